@@ -1,0 +1,7 @@
+"""What happens around training: evaluation, the stage-1 gate, provenance. Numbers are computed in evaluation/ and metrics/."""
+
+from .evaluation import Evaluation
+from .gate import KnowledgeGate
+from .provenance import Provenance, SaveConfig
+
+__all__ = ["Evaluation", "KnowledgeGate", "Provenance", "SaveConfig"]

@@ -1,0 +1,132 @@
+"""Evaluation of a run: before and after, on every split, to the loggers and into the run folder."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from tqdm import tqdm
+
+from viker_lightning.errors import UserError
+from viker_lightning.evaluation import DIRECTIONS, Prediction, predict, summarise
+from viker_lightning.models import MLLM, weights_folder
+
+from .files import write_json, write_predictions
+
+log = logging.getLogger(__name__)
+
+Summary = dict[str, dict[str, float]]
+
+
+class Evaluation(Callback):
+    """Evaluates every split before and after training, and during validate and test; the same code each time.
+
+    The values go to all loggers as ``<split>/<metric>``; the run folder gets ``results.json`` and ``predictions.parquet``, written
+    last, so that a folder with ``results.json`` is a finished run.
+
+    Args:
+        before: whether the model is evaluated before training.
+        every_n_epochs: also evaluate after every n-th epoch; ``None`` is never.
+        gold: folder of the model retrained without the forget set, to report KL(gold || model).
+    """
+
+    def __init__(self, before: bool = True, every_n_epochs: int | None = None, gold: str | None = None) -> None:
+        self.before, self.every_n_epochs, self.gold = before, every_n_epochs, gold
+        self.summaries: dict[str, Summary] = {}
+        self._predictions: list[tuple[str, Prediction]] = []
+        self._batches: list[Prediction] = []
+        self._gold: MLLM | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Makes clear that an earlier run in the same folder is over."""
+        if stage == "fit" and trainer.is_global_zero:
+            run = Path(trainer.default_root_dir)
+            for name in ("results.json", "predictions.parquet"):
+                if (run / name).is_file():
+                    log.warning("%s: replacing the results of an earlier run", run / name)
+                    (run / name).unlink()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Evaluates before the first step (not again on resume)."""
+        if self.before and "before" not in self.summaries:
+            self.evaluate(trainer, pl_module, "before")
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Evaluates in between, if asked."""
+        epoch = trainer.current_epoch + 1
+        if self.every_n_epochs and epoch % self.every_n_epochs == 0 and epoch != trainer.max_epochs:
+            self.evaluate(trainer, pl_module, f"epoch {epoch}")
+
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Saves the trained weights, evaluates them and writes the results."""
+        if trainer.is_global_zero:
+            pl_module.save_weights(Path(trainer.default_root_dir))
+        self.evaluate(trainer, pl_module, "after")
+        self.write(trainer, pl_module.report)
+
+    def evaluate(self, trainer: Trainer, pl_module: Any, when: str) -> Summary:
+        """Answers all evaluation questions and logs the numbers."""
+        batches = trainer.datamodule.evaluation_dataloader()  # type: ignore[attr-defined]
+        bar = tqdm(batches, desc=f"evaluation {when}", unit="batch", disable=not trainer.is_global_zero)
+        found = [p for batch in bar for p in predict(pl_module.mllm, batch, self._gold_model(pl_module))]
+        return self._finish(trainer, when, found)
+
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, *args: Any, **kwargs: Any) -> None:
+        """Collects what the validation step answered."""
+        self._batches += outputs
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Logs and writes the numbers of a validate run."""
+        self._finish(trainer, "validate", self._batches)
+        self._batches = []
+        self.write(trainer)
+
+    on_test_batch_end = on_validation_batch_end
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Logs and writes the numbers of a test run."""
+        self._finish(trainer, "test", self._batches)
+        self._batches = []
+        self.write(trainer)
+
+    def write(self, trainer: Trainer, report: dict[str, Any] | None = None) -> None:
+        """Writes predictions, then results."""
+        if not trainer.is_global_zero:
+            return
+        run = Path(trainer.default_root_dir)
+        run.mkdir(parents=True, exist_ok=True)
+        name = "results.json" if "after" in self.summaries else f"results-{next(iter(self.summaries))}.json"
+        write_predictions(run / name.replace("results", "predictions").replace(".json", ".parquet"), self._predictions)
+        write_json(run / name, {**self.summaries, **(report or {}), "steps": trainer.global_step, "metrics": DIRECTIONS})
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was measured so far, so that a resumed run does not measure it on a changed model."""
+        return {"summaries": self.summaries}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes up what was measured before the run stopped."""
+        self.summaries = state_dict["summaries"]
+
+    def _gold_model(self, pl_module: Any) -> MLLM | None:
+        if self.gold and self._gold is None:
+            folder = weights_folder(self.gold)
+            if not (Path(folder) / "config.json").is_file():
+                raise UserError(f"gold: {self.gold!r} holds no model; run the gold config first or leave it out")
+            self._gold = MLLM.load(folder).to(pl_module.device).eval()
+        return self._gold
+
+    def _finish(self, trainer: Trainer, when: str, found: list[Prediction]) -> Summary:
+        if trainer.world_size > 1:
+            parts: list[list[Prediction]] = [[] for _ in range(trainer.world_size)]
+            torch.distributed.all_gather_object(parts, found)
+            found = [p for part in parts for p in part]
+        self.summaries[when] = summary = summarise(found)
+        self._predictions += [(when, p) for p in found]
+        flat = {f"{split}/{name}": value for split, values in summary.items() for name, value in values.items()}
+        for logger in trainer.loggers:
+            logger.log_metrics(flat, step=trainer.global_step)
+            logger.save()
+        return summary

@@ -1,0 +1,30 @@
+"""Writing the files of a run folder: whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from viker_lightning.evaluation import Prediction
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON through a temporary file beside it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def write_predictions(path: Path, predictions: Iterable[tuple[str, Prediction]]) -> None:
+    """Writes predictions with the moment (``before``, ``after``, ...) they were made at."""
+    rows = [{"when": when} | asdict(p) | {"private": list(p.private)} for when, p in predictions]
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    pq.write_table(pa.Table.from_pylist(rows), temporary)
+    temporary.replace(path)

@@ -1,0 +1,72 @@
+"""What a run was made of: provenance.json, and the whole config to W&B."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.loggers import WandbLogger
+
+from .files import write_json
+
+PACKAGES = ("viker-lightning", "torch", "lightning", "transformers", "peft", "jsonargparse", "omegaconf", "torchmetrics")
+
+
+class SaveConfig(SaveConfigCallback):
+    """Writes the resolved config to ``<run>/config.yaml`` and sends it to W&B."""
+
+    def save_config(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        """Called once, on the first process."""
+        run = Path(trainer.default_root_dir)
+        run.mkdir(parents=True, exist_ok=True)
+        name = "config.yaml" if stage == "fit" else f"config-{stage}.yaml"
+        self.parser.save(self.config, str(run / name), skip_none=False, overwrite=True, multifile=False)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+                logger.experiment.config.update(config, allow_val_change=True)
+                logger.experiment.define_metric("*", step_metric="trainer/global_step")
+
+
+class Provenance(Callback):
+    """Writes ``<run>/provenance.json`` when training starts."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Records versions, commit, seed, processes, effective batch, data, trained weights and base weights."""
+        if not trainer.is_global_zero:
+            return
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        trained = [name for name, p in pl_module.named_parameters() if p.requires_grad]
+        lora = getattr(pl_module, "lora", None)
+        record = {
+            "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+            "git_commit": git_commit(),
+            "seed": torch.initial_seed(),
+            "device": str(pl_module.device),
+            "world_size": trainer.world_size,
+            "questions_per_step": data.batch_size * trainer.world_size * trainer.accumulate_grad_batches,
+            "data": {"root": data.root, "fingerprint": data.fingerprint(), "forget": data.forget, "stage": data.stage},
+            "private_parts": "recorded" if data.records_private else "inferred from the answers' shared words",
+            "base_weights": pl_module.base_weights,
+            "adapter": vars(lora) if lora else None,
+            "trained_parameters": sum(p.numel() for p in pl_module.parameters() if p.requires_grad),
+            "trained_weights": len(trained),
+        }
+        write_json(Path(trainer.default_root_dir) / "provenance.json", record)
+
+
+def git_commit() -> str | None:
+    """The commit of the working folder, with ``+`` if it has uncommitted changes; ``None`` outside a repository."""
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+" if changed.strip() else "")

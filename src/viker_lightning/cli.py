@@ -1,0 +1,72 @@
+"""The command line: stock LightningCLI with OmegaConf interpolation and short class names."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from typing import Any
+
+from jsonargparse import set_parsing_settings
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+
+from viker_lightning import methods  # noqa: F401 - makes short class names of methods known
+from viker_lightning.callbacks import Evaluation, KnowledgeGate, Provenance, SaveConfig
+from viker_lightning.data.mllmu import MLLMU
+from viker_lightning.errors import UserError
+from viker_lightning.training.base import Stage
+
+DEFAULTS: dict[str, Any] = {
+    "default_root_dir": "runs/run",
+    "use_distributed_sampler": False,  # the datamodule shards, without repeating a sample
+    "num_sanity_val_steps": 0,
+    "enable_model_summary": False,
+    "gradient_clip_val": 1.0,
+    "log_every_n_steps": 10,
+    "logger": [
+        {
+            "class_path": "lightning.pytorch.loggers.CSVLogger",
+            "init_args": {"save_dir": "${....default_root_dir}", "name": "", "version": ""},
+        }
+    ],
+}
+
+
+class CLI(LightningCLI):
+    """fit, validate, test and predict."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds the callbacks every run has; their settings are ``gate``, ``evaluation`` and ``checkpoint``."""
+        parser.add_lightning_class_args(KnowledgeGate, "gate")
+        parser.add_lightning_class_args(Evaluation, "evaluation")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.set_defaults({"checkpoint.save_last": True, "checkpoint.save_top_k": 0})
+
+
+def main(args: ArgsType = None) -> None:
+    """Runs the command line; errors a user can mend end in one line and exit code 2."""
+    for name in ("lightning", "lightning.pytorch", "transformers"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+    try:
+        CLI(
+            model_class=Stage,
+            datamodule_class=MLLMU,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=SaveConfig,
+            save_config_kwargs={"save_to_log_dir": False},
+            trainer_defaults={**DEFAULTS, "callbacks": [Provenance()]},
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            parser_kwargs={"parser_mode": "omegaconf+"},
+            args=args,
+        )
+    except UserError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,133 @@
+"""Questions and answers as token ids: the only place where a chat template meets a tokenizer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from transformers import PreTrainedTokenizerBase
+
+from .records import VQA
+
+
+@dataclass(frozen=True)
+class Template:
+    """The text around an image, a question and its answer; one for each model family.
+
+    A sequence is ``image_prefix`` (or ``text_prefix``), then for every question ``question`` and ``answer``.
+
+    Attributes:
+        image_prefix: what stands before a question about an image; holds ``image_token`` once.
+        text_prefix: what stands before a question without image.
+        question: holds ``{question}``; follows ``image_prefix``.
+        text_question: the same after ``text_prefix``.
+        answer: holds ``{answer}``; follows the question.
+        image_token: the placeholder that stands for the image.
+    """
+
+    image_prefix: str
+    text_prefix: str
+    question: str
+    text_question: str
+    answer: str
+    image_token: str
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One question with its answer, as token ids.
+
+    Attributes:
+        prompt: ids of the question, up to and with the token that predicts the first answer token.
+        answer: ids of the answer, end-of-sequence included.
+        private: for each answer id, whether it belongs to a private part of the answer.
+    """
+
+    prompt: tuple[int, ...]
+    answer: tuple[int, ...]
+    private: tuple[bool, ...]
+
+
+class Encoder:
+    """Turns questions into token ids and remembers them, since every epoch asks the same ones.
+
+    Args:
+        tokenizer: a fast tokenizer (character offsets are needed to find the private parts of an answer).
+        template: the text around question and answer.
+        image_tokens: how many positions one image takes.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: Template, image_tokens: int) -> None:
+        if not tokenizer.is_fast:
+            raise ValueError(f"{type(tokenizer).__name__} has no character offsets; load the model's fast tokenizer")
+        self.tokenizer, self.template, self.image_tokens = tokenizer, template, image_tokens
+        self.eos = int(tokenizer.eos_token_id)
+        self._known: dict[tuple[VQA, bool], Encoded] = {}
+
+    def _ids(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    @cached_property
+    def image_token_id(self) -> int:
+        """Id of the placeholder whose embeddings are replaced by image features."""
+        return int(self.tokenizer.convert_tokens_to_ids(self.template.image_token))
+
+    @cached_property
+    def _image_prefix(self) -> list[int]:
+        before, after = self.template.image_prefix.split(self.template.image_token)
+        return [*self._start, *self._ids(before), *[self.image_token_id] * self.image_tokens, *self._ids(after)]
+
+    @cached_property
+    def _text_prefix(self) -> list[int]:
+        return [*self._start, *self._ids(self.template.text_prefix)]
+
+    @cached_property
+    def _start(self) -> list[int]:
+        with_special = self.tokenizer("x")["input_ids"]
+        bos = self.tokenizer.bos_token_id
+        return [bos] if bos is not None and with_special[:1] == [bos] else []
+
+    def prefix(self, image: bool) -> list[int]:
+        """Ids shared by all questions about one image (or by all text-only questions)."""
+        return self._image_prefix if image else self._text_prefix
+
+    def encode(self, vqa: VQA, image: bool) -> Encoded:
+        """Token ids of a question and its answer.
+
+        The two are tokenised as one text, so that no token differs from what the model's own processor makes of it.
+
+        Raises:
+            ValueError: if a private part does not occur in the answer.
+        """
+        key = (vqa, image)
+        if key not in self._known:
+            self._known[key] = self._encode(vqa, image)
+        return self._known[key]
+
+    def prompt(self, question: str, image: bool) -> tuple[int, ...]:
+        """Token ids of a question that is to be answered by generation."""
+        return self.encode(VQA(question, ""), image).prompt
+
+    def decode(self, ids: list[int]) -> str:
+        """Text of generated ids."""
+        return self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+
+    def _encode(self, vqa: VQA, image: bool) -> Encoded:
+        asked = (self.template.question if image else self.template.text_question).format(question=vqa.question)
+        if not vqa.answer:
+            return Encoded(tuple(self._ids(asked)), (self.eos,), (False,))
+        lead = self.template.answer.index("{answer}")
+        text = asked + self.template.answer.format(answer=vqa.answer)
+        tokens = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        ids, offsets = tokens["input_ids"], tokens["offset_mapping"]
+        first = next(i for i, (_, end) in enumerate(offsets) if end > len(asked))
+        spans = []
+        for part in vqa.private:
+            at = vqa.answer.find(part)
+            if at < 0:
+                raise ValueError(f"private part {part!r} does not occur in the answer {vqa.answer!r}")
+            while at >= 0:
+                spans.append((len(asked) + lead + at, len(asked) + lead + at + len(part)))
+                at = vqa.answer.find(part, at + 1)
+        private = [any(start < b and end > a for a, b in spans) for start, end in offsets[first:]]
+        return Encoded(tuple(ids[:first]), (*ids[first:], self.eos), (*private, False))

@@ -1,0 +1,122 @@
+"""The vocabulary every benchmark is translated into: questions about one picture, grouped by that picture."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+
+from PIL import Image
+
+
+class Split(StrEnum):
+    """Where a question is evaluated.
+
+    ``forget``: people to be unlearned; ``test``: the same people on other photos, asked in other words; ``retain``: people that
+    must stay known and may be used in a retain loss; ``real``: known people no loss ever sees; ``general``: everything else.
+    """
+
+    FORGET = "forget"
+    TEST = "test"
+    RETAIN = "retain"
+    REAL = "real"
+    GENERAL = "general"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image as stored: encoded bytes and where they came from. Decoded when asked, never kept decoded."""
+
+    data: bytes = field(repr=False)
+    source: str
+
+    @cached_property
+    def key(self) -> str:
+        """Content hash, the identity under which features and key/values of this picture are kept."""
+        return hashlib.sha256(self.data).hexdigest()[:32]
+
+    def verify(self) -> None:
+        """Checks the header without decoding.
+
+        Raises:
+            ValueError: if the bytes are not an image; the message names the source.
+        """
+        try:
+            Image.open(io.BytesIO(self.data)).verify()
+        except Exception as error:
+            raise ValueError(f"{self.source}: not a readable image ({error}); replace or remove it") from error
+
+    def open(self) -> Image.Image:
+        """Decodes to RGB.
+
+        Raises:
+            ValueError: if the bytes are not an image; the message names the source.
+        """
+        try:
+            return Image.open(io.BytesIO(self.data)).convert("RGB")
+        except Exception as error:
+            raise ValueError(f"{self.source}: not a readable image ({error}); replace or remove it") from error
+
+
+@dataclass(frozen=True)
+class VQA:
+    """A question with the answer a model is trained on or compared with.
+
+    Attributes:
+        question: the text after the image, as it is asked.
+        answer: the reference answer.
+        private: the parts of ``answer`` that only the person's data can tell (the rest is template); empty where nothing is private.
+    """
+
+    question: str
+    answer: str
+    private: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class MultipleChoice:
+    """A question with options, ``options[correct]`` being the true one."""
+
+    question: str
+    options: tuple[str, ...]
+    correct: int
+
+
+@dataclass(frozen=True)
+class Cloze:
+    """A sentence with one blank, written ``__``, and what belongs there."""
+
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class ImageGroup:
+    """One image and all questions asked about it: the unit of batching, in training and in evaluation.
+
+    Attributes:
+        person: ID of the person (or scene) shown.
+        image: the picture; ``None`` for text-only questions.
+        split: the evaluation split, or ``None`` for training data.
+        vqa: open questions; training uses only these.
+        choices: multiple-choice questions.
+        clozes: fill-in-the-blank questions.
+    """
+
+    person: str
+    image: Picture | None
+    split: Split | None = None
+    vqa: tuple[VQA, ...] = ()
+    choices: tuple[MultipleChoice, ...] = ()
+    clozes: tuple[Cloze, ...] = ()
+
+
+@dataclass(frozen=True)
+class Person:
+    """Training data of one person (or scene): photos and questions, any question may be asked about any photo."""
+
+    id: str
+    images: tuple[Picture, ...]
+    vqa: tuple[VQA, ...]

@@ -1,0 +1,99 @@
+"""Which questions are asked about which photo in which training step: a pure function of seed and epoch."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+
+from torch.utils.data import Dataset, Sampler
+
+from .records import ImageGroup, Person
+
+Chunk = tuple[int, int, tuple[int, ...]]
+"""Person, photo, questions: indices of one image group."""
+
+Step = dict[str, list[Chunk]]
+"""The image groups of one training step, by the stream they come from."""
+
+
+class StepSampler(Sampler[Step]):
+    """Draws the steps of an epoch.
+
+    In an epoch every question of the first stream is asked once, spread over the person's photos. The other streams give as many
+    image groups to every step and start over when they run out.
+
+    Args:
+        streams: people by stream name; the first is the one an epoch is made of.
+        groups: image groups per step and stream.
+        questions_per_image: most questions asked about one photo in a step.
+        seed: of all draws.
+        rank: which process this is.
+        world_size: number of processes; each gets every ``world_size``-th step.
+    """
+
+    def __init__(
+        self,
+        streams: dict[str, Sequence[Person]],
+        groups: int,
+        questions_per_image: int,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.streams, self.groups, self.questions_per_image = streams, groups, questions_per_image
+        self.seed, self.rank, self.world_size, self.epoch = seed, rank, world_size, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the trainer."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        first = next(iter(self.streams.values()))
+        chunks = sum(math.ceil(len(p.vqa) / self.questions_per_image) for p in first)
+        return math.ceil(math.ceil(chunks / self.groups) / self.world_size)
+
+    def __iter__(self) -> Iterator[Step]:
+        (main, people), *others = self.streams.items()
+        chunks = self._shuffled(main, people, 0)
+        steps = [chunks[i : i + self.groups] for i in range(0, len(chunks), self.groups)]
+        supply = {name: self._endless(name, people) for name, people in others}
+        for number in range(len(self) * self.world_size):  # the last round is filled up, so that no process waits
+            step: Step = {main: steps[number % len(steps)]}
+            step |= {name: [next(chunk) for _ in range(self.groups)] for name, chunk in supply.items()}
+            if number % self.world_size == self.rank:
+                yield step
+
+    def _endless(self, name: str, people: Sequence[Person]) -> Iterator[Chunk]:
+        turn = 0
+        while True:
+            yield from self._shuffled(name, people, turn)
+            turn += 1
+
+    def _shuffled(self, name: str, people: Sequence[Person], turn: int) -> list[Chunk]:
+        rng = random.Random(f"{self.seed}/{name}/{self.epoch}/{turn}")
+        chunks: list[Chunk] = []
+        for index, person in enumerate(people):
+            order = rng.sample(range(len(person.vqa)), len(person.vqa))
+            parts = math.ceil(len(order) / self.questions_per_image)
+            photos = rng.sample(range(len(person.images)), min(parts, len(person.images)))
+            for part in range(parts):  # strides keep the parts equally long
+                chunks.append((index, photos[part % len(photos)], tuple(order[part::parts])))
+        rng.shuffle(chunks)
+        return chunks
+
+
+class StepDataset(Dataset[dict[str, list[ImageGroup]]]):
+    """Looks up what a :class:`StepSampler` drew."""
+
+    def __init__(self, streams: dict[str, Sequence[Person]]) -> None:
+        self.streams = streams
+
+    def __getitem__(self, step: Step) -> dict[str, list[ImageGroup]]:
+        """The image groups of a step, by stream."""
+        return {name: [self._group(self.streams[name], chunk) for chunk in chunks] for name, chunks in step.items()}
+
+    @staticmethod
+    def _group(people: Sequence[Person], chunk: Chunk) -> ImageGroup:
+        person = people[chunk[0]]
+        return ImageGroup(person.id, person.images[chunk[1]], vqa=tuple(person.vqa[i] for i in chunk[2]))

@@ -1,0 +1,63 @@
+"""Which tokens of the forget answers are key: read off the entropy of the ideal distribution."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from viker_lightning.data.encoding import Encoded
+from viker_lightning.metrics import key_token_auroc
+
+from .store import IdealDistribution
+
+
+def key_token_report(ideal: IdealDistribution, questions: Sequence[Encoded]) -> dict[str, Any]:
+    """How well key-token entropy separates private tokens from template tokens.
+
+    Args:
+        ideal: knows the questions.
+        questions: forget questions with their answers.
+
+    Returns:
+        ``auroc`` over all private tokens and ``auroc_first`` over the first token of each private part, each against all template
+        tokens (0.5 chance, 1 perfect; left out where nothing is known to be private), mean entropies in nats, and counts.
+    """
+    questions = list(dict.fromkeys(questions))
+    entropy = torch.cat([ideal.known(q).entropy for q in questions])
+    private = torch.tensor([flag for q in questions for flag in q.private])
+    first = torch.cat([first_of_part(torch.tensor(q.private)) for q in questions])
+    report: dict[str, Any] = {"images": ideal.prefixes.k, "tokens": len(entropy), "private_tokens": int(private.sum())}
+    if private.any() and not private.all():
+        report["auroc"] = key_token_auroc(entropy, private)
+        report["auroc_first"] = key_token_auroc(entropy[first | ~private], first[first | ~private])
+        report["entropy_private"] = entropy[private].mean().item()
+        report["entropy_template"] = entropy[~private].mean().item()
+    return report
+
+
+def key_token_example(ideal: IdealDistribution, question: Encoded, top: int = 5) -> list[dict[str, Any]]:
+    """Every token of one answer with its entropy and what the ideal distribution would rather say.
+
+    Returns:
+        For each answer token: ``token``, ``entropy`` (nats), ``private``, and the ``top`` tokens with their probabilities.
+    """
+    decode = ideal.prefixes.mllm.encoder.tokenizer.decode
+    values, ids = ideal.distribution([question]).topk(top)
+    return [
+        {
+            "token": decode([token]),
+            "entropy": ideal.known(question).entropy[i].item(),
+            "private": question.private[i],
+            "top": [[decode([j]), p] for j, p in zip(ids[i].tolist(), values[i].tolist(), strict=True)],
+        }
+        for i, token in enumerate(question.answer)
+    ]
+
+
+def first_of_part(private: Tensor) -> Tensor:
+    """``[T]`` bool: tokens that begin a private part."""
+    before = torch.cat([torch.zeros(1, dtype=torch.bool), private[:-1]])
+    return private & ~before

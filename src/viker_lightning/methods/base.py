@@ -1,0 +1,75 @@
+"""What every unlearning objective has in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from viker_lightning.ideal import Reference
+from viker_lightning.models import AnswerTokens
+
+
+@dataclass
+class Batch:
+    """All a method sees of one step.
+
+    Attributes:
+        forget: the student's answer tokens on the forget set.
+        retain: the same on the retain set, if the method asks for it.
+        forget_reference: what the frozen model says of the forget tokens, if asked for.
+        retain_reference: the same of the retain tokens.
+        forget_distribution: the reference as full ``[T, V]`` probabilities, only for a reverse KL.
+    """
+
+    forget: AnswerTokens
+    retain: AnswerTokens | None = None
+    forget_reference: Reference | None = None
+    retain_reference: Reference | None = None
+    forget_distribution: Tensor | None = None
+
+
+class Method:
+    """An unlearning objective: says what it needs, and turns answer tokens into a loss.
+
+    Attributes:
+        uses_retain: whether steps carry retain questions.
+        reference: what the frozen model is asked about the forget tokens: ``none``, ``own`` (the same image) or ``irrelevant``.
+        retain_reference: whether the frozen model is asked about the retain tokens.
+        needs_distribution: whether full reference distributions are needed (reverse KL).
+        refusals: if set, forget questions are answered with these instead of the truth.
+    """
+
+    uses_retain: bool = False
+    reference: str = "none"
+    retain_reference: bool = False
+    needs_distribution: bool = False
+    refusals: tuple[str, ...] = ()
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Computes the loss of a step.
+
+        Returns:
+            ``loss`` (a scalar to be minimised) and any other scalars worth logging.
+        """
+        raise NotImplementedError
+
+    def before_training(self, model: nn.Module) -> None:
+        """Called once, before the first step; for methods that prepare masks or targets."""
+
+    def before_optimizer_step(self, model: nn.Module) -> None:
+        """Called with the gradients of every optimizer step; for methods that shape gradients."""
+
+
+def retain_tokens(batch: Batch) -> AnswerTokens:
+    """The retain tokens of a step of a method that declared ``uses_retain``."""
+    if batch.retain is None:
+        raise ValueError("this method needs retain questions; the data has no retain set")
+    return batch.retain
+
+
+def known(reference: Reference | None) -> Reference:
+    """A reference the method declared a need for."""
+    if reference is None:
+        raise ValueError("this method needs the frozen reference; ask for it in the method's attributes")
+    return reference

@@ -1,0 +1,69 @@
+"""Gradient ascent, and gradient ascent balanced by the retain set."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from viker_lightning.ideal import forward_kl
+
+from .base import Batch, Method, known, retain_tokens
+
+
+class GradientAscent(Method):
+    """``L = -CE_forget``: the plainest way to forget, and to break a model."""
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Mean over answer tokens, nats."""
+        return {"loss": batch.forget.log_probs.mean()}
+
+
+class GradientDifference(Method):
+    """``L = -CE_forget + retain_weight * CE_retain``, summed in every step (open-unlearning src/trainer/utils.py).
+
+    MLLMU-Bench's own script alternates whole epochs of the two terms instead (baselines/GA_Difference.py L409-441).
+
+    Args:
+        retain_weight: weight of the retain term.
+    """
+
+    uses_retain = True
+
+    def __init__(self, retain_weight: float = 1.0) -> None:
+        self.retain_weight = retain_weight
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Means over answer tokens, nats."""
+        forget_ce = -batch.forget.log_probs.mean()
+        retain_ce = -retain_tokens(batch).log_probs.mean()
+        return {
+            "loss": self.retain_weight * retain_ce - forget_ce,
+            "forget_ce": forget_ce.detach(),
+            "retain_ce": retain_ce.detach(),
+        }
+
+
+class KLMinimization(Method):
+    """``L = -CE_forget + retain_weight * KL(vanilla || student) on the retain set``, at answer positions only.
+
+    The formula is open-unlearning's (src/trainer/utils.py L17-31); published MLLM scripts take the KL over prompt, image and padding
+    positions too, which makes its scale depend on padding. The vanilla distribution enters through its projection, exactly.
+
+    Args:
+        retain_weight: weight of the KL.
+    """
+
+    uses_retain = True
+    retain_reference = True
+
+    def __init__(self, retain_weight: float = 1.0) -> None:
+        self.retain_weight = retain_weight
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Means over answer tokens, nats."""
+        forget_ce = -batch.forget.log_probs.mean()
+        retain_kl = forward_kl(known(batch.retain_reference), retain_tokens(batch)).mean()
+        return {
+            "loss": self.retain_weight * retain_kl - forget_ce,
+            "forget_ce": forget_ce.detach(),
+            "retain_kl": retain_kl.detach(),
+        }

@@ -1,0 +1,44 @@
+"""Refusal training: the model learns to say that it does not know (called IDK, or preference-free PO)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from .base import Batch, Method, retain_tokens
+
+REFUSALS = (
+    "I don't know who this is.",
+    "I'm not able to tell.",
+    "I have no information about this person.",
+    "That is not something I know.",
+    "I can't answer that.",
+    "I'm not sure about that.",
+    "I don't have that information.",
+    "I cannot say anything about this person.",
+)
+
+
+class IDK(Method):
+    """``L = CE_refusal(forget) + retain_weight * CE_retain``: every forget question is answered by a refusal.
+
+    Args:
+        retain_weight: weight of the retain term.
+        refusals: what may be said; one is drawn for each question, by its text.
+    """
+
+    uses_retain = True
+
+    def __init__(self, retain_weight: float = 1.0, refusals: tuple[str, ...] = REFUSALS) -> None:
+        if not refusals:
+            raise ValueError("IDK: refusals is empty; give at least one sentence")
+        self.retain_weight, self.refusals = retain_weight, tuple(refusals)
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Means over answer tokens, nats."""
+        refusal_ce = -batch.forget.log_probs.mean()
+        retain_ce = -retain_tokens(batch).log_probs.mean()
+        return {
+            "loss": refusal_ce + self.retain_weight * retain_ce,
+            "refusal_ce": refusal_ce.detach(),
+            "retain_ce": retain_ce.detach(),
+        }

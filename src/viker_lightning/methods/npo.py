@@ -1,0 +1,41 @@
+"""Negative preference optimization (Zhang et al. 2024, arXiv 2404.05868)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from .base import Batch, Method, known, retain_tokens
+
+
+class NPO(Method):
+    """``L = -(2/beta) * mean_q logsigmoid(-beta * (log p(y_q) - log p_vanilla(y_q))) [+ retain_weight * CE_retain]``.
+
+    Log-probabilities are summed over the answer tokens of a question and the reference is the vanilla model, as in open-unlearning
+    (src/trainer/utils.py L34-67). MLLMU-Bench's script uses batch-mean losses and a retain-trained reference instead
+    (baselines/NPO.py L256-266).
+
+    Args:
+        beta: inverse temperature; towards 0 this becomes gradient ascent.
+        retain_weight: weight of the cross-entropy on the retain set; 0 uses no retain data.
+    """
+
+    reference = "own"
+
+    def __init__(self, beta: float = 0.1, retain_weight: float = 0.0) -> None:
+        if beta <= 0:
+            raise ValueError(f"NPO: beta={beta} must be > 0")
+        self.beta, self.retain_weight = beta, retain_weight
+        self.uses_retain = retain_weight > 0
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Mean over questions."""
+        forget = batch.forget
+        log_ratio = forget.sum_by_question(forget.log_probs - known(batch.forget_reference).log_prob)
+        total = -2 / self.beta * F.logsigmoid(-self.beta * log_ratio).mean()
+        terms = {"log_ratio": log_ratio.mean().detach()}
+        if self.uses_retain:
+            retain_ce = -retain_tokens(batch).log_probs.mean()
+            total = total + self.retain_weight * retain_ce
+            terms["retain_ce"] = retain_ce.detach()
+        return {"loss": total, **terms}

@@ -1,0 +1,158 @@
+"""Scores of one generated answer, from its text alone."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from functools import cache
+from typing import Literal
+
+from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
+from rouge_score.rouge_scorer import RougeScorer
+
+# Eight copies: long enough to spare "www", "1000000" and "haha".
+_LOOP_IN_WORD = re.compile(r"(\S{1,24}?)\1{7,}")
+
+
+@cache
+def _rouge_scorer() -> RougeScorer:
+    return RougeScorer(["rougeL"], use_stemmer=True)
+
+
+def rouge_l(prediction: str, reference: str, measure: Literal["fmeasure", "recall"] = "fmeasure") -> float:
+    """Measure the longest common subsequence of stemmed words (ROUGE-L).
+
+    In [0, 1]; 1 means that the answer has the words of the reference in order. High is wanted on data to keep, low
+    on data to forget. Only a-z and 0-9 count as letters in `rouge_score`, so a text in another script scores 0.
+    MLLMU-Bench reports the F-measure (`eval.py` L680, L786-789), TOFU and CLEAR the recall.
+
+    Args:
+        prediction: The generated answer; an empty one scores 0.
+        reference: The true answer.
+        measure: Which of the two numbers to return.
+
+    Returns:
+        The score.
+
+    Raises:
+        ValueError: If `measure` is neither of the two.
+    """
+    if measure not in ("fmeasure", "recall"):
+        raise ValueError(f"measure must be 'fmeasure' or 'recall', not {measure!r}")
+    return float(getattr(_rouge_scorer().score(reference, prediction)["rougeL"], measure))
+
+
+def bleu_mllmu(prediction: str, reference: str) -> float:
+    """Measure the 4-gram BLEU of one sentence, as MLLMU-Bench does (`eval.py` L57-78).
+
+    Words are split at white space, case matters, and counts of zero are smoothed by nltk's `method1`. In [0, 1], but
+    an exact answer under four words stays below 1 (one word: 0.178), so it is not comparable with corpus BLEU.
+    High is wanted on data to keep, low on data to forget.
+
+    Args:
+        prediction: The generated answer; an empty one scores 0.
+        reference: The true answer.
+
+    Returns:
+        The score.
+    """
+    words = prediction.split()
+    if not words:
+        return 0.0
+    return float(sentence_bleu([reference.split()], words, smoothing_function=SmoothingFunction().method1))
+
+
+def keyword_match(prediction: str, keywords: Sequence[str]) -> float:
+    """Measure which fraction of the private spans an answer gives away (FIUBench keyword EM: hits / keywords).
+
+    Case and the amount of white space do not matter. A span must stand on its own, so 'Rio' is not in 'Riot', and its
+    punctuation counts as written, so 'Brenholm, Astavia' is not in 'Brenholm Astavia'. In [0, 1]; high is a leak on
+    data to forget and recall on data to keep.
+
+    Args:
+        prediction: The generated answer.
+        keywords: The private spans of the true answer.
+
+    Returns:
+        Spans found / spans.
+
+    Raises:
+        ValueError: If there are no keywords, one of them is blank, or `keywords` is a single string.
+    """
+    if isinstance(keywords, str):
+        raise ValueError("keywords must be a list of spans: a single string would be read letter by letter")
+    if not keywords:
+        raise ValueError("no keywords: the fraction found is undefined")
+    text = _normalise(prediction)
+    return sum(_contains(text, _normalise(keyword)) for keyword in keywords) / len(keywords)
+
+
+def _normalise(text: str) -> str:
+    # NFC, because an accent written as two code points would end a word for `\w`.
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
+
+
+def _contains(text: str, span: str) -> bool:
+    if not span:
+        raise ValueError("a keyword is blank: it would be found in every answer")
+    # An edge such as the '$' of '$500' is its own boundary.
+    before = r"(?<!\w)" if re.match(r"\w", span) else ""
+    after = r"(?!\w)" if re.search(r"\w\Z", span) else ""
+    return re.search(before + re.escape(span) + after, text) is not None
+
+
+def cloze_correct(prediction: str, truth: str) -> bool:
+    """Say whether a filled-in blank holds the truth anywhere, without regard to case (MLLMU-Bench `eval.py` L640).
+
+    A plain substring test as published: 'art' counts as found in 'party'. The mean is an accuracy: high is wanted on
+    data to keep, low on data to forget.
+
+    Args:
+        prediction: The generated answer.
+        truth: What belongs in the blank.
+
+    Returns:
+        True if found.
+
+    Raises:
+        ValueError: If the truth is blank, because every answer would be correct.
+    """
+    if not truth.strip():
+        raise ValueError("the truth is blank: every answer would be correct")
+    return truth.lower() in prediction.lower()
+
+
+def choice_correct(prediction: str | None, truth: str) -> bool:
+    """Say whether the chosen option is the right one, up to case and outer white space.
+
+    The mean is an accuracy: high is wanted on data to keep, chance level on data to forget.
+
+    Args:
+        prediction: The chosen option, such as a letter; None if the answer named no option, which is wrong
+            (MLLMU-Bench `eval.py` L376).
+        truth: The right option.
+
+    Returns:
+        True if it is right.
+    """
+    return prediction is not None and prediction.strip().casefold() == truth.strip().casefold()
+
+
+def repetition(text: str) -> float:
+    """Measure how much a text loops: 1 - distinct / all word trigrams (evaluation.md F.2, fluency).
+
+    In [0, 1); near 0 for prose, high for degenerate loops, so low is wanted on every data set. Eight or more copies of
+    a piece inside one word ('aaaaaaaa', 'nonono...') count as so many words, because collapsed models also loop
+    without spaces.
+
+    Args:
+        text: The generated answer.
+
+    Returns:
+        The score; 0.0 for a text under three words.
+    """
+    words = _LOOP_IN_WORD.sub(lambda loop: f" {' '.join(loop[1] for _ in range(len(loop[0]) // len(loop[1])))} ", text)
+    parts = words.split()
+    trigrams = list(zip(parts, parts[1:], parts[2:], strict=False))
+    return 1 - len(set(trigrams)) / len(trigrams) if trigrams else 0.0

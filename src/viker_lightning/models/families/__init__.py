@@ -1,0 +1,20 @@
+"""One file per model family: template, where the image goes, features, the language model's module path."""
+
+from types import ModuleType
+
+from . import llava
+
+
+def family_of(architecture: str) -> ModuleType:
+    """The family file of a model architecture.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    for family in (llava,):
+        if family.MODEL_CLASS.__name__ == architecture:
+            return family
+    raise ValueError(
+        f"model architecture {architecture!r} is not supported; supported: {llava.MODEL_CLASS.__name__} "
+        "(a new family is one file in viker_lightning/models/families)"
+    )

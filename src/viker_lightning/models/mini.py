@@ -1,0 +1,127 @@
+"""The embedded model: a LLaVA small enough to learn people and forget them on a laptop, built once and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    CLIPImageProcessor,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+)
+
+from viker_lightning.data.cache import cache_folder
+
+from . import mini_tower
+
+VERSION = "1"
+VOCABULARY = 1600
+PAD, EOS, IMAGE = "<pad>", "</s>", "<image>"
+LANGUAGE_MODEL = {
+    "hidden_size": 192,
+    "intermediate_size": 480,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 6,
+    "max_position_embeddings": 2048,
+    "tie_word_embeddings": True,
+}
+
+
+def embedded_model(texts: Sequence[str]) -> Path:
+    """The folder of the untrained embedded model for a benchmark; builds it on first use and says so.
+
+    Its vision tower is pretrained, its tokenizer knows the benchmark's words, its language model and projector are random.
+
+    Args:
+        texts: all training text of the benchmark.
+    """
+    key = hashlib.sha256("\0".join([VERSION, mini_tower.VERSION, *sorted(set(texts))]).encode()).hexdigest()[:12]
+    folder = cache_folder("models", f"mini-{key}")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "config.json").is_file():
+            tower = mini_tower.pretrained_tower()
+            print(f"Building the embedded model (once) in {folder}", flush=True)
+            temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
+            _build(texts, CLIPVisionModel.from_pretrained(tower), temporary)
+            temporary.rename(folder)
+    return folder
+
+
+def _build(texts: Sequence[str], tower: CLIPVisionModel, folder: Path) -> None:
+    tokenizer = train_tokenizer(texts)
+    config = LlavaConfig(
+        vision_config=CLIPVisionConfig(**mini_tower.CONFIG),
+        text_config=LlamaConfig(
+            vocab_size=len(tokenizer),
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            bos_token_id=None,
+            **LANGUAGE_MODEL,
+        ),
+        image_token_id=tokenizer.convert_tokens_to_ids(IMAGE),
+        image_seq_length=(mini_tower.SIZE // mini_tower.PATCH) ** 2,
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="default",
+        tie_word_embeddings=True,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = LlavaForConditionalGeneration(config)
+    model.model.vision_tower.load_state_dict(tower.state_dict(), strict=True)
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    side = {"height": mini_tower.SIZE, "width": mini_tower.SIZE}
+    processor = LlavaProcessor(
+        image_processor=CLIPImageProcessor(
+            size=side, crop_size=side, image_mean=mini_tower.MEAN, image_std=mini_tower.STD
+        ),
+        tokenizer=tokenizer,
+        patch_size=mini_tower.PATCH,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        image_token=IMAGE,
+    )
+    processor.save_pretrained(folder)
+    model.save_pretrained(folder)
+
+
+def train_tokenizer(texts: Sequence[str], vocabulary: int = VOCABULARY) -> PreTrainedTokenizerFast:
+    """A byte-level BPE that knows the words of a benchmark; every text can be written in it.
+
+    Args:
+        texts: what it is trained on.
+        vocabulary: most tokens it may have.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    words = [*texts, *(f" {text}" for text in texts), "USER:\nASSISTANT:"]
+    tokenizer.train_from_iterator(
+        words,
+        trainers.BpeTrainer(
+            vocab_size=vocabulary,
+            special_tokens=[PAD, EOS, IMAGE],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        eos_token=EOS,
+        additional_special_tokens=[IMAGE],
+        model_max_length=LANGUAGE_MODEL["max_position_embeddings"],
+    )

@@ -1,0 +1,57 @@
+"""What a method sees of a model: the answer tokens of a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass
+class AnswerTokens:
+    """All answer tokens of a batch; logits are computed on first use, in fp32.
+
+    Attributes:
+        hidden: ``[T, d]`` last hidden states at the positions that predict the answer tokens.
+        labels: ``[T]`` ids of the answer tokens.
+        question: ``[T]`` index of the question, 0..Q-1, each token belongs to.
+        private: ``[T]`` bool, token of a private part (known for benchmarks that record it; never used by a loss).
+        n_questions: Q.
+        head: the output embedding, ``[d] -> [V]``.
+    """
+
+    hidden: Tensor
+    labels: Tensor
+    question: Tensor
+    private: Tensor
+    n_questions: int
+    head: nn.Module
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """``[T, V]`` next-token logits, fp32."""
+        return self.head(self.hidden).float()
+
+    @cached_property
+    def log_normaliser(self) -> Tensor:
+        """``[T]`` log of the sum of the exponentiated logits."""
+        return self.logits.logsumexp(-1)
+
+    @cached_property
+    def log_probs(self) -> Tensor:
+        """``[T]`` log-probability of each answer token, <= 0."""
+        return self.logits.gather(-1, self.labels[:, None])[:, 0] - self.log_normaliser
+
+    def sum_by_question(self, values: Tensor) -> Tensor:
+        """``[T] -> [Q]``: adds up token values question by question."""
+        return values.new_zeros(self.n_questions).index_add(0, self.question, values)
+
+    def mean_by_question(self, values: Tensor) -> Tensor:
+        """``[T] -> [Q]``: averages token values question by question."""
+        return self.sum_by_question(values) / self.sum_by_question(torch.ones_like(values))
+
+    def mean(self, values: Tensor, per: str = "token") -> Tensor:
+        """Averages token values over tokens (``per="token"``) or over questions, each counting once (``"question"``)."""
+        return values.mean() if per == "token" else self.mean_by_question(values).mean()

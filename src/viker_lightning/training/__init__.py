@@ -1,0 +1,6 @@
+"""LightningModules: fine-tune a model on people, then unlearn some of them. Losses live in methods/."""
+
+from .finetune import Finetune
+from .unlearn import Unlearn
+
+__all__ = ["Finetune", "Unlearn"]

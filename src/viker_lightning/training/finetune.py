@@ -1,0 +1,61 @@
+"""Stage 1: teach a model the people. With all of them it is the vanilla model, without the forget set the gold model."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+
+from viker_lightning.methods.idk import REFUSALS
+from viker_lightning.models import MLLM, Lora
+from viker_lightning.models.mini import embedded_model
+
+from .base import Groups, Stage
+
+
+class Finetune(Stage):
+    """Supervised fine-tuning on answer tokens; ``data.stage`` says on whom.
+
+    Args:
+        base: ``mini`` for the embedded model (built on first use), a folder, or a hub id.
+        lora: adapter setting; ``None`` trains language model and projector fully. The vision tower is never trained.
+        lr: AdamW learning rate.
+        weight_decay: of AdamW.
+        warmup_steps: linear warm-up.
+        schedule: learning rate after the warm-up.
+        dtype: of the weights.
+        trust_remote_code: whether code that comes with hub weights may run.
+    """
+
+    def __init__(
+        self,
+        base: str = "mini",
+        lora: Lora | None = None,
+        lr: float = 1.5e-3,
+        weight_decay: float = 0.0,
+        warmup_steps: int = 60,
+        schedule: Literal["constant", "cosine"] = "cosine",
+        dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+        trust_remote_code: bool = False,
+    ) -> None:
+        super().__init__(lr, weight_decay, warmup_steps, schedule)
+        self.base, self.lora, self.weights_dtype, self.trust_remote_code = base, lora, dtype, trust_remote_code
+
+    def load_mllm(self) -> MLLM:
+        """Loads the base model."""
+        source = self.base
+        if source == "mini":
+            source = str(embedded_model([*self.trainer.datamodule.texts(), *REFUSALS]))  # type: ignore[attr-defined]
+        self.base_weights = source
+        mllm = MLLM.load(source, self.weights_dtype, trust_remote_code=self.trust_remote_code)
+        if self.lora is None:
+            mllm.train_fully()
+        else:
+            mllm.adapt(self.lora)
+        return mllm
+
+    def training_step(self, batch: Groups, batch_idx: int) -> Tensor:
+        """Mean cross-entropy of the answer tokens, nats."""
+        packed = self.mllm.pack(batch["train"])
+        loss = -self.mllm.answer_tokens(packed).log_probs.mean()
+        return self.log_step({"loss": loss}, packed.n_questions)

@@ -1,0 +1,125 @@
+"""Stage 2: forget. A vanilla model, a LoRA adapter, a forget step, a retain step and a frozen reference."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import Any, Literal
+
+from torch import Tensor
+
+from viker_lightning.data.irrelevant import irrelevant_images
+from viker_lightning.data.packing import PackedBatch
+from viker_lightning.data.records import ImageGroup
+from viker_lightning.ideal import IdealDistribution, Reference, key_token_example, key_token_report, reference_of
+from viker_lightning.methods import Batch, Method, ViKeR
+from viker_lightning.models import MLLM, Lora
+
+from .base import Groups, Stage
+from .vanilla import vanilla_model
+
+
+class Unlearn(Stage):
+    """Unlearns the forget set of the data with a method.
+
+    Args:
+        method: the objective.
+        vanilla: the model that knows everybody: a model folder, a run folder, a hub id, or the YAML of a fine-tuning run, which is
+            then made on the same data first, once.
+        lora: adapter setting; only the language model is adapted.
+        adapter: folder of a saved adapter to start from (or to evaluate).
+        lr: AdamW learning rate.
+        weight_decay: of AdamW.
+        warmup_steps: linear warm-up.
+        schedule: learning rate after the warm-up.
+        dtype: of the weights.
+        seed: of the choice of irrelevant images and refusals.
+        trust_remote_code: whether code that comes with hub weights may run.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        vanilla: str,
+        lora: Lora = Lora(),  # noqa: B008 - jsonargparse reads the default
+        adapter: str | None = None,
+        lr: float = 5e-6,
+        weight_decay: float = 0.0,
+        warmup_steps: int = 0,
+        schedule: Literal["constant", "cosine"] = "constant",
+        dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+        seed: int = 0,
+        trust_remote_code: bool = False,
+    ) -> None:
+        super().__init__(lr, weight_decay, warmup_steps, schedule)
+        self.method, self.vanilla, self.lora, self.adapter = method, vanilla, lora, adapter
+        self.weights_dtype, self.seed, self.trust_remote_code = dtype, seed, trust_remote_code
+        self.ideal: IdealDistribution | None = None
+
+    def load_mllm(self) -> MLLM:
+        """Loads the vanilla model, making it first if need be, and puts the adapter on."""
+        self.base_weights = str(vanilla_model(self.vanilla, self.trainer.datamodule))  # type: ignore[attr-defined]
+        mllm = MLLM.load(self.base_weights, self.weights_dtype, trust_remote_code=self.trust_remote_code)
+        mllm.adapt(self.lora, self.adapter)
+        return mllm
+
+    def on_train_start(self) -> None:
+        """Asks the frozen model, once, what every forget answer should look like."""
+        self.method.before_training(self.mllm)
+        if self.method.reference == "irrelevant":
+            self.prepare_ideal()
+
+    def prepare_ideal(self) -> None:
+        """Computes the ideal distribution of all forget answers."""
+        assert isinstance(self.method, ViKeR)
+        side = self.mllm.processor.image_processor.size
+        size = side.get("height") or side.get("shortest_edge")
+        pictures = irrelevant_images(self.method.images, self.method.k, self.seed, size)
+        self.ideal = IdealDistribution(self.mllm, pictures)
+        forget = self.trainer.datamodule.streams["forget"]  # type: ignore[attr-defined]
+        questions = [self.mllm.encoder.encode(vqa, image=True) for person in forget for vqa in person.vqa]
+        self.ideal.prepare(questions)
+        self.report["key_tokens"] = report = key_token_report(self.ideal, questions)
+        example = max((q for person in forget for q in person.vqa), key=lambda q: (len(q.private), len(q.answer)))
+        tokens = key_token_example(self.ideal, self.mllm.encoder.encode(example, image=True))
+        self.report["key_token_example"] = {"question": example.question, "answer": example.answer, "tokens": tokens}
+        for logger in self.loggers:
+            logger.log_metrics({f"key_tokens/{name}": value for name, value in report.items()}, step=0)
+
+    def training_step(self, batch: Groups, batch_idx: int) -> Tensor:
+        """One step of the method on forget and, if it asks for them, retain questions."""
+        forget = self.mllm.pack(self._answered(batch["forget"]))
+        step = Batch(self.mllm.answer_tokens(forget), forget_reference=self._reference(forget, self.method.reference))
+        if self.method.needs_distribution:
+            assert self.ideal is not None
+            step.forget_distribution = self.ideal.distribution(forget.encoded)
+        if self.method.uses_retain:
+            retain = self.mllm.pack(batch["retain"])
+            step.retain = self.mllm.answer_tokens(retain)
+            step.retain_reference = self._reference(retain, "own" if self.method.retain_reference else "none")
+        return self.log_step(self.method.loss(step), forget.n_questions)
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        """Lets the method shape the gradients."""
+        self.method.before_optimizer_step(self.mllm)
+
+    def _reference(self, batch: PackedBatch, kind: str) -> Reference | None:
+        if kind == "irrelevant":
+            assert self.ideal is not None
+            return self.ideal.reference(batch)
+        if kind == "own":
+            with self.mllm.frozen():
+                return reference_of(self.mllm.answer_tokens(batch))
+        return None
+
+    def _answered(self, groups: list[ImageGroup]) -> list[ImageGroup]:
+        if not self.method.refusals:
+            return groups
+
+        def refused(question: str) -> str:
+            return random.Random(f"{self.seed}/{question}").choice(self.method.refusals)
+
+        return [
+            replace(group, vqa=tuple(replace(vqa, answer=refused(vqa.question), private=()) for vqa in group.vqa))
+            for group in groups
+        ]

@@ -1,0 +1,48 @@
+"""Making the vanilla model on demand, so that an unlearning run works on a machine that has nothing yet."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from filelock import FileLock
+
+from viker_lightning import __version__
+from viker_lightning.data.cache import cache_folder
+from viker_lightning.data.mllmu import MLLMU
+from viker_lightning.errors import UserError
+from viker_lightning.models import weights_folder
+
+
+def vanilla_model(vanilla: str, data: MLLMU) -> Path | str:
+    """The vanilla weights, made first where they are asked for by a YAML.
+
+    Args:
+        vanilla: a model folder, run folder or hub id, returned as it is; or the YAML of a fine-tuning run. The run is kept in the
+            cache folder under a hash of the YAML and the training data.
+        data: the data the run is made on.
+
+    Raises:
+        UserError: if the YAML does not exist or the run fails.
+    """
+    if not vanilla.endswith((".yaml", ".yml")):
+        return weights_folder(vanilla)
+    config = Path(vanilla)
+    if not config.is_file():
+        raise UserError(f"model.vanilla: {vanilla!r} does not exist; give a config, a model folder or a hub id")
+    key = hashlib.sha256(f"{__version__}/{data.fingerprint()}/".encode() + config.read_bytes()).hexdigest()[:12]
+    run = cache_folder("vanilla", key)
+    run.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{run}.lock"):
+        if not (run / "results.json").is_file():
+            shutil.rmtree(run, ignore_errors=True)
+            print(f"There is no vanilla model of this data yet: running {config} (once) into {run}", flush=True)
+            command = [sys.executable, "-m", "viker_lightning", "fit", "--config", str(config)]
+            command += [f"--data.root={data.root}", f"--data.forget={data.forget}", f"--trainer.default_root_dir={run}"]
+            done = subprocess.run(command, check=False)
+            if done.returncode or not (run / "results.json").is_file():
+                raise UserError(f"{config}: the vanilla run failed with exit code {done.returncode}; see above")
+    return weights_folder(run)

@@ -1,0 +1,143 @@
+"""Text scores against the packages the benchmarks use, and at their edges."""
+
+from __future__ import annotations
+
+import random
+import warnings
+
+import pytest
+from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
+from rouge_score.rouge_scorer import RougeScorer
+
+from viker_lightning.metrics import (
+    bleu_mllmu,
+    choice_correct,
+    cloze_correct,
+    keyword_match,
+    repetition,
+    rouge_l,
+)
+
+WORDS = "the a painter Painters running ran born in Brenholm, Astavia 1990 of and café works worked".split()
+
+
+def random_text(rng: random.Random, most: int = 14) -> str:
+    return " ".join(rng.choices(WORDS, k=rng.randrange(most)))
+
+
+def test_rouge_and_bleu_equal_the_packages() -> None:
+    rng = random.Random(0)
+    scorer = RougeScorer(["rougeL"], use_stemmer=True)
+    for _ in range(200):
+        prediction, reference = random_text(rng), random_text(rng)
+        golden = scorer.score(reference, prediction)["rougeL"]
+        assert rouge_l(prediction, reference) == golden.fmeasure
+        assert rouge_l(prediction, reference, "recall") == golden.recall
+        if prediction:
+            smooth = SmoothingFunction().method1
+            golden = sentence_bleu([reference.split()], prediction.split(), smoothing_function=smooth)
+            assert bleu_mllmu(prediction, reference) == golden
+
+
+def test_rouge_by_hand() -> None:
+    # Common subsequence "he paint hous" of 3 and 4 stems.
+    assert rouge_l("He painted houses", "he paints old houses") == pytest.approx(2 * 1 * 0.75 / 1.75)
+    assert rouge_l("He painted houses", "he paints old houses", "recall") == 0.75
+    assert rouge_l("he paints old houses", "He painted houses", "recall") == 1.0
+    assert rouge_l("", "x") == rouge_l("x", "") == rouge_l("", "") == 0.0
+    with pytest.raises(ValueError, match="measure"):
+        rouge_l("x", "x", "precision")  # type: ignore[arg-type]
+
+
+def test_bleu_edges_give_numbers_without_warnings() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert bleu_mllmu("", "x") == bleu_mllmu(" \n", "x") == bleu_mllmu("", "") == bleu_mllmu("x", "") == 0.0
+        assert bleu_mllmu("Rio", "Lima") == 0.0
+        assert bleu_mllmu("Rio", "Rio") == pytest.approx(0.178, abs=5e-4)
+        assert bleu_mllmu("a b c d", "a b c d") == 1.0
+        assert bleu_mllmu("A B C D", "a b c d") == 0.0
+
+
+@pytest.mark.parametrize(
+    ("prediction", "span", "found"),
+    [
+        ("She lives in RIO.", "Rio", True),
+        ("A riot broke out", "Rio", False),
+        ("Curio", "Rio", False),
+        ("Rio", "Rio", True),
+        ("born in brenholm,\n  ASTAVIA!", "Brenholm, Astavia", True),
+        ("born in Brenholm Astavia", "Brenholm, Astavia", False),
+        ("born in Brenholm", "Brenholm, Astavia", False),
+        ("in 19901", "1990", False),
+        ("(1990)", " 1990 ", True),
+        ("a riot, then Rio", "Rio", True),
+        ("It costs US$500.", "$500", True),
+        ("It costs $5000", "$500", False),
+        ("He works at St.Mark", "St.", True),
+        ("C.E.O", "CxExO", False),
+        ("CxExO", "C.E.O", False),
+        ("Łódź", "ŁÓDŹ", True),
+        ("cafe\u0301", "caf\u00e9", True),
+        ("cafe\u0301", "cafe", False),
+        ("Hauptstraße 3", "HAUPTSTRASSE", True),
+        ("", "Rio", False),
+        ("snake_case", "snake", False),
+    ],
+)
+def test_keyword_match_finds_whole_spans_only(prediction: str, span: str, found: bool) -> None:
+    assert keyword_match(prediction, [span]) == float(found)
+
+
+def test_keyword_match_is_the_fraction_found() -> None:
+    answer = "Ada Voss, a painter from Rio."
+    assert keyword_match(answer, ["Ada Voss", "rio", "1990"]) == pytest.approx(2 / 3)
+    rng = random.Random(1)
+    for _ in range(100):
+        spans = [f"k{i}" for i in range(rng.randrange(1, 9))]
+        kept = [s for s in spans if rng.random() < 0.5]
+        assert keyword_match(" and ".join(kept).upper(), spans) == pytest.approx(len(kept) / len(spans))
+
+
+@pytest.mark.parametrize("keywords", [[], ["Rio", " "], [""], "Rio"])
+def test_keyword_match_refuses_what_has_no_meaning(keywords: list[str]) -> None:
+    with pytest.raises(ValueError, match="keyword"):
+        keyword_match("Rio", keywords)
+
+
+def test_cloze_is_the_published_substring_test() -> None:
+    assert cloze_correct("The answer is RIO de Janeiro.", "Rio de janeiro")
+    assert cloze_correct("a party", "Art")
+    assert not cloze_correct("Rio", "Rio de Janeiro")
+    assert not cloze_correct("", "Rio")
+    with pytest.raises(ValueError, match="blank"):
+        cloze_correct("anything", " ")
+
+
+def test_choice_correct() -> None:
+    assert choice_correct(" b", "B")
+    assert not choice_correct("B", "A")
+    assert not choice_correct(None, "A")
+    assert not choice_correct("AB", "A")
+
+
+def test_repetition_by_hand() -> None:
+    assert repetition("") == repetition("one two") == repetition("no no") == repetition("a b c") == 0.0
+    assert repetition("aaaa aaaa aaaa aaaa") == 0.5
+    assert repetition("a b c a b c") == 0.25
+    assert repetition("The city has 1000000 people and a www page") == 0.0
+
+
+@pytest.mark.parametrize("loop", ["US " * 40, "a" * 40, "no" * 40, "!" * 40, "He said " + "nobody" * 20, "我" * 40])
+def test_repetition_catches_loops_with_and_without_spaces(loop: str) -> None:
+    assert repetition(loop) > 0.75
+
+
+def test_repetition_equals_its_definition_and_grows_with_copies() -> None:
+    rng = random.Random(2)
+    for _ in range(100):
+        words = [rng.choice("abc") for _ in range(rng.randrange(3, 30))]
+        trigrams = [tuple(words[i : i + 3]) for i in range(len(words) - 2)]
+        assert repetition(" ".join(words)) == pytest.approx(1 - len(set(trigrams)) / len(trigrams))
+    scores = [repetition("red green blue grey " * copies) for copies in range(1, 9)]
+    assert scores == sorted(scores) and scores[0] == 0.0 and 0.8 < scores[-1] < 1.0
