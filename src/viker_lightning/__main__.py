@@ -1,4 +1,4 @@
-"""``python -m viker_lightning {fit,validate,test,predict} --config ...``"""
+"""``python -m viker_lightning {fit,validate,test,predict} --config ...``."""
 
 from viker_lightning.cli import main
 

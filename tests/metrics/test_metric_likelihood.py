@@ -58,7 +58,7 @@ def test_extraction_strength_and_memorization_equal_their_definitions() -> None:
 
 @pytest.mark.parametrize("score", [extraction_strength, exact_memorization])
 @pytest.mark.parametrize("bad", [torch.tensor([], dtype=torch.bool), torch.ones(2, 2).bool(), torch.tensor([1, 0])])
-def test_extraction_strength_and_memorization_refuse(score, bad: torch.Tensor) -> None:  # noqa: ANN001
+def test_extraction_strength_and_memorization_refuse(score, bad: torch.Tensor) -> None:
     with pytest.raises(ValueError, match="correct"):
         score(bad)
 

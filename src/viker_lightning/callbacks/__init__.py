@@ -1,4 +1,4 @@
-"""What happens around training: evaluation, the stage-1 gate, provenance. Numbers are computed in evaluation/ and metrics/."""
+"""What happens around training: evaluation, the stage-1 gate, provenance. Numbers come from evaluation/."""
 
 from .evaluation import Evaluation
 from .gate import KnowledgeGate

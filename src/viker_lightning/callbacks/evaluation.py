@@ -24,8 +24,8 @@ Summary = dict[str, dict[str, float]]
 class Evaluation(Callback):
     """Evaluates every split before and after training, and during validate and test; the same code each time.
 
-    The values go to all loggers as ``<split>/<metric>``; the run folder gets ``results.json`` and ``predictions.parquet``, written
-    last, so that a folder with ``results.json`` is a finished run.
+    The values go to all loggers as ``<split>/<metric>``; the run folder gets ``results.json`` and
+    ``predictions.parquet``, written last, so that a folder with ``results.json`` is a finished run.
 
     Args:
         before: whether the model is evaluated before training.
@@ -74,7 +74,9 @@ class Evaluation(Callback):
         found = [p for batch in bar for p in predict(pl_module.mllm, batch, self._gold_model(pl_module))]
         return self._finish(trainer, when, found)
 
-    def on_validation_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, *args: Any, **kwargs: Any) -> None:
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: Any, outputs: Any, *args: Any, **kwargs: Any
+    ) -> None:
         """Collects what the validation step answered."""
         self._batches += outputs
 
@@ -100,7 +102,9 @@ class Evaluation(Callback):
         run.mkdir(parents=True, exist_ok=True)
         name = "results.json" if "after" in self.summaries else f"results-{next(iter(self.summaries))}.json"
         write_predictions(run / name.replace("results", "predictions").replace(".json", ".parquet"), self._predictions)
-        write_json(run / name, {**self.summaries, **(report or {}), "steps": trainer.global_step, "metrics": DIRECTIONS})
+        write_json(
+            run / name, {**self.summaries, **(report or {}), "steps": trainer.global_step, "metrics": DIRECTIONS}
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """What was measured so far, so that a resumed run does not measure it on a changed model."""

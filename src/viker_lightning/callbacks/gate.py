@@ -42,12 +42,15 @@ class KnowledgeGate(Callback):
         Raises:
             UserError: saying what was measured and what was expected.
         """
-        if not isinstance(pl_module, Unlearn) or trainer.global_step > 0:  # resumed: the vanilla model has passed already
+        if (
+            not isinstance(pl_module, Unlearn) or trainer.global_step > 0
+        ):  # resumed: the vanilla model has passed already
             return
         m = self.measure(trainer, pl_module)
         pl_module.report["knowledge"] = asdict(m)
         if m.known < self.known or m.shown < self.shown or m.asked > self.asked:
             raise UserError(
-                f"the vanilla model does not know the forget set well enough to unlearn it: measured {m}; expected known >= "
-                f"{self.known}, shown >= {self.shown}, asked <= {self.asked}; train it longer, or lower the gate's bounds"
+                f"the vanilla model does not know the forget set well enough to unlearn it: measured {m}; "
+                f"expected known >= {self.known}, shown >= {self.shown}, asked <= {self.asked}; "
+                f"train it longer or lower the gate's bounds"
             )

@@ -16,7 +16,16 @@ from lightning.pytorch.loggers import WandbLogger
 
 from .files import write_json
 
-PACKAGES = ("viker-lightning", "torch", "lightning", "transformers", "peft", "jsonargparse", "omegaconf", "torchmetrics")
+PACKAGES = (
+    "viker-lightning",
+    "torch",
+    "lightning",
+    "transformers",
+    "peft",
+    "jsonargparse",
+    "omegaconf",
+    "torchmetrics",
+)
 
 
 class SaveConfig(SaveConfigCallback):

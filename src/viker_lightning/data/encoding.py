@@ -70,7 +70,7 @@ class Encoder:
     @cached_property
     def image_token_id(self) -> int:
         """Id of the placeholder whose embeddings are replaced by image features."""
-        return int(self.tokenizer.convert_tokens_to_ids(self.template.image_token))
+        return self.tokenizer.get_vocab()[self.template.image_token]
 
     @cached_property
     def _image_prefix(self) -> list[int]:
@@ -110,7 +110,7 @@ class Encoder:
 
     def decode(self, ids: list[int]) -> str:
         """Text of generated ids."""
-        return self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
     def _encode(self, vqa: VQA, image: bool) -> Encoded:
         asked = (self.template.question if image else self.template.text_question).format(question=vqa.question)

@@ -40,7 +40,9 @@ def irrelevant_images(images: str, k: int, seed: int = 0, size: int = 336) -> li
         raise DataError(f"images: {images!r} is neither a folder nor one of {', '.join(DRAWN)}")
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
     if len(files) < k:
-        raise DataError(f"{folder}: found {len(files)} images ({', '.join(SUFFIXES)}), need k={k}; add images or lower k")
+        raise DataError(
+            f"{folder}: found {len(files)} images ({', '.join(SUFFIXES)}), need k={k}; add images or lower k"
+        )
     pictures = [Picture(path.read_bytes(), str(path)) for path in rng.sample(files, k)]
     for picture in pictures:
         picture.open()

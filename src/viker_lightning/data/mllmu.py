@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -33,21 +34,23 @@ MODALITIES = {
 class MLLMU(LightningDataModule):
     """Serves training steps and evaluation questions from the MLLMU-Bench schema.
 
-    Training rows are the ``metadata`` questions of ``ft_Data``, joined to the stored split lists by ID; evaluation asks the separate
-    classification, generation and cloze tasks. Two optional folders extend the schema: ``base_Data`` (same columns as ``ft_Data``:
-    what a pretrained model would know anyway, used only to train the vanilla and the gold model) and ``General_Set`` (same columns
-    as ``Retain_Set``). A column ``images`` in ``ft_Data`` holds further photos for training; a key ``Private`` beside an answer
-    holds its private parts, which are inferred where it is missing.
+    Training rows are the ``metadata`` questions of ``ft_Data``, joined to the stored split lists by ID; evaluation
+    asks the separate classification, generation and cloze tasks. Two optional folders extend the schema: ``base_Data``
+    (same columns as ``ft_Data``: what a pretrained model would know anyway, used only to train the vanilla and the
+    gold model) and ``General_Set`` (same columns as ``Retain_Set``). A column ``images`` in ``ft_Data`` holds further
+    photos for training; a key ``Private`` beside an answer holds its private parts, which are inferred where it is
+    missing.
 
     Args:
-        root: a folder, ``mini/ci``, ``mini/default`` or ``mini/large`` for the embedded benchmark (written on first use), or a
-            dataset id on the hub.
+        root: a folder, ``mini/ci``, ``mini/default`` or ``mini/large`` for the embedded benchmark (written on first
+            use), or a dataset id on the hub.
         forget: percentage of people to forget; must be one of the stored splits.
-        stage: what to train on. ``vanilla``: everybody; ``gold``: everybody but the forget set; ``unlearn``: steps of forget
-            and retain questions.
+        stage: what to train on. ``vanilla``: everybody; ``gold``: everybody but the forget set; ``unlearn``: steps of
+            forget and retain questions.
         batch_size: questions per training step and stream.
         questions_per_image: most questions asked about one photo in a step.
-        splits: which splits are evaluated, those the folder does not hold being left out with a message; ``None`` is all.
+        splits: which splits are evaluated, those the folder does not hold being left out with a message; ``None`` is
+            all.
         modality: ``image`` asks about the photo, ``text`` names the person instead, without any image.
         max_people: evaluates at most so many people of every split (drawn by seed); ``None`` is all.
         seed: of the order of steps and the choice of test photos.
@@ -78,7 +81,9 @@ class MLLMU(LightningDataModule):
     @property
     def folder(self) -> Path:
         """Where the parquet folders are."""
-        return cache_folder("benchmarks", f"mini-{self._mini_size}-{mini.VERSION}") if self._mini_size else Path(self.root)
+        return (
+            cache_folder("benchmarks", f"mini-{self._mini_size}-{mini.VERSION}") if self._mini_size else Path(self.root)
+        )
 
     @property
     def _mini_size(self) -> str | None:
@@ -86,7 +91,9 @@ class MLLMU(LightningDataModule):
         if name != "mini" or Path(self.root).is_dir():
             return None
         if size not in mini.SIZES:
-            raise DataError(f"data.root: {self.root!r} is not a folder; embedded sizes: mini/{', mini/'.join(mini.SIZES)}")
+            raise DataError(
+                f"data.root: {self.root!r} is not a folder; embedded sizes: mini/{', mini/'.join(mini.SIZES)}"
+            )
         return size
 
     def prepare_data(self) -> None:
@@ -99,7 +106,9 @@ class MLLMU(LightningDataModule):
             try:
                 self.root = snapshot_download(self.root, repo_type="dataset")
             except Exception as error:
-                raise DataError(f"data.root: {self.root!r} is neither a folder nor a dataset that can be had ({error})") from error
+                raise DataError(
+                    f"data.root: {self.root!r} is neither a folder nor a dataset that can be had ({error})"
+                ) from error
 
     def setup(self, stage: str | None = None) -> None:
         """Reads training people and split lists; evaluation rows are read when asked for."""
@@ -112,7 +121,9 @@ class MLLMU(LightningDataModule):
             known = {p.id for p in trained}
             unknown = [i for i in ids if i not in known]
             if unknown:
-                raise DataError(f"{self.folder}/{config}_*: ID {unknown[0]!r} has no row in ft_Data; add it there or drop it")
+                raise DataError(
+                    f"{self.folder}/{config}_*: ID {unknown[0]!r} has no row in ft_Data; add it there or drop it"
+                )
         marked = infer_private([*trained, *base]) if not self.records_private else [*trained, *base]
         self._people = {p.id: p for p in marked[: len(trained)]}
         self._base = marked[len(trained) :]
@@ -123,7 +134,7 @@ class MLLMU(LightningDataModule):
         return [self._people[i] for i in ids] if ids is not None else list(self._people.values())
 
     @property
-    def streams(self) -> dict[str, list[Person]]:
+    def streams(self) -> dict[str, Sequence[Person]]:
         """People by stream for this stage."""
         if self.stage == "unlearn":
             return {"forget": self.people(self.forget_ids), "retain": self.people(self.retain_ids)}
@@ -160,7 +171,7 @@ class MLLMU(LightningDataModule):
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         groups = self.evaluation_groups()[rank::world]
         batches = [groups[i : i + 8] for i in range(0, len(groups), 8)]
-        return DataLoader(batches, batch_size=None)
+        return DataLoader(batches, batch_size=None)  # type: ignore[arg-type]
 
     def test_dataloader(self) -> DataLoader[Any]:
         """The same as for validation: there is one evaluation."""
@@ -185,7 +196,9 @@ class MLLMU(LightningDataModule):
     def _ids(self, config: str) -> list[str]:
         if not (self.folder / config).is_dir():
             there = sorted(p.name for p in self.folder.glob("forget_*"))
-            raise DataError(f"{self.folder}: no split {config!r}; set data.forget to one of: {', '.join(there) or 'none found'}")
+            raise DataError(
+                f"{self.folder}: no split {config!r}; set data.forget to one of: {', '.join(there) or 'none found'}"
+            )
         return list(row_of(read_rows(self.folder / config, ["ID"])))
 
     def _read_people(self, config: str) -> list[Person]:
@@ -200,7 +213,13 @@ class MLLMU(LightningDataModule):
     def evaluation(self, split: Split) -> list[ImageGroup]:
         """One image group for every person of a split; empty, with a message, if the folder does not hold it."""
         forget, retain = (f"{kind}_{n}" for kind, n in self._split_names())
-        config = {"forget": forget, "test": "Test_Set", "retain": retain, "real": "Retain_Set", "general": "General_Set"}[split]
+        config = {
+            "forget": forget,
+            "test": "Test_Set",
+            "retain": retain,
+            "real": "Retain_Set",
+            "general": "General_Set",
+        }[split]
         if not (self.folder / config).is_dir():
             log.info("%s: no folder %s, so the split %r is not evaluated", self.folder, config, str(split))
             return []
@@ -228,7 +247,10 @@ class MLLMU(LightningDataModule):
             row.text("ID"),
             image,
             split,
-            tuple(VQA(*_pair(row, "Generation_Task", q, "Question", "Ground_Truth"), tuple(q.get("Private") or ())) for q in questions),
+            tuple(
+                VQA(*_pair(row, "Generation_Task", q, "Question", "Ground_Truth"), tuple(q.get("Private") or ()))
+                for q in questions
+            ),
             tuple(_choice(row, q) for q in choices),
             tuple(Cloze(*_pair(row, "Mask_Task", q, "Question", "Ground_Truth")) for q in clozes),
         )
@@ -248,7 +270,9 @@ def _metadata(row: Row) -> tuple[VQA, ...]:
         raise row.error("metadata", f"not JSON ({error})", "write a list of {ID, Question, Answer}") from error
     if not isinstance(items, list) or not items or not all(isinstance(item, dict) for item in items):
         raise row.error("metadata", f"found {str(items)[:60]!r}", "write a non-empty list of {ID, Question, Answer}")
-    found = [VQA(*_pair(row, "metadata", item, "Question", "Answer"), tuple(item.get("Private") or ())) for item in items]
+    found = [
+        VQA(*_pair(row, "metadata", item, "Question", "Answer"), tuple(item.get("Private") or ())) for item in items
+    ]
     return tuple(dict.fromkeys(found))
 
 
@@ -256,7 +280,9 @@ def _choice(row: Row, item: dict[str, Any]) -> MultipleChoice:
     options = {k: v for k, v in (item.get("Options") or {}).items() if v is not None}
     right = item.get("Correct_Answer")
     if right not in options:
-        raise row.error("Classification_Task", f"Correct_Answer {right!r} is not one of {list(options)}", "name an option")
+        raise row.error(
+            "Classification_Task", f"Correct_Answer {right!r} is not one of {list(options)}", "name an option"
+        )
     question = item.get("Question")
     if not isinstance(question, str) or not question.strip():
         raise row.error("Classification_Task", f"Question is {question!r}", "give it a text or remove the item")

@@ -1,8 +1,8 @@
 """Image groups as one batch of token sequences in which every image occurs once.
 
-    tokens    : prefix (template start and image), then for each question its own tokens
-    positions : 0..P-1, then every question restarts at P
-    attention : a token sees the prefix and its own question, causally, never another question
+tokens    : prefix (template start and image), then for each question its own tokens
+positions : 0..P-1, then every question restarts at P
+attention : a token sees the prefix and its own question, causally, never another question
 """
 
 from __future__ import annotations
@@ -89,7 +89,11 @@ def assemble(
         for prefix, row in zip(prefixes, questions, strict=True)
     )
     ids, positions, segments = [], [], []
-    rows, columns, labels, question, private = [], [], [], [], []
+    rows: list[int] = []
+    columns: list[int] = []
+    labels: list[int] = []
+    question: list[int] = []
+    private: list[bool] = []
     number = 0
     for r, (prefix, row) in enumerate(zip(prefixes, questions, strict=True)):
         row_ids, row_positions, row_segments = list(prefix), list(range(len(prefix))), [PREFIX] * len(prefix)

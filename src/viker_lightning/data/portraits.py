@@ -43,7 +43,7 @@ HELD_OUT_BACKGROUNDS = {"#d9cdf6": "purple", "#ffdcb8": "orange"}
 EXPRESSIONS = "smile smileBig calm serious cute awe solemn driven blank cheeky tired contempt".split()
 HELD_OUT_EXPRESSIONS = "suspicious concerned explaining eyesClosed smileTeethGap eatingHappy".split()
 
-TRAINING_VIEWS = range(12)
+TRAINING_VIEWS = range(30)
 HELD_OUT_VIEWS = range(100, 102)
 
 Identity = tuple[str, str, str, str, str]

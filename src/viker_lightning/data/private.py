@@ -15,9 +15,10 @@ _WORD = re.compile(r"[^\s]+")
 def infer_private(people: Iterable[Person]) -> list[Person]:
     """Marks, in answers without recorded private parts, the words that other people's answers do not share.
 
-    Where at least four people are asked the same question, a word is private if fewer than half of their answers have it. For a
-    question asked less often, a word is private if it is not in the question and fewer than 1 % of all answers have it. An estimate,
-    and reported as such: MLLMU-Bench answers are a shared template around a short private span, but nothing records the span.
+    Where at least four people are asked the same question, a word is private if fewer than half of their answers have
+    it. For a question asked less often, a word is private if it is not in the question and fewer than 1 % of all
+    answers have it. An estimate, and reported as such: MLLMU-Bench answers are a shared template around a short
+    private span, but nothing records the span.
 
     Returns:
         The same people; answers that record private parts are left as they are.

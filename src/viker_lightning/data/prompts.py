@@ -8,8 +8,8 @@ LETTERS = "ABCDEFGH"
 def choice_prompt(question: str, options: Sequence[str]) -> str:
     """A multiple-choice question with its options, answered by the text of the right option.
 
-    Options are listed as in MLLMU-Bench (franciscoliu/MLLMU-Bench eval.py L310-360); the request for one letter is replaced by
-    a request for the option, because the option's likelihood is scored.
+    Options are listed as in MLLMU-Bench (franciscoliu/MLLMU-Bench eval.py L310-360); the request for one letter is
+    replaced by a request for the option, because the option's likelihood is scored.
     """
     listed = "\n".join(f"{letter}: {option}" for letter, option in zip(LETTERS, options, strict=False))
     return f"{question}\n{listed}\nAnswer with the right option."

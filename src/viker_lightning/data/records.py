@@ -14,8 +14,9 @@ from PIL import Image
 class Split(StrEnum):
     """Where a question is evaluated.
 
-    ``forget``: people to be unlearned; ``test``: the same people on other photos, asked in other words; ``retain``: people that
-    must stay known and may be used in a retain loss; ``real``: known people no loss ever sees; ``general``: everything else.
+    ``forget``: people to be unlearned; ``test``: the same people on other photos, asked in other words; ``retain``:
+    people that must stay known and may be used in a retain loss; ``real``: known people no loss ever sees;
+    ``general``: everything else.
     """
 
     FORGET = "forget"
@@ -67,7 +68,8 @@ class VQA:
     Attributes:
         question: the text after the image, as it is asked.
         answer: the reference answer.
-        private: the parts of ``answer`` that only the person's data can tell (the rest is template); empty where nothing is private.
+        private: the parts of ``answer`` that only the person's data can tell (the rest is template); empty where
+            nothing is private.
     """
 
     question: str

@@ -20,8 +20,8 @@ Step = dict[str, list[Chunk]]
 class StepSampler(Sampler[Step]):
     """Draws the steps of an epoch.
 
-    In an epoch every question of the first stream is asked once, spread over the person's photos. The other streams give as many
-    image groups to every step and start over when they run out.
+    In an epoch every question of the first stream is asked once, spread over the person's photos. The other streams
+    give as many image groups to every step and start over when they run out.
 
     Args:
         streams: people by stream name; the first is the one an epoch is made of.

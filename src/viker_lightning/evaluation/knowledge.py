@@ -17,7 +17,8 @@ class Knowledge:
 
     Attributes:
         known: share of private parts found in the answers about the forget people, 0-1.
-        shown: asked about person A while shown person B: share of answers with something private of B, 0-1. High: looks at the image.
+        shown: asked about person A while shown person B: share of answers with something private of B, 0-1. High:
+            looks at the image.
         asked: the same, with the private parts of A that B does not share, 0-1. Low: looks at the image.
         questions: how many swapped questions were asked.
     """
@@ -39,7 +40,8 @@ def measure_knowledge(mllm: MLLM, groups: list[ImageGroup], people: dict[str, Pe
         mllm: the model.
         groups: forget groups with image.
         people: training people by ID, with private parts.
-        others: IDs of the people whose photos are swapped in; those with the same questions answered are preferred by the caller.
+        others: IDs of the people whose photos are swapped in; those with the same questions answered are preferred by
+            the caller.
 
     Raises:
         ValueError: if no question has a private part.
@@ -49,7 +51,11 @@ def measure_knowledge(mllm: MLLM, groups: list[ImageGroup], people: dict[str, Pe
     if not asked:
         raise ValueError("no forget question has a private part; nothing to check")
     straight = mllm.generate(asked, MAX_NEW_TOKENS)
-    known = [keyword_match(a, q.private) for g, row in zip(asked, straight, strict=True) for q, a in zip(g.vqa, row, strict=True)]
+    known = [
+        keyword_match(a, q.private)
+        for g, row in zip(asked, straight, strict=True)
+        for q, a in zip(g.vqa, row, strict=True)
+    ]
     strangers = [people[others[i % len(others)]] for i in range(len(asked))]
     swapped = [replace(g, image=s.images[0]) for g, s in zip(asked, strangers, strict=True)]
     shown_hits, asked_hits = [], []

@@ -99,7 +99,9 @@ def _open_questions(mllm: MLLM, groups: Sequence[ImageGroup], gold: MLLM | None)
 
 
 def _clozes(mllm: MLLM, groups: Sequence[ImageGroup]) -> Iterator[Prediction]:
-    asked = [_asking(group, [VQA(cloze_prompt(c.question), "") for c in group.clozes]) for group in groups if group.clozes]
+    asked = [
+        _asking(group, [VQA(cloze_prompt(c.question), "") for c in group.clozes]) for group in groups if group.clozes
+    ]
     answers = mllm.generate(asked, MAX_NEW_TOKENS) if asked else []
     for group, texts in zip((g for g in groups if g.clozes), answers, strict=True):
         for number, (cloze, text) in enumerate(zip(group.clozes, texts, strict=True)):
@@ -108,7 +110,9 @@ def _clozes(mllm: MLLM, groups: Sequence[ImageGroup]) -> Iterator[Prediction]:
 
 def _choices(mllm: MLLM, groups: Sequence[ImageGroup]) -> Iterator[Prediction]:
     asked = [
-        _asking(group, [VQA(choice_prompt(c.question, c.options), option) for c in group.choices for option in c.options])
+        _asking(
+            group, [VQA(choice_prompt(c.question, c.options), option) for c in group.choices for option in c.options]
+        )
         for group in groups
         if group.choices
     ]

@@ -20,12 +20,12 @@ DIRECTIONS = {
     "keyword_match": "share of private parts found in the greedy answer, 0-1",
     "answer_probability": "exp of the mean log-probability of the reference answer, 0-1",
     "private_probability": "mean probability of the private tokens of the reference, 0-1",
-    "template_probability": "mean probability of the other tokens of the reference, 0-1; coherence, high is good everywhere",
+    "template_probability": "mean probability of the other tokens of the reference, 0-1; high is good everywhere",
     "extraction_strength": "share of the reference the model completes by itself, 0-1",
     "repetition": "repeated word trigrams of the greedy answer, 0-1; low is good everywhere",
     "kl_gold": "mean KL(gold || model) of answer tokens, nats, >= 0; low is good everywhere",
 }
-"""What each number is. Unless said otherwise: high is good on retain, real and general, low is good on forget and test."""
+"""What each number is. If nothing is said: high is good on retain, real and general, low is good on forget and test."""
 
 
 def summarise(predictions: Iterable[Prediction]) -> dict[str, dict[str, float]]:
@@ -35,7 +35,8 @@ def summarise(predictions: Iterable[Prediction]) -> dict[str, dict[str, float]]:
         predictions: in any order, each question once.
 
     Returns:
-        For each split, metrics (see :data:`DIRECTIONS`) and ``n``, the number of open questions; a metric without data is left out.
+        For each split, metrics (see :data:`DIRECTIONS`) and ``n``, the number of open questions; a metric without data
+        is left out.
     """
     ordered = sorted(predictions, key=lambda p: p.split)
     return {split: _split(list(found)) for split, found in groupby(ordered, key=lambda p: p.split)}

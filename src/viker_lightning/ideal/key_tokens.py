@@ -22,8 +22,9 @@ def key_token_report(ideal: IdealDistribution, questions: Sequence[Encoded]) -> 
         questions: forget questions with their answers.
 
     Returns:
-        ``auroc`` over all private tokens and ``auroc_first`` over the first token of each private part, each against all template
-        tokens (0.5 chance, 1 perfect; left out where nothing is known to be private), mean entropies in nats, and counts.
+        ``auroc`` over all private tokens and ``auroc_first`` over the first token of each private part, each against
+        all template tokens (0.5 chance, 1 perfect; left out where nothing is known to be private), mean entropies in
+        nats, and counts.
     """
     questions = list(dict.fromkeys(questions))
     entropy = torch.cat([ideal.known(q).entropy for q in questions])
@@ -42,7 +43,8 @@ def key_token_example(ideal: IdealDistribution, question: Encoded, top: int = 5)
     """Every token of one answer with its entropy and what the ideal distribution would rather say.
 
     Returns:
-        For each answer token: ``token``, ``entropy`` (nats), ``private``, and the ``top`` tokens with their probabilities.
+        For each answer token: ``token``, ``entropy`` (nats), ``private``, and the ``top`` tokens with their
+        probabilities.
     """
     decode = ideal.prefixes.mllm.encoder.tokenizer.decode
     values, ids = ideal.distribution([question]).topk(top)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import torch
 from torch import Tensor
 from transformers import DynamicCache
 
@@ -63,7 +62,7 @@ class ImagePrefixes:
                     batch.positions.expand(self.k, -1),
                     self._cache,
                 )
-                self._cache.crop(self.length)
+                self._cache.crop(-batch.input_ids.shape[1])
                 yield batch, self.mllm.head(hidden[:, batch.columns])
 
 

@@ -1,12 +1,12 @@
 """What the frozen model says about answer tokens, reduced to one vector and two numbers a token.
 
-Let p be a reference distribution (for ViKeR the ideal distribution, a mean over irrelevant images) and q = softmax(W h) the
-student's, W being the frozen output embedding. Then
+Let p be a reference distribution (for ViKeR the ideal distribution, a mean over irrelevant images) and q = softmax(W
+h) the student's, W being the frozen output embedding. Then
 
     KL(p || q) = -H(p) - <W' p, h> + logsumexp(W h)
 
-so value and gradient in h need only c = W' p (d numbers) and the entropy H(p), never the V probabilities. c is linear in p, so
-averaging over images costs nothing more. H(p) of the ideal distribution is the key-token entropy.
+so value and gradient in h need only c = W' p (d numbers) and the entropy H(p), never the V probabilities. c is linear
+in p, so averaging over images costs nothing more. H(p) of the ideal distribution is the key-token entropy.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from viker_lightning.models.tokens import AnswerTokens
 
@@ -73,10 +73,15 @@ def reduce_distribution(p: Tensor, labels: Tensor, head_weight: Tensor) -> Refer
     return Reference(p @ head_weight.float(), entropy, log_prob)
 
 
+def output_weight(head: nn.Module) -> Tensor:
+    """``[V, d]`` weights of an output embedding, cut from the graph."""
+    return head.get_parameter("weight").detach()
+
+
 def reference_of(tokens: AnswerTokens) -> Reference:
     """The reference from the frozen model's own answer tokens (one image, no averaging)."""
     p = tokens.logits.softmax(-1)
-    reference = reduce_distribution(p, tokens.labels, tokens.head.weight)
+    reference = reduce_distribution(p, tokens.labels, output_weight(tokens.head))
     return Reference(reference.vector, reference.entropy, tokens.log_probs)  # exact even where p underflows
 
 

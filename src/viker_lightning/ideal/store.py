@@ -14,7 +14,7 @@ from viker_lightning.data.records import Picture
 from viker_lightning.models.mllm import MLLM
 
 from .prefix import ImagePrefixes
-from .reference import Reference, mean_distribution, reduce_distribution
+from .reference import Reference, mean_distribution, output_weight, reduce_distribution
 
 
 class IdealDistribution:
@@ -34,7 +34,7 @@ class IdealDistribution:
     def prepare(self, questions: Sequence[Encoded]) -> None:
         """Computes what is not known yet, with a progress bar."""
         new = [q for q in dict.fromkeys(questions) if q not in self._stored]
-        weight = self.prefixes.mllm.head.weight
+        weight = output_weight(self.prefixes.mllm.head)
         with tqdm(total=len(new), desc="ideal distribution", unit="question", disable=len(new) < 100) as bar:
             for batch, logits in self.prefixes.logits(new):
                 reference = reduce_distribution(mean_distribution(logits), batch.labels, weight)

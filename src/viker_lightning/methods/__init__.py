@@ -1,4 +1,4 @@
-"""Unlearning objectives: one file an idea, each a pure function of answer tokens. No images, masks or templates in here."""
+"""Unlearning objectives: one file an idea, each a pure function of answer tokens; no images or templates in here."""
 
 from .base import Batch, Method
 from .gradient import GradientAscent, GradientDifference, KLMinimization

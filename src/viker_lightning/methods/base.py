@@ -34,7 +34,8 @@ class Method:
 
     Attributes:
         uses_retain: whether steps carry retain questions.
-        reference: what the frozen model is asked about the forget tokens: ``none``, ``own`` (the same image) or ``irrelevant``.
+        reference: what the frozen model is asked about the forget tokens: ``none``, ``own`` (the same image) or
+            ``irrelevant``.
         retain_reference: whether the frozen model is asked about the retain tokens.
         needs_distribution: whether full reference distributions are needed (reverse KL).
         refusals: if set, forget questions are answered with these instead of the truth.

@@ -45,8 +45,9 @@ class GradientDifference(Method):
 class KLMinimization(Method):
     """``L = -CE_forget + retain_weight * KL(vanilla || student) on the retain set``, at answer positions only.
 
-    The formula is open-unlearning's (src/trainer/utils.py L17-31); published MLLM scripts take the KL over prompt, image and padding
-    positions too, which makes its scale depend on padding. The vanilla distribution enters through its projection, exactly.
+    The formula is open-unlearning's (src/trainer/utils.py L17-31); published MLLM scripts take the KL over prompt,
+    image and padding positions too, which makes its scale depend on padding. The vanilla distribution enters through
+    its projection, exactly.
 
     Args:
         retain_weight: weight of the KL.

@@ -11,9 +11,9 @@ from .base import Batch, Method, known, retain_tokens
 class NPO(Method):
     """``L = -(2/beta) * mean_q logsigmoid(-beta * (log p(y_q) - log p_vanilla(y_q))) [+ retain_weight * CE_retain]``.
 
-    Log-probabilities are summed over the answer tokens of a question and the reference is the vanilla model, as in open-unlearning
-    (src/trainer/utils.py L34-67). MLLMU-Bench's script uses batch-mean losses and a retain-trained reference instead
-    (baselines/NPO.py L256-266).
+    Log-probabilities are summed over the answer tokens of a question and the reference is the vanilla model, as in
+    open-unlearning (src/trainer/utils.py L34-67). MLLMU-Bench's script uses batch-mean losses and a retain-trained
+    reference instead (baselines/NPO.py L256-266).
 
     Args:
         beta: inverse temperature; towards 0 this becomes gradient ascent.

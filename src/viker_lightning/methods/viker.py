@@ -21,12 +21,12 @@ class ViKeR(Method):
 
         L = -CE_forget + lam * mean_t KL(pbar_t || p_t) + retain_weight * CE_retain
 
-    pbar_t, the ideal distribution, is the mean of the frozen model's predictions behind k irrelevant images, question and answer
-    prefix being the sample's own. The gradient of the KL in the logits is ``p_t - pbar_t``: close to nothing on grammar, large on
-    key (private) tokens.
+    pbar_t, the ideal distribution, is the mean of the frozen model's predictions behind k irrelevant images, question
+    and answer prefix being the sample's own. The gradient of the KL in the logits is ``p_t - pbar_t``: close to
+    nothing on grammar, large on key (private) tokens.
 
-    The paper was not available in full when this was written: k = 5 and the form of the loss are its; ``lam``, the direction of
-    the KL and the mean over tokens are read from its notation, and no retain term is its main setting.
+    The paper was not available in full when this was written: k = 5 and the form of the loss are its; ``lam``, the
+    direction of the KL and the mean over tokens are read from its notation, and no retain term is its main setting.
 
     Args:
         lam: weight of the regulariser; 0 is plain gradient ascent.
@@ -91,8 +91,8 @@ class ViKeR(Method):
 def gradient_weights(reference: Reference, forget: AnswerTokens, threshold: float = KEY_ENTROPY) -> dict[str, Tensor]:
     """How hard the regulariser pulls on key tokens and on the others.
 
-    The pull on a token is the gradient of its KL in the answer token's logit, ``|p_t(y_t) - pbar_t(y_t)|``, 0 to 1. A token is
-    called key where the ideal distribution's entropy exceeds ``threshold`` nats.
+    The pull on a token is the gradient of its KL in the answer token's logit, ``|p_t(y_t) - pbar_t(y_t)|``, 0 to 1. A
+    token is called key where the ideal distribution's entropy exceeds ``threshold`` nats.
 
     Returns:
         Mean pull ``gradient_weight_key`` and ``gradient_weight_other``; a class without tokens is left out.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from filelock import FileLock
@@ -24,16 +26,17 @@ from transformers import (
 from viker_lightning.data.cache import cache_folder
 
 from . import mini_tower
+from .families import llava
 
 VERSION = "1"
 VOCABULARY = 1600
 PAD, EOS, IMAGE = "<pad>", "</s>", "<image>"
-LANGUAGE_MODEL = {
-    "hidden_size": 192,
-    "intermediate_size": 480,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 6,
-    "num_key_value_heads": 6,
+LANGUAGE_MODEL: dict[str, Any] = {
+    "hidden_size": 160,
+    "intermediate_size": 400,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 5,
+    "num_key_value_heads": 5,
     "max_position_embeddings": 2048,
     "tie_word_embeddings": True,
 }
@@ -42,12 +45,14 @@ LANGUAGE_MODEL = {
 def embedded_model(texts: Sequence[str]) -> Path:
     """The folder of the untrained embedded model for a benchmark; builds it on first use and says so.
 
-    Its vision tower is pretrained, its tokenizer knows the benchmark's words, its language model and projector are random.
+    Its vision tower is pretrained, its tokenizer knows the benchmark's words, its language model and projector are
+    random.
 
     Args:
         texts: all training text of the benchmark.
     """
-    key = hashlib.sha256("\0".join([VERSION, mini_tower.VERSION, *sorted(set(texts))]).encode()).hexdigest()[:12]
+    made_of = [VERSION, mini_tower.fingerprint(), str(VOCABULARY), repr(LANGUAGE_MODEL), *sorted(set(texts))]
+    key = hashlib.sha256("\0".join(made_of).encode()).hexdigest()[:12]
     folder = cache_folder("models", f"mini-{key}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
@@ -71,7 +76,7 @@ def _build(texts: Sequence[str], tower: CLIPVisionModel, folder: Path) -> None:
             bos_token_id=None,
             **LANGUAGE_MODEL,
         ),
-        image_token_id=tokenizer.convert_tokens_to_ids(IMAGE),
+        image_token_index=tokenizer.get_vocab()[IMAGE],
         image_seq_length=(mini_tower.SIZE // mini_tower.PATCH) ** 2,
         vision_feature_layer=-1,
         vision_feature_select_strategy="default",
@@ -80,7 +85,8 @@ def _build(texts: Sequence[str], tower: CLIPVisionModel, folder: Path) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = LlavaForConditionalGeneration(config)
-    model.model.vision_tower.load_state_dict(tower.state_dict(), strict=True)
+        model.model.vision_tower.load_state_dict(tower.state_dict(), strict=True)
+        _open_projector(model)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     side = {"height": mini_tower.SIZE, "width": mini_tower.SIZE}
@@ -96,6 +102,23 @@ def _build(texts: Sequence[str], tower: CLIPVisionModel, folder: Path) -> None:
     )
     processor.save_pretrained(folder)
     model.save_pretrained(folder)
+
+
+def _open_projector(model: LlavaForConditionalGeneration) -> None:
+    """Starts the random projector from standardised features: what differs between pictures comes through at once."""
+    drawn = [
+        draw(random.Random(f"projector/{i}"), mini_tower.SIZE)[0]
+        for draw, _ in mini_tower.PICTURES.values()
+        for i in range(60)
+    ]
+    pixels = torch.stack([mini_tower.pixels(png) for png in drawn])
+    layers = model.model.multi_modal_projector
+    with torch.no_grad():
+        features = llava.tower_features(model, mini_tower.normalise(pixels)).flatten(0, 1)
+        std, mean = torch.std_mean(features, dim=0)
+        layers.linear_1.weight.normal_(std=features.shape[1] ** -0.5).div_(std)
+        layers.linear_1.bias.copy_(-layers.linear_1.weight @ mean)
+        layers.linear_2.weight.normal_(std=layers.linear_2.in_features**-0.5)
 
 
 def train_tokenizer(texts: Sequence[str], vocabulary: int = VOCABULARY) -> PreTrainedTokenizerFast:

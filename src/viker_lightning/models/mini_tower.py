@@ -1,16 +1,19 @@
 """The embedded model's vision tower: a small CLIP encoder that has learnt to see, on pictures of nobody.
 
 It is trained to name the traits of random portraits and the contents of drawn scenes and pets, none of which is in a
-benchmark, then frozen. It stands for the pretrained CLIP of a real MLLM: vanilla and gold model share it, and no identity can hide in it.
+benchmark, then frozen. It stands for the pretrained CLIP of a real MLLM: vanilla and gold model share it, and no
+identity can hide in it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import random
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +30,7 @@ from viker_lightning.data.portraits import random_portrait
 
 VERSION = "1"
 SIZE, PATCH = 64, 16
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "hidden_size": 128,
     "intermediate_size": 384,
     "num_hidden_layers": 3,
@@ -42,7 +45,7 @@ MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
 def pretrained_tower() -> Path:
     """The folder with the pretrained tower; trains it on first use and says so."""
-    folder = cache_folder("models", f"mini-tower-{VERSION}")
+    folder = cache_folder("models", f"mini-tower-{fingerprint()}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not (folder / "config.json").is_file():
@@ -52,6 +55,13 @@ def pretrained_tower() -> Path:
             tower.save_pretrained(temporary)
             temporary.rename(folder)
     return folder
+
+
+def fingerprint() -> str:
+    """Identifies what the tower is made of."""
+    counts = {kind: count for kind, (_, count) in PICTURES.items()}
+    made_of = (VERSION, CONFIG, counts, STEPS, BATCH, LEARNING_RATE)
+    return hashlib.sha256(repr(made_of).encode()).hexdigest()[:12]
 
 
 def train_tower(steps: int = STEPS, seed: int = 0) -> CLIPVisionModel:
@@ -67,16 +77,22 @@ def train_tower(steps: int = STEPS, seed: int = 0) -> CLIPVisionModel:
         for _ in bar:
             chosen = torch.randint(len(images), (BATCH,))
             features = tower(_augment(images[chosen])).last_hidden_state[:, 1:].flatten(1)
-            loss = sum(
+            losses = [
                 F.cross_entropy(logits, target, ignore_index=-1, reduction="sum") / BATCH
                 for logits, target in zip(heads(features).split(classes, dim=1), labels[chosen].T, strict=True)
-            )
+            ]
+            loss = torch.stack(losses).sum()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
             bar.set_postfix(loss=f"{loss.item():.2f}")
     return tower.eval()
+
+
+def pixels(png: bytes) -> Tensor:
+    """``[3, H, W]`` uint8 of an encoded picture."""
+    return torch.from_numpy(np.array(Image.open(io.BytesIO(png)).convert("RGB"))).permute(2, 0, 1).contiguous()
 
 
 def normalise(pixels: Tensor) -> Tensor:
@@ -92,14 +108,13 @@ def _augment(pixels: Tensor) -> Tensor:
 
 
 def _pictures(seed: int) -> tuple[Tensor, Tensor, list[int]]:
-    """Images ``[n, 3, H, W]`` uint8, one class per trait ``[n, traits]`` (-1 where a picture lacks the trait), class counts."""
+    """Images ``[n, 3, H, W]`` uint8, classes ``[n, traits]`` (-1 where a picture lacks the trait), class counts."""
     jobs = [(kind, i) for kind, (_, count) in PICTURES.items() for i in range(count)]
 
-    def draw(job: tuple[str, int]) -> tuple[np.ndarray, dict[str, str]]:
+    def draw(job: tuple[str, int]) -> tuple[Tensor, dict[str, str]]:
         kind, i = job
         png, traits = PICTURES[kind][0](random.Random(f"tower/{seed}/{kind}/{i}"), SIZE)
-        image = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
-        return image, {f"{kind} {name}": value for name, value in traits.items()}
+        return pixels(png), {f"{kind} {name}": value for name, value in traits.items()}
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         drawn = list(tqdm(pool.map(draw, jobs), total=len(jobs), desc="pictures of nobody", unit="picture"))
@@ -107,5 +122,4 @@ def _pictures(seed: int) -> tuple[Tensor, Tensor, list[int]]:
     values = {name: sorted({t[name] for _, t in drawn if name in t}) for name in names}
     index = {name: {value: i for i, value in enumerate(found)} for name, found in values.items()}
     labels = [[index[name][traits[name]] if name in traits else -1 for name in names] for _, traits in drawn]
-    images = torch.from_numpy(np.stack([image for image, _ in drawn])).permute(0, 3, 1, 2).contiguous()
-    return images, torch.tensor(labels), [len(values[name]) for name in names]
+    return torch.stack([image for image, _ in drawn]), torch.tensor(labels), [len(values[name]) for name in names]

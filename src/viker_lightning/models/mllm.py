@@ -97,7 +97,7 @@ class MLLM(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.head.weight.device
+        return next(self.head.parameters()).device
 
     def train(self, mode: bool = True) -> MLLM:
         """As usual, except that the frozen vision tower stays in evaluation mode."""
@@ -133,8 +133,8 @@ class MLLM(nn.Module):
             for kind, keys in (("missing", expected - set(saved)), ("unexpected", set(saved) - expected)):
                 if keys:
                     raise ValueError(
-                        f"{adapter}: {len(keys)} {kind} adapter keys, e.g. {sorted(keys)[0]!r}; the adapter was made for "
-                        f"another model or with another LoRA setting than r={lora.r}, targets={list(lora.targets)}"
+                        f"{adapter}: {len(keys)} {kind} adapter keys, e.g. {sorted(keys)[0]!r}; the adapter "
+                        f"was made for another model or LoRA setting than r={lora.r}, targets={list(lora.targets)}"
                     )
             set_peft_model_state_dict(self.model, saved)
 
@@ -146,7 +146,9 @@ class MLLM(nn.Module):
             RuntimeError: if the model was trained without adapter, because its former weights are gone.
         """
         if not self.adapted and any(p.requires_grad for p in self.parameters()):
-            raise RuntimeError("the frozen reference needs LoRA: without an adapter the original weights are overwritten")
+            raise RuntimeError(
+                "the frozen reference needs LoRA: without an adapter the original weights are overwritten"
+            )
         training = self.training
         self.eval()
         try:
@@ -184,7 +186,8 @@ class MLLM(nn.Module):
     def generate(self, groups: Sequence[ImageGroup], max_new_tokens: int) -> list[list[str]]:
         """Answers the open questions of image groups greedily, all questions of an image behind one prefix.
 
-        Every step feeds one token for each question of a row; key/values of the image and the questions are never copied.
+        Every step feeds one token for each question of a row; key/values of the image and the questions are never
+        copied.
 
         Returns:
             For every group, the answers in the order of its questions.
@@ -248,5 +251,3 @@ def weights_folder(source: str | Path) -> str | Path:
     """The weights in a run folder (``<run>/model``), or ``source`` itself if it is a model folder or a hub id."""
     inside = Path(source) / "model"
     return inside if (inside / "config.json").is_file() else source
-
-

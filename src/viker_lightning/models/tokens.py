@@ -53,5 +53,5 @@ class AnswerTokens:
         return self.sum_by_question(values) / self.sum_by_question(torch.ones_like(values))
 
     def mean(self, values: Tensor, per: str = "token") -> Tensor:
-        """Averages token values over tokens (``per="token"``) or over questions, each counting once (``"question"``)."""
+        """Averages token values over tokens (``per="token"``) or over questions (``"question"``)."""
         return values.mean() if per == "token" else self.mean_by_question(values).mean()

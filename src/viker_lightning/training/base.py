@@ -117,6 +117,6 @@ class Stage(LightningModule):
         if trained != saved:
             odd = sorted(trained ^ saved)[0]
             raise UserError(
-                f"checkpoint: {len(trained - saved)} trained weights are missing and {len(saved - trained)} are unexpected, "
+                f"checkpoint: {len(trained - saved)} trained weights are missing, {len(saved - trained)} unexpected, "
                 f"e.g. {odd!r}; it belongs to another model or LoRA setting"
             )

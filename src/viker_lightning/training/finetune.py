@@ -1,4 +1,4 @@
-"""Stage 1: teach a model the people. With all of them it is the vanilla model, without the forget set the gold model."""
+"""Stage 1: teach a model the people: all of them for the vanilla model, all but the forget set for gold."""
 
 from __future__ import annotations
 

@@ -24,8 +24,8 @@ class Unlearn(Stage):
 
     Args:
         method: the objective.
-        vanilla: the model that knows everybody: a model folder, a run folder, a hub id, or the YAML of a fine-tuning run, which is
-            then made on the same data first, once.
+        vanilla: the model that knows everybody: a model folder, a run folder, a hub id, or the YAML of a fine-tuning
+            run, which is then made on the same data first, once.
         lora: adapter setting; only the language model is adapted.
         adapter: folder of a saved adapter to start from (or to evaluate).
         lr: AdamW learning rate.

@@ -21,8 +21,8 @@ def vanilla_model(vanilla: str, data: MLLMU) -> Path | str:
     """The vanilla weights, made first where they are asked for by a YAML.
 
     Args:
-        vanilla: a model folder, run folder or hub id, returned as it is; or the YAML of a fine-tuning run. The run is kept in the
-            cache folder under a hash of the YAML and the training data.
+        vanilla: a model folder, run folder or hub id, returned as it is; or the YAML of a fine-tuning run. The run is
+            kept in the cache folder under a hash of the YAML and the training data.
         data: the data the run is made on.
 
     Raises:

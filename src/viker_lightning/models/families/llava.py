@@ -76,7 +76,7 @@ def last_hidden(
     images = None
     if features is not None:
         projected = model.model.multi_modal_projector(features)
-        images = {"image": BaseModelOutputWithPooling(pooler_output=list(projected))}
+        images = {"image": BaseModelOutputWithPooling(pooler_output=list(projected))}  # type: ignore[arg-type]
     return model.model(
         input_ids=input_ids,
         mm_encoder_outputs=images,

@@ -1,0 +1,43 @@
+# make help lists everything; make demo and make test need nothing but Python 3.11+ and git.
+VENV ?= .venv
+PYTHON ?= python3
+PY := $(VENV)/bin/python
+SEEDS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all lint format bench clean
+
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.installed  ## make a virtual environment here and install everything
+
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+demo: setup  ## a small MLLM learns people and forgets some, by six methods (SEEDS=1)
+	$(PY) experiments/demo.py --seeds $(SEEDS)
+
+test: setup  ## the fast tests
+	$(PY) -m pytest -q
+
+test-all: setup  ## all tests, those that take minutes too
+	$(PY) -m pytest -q -m ""
+
+lint: setup  ## ruff and mypy
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: setup  ## let ruff format and mend
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+bench: setup  ## speed and memory of the engine, as ratios
+	$(PY) benchmarks/engine.py
+
+clean:  ## remove runs, caches and the virtual environment
+	rm -rf $(VENV) runs results .pytest_cache .mypy_cache .ruff_cache build dist

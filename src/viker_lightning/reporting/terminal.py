@@ -1,0 +1,60 @@
+"""Tables for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from .runs import Run, Summary
+
+
+def method_table(rows: Sequence[tuple[str, Summary]]) -> Table:
+    """Methods against splits.
+
+    Args:
+        rows: name and numbers of every model.
+
+    Returns:
+        A table whose cells are keyword match (share of private parts told) / multiple-choice accuracy, and for
+        coherence the probability of template tokens on the test split / repetition of its answers.
+    """
+    table = Table(title="keyword match / multiple-choice accuracy; coherence: template probability / repetition")
+    table.add_column("", no_wrap=True)
+    wanted = {"forget": "↓", "test": "↓", "retain": "↑", "real": "↑"}
+    for split, arrow in wanted.items():
+        table.add_column(f"{split} {arrow}", justify="right", no_wrap=True)
+    table.add_column("coherence ↑/↓", justify="right", no_wrap=True)
+    for name, summary in rows:
+        cells = [_cell(summary.get(split, {}), "keyword_match", "accuracy") for split in wanted]
+        table.add_row(name, *cells, _cell(summary.get("test", {}), "template_probability", "repetition"))
+    return table
+
+
+def answers_table(run: Run, split: str, person: str, count: int = 3) -> Table:
+    """The first answers about a person, before and after."""
+    table = Table(title=f"{split} person {person}", show_lines=True)
+    for name in ("question", "truth", "before", "after"):
+        table.add_column(name, overflow="fold")
+    for row in run.answers(split, person)[:count]:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def key_token_table(example: dict[str, Any], count: int = 5) -> Table:
+    """The tokens of an answer with the highest key-token entropy, and what the ideal distribution would say instead."""
+    table = Table(title=f"Key tokens of: {example['answer']}")
+    for name in ("token", "entropy (nats)", "private", "an image of somebody else suggests"):
+        table.add_column(name)
+    for token in sorted(example["tokens"], key=lambda t: -t["entropy"])[:count]:
+        top = ", ".join(f"{word!r} {p:.2f}" for word, p in token["top"][:4])
+        table.add_row(
+            Text(repr(token["token"])), f"{token['entropy']:.2f}", "yes" if token["private"] else "", Text(top)
+        )
+    return table
+
+
+def _cell(values: dict[str, float], *names: str) -> str:
+    return " / ".join(f"{values[name]:.2f}" if name in values else "-" for name in names)

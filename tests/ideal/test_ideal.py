@@ -1,0 +1,180 @@
+import math
+
+import pytest
+import torch
+
+from viker_lightning.data.irrelevant import irrelevant_images
+from viker_lightning.data.parquet import DataError
+from viker_lightning.ideal import (
+    IdealDistribution,
+    ImagePrefixes,
+    forward_kl,
+    key_token_example,
+    key_token_report,
+    mean_distribution,
+    reduce_distribution,
+    token_kl,
+)
+from viker_lightning.ideal.key_tokens import first_of_part
+from viker_lightning.ideal.plain import plain_ideal, plain_logits
+from viker_lightning.methods import Batch, ViKeR
+
+
+@pytest.fixture
+def pictures():
+    return irrelevant_images("scenes", 3, size=64)
+
+
+def gradient(mllm, loss):
+    mllm.zero_grad()
+    loss.backward()
+    return torch.cat([p.grad.flatten() for p in mllm.parameters() if p.requires_grad])
+
+
+@pytest.mark.parametrize("per", ["token", "question"])
+def test_fast_route_equals_plain_route(mllm, groups, pictures, per):
+    """Packed student, prefix key/values and projection against padded rows, full forwards and full distributions."""
+    batch = mllm.pack(groups)
+    ideal = IdealDistribution(mllm, pictures)
+    method = ViKeR(lam=3.0, per=per)
+    fast = method.loss(Batch(mllm.answer_tokens(batch), forget_reference=ideal.reference(batch)))["loss"]
+    fast_gradient = gradient(mllm, fast)
+
+    logits, tokens = plain_logits(mllm, groups)
+    p = plain_ideal(mllm, groups, pictures)
+    ce = torch.nn.functional.cross_entropy(logits, tokens.labels, reduction="none")
+    kl = (p * (p.log() - logits.log_softmax(-1))).sum(-1)
+    plain = tokens.mean(-ce, per) + 3.0 * tokens.mean(kl, per)
+    plain_gradient = gradient(mllm, plain)
+
+    assert abs(fast.item() - plain.item()) / abs(plain.item()) < 1e-6
+    assert (fast_gradient - plain_gradient).norm() / plain_gradient.norm() < 1e-5
+
+
+def test_reverse_direction_equals_plain_route(mllm, groups, pictures):
+    batch = mllm.pack(groups)
+    ideal = IdealDistribution(mllm, pictures)
+    step = Batch(
+        mllm.answer_tokens(batch), ideal.reference(batch), forget_distribution=ideal.distribution(batch.encoded)
+    )
+    step = Batch(step.forget, forget_distribution=step.forget_distribution)
+    fast = ViKeR(lam=1.0, direction="reverse", ascent=False).loss(step)["loss"]
+    logits, _ = plain_logits(mllm, groups)
+    p = plain_ideal(mllm, groups, pictures)
+    log_q = logits.log_softmax(-1)
+    plain = (log_q.exp() * (log_q - p.log())).sum(-1).mean()
+    assert abs(fast.item() - plain.item()) / plain.item() < 1e-5
+    difference = gradient(mllm, fast) - gradient(mllm, plain)
+    assert (
+        difference.norm()
+        < 1e-5 * gradient(mllm, ViKeR(direction="reverse", ascent=False).loss(rebuilt(mllm, batch, p))["loss"]).norm()
+    )
+
+
+def rebuilt(mllm, batch, p):
+    return Batch(mllm.answer_tokens(batch), forget_distribution=p)
+
+
+def test_reference_ignores_the_adapter_and_small_passes(mllm, groups, pictures):
+    questions = mllm.pack(groups).encoded
+    prefixes = ImagePrefixes(mllm, pictures)
+    whole = torch.cat([x for _, x in prefixes.logits(questions)], dim=1)
+    parts = torch.cat([x for _, x in prefixes.logits(questions, max_tokens=30)], dim=1)
+    torch.testing.assert_close(whole, parts, rtol=1e-4, atol=1e-4)
+    with torch.no_grad():
+        for name, weight in mllm.named_parameters():
+            if "lora_B" in name:
+                weight.mul_(3)
+    again = torch.cat([x for _, x in prefixes.logits(questions)], dim=1)
+    torch.testing.assert_close(whole, again)
+    torch.testing.assert_close(mean_distribution(whole), plain_ideal(mllm, groups, pictures), rtol=1e-4, atol=1e-6)
+
+
+def test_projection_gives_the_forward_kl():
+    generator = torch.Generator().manual_seed(0)
+    head = torch.nn.Linear(8, 50, bias=False)
+    hidden = torch.randn(6, 8, generator=generator, requires_grad=True)
+    p = torch.randn(6, 50, generator=generator).mul(2).softmax(-1)
+    labels = torch.arange(6)
+
+    class Tokens:
+        pass
+
+    tokens = Tokens()
+    tokens.hidden, tokens.logits = hidden, head(hidden)
+    tokens.log_normaliser = tokens.logits.logsumexp(-1)
+    reference = reduce_distribution(p, labels, head.weight.detach())
+    kl = forward_kl(reference, tokens)
+    wanted = (p * (p.log() - tokens.logits.log_softmax(-1))).sum(-1)
+    torch.testing.assert_close(kl, wanted, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(token_kl(p, tokens.logits), wanted, rtol=1e-5, atol=1e-5)
+    a = torch.autograd.grad(kl.sum(), hidden, retain_graph=True)[0]
+    b = torch.autograd.grad(wanted.sum(), hidden)[0]
+    torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_reduced_reference_keeps_entropy_and_label():
+    p = torch.tensor([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]])
+    reference = reduce_distribution(p, torch.tensor([1, 0]), torch.eye(3))
+    torch.testing.assert_close(reference.entropy, torch.tensor([math.log(2), 0.0]))
+    torch.testing.assert_close(reference.log_prob, torch.tensor([math.log(0.5), 0.0]))
+    torch.testing.assert_close(reference.vector, p)
+
+
+def test_kl_to_itself_is_nothing():
+    logits = torch.randn(4, 9)
+    for direction in ("forward", "reverse"):
+        assert token_kl(logits.softmax(-1), logits, direction).abs().max() < 1e-6
+
+
+def test_store_asks_once(mllm, groups, pictures, monkeypatch):
+    ideal = IdealDistribution(mllm, pictures)
+    batch = mllm.pack(groups)
+    first = ideal.reference(batch)
+    monkeypatch.setattr(ideal.prefixes, "logits", lambda *a: pytest.fail("asked again") if a[0] else iter(()))
+    again = ideal.reference(batch)
+    torch.testing.assert_close(first.vector, again.vector)
+
+
+def test_key_token_report(mllm, data, pictures):
+    questions = [mllm.encoder.encode(q, image=True) for p in data.people(data.forget_ids) for q in p.vqa[:6]]
+    ideal = IdealDistribution(mllm, pictures)
+    ideal.prepare(questions)
+    report = key_token_report(ideal, questions)
+    assert report["tokens"] == sum(len(q.answer) for q in dict.fromkeys(questions))
+    assert 0 <= report["auroc"] <= 1 and 0 <= report["auroc_first"] <= 1
+    example = key_token_example(ideal, questions[0], top=3)
+    assert [t["private"] for t in example] == list(questions[0].private)
+    assert all(t["top"][0][1] >= t["top"][1][1] for t in example)
+
+
+def test_first_of_part():
+    flags = torch.tensor([True, True, False, True, False, False, True])
+    assert first_of_part(flags).tolist() == [True, False, False, True, False, False, True]
+
+
+def test_no_image(mllm):
+    with pytest.raises(ValueError, match="at least one irrelevant image"):
+        ImagePrefixes(mllm, [])
+
+
+@pytest.mark.parametrize("kind", ["scenes", "pets", "people"])
+def test_drawn_images(kind):
+    pictures = irrelevant_images(kind, 4, size=32)
+    assert len({p.key for p in pictures}) == 4
+    assert pictures[0].open().size == (32, 32)
+    assert [p.key for p in pictures] == [p.key for p in irrelevant_images(kind, 4, size=32)]
+    assert [p.key for p in pictures] != [p.key for p in irrelevant_images(kind, 4, seed=1, size=32)]
+
+
+def test_image_folder(tmp_path):
+    for i, picture in enumerate(irrelevant_images("pets", 3, size=16)):
+        (tmp_path / f"{i}.png").write_bytes(picture.data)
+    assert len(irrelevant_images(str(tmp_path), 2)) == 2
+    with pytest.raises(DataError, match=r"found 3 images.*need k=5"):
+        irrelevant_images(str(tmp_path), 5)
+    (tmp_path / "0.png").write_bytes(b"not a picture")
+    with pytest.raises(ValueError, match=r"0\.png: not a readable image"):
+        irrelevant_images(str(tmp_path), 3)
+    with pytest.raises(DataError, match="neither a folder nor one of scenes"):
+        irrelevant_images(str(tmp_path / "nowhere"), 5)

@@ -1,0 +1,141 @@
+"""Each objective against a few plain lines on random tokens."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from viker_lightning.ideal import reduce_distribution, reference_of
+from viker_lightning.methods import IDK, NPO, Batch, GradientAscent, GradientDifference, KLMinimization, ViKeR
+from viker_lightning.models import AnswerTokens
+
+QUESTION = torch.tensor([0, 0, 0, 1, 2, 2])
+
+
+@pytest.fixture
+def head():
+    torch.manual_seed(0)
+    return torch.nn.Linear(5, 11, bias=False).requires_grad_(False)
+
+
+def tokens(head, seed):
+    g = torch.Generator().manual_seed(seed)
+    hidden = torch.randn(6, 5, generator=g).requires_grad_()
+    labels = torch.randint(0, 11, (6,), generator=g)
+    return AnswerTokens(hidden, labels, QUESTION, torch.zeros(6, dtype=torch.bool), 3, head)
+
+
+def ce(t):
+    return F.cross_entropy(t.head(t.hidden), t.labels)
+
+
+def test_gradient_ascent(head):
+    t = tokens(head, 1)
+    torch.testing.assert_close(GradientAscent().loss(Batch(t))["loss"], -ce(t))
+
+
+def test_gradient_difference(head):
+    f, r = tokens(head, 1), tokens(head, 2)
+    torch.testing.assert_close(GradientDifference(2.0).loss(Batch(f, r))["loss"], 2 * ce(r) - ce(f))
+
+
+def test_kl_minimization(head):
+    f, r, vanilla = tokens(head, 1), tokens(head, 2), tokens(head, 3)
+    vanilla.labels = r.labels
+    p = head(vanilla.hidden).softmax(-1)
+    kl = F.kl_div(head(r.hidden).log_softmax(-1), p, reduction="batchmean")
+    loss = KLMinimization(0.5).loss(Batch(f, r, retain_reference=reference_of(vanilla)))["loss"]
+    torch.testing.assert_close(loss, 0.5 * kl - ce(f))
+
+
+def test_npo_sums_tokens_per_question(head):
+    f, vanilla = tokens(head, 1), tokens(head, 3)
+    vanilla.labels = f.labels
+    mine, theirs = (head(t.hidden).log_softmax(-1)[torch.arange(6), f.labels] for t in (f, vanilla))
+    ratios = [(mine - theirs)[QUESTION == q].sum() for q in range(3)]
+    wanted = sum(-(2 / 0.3) * torch.log(torch.sigmoid(-0.3 * r)) for r in ratios) / 3
+    loss = NPO(beta=0.3).loss(Batch(f, forget_reference=reference_of(vanilla)))["loss"]
+    torch.testing.assert_close(loss, wanted)
+
+
+def test_npo_becomes_gradient_ascent(head):
+    f = tokens(head, 1)
+    reference = reference_of(tokens(head, 1))
+    (a,) = torch.autograd.grad(NPO(beta=1e-4).loss(Batch(f, forget_reference=reference))["loss"], f.hidden)
+    f = tokens(head, 1)
+    (b,) = torch.autograd.grad(f.sum_by_question(f.log_probs).mean(), f.hidden)
+    torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_idk(head):
+    f, r = tokens(head, 1), tokens(head, 2)
+    torch.testing.assert_close(IDK(3.0).loss(Batch(f, r))["loss"], ce(f) + 3 * ce(r))
+
+
+def ideal(head, labels):
+    p = torch.randn(6, 11, generator=torch.Generator().manual_seed(9)).softmax(-1)
+    return p, reduce_distribution(p, labels, head.weight)
+
+
+def test_viker(head):
+    f, r = tokens(head, 1), tokens(head, 2)
+    p, reference = ideal(head, f.labels)
+    kl = (p * (p.log() - head(f.hidden).log_softmax(-1))).sum(-1).mean()
+    out = ViKeR(lam=2.0, retain_weight=4.0).loss(Batch(f, r, forget_reference=reference))
+    torch.testing.assert_close(out["loss"], -ce(f) + 2 * kl + 4 * ce(r))
+    torch.testing.assert_close(out["ideal_kl"], kl.detach())
+
+
+def test_viker_regulariser_pulls_by_the_difference_of_distributions(head):
+    f = tokens(head, 1)
+    p, reference = ideal(head, f.labels)
+    loss = ViKeR(lam=1.0, ascent=False).loss(Batch(f, forget_reference=reference))["loss"]
+    (found,) = torch.autograd.grad(loss, f.hidden)
+    q = head(f.hidden).softmax(-1).detach()
+    torch.testing.assert_close(found, (q - p) @ head.weight / 6, rtol=1e-4, atol=1e-6)
+
+
+def test_viker_ablations(head):
+    f = tokens(head, 1)
+    torch.testing.assert_close(ViKeR(lam=0).loss(Batch(f))["loss"], -ce(f))
+    assert ViKeR(lam=0).reference == "none"
+    assert ViKeR(same_image=True).reference == "own"
+    assert ViKeR().reference == "irrelevant" and not ViKeR().uses_retain
+    assert ViKeR(direction="reverse").needs_distribution
+
+
+def test_viker_clips_the_ascent(head):
+    f = tokens(head, 1)
+    nll = -f.log_probs.detach()
+    bound = nll.median().item()
+    loss = ViKeR(lam=0, ascent_clip=bound).loss(Batch(f))["loss"]
+    torch.testing.assert_close(loss, -nll.clamp(max=bound).mean())
+    (found,) = torch.autograd.grad(loss, f.hidden)
+    assert (found[nll > bound] == 0).all() and (found[nll < bound] != 0).any(-1).all()
+
+
+def test_viker_means_by_question(head):
+    f = tokens(head, 1)
+    nll = -f.log_probs
+    wanted = -(nll[:3].mean() + nll[3] + nll[4:].mean()) / 3
+    torch.testing.assert_close(ViKeR(lam=0, per="question").loss(Batch(f))["loss"], wanted)
+
+
+def test_gradient_weights_tell_key_tokens_apart(head):
+    f = tokens(head, 1)
+    p = torch.full((6, 11), 1 / 11)
+    p[:3] = F.one_hot(f.labels[:3], 11).float()
+    out = ViKeR().loss(Batch(f, forget_reference=reduce_distribution(p, f.labels, head.weight)))
+    q = f.log_probs.detach().exp()
+    torch.testing.assert_close(out["gradient_weight_other"], (q[:3] - 1).abs().mean())
+    torch.testing.assert_close(out["gradient_weight_key"], (q[3:] - 1 / 11).abs().mean())
+
+
+@pytest.mark.parametrize("wrong", [{"lam": -1}, {"k": 0}, {"retain_weight": -1}])
+def test_viker_refuses(wrong):
+    with pytest.raises(ValueError, match="must be"):
+        ViKeR(**wrong)
+
+
+def test_missing_retain_set(head):
+    with pytest.raises(ValueError, match="needs retain questions"):
+        GradientDifference().loss(Batch(tokens(head, 1)))

@@ -1,0 +1,251 @@
+"""The command line, driven on every shipped run config with tiny models."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+
+from viker_lightning.cli import main
+from viker_lightning.data.irrelevant import irrelevant_images
+
+ROOT = Path(__file__).parent.parent
+RUNS = sorted((ROOT / "configs/mini").glob("*.yaml"))
+METHODS = [p for p in RUNS if "Unlearn" in p.read_text()]
+OPEN_GATE = ["--gate.known=0", "--gate.shown=0", "--gate.asked=1"]
+SHORT = ["--data.root=mini/ci", "--data.max_people=1", "--trainer.max_steps=2", "--trainer.enable_progress_bar=false"]
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch):
+    """Configs name other configs relative to the repository."""
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture(scope="module")
+def vanilla(tmp_path_factory, cache):
+    """A vanilla run of two steps."""
+    run = tmp_path_factory.mktemp("runs") / "vanilla"
+    main(["fit", "--config", str(ROOT / "configs/mini/vanilla.yaml"), *SHORT, f"--trainer.default_root_dir={run}"])
+    return run
+
+
+def unlearn(vanilla, run, *options, config="configs/mini/viker.yaml"):
+    fixed = [f"--model.vanilla={vanilla}", f"--trainer.default_root_dir={run}", *SHORT, *OPEN_GATE]
+    main(["fit", "--config", str(config), *fixed, *options])
+    return json.loads((run / "results.json").read_text())
+
+
+def close(summary):
+    return {split: pytest.approx(values, abs=1e-6) for split, values in summary.items()}
+
+
+def fails(capsys, *arguments):
+    with pytest.raises(SystemExit) as stop:
+        main(list(arguments))
+    assert stop.value.code not in (0, None)
+    return f"{stop.value.code}\n{capsys.readouterr().err}"
+
+
+def test_vanilla_run_folder(vanilla):
+    for name in ("config.yaml", "provenance.json", "metrics.csv", "results.json", "predictions.parquet"):
+        assert (vanilla / name).is_file(), name
+    assert (vanilla / "model/model.safetensors").is_file()
+    assert (vanilla / "checkpoints/last.ckpt").is_file()
+    assert not list(vanilla.rglob("*.bin"))
+    results = json.loads((vanilla / "results.json").read_text())
+    assert set(results["after"]) == {"forget", "test", "retain", "real", "general"}
+    assert results["steps"] == 2
+    assert 0 <= results["knowledge"]["known"] <= 1
+    assert json.loads((vanilla / "provenance.json").read_text())["private_parts"] == "recorded"
+
+
+@pytest.mark.parametrize("config", METHODS, ids=lambda p: p.stem)
+def test_every_method(config, vanilla, tmp_path):
+    results = unlearn(vanilla, tmp_path, config=config)
+    wanted = {"accuracy", "cloze", "rouge_l", "bleu", "keyword_match", "answer_probability", "private_probability"}
+    wanted |= {"template_probability", "extraction_strength", "repetition", "n"}
+    for when in ("before", "after"):
+        assert wanted <= set(results[when]["forget"])
+    assert (tmp_path / "adapter/adapter_model.safetensors").is_file()
+    if config.stem == "viker":
+        assert 0 <= results["key_tokens"]["auroc"] <= 1
+        assert results["key_token_example"]["tokens"]
+    assert results["before"] != results["after"]
+    header = (tmp_path / "metrics.csv").read_text().splitlines()[0]
+    assert "forget/keyword_match" in header and "train/loss" in header
+
+
+@pytest.mark.parametrize("config", RUNS, ids=lambda p: p.stem)
+def test_every_config_parses(config, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", "--config", str(config), "--print_config"])
+    assert stop.value.code == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["trainer"]["default_root_dir"] == f"runs/mini/{config.stem}"
+
+
+def test_interpolation_obeys_the_command_line(capsys, tmp_path):
+    extra = tmp_path / "extra.yaml"
+    extra.write_text("data:\n  init_args:\n    max_people: 3\n")
+    with pytest.raises(SystemExit):
+        main(
+            [
+                *("fit", "--config=configs/mini/viker.yaml", f"--config={extra}", "--seed_everything=7"),
+                *("--trainer.default_root_dir=elsewhere", "--print_config"),
+            ]
+        )
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["model"]["init_args"]["seed"] == printed["data"]["init_args"]["seed"] == 7
+    assert printed["data"]["init_args"]["max_people"] == 3
+    assert printed["trainer"]["logger"][0]["init_args"]["save_dir"] == "elsewhere"
+
+
+@pytest.mark.parametrize("options", [["--model.method.direction=reverse"], ["--model.method.same_image=true"]])
+@pytest.mark.parametrize("ascent", ["true", "false"])
+def test_viker_options(vanilla, tmp_path, options, ascent):
+    unlearn(vanilla, tmp_path, *options, f"--model.method.ascent={ascent}", "--model.method.retain_weight=0")
+
+
+def test_validate_equals_the_end_of_fit(vanilla, tmp_path):
+    fitted = unlearn(vanilla, tmp_path / "fit")["after"]
+    common = ["--config", "configs/mini/viker.yaml", f"--model.vanilla={vanilla}", *SHORT]
+    adapter = f"--model.adapter={tmp_path / 'fit/adapter'}"
+    main(["validate", *common, adapter, f"--trainer.default_root_dir={tmp_path / 'v'}"])
+    assert json.loads((tmp_path / "v/results-validate.json").read_text())["validate"] == close(fitted)
+    checkpoint = f"--ckpt_path={tmp_path / 'fit/checkpoints/last.ckpt'}"
+    main(["test", *common, checkpoint, f"--trainer.default_root_dir={tmp_path / 't'}"])
+    assert json.loads((tmp_path / "t/results-test.json").read_text())["test"] == close(fitted)
+
+
+def test_gold_model_is_compared_with(vanilla, tmp_path):
+    results = unlearn(vanilla, tmp_path, f"--evaluation.gold={vanilla}")
+    assert results["before"]["forget"]["kl_gold"] == pytest.approx(0, abs=1e-5)
+    assert results["after"]["forget"]["kl_gold"] > 0
+
+
+def test_resume_goes_on_and_obeys_the_command_line(vanilla, tmp_path):
+    whole = unlearn(vanilla, tmp_path / "whole", "--trainer.max_steps=4")
+    unlearn(vanilla, tmp_path / "parts")
+    checkpoint = f"--ckpt_path={tmp_path / 'parts/checkpoints/last.ckpt'}"
+    parts = unlearn(vanilla, tmp_path / "parts", "--trainer.max_steps=4", checkpoint)
+    assert parts["steps"] == 4
+    assert parts["before"] == whole["before"]
+    config = yaml.safe_load((tmp_path / "parts/config.yaml").read_text())
+    assert config["trainer"]["max_steps"] == 4
+
+
+def test_wandb_offline(vanilla, tmp_path):
+    unlearn(
+        vanilla,
+        tmp_path,
+        "--trainer.logger+=lightning.pytorch.loggers.WandbLogger",
+        "--trainer.logger.offline=true",
+        f"--trainer.logger.save_dir={tmp_path}",
+    )
+    assert list((tmp_path / "wandb").glob("offline-run-*/run-*.wandb"))
+
+
+def test_wrong_key(capsys):
+    said = fails(capsys, "fit", "--config", "configs/mini/viker.yaml", "--model.method.lamda=3")
+    assert "lamda" in said
+
+
+def test_unknown_split(capsys):
+    said = fails(capsys, "fit", "--config", "configs/mini/viker.yaml", "--data.root=mini/ci", "--data.forget=7")
+    assert "no split 'forget_7'" in said and "forget_10" in said
+
+
+def test_no_such_folder(capsys):
+    said = fails(capsys, "fit", "--config", "configs/mini/viker.yaml", "--data.root=mini/huge")
+    assert "mini/ci" in said
+
+
+def test_gate_stops_a_model_that_knows_nothing(capsys, vanilla, tmp_path):
+    said = fails(
+        capsys,
+        *("fit", "--config", "configs/mini/viker.yaml", f"--model.vanilla={vanilla}", *SHORT),
+        f"--trainer.default_root_dir={tmp_path}",
+    )
+    assert "does not know the forget set" in said and "known 0." in said
+    assert not (tmp_path / "results.json").exists()
+
+
+def test_image_folder_without_images(capsys, vanilla, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    said = fails(
+        capsys,
+        *("fit", "--config", "configs/mini/viker.yaml", f"--model.vanilla={vanilla}", *SHORT, *OPEN_GATE),
+        *(f"--trainer.default_root_dir={tmp_path}", f"--model.method.images={tmp_path / 'pictures'}"),
+    )
+    assert "found 0 images" in said
+    for i, picture in enumerate(irrelevant_images("pets", 5, size=64)):
+        (tmp_path / f"pictures/{i}.png").write_bytes(picture.data)
+    assert unlearn(vanilla, tmp_path, f"--model.method.images={tmp_path / 'pictures'}")
+
+
+def test_non_finite_loss(capsys, vanilla, tmp_path):
+    said = fails(
+        capsys,
+        *("fit", "--config", "configs/mini/gradient_ascent.yaml", f"--model.vanilla={vanilla}", *SHORT, *OPEN_GATE),
+        *(f"--trainer.default_root_dir={tmp_path}", "--model.lr=1e30", "--trainer.max_steps=5"),
+    )
+    assert "the loss is" in said and "model.lr" in said
+    assert not (tmp_path / "results.json").exists()
+
+
+@pytest.fixture
+def broken(data, tmp_path):
+    """A copy of the ci benchmark to spoil."""
+    shutil.copytree(data.folder, tmp_path / "broken")
+
+    def spoil(config, change):
+        file = next((tmp_path / "broken" / config).glob("*.parquet"))
+        table = pq.read_table(file)
+        pq.write_table(change(table), file)
+        return tmp_path / "broken"
+
+    return spoil
+
+
+def changed_row(table, index, **cells):
+    rows = table.to_pylist()
+    rows[index] |= cells
+    return pa.Table.from_pylist(rows, schema=table.schema)
+
+
+@pytest.mark.parametrize(
+    ("config", "change", "expected"),
+    [
+        ("ft_Data", lambda t: t.drop_columns(["metadata"]), "column 'metadata' is missing"),
+        ("forget_10", lambda t: t.drop_columns(["Mask_Task"]), "column 'Mask_Task' is missing"),
+        (
+            "ft_Data",
+            lambda t: changed_row(t, 2, images=None, image={"bytes": b"junk", "path": "x"}),
+            "row 2, column 'image': not a readable image",
+        ),
+        ("ft_Data", lambda t: changed_row(t, 1, metadata="{"), "row 1, column 'metadata': not JSON"),
+        ("ft_Data", lambda t: changed_row(t, 1, metadata='[{"Question": "Who?"}]'), "row 1.*Answer is None"),
+        ("ft_Data", lambda t: changed_row(t, 1, ID="001"), "occurs twice"),
+        ("forget_10", lambda t: changed_row(t, 0, ID="999"), "ID '999' has no row in ft_Data"),
+    ],
+)
+def test_bad_data_is_named(capsys, vanilla, broken, tmp_path, config, change, expected):
+    root = broken(config, change)
+    options = [f"--model.vanilla={vanilla}", *SHORT, *OPEN_GATE, f"--trainer.default_root_dir={tmp_path / 'run'}"]
+    said = fails(capsys, "fit", "--config", "configs/mini/viker.yaml", *options, f"--data.root={root}")
+    assert re.search(expected, said), said
+    assert len(said.strip().splitlines()) <= 3
+    assert not (tmp_path / "run/results.json").exists()
+
+
+def test_checkpoints_hold_trained_weights_only(vanilla, tmp_path):
+    unlearn(vanilla, tmp_path)
+    checkpoint = torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)
+    assert checkpoint["state_dict"] and all("lora_" in name for name in checkpoint["state_dict"])
+    assert "hyper_parameters" not in checkpoint
