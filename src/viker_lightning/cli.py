@@ -8,6 +8,7 @@ import sys
 import warnings
 from typing import Any
 
+import wandb
 from jsonargparse import set_parsing_settings
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -29,7 +30,11 @@ DEFAULTS: dict[str, Any] = {
         {
             "class_path": "lightning.pytorch.loggers.CSVLogger",
             "init_args": {"save_dir": "${....default_root_dir}", "name": "", "version": ""},
-        }
+        },
+        {
+            "class_path": "lightning.pytorch.loggers.WandbLogger",
+            "init_args": {"save_dir": "${....default_root_dir}", "project": "viker-lightning", "offline": True},
+        },
     ],
 }
 
@@ -51,6 +56,7 @@ def main(args: ArgsType = None) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("WANDB_SILENT", "true")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     try:
@@ -70,3 +76,5 @@ def main(args: ArgsType = None) -> None:
         )
     except UserError as error:
         sys.exit(f"error: {error}")
+    finally:
+        wandb.finish()  # an offline run is on disk only then

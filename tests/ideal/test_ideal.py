@@ -15,7 +15,6 @@ from viker_lightning.ideal import (
     reduce_distribution,
     token_kl,
 )
-from viker_lightning.ideal.key_tokens import first_of_part
 from viker_lightning.ideal.plain import plain_ideal, plain_logits
 from viker_lightning.methods import Batch, ViKeR
 
@@ -146,11 +145,6 @@ def test_key_token_report(mllm, data, pictures):
     example = key_token_example(ideal, questions[0], top=3)
     assert [t["private"] for t in example] == list(questions[0].private)
     assert all(t["top"][0][1] >= t["top"][1][1] for t in example)
-
-
-def test_first_of_part():
-    flags = torch.tensor([True, True, False, True, False, False, True])
-    assert first_of_part(flags).tolist() == [True, False, False, True, False, False, True]
 
 
 def test_no_image(mllm):

@@ -65,7 +65,7 @@ class Evaluation(Callback):
         if trainer.is_global_zero:
             pl_module.save_weights(Path(trainer.default_root_dir))
         self.evaluate(trainer, pl_module, "after")
-        self.write(trainer, pl_module.report)
+        self._write(trainer, "", {**self.summaries, **pl_module.report})
 
     def evaluate(self, trainer: Trainer, pl_module: Any, when: str) -> Summary:
         """Answers all evaluation questions and logs the numbers."""
@@ -82,29 +82,21 @@ class Evaluation(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs and writes the numbers of a validate run."""
-        self._finish(trainer, "validate", self._batches)
-        self._batches = []
-        self.write(trainer)
+        self._write(trainer, "-validate", {"validate": self._finish(trainer, "validate", self._batches)})
 
     on_test_batch_end = on_validation_batch_end
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs and writes the numbers of a test run."""
-        self._finish(trainer, "test", self._batches)
-        self._batches = []
-        self.write(trainer)
+        self._write(trainer, "-test", {"test": self._finish(trainer, "test", self._batches)})
 
-    def write(self, trainer: Trainer, report: dict[str, Any] | None = None) -> None:
+    def _write(self, trainer: Trainer, suffix: str, results: dict[str, Any]) -> None:
         """Writes predictions, then results."""
-        if not trainer.is_global_zero:
-            return
-        run = Path(trainer.default_root_dir)
-        run.mkdir(parents=True, exist_ok=True)
-        name = "results.json" if "after" in self.summaries else f"results-{next(iter(self.summaries))}.json"
-        write_predictions(run / name.replace("results", "predictions").replace(".json", ".parquet"), self._predictions)
-        write_json(
-            run / name, {**self.summaries, **(report or {}), "steps": trainer.global_step, "metrics": DIRECTIONS}
-        )
+        if trainer.is_global_zero:
+            run = Path(trainer.default_root_dir)
+            run.mkdir(parents=True, exist_ok=True)
+            write_predictions(run / f"predictions{suffix}.parquet", self._predictions)
+            write_json(run / f"results{suffix}.json", {**results, "steps": trainer.global_step, "metrics": DIRECTIONS})
 
     def state_dict(self) -> dict[str, Any]:
         """What was measured so far, so that a resumed run does not measure it on a changed model."""

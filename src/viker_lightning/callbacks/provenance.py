@@ -36,12 +36,11 @@ class SaveConfig(SaveConfigCallback):
         run = Path(trainer.default_root_dir)
         run.mkdir(parents=True, exist_ok=True)
         name = "config.yaml" if stage == "fit" else f"config-{stage}.yaml"
-        self.parser.save(self.config, str(run / name), skip_none=False, overwrite=True, multifile=False)
+        self.parser.save(self.config, str(run / name), skip_unset=False, overwrite=True, multifile=False)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+                config = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))
                 logger.experiment.config.update(config, allow_val_change=True)
-                logger.experiment.define_metric("*", step_metric="trainer/global_step")
 
 
 class Provenance(Callback):

@@ -40,12 +40,14 @@ class Encoded:
     Attributes:
         prompt: ids of the question, up to and with the token that predicts the first answer token.
         answer: ids of the answer, end-of-sequence included.
-        private: for each answer id, whether it belongs to a private part of the answer.
+        private: for each answer id, whether it belongs to a private part of the answer; punctuation never does.
+        starts: for each answer id, whether a private part begins there.
     """
 
     prompt: tuple[int, ...]
     answer: tuple[int, ...]
     private: tuple[bool, ...]
+    starts: tuple[bool, ...]
 
 
 class Encoder:
@@ -115,7 +117,7 @@ class Encoder:
     def _encode(self, vqa: VQA, image: bool) -> Encoded:
         asked = (self.template.question if image else self.template.text_question).format(question=vqa.question)
         if not vqa.answer:
-            return Encoded(tuple(self._ids(asked)), (self.eos,), (False,))
+            return Encoded(tuple(self._ids(asked)), (self.eos,), (False,), (False,))
         lead = self.template.answer.index("{answer}")
         text = asked + self.template.answer.format(answer=vqa.answer)
         tokens = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
@@ -129,5 +131,9 @@ class Encoder:
             while at >= 0:
                 spans.append((len(asked) + lead + at, len(asked) + lead + at + len(part)))
                 at = vqa.answer.find(part, at + 1)
-        private = [any(start < b and end > a for a, b in spans) for start, end in offsets[first:]]
-        return Encoded(tuple(ids[:first]), (*ids[first:], self.eos), (*private, False))
+        private = [
+            any(start < b and end > a for a, b in spans) and any(c.isalnum() for c in text[start:end])
+            for start, end in offsets[first:]
+        ]
+        starts = [any(start <= a < end for a, _ in spans) for start, end in offsets[first:]]
+        return Encoded(tuple(ids[:first]), (*ids[first:], self.eos), (*private, False), (*starts, False))

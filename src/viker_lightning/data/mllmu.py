@@ -63,7 +63,7 @@ class MLLMU(LightningDataModule):
         stage: Literal["vanilla", "gold", "unlearn"] = "unlearn",
         batch_size: int = 16,
         questions_per_image: int = 8,
-        splits: list[Split] | None = None,
+        splits: list[Literal["forget", "test", "retain", "real", "general"]] | None = None,
         modality: Literal["image", "text"] = "image",
         max_people: int | None = None,
         seed: int = 0,
@@ -73,7 +73,8 @@ class MLLMU(LightningDataModule):
             raise DataError(f"batch_size={batch_size} and questions_per_image={questions_per_image} must be at least 1")
         self.root, self.forget, self.stage, self.seed = root, forget, stage, seed
         self.batch_size, self.questions_per_image = batch_size, questions_per_image
-        self.splits, self.modality, self.max_people = list(splits or Split), modality, max_people
+        self.splits = [Split(name) for name in splits or Split]
+        self.modality, self.max_people = modality, max_people
         self._first_metadata = ""
         self._people: dict[str, Person] | None = None
         self._base: list[Person] = []

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from viker_lightning.data.encoding import Encoded
 from viker_lightning.metrics import key_token_auroc
@@ -29,7 +28,7 @@ def key_token_report(ideal: IdealDistribution, questions: Sequence[Encoded]) -> 
     questions = list(dict.fromkeys(questions))
     entropy = torch.cat([ideal.known(q).entropy for q in questions])
     private = torch.tensor([flag for q in questions for flag in q.private])
-    first = torch.cat([first_of_part(torch.tensor(q.private)) for q in questions])
+    first = torch.tensor([flag for q in questions for flag in q.starts])
     report: dict[str, Any] = {"images": ideal.prefixes.k, "tokens": len(entropy), "private_tokens": int(private.sum())}
     if private.any() and not private.all():
         report["auroc"] = key_token_auroc(entropy, private)
@@ -57,9 +56,3 @@ def key_token_example(ideal: IdealDistribution, question: Encoded, top: int = 5)
         }
         for i, token in enumerate(question.answer)
     ]
-
-
-def first_of_part(private: Tensor) -> Tensor:
-    """``[T]`` bool: tokens that begin a private part."""
-    before = torch.cat([torch.zeros(1, dtype=torch.bool), private[:-1]])
-    return private & ~before

@@ -194,7 +194,7 @@ class MLLM(nn.Module):
         """
         was_training = self.training
         self.eval()
-        stop = ((self.encoder.eos,), (False,))
+        stop = ((self.encoder.eos,), (False,), (False,))
         prompts = [[self.encoder.prompt(q.question, g.image is not None) for q in g.vqa] for g in groups]
         prefixes = [self.encoder.prefix(g.image is not None) for g in groups]
         rows = [[Encoded(prompt, *stop) for prompt in row] for row in prompts]
