@@ -6,10 +6,11 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from functools import cache
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
-from rouge_score.rouge_scorer import RougeScorer
+if TYPE_CHECKING:
+    from rouge_score.rouge_scorer import RougeScorer
+
 
 # Eight copies: long enough to spare "www", "1000000" and "haha".
 _LOOP_IN_WORD = re.compile(r"(\S{1,24}?)\1{7,}")
@@ -17,6 +18,8 @@ _LOOP_IN_WORD = re.compile(r"(\S{1,24}?)\1{7,}")
 
 @cache
 def _rouge_scorer() -> RougeScorer:
+    from rouge_score.rouge_scorer import RougeScorer  # imports nltk
+
     return RougeScorer(["rougeL"], use_stemmer=True)
 
 
@@ -57,6 +60,8 @@ def bleu_mllmu(prediction: str, reference: str) -> float:
     Returns:
         The score.
     """
+    from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu  # takes a second to import
+
     words = prediction.split()
     if not words:
         return 0.0

@@ -1,0 +1,151 @@
+"""Packing, encoding, sampling, private parts, and the datamodule."""
+
+import pytest
+import torch
+
+from viker_lightning.data.mllmu import MLLMU
+from viker_lightning.data.packing import PADDING, PREFIX, packed_mask
+from viker_lightning.data.parquet import DataError
+from viker_lightning.data.private import infer_private
+from viker_lightning.data.records import VQA, Person, Picture, Split
+from viker_lightning.data.sampling import StepDataset, StepSampler
+
+
+def test_packed_layout(mllm, groups):
+    batch = mllm.pack(groups)
+    prefix = len(mllm.encoder.prefix(True))
+    assert batch.n_questions == 8 and len(batch.images) == 3
+    for r, group in enumerate(groups):
+        segments = batch.segments[r]
+        assert (segments == PREFIX).sum() == prefix
+        assert segments.max() == len(group.vqa)
+        for j in range(1, len(group.vqa) + 1):
+            positions = batch.positions[r][segments == j]
+            assert positions.tolist() == list(range(prefix, prefix + len(positions)))
+    for n in range(len(batch.labels)):  # the label of a position is the next token of its question
+        r, c = batch.rows[n], batch.columns[n]
+        if n + 1 < len(batch.labels) and batch.question[n + 1] == batch.question[n]:
+            assert batch.input_ids[r, c + 1] == batch.labels[n]
+        else:
+            assert batch.labels[n] == mllm.encoder.eos
+
+
+def test_mask():
+    segments = torch.tensor([[PREFIX, PREFIX, 1, 1, 2, PADDING]])
+    mask = packed_mask(segments)[0, 0].int().tolist()
+    assert mask == [
+        [1, 0, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0],
+        [1, 1, 1, 0, 0, 0],
+        [1, 1, 1, 1, 0, 0],
+        [1, 1, 0, 0, 1, 0],
+        [0, 0, 0, 0, 0, 1],
+    ]
+    cached = packed_mask(torch.tensor([[1, 1, 2]]), cached=2)[0, 0].int().tolist()
+    assert cached == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [1, 1, 0, 0, 1]]
+
+
+def test_private_tokens(mllm):
+    vqa = VQA("Where?", "They live in Tarn Hollow, Calmere.", ("Tarn Hollow, Calmere",))
+    encoded = mllm.encoder.encode(vqa, image=True)
+    decode = mllm.encoder.tokenizer.decode
+    marked = decode([t for t, flag in zip(encoded.answer, encoded.private, strict=True) if flag])
+    assert marked.replace(" ", "") == "TarnHollowCalmere"
+    assert sum(encoded.starts) == 1
+    assert decode([encoded.answer[encoded.starts.index(True)]]).strip() in "Tarn"
+    with pytest.raises(ValueError, match="'Rome' does not occur"):
+        mllm.encoder.encode(VQA("Where?", "In Oslo.", ("Rome",)), image=True)
+
+
+@pytest.fixture
+def crowd():
+    picture = Picture(b"x", "x")
+    return [Person(str(i), (picture,) * 3, tuple(VQA(f"q{i}{j}", "a") for j in range(7))) for i in range(5)]
+
+
+@pytest.mark.parametrize("epoch", [0, 3])
+def test_an_epoch_asks_every_question_once(crowd, epoch):
+    sampler = StepSampler({"forget": crowd, "retain": crowd[:2]}, groups=2, questions_per_image=3)
+    sampler.set_epoch(epoch)
+    data = StepDataset(sampler.streams)
+    steps = [data[step] for step in sampler]
+    assert len(steps) == len(sampler) == 8  # 5 people x 3 groups of at most 3 questions, two groups a step
+    asked = [vqa.question for step in steps for group in step["forget"] for vqa in group.vqa]
+    assert sorted(asked) == sorted(v.question for p in crowd for v in p.vqa)
+    assert all(len(group.vqa) <= 3 for step in steps for group in step["forget"])
+    assert all(len(step["retain"]) == 2 and all(g.person in "01" for g in step["retain"]) for step in steps)
+
+
+def test_epochs_differ_and_repeat(crowd):
+    sampler = StepSampler({"train": crowd}, 2, 3)
+    first = list(sampler)
+    sampler.set_epoch(1)
+    assert list(sampler) != first
+    sampler.set_epoch(0)
+    assert list(sampler) == first
+    assert list(StepSampler({"train": crowd}, 2, 3, seed=1)) != first
+
+
+def test_processes_share_an_epoch(crowd):
+    whole = list(StepSampler({"train": crowd}, 2, 3))
+    parts = [list(StepSampler({"train": crowd}, 2, 3, rank=r, world_size=3)) for r in range(3)]
+    assert len({len(p) for p in parts}) == 1
+    merged = [step for round_ in zip(*parts, strict=True) for step in round_]
+    assert merged[: len(whole)] == whole
+
+
+def test_streams_of_the_stages(data):
+    forget, retain = set(data.forget_ids), set(data.retain_ids)
+    assert not forget & retain and len(forget) == 2 and len(retain) == 10
+    ids = {}
+    for stage in ("vanilla", "gold", "unlearn"):
+        module = MLLMU("mini/ci", stage=stage)
+        module.prepare_data()
+        module.setup()
+        ids[stage] = {name: {p.id for p in people} for name, people in module.streams.items()}
+    assert ids["unlearn"] == {"forget": forget, "retain": retain}
+    assert ids["vanilla"]["train"] - ids["gold"]["train"] == forget
+    assert retain < ids["gold"]["train"] and "501" in ids["gold"]["train"]
+
+
+def test_evaluation_splits(data):
+    by_split = {split: data.evaluation(split) for split in Split}
+    assert (
+        {g.person for g in by_split[Split.FORGET]} == {g.person for g in by_split[Split.TEST]} == set(data.forget_ids)
+    )
+    assert {g.person for g in by_split[Split.RETAIN]} == set(data.retain_ids)
+    training = {p.key for person in data.people() for p in person.images}
+    assert all(g.image.key in training for g in by_split[Split.FORGET])
+    assert not any(g.image.key in training for g in by_split[Split.TEST])
+    assert all(q.private for g in by_split[Split.TEST] for q in g.vqa)
+    assert not any(q.private for g in by_split[Split.GENERAL] for q in g.vqa)
+    text = MLLMU("mini/ci", modality="text", splits=["forget"])
+    text.setup()
+    assert all(g.image is None and g.vqa for g in text.evaluation_groups())
+
+
+def test_fingerprint_knows_what_is_forgotten(data):
+    same, other = MLLMU("mini/ci", batch_size=3), MLLMU("mini/ci", forget=5)
+    for module in (same, other):
+        module.setup()
+    assert same.fingerprint() == data.fingerprint() != other.fingerprint()
+
+
+def test_infer_private():
+    towns = ["Oslo", "Rome", "New York", "Paris", "Lima"]
+    people = [Person(t, (), (VQA("Where?", f"This person lives in {t}."),)) for t in towns]
+    people.append(
+        Person("x", (), (VQA("What award?", "They won the Golden Fig award."), VQA("K?", "It is k.", ("k",))))
+    )
+    marked = infer_private(people)
+    assert [p.vqa[0].private for p in marked[:5]] == [("Oslo",), ("Rome",), ("New York",), ("Paris",), ("Lima",)]
+    assert "Golden Fig" in marked[5].vqa[0].private[0]
+    assert marked[5].vqa[1].private == ("k",)
+
+
+def test_bad_options():
+    with pytest.raises(DataError, match="batch_size=0"):
+        MLLMU("mini/ci", batch_size=0)
+    module = MLLMU("nowhere/at-all")
+    with pytest.raises(DataError, match="neither a folder nor a dataset"):
+        module.prepare_data()

@@ -1,0 +1,150 @@
+import math
+
+import pytest
+import torch
+
+from viker_lightning.data.records import VQA, Cloze, ImageGroup, MultipleChoice, Person, Split
+from viker_lightning.evaluation import Knowledge, Prediction, measure_knowledge, predict, summarise
+from viker_lightning.evaluation.predict import MAX_NEW_TOKENS
+from viker_lightning.ideal.plain import plain_logits
+
+
+@pytest.fixture
+def asked(groups, monkeypatch):
+    """Groups with all three tasks."""
+    from importlib import import_module
+
+    monkeypatch.setattr(import_module("viker_lightning.evaluation.predict"), "MAX_NEW_TOKENS", 4)
+    choice = MultipleChoice("Which one?", ("red", "green apple", "blue", "none"), 1)
+    return [
+        ImageGroup(g.person, g.image, Split.FORGET, g.vqa[:2], (choice,), (Cloze("This is __.", "red"),))
+        for g in groups
+    ]
+
+
+def test_every_question_is_answered_once(mllm, asked):
+    found = predict(mllm, asked)
+    keys = [(p.person, p.task, p.number) for p in found]
+    assert len(set(keys)) == len(keys) == sum(len(g.vqa) + len(g.choices) + len(g.clozes) for g in asked)
+    assert all(p.split == "forget" for p in found)
+
+
+def test_answers_do_not_depend_on_company(mllm, asked):
+    together = {(p.person, p.task, p.number): p for p in predict(mllm, asked)}
+    for group in asked:
+        for p in predict(mllm, [group]):
+            other = together[p.person, p.task, p.number]
+            assert p.answer == other.answer
+            assert p.log_probs == pytest.approx(other.log_probs, abs=1e-4)
+
+
+def test_likelihoods_are_the_plain_ones(mllm, asked):
+    found = [p for p in predict(mllm, asked) if p.task == "generation"]
+    logits, tokens = plain_logits(mllm, asked)
+    wanted = logits.log_softmax(-1)[torch.arange(len(tokens.labels)), tokens.labels]
+    assert [x for p in found for x in p.log_probs] == pytest.approx(wanted.tolist(), abs=1e-4)
+    assert [x for p in found for x in p.correct] == (logits.argmax(-1) == tokens.labels).tolist()
+    assert [x for p in found for x in p.private_tokens] == tokens.private.tolist()
+
+
+def test_choice_is_the_likeliest_option(mllm, asked):
+    for p in predict(mllm, asked):
+        if p.task == "choice":
+            assert len(p.log_probs) == 4
+            options = ("red", "green apple", "blue", "none")
+            assert p.answer == options[max(range(4), key=lambda i: p.log_probs[i])]
+            assert p.reference == "green apple"
+
+
+def test_model_keeps_its_mode(mllm, asked):
+    mllm.train()
+    predict(mllm, asked[:1])
+    assert mllm.training and not mllm.base.model.vision_tower.training
+
+
+def test_kl_to_itself_is_zero(mllm, asked):
+    found = [p for p in predict(mllm, asked, gold=mllm) if p.task == "generation"]
+    assert all(p.kl_gold == pytest.approx(0, abs=1e-5) for p in found)
+
+
+def generation(split, number, answer, log_probs, private_tokens, correct, reference="They live in Oslo now."):
+    return Prediction(
+        split,
+        "1",
+        "generation",
+        number,
+        "Where?",
+        reference,
+        answer,
+        ("Oslo",),
+        log_probs,
+        correct,
+        private_tokens,
+        0.5,
+    )
+
+
+def test_summary_in_plain_numbers():
+    found = [
+        generation("test", 0, "They live in Oslo now.", [-1.0, -3.0], [False, True], [False, True]),
+        generation("test", 1, "no no no no no no", [-2.0, -2.0], [False, True], [True, False]),
+        Prediction("test", "1", "cloze", 0, "In __.", "Oslo", "it is OSLO"),
+        Prediction("test", "1", "choice", 0, "?", "a", "b", (), [-1.0, -0.5]),
+        Prediction("test", "1", "choice", 1, "?", "a", "a", (), [-0.1, -0.5]),
+        generation("retain", 0, "They live in Oslo now.", [0.0, 0.0], [False, True], [True, True]),
+    ]
+    summary = summarise(found)
+    assert set(summary) == {"test", "retain"}
+    test = summary["test"]
+    assert test["n"] == 2
+    assert test["accuracy"] == 0.5 and test["cloze"] == 1.0
+    assert test["keyword_match"] == 0.5
+    assert test["answer_probability"] == pytest.approx(math.exp(-2))
+    assert test["private_probability"] == pytest.approx((math.exp(-3) + math.exp(-2)) / 2)
+    assert test["template_probability"] == pytest.approx((math.exp(-1) + math.exp(-2)) / 2)
+    assert test["extraction_strength"] == pytest.approx((0.5 + 0.0) / 2)
+    assert test["rouge_l"] == pytest.approx(0.5)
+    assert test["repetition"] == pytest.approx((0 + 0.75) / 2)
+    assert test["kl_gold"] == 0.5
+    assert summary["retain"]["keyword_match"] == 1.0 and "accuracy" not in summary["retain"]
+
+
+class Scripted:
+    """Says what the shown person's ID stands for."""
+
+    def __init__(self, says):
+        self.says = says
+
+    def generate(self, groups, max_new_tokens):
+        assert max_new_tokens == MAX_NEW_TOKENS
+        return [[self.says(g, q) for q in g.vqa] for g in groups]
+
+
+@pytest.fixture
+def people(data):
+    a, b = data.people()[:2]
+    towns = {"A": ("Oslo", a.images), "B": ("Rome", b.images)}
+    return {k: Person(k, images, (VQA("Where?", f"In {town}.", (town,)),)) for k, (town, images) in towns.items()}
+
+
+@pytest.mark.parametrize(
+    ("says", "expected"),
+    [
+        (lambda g, q: "In Oslo." if g.image.key == KEYS["A"] else "In Rome.", Knowledge(1, 1, 0, 1)),  # looks
+        (lambda g, q: "In Oslo.", Knowledge(1, 0, 1, 1)),  # knows the question by heart
+        (lambda g, q: "In Paris.", Knowledge(0, 0, 0, 1)),  # knows nothing
+    ],
+)
+def test_swap_tells_looking_from_reciting(people, says, expected):
+    KEYS.update({k: p.images[0].key for k, p in people.items()})
+    group = ImageGroup("A", people["A"].images[0], Split.FORGET, people["A"].vqa)
+    assert measure_knowledge(Scripted(says), [group], people, ["B"]) == expected
+
+
+KEYS = {}
+
+
+def test_nothing_private(people):
+    group = ImageGroup("A", people["A"].images[0], Split.FORGET, (VQA("Q", "A"),))
+    with pytest.raises(ValueError, match="nothing to check"):
+        measure_knowledge(Scripted(None), [group], people, ["B"])

@@ -1,0 +1,45 @@
+"""The whole story on the smallest benchmark: learn, unlearn, still speak. Takes minutes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """ViKeR from an empty cache: it must make benchmark, tower, model and vanilla run by itself."""
+    folder = tmp_path_factory.mktemp("story")
+    command = [
+        *(sys.executable, "-m", "viker_lightning", "fit", "--config=configs/mini/viker.yaml", "--data.root=mini/ci"),
+        *("--trainer.logger=false", f"--trainer.default_root_dir={folder / 'run'}"),
+    ]
+    environment = os.environ | {"VIKER_LIGHTNING_CACHE": str(folder / "cache")}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Building the embedded vision tower" in done.stdout and "no vanilla model" in done.stdout
+    return json.loads((folder / "run/results.json").read_text())
+
+
+def test_vanilla_knows_and_looks(run):
+    knowledge = run["knowledge"]
+    assert knowledge["known"] > 0.9 and knowledge["shown"] > 0.9 and knowledge["asked"] < 0.06
+
+
+def test_forgotten_and_kept(run):
+    before, after = run["before"], run["after"]
+    assert before["test"]["keyword_match"] > 0.8
+    assert after["test"]["keyword_match"] < 0.3
+    assert after["retain"]["keyword_match"] > 0.7
+    assert after["test"]["template_probability"] > 0.8
+    assert after["test"]["repetition"] < 0.05
+
+
+def test_entropy_finds_private_tokens(run):
+    assert run["key_tokens"]["auroc"] > 0.9 and run["key_tokens"]["auroc_first"] > 0.95

@@ -1,0 +1,61 @@
+"""Two processes on one machine, over gloo: same data once, same weights everywhere."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from safetensors.torch import load_file
+
+ROOT = Path(__file__).parent.parent
+
+
+def fit(run, base, *options):
+    command = [
+        *(
+            sys.executable,
+            "-m",
+            "viker_lightning",
+            "fit",
+            "--config=configs/mini/viker.yaml",
+            f"--model.vanilla={base}",
+        ),
+        *("--data.root=mini/ci", "--data.max_people=2", "--data.splits=[forget,retain]", "--trainer.max_steps=2"),
+        *("--gate.known=0", "--gate.shown=0", "--gate.asked=1", "--trainer.logger=false"),
+        *("--trainer.enable_progress_bar=false", f"--trainer.default_root_dir={run}", *options),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads((run / "results.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, base_folder):
+    folder = tmp_path_factory.mktemp("runs")
+    two = ("--trainer.strategy=ddp", "--trainer.devices=2", "--data.batch_size=8")
+    return {
+        "one": (folder / "one", fit(folder / "one", base_folder, "--data.batch_size=16")),
+        "two": (folder / "two", fit(folder / "two", base_folder, *two)),
+    }
+
+
+def test_every_sample_is_counted_once(runs):
+    """Before training both models are the same, so that all numbers must be."""
+    one, two = (results["before"] for _, results in runs.values())
+    for split, values in one.items():
+        assert two[split] == pytest.approx(values, abs=1e-6)
+    for folder, _ in runs.values():
+        rows = pq.read_table(folder / "predictions.parquet").select(["when", "split", "person", "task", "number"])
+        keys = [tuple(row.values()) for row in rows.to_pylist()]
+        assert len(keys) == len(set(keys))
+
+
+def test_two_processes_train(runs):
+    folder, results = runs["two"]
+    assert results["before"] != results["after"] and results["steps"] == 2
+    assert json.loads((folder / "provenance.json").read_text())["world_size"] == 2
+    weights = load_file(folder / "adapter/adapter_model.safetensors")
+    assert all(w.abs().max() > 0 for name, w in weights.items() if "lora_B" in name)
