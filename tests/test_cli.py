@@ -175,6 +175,26 @@ def test_wrong_key(capsys):
     assert "lamda" in said
 
 
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ("--model.method.lam=-1", "lam=-1.0"),
+        ("--data.batch_size=0", "batch_size=0"),
+        ("--model.vanilla=nowhere/at/all", "no model could be loaded"),
+        ("--model.vanilla=missing.yaml", "'missing.yaml' does not exist"),
+    ],
+)
+def test_wrong_value(capsys, tmp_path, option, expected):
+    said = fails(capsys, "fit", "--config=configs/mini/viker.yaml", *SHORT, *csv_only(tmp_path), option)
+    assert said.startswith("error: ") and expected in said.split("\n")[0]
+
+
+def test_predict_writes_answers(vanilla, tmp_path):
+    main(["predict", "--config=configs/mini/viker.yaml", f"--model.vanilla={vanilla}", *SHORT, *csv_only(tmp_path)])
+    rows = pq.read_table(tmp_path / "predictions-predict.parquet").to_pylist()
+    assert {row["split"] for row in rows} == {"forget", "test", "retain", "real", "general"}
+
+
 def test_unknown_split(capsys):
     said = fails(capsys, "fit", "--config", "configs/mini/viker.yaml", "--data.root=mini/ci", "--data.forget=7")
     assert "no split 'forget_7'" in said and "forget_10" in said

@@ -42,6 +42,12 @@ DEFAULTS: dict[str, Any] = {
 class CLI(LightningCLI):
     """fit, validate, test and predict."""
 
+    def before_instantiate_classes(self) -> None:
+        """Loads checkpoints as tensors only: nothing is unpickled unless somebody insists."""
+        config = self.config[self.config.subcommand]
+        if config.get("weights_only") is None:
+            config["weights_only"] = True
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the callbacks every run has; their settings are ``gate``, ``evaluation`` and ``checkpoint``."""
         parser.add_lightning_class_args(KnowledgeGate, "gate")
@@ -51,13 +57,17 @@ class CLI(LightningCLI):
 
 
 def main(args: ArgsType = None) -> None:
-    """Runs the command line; errors a user can mend end in one line and exit code 2."""
+    """Runs the command line; errors a user can mend end in one line and exit code 1."""
     for name in ("lightning", "lightning.pytorch", "transformers"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("WANDB_SILENT", "true")
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+    for harmless in ("does not have many workers", "in eval mode at the start", "transfer_batch_to_device", "LeafSpec"):
+        warnings.filterwarnings("ignore", message=f".*{harmless}.*")
+    for harmless in ("smaller than the logging interval", "across ranks is zero", "is_gradient_checkpointing"):
+        warnings.filterwarnings("ignore", message=f".*{harmless}.*")
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     try:
         CLI(
@@ -74,7 +84,12 @@ def main(args: ArgsType = None) -> None:
             parser_kwargs={"parser_mode": "omegaconf+"},
             args=args,
         )
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, UserError):  # the parser wraps what a class refuses
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            raise
+        sys.exit(f"error: {cause}")
     finally:
         wandb.finish()  # an offline run is on disk only then

@@ -4,5 +4,5 @@
 class UserError(Exception):
     """Something is not as it must be; the message is one line that says where, what was found and what to do.
 
-    The command line prints the message alone and exits with 2.
+    The command line prints the message alone and exits with 1.
     """

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from viker_lightning.data.records import VQA, Cloze, ImageGroup, MultipleChoice, Person, Split
+from viker_lightning.errors import UserError
 from viker_lightning.evaluation import Knowledge, Prediction, measure_knowledge, predict, summarise
 from viker_lightning.evaluation.predict import MAX_NEW_TOKENS
 from viker_lightning.ideal.plain import plain_logits
@@ -146,5 +147,5 @@ KEYS = {}
 
 def test_nothing_private(people):
     group = ImageGroup("A", people["A"].images[0], Split.FORGET, (VQA("Q", "A"),))
-    with pytest.raises(ValueError, match="nothing to check"):
+    with pytest.raises(UserError, match="nothing to unlearn"):
         measure_knowledge(Scripted(None), [group], people, ["B"])

@@ -5,6 +5,7 @@ import torch
 
 from viker_lightning.data.irrelevant import irrelevant_images
 from viker_lightning.data.parquet import DataError
+from viker_lightning.errors import UserError
 from viker_lightning.ideal import (
     IdealDistribution,
     ImagePrefixes,
@@ -168,7 +169,7 @@ def test_image_folder(tmp_path):
     with pytest.raises(DataError, match=r"found 3 images.*need k=5"):
         irrelevant_images(str(tmp_path), 5)
     (tmp_path / "0.png").write_bytes(b"not a picture")
-    with pytest.raises(ValueError, match=r"0\.png: not a readable image"):
+    with pytest.raises(UserError, match=r"0\.png: not a readable image"):
         irrelevant_images(str(tmp_path), 3)
     with pytest.raises(DataError, match="neither a folder nor one of scenes"):
         irrelevant_images(str(tmp_path / "nowhere"), 5)

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from viker_lightning.errors import UserError
 from viker_lightning.ideal import reduce_distribution, reference_of
 from viker_lightning.methods import IDK, NPO, Batch, GradientAscent, GradientDifference, KLMinimization, ViKeR
 from viker_lightning.models import AnswerTokens
@@ -132,10 +133,10 @@ def test_gradient_weights_tell_key_tokens_apart(head):
 
 @pytest.mark.parametrize("wrong", [{"lam": -1}, {"k": 0}, {"retain_weight": -1}])
 def test_viker_refuses(wrong):
-    with pytest.raises(ValueError, match="must be"):
+    with pytest.raises(UserError, match="must be"):
         ViKeR(**wrong)
 
 
 def test_missing_retain_set(head):
-    with pytest.raises(ValueError, match="needs retain questions"):
+    with pytest.raises(UserError, match="needs retain questions"):
         GradientDifference().loss(Batch(tokens(head, 1)))

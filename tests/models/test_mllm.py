@@ -4,6 +4,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
 from viker_lightning.data.records import VQA, ImageGroup
+from viker_lightning.errors import UserError
 from viker_lightning.ideal.plain import plain_logits
 from viker_lightning.models import MLLM, Lora
 
@@ -99,7 +100,7 @@ def test_frozen_refuses_full_fine_tuning(base_folder):
     model = MLLM.load(base_folder)
     model.train_fully()
     assert not any(p.requires_grad for p in model.base.model.vision_tower.parameters())
-    with pytest.raises(RuntimeError, match="needs LoRA"), model.frozen():
+    with pytest.raises(UserError, match="needs LoRA"), model.frozen():
         pass
 
 
@@ -143,11 +144,11 @@ def test_wrong_adapter_is_an_error(mllm, base_folder, tmp_path, change):
         else weights | {"odd": weights[key].clone()}
     )
     save_file(weights, file)
-    with pytest.raises(ValueError, match=f"1 {change} adapter keys"):
+    with pytest.raises(UserError, match=f"1 {change} adapter keys"):
         MLLM.load(base_folder).adapt(Lora(), tmp_path)
 
 
 def test_unknown_architecture(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}')
-    with pytest.raises(ValueError, match="'LlamaForCausalLM' is not supported"):
+    with pytest.raises(UserError, match="'LlamaForCausalLM' is not supported"):
         MLLM.load(tmp_path)

@@ -85,10 +85,15 @@ class Evaluation(Callback):
         self._write(trainer, "-validate", {"validate": self._finish(trainer, "validate", self._batches)})
 
     on_test_batch_end = on_validation_batch_end
+    on_predict_batch_end = on_validation_batch_end
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs and writes the numbers of a test run."""
         self._write(trainer, "-test", {"test": self._finish(trainer, "test", self._batches)})
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the answers of a predict run, and their numbers."""
+        self._write(trainer, "-predict", {"predict": self._finish(trainer, "predict", self._batches)})
 
     def _write(self, trainer: Trainer, suffix: str, results: dict[str, Any]) -> None:
         """Writes predictions, then results."""

@@ -14,8 +14,8 @@ from viker_lightning.errors import UserError
 from .records import Picture
 
 
-class DataError(UserError, ValueError):
-    """Something a user handed in is not what it should be; the message is one line that says where and what to do."""
+class DataError(UserError):
+    """Something is wrong with the data; the message names file, row and column."""
 
 
 class Row(dict[str, Any]):
@@ -66,7 +66,7 @@ class Row(dict[str, Any]):
         picture = Picture(data, f"{self.where}, column {column!r}")
         try:
             picture.verify()
-        except ValueError as error:
+        except UserError as error:
             raise DataError(str(error)) from error
         return picture
 

@@ -10,6 +10,8 @@ from functools import cached_property
 
 from PIL import Image
 
+from viker_lightning.errors import UserError
+
 
 class Split(StrEnum):
     """Where a question is evaluated.
@@ -42,23 +44,23 @@ class Picture:
         """Checks the header without decoding.
 
         Raises:
-            ValueError: if the bytes are not an image; the message names the source.
+            UserError: if the bytes are not an image; the message names the source.
         """
         try:
             Image.open(io.BytesIO(self.data)).verify()
         except Exception as error:
-            raise ValueError(f"{self.source}: not a readable image ({error}); replace or remove it") from error
+            raise UserError(f"{self.source}: not a readable image ({error}); replace or remove it") from error
 
     def open(self) -> Image.Image:
         """Decodes to RGB.
 
         Raises:
-            ValueError: if the bytes are not an image; the message names the source.
+            UserError: if the bytes are not an image; the message names the source.
         """
         try:
             return Image.open(io.BytesIO(self.data)).convert("RGB")
         except Exception as error:
-            raise ValueError(f"{self.source}: not a readable image ({error}); replace or remove it") from error
+            raise UserError(f"{self.source}: not a readable image ({error}); replace or remove it") from error
 
 
 @dataclass(frozen=True)

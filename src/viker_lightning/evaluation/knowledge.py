@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 
 from viker_lightning.data.records import ImageGroup, Person
+from viker_lightning.errors import UserError
 from viker_lightning.metrics import keyword_match
 from viker_lightning.models import MLLM
 
@@ -44,12 +45,12 @@ def measure_knowledge(mllm: MLLM, groups: list[ImageGroup], people: dict[str, Pe
             the caller.
 
     Raises:
-        ValueError: if no question has a private part.
+        UserError: if no question has a private part.
     """
     asked = [replace(g, vqa=tuple(q for q in g.vqa if q.private), choices=(), clozes=()) for g in groups]
     asked = [g for g in asked if g.vqa]
     if not asked:
-        raise ValueError("no forget question has a private part; nothing to check")
+        raise UserError("no forget question has a private part, so there is nothing to unlearn; record or infer them")
     straight = mllm.generate(asked, MAX_NEW_TOKENS)
     known = [
         keyword_match(a, q.private)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from viker_lightning.errors import UserError
 from viker_lightning.ideal import Reference
 from viker_lightning.models import AnswerTokens
 
@@ -65,7 +66,7 @@ class Method:
 def retain_tokens(batch: Batch) -> AnswerTokens:
     """The retain tokens of a step of a method that declared ``uses_retain``."""
     if batch.retain is None:
-        raise ValueError("this method needs retain questions; the data has no retain set")
+        raise UserError("this method needs retain questions, and the data gives none; add a retain split")
     return batch.retain
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from viker_lightning.errors import UserError
+
 from .base import Batch, Method, retain_tokens
 
 REFUSALS = (
@@ -30,7 +32,7 @@ class IDK(Method):
 
     def __init__(self, retain_weight: float = 1.0, refusals: tuple[str, ...] = REFUSALS) -> None:
         if not refusals:
-            raise ValueError("IDK: refusals is empty; give at least one sentence")
+            raise UserError("IDK: refusals is empty; give at least one sentence")
         self.retain_weight, self.refusals = retain_weight, tuple(refusals)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:

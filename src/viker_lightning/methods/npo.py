@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from viker_lightning.errors import UserError
+
 from .base import Batch, Method, known, retain_tokens
 
 
@@ -24,7 +26,7 @@ class NPO(Method):
 
     def __init__(self, beta: float = 0.1, retain_weight: float = 0.0) -> None:
         if beta <= 0:
-            raise ValueError(f"NPO: beta={beta} must be > 0")
+            raise UserError(f"NPO: beta={beta} must be > 0")
         self.beta, self.retain_weight = beta, retain_weight
         self.uses_retain = retain_weight > 0
 

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from viker_lightning.errors import UserError
 from viker_lightning.ideal import Reference, forward_kl, token_kl
 from viker_lightning.models import AnswerTokens
 
@@ -53,7 +54,7 @@ class ViKeR(Method):
         per: Literal["token", "question"] = "token",
     ) -> None:
         if lam < 0 or k < 1 or retain_weight < 0:
-            raise ValueError(f"ViKeR: lam={lam} and retain_weight={retain_weight} must be >= 0, k={k} must be >= 1")
+            raise UserError(f"ViKeR: lam={lam} and retain_weight={retain_weight} must be >= 0, k={k} must be >= 1")
         self.lam, self.k, self.images, self.direction = lam, k, images, direction
         self.ascent, self.ascent_clip, self.retain_weight, self.per = ascent, ascent_clip, retain_weight, per
         self.uses_retain = retain_weight > 0

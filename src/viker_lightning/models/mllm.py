@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoProcessor, DynamicCache
 from viker_lightning.data.encoding import Encoded, Encoder
 from viker_lightning.data.packing import PADDING, PREFIX, PackedBatch, assemble, pack, packed_mask
 from viker_lightning.data.records import ImageGroup, Picture
+from viker_lightning.errors import UserError
 
 from .families import family_of
 from .tokens import AnswerTokens
@@ -68,16 +69,21 @@ class MLLM(nn.Module):
             trust_remote_code: whether code that comes with the weights may run.
 
         Raises:
-            ValueError: if the architecture has no family.
-            OSError: if there is nothing to load; the message names the source.
+            UserError: if there is nothing to load, or the architecture has no family.
         """
         source = str(weights_folder(source))
         remote = {"revision": revision, "trust_remote_code": trust_remote_code}
-        family = family_of((AutoConfig.from_pretrained(source, **remote).architectures or ["unknown"])[0])
-        model = family.MODEL_CLASS.from_pretrained(
-            source, dtype=getattr(torch, dtype), attn_implementation="sdpa", use_safetensors=True, **remote
-        )
-        return cls(model, AutoProcessor.from_pretrained(source, **remote))
+        try:
+            family = family_of((AutoConfig.from_pretrained(source, **remote).architectures or ["unknown"])[0])
+            model = family.MODEL_CLASS.from_pretrained(
+                source, dtype=getattr(torch, dtype), attn_implementation="sdpa", use_safetensors=True, **remote
+            )
+            return cls(model, AutoProcessor.from_pretrained(source, **remote))
+        except OSError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(
+                f"{source}: no model could be loaded ({reason}); give a model folder or a hub id"
+            ) from error
 
     @property
     def base(self) -> Any:
@@ -118,7 +124,7 @@ class MLLM(nn.Module):
             adapter: folder of a saved adapter to start from.
 
         Raises:
-            ValueError: if a key of the saved adapter is missing or unexpected.
+            UserError: if a key of the saved adapter is missing or unexpected.
         """
         config = LoraConfig(
             r=lora.r,
@@ -132,7 +138,7 @@ class MLLM(nn.Module):
             expected = set(get_peft_model_state_dict(self.model))
             for kind, keys in (("missing", expected - set(saved)), ("unexpected", set(saved) - expected)):
                 if keys:
-                    raise ValueError(
+                    raise UserError(
                         f"{adapter}: {len(keys)} {kind} adapter keys, e.g. {sorted(keys)[0]!r}; the adapter "
                         f"was made for another model or LoRA setting than r={lora.r}, targets={list(lora.targets)}"
                     )
@@ -143,12 +149,10 @@ class MLLM(nn.Module):
         """Within this context the model is the one before unlearning: adapter off, no gradient, evaluation mode.
 
         Raises:
-            RuntimeError: if the model was trained without adapter, because its former weights are gone.
+            UserError: if the model was trained without adapter, because its former weights are gone.
         """
         if not self.adapted and any(p.requires_grad for p in self.parameters()):
-            raise RuntimeError(
-                "the frozen reference needs LoRA: without an adapter the original weights are overwritten"
-            )
+            raise UserError("the frozen reference needs LoRA: without an adapter the original weights are overwritten")
         training = self.training
         self.eval()
         try:

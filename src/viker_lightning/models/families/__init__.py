@@ -2,6 +2,8 @@
 
 from types import ModuleType
 
+from viker_lightning.errors import UserError
+
 from . import llava
 
 
@@ -9,12 +11,12 @@ def family_of(architecture: str) -> ModuleType:
     """The family file of a model architecture.
 
     Raises:
-        ValueError: if there is none.
+        UserError: if there is none.
     """
     for family in (llava,):
         if family.MODEL_CLASS.__name__ == architecture:
             return family
-    raise ValueError(
+    raise UserError(
         f"model architecture {architecture!r} is not supported; supported: {llava.MODEL_CLASS.__name__} "
         "(a new family is one file in viker_lightning/models/families)"
     )
