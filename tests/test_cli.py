@@ -151,7 +151,9 @@ def test_resume_goes_on_and_obeys_the_command_line(vanilla, tmp_path):
     checkpoint = f"--ckpt_path={tmp_path / 'parts/checkpoints/last.ckpt'}"
     parts = unlearn(vanilla, tmp_path / "parts", "--trainer.max_steps=4", checkpoint)
     assert parts["steps"] == 4
-    assert parts["before"] == whole["before"]
+    assert parts["before"] == whole["before"] and parts["knowledge"] == whole["knowledge"]
+    moments = pq.read_table(tmp_path / "parts/predictions.parquet")["when"].to_pylist()
+    assert moments == pq.read_table(tmp_path / "whole/predictions.parquet")["when"].to_pylist()
     config = yaml.safe_load((tmp_path / "parts/config.yaml").read_text())
     assert config["trainer"]["max_steps"] == 4
 

@@ -14,7 +14,7 @@ from viker_lightning.errors import UserError
 from viker_lightning.evaluation import DIRECTIONS, Prediction, predict, summarise
 from viker_lightning.models import MLLM, weights_folder
 
-from .files import write_json, write_predictions
+from .files import read_predictions, write_json, write_predictions
 
 log = logging.getLogger(__name__)
 
@@ -42,15 +42,17 @@ class Evaluation(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Makes clear that an earlier run in the same folder is over."""
-        if stage == "fit" and trainer.is_global_zero:
-            run = Path(trainer.default_root_dir)
-            for name in ("results.json", "predictions.parquet"):
-                if (run / name).is_file():
-                    log.warning("%s: replacing the results of an earlier run", run / name)
-                    (run / name).unlink()
+        results = Path(trainer.default_root_dir) / "results.json"
+        if stage == "fit" and trainer.is_global_zero and results.is_file():
+            log.warning("%s: replacing the results of an earlier run", results)
+            results.unlink()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Evaluates before the first step (not again on resume)."""
+        """Evaluates before the first step; a resumed run takes up what it had measured."""
+        file = Path(trainer.default_root_dir) / "predictions.parquet"
+        if file.is_file() and trainer.is_global_zero:
+            self._predictions = [(when, p) for when, p in read_predictions(file) if when in self.summaries]
+            file.unlink()
         if self.before and "before" not in self.summaries:
             self.evaluate(trainer, pl_module, "before")
 
@@ -72,7 +74,9 @@ class Evaluation(Callback):
         batches = trainer.datamodule.evaluation_dataloader()  # type: ignore[attr-defined]
         bar = tqdm(batches, desc=f"evaluation {when}", unit="batch", disable=not trainer.is_global_zero)
         found = [p for batch in bar for p in predict(pl_module.mllm, batch, self._gold_model(pl_module))]
-        return self._finish(trainer, when, found)
+        summary = self._finish(trainer, when, found)
+        self._write(trainer, "")
+        return summary
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, *args: Any, **kwargs: Any
@@ -95,13 +99,16 @@ class Evaluation(Callback):
         """Writes the answers of a predict run, and their numbers."""
         self._write(trainer, "-predict", {"predict": self._finish(trainer, "predict", self._batches)})
 
-    def _write(self, trainer: Trainer, suffix: str, results: dict[str, Any]) -> None:
-        """Writes predictions, then results."""
+    def _write(self, trainer: Trainer, suffix: str, results: dict[str, Any] | None = None) -> None:
+        """Writes predictions, then results, if there are any yet."""
         if trainer.is_global_zero:
             run = Path(trainer.default_root_dir)
             run.mkdir(parents=True, exist_ok=True)
             write_predictions(run / f"predictions{suffix}.parquet", self._predictions)
-            write_json(run / f"results{suffix}.json", {**results, "steps": trainer.global_step, "metrics": DIRECTIONS})
+            if results is not None:
+                write_json(
+                    run / f"results{suffix}.json", {**results, "steps": trainer.global_step, "metrics": DIRECTIONS}
+                )
 
     def state_dict(self) -> dict[str, Any]:
         """What was measured so far, so that a resumed run does not measure it on a changed model."""
@@ -125,7 +132,7 @@ class Evaluation(Callback):
             torch.distributed.all_gather_object(parts, found)
             found = [p for part in parts for p in part]
         self.summaries[when] = summary = summarise(found)
-        self._predictions += [(when, p) for p in found]
+        self._predictions = [kept for kept in self._predictions if kept[0] != when] + [(when, p) for p in found]
         flat = {f"{split}/{name}": value for split, values in summary.items() for name, value in values.items()}
         for logger in trainer.loggers:
             logger.log_metrics(flat, step=trainer.global_step)

@@ -22,6 +22,12 @@ def write_json(path: Path, value: Any) -> None:
     temporary.replace(path)
 
 
+def read_predictions(path: Path) -> list[tuple[str, Prediction]]:
+    """Reads what :func:`write_predictions` wrote."""
+    rows = pq.read_table(path).to_pylist()
+    return [(row.pop("when"), Prediction(**{**row, "private": tuple(row["private"])})) for row in rows]
+
+
 def write_predictions(path: Path, predictions: Iterable[tuple[str, Prediction]]) -> None:
     """Writes predictions with the moment (``before``, ``after``, ...) they were made at."""
     rows = [{"when": when} | asdict(p) | {"private": list(p.private)} for when, p in predictions]

@@ -106,6 +106,7 @@ class Stage(LightningModule):
         """Keeps only what is trained."""
         trained = {name for name, p in self.named_parameters() if p.requires_grad}
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
+        checkpoint["report"] = self.report
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Checks that the checkpoint holds exactly what is trained.
@@ -113,6 +114,7 @@ class Stage(LightningModule):
         Raises:
             UserError: if a weight is missing or unexpected.
         """
+        self.report = checkpoint.get("report", {})
         trained, saved = {n for n, p in self.named_parameters() if p.requires_grad}, set(checkpoint["state_dict"])
         if trained != saved:
             odd = sorted(trained ^ saved)[0]
