@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -21,12 +22,13 @@ def method_table(rows: Sequence[tuple[str, Summary]]) -> Table:
         A table whose cells are keyword match (share of private parts told) / multiple-choice accuracy, and for
         coherence the probability of template tokens on the test split / repetition of its answers.
     """
-    table = Table(title="keyword match / multiple-choice accuracy; coherence: template probability / repetition")
+    title = "keyword match/choice accuracy; coherence: template probability/repetition"
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     table.add_column("", no_wrap=True)
     wanted = {"forget": "↓", "test": "↓", "retain": "↑", "real": "↑"}
     for split, arrow in wanted.items():
         table.add_column(f"{split} {arrow}", justify="right", no_wrap=True)
-    table.add_column("coherence ↑/↓", justify="right", no_wrap=True)
+    table.add_column("coherence", justify="right", no_wrap=True)
     for name, summary in rows:
         cells = [_cell(summary.get(split, {}), "keyword_match", "accuracy") for split in wanted]
         table.add_row(name, *cells, _cell(summary.get("test", {}), "template_probability", "repetition"))
@@ -46,10 +48,10 @@ def answers_table(run: Run, split: str, person: str, count: int = 3) -> Table:
 def key_token_table(example: dict[str, Any], count: int = 5) -> Table:
     """The tokens of an answer with the highest key-token entropy, and what the ideal distribution would say instead."""
     table = Table(title=f"Key tokens of: {example['answer']}")
-    for name in ("token", "entropy (nats)", "private", "an image of somebody else suggests"):
+    for name in ("token", "nats", "private", "irrelevant images suggest"):
         table.add_column(name)
     for token in sorted(example["tokens"], key=lambda t: -t["entropy"])[:count]:
-        top = ", ".join(f"{word!r} {p:.2f}" for word, p in token["top"][:4])
+        top = ", ".join(f"{word!r} {p:.2f}" for word, p in token["top"][:3])
         table.add_row(
             Text(repr(token["token"])), f"{token['entropy']:.2f}", "yes" if token["private"] else "", Text(top)
         )
@@ -57,4 +59,4 @@ def key_token_table(example: dict[str, Any], count: int = 5) -> Table:
 
 
 def _cell(values: dict[str, float], *names: str) -> str:
-    return " / ".join(f"{values[name]:.2f}" if name in values else "-" for name in names)
+    return "/".join(f"{values[name]:.2f}" if name in values else "-" for name in names)
