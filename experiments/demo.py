@@ -24,17 +24,20 @@ METHODS = ("gradient_ascent", "gradient_difference", "kl_minimization", "npo", "
 
 
 def run_cell(config: Path, out: Path, *options: str) -> None:
-    """Runs ``fit`` unless the folder holds a finished run younger than its config and the code."""
+    """Runs ``fit`` unless the folder holds a finished run of the same command, younger than configs and code."""
     command = [sys.executable, "-m", "viker_lightning", "fit", "--config", str(config.relative_to(ROOT)), *options]
     command.append(f"--trainer.default_root_dir={out}")
-    results, sources = out / "results.json", [config, *(ROOT / "src").rglob("*.py")]
-    if results.is_file() and results.stat().st_mtime > max(path.stat().st_mtime for path in sources):
+    results, noted = out / "results.json", out / "command.txt"
+    sources = [*(ROOT / "configs/mini").glob("*.yaml"), *(ROOT / "src").rglob("*.py")]
+    same = noted.is_file() and noted.read_text(encoding="utf-8") == "\n".join(command[1:])
+    if same and results.is_file() and results.stat().st_mtime > max(path.stat().st_mtime for path in sources):
         print(f"finished already: {out}")
         return
     print("$ python " + " ".join(command[1:]), flush=True)
     done = subprocess.run(command, cwd=ROOT, check=False)
     if done.returncode:
         sys.exit(f"error: {config.name} stopped with exit code {done.returncode}; see above")
+    noted.write_text("\n".join(command[1:]), encoding="utf-8")
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from lightning.pytorch import seed_everything
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 os.environ["WANDB_MODE"] = "offline"
+os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 CI = "mini/ci"

@@ -1,4 +1,4 @@
-"""Two processes on one machine, over gloo: same data once, same weights everywhere."""
+"""Two processes on one machine, over gloo: every sample once, and training moves every weight."""
 
 import json
 import os

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import wandb
@@ -18,6 +19,8 @@ from viker_lightning.callbacks import Evaluation, KnowledgeGate, Provenance, Sav
 from viker_lightning.data.mllmu import MLLMU
 from viker_lightning.errors import UserError
 from viker_lightning.training.base import Stage
+
+log = logging.getLogger(__name__)
 
 DEFAULTS: dict[str, Any] = {
     "default_root_dir": "runs/run",
@@ -43,17 +46,27 @@ class CLI(LightningCLI):
     """fit, validate, test and predict."""
 
     def before_instantiate_classes(self) -> None:
-        """Loads checkpoints as tensors only: nothing is unpickled unless somebody insists."""
+        """Loads checkpoints as tensors only, unless somebody insists, and keeps the metrics of an earlier run."""
         config = self.config[self.config.subcommand]
         if config.get("weights_only") is None:
             config["weights_only"] = True
+        checkpoint = config.get("ckpt_path")
+        if checkpoint and checkpoint not in ("best", "last", "hpc", "registry") and not Path(checkpoint).exists():
+            raise UserError(f"ckpt_path: {checkpoint} does not exist; give a checkpoint, or 'last'")
+        run = Path(config.trainer.default_root_dir)
+        if (run / "metrics.csv").is_file() and (checkpoint or self.config.subcommand != "fit"):
+            earlier = run / f"metrics-{len(list(run.glob('metrics*.csv')))}.csv"
+            (run / "metrics.csv").rename(earlier)  # the CSV logger would delete it
+            log.info("%s: earlier metrics kept", earlier)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the callbacks every run has; their settings are ``gate``, ``evaluation`` and ``checkpoint``."""
         parser.add_lightning_class_args(KnowledgeGate, "gate")
         parser.add_lightning_class_args(Evaluation, "evaluation")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-        parser.set_defaults({"checkpoint.save_last": True, "checkpoint.save_top_k": 0})
+        parser.set_defaults(
+            {"checkpoint.save_last": True, "checkpoint.save_top_k": 0, "checkpoint.enable_version_counter": False}
+        )
 
 
 def main(args: ArgsType = None) -> None:

@@ -9,6 +9,7 @@ from viker_lightning.data.parquet import DataError
 from viker_lightning.data.private import infer_private
 from viker_lightning.data.records import VQA, Person, Picture, Split
 from viker_lightning.data.sampling import StepDataset, StepSampler
+from viker_lightning.errors import UserError
 
 
 def test_packed_layout(mllm, groups):
@@ -53,7 +54,7 @@ def test_private_tokens(mllm):
     assert marked.replace(" ", "") == "TarnHollowCalmere"
     assert sum(encoded.starts) == 1
     assert decode([encoded.answer[encoded.starts.index(True)]]).strip() in "Tarn"
-    with pytest.raises(ValueError, match="'Rome' does not occur"):
+    with pytest.raises(UserError, match="'Rome' does not occur"):
         mllm.encoder.encode(VQA("Where?", "In Oslo.", ("Rome",)), image=True)
 
 

@@ -52,7 +52,7 @@ class Evaluation(Callback):
         file = Path(trainer.default_root_dir) / "predictions.parquet"
         if file.is_file() and trainer.is_global_zero:
             self._predictions = [(when, p) for when, p in read_predictions(file) if when in self.summaries]
-            file.unlink()
+            self._write(trainer, "")
         if self.before and "before" not in self.summaries:
             self.evaluate(trainer, pl_module, "before")
 
@@ -79,10 +79,10 @@ class Evaluation(Callback):
         return summary
 
     def on_validation_batch_end(
-        self, trainer: Trainer, pl_module: Any, outputs: Any, *args: Any, **kwargs: Any
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, *args: Any, **kwargs: Any
     ) -> None:
-        """Collects what the validation step answered."""
-        self._batches += outputs
+        """Answers a batch of evaluation groups."""
+        self._batches += predict(pl_module.mllm, batch, self._gold_model(pl_module))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs and writes the numbers of a validate run."""
@@ -106,9 +106,12 @@ class Evaluation(Callback):
             run.mkdir(parents=True, exist_ok=True)
             write_predictions(run / f"predictions{suffix}.parquet", self._predictions)
             if results is not None:
-                write_json(
-                    run / f"results{suffix}.json", {**results, "steps": trainer.global_step, "metrics": DIRECTIONS}
-                )
+                run_facts = {
+                    "steps": trainer.global_step,
+                    "seed": torch.initial_seed(),
+                    "world_size": trainer.world_size,
+                }
+                write_json(run / f"results{suffix}.json", {**results, **run_facts, "metrics": DIRECTIONS})
 
     def state_dict(self) -> dict[str, Any]:
         """What was measured so far, so that a resumed run does not measure it on a changed model."""
@@ -123,7 +126,10 @@ class Evaluation(Callback):
             folder = weights_folder(self.gold)
             if not (Path(folder) / "config.json").is_file():
                 raise UserError(f"gold: {self.gold!r} holds no model; run the gold config first or leave it out")
-            self._gold = MLLM.load(folder).to(pl_module.device).eval()
+            gold = MLLM.load(folder, pl_module.weights_dtype).to(pl_module.device).eval()
+            if gold.encoder.tokenizer.get_vocab() != pl_module.mllm.encoder.tokenizer.get_vocab():
+                raise UserError(f"gold: {self.gold!r} has another tokenizer; make it on the same data and base model")
+            self._gold = gold
         return self._gold
 
     def _finish(self, trainer: Trainer, when: str, found: list[Prediction]) -> Summary:
@@ -132,6 +138,7 @@ class Evaluation(Callback):
             torch.distributed.all_gather_object(parts, found)
             found = [p for part in parts for p in part]
         self.summaries[when] = summary = summarise(found)
+        self._batches = []
         self._predictions = [kept for kept in self._predictions if kept[0] != when] + [(when, p) for p in found]
         flat = {f"{split}/{name}": value for split, values in summary.items() for name, value in values.items()}
         for logger in trainer.loggers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict
 from typing import Any
 
@@ -34,7 +35,10 @@ class KnowledgeGate(Callback):
         """Asks the forget questions, straight and with other people's photos."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         people = {p.id: p for p in data.people()}
-        return measure_knowledge(pl_module.mllm, data.evaluation(Split.FORGET), people, data.retain_ids)
+        groups = data.evaluation(Split.FORGET, "image")
+        unlearning = isinstance(pl_module, Unlearn)  # the vanilla model is asked, not an adapter that is gone on with
+        with pl_module.mllm.frozen() if unlearning else contextlib.nullcontext():
+            return measure_knowledge(pl_module.mllm, groups, people, data.retain_ids)
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Measures, and stops the run if the bounds are not met.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 
 from transformers import PreTrainedTokenizerBase
+
+from viker_lightning.errors import UserError
 
 from .records import VQA
 
@@ -61,7 +64,7 @@ class Encoder:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, template: Template, image_tokens: int) -> None:
         if not tokenizer.is_fast:
-            raise ValueError(f"{type(tokenizer).__name__} has no character offsets; load the model's fast tokenizer")
+            raise UserError(f"{type(tokenizer).__name__} has no character offsets; load the model's fast tokenizer")
         self.tokenizer, self.template, self.image_tokens = tokenizer, template, image_tokens
         self.eos = int(tokenizer.eos_token_id)
         self._known: dict[tuple[VQA, bool], Encoded] = {}
@@ -99,7 +102,7 @@ class Encoder:
         The two are tokenised as one text, so that no token differs from what the model's own processor makes of it.
 
         Raises:
-            ValueError: if a private part does not occur in the answer.
+            UserError: if a private part does not occur in the answer.
         """
         key = (vqa, image)
         if key not in self._known:
@@ -125,12 +128,10 @@ class Encoder:
         first = next(i for i, (_, end) in enumerate(offsets) if end > len(asked))
         spans = []
         for part in vqa.private:
-            at = vqa.answer.find(part)
-            if at < 0:
-                raise ValueError(f"private part {part!r} does not occur in the answer {vqa.answer!r}")
-            while at >= 0:
-                spans.append((len(asked) + lead + at, len(asked) + lead + at + len(part)))
-                at = vqa.answer.find(part, at + 1)
+            found = [m.span() for m in re.finditer(rf"(?<!\w){re.escape(part)}(?!\w)", vqa.answer)]
+            if not found:
+                raise UserError(f"private part {part!r} does not occur in the answer {vqa.answer!r}; mend the data")
+            spans += [(len(asked) + lead + a, len(asked) + lead + b) for a, b in found]
         private = [
             any(start < b and end > a for a, b in spans) and any(c.isalnum() for c in text[start:end])
             for start, end in offsets[first:]

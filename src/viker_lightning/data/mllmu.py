@@ -17,18 +17,13 @@ from torch.utils.data import DataLoader
 
 from . import mini
 from .cache import cache_folder
-from .parquet import DataError, Row, read_rows, row_of
+from .mllmu_rows import TASKS, image_group, metadata
+from .parquet import DataError, read_rows, row_of
 from .private import infer_private
-from .records import VQA, Cloze, ImageGroup, MultipleChoice, Person, Split
+from .records import ImageGroup, Person, Split
 from .sampling import StepDataset, StepSampler
 
 log = logging.getLogger(__name__)
-
-TASKS = ("ID", "Classification_Task", "Generation_Task", "Mask_Task")
-MODALITIES = {
-    "image": ("Image_Textual_Questions", "Image_Textual"),
-    "text": ("Pure_Text_Questions", "Pure_Text"),
-}
 
 
 class MLLMU(LightningDataModule):
@@ -76,15 +71,17 @@ class MLLMU(LightningDataModule):
         self.splits = [Split(name) for name in splits or Split]
         self.modality, self.max_people = modality, max_people
         self._first_metadata = ""
+        self.steps_done = 0  # of the running epoch, when a run is resumed
+        self._groups: dict[tuple[Split, str], list[ImageGroup]] = {}
         self._people: dict[str, Person] | None = None
         self._base: list[Person] = []
 
     @property
     def folder(self) -> Path:
         """Where the parquet folders are."""
-        return (
-            cache_folder("benchmarks", f"mini-{self._mini_size}-{mini.VERSION}") if self._mini_size else Path(self.root)
-        )
+        if self._mini_size:
+            return cache_folder("benchmarks", f"mini-{self._mini_size}-{mini.VERSION}")
+        return Path(self.root) if Path(self.root).is_dir() else self._hub_folder(local_files_only=True)
 
     @property
     def _mini_size(self) -> str | None:
@@ -102,14 +99,18 @@ class MLLMU(LightningDataModule):
         if self._mini_size:
             mini.write_benchmark(self.folder, self._mini_size)
         elif not self.folder.is_dir():
-            from huggingface_hub import snapshot_download
+            self._hub_folder()
 
-            try:
-                self.root = snapshot_download(self.root, repo_type="dataset")
-            except Exception as error:
-                raise DataError(
-                    f"data.root: {self.root!r} is neither a folder nor a dataset that can be had ({error})"
-                ) from error
+    def _hub_folder(self, **options: Any) -> Path:
+        from huggingface_hub import snapshot_download
+
+        try:
+            return Path(snapshot_download(self.root, repo_type="dataset", **options))
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0]
+            raise DataError(
+                f"data.root: {self.root!r} is neither a folder nor a dataset to be had ({reason})"
+            ) from error
 
     def setup(self, stage: str | None = None) -> None:
         """Reads training people and split lists; evaluation rows are read when asked for."""
@@ -159,7 +160,7 @@ class MLLMU(LightningDataModule):
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         groups = max(1, self.batch_size // self.questions_per_image)
         most = min(self.questions_per_image, self.batch_size)
-        sampler = StepSampler(self.streams, groups, most, self.seed, rank, world)
+        sampler = StepSampler(self.streams, groups, most, self.seed, rank, world, self.steps_done)
         return DataLoader(StepDataset(self.streams), sampler=sampler, batch_size=None)
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
@@ -207,12 +208,18 @@ class MLLMU(LightningDataModule):
         if config == "ft_Data":
             self._first_metadata = next(iter(rows.values())).text("metadata") if rows else ""
         return [
-            Person(key, row.pictures("images") if row.get("images") else (row.picture("image"),), _metadata(row))
+            Person(key, row.pictures("images") if row.get("images") else (row.picture("image"),), metadata(row))
             for key, row in rows.items()
         ]
 
-    def evaluation(self, split: Split) -> list[ImageGroup]:
+    def evaluation(self, split: Split, modality: str | None = None) -> list[ImageGroup]:
         """One image group for every person of a split; empty, with a message, if the folder does not hold it."""
+        key = (split, modality or self.modality)
+        if key not in self._groups:
+            self._groups[key] = self._evaluation(*key)
+        return self._groups[key]
+
+    def _evaluation(self, split: Split, modality: str) -> list[ImageGroup]:
         forget, retain = (f"{kind}_{n}" for kind, n in self._split_names())
         config = {
             "forget": forget,
@@ -228,63 +235,9 @@ class MLLMU(LightningDataModule):
         chosen = [row for key, row in rows.items() if split != Split.TEST or key in set(self.forget_ids)]
         if self.max_people is not None and len(chosen) > self.max_people:
             chosen = random.Random(f"{self.seed}/{split}").sample(chosen, self.max_people)
-        groups = [self._group(row, split) for row in chosen]
+        groups = [image_group(row, split, modality, self.seed) for row in chosen]
         if self.records_private:
             return groups
         asked = [Person(group.person, (), group.vqa) for group in groups]
         marked = infer_private([*self.people(), *asked])[-len(asked) :]
         return [replace(group, vqa=person.vqa) for group, person in zip(groups, marked, strict=True)]
-
-    def _group(self, row: Row, split: Split) -> ImageGroup:
-        choices_key, kind = MODALITIES[self.modality]
-        image = None
-        if self.modality == "image":
-            photos = row.pictures("images") if split == Split.TEST else (row.picture("image"),)
-            image = random.Random(f"{self.seed}/{row.text('ID')}").choice(photos)
-        questions = [q for q in row["Generation_Task"] or [] if q.get("Type") == kind]
-        clozes = [q for q in row["Mask_Task"] or [] if q.get("Type") == kind]
-        choices = (row["Classification_Task"] or {}).get(choices_key) or []
-        return ImageGroup(
-            row.text("ID"),
-            image,
-            split,
-            tuple(
-                VQA(*_pair(row, "Generation_Task", q, "Question", "Ground_Truth"), tuple(q.get("Private") or ()))
-                for q in questions
-            ),
-            tuple(_choice(row, q) for q in choices),
-            tuple(Cloze(*_pair(row, "Mask_Task", q, "Question", "Ground_Truth")) for q in clozes),
-        )
-
-
-def _pair(row: Row, column: str, item: dict[str, Any], question: str, answer: str) -> tuple[str, str]:
-    for key in (question, answer):
-        if not isinstance(item.get(key), str) or not item[key].strip():
-            raise row.error(column, f"{key} is {item.get(key)!r}", "give it a text or remove the item")
-    return item[question], item[answer]
-
-
-def _metadata(row: Row) -> tuple[VQA, ...]:
-    try:
-        items = json.loads(row.text("metadata"))
-    except json.JSONDecodeError as error:
-        raise row.error("metadata", f"not JSON ({error})", "write a list of {ID, Question, Answer}") from error
-    if not isinstance(items, list) or not items or not all(isinstance(item, dict) for item in items):
-        raise row.error("metadata", f"found {str(items)[:60]!r}", "write a non-empty list of {ID, Question, Answer}")
-    found = [
-        VQA(*_pair(row, "metadata", item, "Question", "Answer"), tuple(item.get("Private") or ())) for item in items
-    ]
-    return tuple(dict.fromkeys(found))
-
-
-def _choice(row: Row, item: dict[str, Any]) -> MultipleChoice:
-    options = {k: v for k, v in (item.get("Options") or {}).items() if v is not None}
-    right = item.get("Correct_Answer")
-    if right not in options:
-        raise row.error(
-            "Classification_Task", f"Correct_Answer {right!r} is not one of {list(options)}", "name an option"
-        )
-    question = item.get("Question")
-    if not isinstance(question, str) or not question.strip():
-        raise row.error("Classification_Task", f"Question is {question!r}", "give it a text or remove the item")
-    return MultipleChoice(question, tuple(options.values()), list(options).index(right))

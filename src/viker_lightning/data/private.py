@@ -35,7 +35,7 @@ def infer_private(people: Iterable[Person]) -> list[Person]:
         answers = by_question[question]
         if len(answers) >= 4:
             return sum(word in words for words in answers) < len(answers) / 2
-        return word not in question.lower() and everywhere[word] < max(2, total / 100)
+        return word not in {_bare(w) for w in _WORD.findall(question)} and everywhere[word] < max(2, total / 100)
 
     def marked(vqa: VQA) -> VQA:
         if vqa.private:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-LETTERS = "ABCDEFGH"
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def choice_prompt(question: str, options: Sequence[str]) -> str:
@@ -11,7 +11,7 @@ def choice_prompt(question: str, options: Sequence[str]) -> str:
     Options are listed as in MLLMU-Bench (franciscoliu/MLLMU-Bench eval.py L310-360); the request for one letter is
     replaced by a request for the option, because the option's likelihood is scored.
     """
-    listed = "\n".join(f"{letter}: {option}" for letter, option in zip(LETTERS, options, strict=False))
+    listed = "\n".join(f"{letter}: {option}" for letter, option in zip(LETTERS[: len(options)], options, strict=True))
     return f"{question}\n{listed}\nAnswer with the right option."
 
 

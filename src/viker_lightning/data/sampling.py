@@ -30,6 +30,7 @@ class StepSampler(Sampler[Step]):
         seed: of all draws.
         rank: which process this is.
         world_size: number of processes; each gets every ``world_size``-th step.
+        done: steps of the first epoch to leave out, since a resumed run has taken them.
     """
 
     def __init__(
@@ -40,9 +41,11 @@ class StepSampler(Sampler[Step]):
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        done: int = 0,
     ) -> None:
         self.streams, self.groups, self.questions_per_image = streams, groups, questions_per_image
         self.seed, self.rank, self.world_size, self.epoch = seed, rank, world_size, 0
+        self.done = done % len(self)
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the trainer."""
@@ -58,10 +61,11 @@ class StepSampler(Sampler[Step]):
         chunks = self._shuffled(main, people, 0)
         steps = [chunks[i : i + self.groups] for i in range(0, len(chunks), self.groups)]
         supply = {name: self._endless(name, people) for name, people in others}
+        done, self.done = self.done, 0
         for number in range(len(self) * self.world_size):  # the last round is filled up, so that no process waits
             step: Step = {main: steps[number % len(steps)]}
             step |= {name: [next(chunk) for _ in range(self.groups)] for name, chunk in supply.items()}
-            if number % self.world_size == self.rank:
+            if number % self.world_size == self.rank and number // self.world_size >= done:
                 yield step
 
     def _endless(self, name: str, people: Sequence[Person]) -> Iterator[Chunk]:

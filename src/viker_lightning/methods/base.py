@@ -39,6 +39,8 @@ class Method:
             ``irrelevant``.
         retain_reference: whether the frozen model is asked about the retain tokens.
         needs_distribution: whether full reference distributions are needed (reverse KL).
+        images: kind or folder of irrelevant images, if ``reference`` is ``irrelevant``.
+        k: how many of them.
         refusals: if set, forget questions are answered with these instead of the truth.
     """
 
@@ -46,6 +48,8 @@ class Method:
     reference: str = "none"
     retain_reference: bool = False
     needs_distribution: bool = False
+    images: str = "scenes"
+    k: int = 5
     refusals: tuple[str, ...] = ()
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:

@@ -53,6 +53,8 @@ class ViKeR(Method):
         retain_weight: float = 0.0,
         per: Literal["token", "question"] = "token",
     ) -> None:
+        if lam == 0 and not ascent and retain_weight == 0:
+            raise UserError("ViKeR: lam=0, ascent=false and retain_weight=0 leave nothing to optimise; turn one on")
         if lam < 0 or k < 1 or retain_weight < 0:
             raise UserError(f"ViKeR: lam={lam} and retain_weight={retain_weight} must be >= 0, k={k} must be >= 1")
         self.lam, self.k, self.images, self.direction = lam, k, images, direction
@@ -69,7 +71,9 @@ class ViKeR(Method):
         total = forget.hidden.new_zeros(())
         if self.ascent:
             terms["forget_ce"] = forget.mean(-forget.log_probs, self.per).detach()
-            total = total - forget.mean((-forget.log_probs).clamp(max=self.ascent_clip or torch.inf), self.per)
+            total = total - forget.mean(
+                (-forget.log_probs).clamp(max=torch.inf if self.ascent_clip is None else self.ascent_clip), self.per
+            )
         if self.lam > 0:
             kl = self._kl(batch)
             terms["ideal_kl"] = forget.mean(kl, self.per)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -250,8 +251,21 @@ class MLLM(nn.Module):
         self.model.save_pretrained(str(folder))
         self.processor.save_pretrained(str(folder))
 
+    def save_merged(self, folder: str | Path) -> None:
+        """Writes full weights with the adapter merged in, leaving this model as it is."""
+        copy.deepcopy(self.model).merge_and_unload().save_pretrained(str(folder))
+        self.processor.save_pretrained(str(folder))
+
 
 def weights_folder(source: str | Path) -> str | Path:
-    """The weights in a run folder (``<run>/model``), or ``source`` itself if it is a model folder or a hub id."""
+    """The weights in a run folder (``<run>/model``), or ``source`` itself if it is a model folder or a hub id.
+
+    Raises:
+        UserError: if the run is not finished.
+    """
     inside = Path(source) / "model"
-    return inside if (inside / "config.json").is_file() else source
+    if not inside.is_dir():
+        return source
+    if not (Path(source) / "results.json").is_file():
+        raise UserError(f"{source}: this run is not finished (no results.json); run it again")
+    return inside

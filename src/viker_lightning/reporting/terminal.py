@@ -23,7 +23,7 @@ def method_table(rows: Sequence[tuple[str, Summary]]) -> Table:
         coherence the probability of template tokens on the test split / repetition of its answers.
     """
     title = "keyword match/choice accuracy; coherence: template probability/repetition"
-    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
     wanted = {"forget": "↓", "test": "↓", "retain": "↑", "real": "↑"}
     for split, arrow in wanted.items():

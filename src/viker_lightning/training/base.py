@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from transformers import get_scheduler
 
 from viker_lightning.data.records import ImageGroup
 from viker_lightning.errors import UserError
-from viker_lightning.evaluation import predict
 from viker_lightning.models import MLLM
 
 Groups = dict[str, list[ImageGroup]]
@@ -48,8 +48,19 @@ class Stage(LightningModule):
         """Builds the model of this stage; called once the data is known."""
         raise NotImplementedError
 
+    stages: tuple[str, ...] = ()
+
     def configure_model(self) -> None:
-        """Loads the model when the trainer asks for it."""
+        """Loads the model when the trainer asks for it.
+
+        Raises:
+            UserError: if the data serves another stage.
+        """
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        if self.trainer.state.fn == TrainerFn.FITTING and data.stage not in self.stages:
+            raise UserError(
+                f"data.stage: found {data.stage!r}, but {type(self).__name__} needs {' or '.join(self.stages)}; set it"
+            )
         if not hasattr(self, "mllm"):
             self.mllm = self.load_mllm()
 
@@ -88,9 +99,8 @@ class Stage(LightningModule):
         self.log_dict(rest, batch_size=questions)
         return loss
 
-    def validation_step(self, batch: list[ImageGroup], batch_idx: int) -> Any:
-        """Answers a batch of evaluation groups; the Evaluation callback does the rest."""
-        return predict(self.mllm, batch)
+    def validation_step(self, batch: list[ImageGroup], batch_idx: int) -> None:
+        """Does nothing: the Evaluation callback answers the batch, here as in fit."""
 
     test_step = validation_step
     predict_step = validation_step
@@ -108,6 +118,21 @@ class Stage(LightningModule):
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
         checkpoint["report"] = self.report
 
+    def _obey(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps this run's learning rate and weight decay, and tells the data how far the epoch had come."""
+        for optimizer in checkpoint.get("optimizer_states", []):
+            for group in optimizer["param_groups"]:
+                group |= {"lr": group["lr"] * self.lr / group["initial_lr"], "weight_decay": self.weight_decay}
+                group["initial_lr"] = self.lr
+        for scheduler in checkpoint.get("lr_schedulers", []):
+            scheduler["base_lrs"] = [self.lr] * len(scheduler["base_lrs"])
+        if "loops" in checkpoint:
+            loop = checkpoint["loops"]["fit_loop"]
+            epochs = loop["epoch_progress"]["current"]
+            if epochs["processed"] < epochs["ready"]:  # saved in the middle of an epoch, which is gone on with
+                steps = loop["epoch_loop.batch_progress"]["current"]["processed"]
+                self.trainer.datamodule.steps_done = steps  # type: ignore[attr-defined]
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Checks that the checkpoint holds exactly what is trained.
 
@@ -115,6 +140,7 @@ class Stage(LightningModule):
             UserError: if a weight is missing or unexpected.
         """
         self.report = checkpoint.get("report", {})
+        self._obey(checkpoint)
         trained, saved = {n for n, p in self.named_parameters() if p.requires_grad}, set(checkpoint["state_dict"])
         if trained != saved:
             odd = sorted(trained ^ saved)[0]

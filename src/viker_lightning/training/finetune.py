@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from torch import Tensor
@@ -26,6 +27,8 @@ class Finetune(Stage):
         dtype: of the weights.
         trust_remote_code: whether code that comes with hub weights may run.
     """
+
+    stages = ("vanilla", "gold")
 
     def __init__(
         self,
@@ -53,6 +56,12 @@ class Finetune(Stage):
         else:
             mllm.adapt(self.lora)
         return mllm
+
+    def save_weights(self, run: Path) -> None:
+        """Writes ``model/``, with any adapter merged in, so that a vanilla or gold model always loads by itself."""
+        super().save_weights(run)
+        if self.mllm.adapted:
+            self.mllm.save_merged(run / "model")
 
     def training_step(self, batch: Groups, batch_idx: int) -> Tensor:
         """Mean cross-entropy of the answer tokens, nats."""

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from viker_lightning.data.irrelevant import irrelevant_images
 from viker_lightning.data.packing import PackedBatch
-from viker_lightning.data.records import ImageGroup
+from viker_lightning.data.records import ImageGroup, Picture
 from viker_lightning.ideal import IdealDistribution, Reference, key_token_example, key_token_report, reference_of
-from viker_lightning.methods import Batch, Method, ViKeR
+from viker_lightning.methods import Batch, Method
 from viker_lightning.models import MLLM, Lora
 
 from .base import Groups, Stage
@@ -37,6 +37,8 @@ class Unlearn(Stage):
         trust_remote_code: whether code that comes with hub weights may run.
     """
 
+    stages = ("unlearn",)
+
     def __init__(
         self,
         method: Method,
@@ -54,6 +56,7 @@ class Unlearn(Stage):
         super().__init__(lr, weight_decay, warmup_steps, schedule)
         self.method, self.vanilla, self.lora, self.adapter = method, vanilla, lora, adapter
         self.weights_dtype, self.seed, self.trust_remote_code = dtype, seed, trust_remote_code
+        self.pictures: list[Picture] = []
         self.ideal: IdealDistribution | None = None
 
     def load_mllm(self) -> MLLM:
@@ -61,6 +64,10 @@ class Unlearn(Stage):
         self.base_weights = str(vanilla_model(self.vanilla, self.trainer.datamodule))  # type: ignore[attr-defined]
         mllm = MLLM.load(self.base_weights, self.weights_dtype, trust_remote_code=self.trust_remote_code)
         mllm.adapt(self.lora, self.adapter)
+        if self.method.reference == "irrelevant":
+            side = mllm.processor.image_processor.size
+            size = side.get("height") or side.get("shortest_edge")
+            self.pictures = irrelevant_images(self.method.images, self.method.k, self.seed, size)
         return mllm
 
     def on_train_start(self) -> None:
@@ -71,11 +78,7 @@ class Unlearn(Stage):
 
     def prepare_ideal(self) -> None:
         """Computes the ideal distribution of all forget answers."""
-        assert isinstance(self.method, ViKeR)
-        side = self.mllm.processor.image_processor.size
-        size = side.get("height") or side.get("shortest_edge")
-        pictures = irrelevant_images(self.method.images, self.method.k, self.seed, size)
-        self.ideal = IdealDistribution(self.mllm, pictures)
+        self.ideal = IdealDistribution(self.mllm, self.pictures)
         forget = self.trainer.datamodule.streams["forget"]  # type: ignore[attr-defined]
         questions = [self.mllm.encoder.encode(vqa, image=True) for person in forget for vqa in person.vqa]
         self.ideal.prepare(questions)
@@ -91,8 +94,7 @@ class Unlearn(Stage):
         forget = self.mllm.pack(self._answered(batch["forget"]))
         step = Batch(self.mllm.answer_tokens(forget), forget_reference=self._reference(forget, self.method.reference))
         if self.method.needs_distribution:
-            assert self.ideal is not None
-            step.forget_distribution = self.ideal.distribution(forget.encoded)
+            step.forget_distribution = self._distribution(forget)
         if self.method.uses_retain:
             retain = self.mllm.pack(batch["retain"])
             step.retain = self.mllm.answer_tokens(retain)
@@ -111,6 +113,13 @@ class Unlearn(Stage):
             with self.mllm.frozen():
                 return reference_of(self.mllm.answer_tokens(batch))
         return None
+
+    def _distribution(self, batch: PackedBatch) -> Tensor:
+        if self.method.reference == "irrelevant":
+            assert self.ideal is not None
+            return self.ideal.distribution(batch.encoded)
+        with self.mllm.frozen():
+            return self.mllm.answer_tokens(batch).logits.softmax(-1)
 
     def _answered(self, groups: list[ImageGroup]) -> list[ImageGroup]:
         if not self.method.refusals:

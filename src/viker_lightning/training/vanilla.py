@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,10 @@ from viker_lightning import __version__
 from viker_lightning.data.cache import cache_folder
 from viker_lightning.data.mllmu import MLLMU
 from viker_lightning.errors import UserError
-from viker_lightning.models import weights_folder
+from viker_lightning.models import mini, mini_tower, weights_folder
+
+LAUNCHED = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE")
+"""What a launcher tells its processes, and the vanilla run must not hear."""
 
 
 def vanilla_model(vanilla: str, data: MLLMU) -> Path | str:
@@ -33,7 +37,8 @@ def vanilla_model(vanilla: str, data: MLLMU) -> Path | str:
     config = Path(vanilla)
     if not config.is_file():
         raise UserError(f"model.vanilla: {vanilla!r} does not exist; give a config, a model folder or a hub id")
-    key = hashlib.sha256(f"{__version__}/{data.fingerprint()}/".encode() + config.read_bytes()).hexdigest()[:12]
+    made_of = f"{__version__}/{mini.VERSION}/{mini_tower.fingerprint()}/{mini.LANGUAGE_MODEL}/{data.fingerprint()}/"
+    key = hashlib.sha256(made_of.encode() + config.read_bytes()).hexdigest()[:12]
     run = cache_folder("vanilla", key)
     run.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{run}.lock"):
@@ -42,7 +47,8 @@ def vanilla_model(vanilla: str, data: MLLMU) -> Path | str:
             print(f"There is no vanilla model of this data yet: running {config} (once) into {run}", flush=True)
             command = [sys.executable, "-m", "viker_lightning", "fit", "--config", str(config)]
             command += [f"--data.root={data.root}", f"--data.forget={data.forget}", f"--trainer.default_root_dir={run}"]
-            done = subprocess.run(command, check=False)
+            alone = {k: v for k, v in os.environ.items() if k not in LAUNCHED and not k.startswith("MASTER_")}
+            done = subprocess.run(command, check=False, env=alone)
             if done.returncode or not (run / "results.json").is_file():
                 raise UserError(f"{config}: the vanilla run failed with exit code {done.returncode}; see above")
     return weights_folder(run)

@@ -1,0 +1,102 @@
+"""Rows of the MLLMU-Bench schema as questions, with errors that name the cell."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+from .parquet import Row
+from .records import VQA, Cloze, ImageGroup, MultipleChoice, Split
+
+TASKS = ("ID", "Classification_Task", "Generation_Task", "Mask_Task")
+MODALITIES = {
+    "image": ("Image_Textual_Questions", "Image_Textual"),
+    "text": ("Pure_Text_Questions", "Pure_Text"),
+}
+
+
+def image_group(row: Row, split: Split, modality: str, seed: int) -> ImageGroup:
+    """An evaluation row.
+
+    Args:
+        row: columns as in :data:`TASKS`, and ``image`` (``images`` for the test split, of which one is drawn).
+        split: what it evaluates.
+        modality: ``image`` or ``text``.
+        seed: of the choice of the test photo.
+
+    Raises:
+        DataError: naming the cell that is wrong.
+    """
+    choices_key, kind = MODALITIES[modality]
+    image = None
+    if modality == "image":
+        photos = row.pictures("images") if split == Split.TEST else (row.picture("image"),)
+        image = random.Random(f"{seed}/{row.text('ID')}").choice(photos)
+    questions = _of_type(row, "Generation_Task", kind)
+    clozes = _of_type(row, "Mask_Task", kind)
+    choices = (row["Classification_Task"] or {}).get(choices_key) or []
+    return ImageGroup(
+        row.text("ID"),
+        image,
+        split,
+        tuple(
+            VQA(*_pair(row, "Generation_Task", q, "Question", "Ground_Truth"), _private(row, "Generation_Task", q))
+            for q in questions
+        ),
+        tuple(_choice(row, q) for q in choices),
+        tuple(Cloze(*_pair(row, "Mask_Task", q, "Question", "Ground_Truth")) for q in clozes),
+    )
+
+
+def _pair(row: Row, column: str, item: dict[str, Any], question: str, answer: str) -> tuple[str, str]:
+    for key in (question, answer):
+        if not isinstance(item.get(key), str) or not item[key].strip():
+            raise row.error(column, f"{key} is {item.get(key)!r}", "give it a text or remove the item")
+    return item[question], item[answer]
+
+
+def _private(row: Row, column: str, item: dict[str, Any]) -> tuple[str, ...]:
+    parts = item.get("Private") or []
+    if not isinstance(parts, list) or not all(isinstance(part, str) and part.strip() for part in parts):
+        raise row.error(column, f"Private is {parts!r}", "write a list of texts that occur in the answer")
+    return tuple(parts)
+
+
+def _of_type(row: Row, column: str, kind: str) -> list[dict[str, Any]]:
+    known = [types for _, types in MODALITIES.values()]
+    for item in row[column] or []:
+        if item.get("Type") not in known:
+            raise row.error(column, f"Type is {item.get('Type')!r}", f"write one of {', '.join(known)}")
+    return [item for item in row[column] or [] if item["Type"] == kind]
+
+
+def metadata(row: Row) -> tuple[VQA, ...]:
+    """The training questions of an ``ft_Data`` row, each once.
+
+    Raises:
+        DataError: naming the cell that is wrong.
+    """
+    try:
+        items = json.loads(row.text("metadata"))
+    except json.JSONDecodeError as error:
+        raise row.error("metadata", f"not JSON ({error})", "write a list of {ID, Question, Answer}") from error
+    if not isinstance(items, list) or not items or not all(isinstance(item, dict) for item in items):
+        raise row.error("metadata", f"found {str(items)[:60]!r}", "write a non-empty list of {ID, Question, Answer}")
+    found = [
+        VQA(*_pair(row, "metadata", item, "Question", "Answer"), _private(row, "metadata", item)) for item in items
+    ]
+    return tuple(dict.fromkeys(found))
+
+
+def _choice(row: Row, item: dict[str, Any]) -> MultipleChoice:
+    options = {k: v for k, v in (item.get("Options") or {}).items() if v is not None}
+    right = item.get("Correct_Answer")
+    if right not in options:
+        raise row.error(
+            "Classification_Task", f"Correct_Answer {right!r} is not one of {list(options)}", "name an option"
+        )
+    question = item.get("Question")
+    if not isinstance(question, str) or not question.strip():
+        raise row.error("Classification_Task", f"Question is {question!r}", "give it a text or remove the item")
+    return MultipleChoice(question, tuple(options.values()), list(options).index(right))
