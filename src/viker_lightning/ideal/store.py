@@ -47,6 +47,10 @@ class IdealDistribution:
         self.prepare(batch.encoded)
         return Reference.cat([self._stored[q] for q in batch.encoded]).to(batch.labels.device)
 
+    def forget_all(self) -> None:
+        """Drops what is stored, but not the images' key/values; for measuring."""
+        self._stored.clear()
+
     def known(self, question: Encoded) -> Reference:
         """The stored reference of one question, on the CPU."""
         return self._stored[question]
