@@ -2,7 +2,10 @@
 
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
 
+from viker_lightning.data.encoding import Encoder
 from viker_lightning.data.mllmu import MLLMU
 from viker_lightning.data.packing import PADDING, PREFIX, packed_mask
 from viker_lightning.data.parquet import DataError
@@ -10,6 +13,7 @@ from viker_lightning.data.private import infer_private
 from viker_lightning.data.records import VQA, Person, Picture, Split
 from viker_lightning.data.sampling import StepDataset, StepSampler
 from viker_lightning.errors import UserError
+from viker_lightning.models.families.llava import TEMPLATE
 
 
 def test_packed_layout(mllm, groups):
@@ -150,3 +154,32 @@ def test_bad_options():
     module = MLLMU("nowhere/at-all")
     with pytest.raises(DataError, match="neither a folder nor a dataset"):
         module.prepare_data()
+
+
+def sentencepiece_like():
+    """A tokenizer as LLaVA-1.5 has it: a word mark before every piece of text, also behind <image>, and a BOS."""
+    tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split("▁", "merged_with_next"), pre_tokenizers.Punctuation()]
+    )
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    special = ["<unk>", "<s>", "</s>", "<image>", *(f"<0x{i:02X}>" for i in range(256))]
+    texts = ["USER: where does this person live? ASSISTANT: This person lives in Tarn Hollow."] * 3
+    tokenizer.train_from_iterator(
+        texts, trainers.BpeTrainer(vocab_size=400, special_tokens=special, show_progress=False)
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+
+
+@pytest.mark.parametrize("image", [True, False])
+def test_token_ids_of_a_sentencepiece_tokenizer(image):
+    tokenizer = sentencepiece_like()
+    encoder = Encoder(tokenizer, TEMPLATE, image_tokens=1)
+    encoded = encoder.encode(VQA("where does this person live?", "In Tarn Hollow.", ("Tarn Hollow",)), image)
+    middle = " <image>\n" if image else " "
+    text = f"USER:{middle}where does this person live?\nASSISTANT: In Tarn Hollow."
+    assert [*encoder.prefix(image), *encoded.prompt, *encoded.answer] == [*tokenizer(text)["input_ids"], encoder.eos]
+    marked = tokenizer.decode([t for t, flag in zip(encoded.answer, encoded.private, strict=True) if flag])
+    assert marked.strip() == "Tarn Hollow" and sum(encoded.starts) == 1

@@ -12,6 +12,7 @@ import pytest
 
 from viker_lightning.data import mini, profiles, scenes
 from viker_lightning.data.prompts import cloze_prompt
+from viker_lightning.errors import UserError
 
 CONFIGS = {"ft_Data", "base_Data", "Full_Set", "Test_Set", "Retain_Set", "General_Set"} | {
     f"{kind}_{n}" for r in (5, 10, 15) for kind, n in (("forget", r), ("retain", 100 - r))
@@ -199,10 +200,10 @@ def test_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_refusals(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^size='huge': .*ci, default, large$"):
+    with pytest.raises(UserError, match=r"^size='huge': .*ci, default, large$"):
         mini.write_benchmark(tmp_path / "x", "huge")
     (tmp_path / "thesis.tex").touch()
-    with pytest.raises(ValueError, match="holds other files"):
+    with pytest.raises(UserError, match="holds other files"):
         mini.write_benchmark(tmp_path, "ci")
     assert (tmp_path / "thesis.tex").exists()
     with pytest.raises(ValueError, match="pool=5"):

@@ -117,14 +117,24 @@ class Encoder:
         """Text of generated ids."""
         return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
+    def _behind(self, before: str, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids and character offsets of a text behind its beginning, on which they may depend."""
+        tokens = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        known = self._ids(before)
+        if tokens["input_ids"][: len(known)] != known:
+            raise UserError(f"the tokenizer joins the end of {before!r} with what follows; change the template")
+        return tokens["input_ids"][len(known) :], tokens["offset_mapping"][len(known) :]
+
     def _encode(self, vqa: VQA, image: bool) -> Encoded:
-        asked = (self.template.question if image else self.template.text_question).format(question=vqa.question)
+        before = self.template.image_prefix if image else self.template.text_prefix
+        asked = before + (self.template.question if image else self.template.text_question).format(
+            question=vqa.question
+        )
         if not vqa.answer:
-            return Encoded(tuple(self._ids(asked)), (self.eos,), (False,), (False,))
+            return Encoded(tuple(self._behind(before, asked)[0]), (self.eos,), (False,), (False,))
         lead = self.template.answer.index("{answer}")
         text = asked + self.template.answer.format(answer=vqa.answer)
-        tokens = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        ids, offsets = tokens["input_ids"], tokens["offset_mapping"]
+        ids, offsets = self._behind(before, text)
         first = next(i for i, (_, end) in enumerate(offsets) if end > len(asked))
         spans = []
         for part in vqa.private:

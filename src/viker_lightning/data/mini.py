@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from viker_lightning.errors import UserError
+
 from . import portraits, profiles, scenes
 from .profiles import Asker, Record, choice_task, draw_options
 from .prompts import choice_prompt, cloze_prompt
@@ -216,13 +218,13 @@ def write_benchmark(root: Path, size: str = "default", seed: int = 0) -> Path:
         ValueError: if there is no such size, or ``root`` holds other files.
     """
     if size not in SIZES:
-        raise ValueError(f"size={size!r}: no such benchmark size, choose from {', '.join(SIZES)}")
+        raise UserError(f"size={size!r}: no such benchmark size, choose from {', '.join(SIZES)}")
     root = Path(root)
     label = {"version": VERSION, "size": size, "seed": seed}
     if _label(root) == label:
         return root
     if root.exists() and _label(root) is None and (not root.is_dir() or any(root.iterdir())):
-        raise ValueError(f"{root}: holds other files, choose a new or empty folder for the benchmark")
+        raise UserError(f"{root}: holds other files, choose a new or empty folder for the benchmark")
     # Built beside the final place and renamed, so that a folder under its final name is always complete.
     draft = root.parent / f".{root.name}-{os.getpid()}"
     shutil.rmtree(draft, ignore_errors=True)

@@ -80,7 +80,7 @@ class MLLM(nn.Module):
                 source, dtype=getattr(torch, dtype), attn_implementation="sdpa", use_safetensors=True, **remote
             )
             return cls(model, AutoProcessor.from_pretrained(source, **remote))
-        except OSError as error:
+        except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(
                 f"{source}: no model could be loaded ({reason}); give a model folder or a hub id"
@@ -133,7 +133,10 @@ class MLLM(nn.Module):
             lora_dropout=lora.dropout,
             target_modules=rf"{self.family.LANGUAGE_MODEL}\.({'|'.join(lora.targets)})",
         )
-        self.model = get_peft_model(self.model, config)
+        try:
+            self.model = get_peft_model(self.model, config)
+        except ValueError as error:
+            raise UserError(f"lora.targets: no layer of the language model is called any of {lora.targets}") from error
         if adapter is not None:
             saved = load_file(Path(adapter) / "adapter_model.safetensors")
             expected = set(get_peft_model_state_dict(self.model))
