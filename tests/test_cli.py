@@ -99,13 +99,15 @@ def test_every_method(config, vanilla, tmp_path):
     assert "forget/keyword_match" in header and "train/loss" in header
 
 
-@pytest.mark.parametrize("config", RUNS, ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "config", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda p: f"{p.parent.name}-{p.stem}"
+)
 def test_every_config_parses(config, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["fit", "--config", str(config), "--print_config"])
     assert stop.value.code == 0
     printed = yaml.safe_load(capsys.readouterr().out)
-    assert printed["trainer"]["default_root_dir"] == f"runs/mini/{config.stem}"
+    assert printed["trainer"]["default_root_dir"] == f"runs/{config.parent.name}/{config.stem}"
 
 
 def test_interpolation_obeys_the_command_line(capsys, tmp_path):
