@@ -105,4 +105,5 @@ def main(args: ArgsType = None) -> None:
             raise
         sys.exit(f"error: {cause}")
     finally:
-        wandb.finish()  # an offline run is on disk only then
+        wandb.finish()
+        wandb.teardown()  # waits for the writing process: an offline run is on disk only then
