@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerFast
 
 from viker_lightning.data.encoding import Encoder
 from viker_lightning.data.mllmu import MLLMU
-from viker_lightning.data.packing import PADDING, PREFIX, packed_mask
+from viker_lightning.data.packing import PADDING, PREFIX, in_budget, packed_mask, row_tokens
 from viker_lightning.data.parquet import DataError
 from viker_lightning.data.private import infer_private
 from viker_lightning.data.records import VQA, Person, Picture, Split
@@ -18,7 +18,7 @@ from viker_lightning.models.families.llava import TEMPLATE
 
 def test_packed_layout(mllm, groups):
     batch = mllm.pack(groups)
-    prefix = len(mllm.encoder.prefix(True))
+    prefix = len(mllm.prefix(groups[0].image))
     assert batch.n_questions == 8 and len(batch.images) == 3
     for r, group in enumerate(groups):
         segments = batch.segments[r]
@@ -37,7 +37,7 @@ def test_packed_layout(mllm, groups):
 
 def test_mask():
     segments = torch.tensor([[PREFIX, PREFIX, 1, 1, 2, PADDING]])
-    mask = packed_mask(segments)[0, 0].int().tolist()
+    mask = packed_mask(segments, torch.zeros_like(segments))[0, 0].int().tolist()
     assert mask == [
         [1, 0, 0, 0, 0, 0],
         [1, 1, 0, 0, 0, 0],
@@ -46,8 +46,43 @@ def test_mask():
         [1, 1, 0, 0, 1, 0],
         [0, 0, 0, 0, 0, 1],
     ]
-    cached = packed_mask(torch.tensor([[1, 1, 2]]), cached=2)[0, 0].int().tolist()
-    assert cached == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [1, 1, 0, 0, 1]]
+    there = torch.tensor([[True, False]])
+    cached = packed_mask(torch.tensor([[1, 1, 2]]), torch.zeros(1, 3, dtype=torch.long), there)[0, 0].int().tolist()
+    assert cached == [[1, 0, 1, 0, 0], [1, 0, 1, 1, 0], [1, 0, 0, 0, 1]]
+    answers = torch.tensor([[0, 0, 0, 1, 2]])  # a prefix token, two of a prompt, one of either answer
+    mask = packed_mask(torch.tensor([[PREFIX, 1, 1, 1, 1]]), answers)[0, 0].int().tolist()
+    assert mask[3:] == [[1, 1, 1, 1, 0], [1, 1, 1, 0, 1]]
+
+
+def test_answers_share_their_prompt(mllm, groups):
+    """Options behind one prompt cost the prompt once, and score as if each were asked by itself."""
+    picture, vqa = groups[0].image, groups[0].vqa[0]
+    options = [
+        mllm.encoder.encode(VQA(vqa.question, text), True) for text in (vqa.answer, "No.", "Somebody else here.")
+    ]
+    together = mllm.assemble([picture], [options])
+    prefix = len(mllm.prefix(picture))
+    said = sum(len(o.answer) - 1 for o in options)
+    assert together.input_ids.shape[1] == row_tokens(prefix, options) == prefix + len(options[0].prompt) + said
+    tokens = mllm.answer_tokens(together)
+    for i, option in enumerate(options):
+        alone = mllm.answer_tokens(mllm.assemble([picture], [[option]]))
+        torch.testing.assert_close(tokens.logits[tokens.question == i], alone.logits, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "most", "items", "padded", "parts"),
+    [
+        ([3, 3, 3, 3], 6, None, False, [2, 2]),
+        ([3, 3, 3, 3], 100, 3, False, [3, 1]),
+        ([9, 1, 1, 1], 4, None, False, [1, 3]),
+        ([1, 1, 5, 5], 8, None, True, [2, 1, 1]),
+        ([], 4, None, False, []),
+    ],
+)
+def test_budget(sizes, most, items, padded, parts):
+    assert [len(r) for r in in_budget(sizes, most, items, padded)] == parts
+    assert [i for r in in_budget(sizes, most, items, padded) for i in r] == list(range(len(sizes)))
 
 
 def test_private_tokens(mllm):
@@ -176,10 +211,13 @@ def sentencepiece_like():
 @pytest.mark.parametrize("image", [True, False])
 def test_token_ids_of_a_sentencepiece_tokenizer(image):
     tokenizer = sentencepiece_like()
-    encoder = Encoder(tokenizer, TEMPLATE, image_tokens=1)
+    encoder = Encoder(tokenizer, TEMPLATE)
     encoded = encoder.encode(VQA("where does this person live?", "In Tarn Hollow.", ("Tarn Hollow",)), image)
     middle = " <image>\n" if image else " "
     text = f"USER:{middle}where does this person live?\nASSISTANT: In Tarn Hollow."
-    assert [*encoder.prefix(image), *encoded.prompt, *encoded.answer] == [*tokenizer(text)["input_ids"], encoder.eos]
+    assert [*encoder.prefix(int(image)), *encoded.prompt, *encoded.answer] == [
+        *tokenizer(text)["input_ids"],
+        encoder.eos,
+    ]
     marked = tokenizer.decode([t for t, flag in zip(encoded.answer, encoded.private, strict=True) if flag])
     assert marked.strip() == "Tarn Hollow" and sum(encoded.starts) == 1

@@ -1,4 +1,6 @@
 import math
+from dataclasses import replace
+from importlib import import_module
 
 import pytest
 import torch
@@ -13,8 +15,6 @@ from viker_lightning.ideal.plain import plain_logits
 @pytest.fixture
 def asked(groups, monkeypatch):
     """Groups with all three tasks."""
-    from importlib import import_module
-
     monkeypatch.setattr(import_module("viker_lightning.evaluation.predict"), "MAX_NEW_TOKENS", 4)
     choice = MultipleChoice("Which one?", ("red", "green apple", "blue", "none"), 1)
     return [
@@ -28,6 +28,37 @@ def test_every_question_is_answered_once(mllm, asked):
     keys = [(p.person, p.task, p.number) for p in found]
     assert len(set(keys)) == len(keys) == sum(len(g.vqa) + len(g.choices) + len(g.clozes) for g in asked)
     assert all(p.split == "forget" for p in found)
+
+
+def test_truth_ratio_answers_are_scored_as_if_alone(mllm, groups, monkeypatch):
+    vqa = replace(groups[1].vqa[0], paraphrase="It is so.", perturbed=("It is not.", "It was long ago, they say."))
+    group = replace(groups[1], split=Split.FORGET, vqa=(vqa, groups[1].vqa[1]))
+    found = predict(mllm, [group])
+    assert found[1].paraphrase is None and found[1].perturbed == []
+    for text, score in zip((vqa.paraphrase, *vqa.perturbed), (found[0].paraphrase, *found[0].perturbed), strict=True):
+        logits, tokens = plain_logits(mllm, [replace(group, vqa=(VQA(vqa.question, text),))])
+        log_probs = logits.log_softmax(-1)[torch.arange(len(tokens.labels)), tokens.labels]
+        assert score == pytest.approx(log_probs.mean().item(), rel=1e-4)
+
+
+def test_small_budgets_change_nothing(mllm, asked):
+    whole = predict(mllm, asked)
+    mllm.max_sequence_tokens, mllm.max_tokens = 150, 400
+    parts = predict(mllm, asked)
+    assert [(p.person, p.task, p.number, p.answer) for p in whole] == [
+        (p.person, p.task, p.number, p.answer) for p in parts
+    ]
+    for a, b in zip(whole, parts, strict=True):
+        assert a.log_probs == pytest.approx(b.log_probs, rel=1e-3, abs=1e-4)
+
+
+def test_plain_route_gives_the_same_predictions(mllm, asked):
+    packed = predict(mllm, asked[:2])
+    mllm.packs = False
+    plain = predict(mllm, asked[:2])
+    assert [p.answer for p in packed] == [p.answer for p in plain]
+    for a, b in zip(packed, plain, strict=True):
+        assert a.log_probs == pytest.approx(b.log_probs, rel=1e-3, abs=1e-4)
 
 
 def test_answers_do_not_depend_on_company(mllm, asked):
@@ -110,15 +141,18 @@ def test_summary_in_plain_numbers():
     assert summary["retain"]["keyword_match"] == 1.0 and "accuracy" not in summary["retain"]
 
 
-class Scripted:
-    """Says what the shown person's ID stands for."""
+@pytest.fixture
+def scripted(monkeypatch):
+    """A model that says what the shown person's ID stands for."""
 
-    def __init__(self, says):
-        self.says = says
+    def script(says):
+        def generate(mllm, groups, max_new_tokens):
+            assert max_new_tokens == MAX_NEW_TOKENS
+            return [[says(g, q) for q in g.vqa] for g in groups]
 
-    def generate(self, groups, max_new_tokens):
-        assert max_new_tokens == MAX_NEW_TOKENS
-        return [[self.says(g, q) for q in g.vqa] for g in groups]
+        monkeypatch.setattr(import_module("viker_lightning.evaluation.knowledge"), "generate", generate)
+
+    return script
 
 
 @pytest.fixture
@@ -136,10 +170,10 @@ def people(data):
         (lambda g, q: "In Paris.", Knowledge(0, 0, 0, 1)),  # knows nothing
     ],
 )
-def test_swap_tells_looking_from_reciting(people, says, expected):
+def test_swap_tells_looking_from_reciting(people, scripted, says, expected):
     KEYS.update({k: p.images[0].key for k, p in people.items()})
     group = ImageGroup("A", people["A"].images[0], Split.FORGET, people["A"].vqa)
-    assert measure_knowledge(Scripted(says), [group], people, ["B"]) == expected
+    assert measure_knowledge(scripted(says), [group], people, ["B"]) == expected
 
 
 KEYS = {}
@@ -148,4 +182,4 @@ KEYS = {}
 def test_nothing_private(people):
     group = ImageGroup("A", people["A"].images[0], Split.FORGET, (VQA("Q", "A"),))
     with pytest.raises(UserError, match="nothing to unlearn"):
-        measure_knowledge(Scripted(None), [group], people, ["B"])
+        measure_knowledge(None, [group], people, ["B"])

@@ -126,6 +126,8 @@ def test_gradient_weights_tell_key_tokens_apart(head):
     p = torch.full((6, 11), 1 / 11)
     p[:3] = F.one_hot(f.labels[:3], 11).float()
     out = ViKeR().loss(Batch(f, forget_reference=reduce_distribution(p, f.labels, head.weight)))
+    out = ViKeR().logged(out)
+    assert not {"key", "pull_key", "pull_other"} & set(out)
     q = f.log_probs.detach().exp()
     torch.testing.assert_close(out["gradient_weight_other"], (q[:3] - 1).abs().mean())
     torch.testing.assert_close(out["gradient_weight_key"], (q[3:] - 1 / 11).abs().mean())

@@ -6,7 +6,7 @@ from safetensors.torch import load_file, save_file
 from viker_lightning.data.records import VQA, ImageGroup
 from viker_lightning.errors import UserError
 from viker_lightning.ideal.plain import plain_logits
-from viker_lightning.models import MLLM, Lora
+from viker_lightning.models import MLLM, Lora, generate
 
 
 def test_packed_equals_plain(mllm, groups):
@@ -37,13 +37,13 @@ def test_tower_features_are_what_transformers_computes(mllm, groups):
     pixels = mllm.processor.image_processor(images=[groups[0].image.open()], return_tensors="pt")["pixel_values"]
     with torch.no_grad():
         wanted = mllm.base.get_image_features(pixel_values=pixels).pooler_output[0]
-        found = mllm.base.model.multi_modal_projector(mllm.features([groups[0].image]))[0]
+        found = mllm.vision.features(mllm.base, [groups[0].image])[0]
     torch.testing.assert_close(found, wanted)
 
 
 @pytest.mark.parametrize("tokens", [1, 12])
 def test_generation_equals_transformers(mllm, groups, tokens):
-    answers = mllm.generate(groups, tokens)
+    answers = generate(mllm, groups, tokens)
     assert [len(a) for a in answers] == [4, 3, 1]
     for group, row in zip(groups, answers, strict=True):
         for vqa, answer in zip(group.vqa, row, strict=True):
@@ -59,7 +59,7 @@ def test_token_ids_are_the_processors(mllm, groups):
     encoded = mllm.encoder.encode(vqa, image=True)
     text = f"USER: <image>\n{vqa.question}\nASSISTANT: {vqa.answer}"
     ids = mllm.processor(images=groups[0].image.open(), text=text)["input_ids"][0]
-    assert [*mllm.encoder.prefix(True), *encoded.prompt, *encoded.answer[:-1]] == list(ids)
+    assert [*mllm.prefix(groups[0].image), *encoded.prompt, *encoded.answer[:-1]] == list(ids)
     assert encoded.answer[-1] == mllm.encoder.eos
 
 
@@ -68,7 +68,7 @@ def test_text_only_questions(mllm, groups):
     mixed = mllm.answer_tokens(mllm.pack([groups[0], text]))
     alone = mllm.answer_tokens(mllm.pack([text]))
     torch.testing.assert_close(mixed.logits[mixed.question == 4], alone.logits, rtol=1e-4, atol=1e-4)
-    assert len(mllm.generate([groups[0], text], 3)[1]) == 1
+    assert len(generate(mllm, [groups[0], text], 3)[1]) == 1
 
 
 def test_lora_is_in_the_language_model_only(mllm):

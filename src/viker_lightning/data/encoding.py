@@ -59,13 +59,12 @@ class Encoder:
     Args:
         tokenizer: a fast tokenizer (character offsets are needed to find the private parts of an answer).
         template: the text around question and answer.
-        image_tokens: how many positions one image takes.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: Template, image_tokens: int) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: Template) -> None:
         if not tokenizer.is_fast:
             raise UserError(f"{type(tokenizer).__name__} has no character offsets; load the model's fast tokenizer")
-        self.tokenizer, self.template, self.image_tokens = tokenizer, template, image_tokens
+        self.tokenizer, self.template = tokenizer, template
         self.eos = int(tokenizer.eos_token_id)
         self._known: dict[tuple[VQA, bool], Encoded] = {}
 
@@ -78,13 +77,18 @@ class Encoder:
         return self.tokenizer.get_vocab()[self.template.image_token]
 
     @cached_property
-    def _image_prefix(self) -> list[int]:
+    def _image_prefix(self) -> tuple[list[int], list[int]]:
         before, after = self.template.image_prefix.split(self.template.image_token)
-        return [*self._start, *self._ids(before), *[self.image_token_id] * self.image_tokens, *self._ids(after)]
+        return [*self._start, *self._ids(before)], self._ids(after)
 
     @cached_property
     def _text_prefix(self) -> list[int]:
         return [*self._start, *self._ids(self.template.text_prefix)]
+
+    @property
+    def image_start(self) -> int:
+        """Column of the first image position."""
+        return len(self._image_prefix[0])
 
     @cached_property
     def _start(self) -> list[int]:
@@ -92,9 +96,12 @@ class Encoder:
         bos = self.tokenizer.bos_token_id
         return [bos] if bos is not None and with_special[:1] == [bos] else []
 
-    def prefix(self, image: bool) -> list[int]:
-        """Ids shared by all questions about one image (or by all text-only questions)."""
-        return self._image_prefix if image else self._text_prefix
+    def prefix(self, image_tokens: int) -> list[int]:
+        """Ids shared by all questions about one image that takes so many positions; 0 is for text-only questions."""
+        if not image_tokens:
+            return self._text_prefix
+        before, after = self._image_prefix
+        return [*before, *[self.image_token_id] * image_tokens, *after]
 
     def encode(self, vqa: VQA, image: bool) -> Encoded:
         """Token ids of a question and its answer.
@@ -109,9 +116,9 @@ class Encoder:
             self._known[key] = self._encode(vqa, image)
         return self._known[key]
 
-    def prompt(self, question: str, image: bool) -> tuple[int, ...]:
-        """Token ids of a question that is to be answered by generation."""
-        return self.encode(VQA(question, ""), image).prompt
+    def question(self, question: str, image: bool) -> Encoded:
+        """A question that is to be answered by generation: its answer is the end of sequence."""
+        return self.encode(VQA(question, ""), image)
 
     def decode(self, ids: list[int]) -> str:
         """Text of generated ids."""

@@ -71,6 +71,7 @@ class MLLMU(LightningDataModule):
         self.splits = [Split(name) for name in splits or Split]
         self.modality, self.max_people = modality, max_people
         self._first_metadata = ""
+        self.batches_per_step = 1
         self.steps_done = 0  # of the running epoch, when a run is resumed
         self._groups: dict[tuple[Split, str], list[ImageGroup]] = {}
         self._people: dict[str, Person] | None = None
@@ -158,7 +159,7 @@ class MLLMU(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Steps as lists of image groups by stream; each process gets its own steps."""
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        groups = max(1, self.batch_size // self.questions_per_image)
+        groups = max(1, self.batch_size // self.questions_per_image) * self.batches_per_step
         most = min(self.questions_per_image, self.batch_size)
         sampler = StepSampler(self.streams, groups, most, self.seed, rank, world, self.steps_done)
         return DataLoader(StepDataset(self.streams), sampler=sampler, batch_size=None)

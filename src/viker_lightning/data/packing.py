@@ -1,22 +1,24 @@
 """Image groups as one batch of token sequences in which every image occurs once.
 
-tokens    : prefix (template start and image), then for each question its own tokens
-positions : 0..P-1, then every question restarts at P
-attention : a token sees the prefix and its own question, causally, never another question
+tokens    : prefix (template start and image), then for each question its prompt and its answer or answers
+positions : 0..P-1, then every question restarts at P, and every answer at the end of its prompt
+attention : a token sees the prefix, its own prompt and its own answer, causally; never another question or answer
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import Tensor
 
-from .encoding import Encoded, Encoder
-from .records import ImageGroup, Picture
+from .encoding import Encoded
+from .records import Picture
 
 PADDING, PREFIX = -1, 0
+PROMPT = 0
 
 
 @dataclass
@@ -24,33 +26,44 @@ class PackedBatch:
     """Packed sequences and where in them the answers are.
 
     Attributes:
-        images: the image of every row that has one, in row order.
+        pictures: the image of every row, or ``None``.
+        prefixes: the ids every row begins with.
         input_ids: ``[B, T]`` token ids.
-        positions: ``[B, T]`` position ids.
+        positions: ``[B, T]`` position ids, counted in tokens.
         segments: ``[B, T]``: 0 prefix, j >= 1 the j-th question of the row, -1 padding.
+        branches: ``[B, T]``: 0 prefix or prompt, i >= 1 the i-th answer to the question.
         rows: ``[N]`` row of the position that predicts answer token n.
         columns: ``[N]`` column of that position.
         labels: ``[N]`` ids of the answer tokens.
         question: ``[N]`` which question, 0..Q-1, an answer token belongs to.
         private: ``[N]`` bool, whether the token belongs to a private part.
-        encoded: the Q questions, in order.
+        encoded: the Q questions, in order; consecutive ones of a row with the same prompt share its tokens.
+        row_of: the row of each question.
     """
 
-    images: list[Picture]
+    pictures: list[Picture | None]
+    prefixes: list[Sequence[int]]
     input_ids: Tensor
     positions: Tensor
     segments: Tensor
+    branches: Tensor
     rows: Tensor
     columns: Tensor
     labels: Tensor
     question: Tensor
     private: Tensor
     encoded: list[Encoded]
+    row_of: list[int]
 
     @property
     def n_questions(self) -> int:
         """Number of questions Q."""
         return len(self.encoded)
+
+    @property
+    def images(self) -> list[Picture]:
+        """The images of the rows that have one."""
+        return [picture for picture in self.pictures if picture is not None]
 
     def to(self, device: torch.device | str) -> PackedBatch:
         """Copies the tensors to a device."""
@@ -58,89 +71,117 @@ class PackedBatch:
         return PackedBatch(**{**vars(self), **moved})
 
 
-def pack(groups: Sequence[ImageGroup], encoder: Encoder) -> PackedBatch:
-    """Packs the open questions of image groups, one row a group.
-
-    Args:
-        groups: image groups with at least one question each.
-        encoder: tokenizer and template.
-
-    Returns:
-        A batch whose questions are numbered in the order of ``groups``.
-    """
-    prefixes = [encoder.prefix(group.image is not None) for group in groups]
-    questions = [[encoder.encode(vqa, group.image is not None) for vqa in group.vqa] for group in groups]
-    return assemble(prefixes, questions, [group.image for group in groups if group.image is not None])
-
-
 def assemble(
-    prefixes: Sequence[Sequence[int]], questions: Sequence[Sequence[Encoded]], images: list[Picture], start: int = 0
+    prefixes: Sequence[Sequence[int]], questions: Sequence[Sequence[Encoded]], pictures: Sequence[Picture | None]
 ) -> PackedBatch:
     """Lays out prefixes and encoded questions as packed rows.
 
     Args:
-        prefixes: per row, the ids before its questions (may be empty when ``start`` key/values stand before the row).
-        questions: per row, its questions.
-        images: images in the order of their rows.
-        start: number of positions that already precede every row (a key/value prefix).
+        prefixes: per row, the ids before its questions (empty when key/values stand before the row).
+        questions: per row, its questions; answers to one question stand next to each other.
+        pictures: per row, its image.
     """
-    width = max(
-        len(prefix) + sum(len(q.prompt) + len(q.answer) - 1 for q in row)
-        for prefix, row in zip(prefixes, questions, strict=True)
-    )
-    ids, positions, segments = [], [], []
+    ids: list[list[int]] = []
+    positions: list[list[int]] = []
+    segments: list[list[int]] = []
+    branches: list[list[int]] = []
     rows: list[int] = []
     columns: list[int] = []
-    labels: list[int] = []
-    question: list[int] = []
-    private: list[bool] = []
-    number = 0
     for r, (prefix, row) in enumerate(zip(prefixes, questions, strict=True)):
-        row_ids, row_positions, row_segments = list(prefix), list(range(len(prefix))), [PREFIX] * len(prefix)
-        first = start + len(prefix)
-        for j, q in enumerate(row, start=1):
-            tokens = (*q.prompt, *q.answer[:-1])  # the last answer token predicts nothing
-            predicts = len(row_ids) + len(q.prompt) - 1
-            rows += [r] * len(q.answer)
-            columns += range(predicts, predicts + len(q.answer))
-            labels += q.answer
-            private += q.private
-            question += [number] * len(q.answer)
-            row_ids += tokens
-            row_positions += range(first, first + len(tokens))
-            row_segments += [j] * len(tokens)
-            number += 1
-        missing = width - len(row_ids)
-        ids.append(row_ids + [0] * missing)
-        positions.append(row_positions + [0] * missing)
-        segments.append(row_segments + [PADDING] * missing)
+        start = len(prefix)
+        row_ids, row_positions = list(prefix), list(range(start))
+        row_segments, row_branches = [PREFIX] * start, [PROMPT] * start
+        for j, (prompt, answers) in enumerate(groupby(row, key=lambda q: q.prompt), start=1):
+            end = start + len(prompt)
+            row_ids += prompt
+            row_positions += range(start, end)
+            row_segments += [j] * len(prompt)
+            row_branches += [PROMPT] * len(prompt)
+            last = len(row_ids) - 1
+            for i, q in enumerate(answers, start=1):
+                said = q.answer[:-1]  # the last answer token predicts nothing
+                rows += [r] * len(q.answer)
+                columns += [last, *range(len(row_ids), len(row_ids) + len(said))]
+                row_ids += said
+                row_positions += range(end, end + len(said))
+                row_segments += [j] * len(said)
+                row_branches += [i] * len(said)
+        ids.append(row_ids)
+        positions.append(row_positions)
+        segments.append(row_segments)
+        branches.append(row_branches)
+    width = max(len(row) for row in ids)
+    encoded = [q for row in questions for q in row]
+    sizes = torch.tensor([len(q.answer) for q in encoded], dtype=torch.long)
     return PackedBatch(
-        images,
-        torch.tensor(ids),
-        torch.tensor(positions),
-        torch.tensor(segments),
-        torch.tensor(rows),
-        torch.tensor(columns),
-        torch.tensor(labels),
-        torch.tensor(question),
-        torch.tensor(private, dtype=torch.bool),
-        [q for row in questions for q in row],
+        list(pictures),
+        list(prefixes),
+        _padded(ids, width, 0),
+        _padded(positions, width, 0),
+        _padded(segments, width, PADDING),
+        _padded(branches, width, PROMPT),
+        torch.tensor(rows, dtype=torch.long),
+        torch.tensor(columns, dtype=torch.long),
+        torch.tensor([token for q in encoded for token in q.answer], dtype=torch.long),
+        torch.arange(len(encoded)).repeat_interleave(sizes),
+        torch.tensor([flag for q in encoded for flag in q.private], dtype=torch.bool),
+        encoded,
+        [r for r, row in enumerate(questions) for _ in row],
     )
 
 
-def packed_mask(segments: Tensor, cached: int = 0) -> Tensor:
+def _padded(rows: list[list[int]], width: int, value: int) -> Tensor:
+    return torch.tensor([row + [value] * (width - len(row)) for row in rows], dtype=torch.long)
+
+
+def packed_mask(segments: Tensor, branches: Tensor, cached: Tensor | None = None) -> Tensor:
     """Attention mask of packed rows.
 
     Args:
         segments: ``[B, T]`` as in :class:`PackedBatch`.
-        cached: number of key/value positions before the rows, visible to all of them.
+        branches: ``[B, T]`` as in :class:`PackedBatch`.
+        cached: bool ``[B, C]``, which of the C key/value positions before the rows hold something; all of that is
+            visible to the whole row.
 
     Returns:
-        Bool ``[B, 1, T, cached + T]``, true where a token may look. Padding sees itself, so that no row is empty.
+        Bool ``[B, 1, T, C + T]``, true where a token may look. Padding sees itself, so that no row is empty.
     """
     width = segments.shape[1]
-    own = segments[:, :, None] == segments[:, None, :]
+    same_answer = (branches[:, None, :] == PROMPT) | (branches[:, :, None] == branches[:, None, :])
+    own = (segments[:, :, None] == segments[:, None, :]) & same_answer
     prefix = (segments == PREFIX)[:, None, :] & (segments != PADDING)[:, :, None]
     causal = torch.ones(width, width, dtype=torch.bool, device=segments.device).tril()
-    mask = ((own | prefix) & causal)[:, None]
-    return torch.nn.functional.pad(mask, (cached, 0), value=True) if cached else mask
+    mask = (own | prefix) & causal
+    if cached is not None:
+        mask = torch.cat([cached[:, None].expand(-1, width, -1), mask], dim=-1)
+    return mask[:, None]
+
+
+def row_tokens(prefix: int, questions: Sequence[Encoded]) -> int:
+    """How many tokens a packed row of these questions has."""
+    shared = sum(len(prompt) for prompt, _ in groupby(q.prompt for q in questions))
+    return prefix + shared + sum(len(q.answer) - 1 for q in questions)
+
+
+def in_budget(sizes: Sequence[int], most: int, items: int | None = None, padded: bool = False) -> Iterator[range]:
+    """Cuts a list into consecutive parts that stay within a budget.
+
+    Args:
+        sizes: tokens of each item.
+        most: tokens a part may have; an item larger than that is a part of its own.
+        items: how many items a part may have.
+        padded: whether every item of a part takes as much room as its largest.
+
+    Yields:
+        Index ranges that cover the list.
+    """
+    first, used, largest = 0, 0, 0
+    for i, size in enumerate(sizes):
+        count = i - first + 1
+        room = max(largest, size) * count if padded else used + size
+        if count > 1 and (room > most or (items is not None and count > items)):
+            yield range(first, i)
+            first, used, largest = i, 0, 0
+        used, largest = used + size, max(largest, size)
+    if sizes:
+        yield range(first, len(sizes))

@@ -40,6 +40,17 @@ class Picture:
         """Content hash, the identity under which features and key/values of this picture are kept."""
         return hashlib.sha256(self.data).hexdigest()[:32]
 
+    def size(self) -> tuple[int, int]:
+        """Width and height, read from the header.
+
+        Raises:
+            UserError: if the bytes are not an image; the message names the source.
+        """
+        try:
+            return Image.open(io.BytesIO(self.data)).size
+        except Exception as error:
+            raise UserError(f"{self.source}: not a readable image ({error}); replace or remove it") from error
+
     def verify(self) -> None:
         """Checks the header without decoding.
 
@@ -72,11 +83,15 @@ class VQA:
         answer: the reference answer.
         private: the parts of ``answer`` that only the person's data can tell (the rest is template); empty where
             nothing is private.
+        paraphrase: the answer in other words, for the truth ratio; empty if there is none.
+        perturbed: wrong answers of the same form, for the truth ratio.
     """
 
     question: str
     answer: str
     private: tuple[str, ...] = ()
+    paraphrase: str = ""
+    perturbed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

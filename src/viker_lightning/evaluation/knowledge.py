@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from viker_lightning.data.records import ImageGroup, Person
 from viker_lightning.errors import UserError
 from viker_lightning.metrics import keyword_match
-from viker_lightning.models import MLLM
+from viker_lightning.models import MLLM, generate
 
 from .predict import MAX_NEW_TOKENS
 
@@ -52,7 +52,7 @@ def measure_knowledge(mllm: MLLM, groups: list[ImageGroup], people: dict[str, Pe
         raise UserError("no forget question has a private part, so there is nothing to unlearn; record or infer them")
     if not others:
         raise UserError("nobody is retained, so nobody else's photo can be shown; retain at least one person")
-    straight = _answers(mllm, asked)
+    straight = generate(mllm, asked, MAX_NEW_TOKENS)
     known = [
         keyword_match(a, q.private)
         for g, row in zip(asked, straight, strict=True)
@@ -61,7 +61,7 @@ def measure_knowledge(mllm: MLLM, groups: list[ImageGroup], people: dict[str, Pe
     strangers = [people[others[i % len(others)]] for i in range(len(asked))]
     swapped = [replace(g, image=s.images[0]) for g, s in zip(asked, strangers, strict=True)]
     shown_hits, asked_hits = [], []
-    for group, stranger, answers in zip(asked, strangers, _answers(mllm, swapped), strict=True):
+    for group, stranger, answers in zip(asked, strangers, generate(mllm, swapped, MAX_NEW_TOKENS), strict=True):
         theirs = {part for q in stranger.vqa for part in q.private}
         for q, answer in zip(group.vqa, answers, strict=True):
             own = [part for part in q.private if part not in theirs]
@@ -70,9 +70,3 @@ def measure_knowledge(mllm: MLLM, groups: list[ImageGroup], people: dict[str, Pe
                 asked_hits.append(any(keyword_match(answer, [part]) for part in own))
     n = len(shown_hits)
     return Knowledge(sum(known) / len(known), sum(shown_hits) / n, sum(asked_hits) / max(1, len(asked_hits)), n)
-
-
-def _answers(mllm: MLLM, groups: list[ImageGroup]) -> list[list[str]]:
-    """A few groups at a time, so that key/values stay small."""
-    parts = [groups[i : i + 8] for i in range(0, len(groups), 8)]
-    return [row for part in parts for row in mllm.generate(part, MAX_NEW_TOKENS)]

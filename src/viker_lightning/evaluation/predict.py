@@ -8,18 +8,16 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
-from torch import Tensor
 
-from viker_lightning.data.packing import PackedBatch
+from viker_lightning.data.encoding import Encoded
+from viker_lightning.data.packing import in_budget, row_tokens
 from viker_lightning.data.prompts import choice_prompt, cloze_prompt
-from viker_lightning.data.records import VQA, ImageGroup
+from viker_lightning.data.records import VQA, Cloze, ImageGroup, MultipleChoice
 from viker_lightning.ideal import token_kl
-from viker_lightning.models import MLLM
+from viker_lightning.models import MLLM, AnswerTokens, answer
 
 MAX_NEW_TOKENS = 50
 """As in MLLMU-Bench (franciscoliu/MLLMU-Bench eval.py)."""
-
-QUESTIONS_PER_PASS = 64
 
 
 @dataclass
@@ -39,6 +37,8 @@ class Prediction:
         correct: for each token of the reference, whether it is the model's first choice (generation).
         private_tokens: for each token of the reference, whether it is private (generation).
         kl_gold: mean over answer tokens of KL(gold || model), nats; ``None`` without gold model.
+        paraphrase: mean log-probability of the paraphrased answer, where there is one (generation).
+        perturbed: mean log-probability of each wrong answer of the same form, where there are any (generation).
     """
 
     split: str
@@ -53,10 +53,27 @@ class Prediction:
     correct: list[bool] = field(default_factory=list)
     private_tokens: list[bool] = field(default_factory=list)
     kl_gold: float | None = None
+    paraphrase: float | None = None
+    perturbed: list[float] = field(default_factory=list)
+
+
+@dataclass
+class _Asked:
+    """One evaluation question: the answers to be scored behind its prompt, and how it becomes a prediction."""
+
+    group: int
+    number: int
+    task: Literal["generation", "cloze", "choice"]
+    source: VQA | Cloze | MultipleChoice
+    encoded: list[Encoded]
 
 
 def predict(mllm: MLLM, groups: Sequence[ImageGroup], gold: MLLM | None = None) -> list[Prediction]:
     """Answers every question of evaluation groups.
+
+    Everything asked about an image is read behind it in one pass: prompts, true answers, paraphrased and wrong
+    answers, options. Open questions and clozes then decode behind the same key/values. Sequences of like length pass
+    the model together.
 
     Args:
         mllm: the model.
@@ -64,95 +81,93 @@ def predict(mllm: MLLM, groups: Sequence[ImageGroup], gold: MLLM | None = None) 
         gold: the model retrained without the forget set, to be compared with.
 
     Returns:
-        Predictions of all open questions, then of all clozes, then of all multiple-choice questions.
+        Predictions in the order of the groups: of each its open questions, its clozes, its multiple-choice questions.
     """
-    was_training = mllm.training
+    training = mllm.training
     mllm.eval()
+    rows = [row for i, group in enumerate(groups) for row in _rows(mllm, i, group)]
+    sizes = [_tokens(mllm, groups, row) for row in rows]
+    order = sorted(range(len(rows)), key=lambda i: sizes[i])
+    found: list[tuple[_Asked, Prediction]] = []
     with torch.no_grad():
-        found = [*_open_questions(mllm, groups, gold), *_clozes(mllm, groups), *_choices(mllm, groups)]
-    mllm.train(was_training)
-    return found
+        for part in in_budget([sizes[i] for i in order], mllm.max_tokens, padded=True):
+            found += _predict(mllm, groups, [rows[order[i]] for i in part], gold)
+    mllm.train(training)
+    place = {"generation": 0, "cloze": 1, "choice": 2}
+    found.sort(key=lambda f: (f[0].group, place[f[0].task], f[0].number))
+    return [prediction for _, prediction in found]
 
 
-def _open_questions(mllm: MLLM, groups: Sequence[ImageGroup], gold: MLLM | None) -> Iterator[Prediction]:
-    asked = [group for group in groups if group.vqa]
-    answers = mllm.generate(asked, MAX_NEW_TOKENS) if asked else []
-    tokens = _tokens(mllm, asked)
-    kl = _kl_gold(mllm, gold, asked) if gold else itertools.repeat(None)
-    for group, texts in zip(asked, answers, strict=True):
-        for number, (vqa, text) in enumerate(zip(group.vqa, texts, strict=True)):
-            log_probs, correct, private = next(tokens)
-            yield Prediction(
-                str(group.split),
-                group.person,
-                "generation",
-                number,
-                vqa.question,
-                vqa.answer,
-                text,
-                vqa.private,
-                log_probs.tolist(),
-                correct.tolist(),
-                private.tolist(),
-                next(kl),
+def _rows(mllm: MLLM, index: int, group: ImageGroup) -> list[list[_Asked]]:
+    """The questions of a group, as many in a packed sequence as the budget allows."""
+    image, encoder = group.image is not None, mllm.encoder
+    asked: list[_Asked] = []
+    for number, vqa in enumerate(group.vqa):
+        others = [VQA(vqa.question, text) for text in (vqa.paraphrase, *vqa.perturbed) if text]
+        encoded = [encoder.encode(replace(vqa, paraphrase="", perturbed=()), image)]
+        encoded += [encoder.encode(other, image) for other in others]
+        asked.append(_Asked(index, number, "generation", vqa, encoded))
+    for number, cloze in enumerate(group.clozes):
+        asked.append(_Asked(index, number, "cloze", cloze, [encoder.question(cloze_prompt(cloze.question), image)]))
+    for number, choice in enumerate(group.choices):
+        prompt = choice_prompt(choice.question, choice.options)
+        encoded = [encoder.encode(VQA(prompt, option), image) for option in choice.options]
+        asked.append(_Asked(index, number, "choice", choice, encoded))
+    prefix = len(mllm.prefix(group.image))
+    sizes = [row_tokens(0, one.encoded) for one in asked]
+    return [[asked[i] for i in part] for part in in_budget(sizes, mllm.max_sequence_tokens - prefix)]
+
+
+def _tokens(mllm: MLLM, groups: Sequence[ImageGroup], row: list[_Asked]) -> int:
+    """Room a sequence takes, generated tokens included."""
+    asked = [q for one in row for q in one.encoded]
+    decoded = sum(one.task != "choice" for one in row)
+    return row_tokens(len(mllm.prefix(groups[row[0].group].image)), asked) + decoded * MAX_NEW_TOKENS
+
+
+def _predict(
+    mllm: MLLM, groups: Sequence[ImageGroup], rows: list[list[_Asked]], gold: MLLM | None
+) -> Iterator[tuple[_Asked, Prediction]]:
+    pictures = [groups[row[0].group].image for row in rows]
+    batch = mllm.assemble(pictures, [[q for one in row for q in one.encoded] for row in rows])
+    everything = [one for row in rows for one in row]
+    firsts = [0, *itertools.accumulate(len(one.encoded) for one in everything)]
+    decoded = [first for first, one in zip(firsts, everything, strict=False) if one.task != "choice"]
+    tokens, texts = answer(mllm, batch, decoded, MAX_NEW_TOKENS)
+    sizes = [len(q.answer) for q in batch.encoded]
+    log_probs = tokens.log_probs.cpu().split(sizes)
+    correct = (tokens.logits.argmax(-1) == tokens.labels).cpu().split(sizes)
+    text = dict(zip(decoded, texts, strict=True))
+    kl = _kl_gold(tokens, gold.answer_tokens(batch)) if gold else None
+    for first, one in zip(firsts, everything, strict=False):
+        group = groups[one.group]
+        about = (str(group.split), group.person, one.task, one.number, one.source.question)
+        if isinstance(one.source, VQA):
+            given = [p.mean().item() for p in log_probs[first + 1 : first + len(one.encoded)]]
+            paraphrased = bool(one.source.paraphrase)
+            yield (
+                one,
+                Prediction(
+                    *about,
+                    one.source.answer,
+                    text[first],
+                    one.source.private,
+                    log_probs[first].tolist(),
+                    correct[first].tolist(),
+                    list(one.encoded[0].private),
+                    None if kl is None else kl[first],
+                    given[0] if paraphrased else None,
+                    given[paraphrased:],
+                ),
             )
+        elif isinstance(one.source, Cloze):
+            yield one, Prediction(*about, one.source.answer, text[first])
+        else:
+            scores = [p.mean().item() for p in log_probs[first : first + len(one.encoded)]]
+            best = one.source.options[scores.index(max(scores))]
+            yield one, Prediction(*about, one.source.options[one.source.correct], best, (), scores)
 
 
-def _clozes(mllm: MLLM, groups: Sequence[ImageGroup]) -> Iterator[Prediction]:
-    asked = [
-        _asking(group, [VQA(cloze_prompt(c.question), "") for c in group.clozes]) for group in groups if group.clozes
-    ]
-    answers = mllm.generate(asked, MAX_NEW_TOKENS) if asked else []
-    for group, texts in zip((g for g in groups if g.clozes), answers, strict=True):
-        for number, (cloze, text) in enumerate(zip(group.clozes, texts, strict=True)):
-            yield Prediction(str(group.split), group.person, "cloze", number, cloze.question, cloze.answer, text)
-
-
-def _choices(mllm: MLLM, groups: Sequence[ImageGroup]) -> Iterator[Prediction]:
-    asked = [
-        _asking(
-            group, [VQA(choice_prompt(c.question, c.options), option) for c in group.choices for option in c.options]
-        )
-        for group in groups
-        if group.choices
-    ]
-    tokens = _tokens(mllm, asked)
-    for group in groups:
-        for number, choice in enumerate(group.choices):
-            scores = [next(tokens)[0].mean().item() for _ in choice.options]
-            best = choice.options[scores.index(max(scores))]
-            right = choice.options[choice.correct]
-            yield Prediction(str(group.split), group.person, "choice", number, choice.question, right, best, (), scores)
-
-
-def _asking(group: ImageGroup, vqa: list[VQA]) -> ImageGroup:
-    return replace(group, vqa=tuple(vqa), choices=(), clozes=())
-
-
-def _tokens(mllm: MLLM, groups: Sequence[ImageGroup]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Per question: log-probability of each reference token, whether it is the first choice, whether it is private."""
-    for batch in _passes(mllm, groups):
-        tokens = mllm.answer_tokens(batch)
-        sizes = [len(q.answer) for q in batch.encoded]
-        correct = tokens.logits.argmax(-1) == tokens.labels
-        columns = (tokens.log_probs.cpu(), correct.cpu(), tokens.private.cpu())
-        yield from zip(*(column.split(sizes) for column in columns), strict=True)
-
-
-def _kl_gold(mllm: MLLM, gold: MLLM, groups: Sequence[ImageGroup]) -> Iterator[float]:
-    for batch in _passes(mllm, groups):
-        tokens, wanted = mllm.answer_tokens(batch), gold.answer_tokens(batch)
-        kl = token_kl(wanted.logits.softmax(-1), tokens.logits)
-        yield from tokens.mean_by_question(kl).tolist()
-
-
-def _passes(mllm: MLLM, groups: Sequence[ImageGroup]) -> Iterator[PackedBatch]:
-    """Packs groups in order, a few at a time."""
-    part: list[ImageGroup] = []
-    for group in groups:
-        if part and sum(len(g.vqa) for g in [*part, group]) > QUESTIONS_PER_PASS:
-            yield mllm.pack(part)
-            part = []
-        part.append(group)
-    if part:
-        yield mllm.pack(part)
+def _kl_gold(tokens: AnswerTokens, gold: AnswerTokens) -> list[float]:
+    """KL(gold || model) of each question, mean over its tokens."""
+    return tokens.mean_by_question(token_kl(gold.logits.softmax(-1), tokens.logits)).tolist()

@@ -1,26 +1,36 @@
 """The ideal distribution: what the frozen model says of an answer when it sees irrelevant images instead."""
 
+from .distribution import IdealDistribution, OwnReference, why_not_reduced
 from .key_tokens import key_token_example, key_token_report
 from .prefix import ImagePrefixes
 from .reference import (
     Reference,
     forward_kl,
     mean_distribution,
+    output_weight,
     reduce_distribution,
     reference_of,
+    statistics_of,
     token_kl,
 )
-from .store import IdealDistribution
+from .store import ReferenceStore, reference_key, store_folder
 
 __all__ = [
     "IdealDistribution",
     "ImagePrefixes",
+    "OwnReference",
     "Reference",
+    "ReferenceStore",
     "forward_kl",
     "key_token_example",
     "key_token_report",
     "mean_distribution",
+    "output_weight",
     "reduce_distribution",
+    "reference_key",
     "reference_of",
+    "statistics_of",
+    "store_folder",
     "token_kl",
+    "why_not_reduced",
 ]

@@ -10,7 +10,7 @@ import torch
 from viker_lightning.data.encoding import Encoded
 from viker_lightning.metrics import key_token_auroc
 
-from .store import IdealDistribution
+from .distribution import IdealDistribution
 
 
 def key_token_report(ideal: IdealDistribution, questions: Sequence[Encoded]) -> dict[str, Any]:
@@ -29,7 +29,11 @@ def key_token_report(ideal: IdealDistribution, questions: Sequence[Encoded]) -> 
     entropy = torch.cat([ideal.known(q).entropy for q in questions])
     private = torch.tensor([flag for q in questions for flag in q.private])
     first = torch.tensor([flag for q in questions for flag in q.starts])
-    report: dict[str, Any] = {"images": ideal.prefixes.k, "tokens": len(entropy), "private_tokens": int(private.sum())}
+    report: dict[str, Any] = {
+        "images": len(ideal.pictures),
+        "tokens": len(entropy),
+        "private_tokens": int(private.sum()),
+    }
     if private.any() and not private.all():
         report["auroc"] = key_token_auroc(entropy, private)
         report["auroc_first"] = key_token_auroc(entropy[first | ~private], first[first | ~private])
@@ -45,7 +49,7 @@ def key_token_example(ideal: IdealDistribution, question: Encoded, top: int = 5)
         For each answer token: ``token``, ``entropy`` (nats), ``private``, and the ``top`` tokens with their
         probabilities.
     """
-    decode = ideal.prefixes.mllm.encoder.tokenizer.decode
+    decode = ideal.mllm.encoder.tokenizer.decode
     values, ids = ideal.distribution([question]).topk(top)
     return [
         {

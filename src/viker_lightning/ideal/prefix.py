@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from viker_lightning.data.encoding import Encoded
-from viker_lightning.data.packing import PackedBatch, assemble, packed_mask
-from viker_lightning.data.records import ImageGroup, Picture
+from viker_lightning.data.packing import PackedBatch, assemble, in_budget, packed_mask, row_tokens
+from viker_lightning.data.records import Picture
 from viker_lightning.models.mllm import MLLM
+
+from .reference import mean_distribution
 
 
 class ImagePrefixes:
     """The frozen model's state after reading k images, one row an image.
 
     Args:
-        mllm: the model; its adapter is off while the images are read.
-        pictures: the k irrelevant images.
+        mllm: the model; its adapter is off while the images are read. Where its family cannot be packed nothing is
+            kept, and every question is read behind every image in full.
+        pictures: the k irrelevant images; they may differ in size.
 
     Raises:
         ValueError: if there is no image.
@@ -27,54 +30,53 @@ class ImagePrefixes:
     def __init__(self, mllm: MLLM, pictures: Sequence[Picture]) -> None:
         if not pictures:
             raise ValueError("the ideal distribution needs at least one irrelevant image, found none")
-        self.mllm, self.k = mllm, len(pictures)
-        batch = mllm.pack([ImageGroup(person="", image=p) for p in pictures])
-        self.length = batch.input_ids.shape[1]
-        self._cache = DynamicCache(config=mllm.base.config.get_text_config())
-        with mllm.frozen():
-            mllm.family.last_hidden(
-                mllm.base,
-                batch.input_ids,
-                mllm.features(batch.images),
-                packed_mask(batch.segments),
-                batch.positions,
-                self._cache,
-            )
+        self.mllm, self.pictures, self.k = mllm, list(pictures), len(pictures)
+        self.max_tokens = max(512, mllm.max_tokens // self.k)
+        self._lengths = torch.tensor([len(mllm.prefix(p)) for p in pictures], device=mllm.device)
+        self._longest = int(self._lengths.max())
+        if mllm.packs:
+            self._cache = mllm.key_values(self._longest + 512)
+            with mllm.frozen():
+                mllm.hidden(mllm.assemble(pictures, [[]] * self.k), self._cache)
 
-    def logits(self, questions: Sequence[Encoded], max_tokens: int = 512) -> Iterator[tuple[PackedBatch, Tensor]]:
-        """Reads questions with their answers behind every image.
+    def hidden(self, questions: Sequence[Encoded]) -> Iterator[tuple[PackedBatch, Tensor]]:
+        """Reads questions with their answers behind every image, as many at a time as the token budget allows.
 
         Args:
             questions: encoded with ``image=True``.
-            max_tokens: how many question and answer tokens one forward pass takes.
 
         Yields:
-            A packed row of some of the questions, in order, and its ``[k, N, V]`` logits at the N answer positions.
+            A packed row of some of the questions, in order, and its ``[k, N, d]`` last hidden states at the N answer
+            positions.
         """
-        for part in _budgeted(questions, max_tokens):
-            batch = assemble([[]], [part], [], start=self.length).to(self.mllm.device)
+        for part in in_budget([row_tokens(0, [q]) for q in questions], self.max_tokens):
+            row = [questions[i] for i in part]
+            batch = assemble([[]], [row], [None]).to(self.mllm.device)
+            yield batch, self._packed(batch) if self.mllm.packs else self._plain(row)
+
+    def distributions(self, questions: Sequence[Encoded]) -> Iterator[tuple[PackedBatch, Tensor]]:
+        """The ideal distribution of questions.
+
+        Yields:
+            A packed row of some of the questions, in order, and ``[N, V]`` probabilities at its answer positions.
+        """
+        for batch, hidden in self.hidden(questions):
             with self.mllm.frozen():
-                hidden = self.mllm.family.last_hidden(
-                    self.mllm.base,
-                    batch.input_ids.expand(self.k, -1),
-                    None,
-                    packed_mask(batch.segments, cached=self.length),
-                    batch.positions.expand(self.k, -1),
-                    self._cache,
-                )
-                self._cache.crop(-batch.input_ids.shape[1])
-                yield batch, self.mllm.head(hidden[:, batch.columns])
+                yield batch, mean_distribution(self.mllm.head(states) for states in hidden)
 
+    def _packed(self, batch: PackedBatch) -> Tensor:
+        width = batch.input_ids.shape[1]
+        if self._longest + width > self._cache.room:
+            self._cache.widen(self._longest + width)
+        there = torch.arange(self._longest, device=self.mllm.device) < self._lengths[:, None]
+        mask = packed_mask(batch.segments.expand(self.k, -1), batch.branches.expand(self.k, -1), there)
+        positions = batch.positions + self._lengths[:, None]
+        with self.mllm.frozen():
+            ids = batch.input_ids.expand(self.k, -1)
+            hidden = self.mllm.read(ids, positions, mask, self.pictures, cache=self._cache)
+        self._cache.cut(self._longest)
+        return hidden[:, batch.columns]
 
-def _budgeted(questions: Sequence[Encoded], max_tokens: int) -> Iterator[list[Encoded]]:
-    part: list[Encoded] = []
-    used = 0
-    for q in questions:
-        size = len(q.prompt) + len(q.answer)
-        if part and used + size > max_tokens:
-            yield part
-            part, used = [], 0
-        part.append(q)
-        used += size
-    if part:
-        yield part
+    def _plain(self, row: list[Encoded]) -> Tensor:
+        with self.mllm.frozen():
+            return torch.stack([self.mllm.answer_tokens(self.mllm.assemble([p], [row])).hidden for p in self.pictures])

@@ -11,6 +11,7 @@ in p, so averaging over images costs nothing more. H(p) of the ideal distributio
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +35,12 @@ class Reference:
     log_prob: Tensor
 
     @classmethod
+    def none(cls, head_weight: Tensor) -> Reference:
+        """Of no tokens."""
+        nothing = head_weight.new_zeros(0, dtype=torch.float32)
+        return cls(nothing.reshape(0, head_weight.shape[1]), nothing, nothing)
+
+    @classmethod
     def cat(cls, parts: list[Reference]) -> Reference:
         """Joins token lists."""
         return cls(*(torch.cat([getattr(p, name) for p in parts]) for name in ("vector", "entropy", "log_prob")))
@@ -43,21 +50,30 @@ class Reference:
         columns = (self.vector.split(sizes), self.entropy.split(sizes), self.log_prob.split(sizes))
         return [Reference(*part) for part in zip(*columns, strict=True)]
 
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return self.vector.nbytes + self.entropy.nbytes + self.log_prob.nbytes
+
     def to(self, device: torch.device | str) -> Reference:
         """Copies to a device."""
         return Reference(self.vector.to(device), self.entropy.to(device), self.log_prob.to(device))
 
 
-def mean_distribution(logits: Tensor) -> Tensor:
+def mean_distribution(logits: Iterable[Tensor]) -> Tensor:
     """The ideal distribution: mean over images of the next-token distributions.
 
     Args:
-        logits: ``[k, T, V]``, one slice for each irrelevant image.
+        logits: k times ``[T, V]``, one for each irrelevant image; taken one by one, so that only one need exist.
 
     Returns:
         ``[T, V]`` probabilities, fp32. Source: ViKeR (arXiv 2601.22020), ideal token distribution.
     """
-    return logits.float().softmax(-1).mean(0)
+    total, k = torch.zeros(()), 0
+    for image in logits:
+        p = image.float().softmax(-1)
+        total, k = (total.add_(p) if k else p), k + 1
+    return total.div_(k)
 
 
 def reduce_distribution(p: Tensor, labels: Tensor, head_weight: Tensor) -> Reference:
@@ -68,9 +84,9 @@ def reduce_distribution(p: Tensor, labels: Tensor, head_weight: Tensor) -> Refer
         labels: ``[T]`` answer token ids.
         head_weight: ``[V, d]`` output embedding, frozen.
     """
-    entropy = torch.special.entr(p).sum(-1)
-    log_prob = p.gather(-1, labels[:, None])[:, 0].clamp_min(torch.finfo(p.dtype).tiny).log()
-    return Reference(p @ head_weight.float(), entropy, log_prob)
+    statistics = statistics_of(p, labels)
+    with torch.autocast(p.device.type, enabled=False):  # statistics stay in fp32
+        return Reference(p @ head_weight.float(), statistics.entropy, statistics.log_prob)
 
 
 def output_weight(head: nn.Module) -> Tensor:
@@ -78,10 +94,29 @@ def output_weight(head: nn.Module) -> Tensor:
     return head.get_parameter("weight").detach()
 
 
-def reference_of(tokens: AnswerTokens) -> Reference:
-    """The reference from the frozen model's own answer tokens (one image, no averaging)."""
-    p = tokens.logits.softmax(-1)
-    reference = reduce_distribution(p, tokens.labels, output_weight(tokens.head))
+def statistics_of(p: Tensor, labels: Tensor) -> Reference:
+    """Entropy and log-probabilities of full distributions, without vectors.
+
+    Args:
+        p: ``[T, V]`` probabilities.
+        labels: ``[T]`` answer token ids.
+    """
+    entropy = torch.special.entr(p).sum(-1)
+    log_prob = p.gather(-1, labels[:, None])[:, 0].clamp_min(torch.finfo(p.dtype).tiny).log()
+    return Reference(p.new_zeros(len(p), 0), entropy, log_prob)
+
+
+def reference_of(tokens: AnswerTokens, reduced: bool = True) -> Reference:
+    """The reference from the frozen model's own answer tokens (one image, no averaging).
+
+    Args:
+        tokens: of the frozen model.
+        reduced: whether vectors and entropies are wanted; else only log-probabilities are filled in.
+    """
+    if not reduced:
+        nothing = torch.zeros_like(tokens.log_probs)
+        return Reference(nothing[:, None][:, :0], nothing, tokens.log_probs)
+    reference = reduce_distribution(tokens.logits.softmax(-1), tokens.labels, output_weight(tokens.head))
     return Reference(reference.vector, reference.entropy, tokens.log_probs)  # exact even where p underflows
 
 

@@ -1,60 +1,94 @@
-"""The ideal distribution of every forget answer, computed once per run."""
+"""Where references are kept: safetensors parts in a folder that runs, seeds and lambda sweeps share."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
-from tqdm import tqdm
+from safetensors import SafetensorError, safe_open
 
+from viker_lightning.data.cache import cache_folder
 from viker_lightning.data.encoding import Encoded
-from viker_lightning.data.packing import PackedBatch
 from viker_lightning.data.records import Picture
-from viker_lightning.models.mllm import MLLM
+from viker_lightning.errors import UserError
+from viker_lightning.models import MLLM
+from viker_lightning.models.features import save_atomically
 
-from .prefix import ImagePrefixes
-from .reference import Reference, mean_distribution, output_weight, reduce_distribution
+from .reference import Reference
+
+LAYOUT = "1"
+"""Changes when the meaning of what is stored changes."""
 
 
-class IdealDistribution:
-    """Knows, for a question and its answer, what the frozen model would say of each token behind irrelevant images.
+def store_folder(mllm: MLLM) -> Path:
+    """The folder for what a frozen model says: its name tells weights, processor, template and types."""
+    made_of = f"{LAYOUT}/{mllm.fingerprint}/{mllm.family.TEMPLATE}/{mllm.head.weight.dtype}"
+    return cache_folder("ideal", hashlib.sha256(made_of.encode()).hexdigest()[:32])
 
-    Question and answer prefix are the sample's own (teacher forcing); only the image is another.
+
+def reference_key(pictures: Sequence[Picture], question: Encoded) -> str:
+    """Identity of a reference of one model: the pictures shown, in their order, and the question and answer tokens."""
+    made_of = repr(([p.key for p in pictures], question.prompt, question.answer))
+    return hashlib.sha256(made_of.encode()).hexdigest()
+
+
+class ReferenceStore:
+    """References by key, in memory or in a folder.
+
+    A folder holds part files, written atomically and named by their content, so that any number of runs may read and
+    add at the same time; what two of them compute is the same file.
 
     Args:
-        mllm: the model.
-        pictures: the k irrelevant images.
+        folder: ``None`` keeps everything in memory.
     """
 
-    def __init__(self, mllm: MLLM, pictures: Sequence[Picture]) -> None:
-        self.prefixes = ImagePrefixes(mllm, pictures)
-        self._stored: dict[Encoded, Reference] = {}
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
+        self._memory: dict[str, Reference] = {}
+        self._index: dict[str, tuple[Path, int, int]] = {}
+        self._open: dict[Path, Any] = {}
+        self.refresh()
 
-    def prepare(self, questions: Sequence[Encoded]) -> None:
-        """Computes what is not known yet, with a progress bar."""
-        new = [q for q in dict.fromkeys(questions) if q not in self._stored]
-        weight = output_weight(self.prefixes.mllm.head)
-        with tqdm(total=len(new), desc="ideal distribution", unit="question", disable=len(new) < 100) as bar:
-            for batch, logits in self.prefixes.logits(new):
-                reference = reduce_distribution(mean_distribution(logits), batch.labels, weight)
-                parts = reference.to("cpu").split([len(q.answer) for q in batch.encoded])
-                self._stored |= dict(zip(batch.encoded, parts, strict=True))
-                bar.update(batch.n_questions)
+    def refresh(self) -> None:
+        """Takes notice of what others have added.
 
-    def reference(self, batch: PackedBatch) -> Reference:
-        """The stored reference for a batch, token by token, computed first where it is not known."""
-        self.prepare(batch.encoded)
-        return Reference.cat([self._stored[q] for q in batch.encoded]).to(batch.labels.device)
+        Raises:
+            UserError: if a part cannot be read.
+        """
+        for file in sorted(self.folder.glob("part-*.safetensors")) if self.folder else []:
+            if file not in self._open:
+                try:
+                    self._open[file] = part = safe_open(file, framework="pt")
+                    keys = part.keys()
+                    rows = [key.removeprefix("key.") for key in keys if key.startswith("key.")]
+                    self._index |= {key: (file, *part.get_tensor(f"key.{key}").tolist()) for key in rows}
+                except (SafetensorError, OSError) as error:
+                    raise UserError(f"{file}: not a readable part of the store ({error}); delete it") from error
 
-    def forget_all(self) -> None:
-        """Drops what is stored, but not the images' key/values; for measuring."""
-        self._stored.clear()
+    def __contains__(self, key: str) -> bool:
+        return key in self._memory or key in self._index
 
-    def known(self, question: Encoded) -> Reference:
-        """The stored reference of one question, on the CPU."""
-        return self._stored[question]
+    def get(self, key: str) -> Reference:
+        """A stored reference, on the CPU."""
+        if key in self._memory:
+            return self._memory[key]
+        file, start, stop = self._index[key]
+        part = self._open[file]
+        return Reference(*(part.get_slice(name)[start:stop] for name in ("vector", "entropy", "log_prob")))
 
-    def distribution(self, questions: Sequence[Encoded]) -> Tensor:
-        """Full distributions ``[T, V]``, recomputed: for the reverse KL and for showing top tokens."""
-        return torch.cat([mean_distribution(logits) for _, logits in self.prefixes.logits(questions)])
+    def add(self, references: Iterable[tuple[str, Reference]]) -> None:
+        """Stores references, in a folder as one new part."""
+        new = {key: reference.to("cpu") for key, reference in references}
+        if self.folder is None:
+            self._memory |= new
+            return
+        whole, start = Reference.cat(list(new.values())), 0
+        tensors = {"vector": whole.vector, "entropy": whole.entropy, "log_prob": whole.log_prob}
+        for key, reference in new.items():
+            tensors[f"key.{key}"] = torch.tensor([start, start := start + len(reference.entropy)])
+        name = hashlib.sha256("".join(sorted(new)).encode()).hexdigest()[:32]
+        save_atomically({k: v.contiguous() for k, v in tensors.items()}, self.folder / f"part-{name}.safetensors")
+        self.refresh()

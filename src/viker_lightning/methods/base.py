@@ -20,7 +20,7 @@ class Batch:
         retain: the same on the retain set, if the method asks for it.
         forget_reference: what the frozen model says of the forget tokens, if asked for.
         retain_reference: the same of the retain tokens.
-        forget_distribution: the reference as full ``[T, V]`` probabilities, only for a reverse KL.
+        forget_distribution: the reference as full ``[T, V]`` probabilities, where it cannot be reduced.
     """
 
     forget: AnswerTokens
@@ -37,6 +37,7 @@ class Method:
         uses_retain: whether steps carry retain questions.
         reference: what the frozen model is asked about the forget tokens: ``none``, ``own`` (the same image) or
             ``irrelevant``.
+        needs_vector: whether a reference is used for more than the log-probability of the answer.
         retain_reference: whether the frozen model is asked about the retain tokens.
         needs_distribution: whether full reference distributions are needed (reverse KL).
         images: kind or folder of irrelevant images, if ``reference`` is ``irrelevant``.
@@ -46,6 +47,7 @@ class Method:
 
     uses_retain: bool = False
     reference: str = "none"
+    needs_vector: bool = True
     retain_reference: bool = False
     needs_distribution: bool = False
     images: str = "scenes"
@@ -53,12 +55,19 @@ class Method:
     refusals: tuple[str, ...] = ()
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Computes the loss of a step.
+        """Computes the loss of a step, or of a part of it.
+
+        A step may pass the model in parts, so every value must be a sum over parts: take means with
+        :meth:`~viker_lightning.models.AnswerTokens.mean`, which divides by the tokens or questions of the whole step.
 
         Returns:
             ``loss`` (a scalar to be minimised) and any other scalars worth logging.
         """
         raise NotImplementedError
+
+    def logged(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Turns the summed terms of a step into the values that are logged."""
+        return terms
 
     def before_training(self, model: nn.Module) -> None:
         """Called once, before the first step; for methods that prepare masks or targets."""

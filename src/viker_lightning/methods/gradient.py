@@ -14,7 +14,7 @@ class GradientAscent(Method):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Mean over answer tokens, nats."""
-        return {"loss": batch.forget.log_probs.mean()}
+        return {"loss": batch.forget.mean(batch.forget.log_probs)}
 
 
 class GradientDifference(Method):
@@ -33,8 +33,9 @@ class GradientDifference(Method):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Means over answer tokens, nats."""
-        forget_ce = -batch.forget.log_probs.mean()
-        retain_ce = -retain_tokens(batch).log_probs.mean()
+        forget_ce = batch.forget.mean(-batch.forget.log_probs)
+        retain = retain_tokens(batch)
+        retain_ce = retain.mean(-retain.log_probs)
         return {
             "loss": self.retain_weight * retain_ce - forget_ce,
             "forget_ce": forget_ce.detach(),
@@ -61,8 +62,9 @@ class KLMinimization(Method):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Means over answer tokens, nats."""
-        forget_ce = -batch.forget.log_probs.mean()
-        retain_kl = forward_kl(known(batch.retain_reference), retain_tokens(batch)).mean()
+        forget_ce = batch.forget.mean(-batch.forget.log_probs)
+        retain = retain_tokens(batch)
+        retain_kl = retain.mean(forward_kl(known(batch.retain_reference), retain))
         return {
             "loss": self.retain_weight * retain_kl - forget_ce,
             "forget_ce": forget_ce.detach(),

@@ -37,8 +37,9 @@ class IDK(Method):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Means over answer tokens, nats."""
-        refusal_ce = -batch.forget.log_probs.mean()
-        retain_ce = -retain_tokens(batch).log_probs.mean()
+        refusal_ce = batch.forget.mean(-batch.forget.log_probs)
+        retain = retain_tokens(batch)
+        retain_ce = retain.mean(-retain.log_probs)
         return {
             "loss": refusal_ce + self.retain_weight * retain_ce,
             "refusal_ce": refusal_ce.detach(),

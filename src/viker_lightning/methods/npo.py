@@ -23,6 +23,7 @@ class NPO(Method):
     """
 
     reference = "own"
+    needs_vector = False
 
     def __init__(self, beta: float = 0.1, retain_weight: float = 0.0) -> None:
         if beta <= 0:
@@ -34,10 +35,11 @@ class NPO(Method):
         """Mean over questions."""
         forget = batch.forget
         log_ratio = forget.sum_by_question(forget.log_probs - known(batch.forget_reference).log_prob)
-        total = -2 / self.beta * F.logsigmoid(-self.beta * log_ratio).mean()
-        terms = {"log_ratio": log_ratio.mean().detach()}
+        total = -2 / self.beta * forget.question_share(F.logsigmoid(-self.beta * log_ratio))
+        terms = {"log_ratio": forget.question_share(log_ratio).detach()}
         if self.uses_retain:
-            retain_ce = -retain_tokens(batch).log_probs.mean()
+            retain = retain_tokens(batch)
+            retain_ce = retain.mean(-retain.log_probs)
             total = total + self.retain_weight * retain_ce
             terms["retain_ce"] = retain_ce.detach()
         return {"loss": total, **terms}

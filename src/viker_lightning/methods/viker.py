@@ -87,10 +87,17 @@ class ViKeR(Method):
         return {"loss": total} | {name: value.detach() for name, value in terms.items()}
 
     def _kl(self, batch: Batch) -> Tensor:
-        if self.direction == "reverse":
-            assert batch.forget_distribution is not None
-            return token_kl(batch.forget_distribution, batch.forget.logits, "reverse")
+        if batch.forget_distribution is not None:
+            return token_kl(batch.forget_distribution, batch.forget.logits, self.direction)
         return forward_kl(known(batch.forget_reference), batch.forget)
+
+    def logged(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Turns shares of the regulariser's pull into means over key tokens and over the others."""
+        rest = {name: value for name, value in terms.items() if name not in ("key", "pull_key", "pull_other")}
+        if "key" not in terms:
+            return rest
+        classes = {"key": terms["key"], "other": 1 - terms["key"]}
+        return rest | {f"gradient_weight_{n}": terms[f"pull_{n}"] / share for n, share in classes.items() if share > 0}
 
 
 def gradient_weights(reference: Reference, forget: AnswerTokens, threshold: float = KEY_ENTROPY) -> dict[str, Tensor]:
@@ -100,9 +107,10 @@ def gradient_weights(reference: Reference, forget: AnswerTokens, threshold: floa
     token is called key where the ideal distribution's entropy exceeds ``threshold`` nats.
 
     Returns:
-        Mean pull ``gradient_weight_key`` and ``gradient_weight_other``; a class without tokens is left out.
+        Shares of the step's tokens: ``key``, how many are key, and ``pull_key`` and ``pull_other``, how much pull
+        goes to either class.
     """
     pull = (forget.log_probs.detach().exp() - reference.log_prob.exp()).abs()
-    key = reference.entropy > threshold
-    classes = {"gradient_weight_key": pull[key], "gradient_weight_other": pull[~key]}
-    return {name: values.mean() for name, values in classes.items() if len(values)}
+    key = (reference.entropy > threshold).float()
+    shares = {"key": key, "pull_key": pull * key, "pull_other": pull * (1 - key)}
+    return {name: forget.token_share(values) for name, values in shares.items()}

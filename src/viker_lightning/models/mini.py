@@ -114,7 +114,7 @@ def _open_projector(model: LlavaForConditionalGeneration) -> None:
     pixels = torch.stack([mini_tower.pixels(png) for png in drawn])
     layers = model.model.multi_modal_projector
     with torch.no_grad():
-        features = llava.tower_features(model, mini_tower.normalise(pixels)).flatten(0, 1)
+        features = llava.pixel_features(model, mini_tower.normalise(pixels)).flatten(0, 1)
         std, mean = torch.std_mean(features, dim=0)
         layers.linear_1.weight.normal_(std=features.shape[1] ** -0.5).div_(std)
         layers.linear_1.bias.copy_(-layers.linear_1.weight @ mean)

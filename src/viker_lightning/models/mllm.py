@@ -1,44 +1,39 @@
-"""A multimodal LLM as unlearning needs it: answer tokens of packed batches, a frozen view, generation, saving."""
+"""A multimodal LLM as unlearning needs it: answer tokens of packed batches, a frozen view, budgets, saving."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
+import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors.torch import load_file
+from peft import PeftModel
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoProcessor, DynamicCache
+from transformers import AutoConfig, AutoProcessor
 
 from viker_lightning.data.encoding import Encoded, Encoder
-from viker_lightning.data.packing import PADDING, PREFIX, PackedBatch, assemble, pack, packed_mask
+from viker_lightning.data.packing import PackedBatch, assemble, packed_mask
 from viker_lightning.data.records import ImageGroup, Picture
 from viker_lightning.errors import UserError
 
+from .adapter import Lora, adapted
+from .buffers import KeyValues
 from .families import family_of
+from .files import weights_folder
+from .fingerprint import processor_fingerprint, weights_fingerprint
+from .routes import packing_error, plain_hidden
 from .tokens import AnswerTokens
+from .vision import Vision
+
+log = logging.getLogger(__name__)
 
 
-@dataclass
-class Lora:
-    """Low-rank adapters on the language model; vision tower and projector are never adapted.
-
-    Attributes:
-        r: rank.
-        alpha: scaling numerator; the update is ``alpha / r * B A``.
-        dropout: dropout before ``A``.
-        targets: names of the linear layers, within the language model only.
-    """
-
-    r: int = 8
-    alpha: int = 16
-    dropout: float = 0.0
-    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+MAX_SEQUENCE_TOKENS, MAX_TOKENS = 4096, 16384
+"""Default budgets: tokens of one packed sequence, and of all sequences that pass the model together."""
 
 
 class MLLM(nn.Module):
@@ -47,15 +42,22 @@ class MLLM(nn.Module):
     Args:
         model: a model of one of the families in :mod:`viker_lightning.models.families`.
         processor: its processor (image processor and fast tokenizer).
+
+    Attributes:
+        max_sequence_tokens: most tokens of one packed sequence.
+        max_tokens: most tokens that pass the model together.
+        vision: features of pictures, and where they are kept.
     """
 
     def __init__(self, model: nn.Module, processor: Any) -> None:
         super().__init__()
-        self.family = family_of(type(model).__name__)
+        self.family, _ = family_of(type(model).__name__)
         self.model: Any = model
         self.processor = processor
-        self.encoder = Encoder(processor.tokenizer, self.family.TEMPLATE, self.family.image_tokens(model.config))
-        self._features: dict[str, Tensor] = {}
+        self.encoder = Encoder(processor.tokenizer, self.family.TEMPLATE)
+        self.max_sequence_tokens, self.max_tokens = MAX_SEQUENCE_TOKENS, MAX_TOKENS
+        self.vision = Vision(self.family, processor)
+        self._packs: bool | None = None
 
     @classmethod
     def load(
@@ -75,8 +77,9 @@ class MLLM(nn.Module):
         source = str(weights_folder(source))
         remote = {"revision": revision, "trust_remote_code": trust_remote_code}
         try:
-            family = family_of((AutoConfig.from_pretrained(source, **remote).architectures or ["unknown"])[0])
-            model = family.MODEL_CLASS.from_pretrained(
+            config = AutoConfig.from_pretrained(source, **remote)
+            _, model_class = family_of((config.architectures or ["unknown"])[0])
+            model = model_class.from_pretrained(
                 source, dtype=getattr(torch, dtype), attn_implementation="sdpa", use_safetensors=True, **remote
             )
             return cls(model, AutoProcessor.from_pretrained(source, **remote))
@@ -101,6 +104,12 @@ class MLLM(nn.Module):
         """The output embedding."""
         return self.base.get_output_embeddings()
 
+    @cached_property
+    def stops(self) -> list[int]:
+        """Ids that end an answer: the tokenizer's end of sequence, and what the model's generation settings add."""
+        more = getattr(self.base.generation_config, "eos_token_id", None)
+        return sorted({self.encoder.eos, *([more] if isinstance(more, int) else more or [])})
+
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
@@ -109,13 +118,13 @@ class MLLM(nn.Module):
     def train(self, mode: bool = True) -> MLLM:
         """As usual, except that the frozen vision tower stays in evaluation mode."""
         super().train(mode)
-        self.base.model.vision_tower.eval()
+        self.family.tower(self.base).eval()
         return self
 
     def train_fully(self) -> None:
         """Makes language model and projector trainable and freezes the vision tower."""
         self.requires_grad_(True)
-        self.base.model.vision_tower.requires_grad_(False)
+        self.family.tower(self.base).requires_grad_(False)
 
     def adapt(self, lora: Lora, adapter: str | Path | None = None) -> None:
         """Puts LoRA on the language model and freezes everything else.
@@ -127,26 +136,7 @@ class MLLM(nn.Module):
         Raises:
             UserError: if a key of the saved adapter is missing or unexpected.
         """
-        config = LoraConfig(
-            r=lora.r,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            target_modules=rf"{self.family.LANGUAGE_MODEL}\.({'|'.join(lora.targets)})",
-        )
-        try:
-            self.model = get_peft_model(self.model, config)
-        except ValueError as error:
-            raise UserError(f"lora.targets: no layer of the language model is called any of {lora.targets}") from error
-        if adapter is not None:
-            saved = load_file(Path(adapter) / "adapter_model.safetensors")
-            expected = set(get_peft_model_state_dict(self.model))
-            for kind, keys in (("missing", expected - set(saved)), ("unexpected", set(saved) - expected)):
-                if keys:
-                    raise UserError(
-                        f"{adapter}: {len(keys)} {kind} adapter keys, e.g. {sorted(keys)[0]!r}; the adapter "
-                        f"was made for another model or LoRA setting than r={lora.r}, targets={list(lora.targets)}"
-                    )
-            set_peft_model_state_dict(self.model, saved)
+        self.model = adapted(self.model, self.family.LANGUAGE_MODEL, lora, adapter)
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
@@ -165,83 +155,86 @@ class MLLM(nn.Module):
         finally:
             self.train(training)
 
-    def features(self, pictures: Sequence[Picture]) -> Tensor | None:
-        """Vision-tower features of pictures, computed once for each distinct picture and kept in CPU memory.
+    def checkpoint_gradients(self) -> None:
+        """Keeps only layer inputs for the backward pass and computes the rest again: less memory, more time."""
+        self.base.gradient_checkpointing_enable({"use_reentrant": False})
 
-        Returns:
-            ``[n, P, d_vision]`` on the model's device, or ``None`` for no pictures.
-        """
-        new = {p.key: p for p in pictures if p.key not in self._features}
-        if new:
-            pixels = self.processor.image_processor(images=[p.open() for p in new.values()], return_tensors="pt")
-            with torch.no_grad():
-                values = pixels["pixel_values"].to(self.device, self.head.weight.dtype)
-                self._features |= dict(zip(new, self.family.tower_features(self.base, values).cpu(), strict=True))
-        return torch.stack([self._features[p.key] for p in pictures]).to(self.device) if pictures else None
+    @cached_property
+    def fingerprint(self) -> str:
+        """What the frozen model and its processor are: all weights but the adapter's."""
+        named = self.base.named_parameters()
+        frozen = [(n.replace(".base_layer", ""), p) for n, p in named if "lora_" not in n]
+        return weights_fingerprint(frozen) + processor_fingerprint(self.processor)[:8]
+
+    def prefix(self, picture: Picture | None) -> list[int]:
+        """Token ids before every question about a picture (or, for ``None``, before every question without one)."""
+        shape = self.vision.shape(self.base, picture)
+        return self.encoder.prefix(torch.Size(shape).numel() if shape else 0)
+
+    @property
+    def packs(self) -> bool:
+        """Whether questions share their image: so if it changes nothing, which is tried out once on this model."""
+        if self._packs is None:
+            error, limit = packing_error(self)
+            self._packs = error <= limit
+            route = "packed sequences" if self._packs else "plain route, one sequence a question"
+            name = type(self.base).__name__
+            log.info("%s: %s (packing changes logits by %.0e, limit %.0e)", name, route, error, limit)
+        return self._packs
+
+    @packs.setter
+    def packs(self, value: bool) -> None:
+        self._packs = value
 
     def pack(self, groups: Sequence[ImageGroup]) -> PackedBatch:
-        """Packs image groups for this model, on its device."""
-        return pack(groups, self.encoder).to(self.device)
+        """Packs the open questions of image groups for this model, a row a group, on its device."""
+        questions = [[self.encoder.encode(vqa, g.image is not None) for vqa in g.vqa] for g in groups]
+        return self.assemble([g.image for g in groups], questions)
 
-    def answer_tokens(self, batch: PackedBatch) -> AnswerTokens:
-        """Runs a packed batch and returns what methods see of it."""
-        hidden = self.family.last_hidden(
-            self.base, batch.input_ids, self.features(batch.images), packed_mask(batch.segments), batch.positions
-        )[batch.rows, batch.columns]
-        return AnswerTokens(hidden, batch.labels, batch.question, batch.private, batch.n_questions, self.head)
+    def assemble(self, pictures: Sequence[Picture | None], questions: Sequence[Sequence[Encoded]]) -> PackedBatch:
+        """The same from encoded questions."""
+        return assemble([self.prefix(p) for p in pictures], questions, pictures).to(self.device)
 
-    @torch.no_grad()
-    def generate(self, groups: Sequence[ImageGroup], max_new_tokens: int) -> list[list[str]]:
-        """Answers the open questions of image groups greedily, all questions of an image behind one prefix.
+    def hidden(self, batch: PackedBatch, cache: KeyValues | None = None) -> Tensor:
+        """``[B, T, d]`` last hidden states of packed sequences."""
+        mask = packed_mask(batch.segments, batch.branches)
+        features = self.vision.features(self.base, batch.images)
+        return self.read(batch.input_ids, batch.positions, mask, batch.pictures, features, cache)
 
-        Every step feeds one token for each question of a row; key/values of the image and the questions are never
-        copied.
+    def read(
+        self,
+        input_ids: Tensor,
+        positions: Tensor,
+        mask: Tensor,
+        pictures: Sequence[Picture | None],
+        features: Sequence[Tensor] = (),
+        cache: KeyValues | None = None,
+    ) -> Tensor:
+        """Runs the language model on sequences, or on what follows key/values.
+
+        Args:
+            input_ids: ``[B, T]``.
+            positions: ``[B, T]`` counted in tokens.
+            mask: bool ``[B, 1, T, cached + T]``.
+            pictures: the image of every row, be it in these tokens or in the key/values before them.
+            features: embeddings of the images in these tokens.
+            cache: key/values before these tokens; extended in place.
 
         Returns:
-            For every group, the answers in the order of its questions.
+            ``[B, T, d]`` last hidden states.
         """
-        was_training = self.training
-        self.eval()
-        stop = ((self.encoder.eos,), (False,), (False,))
-        prompts = [[self.encoder.prompt(q.question, g.image is not None) for q in g.vqa] for g in groups]
-        prefixes = [self.encoder.prefix(g.image is not None) for g in groups]
-        rows = [[Encoded(prompt, *stop) for prompt in row] for row in prompts]
-        batch = assemble(prefixes, rows, [g.image for g in groups if g.image is not None]).to(self.device)
-        slots = max(len(row) for row in rows)
-        row = batch.rows
-        slot = torch.cat([torch.arange(len(r)) for r in rows]).to(self.device)
-        segment = torch.full((len(rows), slots), PADDING, device=self.device)
-        segment[row, slot] = slot + 1
-        position = torch.zeros_like(segment)
-        position[row, slot] = batch.positions[row, batch.columns]
+        shapes = [self.vision.shape(self.base, p) for p in pictures]
+        position_ids = self.family.position_ids(positions, shapes, self.encoder.image_start)
+        return self.family.last_hidden(self.base, input_ids, features, mask, position_ids, cache)
 
-        cache = DynamicCache(config=self.base.config.get_text_config())
-        hidden = self.family.last_hidden(
-            self.base,
-            batch.input_ids,
-            self.features(batch.images),
-            packed_mask(batch.segments),
-            batch.positions,
-            cache,
-        )
-        token = self.head(hidden[row, batch.columns]).argmax(-1)
-        tokens, columns = [token], batch.segments
-        done = token == self.encoder.eos
-        while len(tokens) < max_new_tokens and not done.all():
-            position += 1
-            columns = torch.cat([columns, segment], dim=1)
-            step = torch.zeros_like(segment).index_put((row, slot), token)
-            mask = (columns[:, None, :] == PREFIX) | (columns[:, None, :] == segment[:, :, None])
-            hidden = self.family.last_hidden(self.base, step, None, mask[:, None], position, cache)
-            token = self.head(hidden[row, slot]).argmax(-1)
-            tokens.append(token)
-            done |= token == self.encoder.eos
-        self.train(was_training)
-        generated = iter(torch.stack(tokens, dim=1).tolist())
-        return [[self._text(next(generated)) for _ in r] for r in rows]
+    def key_values(self, room: int) -> KeyValues:
+        """Empty key/values for so many positions."""
+        return KeyValues(self.base.config.get_text_config(), room)
 
-    def _text(self, ids: list[int]) -> str:
-        return self.encoder.decode(ids[: ids.index(self.encoder.eos)] if self.encoder.eos in ids else ids)
+    def answer_tokens(self, batch: PackedBatch) -> AnswerTokens:
+        """Runs a batch and returns what methods see of it."""
+        hidden = self.hidden(batch)[batch.rows, batch.columns] if self.packs else plain_hidden(self, batch)
+        return AnswerTokens(hidden, batch.labels, batch.question, batch.private, batch.n_questions, self.head)
 
     def save_adapter(self, folder: str | Path) -> None:
         """Writes the adapter as PEFT does (safetensors)."""
@@ -258,17 +251,3 @@ class MLLM(nn.Module):
         """Writes full weights with the adapter merged in, leaving this model as it is."""
         copy.deepcopy(self.model).merge_and_unload().save_pretrained(str(folder))
         self.processor.save_pretrained(str(folder))
-
-
-def weights_folder(source: str | Path) -> str | Path:
-    """The weights in a run folder (``<run>/model``), or ``source`` itself if it is a model folder or a hub id.
-
-    Raises:
-        UserError: if the run is not finished.
-    """
-    inside = Path(source) / "model"
-    if not inside.is_dir():
-        return source
-    if not (Path(source) / "results.json").is_file():
-        raise UserError(f"{source}: this run is not finished (no results.json); run it again")
-    return inside

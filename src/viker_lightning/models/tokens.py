@@ -20,6 +20,7 @@ class AnswerTokens:
         private: ``[T]`` bool, token of a private part (known for benchmarks that record it; never used by a loss).
         n_questions: Q.
         head: the output embedding, ``[d] -> [V]``.
+        step: tokens and questions of the whole training step that these are a part of; ``None`` if they are all.
     """
 
     hidden: Tensor
@@ -28,6 +29,14 @@ class AnswerTokens:
     private: Tensor
     n_questions: int
     head: nn.Module
+    step: tuple[float, float] | None = None
+
+    @classmethod
+    def none(cls, head: nn.Module, step: tuple[float, float]) -> AnswerTokens:
+        """No tokens: a part of a step in which a stream has run out."""
+        weight = head.get_parameter("weight")
+        ids = torch.zeros(0, dtype=torch.long, device=weight.device)
+        return cls(weight.new_zeros(0, weight.shape[1]), ids, ids, ids.bool(), 0, head, step)
 
     @cached_property
     def logits(self) -> Tensor:
@@ -53,5 +62,21 @@ class AnswerTokens:
         return self.sum_by_question(values) / self.sum_by_question(torch.ones_like(values))
 
     def mean(self, values: Tensor, per: str = "token") -> Tensor:
-        """Averages token values over tokens (``per="token"``) or over questions (``"question"``)."""
-        return values.mean() if per == "token" else self.mean_by_question(values).mean()
+        """Averages token values ``[T]`` over tokens, or over questions after averaging within each.
+
+        The mean is over the whole step: where a step passes the model in parts, on one device or on several, the parts
+        of a mean add up to it.
+
+        Args:
+            values: ``[T]``.
+            per: ``token`` or ``question``.
+        """
+        return self.token_share(values) if per == "token" else self.question_share(self.mean_by_question(values))
+
+    def token_share(self, values: Tensor) -> Tensor:
+        """What these tokens ``[T]`` add to the step's mean over tokens."""
+        return values.sum() / (self.step[0] if self.step else max(len(values), 1))
+
+    def question_share(self, values: Tensor) -> Tensor:
+        """What these questions ``[Q]`` add to the step's mean over questions."""
+        return values.sum() / (self.step[1] if self.step else max(len(values), 1))

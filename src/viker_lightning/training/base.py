@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,11 +14,41 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from transformers import get_scheduler
 
+from viker_lightning.data.packing import PackedBatch
 from viker_lightning.data.records import ImageGroup
 from viker_lightning.errors import UserError
-from viker_lightning.models import MLLM
+from viker_lightning.models import MLLM, AnswerTokens, fitted
+from viker_lightning.models.mllm import MAX_SEQUENCE_TOKENS, MAX_TOKENS
 
 Groups = dict[str, list[ImageGroup]]
+
+
+@dataclass
+class Engine:
+    """How a stage uses the machine. Nothing here changes a result beyond rounding.
+
+    Attributes:
+        max_sequence_tokens: most tokens of one packed sequence; an image with more questions takes several.
+        max_tokens: most tokens that pass the model together; a step with more passes in parts, with the gradient of
+            the whole step.
+        gradient_checkpointing: keep only layer inputs for the backward pass.
+        features: where features of frozen vision modules are kept: ``memory``, ``disk`` (shared by runs) or ``off``.
+        references: where what the frozen model said is kept: ``disk`` (ideal distributions, shared by runs),
+            ``memory`` or ``off``.
+    """
+
+    max_sequence_tokens: int = MAX_SEQUENCE_TOKENS
+    max_tokens: int = MAX_TOKENS
+    gradient_checkpointing: bool = False
+    features: Literal["memory", "disk", "off"] = "memory"
+    references: Literal["disk", "memory", "off"] = "disk"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.max_sequence_tokens <= self.max_tokens:
+            raise UserError(
+                f"engine: max_sequence_tokens={self.max_sequence_tokens} must be at least 1 and at most "
+                f"max_tokens={self.max_tokens}"
+            )
 
 
 class Stage(LightningModule):
@@ -28,6 +61,7 @@ class Stage(LightningModule):
         weight_decay: of AdamW.
         warmup_steps: linear warm-up.
         schedule: learning rate after the warm-up: ``constant``, or ``cosine`` down to 3 % at the last step.
+        engine: budgets, and what is kept where.
     """
 
     def __init__(
@@ -36,8 +70,10 @@ class Stage(LightningModule):
         weight_decay: float = 0.0,
         warmup_steps: int = 0,
         schedule: Literal["constant", "cosine"] = "constant",
+        engine: Engine = Engine(),  # noqa: B008 - jsonargparse reads the default
     ) -> None:
         super().__init__()
+        self.engine = engine
         self.lr, self.weight_decay, self.warmup_steps, self.schedule = lr, weight_decay, warmup_steps, schedule
         self.mllm: MLLM
         self.base_weights = ""
@@ -62,11 +98,18 @@ class Stage(LightningModule):
                 f"data.stage: found {data.stage!r}, but {type(self).__name__} needs {' or '.join(self.stages)}; set it"
             )
         if not hasattr(self, "mllm"):
-            self.mllm = self.load_mllm()
+            self.mllm = mllm = self.load_mllm()
+            mllm.max_sequence_tokens, mllm.max_tokens = self.engine.max_sequence_tokens, self.engine.max_tokens
+            mllm.vision.keep = self.engine.features
+            if self.engine.gradient_checkpointing:
+                mllm.checkpoint_gradients()
 
     def configure_optimizers(self) -> Any:
-        """AdamW on what is trainable."""
+        """AdamW on what is trainable; adapters stay in fp32, since small steps vanish in bf16."""
         trainable = [p for p in self.parameters() if p.requires_grad]
+        if self.mllm.adapted:
+            for p in trainable:
+                p.data = p.data.float()
         optimizer = torch.optim.AdamW(trainable, lr=self.lr, weight_decay=self.weight_decay)
         name = {"constant": "constant_with_warmup", "cosine": "cosine_with_min_lr"}[self.schedule]
         scheduler = get_scheduler(
@@ -82,22 +125,95 @@ class Stage(LightningModule):
         """Leaves image groups alone: they are packed when they are used."""
         return batch
 
-    def log_step(self, values: dict[str, Tensor], questions: int) -> Tensor:
-        """Logs the values of a step and hands back its loss.
+    def setup(self, stage: str) -> None:
+        """Takes accumulated batches as one step: same memory, and means are over all of it."""
+        together = self.trainer.accumulate_grad_batches
+        if stage == "fit" and together > 1:
+            self.trainer.datamodule.batches_per_step = together  # type: ignore[attr-defined]
+            self.trainer.accumulate_grad_batches = 1
+
+    def training_step(self, batch: Groups, batch_idx: int) -> Tensor:
+        """Loss and gradient of a step, in as many parts as the token budget asks for.
+
+        The graph of all parts but the last is gone when this returns; their gradients are there already. A process
+        group therefore averages once, at the last part.
 
         Raises:
             UserError: if the loss is not finite.
         """
-        loss = values["loss"]
+        most = None
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        if data.batches_per_step > 1:
+            most = data.batch_size
+        groups = self.streams(batch)
+        streams = [fitted(self.mllm, found, most) for found in groups.values()]
+        parts = [dict(zip(groups, part, strict=True)) for part in zip_longest(*streams, fillvalue=[])]
+        totals = {name: self._totals(found) for name, found in groups.items()}
+        terms: dict[str, Tensor] = {}
+        for number, part in enumerate(parts, start=1):
+            values = self.part(part, totals)
+            loss = values["loss"]
+            terms = {k: terms.get(k, 0) + v.detach() for k, v in values.items()}
+            if number < len(parts):
+                self.trainer.strategy.backward(loss, None)
+        self._log_terms(terms, sum(len(g.vqa) for g in next(iter(groups.values()))))
+        return loss
+
+    def streams(self, batch: Groups) -> Groups:
+        """The image groups of a step that the loss uses, with the answers it uses."""
+        return batch
+
+    def part(self, groups: Groups, totals: dict[str, tuple[float, float]]) -> dict[str, Tensor]:
+        """What a part of a step adds to its loss, and to whatever else is logged.
+
+        Args:
+            groups: image groups by stream, possibly none.
+            totals: tokens and questions of the whole step by stream.
+        """
+        raise NotImplementedError
+
+    def logged(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Turns the summed terms of a step into the values that are logged."""
+        return terms
+
+    def tokens(self, batch: PackedBatch, total: tuple[float, float]) -> AnswerTokens:
+        """Answer tokens of a part that know their step."""
+        tokens = self.mllm.answer_tokens(batch)
+        tokens.step = total
+        return tokens
+
+    def _totals(self, groups: Sequence[ImageGroup]) -> tuple[float, float]:
+        """Tokens and questions of a step, as one process counts them: a mean over processes then counts them all."""
+        encoded = [self.mllm.encoder.encode(vqa, g.image is not None) for g in groups for vqa in g.vqa]
+        totals = torch.tensor([sum(len(q.answer) for q in encoded), len(encoded)], dtype=torch.float64)
+        if self.trainer.world_size > 1:
+            totals = totals.to(self.device, torch.float32)
+            torch.distributed.all_reduce(totals)
+            totals = totals / self.trainer.world_size
+        tokens, questions = totals.tolist()
+        return tokens, questions
+
+    def _log_terms(self, terms: dict[str, Tensor], questions: int) -> None:
+        loss = terms["loss"]
         if not torch.isfinite(loss):
             raise UserError(
                 f"step {self.global_step}: the loss is {loss.item()}; lower model.lr or the weights of the loss "
                 f"(last checkpoint: {Path(self.trainer.default_root_dir) / 'checkpoints'})"
             )
-        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=questions)
-        rest = {f"train/{name}": value.detach() for name, value in values.items() if name != "loss"}
-        self.log_dict(rest, batch_size=questions)
-        return loss
+        if self.trainer.world_size > 1:  # at once: what is logged in the end may differ between processes
+            values = torch.stack(list(terms.values()))
+            torch.distributed.all_reduce(values)
+            terms = dict(zip(terms, values / self.trainer.world_size, strict=True))
+        for name, value in self.logged(terms).items():
+            self.log(f"train/{name}", value, prog_bar=name == "loss", batch_size=questions)
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Any) -> None:
+        """Does nothing: this is called between the parts of a step, whose gradients belong together."""
+
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        """Steps, and drops the gradients of the step."""
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        optimizer.zero_grad()
 
     def validation_step(self, batch: list[ImageGroup], batch_idx: int) -> None:
         """Does nothing: the Evaluation callback answers the batch, here as in fit."""

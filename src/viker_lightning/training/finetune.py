@@ -11,7 +11,7 @@ from viker_lightning.methods.idk import REFUSALS
 from viker_lightning.models import MLLM, Lora
 from viker_lightning.models.mini import embedded_model
 
-from .base import Groups, Stage
+from .base import Engine, Groups, Stage
 
 
 class Finetune(Stage):
@@ -26,6 +26,7 @@ class Finetune(Stage):
         schedule: learning rate after the warm-up.
         dtype: of the weights.
         trust_remote_code: whether code that comes with hub weights may run.
+        engine: budgets, and what is kept where.
     """
 
     stages = ("vanilla", "gold")
@@ -40,8 +41,9 @@ class Finetune(Stage):
         schedule: Literal["constant", "cosine"] = "cosine",
         dtype: Literal["float32", "bfloat16", "float16"] = "float32",
         trust_remote_code: bool = False,
+        engine: Engine = Engine(),  # noqa: B008 - jsonargparse reads the default
     ) -> None:
-        super().__init__(lr, weight_decay, warmup_steps, schedule)
+        super().__init__(lr, weight_decay, warmup_steps, schedule, engine)
         self.base, self.lora, self.weights_dtype, self.trust_remote_code = base, lora, dtype, trust_remote_code
 
     def load_mllm(self) -> MLLM:
@@ -63,8 +65,7 @@ class Finetune(Stage):
         if self.mllm.adapted:
             self.mllm.save_merged(run / "model")
 
-    def training_step(self, batch: Groups, batch_idx: int) -> Tensor:
+    def part(self, groups: Groups, totals: dict[str, tuple[float, float]]) -> dict[str, Tensor]:
         """Mean cross-entropy of the answer tokens, nats."""
-        packed = self.mllm.pack(batch["train"])
-        loss = -self.mllm.answer_tokens(packed).log_probs.mean()
-        return self.log_step({"loss": loss}, packed.n_questions)
+        tokens = self.tokens(self.mllm.pack(groups["train"]), totals["train"])
+        return {"loss": tokens.mean(-tokens.log_probs)}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, Literal
 
 from torch import Tensor
@@ -11,12 +13,23 @@ from torch import Tensor
 from viker_lightning.data.irrelevant import irrelevant_images
 from viker_lightning.data.packing import PackedBatch
 from viker_lightning.data.records import ImageGroup, Picture
-from viker_lightning.ideal import IdealDistribution, Reference, key_token_example, key_token_report, reference_of
+from viker_lightning.ideal import (
+    IdealDistribution,
+    OwnReference,
+    Reference,
+    key_token_example,
+    key_token_report,
+    output_weight,
+    statistics_of,
+    why_not_reduced,
+)
 from viker_lightning.methods import Batch, Method
-from viker_lightning.models import MLLM, Lora
+from viker_lightning.models import MLLM, AnswerTokens, Lora
 
-from .base import Groups, Stage
+from .base import Engine, Groups, Stage
 from .vanilla import vanilla_model
+
+log = logging.getLogger(__name__)
 
 
 class Unlearn(Stage):
@@ -35,6 +48,7 @@ class Unlearn(Stage):
         dtype: of the weights.
         seed: of the choice of irrelevant images and refusals.
         trust_remote_code: whether code that comes with hub weights may run.
+        engine: budgets, and what is kept where.
     """
 
     stages = ("unlearn",)
@@ -52,12 +66,14 @@ class Unlearn(Stage):
         dtype: Literal["float32", "bfloat16", "float16"] = "float32",
         seed: int = 0,
         trust_remote_code: bool = False,
+        engine: Engine = Engine(),  # noqa: B008 - jsonargparse reads the default
     ) -> None:
-        super().__init__(lr, weight_decay, warmup_steps, schedule)
+        super().__init__(lr, weight_decay, warmup_steps, schedule, engine)
         self.method, self.vanilla, self.lora, self.adapter = method, vanilla, lora, adapter
         self.weights_dtype, self.seed, self.trust_remote_code = dtype, seed, trust_remote_code
         self.pictures: list[Picture] = []
         self.ideal: IdealDistribution | None = None
+        self.own: dict[str, OwnReference] = {}
 
     def load_mllm(self) -> MLLM:
         """Loads the vanilla model, making it first if need be, and puts the adapter on."""
@@ -73,15 +89,21 @@ class Unlearn(Stage):
     def on_train_start(self) -> None:
         """Asks the frozen model, once, what every forget answer should look like."""
         self.method.before_training(self.mllm)
+        keep = self.engine.references != "off"
         if self.method.reference == "irrelevant":
             self.prepare_ideal()
+        elif self.method.reference == "own":
+            self.own["forget"] = OwnReference(self.mllm, keep, self.method.needs_vector)
+        if self.method.retain_reference:
+            self.own["retain"] = OwnReference(self.mllm, keep)
 
     def prepare_ideal(self) -> None:
         """Computes the ideal distribution of all forget answers."""
-        self.ideal = IdealDistribution(self.mllm, self.pictures)
+        self.ideal = IdealDistribution(self.mllm, self.pictures, self.engine.references)
         forget = self.trainer.datamodule.streams["forget"]  # type: ignore[attr-defined]
         questions = [self.mllm.encoder.encode(vqa, image=True) for person in forget for vqa in person.vqa]
-        self.ideal.prepare(questions)
+        if self.ideal.keep != "off":
+            self.ideal.prepare(questions)
         self.report["key_tokens"] = report = key_token_report(self.ideal, questions)
         example = max((q for person in forget for q in person.vqa), key=lambda q: (len(q.private), len(q.answer)))
         tokens = key_token_example(self.ideal, self.mllm.encoder.encode(example, image=True))
@@ -89,30 +111,55 @@ class Unlearn(Stage):
         for logger in self.loggers:
             logger.log_metrics({f"key_tokens/{name}": value for name, value in report.items()}, step=0)
 
-    def training_step(self, batch: Groups, batch_idx: int) -> Tensor:
-        """One step of the method on forget and, if it asks for them, retain questions."""
-        forget = self.mllm.pack(self._answered(batch["forget"]))
-        step = Batch(self.mllm.answer_tokens(forget), forget_reference=self._reference(forget, self.method.reference))
-        if self.method.needs_distribution:
-            step.forget_distribution = self._distribution(forget)
-        if self.method.uses_retain:
-            retain = self.mllm.pack(batch["retain"])
-            step.retain = self.mllm.answer_tokens(retain)
-            step.retain_reference = self._reference(retain, "own" if self.method.retain_reference else "none")
-        return self.log_step(self.method.loss(step), forget.n_questions)
+    def streams(self, batch: Groups) -> Groups:
+        """Forget questions, answered by refusals if the method asks for it, and retain questions if it uses them."""
+        forget = {"forget": self._answered(batch["forget"])}
+        return forget | {"retain": batch["retain"]} if self.method.uses_retain else forget
+
+    def part(self, groups: Groups, totals: dict[str, tuple[float, float]]) -> dict[str, Tensor]:
+        """What the method makes of forget and retain questions and of what the frozen model says of them."""
+        seen = {name: self._seen(name, found, totals[name]) for name, found in groups.items()}
+        forget, forget_reference, distribution = seen["forget"]
+        step = Batch(forget, forget_reference=forget_reference, forget_distribution=distribution)
+        if "retain" in seen:
+            step.retain, step.retain_reference, _ = seen["retain"]
+        return self.method.loss(step)
+
+    def logged(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        """As the method says."""
+        return self.method.logged(terms)
+
+    def _seen(
+        self, stream: str, groups: list[ImageGroup], total: tuple[float, float]
+    ) -> tuple[AnswerTokens, Reference | None, Tensor | None]:
+        """Answer tokens of a stream, what the frozen model says of them, and that in full where it must be."""
+        if not groups:
+            head = self.mllm.head
+            return AnswerTokens.none(head, total), Reference.none(output_weight(head)), None
+        batch = self.mllm.pack(groups)
+        reference, distribution = None, None
+        if stream == "forget" and self._why_full:
+            distribution = self._distribution(batch)
+            reference = statistics_of(distribution, batch.labels)
+        elif stream == "forget" and self.ideal is not None:
+            reference = self.ideal.reference(batch)
+        elif stream in self.own:
+            reference = self.own[stream].reference(batch)
+        return self.tokens(batch, total), reference, distribution
+
+    @cached_property
+    def _why_full(self) -> str | None:
+        """Why the forget reference must be taken as full distributions, in every step; ``None`` if it need not."""
+        if self.method.reference == "none" or not self.method.needs_vector:
+            return None
+        reason = why_not_reduced(self.mllm.head, "reverse" if self.method.needs_distribution else "forward")
+        if reason:
+            log.info("references are full distributions, recomputed in every step: %s", reason)
+        return reason
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         """Lets the method shape the gradients."""
         self.method.before_optimizer_step(self.mllm)
-
-    def _reference(self, batch: PackedBatch, kind: str) -> Reference | None:
-        if kind == "irrelevant":
-            assert self.ideal is not None
-            return self.ideal.reference(batch)
-        if kind == "own":
-            with self.mllm.frozen():
-                return reference_of(self.mllm.answer_tokens(batch))
-        return None
 
     def _distribution(self, batch: PackedBatch) -> Tensor:
         if self.method.reference == "irrelevant":

@@ -1,22 +1,27 @@
 """One file per model family: template, where the image goes, features, the language model's module path."""
 
 from types import ModuleType
+from typing import Any
 
 from viker_lightning.errors import UserError
 
-from . import llava
+from . import llava, qwen_vl
+
+FAMILIES = (llava, qwen_vl)
 
 
-def family_of(architecture: str) -> ModuleType:
-    """The family file of a model architecture.
+def family_of(architecture: str) -> tuple[ModuleType, Any]:
+    """The family file of a model architecture, and the model's class.
 
     Raises:
         UserError: if there is none.
     """
-    for family in (llava,):
-        if family.MODEL_CLASS.__name__ == architecture:
-            return family
+    for family in FAMILIES:
+        for model_class in family.MODEL_CLASSES:
+            if model_class.__name__ == architecture:
+                return family, model_class
+    supported = ", ".join(c.__name__ for family in FAMILIES for c in family.MODEL_CLASSES)
     raise UserError(
-        f"model architecture {architecture!r} is not supported; supported: {llava.MODEL_CLASS.__name__} "
+        f"model architecture {architecture!r} is not supported; supported: {supported} "
         "(a new family is one file in viker_lightning/models/families)"
     )

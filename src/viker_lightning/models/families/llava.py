@@ -6,16 +6,18 @@ Source: transformers ``LlavaForConditionalGeneration``; prompt as MLLMU-Bench tr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from PIL.Image import Image
+from torch import Tensor, nn
 from transformers import Cache, LlavaForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from viker_lightning.data.encoding import Template
 
-MODEL_CLASS = LlavaForConditionalGeneration
+MODEL_CLASSES = (LlavaForConditionalGeneration,)
 
 TEMPLATE = Template(
     image_prefix="USER: <image>",
@@ -29,57 +31,88 @@ TEMPLATE = Template(
 LANGUAGE_MODEL = r".*language_model.*"  # full-path pattern, for LoRA and freezing
 
 
-def image_tokens(config: Any) -> int:
-    """Number of sequence positions of one image: patches, plus the class token if the model keeps it."""
-    patches = (config.vision_config.image_size // config.vision_config.patch_size) ** 2
-    return patches + (config.vision_feature_select_strategy == "full")
+def tower(model: Any) -> nn.Module:
+    """What sees the image and is never trained."""
+    return model.model.vision_tower
 
 
-def tower_features(model: LlavaForConditionalGeneration, pixel_values: Tensor) -> Tensor:
-    """Vision features before the projector.
+def projector(model: Any) -> nn.Module | None:
+    """What turns tower features into token embeddings."""
+    return model.model.multi_modal_projector
 
-    Args:
-        model: the model whose tower is used.
-        pixel_values: ``[n, 3, H, W]``.
 
-    Returns:
-        ``[n, P, d_vision]``; a constant of the image as long as the tower is frozen.
-    """
+def image_shape(model: Any, processor: Any, size: tuple[int, int]) -> tuple[int, ...]:
+    """Positions one image takes, whatever its size: patches, plus the class token if the model keeps it."""
+    patches = (model.config.vision_config.image_size // model.config.vision_config.patch_size) ** 2
+    return (patches + (model.config.vision_feature_select_strategy == "full"),)
+
+
+def plain_inputs(model: Any, processor: Any, images: Sequence[Image], input_ids: Tensor) -> dict[str, Tensor]:
+    """What transformers' own forward needs besides ids and mask."""
+    pixels = processor.image_processor(images=list(images), return_tensors="pt")["pixel_values"]
+    return {"pixel_values": pixels.to(input_ids.device, model.dtype)}
+
+
+def pixel_features(model: Any, pixels: Tensor) -> Tensor:
+    """Vision features ``[n, P, d_vision]`` of ``[n, 3, H, W]`` pixels, before the projector."""
     config = model.config
-    states = model.model.vision_tower(pixel_values, output_hidden_states=True).hidden_states
+    states = tower(model)(pixels, output_hidden_states=True).hidden_states
     layers = config.vision_feature_layer
     features = torch.cat([states[i] for i in ([layers] if isinstance(layers, int) else layers)], dim=-1)
     return features[:, 1:] if config.vision_feature_select_strategy == "default" else features
 
 
+def tower_features(model: Any, processor: Any, images: Sequence[Image]) -> list[Tensor]:
+    """Vision features before the projector.
+
+    Returns:
+        ``[P, d_vision]`` per image; a constant of the image as long as the tower is frozen.
+    """
+    pixels = processor.image_processor(images=list(images), return_tensors="pt")["pixel_values"]
+    return list(pixel_features(model, pixels.to(model.device, model.dtype)))
+
+
+def project(model: Any, features: Sequence[Tensor]) -> list[Tensor]:
+    """Token embeddings ``[P, d]`` of images from their tower features."""
+    return list(model.model.multi_modal_projector(torch.stack(list(features))))
+
+
+def position_ids(positions: Tensor, shapes: Sequence[tuple[int, ...] | None], start: int) -> Tensor:
+    """Positions as the model counts them: one for each token.
+
+    Args:
+        positions: ``[B, T]`` counted in tokens.
+        shapes: shape of each row's image.
+        start: column of the first image position.
+    """
+    return positions
+
+
 def last_hidden(
-    model: LlavaForConditionalGeneration,
+    model: Any,
     input_ids: Tensor,
-    features: Tensor | None,
+    images: Sequence[Tensor],
     attention_mask: Tensor,
     position_ids: Tensor,
     cache: Cache | None = None,
 ) -> Tensor:
-    """Runs projector and language model.
+    """Runs the language model.
 
     Args:
         model: the model.
-        input_ids: ``[B, T]``, with image placeholders where ``features`` go.
-        features: ``[n, P, d_vision]`` from :func:`tower_features`, in the order of the placeholders.
+        input_ids: ``[B, T]``, with image placeholders where the images go.
+        images: ``[P, d]`` each, from :func:`project`, in the order of the placeholders.
         attention_mask: bool ``[B, 1, T, cached + T]``.
-        position_ids: ``[B, T]``.
+        position_ids: from :func:`position_ids`.
         cache: key/values before these tokens; extended in place.
 
     Returns:
         ``[B, T, d]`` last hidden states.
     """
-    images = None
-    if features is not None:
-        projected = model.model.multi_modal_projector(features)
-        images = {"image": BaseModelOutputWithPooling(pooler_output=list(projected))}  # type: ignore[arg-type]
+    encoded: Any = {"image": BaseModelOutputWithPooling(pooler_output=list(images))} if images else None  # type: ignore[arg-type]
     return model.model(
         input_ids=input_ids,
-        mm_encoder_outputs=images,
+        mm_encoder_outputs=encoded,
         attention_mask=attention_mask,
         position_ids=position_ids,
         cache=cache,

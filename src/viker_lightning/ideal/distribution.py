@@ -1,0 +1,180 @@
+"""The ideal distribution of every forget answer, and the frozen model's word on the images themselves."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any, Literal
+
+import torch
+from filelock import FileLock
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from viker_lightning.data.encoding import Encoded
+from viker_lightning.data.packing import PackedBatch
+from viker_lightning.data.records import Picture
+from viker_lightning.errors import UserError
+from viker_lightning.models import MLLM
+
+from .prefix import ImagePrefixes
+from .reference import Reference, output_weight, reduce_distribution, reference_of
+from .store import ReferenceStore, reference_key, store_folder
+
+Keep = Literal["disk", "memory", "off"]
+
+QUESTIONS_PER_PART = 64
+
+
+def why_not_reduced(head: nn.Module, direction: str = "forward") -> str | None:
+    """Why a KL cannot be taken from a reduced reference; ``None`` if it can.
+
+    The reduction needs an output embedding that stays what it was, without bias, and KL(ideal || student).
+    """
+    if direction != "forward":
+        return f"the {direction} KL needs every probability of the ideal distribution"
+    if isinstance(head, BaseTunerLayer):
+        return "the output embedding has an adapter"
+    if any(p.requires_grad for p in head.parameters()):
+        return "the output embedding is trained"
+    if getattr(head, "bias", None) is not None:
+        return "the output embedding has a bias"
+    return None
+
+
+class IdealDistribution:
+    """Knows, for a question and its answer, what the frozen model would say of each token behind irrelevant images.
+
+    Question and answer prefix are the sample's own (teacher forcing); only the image is another.
+
+    Args:
+        mllm: the model.
+        pictures: the k irrelevant images, in order.
+        keep: ``disk`` (the cache folder, shared by runs), ``memory`` (this run), or ``off``: computed in every step.
+    """
+
+    def __init__(self, mllm: MLLM, pictures: Sequence[Picture], keep: Keep = "memory") -> None:
+        self.mllm, self.pictures, self.keep = mllm, list(pictures), keep
+        self.store = ReferenceStore(store_folder(mllm) if keep == "disk" else None)
+        self._prefixes: ImagePrefixes | None = None
+        if not pictures:
+            raise ValueError("the ideal distribution needs at least one irrelevant image, found none")
+
+    @property
+    def prefixes(self) -> ImagePrefixes:
+        """Key/values of the images; they are read when something is first asked that is not stored."""
+        if self._prefixes is None:
+            self._prefixes = ImagePrefixes(self.mllm, self.pictures)
+        return self._prefixes
+
+    def _key(self, question: Encoded) -> str:
+        return reference_key(self.pictures, question)
+
+    def _missing(self, questions: Sequence[Encoded]) -> list[Encoded]:
+        return [q for q in dict.fromkeys(questions) if self._key(q) not in self.store]
+
+    def prepare(self, questions: Sequence[Encoded]) -> None:
+        """Computes and stores what is not known yet, with a progress bar; processes of one run share the work."""
+        parallel = self.keep == "disk" and torch.distributed.is_initialized()
+        rank, world = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if parallel else (0, 1)
+        missing = self._missing(questions)
+        if missing[rank::world]:
+            with self._alone(f"build-{rank}-of-{world}"):
+                self.store.refresh()
+                known = set(missing) - set(self._missing(missing))
+                self._compute([q for q in missing[rank::world] if q not in known])
+        if parallel:
+            torch.distributed.barrier()
+            self.store.refresh()
+            self._compute(self._missing(questions))  # nothing, unless processes do not see the same folder
+
+    def _alone(self, name: str) -> Any:
+        """Lets one run at a time compute, so that another that waits finds the work done."""
+        if self.store.folder is None:
+            return nullcontext()
+        self.store.folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.store.folder / f"{name}.lock")
+
+    def _compute(self, questions: list[Encoded]) -> None:
+        with tqdm(
+            total=len(questions), desc="ideal distribution", unit="question", disable=len(questions) < 100
+        ) as bar:
+            for first in range(0, len(questions), QUESTIONS_PER_PART):
+                part = questions[first : first + QUESTIONS_PER_PART]
+                self.store.add(zip(map(self._key, part), self._fresh(part), strict=True))
+                bar.update(len(part))
+
+    def _fresh(self, questions: Sequence[Encoded]) -> list[Reference]:
+        weight = output_weight(self.mllm.head)
+        found: list[Reference] = []
+        for batch, p in self.prefixes.distributions(questions):
+            reference = reduce_distribution(p, batch.labels, weight)
+            found += reference.split([len(q.answer) for q in batch.encoded])
+        return found
+
+    def reference(self, batch: PackedBatch) -> Reference:
+        """The reduced reference for a batch, token by token, computed first where it is not known.
+
+        Raises:
+            UserError: if the output embedding does not allow a reduced reference.
+        """
+        if reason := why_not_reduced(self.mllm.head):
+            raise UserError(f"the ideal distribution cannot be reduced: {reason}; use full distributions")
+        if self.keep == "off":
+            return Reference.cat(self._fresh(batch.encoded))
+        missing = self._missing(batch.encoded)
+        if missing:
+            self._compute(missing)
+        return Reference.cat([self.known(q) for q in batch.encoded]).to(batch.labels.device)
+
+    def known(self, question: Encoded) -> Reference:
+        """The stored reference of one question, on the CPU."""
+        return self.store.get(self._key(question)) if self.keep != "off" else self._fresh([question])[0].to("cpu")
+
+    def distribution(self, questions: Sequence[Encoded]) -> Tensor:
+        """Full distributions ``[T, V]``, recomputed: where they cannot be reduced, and for showing top tokens."""
+        return torch.cat([p for _, p in self.prefixes.distributions(questions)])
+
+
+class OwnReference:
+    """Knows what the frozen model says of answers behind the images they belong to.
+
+    Args:
+        mllm: the model.
+        keep: whether answers once computed are remembered (in memory, up to :data:`MEMORY_LIMIT`).
+        reduced: whether vectors are wanted besides log-probabilities.
+    """
+
+    MEMORY_LIMIT = 4 * 2**30
+
+    def __init__(self, mllm: MLLM, keep: bool = True, reduced: bool = True) -> None:
+        self.mllm, self.keep, self.reduced = mllm, keep, reduced
+        self._kept: OrderedDict[str, Reference] = OrderedDict()
+        self._bytes = 0
+
+    def reference(self, batch: PackedBatch) -> Reference:
+        """The reference for a batch, token by token.
+
+        Raises:
+            UserError: if a reduced reference is wanted and the output embedding does not allow one.
+        """
+        if self.reduced and (reason := why_not_reduced(self.mllm.head)):
+            raise UserError(f"the frozen model's distribution cannot be reduced: {reason}; choose another method")
+        pictures = [batch.pictures[r] for r in batch.row_of]
+        keys = [reference_key([p] if p else [], q) for p, q in zip(pictures, batch.encoded, strict=True)]
+        if self.keep and all(key in self._kept for key in keys):
+            for key in keys:
+                self._kept.move_to_end(key)
+            return Reference.cat([self._kept[key] for key in keys]).to(batch.labels.device)
+        with self.mllm.frozen():
+            found = reference_of(self.mllm.answer_tokens(batch), self.reduced)
+        if self.keep:
+            parts = found.to("cpu").split([len(q.answer) for q in batch.encoded])
+            for key, part in zip(keys, parts, strict=True):
+                self._bytes += part.nbytes - (self._kept[key].nbytes if key in self._kept else 0)
+                self._kept[key] = part
+            while self._bytes > self.MEMORY_LIMIT and len(self._kept) > 1:
+                self._bytes -= self._kept.popitem(last=False)[1].nbytes
+        return found

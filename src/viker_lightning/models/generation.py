@@ -1,0 +1,138 @@
+"""Greedy answers and answer tokens of evaluation questions, both from one pass over the image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from viker_lightning.data.packing import PADDING, PREFIX, PROMPT, PackedBatch, in_budget, row_tokens
+from viker_lightning.data.records import ImageGroup
+
+from .buffers import KeyValues
+from .mllm import MLLM
+from .routes import plain_hidden
+from .tokens import AnswerTokens
+
+SAID = -1  # branch of generated tokens: they see their prompt and each other
+
+
+def generate(mllm: MLLM, groups: Sequence[ImageGroup], max_new_tokens: int) -> list[list[str]]:
+    """Answers the open questions of image groups greedily.
+
+    Returns:
+        For every group, the answers in the order of its questions.
+    """
+    training = mllm.training
+    mllm.eval()
+    rows = [[mllm.encoder.question(q.question, g.image is not None) for q in g.vqa] for g in groups]
+    sizes = [row_tokens(len(mllm.prefix(g.image)), row) for g, row in zip(groups, rows, strict=True)]
+    texts: list[str] = []
+    for part in in_budget(sizes, mllm.max_tokens, padded=True):
+        batch = mllm.assemble([groups[i].image for i in part], [rows[i] for i in part])
+        texts += answer(mllm, batch, range(batch.n_questions), max_new_tokens)[1]
+    mllm.train(training)
+    found = iter(texts)
+    return [[next(found) for _ in row] for row in rows]
+
+
+@torch.no_grad()
+def answer(mllm: MLLM, batch: PackedBatch, asked: Sequence[int], max_new_tokens: int) -> tuple[AnswerTokens, list[str]]:
+    """Scores the given answers of a batch and, for some of its questions, finds the model's own.
+
+    All questions on an image are read behind it in one pass, and decode behind its key/values together: a step feeds
+    one token for each question that is not finished, and key/values are never copied.
+
+    Args:
+        mllm: the model, in evaluation mode.
+        batch: packed questions with answers.
+        asked: indices of the questions to answer greedily.
+        max_new_tokens: where an answer ends at the latest.
+
+    Returns:
+        Answer tokens of the whole batch, and texts in the order of ``asked``; the texts are those of transformers'
+        greedy generation, one question at a time.
+    """
+    if not mllm.packs:
+        tokens = AnswerTokens(
+            plain_hidden(mllm, batch), batch.labels, batch.question, batch.private, batch.n_questions, mllm.head
+        )
+        return tokens, [_alone(mllm, batch, q, max_new_tokens) for q in asked]
+    firsts = torch.searchsorted(batch.question, torch.tensor(list(asked), device=mllm.device, dtype=torch.long))
+    rows, columns = batch.rows[firsts], batch.columns[firsts]
+    slots = torch.bincount(rows).max().item() if len(firsts) else 0
+    cache = mllm.key_values(batch.input_ids.shape[1] + int(slots) * (max_new_tokens - 1)) if len(firsts) else None
+    hidden = mllm.hidden(batch, cache)
+    tokens = AnswerTokens(
+        hidden[batch.rows, batch.columns],
+        batch.labels,
+        batch.question,
+        batch.private,
+        batch.n_questions,
+        mllm.head,
+    )
+    if not len(firsts) or cache is None:
+        return tokens, []
+    said = _decode(mllm, batch, cache, rows, columns, hidden[rows, columns], max_new_tokens)
+    return tokens, [_text(mllm, ids) for ids in said.tolist()]
+
+
+def _decode(
+    mllm: MLLM,
+    batch: PackedBatch,
+    cache: KeyValues,
+    rows: Tensor,
+    columns: Tensor,
+    hidden: Tensor,
+    max_new_tokens: int,
+) -> Tensor:
+    """``[n, steps]`` generated ids, filled up with end-of-sequence."""
+    stops = torch.tensor(mllm.stops, device=mllm.device)
+    own, position = batch.segments[rows, columns], batch.positions[rows, columns]
+    segments, branches = batch.segments, batch.branches
+    token = mllm.head(hidden).argmax(-1)
+    said = [token]
+    going = (~torch.isin(token, stops)).nonzero()[:, 0]
+    while len(said) < max_new_tokens and len(going):
+        row = rows[going]
+        slot = _rank(row)
+        width = int(slot.max()) + 1
+        step = torch.zeros(len(segments), width, dtype=torch.long, device=mllm.device)
+        where = step.clone()
+        segment = torch.full_like(step, PADDING)
+        step[row, slot], segment[row, slot] = said[-1][going], own[going]
+        where[row, slot] = position[going] + len(said)
+        segments = torch.cat([segments, segment], dim=1)
+        branches = torch.cat([branches, torch.full_like(step, SAID)], dim=1)
+        mine = segments[:, None, :] == segment[:, :, None]
+        readable = (branches == PROMPT) | (branches == SAID)
+        mask = (segments == PREFIX)[:, None, :] | (mine & readable[:, None, :])
+        states = mllm.read(step, where, mask[:, None], batch.pictures, cache=cache)
+        new = torch.full_like(token, mllm.encoder.eos)
+        new[going] = mllm.head(states[row, slot]).argmax(-1)
+        said.append(new)
+        going = going[~torch.isin(new[going], stops)]
+    return torch.stack(said, dim=1)
+
+
+def _rank(row: Tensor) -> Tensor:
+    """How many earlier entries are equal, for sorted entries."""
+    starts = torch.searchsorted(row, row)
+    return torch.arange(len(row), device=row.device) - starts
+
+
+def _text(mllm: MLLM, ids: list[int]) -> str:
+    end = next((i for i, token in enumerate(ids) if token in mllm.stops), len(ids))
+    return mllm.encoder.decode(ids[:end])
+
+
+def _alone(mllm: MLLM, batch: PackedBatch, question: int, max_new_tokens: int) -> str:
+    row = batch.row_of[question]
+    ids = torch.tensor([[*batch.prefixes[row], *batch.encoded[question].prompt]], device=mllm.device)
+    picture = batch.pictures[row]
+    images = [] if picture is None else [picture.open()]
+    more = mllm.family.plain_inputs(mllm.base, mllm.processor, images, ids) if images else {}
+    mask = torch.ones_like(ids)
+    out = mllm.base.generate(input_ids=ids, attention_mask=mask, max_new_tokens=max_new_tokens, do_sample=False, **more)
+    return _text(mllm, out[0, ids.shape[1] :].tolist())

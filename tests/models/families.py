@@ -1,0 +1,135 @@
+"""Tiny random models of the supported families with their real processor classes."""
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    CLIPImageProcessor,
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    MistralConfig,
+    PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2VLConfig,
+    Qwen2VLForConditionalGeneration,
+    Qwen2VLImageProcessor,
+    Qwen2VLProcessor,
+    Qwen2VLVideoProcessor,
+)
+
+from viker_lightning.models import MLLM
+
+TEXT = ["USER: Where does this person live?\nASSISTANT: In Tarn Hollow, a system for you, helpful assistant user."] * 3
+
+
+def tokenizer(special: list[str], eos: str) -> PreTrainedTokenizerFast:
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    bpe.train_from_iterator(
+        TEXT,
+        trainers.BpeTrainer(vocab_size=400, special_tokens=special, initial_alphabet=alphabet, show_progress=False),
+    )
+    fast = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token=eos, pad_token=special[0])
+    fast.add_special_tokens({"additional_special_tokens": special[1:]})
+    return fast
+
+
+def llava(text=None) -> MLLM:
+    fast = tokenizer(["<pad>", "</s>", "<image>"], "</s>")
+    vision = CLIPVisionConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, image_size=56, patch_size=14
+    )
+    text = text or LlamaConfig(
+        vocab_size=len(fast), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2
+    )
+    text.vocab_size = len(fast)
+    ids = fast.get_vocab()
+    text.pad_token_id, text.eos_token_id, text.bos_token_id = ids["<pad>"], ids["</s>"], None
+    config = LlavaConfig(vision_config=vision, text_config=text, image_token_index=ids["<image>"], image_seq_length=16)
+    side = {"height": 56, "width": 56}
+    images = CLIPImageProcessor(size=side, crop_size=side)
+    processor = LlavaProcessor(
+        image_processor=images,
+        tokenizer=fast,
+        patch_size=14,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+    )
+    return MLLM(LlavaForConditionalGeneration(config), processor)
+
+
+def windowed() -> MLLM:
+    """A LLaVA whose language model looks back 24 tokens: questions cannot share an image that lies further back."""
+    return llava(
+        MistralConfig(
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            sliding_window=24,
+        )
+    )
+
+
+def qwen(config_class, model_class) -> MLLM:
+    special = [
+        "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
+        "<|video_pad|>",
+    ]  # fmt: skip
+    fast = tokenizer(special, "<|im_end|>")
+    ids = fast.get_vocab()
+    shared = {"patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 2, "depth": 2, "num_heads": 2}
+    vision = (
+        {**shared, "embed_dim": 32, "hidden_size": 32, "mlp_ratio": 2}
+        if model_class is Qwen2VLForConditionalGeneration
+        else {**shared, "hidden_size": 32, "intermediate_size": 64, "out_hidden_size": 32, "fullatt_block_indexes": [1]}
+    )
+    text = {
+        "vocab_size": len(fast),
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]},
+        "bos_token_id": None,
+        "eos_token_id": ids["<|im_end|>"],
+        "pad_token_id": ids["<|endoftext|>"],
+    }
+    config = config_class(
+        vision_config=vision,
+        text_config=text,
+        image_token_id=ids["<|image_pad|>"],
+        video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"],
+        vision_end_token_id=ids["<|vision_end|>"],
+    )
+    size = {"shortest_edge": 56 * 56, "longest_edge": 140 * 140}
+    processor = Qwen2VLProcessor(
+        image_processor=Qwen2VLImageProcessor(size=size), tokenizer=fast, video_processor=Qwen2VLVideoProcessor()
+    )
+    return MLLM(model_class(config), processor)
+
+
+FAMILIES = {
+    "llava": llava,
+    "qwen2_vl": lambda: qwen(Qwen2VLConfig, Qwen2VLForConditionalGeneration),
+    "qwen2_5_vl": lambda: qwen(Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration),
+}
+
+
+def random_model(name: str) -> MLLM:
+    """A model whose weights are large enough to make differences visible."""
+    torch.manual_seed(0)
+    mllm = FAMILIES[name]() if name in FAMILIES else windowed()
+    with torch.no_grad():
+        for p in mllm.parameters():
+            if p.ndim >= 2:
+                p.normal_(std=0.15)
+    return mllm.eval()

@@ -1,0 +1,104 @@
+"""What every family owes the engine: packed or not, the model says what transformers' own forward says."""
+
+import io
+import logging
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from viker_lightning.data.irrelevant import irrelevant_images
+from viker_lightning.data.records import VQA, ImageGroup, Picture
+from viker_lightning.ideal import ImagePrefixes, mean_distribution
+from viker_lightning.ideal.plain import plain_ideal, plain_logits
+from viker_lightning.models import Lora, generate
+
+sys.path.insert(0, str(Path(__file__).parent))
+from families import FAMILIES, random_model
+
+QUESTIONS = (
+    VQA("Where does this person live?", "In Tarn Hollow.", ("Tarn Hollow",)),
+    VQA("What is it that they do every day of the week?", "They help."),
+    VQA("Who?", "An assistant of a system, as far as it is known."),
+)
+
+
+def picture(width: int, height: int, seed: int) -> Picture:
+    noise = torch.randint(0, 255, (height, width, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+    buffer = io.BytesIO()
+    Image.fromarray(noise.numpy()).save(buffer, "PNG")
+    return Picture(buffer.getvalue(), f"noise {seed}")
+
+
+@pytest.fixture
+def groups():
+    shapes = [(84, 84), (140, 70)]
+    return [ImageGroup(str(i), picture(*shape, i), vqa=QUESTIONS[i:]) for i, shape in enumerate(shapes)]
+
+
+@pytest.fixture(params=[*FAMILIES, "windowed"])
+def model(request):
+    return random_model(request.param)
+
+
+def test_packed_equals_plain(model, groups):
+    fast = model.answer_tokens(model.pack(groups))
+    logits, plain = plain_logits(model, groups)
+    assert torch.equal(fast.labels, plain.labels)
+    torch.testing.assert_close(fast.logits, logits, rtol=1e-4, atol=1e-4)
+
+
+def test_token_ids_are_the_processors(model, groups):
+    text = model.family.TEMPLATE
+    for group in groups:
+        question = text.image_prefix + text.question.format(question=group.vqa[0].question)
+        ids = model.processor(images=group.image.open(), text=question)["input_ids"][0]
+        asked = model.encoder.question(group.vqa[0].question, True)
+        assert [*model.prefix(group.image), *asked.prompt] == list(ids)
+
+
+def test_generation_equals_transformers(model, groups):
+    for group, row in zip(groups, generate(model, groups, 6), strict=True):
+        for vqa, answer in zip(group.vqa, row, strict=True):
+            text = model.family.TEMPLATE.image_prefix + model.family.TEMPLATE.question.format(question=vqa.question)
+            inputs = model.processor(images=[group.image.open()], text=[text], return_tensors="pt")
+            out = model.base.generate(**inputs, max_new_tokens=6, do_sample=False)
+            wanted = model.processor.tokenizer.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+            assert answer == wanted.strip()
+
+
+def test_ideal_distribution_behind_images_of_different_sizes(model, groups):
+    pictures = [*irrelevant_images("scenes", 2, size=56), picture(112, 70, 7)]
+    model.adapt(Lora(r=2, alpha=4))
+    questions = model.pack(groups).encoded
+    prefixes = ImagePrefixes(model, pictures)
+    prefixes.max_tokens = 60
+    found = torch.cat([p for _, p in prefixes.distributions(questions)])
+    torch.testing.assert_close(found, plain_ideal(model, groups, pictures), rtol=1e-4, atol=1e-6)
+    images = (states for _, states in prefixes.hidden(questions[:1]))
+    assert mean_distribution(model.head(s) for s in next(images)).sum(-1).allclose(torch.ones(1))
+
+
+def test_frozen_features_are_computed_once(model, groups, monkeypatch):
+    first = model.vision.features(model.base, [g.image for g in groups])
+    counted = []
+    compute = model.family.tower_features
+    monkeypatch.setattr(model.family, "tower_features", lambda *a: counted.append(a) or compute(*a))
+    model.vision.features(model.base, [groups[0].image] * 3)
+    assert not counted or any(p.requires_grad for p in model.parameters())
+    model.requires_grad_(False)
+    model.vision.forget()
+    again = model.vision.features(model.base, [groups[1].image, groups[0].image, groups[1].image])
+    assert len(counted[-1][2]) == 2
+    torch.testing.assert_close(again[0], first[1])
+    torch.testing.assert_close(again[1], first[0])
+
+
+def test_route_is_chosen_by_trying(groups, caplog):
+    caplog.set_level(logging.INFO, "viker_lightning")
+    assert random_model("llava").packs
+    assert not random_model("windowed").packs
+    packed, plain = (r.getMessage() for r in caplog.records if "packing changes" in r.getMessage())
+    assert "packed sequences" in packed and "plain route" in plain
