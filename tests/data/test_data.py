@@ -108,7 +108,7 @@ def test_an_epoch_asks_every_question_once(crowd, epoch):
     sampler = StepSampler({"forget": crowd, "retain": crowd[:2]}, groups=2, questions_per_image=3)
     sampler.set_epoch(epoch)
     data = StepDataset(sampler.streams)
-    steps = [data[step] for step in sampler]
+    steps = [data[step].content for step in sampler]
     assert len(steps) == len(sampler) == 8  # 5 people x 3 groups of at most 3 questions, two groups a step
     asked = [vqa.question for step in steps for group in step["forget"] for vqa in group.vqa]
     assert sorted(asked) == sorted(v.question for p in crowd for v in p.vqa)

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from tqdm import tqdm
 
 from viker_lightning.errors import UserError
-from viker_lightning.evaluation import DIRECTIONS, Prediction, predict, summarise
+from viker_lightning.evaluation import DIRECTIONS, Prediction, in_order, predict, summarise
 from viker_lightning.models import MLLM, weights_folder
 
 from .files import read_predictions, write_json, write_predictions
@@ -73,7 +73,7 @@ class Evaluation(Callback):
         """Answers all evaluation questions and logs the numbers."""
         batches = trainer.datamodule.evaluation_dataloader()  # type: ignore[attr-defined]
         bar = tqdm(batches, desc=f"evaluation {when}", unit="batch", disable=not trainer.is_global_zero)
-        found = [p for batch in bar for p in predict(pl_module.mllm, batch, self._gold_model(pl_module))]
+        found = [p for batch in bar for p in predict(pl_module.mllm, batch.content, self._gold_model(pl_module))]
         summary = self._finish(trainer, when, found)
         self._write(trainer, "")
         return summary
@@ -82,7 +82,7 @@ class Evaluation(Callback):
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, *args: Any, **kwargs: Any
     ) -> None:
         """Answers a batch of evaluation groups."""
-        self._batches += predict(pl_module.mllm, batch, self._gold_model(pl_module))
+        self._batches += predict(pl_module.mllm, batch.content, self._gold_model(pl_module))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs and writes the numbers of a validate run."""
@@ -126,7 +126,7 @@ class Evaluation(Callback):
             folder = weights_folder(self.gold)
             if not (Path(folder) / "config.json").is_file():
                 raise UserError(f"gold: {self.gold!r} holds no model; run the gold config first or leave it out")
-            gold = MLLM.load(folder, pl_module.weights_dtype).to(pl_module.device).eval()
+            gold = MLLM.load(folder, pl_module.weights_dtype).to(pl_module.device).eval().requires_grad_(False)
             if gold.encoder.tokenizer.get_vocab() != pl_module.mllm.encoder.tokenizer.get_vocab():
                 raise UserError(f"gold: {self.gold!r} has another tokenizer; make it on the same data and base model")
             self._gold = gold
@@ -137,6 +137,7 @@ class Evaluation(Callback):
             parts: list[list[Prediction]] = [[] for _ in range(trainer.world_size)]
             torch.distributed.all_gather_object(parts, found)
             found = [p for part in parts for p in part]
+        found.sort(key=in_order)
         self.summaries[when] = summary = summarise(found)
         self._batches = []
         self._predictions = [kept for kept in self._predictions if kept[0] != when] + [(when, p) for p in found]

@@ -20,10 +20,13 @@ from .cache import cache_folder
 from .mllmu_rows import TASKS, image_group, metadata
 from .parquet import DataError, read_rows, row_of
 from .private import infer_private
-from .records import ImageGroup, Person, Split
-from .sampling import StepDataset, StepSampler
+from .records import ImageGroup, Person, Split, asked
+from .sampling import Bundle, StepDataset, StepSampler
 
 log = logging.getLogger(__name__)
+
+GROUPS_PER_BATCH = 16
+"""Evaluation groups between two ticks of the progress bar."""
 
 
 class MLLMU(LightningDataModule):
@@ -170,10 +173,10 @@ class MLLMU(LightningDataModule):
         return [] if fitting else [self.evaluation_dataloader()]
 
     def evaluation_dataloader(self) -> DataLoader[Any]:
-        """Evaluation groups, eight a batch; each process gets its own."""
+        """Evaluation groups, a few a batch, those of like length together; each process gets its own."""
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        groups = self.evaluation_groups()[rank::world]
-        batches = [groups[i : i + 8] for i in range(0, len(groups), 8)]
+        groups = sorted(self.evaluation_groups(), key=asked)[rank::world]
+        batches = [Bundle(groups[i : i + GROUPS_PER_BATCH]) for i in range(0, len(groups), GROUPS_PER_BATCH)]
         return DataLoader(batches, batch_size=None)  # type: ignore[arg-type]
 
     def test_dataloader(self) -> DataLoader[Any]:

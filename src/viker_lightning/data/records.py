@@ -139,3 +139,10 @@ class Person:
     id: str
     images: tuple[Picture, ...]
     vqa: tuple[VQA, ...]
+
+
+def asked(group: ImageGroup) -> int:
+    """How many characters are asked and answered about an image; groups of like length make even batches."""
+    texts = [t for q in group.vqa for t in (q.question, q.answer, q.paraphrase, *q.perturbed)]
+    texts += [c.question for c in group.clozes] + [t for c in group.choices for t in (c.question, *c.options)]
+    return sum(map(len, texts))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from torch.utils.data import Dataset, Sampler
 
@@ -87,15 +88,27 @@ class StepSampler(Sampler[Step]):
         return chunks
 
 
-class StepDataset(Dataset[dict[str, list[ImageGroup]]]):
+class Bundle:
+    """What a dataloader hands over: opaque, so that the trainer neither copies nor converts what is in it.
+
+    Args:
+        content: image groups, as a list or by stream.
+    """
+
+    def __init__(self, content: Any) -> None:
+        self.content = content
+
+
+class StepDataset(Dataset[Bundle]):
     """Looks up what a :class:`StepSampler` drew."""
 
     def __init__(self, streams: dict[str, Sequence[Person]]) -> None:
         self.streams = streams
 
-    def __getitem__(self, step: Step) -> dict[str, list[ImageGroup]]:
+    def __getitem__(self, step: Step) -> Bundle:
         """The image groups of a step, by stream."""
-        return {name: [self._group(self.streams[name], chunk) for chunk in chunks] for name, chunks in step.items()}
+        found = {n: [self._group(self.streams[n], chunk) for chunk in chunks] for n, chunks in step.items()}
+        return Bundle(found)
 
     @staticmethod
     def _group(people: Sequence[Person], chunk: Chunk) -> ImageGroup:

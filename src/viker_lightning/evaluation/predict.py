@@ -12,12 +12,15 @@ import torch
 from viker_lightning.data.encoding import Encoded
 from viker_lightning.data.packing import in_budget, row_tokens
 from viker_lightning.data.prompts import choice_prompt, cloze_prompt
-from viker_lightning.data.records import VQA, Cloze, ImageGroup, MultipleChoice
+from viker_lightning.data.records import VQA, Cloze, ImageGroup, MultipleChoice, Split
 from viker_lightning.ideal import token_kl
 from viker_lightning.models import MLLM, AnswerTokens, answer
 
 MAX_NEW_TOKENS = 50
 """As in MLLMU-Bench (franciscoliu/MLLMU-Bench eval.py)."""
+
+
+TASKS = ("generation", "cloze", "choice")
 
 
 @dataclass
@@ -57,6 +60,12 @@ class Prediction:
     perturbed: list[float] = field(default_factory=list)
 
 
+def in_order(prediction: Prediction) -> tuple[int, str, int, int]:
+    """Sort key: by split, person, task and number, whatever order or process the questions were answered in."""
+    split = list(Split).index(Split(prediction.split))
+    return split, prediction.person, TASKS.index(prediction.task), prediction.number
+
+
 @dataclass
 class _Asked:
     """One evaluation question: the answers to be scored behind its prompt, and how it becomes a prediction."""
@@ -93,8 +102,7 @@ def predict(mllm: MLLM, groups: Sequence[ImageGroup], gold: MLLM | None = None) 
         for part in in_budget([sizes[i] for i in order], mllm.max_tokens, padded=True):
             found += _predict(mllm, groups, [rows[order[i]] for i in part], gold)
     mllm.train(training)
-    place = {"generation": 0, "cloze": 1, "choice": 2}
-    found.sort(key=lambda f: (f[0].group, place[f[0].task], f[0].number))
+    found.sort(key=lambda f: (f[0].group, TASKS.index(f[0].task), f[0].number))
     return [prediction for _, prediction in found]
 
 

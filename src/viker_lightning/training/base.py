@@ -16,6 +16,7 @@ from transformers import get_scheduler
 
 from viker_lightning.data.packing import PackedBatch
 from viker_lightning.data.records import ImageGroup
+from viker_lightning.data.sampling import Bundle
 from viker_lightning.errors import UserError
 from viker_lightning.models import MLLM, AnswerTokens, fitted
 from viker_lightning.models.mllm import MAX_SEQUENCE_TOKENS, MAX_TOKENS
@@ -121,10 +122,6 @@ class Stage(LightningModule):
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Leaves image groups alone: they are packed when they are used."""
-        return batch
-
     def setup(self, stage: str) -> None:
         """Takes accumulated batches as one step: same memory, and means are over all of it."""
         together = self.trainer.accumulate_grad_batches
@@ -132,7 +129,7 @@ class Stage(LightningModule):
             self.trainer.datamodule.batches_per_step = together  # type: ignore[attr-defined]
             self.trainer.accumulate_grad_batches = 1
 
-    def training_step(self, batch: Groups, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Bundle, batch_idx: int) -> Tensor:
         """Loss and gradient of a step, in as many parts as the token budget asks for.
 
         The graph of all parts but the last is gone when this returns; their gradients are there already. A process
@@ -145,7 +142,7 @@ class Stage(LightningModule):
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if data.batches_per_step > 1:
             most = data.batch_size
-        groups = self.streams(batch)
+        groups = self.streams(batch.content)
         streams = [fitted(self.mllm, found, most) for found in groups.values()]
         parts = [dict(zip(groups, part, strict=True)) for part in zip_longest(*streams, fillvalue=[])]
         totals = {name: self._totals(found) for name, found in groups.items()}
@@ -215,7 +212,7 @@ class Stage(LightningModule):
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         optimizer.zero_grad()
 
-    def validation_step(self, batch: list[ImageGroup], batch_idx: int) -> None:
+    def validation_step(self, batch: Bundle, batch_idx: int) -> None:
         """Does nothing: the Evaluation callback answers the batch, here as in fit."""
 
     test_step = validation_step
