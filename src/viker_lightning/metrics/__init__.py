@@ -15,6 +15,8 @@ from .classes import (
     RougeL,
     RougeLRecall,
 )
+from .coherence import Coherence, bits_per_character, coherence, distinct_3, usual_bits
+from .gibberish import Gibberish, GibberishClassifier
 from .gold import ForgetQuality, JSSimilarity, forget_quality, js_similarity
 from .likelihood import answer_probability, exact_memorization, extraction_strength
 from .mean import Mean
@@ -44,11 +46,14 @@ __all__ = [
     "AnswerProbability",
     "BleuMLLMU",
     "Cloze",
+    "Coherence",
     "CorpusBleu",
     "ExactMemorization",
     "Exposure",
     "ExtractionStrength",
     "ForgetQuality",
+    "Gibberish",
+    "GibberishClassifier",
     "JSSimilarity",
     "KeywordMatch",
     "Mean",
@@ -61,11 +66,14 @@ __all__ = [
     "TruthRatio",
     "answer_probability",
     "auroc",
+    "bits_per_character",
     "bleu_mllmu",
     "choice_correct",
     "cloze_correct",
+    "coherence",
     "corpus_bleu",
     "distance_to_gold",
+    "distinct_3",
     "exact_memorization",
     "exposure",
     "extraction_strength",
@@ -88,5 +96,6 @@ __all__ = [
     "sentence_bleu",
     "truth_ratio",
     "truth_ratio_score",
+    "usual_bits",
     "zlib_score",
 ]
