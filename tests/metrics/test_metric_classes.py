@@ -20,6 +20,20 @@ SPANS = [["Ada Voss", "Lima"], ["houses"], ["Rio"], ["1990"], ["painter", "Rio",
 LOG_PROBS = [-torch.arange(1.0, n + 2) for n in range(5)]
 CORRECT = [torch.tensor([n % 2 == 0] + [True] * n) for n in range(5)]
 
+WRONG = [[-torch.rand(n + 1, generator=torch.Generator().manual_seed(n)) - k for k in (1, n, 3)] for n in range(5)]
+TRUTH_RATIOS = [0.1, 0.4, 0.4, 2.0, 3.0]
+
+
+class ForgetRatio(m.TruthRatio):
+    def __init__(self):
+        super().__init__("forget")
+
+
+class RetainRatio(m.TruthRatio):
+    def __init__(self):
+        super().__init__("retain", average="arithmetic")
+
+
 # Class, one list per argument of update, score of one sample.
 CASES: list[tuple[Any, tuple[list, ...], Any]] = [
     (m.RougeL, (ANSWERS, TRUTHS), m.rouge_l),
@@ -30,7 +44,28 @@ CASES: list[tuple[Any, tuple[list, ...], Any]] = [
     (m.Repetition, (ANSWERS,), m.repetition),
     (m.AnswerProbability, (LOG_PROBS,), m.answer_probability),
     (m.ExtractionStrength, (CORRECT,), m.extraction_strength),
+    (m.ExactMemorization, (CORRECT,), m.exact_memorization),
+    (m.RougeLRecall, (ANSWERS, TRUTHS), lambda p, t: m.rouge_l(p, t, "recall")),
+    (ForgetRatio, (LOG_PROBS, WRONG), lambda c, w: m.truth_ratio_score(m.truth_ratio(c, w), "forget")),
+    (RetainRatio, (LOG_PROBS, WRONG), lambda c, w: m.truth_ratio_score(m.truth_ratio(c, w, "arithmetic"), "retain")),
+    (m.OptionProbability, (LOG_PROBS, WRONG), m.option_probability),
+    (m.Exposure, ([-1.0, -2.0, -3.0, -4.0, -5.0], [[-2.5, -0.5, -1.0, -4.0]] * 5), m.exposure),
 ]
+# Class, two lists of numbers, value over the whole of them. The first process has only some of the first list.
+WHOLE: list[tuple[Any, tuple[list, list], Any]] = [
+    (m.ForgetQuality, (TRUTH_RATIOS, [0.2, 0.3, 4.0, 5.0, 6.0]), m.forget_quality),
+    (m.JSSimilarity, (TRUTH_RATIOS, [0.2, 0.3, 4.0, 5.0, 6.0]), m.js_similarity),
+    (m.MembershipAUROC, (TRUTH_RATIOS, [0.2, 0.4, 0.4, 5.0, 0.0]), m.auroc),
+    (m.ModalityGap, (TRUTH_RATIOS, [0.2, 0.4, 0.4, 5.0, 0.0]), m.modality_gap),
+    (m.CorpusBleu, (ANSWERS, TRUTHS), m.corpus_bleu),
+]
+
+
+def numbers(value: Any) -> Any:
+    """Floats of what `compute` gave."""
+    return {k: float(v) for k, v in value.items()} if isinstance(value, dict) else float(value)
+
+
 by_class = pytest.mark.parametrize(("cls", "columns", "score"), CASES, ids=lambda v: getattr(v, "__name__", None))
 
 
@@ -50,6 +85,29 @@ def test_class_is_the_mean_of_its_function(cls: Any, columns: tuple[list, ...], 
     at_once.reset()
     at_once.update(*(column[:1] for column in columns))
     assert at_once.compute().item() == pytest.approx(scores[0])
+
+
+@pytest.mark.parametrize(("cls", "columns", "score"), WHOLE, ids=lambda v: getattr(v, "__name__", None))
+def test_class_of_whole_data_sets_is_its_function(cls: Any, columns: tuple[list, list], score: Any) -> None:
+    metric, forward = cls(), cls()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        empty = numbers(metric.compute())
+    for value in empty.values() if isinstance(empty, dict) else [empty]:
+        assert math.isnan(value)
+    metric.reset()
+    metric.update(columns[0][:2], columns[1][:2])
+    metric.update(columns[0][2:], columns[1][2:])
+    torch.nn.ModuleList([metric]).to(torch.bfloat16)
+    assert numbers(metric.compute()) == pytest.approx(numbers(score(*columns)), abs=1e-12)
+    # forward merges states: one batch has its own value, and all batches the whole.
+    assert numbers(forward(columns[0][:3], columns[1][:3])) == pytest.approx(numbers(score(*(c[:3] for c in columns))))
+    forward(columns[0][3:], columns[1][3:])
+    assert numbers(forward.compute()) == pytest.approx(numbers(score(*columns)), abs=1e-12)
+    if cls is not m.CorpusBleu:
+        with pytest.raises(ValueError, match="NaN"):
+            metric.update([math.nan], [1.0])
+    assert numbers(metric.compute()) == pytest.approx(numbers(score(*columns)), abs=1e-12)
 
 
 @pytest.mark.parametrize(("cls", "columns", "score"), [case for case in CASES if len(case[1]) == 2])
@@ -120,10 +178,19 @@ def _work(rank: int, folder: str) -> None:
         metric = cls()
         metric.update(*(column[part] for column in columns))
         results[cls.__name__] = metric.compute().item()
+    for cls, columns, _ in WHOLE:
+        metric = cls()
+        metric.update(*(column[part] for column in columns))
+        results[cls.__name__] = metric.compute()
+        metric = cls()
+        if rank == 1:
+            metric.update(*columns)
+        results[f"{cls.__name__}, all on rank 1"] = metric.compute()
     metric = m.Mean()
     if rank == 1:
         metric.update(torch.tensor([1.0, 2.0]))
     results["Mean"] = metric.compute().item()
+    results = {name: numbers(value) for name, value in results.items()}
     torch.save(results, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
 
@@ -135,9 +202,14 @@ def test_two_processes_give_the_value_of_one(tmp_path: Path) -> None:
         metric = cls()
         metric.update(*columns)
         single[cls.__name__] = metric.compute().item()
+    for cls, columns, score in WHOLE:
+        single[cls.__name__] = single[f"{cls.__name__}, all on rank 1"] = numbers(score(*columns))
     single["Mean"] = 1.5
     for rank in (0, 1):
-        assert torch.load(tmp_path / f"{rank}.pt") == pytest.approx(single, abs=1e-12)
+        found = torch.load(tmp_path / f"{rank}.pt")
+        assert found.keys() == single.keys()
+        for name, value in single.items():
+            assert found[name] == pytest.approx(value, abs=1e-12), name
     # The test above can only see an unweighted mean if the parts differ.
     parts = m.RougeL(), m.RougeL()
     parts[0].update(ANSWERS[:1], TRUTHS[:1])

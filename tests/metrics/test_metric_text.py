@@ -6,16 +6,20 @@ import random
 import warnings
 
 import pytest
-from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
+import sacrebleu
+from nltk.translate import bleu_score as nltk_bleu
 from rouge_score.rouge_scorer import RougeScorer
 
 from viker_lightning.metrics import (
     bleu_mllmu,
     choice_correct,
     cloze_correct,
+    corpus_bleu,
     keyword_match,
     repetition,
     rouge_l,
+    sacrebleu_signature,
+    sentence_bleu,
 )
 
 WORDS = "the a painter Painters running ran born in Brenholm, Astavia 1990 of and café works worked".split()
@@ -28,14 +32,16 @@ def random_text(rng: random.Random, most: int = 14) -> str:
 def test_rouge_and_bleu_equal_the_packages() -> None:
     rng = random.Random(0)
     scorer = RougeScorer(["rougeL"], use_stemmer=True)
+    unstemmed = RougeScorer(["rougeL"], use_stemmer=False)
     for _ in range(200):
         prediction, reference = random_text(rng), random_text(rng)
         golden = scorer.score(reference, prediction)["rougeL"]
         assert rouge_l(prediction, reference) == golden.fmeasure
         assert rouge_l(prediction, reference, "recall") == golden.recall
+        assert rouge_l(prediction, reference, stem=False) == unstemmed.score(reference, prediction)["rougeL"].fmeasure
         if prediction:
-            smooth = SmoothingFunction().method1
-            golden = sentence_bleu([reference.split()], prediction.split(), smoothing_function=smooth)
+            smooth = nltk_bleu.SmoothingFunction().method1
+            golden = nltk_bleu.sentence_bleu([reference.split()], prediction.split(), smoothing_function=smooth)
             assert bleu_mllmu(prediction, reference) == golden
 
 
@@ -47,6 +53,29 @@ def test_rouge_by_hand() -> None:
     assert rouge_l("", "x") == rouge_l("x", "") == rouge_l("", "") == 0.0
     with pytest.raises(ValueError, match="measure"):
         rouge_l("x", "x", "precision")  # type: ignore[arg-type]
+
+
+def test_sacrebleu_is_the_package_over_100() -> None:
+    rng = random.Random(1)
+    predictions, references = ([random_text(rng) for _ in range(60)] for _ in range(2))
+    assert corpus_bleu(predictions, references) == sacrebleu.corpus_bleu(predictions, [references]).score / 100 > 0
+    for p, r in zip(predictions, references, strict=True):
+        assert sentence_bleu(p, r) == sacrebleu.sentence_bleu(p, [r]).score / 100
+    assert corpus_bleu(["Rio is a city", ""], ["Rio is a city", ""]) == pytest.approx(1.0)
+    assert sentence_bleu("Rio", "Rio") == pytest.approx(1.0)
+    assert corpus_bleu([""], ["x"]) == corpus_bleu([""], [""]) == sentence_bleu("", "x") == 0.0
+    assert "tok:13a" in sacrebleu_signature() and "smooth:exp" in sacrebleu_signature()
+    # Matches are added up before precisions are taken: not the mean of the sentences.
+    parts = [corpus_bleu(predictions[i : i + 1], references[i : i + 1]) for i in range(60)]
+    assert abs(sum(parts) / 60 - corpus_bleu(predictions, references)) > 0.01
+
+
+@pytest.mark.parametrize(
+    ("predictions", "references", "message"), [([], [], "no answers"), ("a", "a", "single"), (["a"], [], "zip")]
+)
+def test_corpus_bleu_refuses(predictions, references, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        corpus_bleu(predictions, references)
 
 
 def test_bleu_edges_give_numbers_without_warnings() -> None:

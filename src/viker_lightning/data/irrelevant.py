@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from . import scenes
@@ -19,31 +21,117 @@ DRAWN = {
 }
 """Kinds that are drawn on the spot; ``people`` are strangers, nobody in any benchmark."""
 
+PHOTOS = (
+    "brick.png",
+    "chelsea.png",
+    "clock_motion.png",
+    "coffee.png",
+    "coins.png",
+    "grass.png",
+    "gravel.png",
+    "hubble_deep_field.jpg",
+    "retina.jpg",
+    "rocket.jpg",
+)
+"""Photos inside scikit-image that show no person; CC0, public domain or without known restrictions (its docstrings)."""
 
-def irrelevant_images(images: str, k: int, seed: int = 0, size: int = 336) -> list[Picture]:
+OWN = ("retain", "forget")
+"""Kinds whose pictures the benchmark has: the caller passes them as ``people``."""
+
+KINDS = (*DRAWN, "photos", *OWN)
+
+# So many candidates are drawn for each image wanted before a filter counts as refusing everything.
+_TRIES = 50
+
+Keep = Callable[[Sequence[Picture]], Sequence[Picture]]
+
+
+def irrelevant_images(
+    images: str,
+    k: int,
+    seed: int = 0,
+    size: int = 336,
+    people: Sequence[Picture] = (),
+    keep: Keep | None = None,
+) -> list[Picture]:
     """Gives k irrelevant images.
 
     Args:
-        images: ``scenes``, ``pets`` or ``people``, or a folder with pictures.
+        images: ``scenes``, ``pets`` or ``people`` (drawn); ``photos`` (scikit-image's); ``retain`` or ``forget`` (the
+            benchmark's own people, from ``people``); or a folder with pictures.
         k: how many.
         seed: of the choice.
         size: side in pixels of drawn images.
+        people: for ``retain`` and ``forget``, the pictures of these people. A forget person's own picture is not
+            irrelevant to questions about them: leave it out if that matters.
+        keep: gives the candidates that may be used, such as a :class:`~viker_lightning.data.similarity.FarFrom`;
+            others are tried in place of the rest.
 
     Raises:
-        DataError: if the folder does not exist, or holds fewer than k readable images.
+        DataError: if the folder does not exist, scikit-image is missing, ``people`` is empty, or fewer than k readable
+            images are found or kept.
     """
     rng = random.Random(f"irrelevant/{images}/{seed}")
     if images in DRAWN:
-        return [Picture(DRAWN[images](rng, size)[0], f"{images} {i}") for i in range(k)]
-    folder = Path(images)
-    if not folder.is_dir():
-        raise DataError(f"images: {images!r} is neither a folder nor one of {', '.join(DRAWN)}")
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-    if len(files) < k:
-        raise DataError(
-            f"{folder}: found {len(files)} images ({', '.join(SUFFIXES)}), need k={k}; add images or lower k"
-        )
-    pictures = [Picture(path.read_bytes(), str(path)) for path in rng.sample(files, k)]
+        return _kept(_drawn(images, rng, k, size), k, keep, images, "loosen the filter or lower k")
+    pool, where, remedy = _pool(images, people)
+    if len(pool) < k:
+        raise DataError(f"{where}: found {len(pool)} images, need k={k}; {remedy}")
+    pictures = _kept(_shuffled(pool, rng, k), k, keep, where, f"{remedy}, or loosen the filter")
     for picture in pictures:
         picture.open()
     return pictures
+
+
+def _kept(batches: Iterator[list[Picture]], k: int, keep: Keep | None, where: str, remedy: str) -> list[Picture]:
+    kept: list[Picture] = []
+    tried = 0
+    for batch in batches:
+        tried += len(batch)
+        kept += keep(batch) if keep else batch
+        if len(kept) >= k:
+            return kept[:k]
+    raise DataError(f"{where}: found {len(kept)} images that may be used among {tried}, need k={k}; {remedy}")
+
+
+def _drawn(kind: str, rng: random.Random, k: int, size: int) -> Iterator[list[Picture]]:
+    for start in range(0, k * _TRIES, max(k, 1)) if k else [0]:
+        yield [Picture(DRAWN[kind](rng, size)[0], f"{kind} {i}") for i in range(start, start + k)]
+
+
+def _shuffled(pool: Sequence[Path | Picture], rng: random.Random, k: int) -> Iterator[list[Picture]]:
+    first = rng.sample(range(len(pool)), k)
+    yield [_picture(pool[i]) for i in first]
+    chosen = set(first)
+    rest = [i for i in range(len(pool)) if i not in chosen]
+    rng.shuffle(rest)
+    for start in range(0, len(rest), max(k, 1)):
+        yield [_picture(pool[i]) for i in rest[start : start + max(k, 1)]]
+
+
+def _pool(images: str, people: Sequence[Picture]) -> tuple[Sequence[Path | Picture], str, str]:
+    """All candidates, where they come from, and what to do if they are too few."""
+    if images in OWN:
+        unique = list({picture.key: picture for picture in people}.values())
+        if not unique:
+            raise DataError(f"images: {images!r} needs pictures of the benchmark's people, found none; pass people")
+        return unique, f"images: {images!r}", "pass more pictures or lower k"
+    if images == "photos":
+        return _photos(), "images: 'photos'", "name a folder or lower k"
+    folder = Path(images)
+    if not folder.is_dir():
+        raise DataError(f"images: {images!r} is neither a folder nor one of {', '.join(KINDS)}")
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    return files, f"{folder} ({', '.join(SUFFIXES)})", "add images or lower k"
+
+
+def _photos() -> list[Path]:
+    found = find_spec("skimage")
+    if found is None or not found.submodule_search_locations:
+        raise DataError("images: 'photos' needs scikit-image, found none; pip install 'viker-lightning[photos]'")
+    folder = Path(found.submodule_search_locations[0]) / "data"
+    return [folder / name for name in PHOTOS if (folder / name).is_file()]
+
+
+def _picture(item: Path | Picture) -> Picture:
+    return item if isinstance(item, Picture) else Picture(item.read_bytes(), str(item))

@@ -2,50 +2,100 @@
 
 from __future__ import annotations
 
+from .bleu import CorpusBleu, corpus_bleu, sacrebleu_signature, sentence_bleu
 from .classes import (
     Accuracy,
     AnswerProbability,
     BleuMLLMU,
     Cloze,
+    ExactMemorization,
     ExtractionStrength,
     KeywordMatch,
     Repetition,
     RougeL,
+    RougeLRecall,
 )
-from .likelihood import (
-    answer_probability,
-    exact_memorization,
-    extraction_strength,
-    key_token_auroc,
-)
+from .coherence import Coherence, bits_per_character, coherence, distinct_3, usual_bits
+from .gibberish import Gibberish, GibberishClassifier
+from .gold import ForgetQuality, JSSimilarity, forget_quality, js_similarity
+from .likelihood import answer_probability, exact_memorization, extraction_strength
 from .mean import Mean
-from .text import (
-    bleu_mllmu,
-    choice_correct,
-    cloze_correct,
-    keyword_match,
-    repetition,
-    rouge_l,
+from .membership import (
+    log_prob_moments,
+    loss_score,
+    min_k,
+    min_k_plus_plus,
+    reference_score,
+    zlib_score,
 )
+from .ranking import (
+    Exposure,
+    MembershipAUROC,
+    auroc,
+    distance_to_gold,
+    exposure,
+    key_token_auroc,
+    priv_leak,
+)
+from .text import bleu_mllmu, choice_correct, cloze_correct, keyword_match, repetition, rouge_l
+from .truth import OptionProbability, TruthRatio, option_probability, truth_ratio, truth_ratio_score
+from .utility import ModalityGap, modality_gap, model_utility
 
 __all__ = [
     "Accuracy",
     "AnswerProbability",
     "BleuMLLMU",
     "Cloze",
+    "Coherence",
+    "CorpusBleu",
+    "ExactMemorization",
+    "Exposure",
     "ExtractionStrength",
+    "ForgetQuality",
+    "Gibberish",
+    "GibberishClassifier",
+    "JSSimilarity",
     "KeywordMatch",
     "Mean",
+    "MembershipAUROC",
+    "ModalityGap",
+    "OptionProbability",
     "Repetition",
     "RougeL",
+    "RougeLRecall",
+    "TruthRatio",
     "answer_probability",
+    "auroc",
+    "bits_per_character",
     "bleu_mllmu",
     "choice_correct",
     "cloze_correct",
+    "coherence",
+    "corpus_bleu",
+    "distance_to_gold",
+    "distinct_3",
     "exact_memorization",
+    "exposure",
     "extraction_strength",
+    "forget_quality",
+    "js_similarity",
     "key_token_auroc",
     "keyword_match",
+    "log_prob_moments",
+    "loss_score",
+    "min_k",
+    "min_k_plus_plus",
+    "modality_gap",
+    "model_utility",
+    "option_probability",
+    "priv_leak",
+    "reference_score",
     "repetition",
     "rouge_l",
+    "sacrebleu_signature",
+    "sentence_bleu",
+    "truth_ratio",
+    "truth_ratio_score",
+    "usual_bits",
+    "zlib_score",
 ]

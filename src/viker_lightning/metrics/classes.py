@@ -12,7 +12,7 @@ from typing import Literal, cast
 
 from torch import Tensor
 
-from .likelihood import answer_probability, extraction_strength
+from .likelihood import answer_probability, exact_memorization, extraction_strength
 from .mean import SampleMean
 from .text import (
     bleu_mllmu,
@@ -29,18 +29,29 @@ class RougeL(SampleMean):
 
     higher_is_better = True
 
-    def __init__(self, measure: Literal["fmeasure", "recall"] = "fmeasure") -> None:
+    def __init__(self, measure: Literal["fmeasure", "recall"] = "fmeasure", stem: bool = True) -> None:
         """Choose the F-measure (MLLMU-Bench) or the recall (TOFU, CLEAR).
 
         Args:
             measure: Which number of ROUGE-L to average.
+            stem: Whether words are stemmed, as in all three.
         """
         super().__init__()
         self.measure = measure
+        self.stem = stem
 
     def update(self, prediction: str | Sequence[str], reference: str | Sequence[str]) -> None:
         """Add generated answers and their true answers."""
-        self._add(rouge_l(p, r, self.measure) for p, r in zip(_listed(prediction), _listed(reference), strict=True))
+        pairs = zip(_listed(prediction), _listed(reference), strict=True)
+        self._add(rouge_l(p, r, self.measure, self.stem) for p, r in pairs)
+
+
+class RougeLRecall(RougeL):
+    """Mean of the ROUGE-L recall, in [0, 1], as TOFU and CLEAR report it."""
+
+    def __init__(self, stem: bool = True) -> None:
+        """Choose whether words are stemmed, as in both benchmarks."""
+        super().__init__("recall", stem)
 
 
 class BleuMLLMU(SampleMean):
@@ -113,6 +124,16 @@ class ExtractionStrength(SampleMean):
     def update(self, correct: Tensor | Sequence[Tensor]) -> None:
         """Add which tokens of one answer are predicted right, [T] bool, or a list of such vectors."""
         self._add(extraction_strength(a) for a in ([correct] if isinstance(correct, Tensor) else correct))
+
+
+class ExactMemorization(SampleMean):
+    """Mean of `exact_memorization`, in [0, 1]."""
+
+    higher_is_better = True
+
+    def update(self, correct: Tensor | Sequence[Tensor]) -> None:
+        """Add which tokens of one answer are predicted right, [T] bool, or a list of such vectors."""
+        self._add(exact_memorization(a) for a in ([correct] if isinstance(correct, Tensor) else correct))
 
 
 def _listed(texts: str | Sequence[str]) -> Sequence[str]:

@@ -17,23 +17,27 @@ _LOOP_IN_WORD = re.compile(r"(\S{1,24}?)\1{7,}")
 
 
 @cache
-def _rouge_scorer() -> RougeScorer:
+def _rouge_scorer(stem: bool) -> RougeScorer:
     from rouge_score.rouge_scorer import RougeScorer  # imports nltk
 
-    return RougeScorer(["rougeL"], use_stemmer=True)
+    return RougeScorer(["rougeL"], use_stemmer=stem)
 
 
-def rouge_l(prediction: str, reference: str, measure: Literal["fmeasure", "recall"] = "fmeasure") -> float:
-    """Measure the longest common subsequence of stemmed words (ROUGE-L).
+def rouge_l(
+    prediction: str, reference: str, measure: Literal["fmeasure", "recall"] = "fmeasure", stem: bool = True
+) -> float:
+    """Measure the longest common subsequence of words (ROUGE-L), stemmed as all three benchmarks have it.
 
     In [0, 1]; 1 means that the answer has the words of the reference in order. High is wanted on data to keep, low
     on data to forget. Only a-z and 0-9 count as letters in `rouge_score`, so a text in another script scores 0.
-    MLLMU-Bench reports the F-measure (`eval.py` L680, L786-789), TOFU and CLEAR the recall.
+    MLLMU-Bench reports the F-measure (`eval.py` L680, L786-789), TOFU and CLEAR the recall (CLEAR:
+    `mm/calculate_metrics.py` L34-43); all three stem.
 
     Args:
         prediction: The generated answer; an empty one scores 0.
         reference: The true answer.
         measure: Which of the two numbers to return.
+        stem: Whether 'painted' and 'paints' are one word (Porter stemmer).
 
     Returns:
         The score.
@@ -43,7 +47,7 @@ def rouge_l(prediction: str, reference: str, measure: Literal["fmeasure", "recal
     """
     if measure not in ("fmeasure", "recall"):
         raise ValueError(f"measure must be 'fmeasure' or 'recall', not {measure!r}")
-    return float(getattr(_rouge_scorer().score(reference, prediction)["rougeL"], measure))
+    return float(getattr(_rouge_scorer(stem).score(reference, prediction)["rougeL"], measure))
 
 
 def bleu_mllmu(prediction: str, reference: str) -> float:

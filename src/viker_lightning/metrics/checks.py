@@ -1,0 +1,43 @@
+"""What the scores refuse, in one line each."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# Rounding may lift a log probability this far above zero.
+_ROUNDING = 1e-4
+
+
+def check_vector(values: Tensor, name: str) -> None:
+    """Refuse what is not a non-empty vector of numbers.
+
+    Raises:
+        ValueError: If it is not; the message begins with the name.
+    """
+    if values.ndim != 1 or not values.numel():
+        raise ValueError(f"{name} must be a non-empty vector, not of shape {tuple(values.shape)}")
+    if values.isnan().any():
+        raise ValueError(f"{name} holds NaN")
+
+
+def check_bool(values: Tensor, name: str) -> None:
+    """Refuse what is not a non-empty bool vector.
+
+    Raises:
+        ValueError: If it is not; the message begins with the name.
+    """
+    check_vector(values, name)
+    if values.dtype != torch.bool:
+        raise ValueError(f"{name} must be bool, not {values.dtype}")
+
+
+def check_log_probs(values: Tensor, name: str = "log_probs") -> None:
+    """Refuse what is not a non-empty vector of log probabilities.
+
+    Raises:
+        ValueError: If it is not; the message begins with the name.
+    """
+    check_vector(values, name)
+    if values.max() > _ROUNDING:
+        raise ValueError(f"{name} must not be positive: pass log probabilities, not losses")

@@ -1,0 +1,86 @@
+"""Numbers made of other numbers: model utility and the modality gap."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+from .mean import Exact, as_scores
+
+
+def model_utility(values: Mapping[str, float] | Iterable[float]) -> float:
+    """Return the harmonic mean of scores, TOFU's and CLEAR's model utility.
+
+    Which scores is the benchmark's choice: TOFU takes probability, ROUGE-L recall and truth ratio of retain set, real
+    authors and world facts (nine numbers); CLEAR the columns whose names lack "Forget" (`mm/calculate_metrics.py`
+    L126), its tables probability and truth ratio only (`mm/build_vllm_table.py` L73-100). In [0, 1] if the scores
+    are; high is wanted; a single 0 makes it 0.
+
+    Args:
+        values: Scores for which high is good, none negative; a mapping's keys name them in errors.
+
+    Returns:
+        The harmonic mean.
+
+    Raises:
+        ValueError: If there are no scores, or one is negative, infinite or NaN; the message names it.
+    """
+    named = dict(values) if isinstance(values, Mapping) else {f"score {i}": v for i, v in enumerate(values)}
+    if not named:
+        raise ValueError("no scores: their harmonic mean is undefined")
+    for name, value in named.items():
+        if not (value >= 0 and math.isfinite(value)):
+            raise ValueError(f"{name} is {value}: a harmonic mean needs finite scores that are not negative")
+    if 0 in named.values():
+        return 0.0
+    return len(named) / sum(1 / float(value) for value in named.values())
+
+
+def modality_gap(with_image: Tensor | Iterable[float], text_only: Tensor | Iterable[float]) -> float:
+    """Return the mean score of questions asked with the image minus that of questions asked in text (UMU-Bench).
+
+    In [-1, 1] for scores in [0, 1]. 0 is wanted: on data to forget, a negative gap means that the name still unlocks
+    what the photo no longer does; a positive one, the reverse.
+
+    Args:
+        with_image: Scores (accuracies, say) of questions with the image.
+        text_only: Scores of the questions with the name in place of the image; their number may differ.
+
+    Returns:
+        The gap.
+
+    Raises:
+        ValueError: If a list is empty or holds NaN.
+    """
+    first, second = as_scores(with_image), as_scores(text_only)
+    if not first.numel() or not second.numel():
+        raise ValueError(f"the gap needs scores of both kinds, found {first.numel()} and {second.numel()}")
+    return (first.mean() - second.mean()).item()
+
+
+class ModalityGap(Exact):
+    """`modality_gap` over all samples on all processes; 0 is wanted, so neither higher nor lower is better."""
+
+    higher_is_better = None
+    totals: Tensor
+    counts: Tensor
+
+    def __init__(self) -> None:
+        """Start with no samples."""
+        super().__init__()
+        self.add_state("totals", torch.zeros(2, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("counts", torch.zeros(2, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, with_image: Tensor | Iterable[float] = (), text_only: Tensor | Iterable[float] = ()) -> None:
+        """Add scores of questions with the image, of questions in text, or of both."""
+        both = as_scores(with_image, self.totals.device), as_scores(text_only, self.totals.device)
+        self.totals += torch.stack([scores.sum() for scores in both])
+        self.counts += torch.tensor([scores.numel() for scores in both], device=self.counts.device)
+
+    def compute(self) -> Tensor:
+        """Return the gap as a float64 scalar; NaN while one kind has no samples."""
+        means = self.totals / self.counts
+        return means[0] - means[1]
