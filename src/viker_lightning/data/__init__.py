@@ -1,4 +1,10 @@
 """Records, benchmarks, irrelevant images, packing; no model in here.
 
-``mllmu.MLLMU`` serves a benchmark, ``mini`` writes the embedded one, ``records`` is the vocabulary of both.
+A :class:`Benchmark` serves people and questions: :class:`MLLMU` from the published schema. ``mini`` writes the embedded
+one, ``records`` is the vocabulary of all.
 """
+
+from .base import Benchmark
+from .mllmu import MLLMU
+
+__all__ = ["MLLMU", "Benchmark"]

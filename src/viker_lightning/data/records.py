@@ -72,11 +72,17 @@ class VQA:
         answer: the reference answer.
         private: the parts of ``answer`` that only the person's data can tell (the rest is template); empty where
             nothing is private.
+        paraphrase: for evaluation, ``answer`` in other words; empty where there is none (in a truth ratio the answer
+            itself takes its place, as in TOFU and CLEAR).
+        perturbed: for evaluation, wrong answers of the same form.
     """
 
     question: str
     answer: str
     private: tuple[str, ...] = ()
+    # Never trained on, so not part of the text a fingerprint of training data is made of.
+    paraphrase: str = field(default="", repr=False)
+    perturbed: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -119,7 +125,11 @@ class ImageGroup:
 
 @dataclass(frozen=True)
 class Person:
-    """Training data of one person (or scene): photos and questions, any question may be asked about any photo."""
+    """Training data of one person (or scene): photos and questions, any question may be asked about any photo.
+
+    Without photos the questions are text-only. Where questions belong to one of several photos, every photo is a
+    ``Person`` of its own, with the ID ``name #1``, ``name #2`` and so on.
+    """
 
     id: str
     images: tuple[Picture, ...]
