@@ -5,6 +5,7 @@ one, ``records`` is the vocabulary of all.
 """
 
 from .base import Benchmark
+from .clear import CLEAR
 from .mllmu import MLLMU
 
-__all__ = ["MLLMU", "Benchmark"]
+__all__ = ["CLEAR", "MLLMU", "Benchmark"]
