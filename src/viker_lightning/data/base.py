@@ -166,7 +166,8 @@ class Benchmark(LightningDataModule):
                 raise DataError(f"{self.root}: two people have the ID {person.id!r}; rename one of them")
             people[person.id] = person
         if not training.forget:
-            raise DataError(f"{self.root}: nobody is left to forget; {len(self.skipped)} bad rows were skipped")
+            found = f"nobody is left to forget, {len(self.skipped)} bad rows being skipped"
+            raise DataError(f"{self.root}: {found}; give the forget set a person")
         self.forget_ids, self.retain_ids, self._base = training.forget, training.retain, training.base
         self._people = people
 

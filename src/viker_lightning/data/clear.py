@@ -108,7 +108,7 @@ class CLEAR(Benchmark):
             seen[key] = row.where
 
         def checked(row: Row) -> Person:
-            person = photo(row, self.seed, self.ask_names)
+            person = photo(row, self.ask_names)
             key = person.images[0].key
             self._apart(row, {"name": person.id, "image": key}, forgotten)
             once(row, "image", f"{key}/{row['caption']}")

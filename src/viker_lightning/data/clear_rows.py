@@ -32,9 +32,9 @@ BLOCK = 20
 """Consecutive text-only rows about one TOFU author."""
 
 
-def caption_question(picture: Picture, seed: int) -> str:
+def caption_question(picture: Picture) -> str:
     """One of CLEAR's nine questions, always the same for a picture (CLEAR itself draws one at every access)."""
-    return random.Random(f"{seed}/{picture.key}").choice(CAPTION_QUESTIONS)
+    return random.Random(picture.key).choice(CAPTION_QUESTIONS)
 
 
 def name_in(name: str, text: str) -> tuple[str, ...]:
@@ -46,19 +46,18 @@ def name_in(name: str, text: str) -> tuple[str, ...]:
     return ()
 
 
-def photo(row: Row, seed: int, ask_name: bool) -> Person:
+def photo(row: Row, ask_name: bool) -> Person:
     """A row of ``forgetNN`` or ``retainNN``: a photo to train on, under the person's name for the time being.
 
     Args:
         row: image, caption, name.
-        seed: of the choice of the caption question.
         ask_name: whether the name is asked for, too.
 
     Raises:
         DataError: naming the cell that is wrong.
     """
     picture, name, caption = row.picture("image"), row.text("name"), row.text("caption")
-    questions = [VQA(caption_question(picture, seed), caption, name_in(name, caption))]
+    questions = [VQA(caption_question(picture), caption, name_in(name, caption))]
     if ask_name:
         questions.append(VQA(NAME_QUESTION, name, (name,)))
     return Person(name, (picture,), tuple(questions))
@@ -81,7 +80,7 @@ def photo_questions(row: Row, split: Split, seed: int) -> ImageGroup:
     Args:
         row: image, caption and where they are known name, paraphrased_caption, perturbed_captions, perturbed_names.
         split: what it evaluates.
-        seed: of the choice of the caption question and of the order of options.
+        seed: of the order of options.
 
     Raises:
         DataError: naming the cell that is wrong.
@@ -89,7 +88,7 @@ def photo_questions(row: Row, split: Split, seed: int) -> ImageGroup:
     picture, caption = row.picture("image"), row.text("caption")
     paraphrase = row.text("paraphrased_caption") if "paraphrased_caption" in row else ""
     captions = row.texts("perturbed_captions") if "perturbed_captions" in row else ()
-    question = caption_question(picture, seed)
+    question = caption_question(picture)
     if "name" not in row:
         return ImageGroup(number(row), picture, split, (VQA(question, caption, (), paraphrase, captions),))
     name = row.text("name")
