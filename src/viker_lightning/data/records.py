@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from viker_lightning.errors import UserError
 
@@ -49,7 +49,7 @@ class Picture:
         try:
             Image.open(io.BytesIO(self.data)).verify()
         except Exception as error:
-            raise UserError(f"{self.source}: not a readable image ({error}); replace or remove it") from error
+            raise UserError(f"{self.source}: not a readable image ({_reason(error)}); replace or remove it") from error
 
     def open(self) -> Image.Image:
         """Decodes to RGB.
@@ -60,7 +60,11 @@ class Picture:
         try:
             return Image.open(io.BytesIO(self.data)).convert("RGB")
         except Exception as error:
-            raise UserError(f"{self.source}: not a readable image ({error}); replace or remove it") from error
+            raise UserError(f"{self.source}: not a readable image ({_reason(error)}); replace or remove it") from error
+
+
+def _reason(error: Exception) -> str:
+    return "unknown format" if isinstance(error, UnidentifiedImageError) else str(error)
 
 
 @dataclass(frozen=True)
