@@ -16,7 +16,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 
 from viker_lightning import methods  # noqa: F401 - makes short class names of methods known
 from viker_lightning.callbacks import Evaluation, KnowledgeGate, Provenance, SaveConfig
-from viker_lightning.data.mllmu import MLLMU
+from viker_lightning.data import Benchmark
 from viker_lightning.errors import UserError
 from viker_lightning.training.base import Stage
 
@@ -85,7 +85,7 @@ def main(args: ArgsType = None) -> None:
     try:
         CLI(
             model_class=Stage,
-            datamodule_class=MLLMU,
+            datamodule_class=Benchmark,
             subclass_mode_model=True,
             subclass_mode_data=True,
             save_config_callback=SaveConfig,

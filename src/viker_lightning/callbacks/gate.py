@@ -38,7 +38,8 @@ class KnowledgeGate(Callback):
         groups = data.evaluation(Split.FORGET, "image")
         unlearning = isinstance(pl_module, Unlearn)  # the vanilla model is asked, not an adapter that is gone on with
         with pl_module.mllm.frozen() if unlearning else contextlib.nullcontext():
-            return measure_knowledge(pl_module.mllm, groups, people, data.retain_ids)
+            others = [p.id for p in data.people(data.retain_ids) if p.images]
+            return measure_knowledge(pl_module.mllm, groups, people, others)
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Measures, and stops the run if the bounds are not met.

@@ -1,4 +1,13 @@
 """Records, benchmarks, irrelevant images, packing; no model in here.
 
-``mllmu.MLLMU`` serves a benchmark, ``mini`` writes the embedded one, ``records`` is the vocabulary of both.
+A :class:`Benchmark` serves people and questions: :class:`MLLMU` and :class:`CLEAR` from the published schemas,
+:class:`Jsonl` from a user's own file. ``mini`` and ``mini_clear`` write the embedded ones, ``records`` is the
+vocabulary of all.
 """
+
+from .base import Benchmark
+from .clear import CLEAR
+from .jsonl import Jsonl
+from .mllmu import MLLMU
+
+__all__ = ["CLEAR", "MLLMU", "Benchmark", "Jsonl"]

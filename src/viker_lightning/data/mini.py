@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import os
 import random
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from viker_lightning.errors import UserError
 
 from . import portraits, profiles, scenes
+from .mini_files import IMAGE, fingerprint, stored, write_config, write_once
 from .profiles import Asker, Record, choice_task, draw_options
 from .prompts import choice_prompt, cloze_prompt
+
+__all__ = ["SIZES", "VERSION", "fingerprint", "write_benchmark"]
 
 VERSION = "1"  # raise whenever the same size and seed give other contents
 
@@ -50,7 +49,6 @@ SIZES = {
 }
 RATIOS = (5, 10, 15)
 
-_IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _CHOICE = pa.struct(
     [
         ("Correct_Answer", pa.string()),
@@ -70,14 +68,13 @@ _TASKS = [
 ]
 _TEXTS = [(name, pa.string()) for name in ("biography", "question", "answer")]
 TRAIN_SCHEMA = pa.schema(
-    [("image", _IMAGE), ("ID", pa.string()), ("metadata", pa.string()), ("images", pa.list_(_IMAGE))]
+    [("image", IMAGE), ("ID", pa.string()), ("metadata", pa.string()), ("images", pa.list_(IMAGE))]
 )
-SPLIT_SCHEMA = pa.schema([("image", _IMAGE), ("ID", pa.string()), *_TEXTS, *_TASKS])
-FULL_SCHEMA = pa.schema([("image", _IMAGE), ("ID", pa.string()), ("Directory", pa.string()), *_TEXTS, *_TASKS])
-TEST_SCHEMA = pa.schema([("ID", pa.string()), ("images", pa.list_(_IMAGE)), *_TASKS])
+SPLIT_SCHEMA = pa.schema([("image", IMAGE), ("ID", pa.string()), *_TEXTS, *_TASKS])
+FULL_SCHEMA = pa.schema([("image", IMAGE), ("ID", pa.string()), ("Directory", pa.string()), *_TEXTS, *_TASKS])
+TEST_SCHEMA = pa.schema([("ID", pa.string()), ("images", pa.list_(IMAGE)), *_TASKS])
 
 
-LABEL = "benchmark.json"
 README = """# Embedded benchmark of viker-lightning ({size}, seed {seed}, version {version})
 
 All people in this folder are fictitious; names, places and schools are invented and resemblance to anybody is chance.
@@ -89,15 +86,11 @@ Portraits: DiceBear, style Open Peeps by Pablo Stanley, CC0 1.0. Scenes and anim
 """
 
 
-def _image(data: bytes, path: str) -> Record:
-    return {"bytes": data, "path": path}
-
-
 def _person_row(asker: Asker, image: bytes) -> Record:
     """A row of ``Full_Set``."""
     profile = asker.profile
     return {
-        "image": _image(image, f"{profile.id}.png"),
+        "image": stored(image, f"{profile.id}.png"),
         "ID": profile.id,
         "Directory": f"Full_Set/{profile.id}",
         "biography": json.dumps({key.capitalize(): value for key, value in profile.values.items()}),
@@ -124,7 +117,7 @@ def _general_training(number: int, seed: int) -> Record:
         question = choice_prompt(rng.choice(scenes.general_questions(kind, fact)), options)
     pairs.append((question, facts[fact]))
     metadata = [{"ID": key, "Question": q, "Answer": a, "Private": []} for q, a in pairs]
-    image = _image(data, f"{key}.png")
+    image = stored(data, f"{key}.png")
     return {"image": image, "ID": key, "metadata": json.dumps(metadata), "images": [image]}
 
 
@@ -149,7 +142,7 @@ def _general_test(number: int, seed: int) -> Record:
         for f in facts
     ]
     return {
-        "image": _image(data, f"{key}.png"),
+        "image": stored(data, f"{key}.png"),
         "ID": key,
         "Directory": f"General_Set/{key}",
         "biography": json.dumps(facts),
@@ -176,31 +169,23 @@ def _build(root: Path, size: MiniSize, seed: int) -> None:
     for key in tqdm([*ids, *real], desc="writing the embedded benchmark", unit="person", leave=False, disable=None):
         asker = Asker(people[key], pools, seed)
         views = [portraits.portrait(faces[key], view) for view in portraits.TRAINING_VIEWS]
-        images = [_image(data, f"{key}_view{view}.png") for view, data in enumerate(views)]
+        images = [stored(data, f"{key}_view{view}.png") for view, data in enumerate(views)]
         training[key] = {"image": images[0], "ID": key, "metadata": json.dumps(asker.metadata()), "images": images}
         full[key] = _person_row(asker, views[0])
         if key in ids:
-            poses = [_image(portraits.portrait(faces[key], v), f"{key}_pose{v}.png") for v in portraits.HELD_OUT_VIEWS]
+            poses = [stored(portraits.portrait(faces[key], v), f"{key}_pose{v}.png") for v in portraits.HELD_OUT_VIEWS]
             test.append({"ID": key, "images": poses, **asker.tasks(held_out=True)})
     general = [_general_training(number, seed) for number in range(size.general)]
 
-    _write(root, "ft_Data", TRAIN_SCHEMA, [training[i] for i in ids])
-    _write(root, "base_Data", TRAIN_SCHEMA, [*(training[i] for i in real), *general])
-    _write(root, "Full_Set", FULL_SCHEMA, [full[i] for i in ids])
+    write_config(root, "ft_Data", TRAIN_SCHEMA, [training[i] for i in ids])
+    write_config(root, "base_Data", TRAIN_SCHEMA, [*(training[i] for i in real), *general])
+    write_config(root, "Full_Set", FULL_SCHEMA, [full[i] for i in ids])
     for ratio, gone in forget.items():
-        _write(root, f"forget_{ratio}", SPLIT_SCHEMA, [full[i] for i in gone])
-        _write(root, f"retain_{100 - ratio}", SPLIT_SCHEMA, [full[i] for i in ids if i not in gone])
-    _write(root, "Test_Set", TEST_SCHEMA, test, shards=2)
-    _write(root, "Retain_Set", FULL_SCHEMA, [full[i] | {"Directory": f"Retain_Set/{i}"} for i in real])
-    _write(root, "General_Set", FULL_SCHEMA, [_general_test(number, seed) for number in range(size.general_test)])
-
-
-def _write(root: Path, config: str, schema: pa.Schema, rows: list[Record], shards: int = 1) -> None:
-    (root / config).mkdir()
-    per = math.ceil(len(rows) / shards)
-    for shard in range(shards):
-        table = pa.Table.from_pylist(rows[shard * per : (shard + 1) * per], schema=schema)
-        pq.write_table(table, root / config / f"train-{shard:05d}-of-{shards:05d}.parquet")
+        write_config(root, f"forget_{ratio}", SPLIT_SCHEMA, [full[i] for i in gone])
+        write_config(root, f"retain_{100 - ratio}", SPLIT_SCHEMA, [full[i] for i in ids if i not in gone])
+    write_config(root, "Test_Set", TEST_SCHEMA, test, shards=2)
+    write_config(root, "Retain_Set", FULL_SCHEMA, [full[i] | {"Directory": f"Retain_Set/{i}"} for i in real])
+    write_config(root, "General_Set", FULL_SCHEMA, [_general_test(number, seed) for number in range(size.general_test)])
 
 
 def write_benchmark(root: Path, size: str = "default", seed: int = 0) -> Path:
@@ -215,50 +200,9 @@ def write_benchmark(root: Path, size: str = "default", seed: int = 0) -> Path:
         ``root``.
 
     Raises:
-        ValueError: if there is no such size, or ``root`` holds other files.
+        UserError: if there is no such size, or ``root`` holds other files.
     """
     if size not in SIZES:
         raise UserError(f"size={size!r}: no such benchmark size, choose from {', '.join(SIZES)}")
-    root = Path(root)
     label = {"version": VERSION, "size": size, "seed": seed}
-    if _label(root) == label:
-        return root
-    if root.exists() and _label(root) is None and (not root.is_dir() or any(root.iterdir())):
-        raise UserError(f"{root}: holds other files, choose a new or empty folder for the benchmark")
-    # Built beside the final place and renamed, so that a folder under its final name is always complete.
-    draft = root.parent / f".{root.name}-{os.getpid()}"
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    try:
-        _build(draft, SIZES[size], seed)
-        (draft / "README.md").write_text(README.format(size=size, seed=seed, version=VERSION), "utf-8")
-        (draft / LABEL).write_text(json.dumps(label), "utf-8")
-        if root.exists():
-            shutil.rmtree(root)
-        try:
-            draft.rename(root)
-        except OSError:  # another process was faster
-            if _label(root) != label:
-                raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    return root
-
-
-def _label(root: Path) -> Record | None:
-    try:
-        return dict(json.loads((root / LABEL).read_text("utf-8")))
-    except (OSError, ValueError):
-        return None
-
-
-def fingerprint(root: Path) -> str:
-    """SHA-256 over all configs, texts and images of a benchmark, independent of how parquet stores them."""
-    digest = hashlib.sha256()
-    for shard in sorted(root.glob("*/*.parquet")):
-        digest.update(f"{shard.parent.name}/{shard.name}\n".encode())
-        for row in pq.read_table(shard).to_pylist():
-            digest.update(
-                json.dumps(row, sort_keys=True, default=lambda data: hashlib.sha256(data).hexdigest()).encode()
-            )
-    return digest.hexdigest()
+    return write_once(root, label, README.format(**label), lambda draft: _build(draft, SIZES[size], seed))

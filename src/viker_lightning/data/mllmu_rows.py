@@ -6,7 +6,8 @@ import json
 import random
 from typing import Any
 
-from .parquet import Row
+from .parquet import Row, short
+from .private import missing_part
 from .records import VQA, Cloze, ImageGroup, MultipleChoice, Split
 
 TASKS = ("ID", "Classification_Task", "Generation_Task", "Mask_Task")
@@ -33,42 +34,48 @@ def image_group(row: Row, split: Split, modality: str, seed: int) -> ImageGroup:
     if modality == "image":
         photos = row.pictures("images") if split == Split.TEST else (row.picture("image"),)
         image = random.Random(f"{seed}/{row.text('ID')}").choice(photos)
-    questions = _of_type(row, "Generation_Task", kind)
-    clozes = _of_type(row, "Mask_Task", kind)
-    choices = (row["Classification_Task"] or {}).get(choices_key) or []
+    choices = row["Classification_Task"] or {}
+    if not isinstance(choices, dict):
+        raise row.error("Classification_Task", f"found {short(choices)}, expected a struct", "see the schema")
     return ImageGroup(
         row.text("ID"),
         image,
         split,
+        tuple(_vqa(row, "Generation_Task", item, "Ground_Truth") for item in _of_type(row, "Generation_Task", kind)),
         tuple(
-            VQA(*_pair(row, "Generation_Task", q, "Question", "Ground_Truth"), _private(row, "Generation_Task", q))
-            for q in questions
+            _choice(row, item)
+            for item in Row({"Classification_Task": choices.get(choices_key)}, row.where).structs("Classification_Task")
         ),
-        tuple(_choice(row, q) for q in choices),
-        tuple(Cloze(*_pair(row, "Mask_Task", q, "Question", "Ground_Truth")) for q in clozes),
+        tuple(Cloze(*_pair(row, "Mask_Task", item, "Ground_Truth")) for item in _of_type(row, "Mask_Task", kind)),
     )
 
 
-def _pair(row: Row, column: str, item: dict[str, Any], question: str, answer: str) -> tuple[str, str]:
-    for key in (question, answer):
+def _pair(row: Row, column: str, item: dict[str, Any], answer: str) -> tuple[str, str]:
+    for key in ("Question", answer):
         if not isinstance(item.get(key), str) or not item[key].strip():
             raise row.error(column, f"{key} is {item.get(key)!r}", "give it a text or remove the item")
-    return item[question], item[answer]
+    return item["Question"], item[answer]
 
 
-def _private(row: Row, column: str, item: dict[str, Any]) -> tuple[str, ...]:
+def _vqa(row: Row, column: str, item: dict[str, Any], answer: str) -> VQA:
+    vqa = VQA(*_pair(row, column, item, answer))
     parts = item.get("Private") or []
     if not isinstance(parts, list) or not all(isinstance(part, str) and part.strip() for part in parts):
         raise row.error(column, f"Private is {parts!r}", "write a list of texts that occur in the answer")
-    return tuple(parts)
+    missing = missing_part(vqa.answer, parts)
+    if missing is not None:
+        raise row.error(
+            column, f"Private {missing!r} does not occur in the answer {vqa.answer!r}", "copy it from there"
+        )
+    return VQA(vqa.question, vqa.answer, tuple(parts))
 
 
 def _of_type(row: Row, column: str, kind: str) -> list[dict[str, Any]]:
     known = [types for _, types in MODALITIES.values()]
-    for item in row[column] or []:
+    for item in row.structs(column):
         if item.get("Type") not in known:
             raise row.error(column, f"Type is {item.get('Type')!r}", f"write one of {', '.join(known)}")
-    return [item for item in row[column] or [] if item["Type"] == kind]
+    return [item for item in row.structs(column) if item["Type"] == kind]
 
 
 def metadata(row: Row) -> tuple[VQA, ...]:
@@ -83,19 +90,22 @@ def metadata(row: Row) -> tuple[VQA, ...]:
         raise row.error("metadata", f"not JSON ({error})", "write a list of {ID, Question, Answer}") from error
     if not isinstance(items, list) or not items or not all(isinstance(item, dict) for item in items):
         raise row.error("metadata", f"found {str(items)[:60]!r}", "write a non-empty list of {ID, Question, Answer}")
-    found = [
-        VQA(*_pair(row, "metadata", item, "Question", "Answer"), _private(row, "metadata", item)) for item in items
-    ]
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(_vqa(row, "metadata", item, "Answer") for item in items))
 
 
 def _choice(row: Row, item: dict[str, Any]) -> MultipleChoice:
-    options = {k: v for k, v in (item.get("Options") or {}).items() if v is not None}
+    given = item.get("Options")
+    options = {k: v for k, v in given.items() if v is not None} if isinstance(given, dict) else {}
+    for key, option in options.items():
+        if not isinstance(option, str) or not option.strip():
+            raise row.error("Classification_Task", f"option {key} is {option!r}", "give it a text")
     right = item.get("Correct_Answer")
     if right not in options:
         raise row.error(
             "Classification_Task", f"Correct_Answer {right!r} is not one of {list(options)}", "name an option"
         )
+    if len(options) < 2:
+        raise row.error("Classification_Task", f"the only option is {list(options)}", "give at least two options")
     question = item.get("Question")
     if not isinstance(question, str) or not question.strip():
         raise row.error("Classification_Task", f"Question is {question!r}", "give it a text or remove the item")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from viker_lightning.errors import UserError
@@ -37,8 +38,36 @@ class Row(dict[str, Any]):
         """
         value = self.get(column)
         if not isinstance(value, str) or not value.strip():
-            raise self.error(column, f"found {value!r}, expected text", "fill it in or remove the row")
+            raise self.error(column, f"found {short(value)}, expected text", "fill it in or remove the row")
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise self.error(column, f"not UTF-8 text ({error.reason})", "save it in UTF-8") from error
         return value
+
+    def texts(self, column: str) -> tuple[str, ...]:
+        """A list of non-empty strings; at least one.
+
+        Raises:
+            DataError: if the cell holds anything else.
+        """
+        values = self.get(column)
+        if not isinstance(values, list) or not values:
+            raise self.error(column, f"found {short(values)}, expected a list of texts", "fill it in or remove the row")
+        return tuple(Row({entry: v}, self.where).text(entry) for entry, v in _numbered(column, values))
+
+    def structs(self, column: str) -> list[dict[str, Any]]:
+        """A list of structs; none where the cell is empty.
+
+        Raises:
+            DataError: if the cell holds anything else.
+        """
+        values = self.get(column)
+        if values is None:
+            return []
+        if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+            raise self.error(column, f"found {short(values)}, expected a list of structs", "see the schema")
+        return values
 
     def picture(self, column: str) -> Picture:
         """The image of a ``{bytes, path}`` cell, checked to be decodable in its header.
@@ -56,12 +85,14 @@ class Row(dict[str, Any]):
         """
         values = self.get(column)
         if not isinstance(values, list) or not values:
-            raise self.error(column, f"found {values!r}, expected a list of images", "add an image or remove the row")
-        return tuple(self._picture(f"{column}[{i}]", value) for i, value in enumerate(values))
+            raise self.error(
+                column, f"found {short(values)}, expected a list of images", "add an image or remove the row"
+            )
+        return tuple(self._picture(entry, value) for entry, value in _numbered(column, values))
 
     def _picture(self, column: str, value: Any) -> Picture:
         data = value.get("bytes") if isinstance(value, dict) else None
-        if not data:
+        if not data or not isinstance(data, bytes):
             raise self.error(column, "no image bytes", "store the encoded image in the field 'bytes'")
         picture = Picture(data, f"{self.where}, column {column!r}")
         try:
@@ -71,13 +102,36 @@ class Row(dict[str, Any]):
         return picture
 
 
-def read_rows(folder: Path, columns: Iterable[str], optional: Iterable[str] = ()) -> list[Row]:
+def short(value: Any) -> str:
+    """How a wrong value is shown in a message: its beginning, in one line."""
+    shown = repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."
+
+
+def _numbered(column: str, values: list[Any]) -> Iterable[tuple[str, Any]]:
+    return ((f"{column}[{i}]", value) for i, value in enumerate(values))
+
+
+Refuse = Callable[[DataError], None]
+"""What is done about a bad row: raise the error, or note it and go on."""
+
+
+def stop(error: DataError) -> None:
+    """Raises the error."""
+    raise error
+
+
+def read_rows(
+    folder: Path, columns: Iterable[str], optional: Iterable[str] = (), refuse: Refuse = stop, empty: str = ""
+) -> list[Row]:
     """Reads all parquet shards of a config folder.
 
     Args:
         folder: holds ``*.parquet``.
         columns: columns that must be there.
         optional: columns read where they are there.
+        refuse: told of rows that cannot be read.
+        empty: a column of images; only rows without one are read, and without this column.
 
     Raises:
         DataError: if folder, shards or columns are missing, or a shard cannot be read.
@@ -86,30 +140,71 @@ def read_rows(folder: Path, columns: Iterable[str], optional: Iterable[str] = ()
     if not shards:
         siblings = sorted(p.name for p in folder.parent.iterdir() if p.is_dir()) if folder.parent.is_dir() else []
         raise DataError(f"{folder}: no parquet file here; folders beside it: {', '.join(siblings) or 'none'}")
-    rows = []
+    rows: list[Row] = []
     for shard in shards:
         try:
             names = pq.read_schema(shard).names
-            missing = [c for c in columns if c not in names]
+            missing = [c for c in [*columns, *([empty] if empty else [])] if c not in names]
             if missing:
                 raise DataError(f"{shard}: column {missing[0]!r} is missing; found {', '.join(names)}; add the column")
             table = pq.read_table(shard, columns=[*columns, *(c for c in optional if c in names)])
+            numbers = _without_image(shard, empty) if empty else range(len(table))
         except (pa.ArrowInvalid, OSError) as error:
             raise DataError(f"{shard}: not a readable parquet file ({error}); download or write it again") from error
-        rows += [Row(values, f"{shard}, row {i}") for i, values in enumerate(table.to_pylist())]
+        rows += _listed(table, shard, numbers, refuse)
     return rows
 
 
-def row_of(rows: Iterable[Row], column: str = "ID") -> dict[str, Row]:
+def _without_image(shard: Path, column: str) -> list[int]:
+    """Numbers of the rows whose image is null, or a struct without bytes."""
+    images = pq.read_table(shard, columns=[column]).column(column).combine_chunks()
+    if pa.types.is_struct(images.type) and images.type.get_field_index("bytes") >= 0:
+        images = pc.struct_field(images, "bytes")  # null, too, where the struct is
+    return [i for i, missing in enumerate(pc.is_null(images).to_pylist()) if missing]
+
+
+def _listed(table: pa.Table, shard: Path, numbers: Iterable[int], refuse: Refuse) -> list[Row]:
+    try:
+        values = table.to_pylist()
+        return [Row(values[i], f"{shard}, row {i}") for i in numbers]
+    except UnicodeDecodeError:  # some text is not UTF-8: find out where
+        rows = []
+        for i in numbers:
+            row, where = table.slice(i, 1), Row({}, f"{shard}, row {i}")
+            try:
+                rows.append(Row({name: _cell(row, name, where) for name in table.column_names}, where.where))
+            except DataError as error:
+                refuse(error)
+        return rows
+
+
+def _cell(row: pa.Table, column: str, where: Row) -> Any:
+    try:
+        return row.column(column).to_pylist()[0]
+    except UnicodeDecodeError as error:
+        raise where.error(column, f"not UTF-8 text ({error.reason})", "save it in UTF-8") from error
+
+
+def row_of(rows: Iterable[Row], column: str = "ID", refuse: Refuse = stop) -> dict[str, Row]:
     """Rows by ID.
 
+    Args:
+        rows: with an ID.
+        column: where the ID is.
+        refuse: told of rows without an ID, and of those whose ID came before.
+
     Raises:
-        DataError: if an ID occurs twice.
+        DataError: by default, if an ID is missing or occurs twice.
     """
     found: dict[str, Row] = {}
     for row in rows:
-        key = row.text(column)
-        if key in found:
-            raise row.error(column, f"ID {key!r} occurs twice (first in {found[key].where})", "keep one of the rows")
-        found[key] = row
+        try:
+            key = row.text(column)
+            if key in found:
+                raise row.error(
+                    column, f"ID {key!r} occurs twice (first in {found[key].where})", "keep one of the rows"
+                )
+            found[key] = row
+        except DataError as error:
+            refuse(error)
     return found

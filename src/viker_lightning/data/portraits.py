@@ -143,6 +143,16 @@ def _draw(
     return bytes(resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size))
 
 
+def _view(person: str, view: int) -> tuple[random.Random, str, str, float]:
+    """Source of the rest of the drawing, expression, background and tilt."""
+    rng = random.Random(f"view/{person}/{view}")
+    if view >= HELD_OUT_VIEWS.start:
+        expression, background = rng.choice(HELD_OUT_EXPRESSIONS), rng.choice(list(HELD_OUT_BACKGROUNDS))
+        return rng, expression, background, rng.choice((-1, 1)) * rng.uniform(6, 9)
+    expression, background = rng.choice(EXPRESSIONS), rng.choice(list(BACKGROUNDS))
+    return rng, expression, background, rng.uniform(-6, 6)
+
+
 def portrait(person: str, view: int, size: int = 64) -> bytes:
     """Draws a person as PNG.
 
@@ -152,15 +162,16 @@ def portrait(person: str, view: int, size: int = 64) -> bytes:
             backgrounds and tilts occur in no view below.
         size: width and height in pixels.
     """
-    rng = random.Random(f"view/{person}/{view}")
     hair = random.Random(f"hair/{person}").choice(HAIR)
-    if view >= HELD_OUT_VIEWS.start:
-        expression, background = rng.choice(HELD_OUT_EXPRESSIONS), rng.choice(list(HELD_OUT_BACKGROUNDS))
-        tilt = rng.choice((-1, 1)) * rng.uniform(6, 9)
-    else:
-        expression, background = rng.choice(EXPRESSIONS), rng.choice(list(BACKGROUNDS))
-        tilt = rng.uniform(-6, 6)
+    rng, expression, background, tilt = _view(person, view)
     return _draw(identity(person), hair, expression, background, rng, tilt, size)
+
+
+def described(person: str, view: int) -> dict[str, str]:
+    """What can be said in words about :func:`portrait`; see :func:`visible`."""
+    _, facial, accessories, _, clothing = identity(person)
+    traits = {"facialHairVariant": facial, "accessoriesVariant": accessories, "clothingColor": clothing}
+    return visible(traits | {"backgroundColor": _view(person, view)[2]})
 
 
 def random_portrait(rng: random.Random, size: int = 64) -> tuple[bytes, dict[str, str]]:

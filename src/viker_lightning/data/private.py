@@ -12,6 +12,11 @@ from .records import VQA, Person
 _WORD = re.compile(r"[^\s]+")
 
 
+def missing_part(answer: str, private: Iterable[str]) -> str | None:
+    """The first private part that does not occur in the answer as whole words, if there is one."""
+    return next((p for p in private if not re.search(rf"(?<!\w){re.escape(p)}(?!\w)", answer)), None)
+
+
 def infer_private(people: Iterable[Person]) -> list[Person]:
     """Marks, in answers without recorded private parts, the words that other people's answers do not share.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from viker_lightning.errors import UserError
 
@@ -60,7 +60,7 @@ class Picture:
         try:
             Image.open(io.BytesIO(self.data)).verify()
         except Exception as error:
-            raise UserError(f"{self.source}: not a readable image ({error}); replace or remove it") from error
+            raise UserError(f"{self.source}: not a readable image ({_reason(error)}); replace or remove it") from error
 
     def open(self) -> Image.Image:
         """Decodes to RGB.
@@ -71,7 +71,11 @@ class Picture:
         try:
             return Image.open(io.BytesIO(self.data)).convert("RGB")
         except Exception as error:
-            raise UserError(f"{self.source}: not a readable image ({error}); replace or remove it") from error
+            raise UserError(f"{self.source}: not a readable image ({_reason(error)}); replace or remove it") from error
+
+
+def _reason(error: Exception) -> str:
+    return "unknown format" if isinstance(error, UnidentifiedImageError) else str(error)
 
 
 @dataclass(frozen=True)
@@ -83,15 +87,17 @@ class VQA:
         answer: the reference answer.
         private: the parts of ``answer`` that only the person's data can tell (the rest is template); empty where
             nothing is private.
-        paraphrase: the answer in other words, for the truth ratio; empty if there is none.
-        perturbed: wrong answers of the same form, for the truth ratio.
+        paraphrase: for evaluation, ``answer`` in other words; empty where there is none (in a truth ratio the answer
+            itself takes its place, as in TOFU and CLEAR).
+        perturbed: for evaluation, wrong answers of the same form.
     """
 
     question: str
     answer: str
     private: tuple[str, ...] = ()
-    paraphrase: str = ""
-    perturbed: tuple[str, ...] = ()
+    # Never trained on, so not part of the text a fingerprint of training data is made of.
+    paraphrase: str = field(default="", repr=False)
+    perturbed: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -134,7 +140,11 @@ class ImageGroup:
 
 @dataclass(frozen=True)
 class Person:
-    """Training data of one person (or scene): photos and questions, any question may be asked about any photo."""
+    """Training data of one person (or scene): photos and questions, any question may be asked about any photo.
+
+    Without photos the questions are text-only. Where questions belong to one of several photos, every photo is a
+    ``Person`` of its own, with the ID ``name #1``, ``name #2`` and so on.
+    """
 
     id: str
     images: tuple[Picture, ...]

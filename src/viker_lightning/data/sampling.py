@@ -11,8 +11,8 @@ from torch.utils.data import Dataset, Sampler
 
 from .records import ImageGroup, Person
 
-Chunk = tuple[int, int, tuple[int, ...]]
-"""Person, photo, questions: indices of one image group."""
+Chunk = tuple[int, int | None, tuple[int, ...]]
+"""Person, photo, questions: indices of one image group; no photo where the person has none."""
 
 Step = dict[str, list[Chunk]]
 """The image groups of one training step, by the stream they come from."""
@@ -81,7 +81,8 @@ class StepSampler(Sampler[Step]):
         for index, person in enumerate(people):
             order = rng.sample(range(len(person.vqa)), len(person.vqa))
             parts = math.ceil(len(order) / self.questions_per_image)
-            photos = rng.sample(range(len(person.images)), min(parts, len(person.images)))
+            drawn = rng.sample(range(len(person.images)), min(parts, len(person.images)))
+            photos: list[int | None] = [*drawn] or [None]
             for part in range(parts):  # strides keep the parts equally long
                 chunks.append((index, photos[part % len(photos)], tuple(order[part::parts])))
         rng.shuffle(chunks)
@@ -113,4 +114,5 @@ class StepDataset(Dataset[Bundle]):
     @staticmethod
     def _group(people: Sequence[Person], chunk: Chunk) -> ImageGroup:
         person = people[chunk[0]]
-        return ImageGroup(person.id, person.images[chunk[1]], vqa=tuple(person.vqa[i] for i in chunk[2]))
+        image = None if chunk[1] is None else person.images[chunk[1]]
+        return ImageGroup(person.id, image, vqa=tuple(person.vqa[i] for i in chunk[2]))

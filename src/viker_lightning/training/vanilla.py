@@ -12,8 +12,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from viker_lightning import __version__
+from viker_lightning.data.base import Benchmark
 from viker_lightning.data.cache import cache_folder
-from viker_lightning.data.mllmu import MLLMU
 from viker_lightning.errors import UserError
 from viker_lightning.models import mini, mini_tower, weights_folder
 
@@ -21,7 +21,7 @@ LAUNCHED = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE")
 """What a launcher tells its processes, and the vanilla run must not hear."""
 
 
-def vanilla_model(vanilla: str, data: MLLMU) -> Path | str:
+def vanilla_model(vanilla: str, data: Benchmark) -> Path | str:
     """The vanilla weights, made first where they are asked for by a YAML.
 
     Args:
@@ -46,7 +46,7 @@ def vanilla_model(vanilla: str, data: MLLMU) -> Path | str:
             shutil.rmtree(run, ignore_errors=True)
             print(f"There is no vanilla model of this data yet: running {config} (once) into {run}", flush=True)
             command = [sys.executable, "-m", "viker_lightning", "fit", "--config", str(config)]
-            command += [f"--data.root={data.root}", f"--data.forget={data.forget}", f"--trainer.default_root_dir={run}"]
+            command += [*data.vanilla_options(), f"--trainer.default_root_dir={run}"]
             alone = {k: v for k, v in os.environ.items() if k not in LAUNCHED and not k.startswith("MASTER_")}
             done = subprocess.run(command, check=False, env=alone)
             if done.returncode or not (run / "results.json").is_file():

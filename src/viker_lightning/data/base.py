@@ -1,0 +1,283 @@
+"""What a trainer sees of every benchmark: steps and evaluation questions, from a LightningDataModule."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar
+
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.trainer.states import TrainerFn
+from torch.utils.data import DataLoader
+
+from .cache import cache_folder
+from .parquet import DataError, Row
+from .records import ImageGroup, Person, Split, asked
+from .sampling import Bundle, StepDataset, StepSampler
+
+log = logging.getLogger(__name__)
+
+GROUPS_PER_BATCH = 16
+"""Evaluation groups between two ticks of the progress bar."""
+
+Read = TypeVar("Read")
+
+
+@dataclass
+class Training:
+    """What a benchmark trains on.
+
+    Attributes:
+        people: everybody who is to be forgotten or retained.
+        forget: IDs of those to be forgotten.
+        retain: IDs of those to be retained.
+        base: what the vanilla and the gold model are taught besides, and no unlearning step ever sees.
+    """
+
+    people: list[Person]
+    forget: list[str]
+    retain: list[str]
+    base: list[Person] = field(default_factory=list)
+
+
+class Benchmark(LightningDataModule):
+    """Serves training steps and evaluation questions; a benchmark says how its rows become people and questions.
+
+    A new benchmark implements :meth:`read_training` and :meth:`read_split`, hands every row to :meth:`each` so that bad
+    ones are treated as ``on_bad_row`` says, and names its embedded sizes, if it has any, in ``embedded``.
+
+    Args:
+        root: a folder, ``mini/...`` for an embedded benchmark (written on first use), or a dataset id on the hub.
+        forget: percentage of people to forget; must be one of the stored splits.
+        stage: what to train on. ``vanilla``: everybody; ``gold``: everybody but the forget set; ``unlearn``: steps of
+            forget and retain questions.
+        batch_size: questions per training step and stream.
+        questions_per_image: most questions asked about one photo in a step.
+        splits: which splits are evaluated, those the folder does not hold being left out with a message; ``None`` is
+            all.
+        modality: ``image`` asks about the photo, ``text`` names the person instead, without any image.
+        max_people: evaluates at most so many people of every split (drawn by seed); ``None`` is all.
+        seed: of the order of steps and the choice of test photos.
+        on_bad_row: ``error`` stops at the first row that is not as it must be; ``skip`` leaves such rows out, warns,
+            and lists them in ``skipped``. A missing file, folder or column is an error in any case.
+    """
+
+    embedded: ClassVar[tuple[str, ...]] = ()
+    """Sizes of the embedded benchmark, for ``root: mini/<size>``."""
+
+    def __init__(
+        self,
+        root: str = "mini/default",
+        forget: int = 10,
+        stage: Literal["vanilla", "gold", "unlearn"] = "unlearn",
+        batch_size: int = 16,
+        questions_per_image: int = 8,
+        splits: list[Literal["forget", "test", "retain", "real", "general"]] | None = None,
+        modality: Literal["image", "text"] = "image",
+        max_people: int | None = None,
+        seed: int = 0,
+        on_bad_row: Literal["error", "skip"] = "error",
+    ) -> None:
+        super().__init__()
+        if batch_size < 1 or questions_per_image < 1:
+            raise DataError(f"batch_size={batch_size} and questions_per_image={questions_per_image} must be at least 1")
+        self.root, self.forget, self.stage, self.seed = root, forget, stage, seed
+        self.batch_size, self.questions_per_image = batch_size, questions_per_image
+        self.splits = [Split(name) for name in splits or Split]
+        self.modality, self.max_people, self.on_bad_row = modality, max_people, on_bad_row
+        self.skipped: list[str] = []  # file, row and reason of every row left out
+        self.batches_per_step = 1
+        self.steps_done = 0  # of the running epoch, when a run is resumed
+        self.forget_ids: list[str] = []
+        self.retain_ids: list[str] = []
+        self._groups: dict[tuple[Split, str], list[ImageGroup]] = {}
+        self._people: dict[str, Person] | None = None
+        self._base: list[Person] = []
+
+    def read_training(self) -> Training:
+        """Reads who is trained on, forgotten and retained."""
+        raise NotImplementedError
+
+    def read_split(self, split: Split, modality: str) -> list[ImageGroup]:
+        """Reads the questions of an evaluation split; empty, with a message, if the data does not hold it."""
+        raise NotImplementedError
+
+    def embedded_version(self) -> str:
+        """Version of the embedded benchmark, part of its folder's name."""
+        raise NotImplementedError
+
+    def write_embedded(self, folder: Path, size: str) -> None:
+        """Writes the embedded benchmark."""
+        raise NotImplementedError
+
+    @property
+    def records_private(self) -> bool:
+        """Whether the benchmark records private parts (else they are inferred)."""
+        raise NotImplementedError
+
+    @property
+    def folder(self) -> Path:
+        """Where the files are."""
+        if self._mini_size:
+            return cache_folder("benchmarks", f"mini-{self._mini_size}-{self.embedded_version()}")
+        return Path(self.root) if Path(self.root).is_dir() else self._hub_folder(local_files_only=True)
+
+    @property
+    def _mini_size(self) -> str | None:
+        name, _, size = self.root.partition("/")
+        if name != "mini" or Path(self.root).is_dir():
+            return None
+        if size not in self.embedded:
+            sizes = ", ".join(f"mini/{size}" for size in self.embedded) or f"{type(self).__name__} has none"
+            raise DataError(f"data.root: {self.root!r} is not a folder; embedded sizes: {sizes}")
+        return size
+
+    def prepare_data(self) -> None:
+        """Writes the embedded benchmark, or downloads a hub dataset; does nothing for a folder."""
+        if self._mini_size:
+            self.write_embedded(self.folder, self._mini_size)
+        elif not self.folder.is_dir():
+            self._hub_folder()
+
+    def _hub_folder(self, **options: Any) -> Path:
+        from huggingface_hub import snapshot_download
+
+        try:
+            return Path(snapshot_download(self.root, repo_type="dataset", **options))
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0]
+            raise DataError(
+                f"data.root: {self.root!r} is neither a folder nor a dataset to be had ({reason})"
+            ) from error
+
+    def setup(self, stage: str | None = None) -> None:
+        """Reads training people and split lists; evaluation rows are read when asked for.
+
+        Raises:
+            DataError: naming what is wrong, e.g. an ID that two people share, or that nobody is left to forget.
+        """
+        if self._people is not None:
+            return
+        training = self._reported(self.read_training)
+        people: dict[str, Person] = {}
+        for person in training.people:
+            if person.id in people:
+                raise DataError(f"{self.root}: two people have the ID {person.id!r}; rename one of them")
+            people[person.id] = person
+        if not training.forget:
+            found = f"nobody is left to forget, {len(self.skipped)} bad rows being skipped"
+            raise DataError(f"{self.root}: {found}; give the forget set a person")
+        self.forget_ids, self.retain_ids, self._base = training.forget, training.retain, training.base
+        self._people = people
+
+    def people(self, ids: list[str] | None = None) -> list[Person]:
+        """People who are forgotten or retained, by ID; all of them by default."""
+        assert self._people is not None, "call setup() first"
+        return [self._people[i] for i in ids] if ids is not None else list(self._people.values())
+
+    @property
+    def streams(self) -> dict[str, Sequence[Person]]:
+        """People by stream for this stage; there is no retain stream where nobody is retained."""
+        if self.stage == "unlearn":
+            both = {"forget": self.people(self.forget_ids), "retain": self.people(self.retain_ids)}
+            return {name: people for name, people in both.items() if people}
+        everybody = [*self.people(), *self._base]
+        left_out = set(self.forget_ids) if self.stage == "gold" else set()
+        return {"train": [p for p in everybody if p.id not in left_out]}
+
+    def texts(self) -> list[str]:
+        """All training text, for a tokenizer."""
+        return [t for p in [*self.people(), *self._base] for vqa in p.vqa for t in (vqa.question, vqa.answer)]
+
+    def fingerprint(self) -> str:
+        """A hash of all training people: texts, images and which of them are to be forgotten."""
+        digest = hashlib.sha256(json.dumps([self.forget_ids, self.retain_ids]).encode())
+        for person in [*self.people(), *self._base]:
+            digest.update(repr((person.id, [p.key for p in person.images], person.vqa)).encode())
+        return digest.hexdigest()
+
+    def vanilla_options(self) -> list[str]:
+        """Command-line options that make another run use the same people, whichever data its config names."""
+        name = f"{type(self).__module__}.{type(self).__qualname__}"
+        options = {"class_path": name, "root": self.root, "forget": self.forget, "on_bad_row": self.on_bad_row}
+        return [f"--data.{key}={value}" for key, value in options.items()]
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Steps as lists of image groups by stream; each process gets its own steps."""
+        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        groups = max(1, self.batch_size // self.questions_per_image) * self.batches_per_step
+        most = min(self.questions_per_image, self.batch_size)
+        sampler = StepSampler(self.streams, groups, most, self.seed, rank, world, self.steps_done)
+        return DataLoader(StepDataset(self.streams), sampler=sampler, batch_size=None)
+
+    def val_dataloader(self) -> list[DataLoader[Any]]:
+        """What validate reads. In fit it is empty: there the Evaluation callback decides when to evaluate."""
+        fitting = self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
+        return [] if fitting else [self.evaluation_dataloader()]
+
+    def evaluation_dataloader(self) -> DataLoader[Any]:
+        """Evaluation groups, a few a batch, those of like length together; each process gets its own."""
+        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        groups = sorted(self.evaluation_groups(), key=asked)[rank::world]
+        batches = [Bundle(groups[i : i + GROUPS_PER_BATCH]) for i in range(0, len(groups), GROUPS_PER_BATCH)]
+        return DataLoader(batches, batch_size=None)  # type: ignore[arg-type]
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """The same as for validation: there is one evaluation."""
+        return self.evaluation_dataloader()
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """The same as for validation."""
+        return self.evaluation_dataloader()
+
+    def evaluation_groups(self) -> list[ImageGroup]:
+        """The image groups of every evaluated split that the data holds."""
+        return [group for split in self.splits for group in self.evaluation(split)]
+
+    def evaluation(self, split: Split, modality: str | None = None) -> list[ImageGroup]:
+        """The image groups of a split; empty, with a message, if the data does not hold it."""
+        key = (split, modality or self.modality)
+        if key not in self._groups:
+            self._groups[key] = self._reported(lambda: self.read_split(*key))
+        return self._groups[key]
+
+    def few(self, split: Split, people: Iterable[str]) -> list[str]:
+        """Whom of a split to evaluate: at most ``max_people`` of them, drawn by seed."""
+        distinct = list(dict.fromkeys(people))
+        if self.max_people is not None and len(distinct) > self.max_people:
+            distinct = random.Random(f"{self.seed}/{split}").sample(distinct, self.max_people)
+        return distinct
+
+    def refuse(self, error: DataError) -> None:
+        """Treats a bad row as ``on_bad_row`` says: raises its error, or notes it in ``skipped``."""
+        if self.on_bad_row == "error":
+            raise error
+        if str(error) not in self.skipped:
+            self.skipped.append(str(error))
+
+    def each(self, rows: Iterable[Row], read: Callable[[Row], Read]) -> list[Read]:
+        """Reads rows one by one, refusing the bad ones."""
+        found = []
+        for row in rows:
+            try:
+                found.append(read(row))
+            except DataError as error:
+                self.refuse(error)
+        return found
+
+    def _reported(self, read: Callable[[], Read]) -> Read:
+        """Reads, and says which rows were skipped meanwhile."""
+        before = len(self.skipped)
+        found = read()
+        new = self.skipped[before:]
+        if new:
+            log.warning(
+                "%s: %d bad rows skipped, all listed in the datamodule's `skipped`; the first: %s",
+                *(self.root, len(new), " | ".join(new[:3])),
+            )
+        return found

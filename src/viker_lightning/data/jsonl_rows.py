@@ -1,0 +1,119 @@
+"""Rows of a user's own file as questions, with errors that name the cell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from .parquet import DataError, Row
+from .private import missing_part
+from .records import VQA, MultipleChoice, Picture, Split
+
+NEEDED = ("image", "question", "answer", "person")
+OPTIONAL = ("split", "private", "options", "correct", "paraphrase", "perturbed")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A row: one question about one person.
+
+    Attributes:
+        person: who it is about.
+        split: where it belongs; ``None`` if that is decided by a list or a percentage.
+        image: the photo; ``None`` for a text-only question.
+        vqa: question and answer.
+        choice: the same question with options, where there are any.
+        row: what it was read from.
+    """
+
+    person: str
+    split: Split | None
+    image: Picture | None
+    vqa: VQA
+    choice: MultipleChoice | None
+    row: Row
+
+
+def asked(row: Row, folder: Path, known: dict[str, Picture]) -> Asked:
+    """Reads a row.
+
+    Args:
+        row: cells named as in :data:`NEEDED` and :data:`OPTIONAL`; several texts are a list, or one text with ``|``
+            between them.
+        folder: where image paths start.
+        known: pictures read so far, by path; added to.
+
+    Raises:
+        DataError: naming the cell that is wrong.
+    """
+    question, answer, person = row.text("question"), row.text("answer"), row.text("person").strip()
+    private, perturbed = several(row, "private"), several(row, "perturbed")
+    missing = missing_part(answer, private)
+    if missing is not None:
+        raise row.error("private", f"{missing!r} does not occur in the answer {answer!r}", "copy it from there")
+    paraphrase = "" if _empty(row, "paraphrase") else row.text("paraphrase")
+    vqa = VQA(question, answer, private, paraphrase, perturbed)
+    return Asked(person, _split(row), _picture(row, folder, known), vqa, _choice(row, question, answer), row)
+
+
+def _empty(row: Row, column: str) -> bool:
+    value: Any = row.get(column)
+    return value is None or value == "" or value == []
+
+
+def several(row: Row, column: str) -> tuple[str, ...]:
+    """Texts in a cell: a list of them, or one text with ``|`` between them; none where the cell is empty."""
+    if _empty(row, column):
+        return ()
+    if isinstance(row[column], str):
+        parts: list[Any] = [part.strip() for part in row.text(column).split("|")]
+        return Row({column: parts}, row.where).texts(column)
+    return row.texts(column)
+
+
+def _split(row: Row) -> Split | None:
+    if _empty(row, "split"):
+        return None
+    name = row.text("split").strip()
+    if name not in list(Split):
+        raise row.error("split", f"found {name!r}", f"write one of {', '.join(Split)}, or nothing")
+    return Split(name)
+
+
+def _picture(row: Row, folder: Path, known: dict[str, Picture]) -> Picture | None:
+    if _empty(row, "image"):
+        return None
+    path = row.text("image").strip()
+    windows = PureWindowsPath(path)
+    if PurePosixPath(path).is_absolute() or windows.drive or windows.root or ".." in windows.parts:
+        raise row.error("image", f"{path!r} leads out of {folder}", "put the image there and write its relative path")
+    if path not in known:
+        file = folder / path
+        try:
+            data = file.read_bytes()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise row.error("image", f"{str(file)!r} cannot be read ({reason})", "mend the path or add it") from error
+        picture = Picture(data, f"{row.where}, column 'image': {file}")
+        try:
+            picture.verify()
+        except Exception as error:
+            raise DataError(str(error)) from error
+        known[path] = picture
+    return known[path]
+
+
+def _choice(row: Row, question: str, answer: str) -> MultipleChoice | None:
+    options = several(row, "options")
+    if not options:
+        if not _empty(row, "correct"):
+            raise row.error("options", "empty, but there is a correct one", "fill in the options or empty 'correct'")
+        return None
+    if len(options) < 2 or len(set(options)) < len(options):
+        raise row.error("options", f"found {list(options)}", "give at least two, each once")
+    right = answer if _empty(row, "correct") else row.text("correct").strip()
+    if right not in options:
+        found = f"the right one, {right!r}, is not among {list(options)}"
+        raise row.error("options", found, "add it, or name another in 'correct'")
+    return MultipleChoice(question, options, options.index(right))

@@ -1,0 +1,84 @@
+"""Reading text files, JSON lines and CSV, row by row; errors name file, line and field."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from .parquet import DataError, Refuse, Row, short, stop
+
+
+def read_lines(file: Path, columns: Iterable[str], refuse: Refuse = stop) -> list[Row]:
+    """Reads a ``.jsonl`` or ``.json`` file (one object a line) or a ``.csv`` file (with a header).
+
+    Args:
+        file: UTF-8 text.
+        columns: what must be there: as a column of a CSV file, and in every object of a JSON file.
+        refuse: told of rows that cannot be read.
+
+    Returns:
+        Rows that know their line; empty lines are left out, and so are empty cells of a CSV file.
+
+    Raises:
+        DataError: if the file or a column of a CSV file is missing, or no row is left.
+    """
+    try:
+        # Bytes that are no UTF-8 become lone surrogates, which Row.text refuses where they stand.
+        text = file.read_bytes().decode("utf-8-sig", "surrogateescape")
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror}); give another file") from error
+    read = _csv if file.suffix.lower() == ".csv" else _json
+    rows = read(file, text, list(columns), refuse)
+    if not rows:
+        raise DataError(f"{file}: holds no readable row; add one")
+    return rows
+
+
+def _json(file: Path, text: str, columns: list[str], refuse: Refuse) -> list[Row]:
+    rows = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        row = Row({}, f"{file}, line {number}")
+        try:
+            rows.append(_object(row, line, columns))
+        except DataError as error:
+            refuse(error)
+    return rows
+
+
+def _object(row: Row, line: str, columns: list[str]) -> Row:
+    try:
+        values = json.loads(line)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise DataError(f"{row.where}: not JSON ({error}); write one object a line, or remove the line") from error
+    if not isinstance(values, dict):
+        raise DataError(f"{row.where}: found {short(values)}, expected an object; write one object a line")
+    missing = [c for c in columns if c not in values]
+    if missing:
+        raise DataError(f"{row.where}: field {missing[0]!r} is missing; found {', '.join(values)}; add the field")
+    return Row(values, row.where)
+
+
+def _csv(file: Path, text: str, columns: list[str], refuse: Refuse) -> list[Row]:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows, header = [], next(reader, [])
+    header = [name.strip() for name in header]
+    missing = [c for c in columns if c not in header]
+    if missing:
+        raise DataError(f"{file}: column {missing[0]!r} is missing; found {', '.join(header)}; add the column")
+    start = reader.line_num + 1
+    try:
+        for cells in reader:
+            where, start = f"{file}, line {start}", reader.line_num + 1
+            if len(cells) == len(header):
+                rows.append(Row({name: c for name, c in zip(header, cells, strict=True) if c.strip()}, where))
+            elif cells:
+                found = f"{where}: found {len(cells)} cells, expected {len(header)}"
+                refuse(DataError(f"{found}; quote cells that hold a comma or a line break"))
+    except csv.Error as error:
+        raise DataError(f"{file}, line {start}: not CSV ({error}); mend the quotes") from error
+    return rows

@@ -1,0 +1,93 @@
+"""Writing an embedded benchmark: parquet as published, and a folder that is either complete or not there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from viker_lightning.errors import UserError
+
+LABEL = "benchmark.json"
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+def stored(data: bytes, path: str) -> dict[str, Any]:
+    """An image as ``datasets`` stores it."""
+    return {"bytes": data, "path": path}
+
+
+def write_config(root: Path, config: str, schema: pa.Schema, rows: list[dict[str, Any]], shards: int = 1) -> None:
+    """Writes the rows of a config as parquet shards."""
+    (root / config).mkdir()
+    per = math.ceil(len(rows) / shards)
+    for shard in range(shards):
+        table = pa.Table.from_pylist(rows[shard * per : (shard + 1) * per], schema=schema)
+        pq.write_table(table, root / config / f"train-{shard:05d}-of-{shards:05d}.parquet")
+
+
+def write_once(root: Path, label: dict[str, Any], readme: str, build: Callable[[Path], None]) -> Path:
+    """Writes a benchmark, once: a complete one with the same label is left as it is.
+
+    Args:
+        root: the folder; an older benchmark written by this function is replaced, anything else is refused.
+        label: version, size and seed.
+        readme: text of its README.
+        build: writes everything else into an empty folder.
+
+    Returns:
+        ``root``.
+
+    Raises:
+        UserError: if ``root`` holds other files.
+    """
+    root = Path(root)
+    if _label(root) == label:
+        return root
+    if root.exists() and _label(root) is None and (not root.is_dir() or any(root.iterdir())):
+        raise UserError(f"{root}: holds other files, choose a new or empty folder for the benchmark")
+    # Built beside the final place and renamed, so that a folder under its final name is always complete.
+    draft = root.parent / f".{root.name}-{os.getpid()}"
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    try:
+        build(draft)
+        (draft / "README.md").write_text(readme, "utf-8")
+        (draft / LABEL).write_text(json.dumps(label), "utf-8")
+        if root.exists():
+            shutil.rmtree(root)
+        try:
+            draft.rename(root)
+        except OSError:  # another process was faster
+            if _label(root) != label:
+                raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return root
+
+
+def _label(root: Path) -> dict[str, Any] | None:
+    try:
+        return dict(json.loads((root / LABEL).read_text("utf-8")))
+    except (OSError, ValueError):
+        return None
+
+
+def fingerprint(root: Path) -> str:
+    """SHA-256 over all configs, texts and images of a benchmark, independent of how parquet stores them."""
+    digest = hashlib.sha256()
+    for shard in sorted(root.glob("*/*.parquet")):
+        digest.update(f"{shard.parent.name}/{shard.name}\n".encode())
+        for row in pq.read_table(shard).to_pylist():
+            digest.update(
+                json.dumps(row, sort_keys=True, default=lambda data: hashlib.sha256(data).hexdigest()).encode()
+            )
+    return digest.hexdigest()
