@@ -127,7 +127,7 @@ def test_nobody_retained(folder):
     rows = [row | {"split": "forget"} for row in plain()]
     data = module(jsonl(folder, rows), batch_size=4, questions_per_image=2)
     assert set(data.streams) == {"forget"} and data.retain_ids == []
-    steps = list(data.train_dataloader())
+    steps = [step.content for step in data.train_dataloader()]
     assert sum(len(g.vqa) for step in steps for g in step["forget"]) == 10 and set(steps[0]) == {"forget"}
     assert set(module(folder, stage="vanilla").streams) == {"train"}
 

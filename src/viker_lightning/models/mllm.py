@@ -21,6 +21,7 @@ from viker_lightning.data.records import ImageGroup, Picture
 from viker_lightning.errors import UserError
 
 from .adapter import Lora, adapted
+from .attention import use_packed_attention
 from .buffers import KeyValues
 from .families import family_of
 from .files import weights_folder
@@ -54,6 +55,7 @@ class MLLM(nn.Module):
         self.family, _ = family_of(type(model).__name__)
         self.model: Any = model
         self.processor = processor
+        use_packed_attention(model.model.language_model)
         self.encoder = Encoder(processor.tokenizer, self.family.TEMPLATE)
         self.max_sequence_tokens, self.max_tokens = MAX_SEQUENCE_TOKENS, MAX_TOKENS
         self.vision = Vision(self.family, processor)
@@ -197,9 +199,11 @@ class MLLM(nn.Module):
 
     def hidden(self, batch: PackedBatch, cache: KeyValues | None = None) -> Tensor:
         """``[B, T, d]`` last hidden states of packed sequences."""
-        mask = packed_mask(batch.segments, batch.branches)
+        lengths = {len(prefix) for prefix in batch.prefixes}
+        shared = lengths.pop() if len(lengths) == 1 else 0  # rows with and without image need one mask over all
+        mask = packed_mask(batch.segments, batch.branches)[:, :, shared:]
         features = self.vision.features(self.base, batch.images)
-        return self.read(batch.input_ids, batch.positions, mask, batch.pictures, features, cache)
+        return self.read(batch.input_ids, batch.positions, mask, batch.pictures, features, cache, shared)
 
     def read(
         self,
@@ -209,23 +213,25 @@ class MLLM(nn.Module):
         pictures: Sequence[Picture | None],
         features: Sequence[Tensor] = (),
         cache: KeyValues | None = None,
+        prefix_tokens: int = 0,
     ) -> Tensor:
         """Runs the language model on sequences, or on what follows key/values.
 
         Args:
             input_ids: ``[B, T]``.
             positions: ``[B, T]`` counted in tokens.
-            mask: bool ``[B, 1, T, cached + T]``.
+            mask: bool ``[B, 1, T - prefix_tokens, cached + T]``.
             pictures: the image of every row, be it in these tokens or in the key/values before them.
             features: embeddings of the images in these tokens.
             cache: key/values before these tokens; extended in place.
+            prefix_tokens: how many tokens at the beginning of every row attend causally, without a mask.
 
         Returns:
             ``[B, T, d]`` last hidden states.
         """
         shapes = [self.vision.shape(self.base, p) for p in pictures]
         position_ids = self.family.position_ids(positions, shapes, self.encoder.image_start)
-        return self.family.last_hidden(self.base, input_ids, features, mask, position_ids, cache)
+        return self.family.last_hidden(self.base, input_ids, features, mask, position_ids, cache, prefix_tokens)
 
     def key_values(self, room: int) -> KeyValues:
         """Empty key/values for so many positions."""

@@ -95,6 +95,7 @@ def last_hidden(
     attention_mask: Tensor,
     position_ids: Tensor,
     cache: Cache | None = None,
+    prefix_tokens: int = 0,
 ) -> Tensor:
     """Runs the language model.
 
@@ -102,9 +103,10 @@ def last_hidden(
         model: the model.
         input_ids: ``[B, T]``, with image placeholders where the images go.
         images: ``[P, d]`` each, from :func:`project`, in the order of the placeholders.
-        attention_mask: bool ``[B, 1, T, cached + T]``.
+        attention_mask: bool ``[B, 1, T - prefix_tokens, cached + T]``.
         position_ids: from :func:`position_ids`.
         cache: key/values before these tokens; extended in place.
+        prefix_tokens: how many tokens at the beginning of every row attend causally, without a mask.
 
     Returns:
         ``[B, T, d]`` last hidden states.
@@ -117,4 +119,5 @@ def last_hidden(
         position_ids=position_ids,
         cache=cache,
         use_cache=cache is not None,
+        prefix_tokens=prefix_tokens,
     ).last_hidden_state
