@@ -1,171 +1,200 @@
-"""What sharing an image saves: the engine against the plain loop, as ratios measured in one process.
+"""What the engine saves: the product against the plain loop, as ratios measured in one process on one machine.
 
-    python benchmarks/engine.py [--questions 6] [--k 5] [--repeats 5] [--threads 1]
+    python benchmarks/engine.py [methods growth people evaluation memory] [--model llava qwen2_vl] [--repeats 5]
 
-The model is a random LLaVA (language model 256 x 4, vocabulary 8,192, 224 px, patch 14: 256 image tokens) with LoRA on
-its language model. The plain loop asks two questions a batch, repeats the image for each, runs the vision tower every
-time, computes logits at every position and takes full distributions. Medians; the routes alternate. Writes
-``benchmarks/results.json``.
+One step asks 6 questions (about 25 + 20 tokens each) about one image; k = 5 irrelevant images; fp32; one thread unless
+told. Every section writes its part of ``results.json``; ``results.md`` is made from the whole.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import platform
-import statistics
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.table import Table
-from transformers import (
-    CLIPImageProcessor,
-    CLIPVisionConfig,
-    LlamaConfig,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-    LlavaProcessor,
-)
+from measure import alternate, peak, peak_of, resident
+from ours import METHODS, ROUTES, OurLoop, gradient
+from plain import PlainLoop
+from sections import evaluation_section, features_section, people_section
+from table import markdown
 
+from models import MODELS, questions
 from viker_lightning.data.irrelevant import irrelevant_images
-from viker_lightning.data.records import VQA, ImageGroup
-from viker_lightning.ideal import IdealDistribution, forward_kl
-from viker_lightning.ideal.plain import plain_ideal, plain_logits
-from viker_lightning.models import MLLM, Lora
-from viker_lightning.models.mini import IMAGE, train_tokenizer
 
-WORDS = "the person in this picture lives works was born likes studied near old town river school music garden".split()
+RESULTS = Path(__file__).with_name("results.json")
+PLAIN = {"second model": True, "adapter off": False}
 
 
-def model() -> MLLM:
-    """The random LLaVA."""
-    torch.manual_seed(0)
-    tokenizer = train_tokenizer([" ".join(WORDS)])
-    vision = CLIPVisionConfig(
-        hidden_size=256,
-        intermediate_size=1024,
-        num_hidden_layers=6,
-        num_attention_heads=4,
-        image_size=224,
-        patch_size=14,
-    )
-    text = LlamaConfig(
-        vocab_size=8192,
-        hidden_size=256,
-        intermediate_size=704,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    config = LlavaConfig(
-        vision_config=vision, text_config=text, image_token_index=tokenizer.get_vocab()[IMAGE], image_seq_length=256
-    )
-    side = {"height": 224, "width": 224}
-    images = CLIPImageProcessor(size=side, crop_size=side)
-    processor = LlavaProcessor(image_processor=images, tokenizer=tokenizer, patch_size=14)
-    mllm = MLLM(LlavaForConditionalGeneration(config), processor)
-    mllm.adapt(Lora())
-    return mllm
+def loops(mllm, n=6, k=5, routes=(*PLAIN, *ROUTES)):
+    """The routes by name, on the same questions."""
+    image, retain, *irrelevant = irrelevant_images("scenes", k + 2, size=336)
+    found = {}
+    for route in routes:
+        if route in PLAIN:
+            found[route] = PlainLoop(mllm, image, retain, questions(n), irrelevant, PLAIN[route])
+        else:
+            found[route] = OurLoop(mllm, image, retain, questions(n), irrelevant, route)
+    return found
 
 
-def question(i: int, words: int) -> str:
-    """A question or answer of so many words, different for every i."""
-    return " ".join(WORDS[(i * 7 + j * (i + 3)) % len(WORDS)] for j in range(words))
+def methods_section(name: str, repeats: int) -> dict:
+    """Every method on every route, with the agreement of loss and gradient; and the bare language model."""
+    mllm = MODELS[name]().train()
+    routes = loops(mllm)
+    losses, gradients, runs = {}, {}, {}
+    for method in METHODS:
+        for route, loop in routes.items():
+            runs[f"{method}/{route}"] = lambda loop=loop, key=f"{method}/{route}": losses.update(
+                {key: loop.step(key.split("/")[0])}
+            )
+    runs["references/adapter off"] = routes["adapter off"].references
+    runs["references/prefix"] = routes["prefix"].references
+    runs["bare/adapters"] = lambda: bare(mllm, routes["store"], adapters=True)
+    runs["bare/frozen"] = lambda: bare(mllm, routes["store"], adapters=False)
+
+    def after(key: str) -> None:
+        if key in losses and key not in gradients:
+            gradients[key] = gradient(mllm)
+        mllm.zero_grad()
+
+    seconds = alternate(runs, repeats, after)
+    rows = []
+    for key, value in seconds.items():
+        method, route = key.split("/")
+        row = {"method": method, "route": route, "seconds": value, "questions_per_second": 6 / value}
+        if key in losses:
+            plain = f"{method}/second model"
+            row["loss_difference"] = abs(losses[key] - losses[plain]) / abs(losses[plain])
+            row["gradient_difference"] = ((gradients[key] - gradients[plain]).norm() / gradients[plain].norm()).item()
+        rows.append(row)
+    parameters = sum(p.numel() for p in mllm.parameters())
+    tokens = math.prod(mllm.vision.shape(mllm.base, routes["store"].forget.image))
+    return {"parameters": parameters, "image_tokens": tokens, "rows": rows}
+
+
+def bare(mllm, loop: OurLoop, adapters: bool) -> None:
+    """Forward and backward of as many tokens through the language model alone, causal, without output embedding."""
+    width = mllm.pack([loop.forget]).input_ids.shape[1]
+    size = mllm.base.config.get_text_config().hidden_size
+    embeddings = torch.ones(1, width, size).requires_grad_(not adapters)
+    language_model = mllm.base.model.language_model
+    if adapters:
+        language_model(inputs_embeds=embeddings, use_cache=False).last_hidden_state.sum().backward()
+    else:
+        with mllm.model.disable_adapter():
+            language_model(inputs_embeds=embeddings, use_cache=False).last_hidden_state.sum().backward()
+
+
+def growth_section(name: str, repeats: int) -> list[dict]:
+    """How a ViKeR step grows with questions per image, k, and image tokens."""
+    points = [("questions", n, {"n": n}, 576) for n in (1, 2, 4, 8, 16)]
+    points += [("k", k, {"k": k}, 576) for k in (1, 3, 5, 10)]
+    points += [("image_tokens", t, {}, t) for t in (64, 144, 576)]
+    rows = []
+    for axis, value, options, tokens in points:
+        print(f"  {axis} = {value}", flush=True)
+        mllm = MODELS[name](tokens).train()
+        routes = loops(mllm, **options, routes=("adapter off", "prefix", "store"))
+        runs = {f"viker/{route}": lambda loop=loop: loop.step("viker") for route, loop in routes.items()}
+        runs["gradient_ascent/store"] = lambda loop=routes["store"]: loop.step("gradient_ascent")
+        seconds = alternate(runs, repeats, lambda key, mllm=mllm: mllm.zero_grad())
+        n = options.get("n", 6)
+        for key, found in seconds.items():
+            rows.append(
+                {"axis": axis, "value": value, "route": key, "seconds": found, "questions_per_second": n / found}
+            )
+    return rows
+
+
+def memory_section(name: str, repeats: int) -> list[dict]:
+    """Peak memory of every method on every route."""
+    rows = []
+    for method in METHODS:
+        for route in (*PLAIN, *ROUTES):
+            rows.append({"method": method, "route": route, "peak_mib": peak_of(name, method, route)})
+            print(f"  {rows[-1]}", flush=True)
+    return rows
+
+
+def print_peak(name: str, method: str, route: str) -> None:
+    """Measures this very process."""
+    before = resident()
+    loop = loops(MODELS[name]().train(), routes=(route,))[route]
+    for _ in range(2):
+        loop.step(method)
+        loop.mllm.zero_grad()
+    print(json.dumps(peak() - before))
+
+
+SECTIONS = {
+    "methods": methods_section,
+    "memory": memory_section,
+    "evaluation": evaluation_section,
+    "growth": growth_section,
+    "people": people_section,
+    "features": features_section,
+}
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measures and writes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--questions", type=int, default=6)
-    parser.add_argument("--k", type=int, default=5)
+    parser.add_argument("sections", nargs="*", default=list(SECTIONS))
+    parser.add_argument("--model", nargs="*", default=list(MODELS))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    mllm = model()
-    image, *irrelevant = irrelevant_images("scenes", args.k + 1, size=224)
-    vqa = tuple(VQA(question(i, 20), question(i + 50, 16)) for i in range(args.questions))
-    group = ImageGroup("x", image, vqa=vqa)
-    pairs = [replace(group, vqa=vqa[i : i + 2]) for i in range(0, len(vqa), 2)]
-    fixed = mllm.pack([group]).labels.numel()
+    if args.sections == ["peak"]:
+        print_peak(args.model[0], *args.only.split("/"))
+        return
+    for section in args.sections:
+        for name in args.model:
+            if section in ("methods", "memory") or name == "llava":
+                print(f"{section}, {name}", flush=True)
+                started = time.perf_counter()
+                found = SECTIONS[section](name, args.repeats)
+                write(args.out, args.threads, name, section, found, (time.perf_counter() - started) / 60)
 
-    def plain_student() -> torch.Tensor:
-        loss = torch.zeros(())
-        for pair in pairs:
-            logits, tokens = plain_logits(mllm, [pair])
-            part = -torch.nn.functional.cross_entropy(logits, tokens.labels, reduction="sum") / fixed
-            part.backward()
-            loss = loss + part.detach()
-        return loss
 
-    def packed_student() -> torch.Tensor:
-        loss = mllm.answer_tokens(mllm.pack([group])).log_probs.mean()
-        loss.backward()
-        return loss.detach()
+def write(out: Path, threads: int, name: str, section: str, found: object, minutes: float) -> None:
+    """Adds a section to a results file, headline numbers first, and makes the table."""
+    results = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}
+    results["machine"] = {"torch": torch.__version__, "processor": platform.machine(), "threads": threads}
+    results.setdefault(name, {})[section] = found
+    results[name].setdefault("minutes", {})[section] = round(minutes, 1)
+    headline = {key: value for key, value in ratios(results.get("llava", {})).items() if value is not None}
+    ordered = {**headline, **{k: v for k, v in results.items() if not isinstance(v, float)}}
+    out.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
+    out.with_suffix(".md").write_text(markdown(ordered), encoding="utf-8")
 
-    def plain_viker() -> torch.Tensor:
-        loss = torch.zeros(())
-        for pair in pairs:
-            p = plain_ideal(mllm, [pair], irrelevant)
-            logits, tokens = plain_logits(mllm, [pair])
-            log_q = logits.log_softmax(-1)
-            kl = (p * (p.clamp_min(1e-38).log() - log_q)).sum()
-            part = (log_q[torch.arange(len(log_q)), tokens.labels].sum() + kl) / fixed
-            part.backward()
-            loss = loss + part.detach()
-        return loss
 
-    prefixes = IdealDistribution(mllm, irrelevant)  # the images are read once, for the whole run
+def ratios(found: dict) -> dict[str, float | None]:
+    """The numbers one asks for first."""
+    s = {f"{r['method']}/{r['route']}": r["seconds"] for r in found.get("methods", {}).get("rows", [])}
+    m = {f"{r['method']}/{r['route']}": r["peak_mib"] for r in found.get("memory", [])}
+    differences = [r.get("gradient_difference", 0.0) for r in found.get("methods", {}).get("rows", [])]
+    e = {r["what"]: r["speedup"] for r in found.get("evaluation", [])}
 
-    def packed_viker(stored: bool) -> torch.Tensor:
-        if not stored:
-            prefixes.forget_all()
-        batch = mllm.pack([group])
-        tokens = mllm.answer_tokens(batch)
-        loss = tokens.log_probs.mean() + forward_kl(prefixes.reference(batch), tokens).mean()
-        loss.backward()
-        return loss.detach()
+    def ratio(a: str, b: str, values: dict = s) -> float | None:
+        return values[a] / values[b] if a in values and b in values else None
 
-    routes = {
-        "gradient ascent, plain": plain_student,
-        "gradient ascent, packed": packed_student,
-        "ViKeR, plain": plain_viker,
-        "ViKeR, packed + prefix": lambda: packed_viker(False),
-        "ViKeR, packed + stored": lambda: packed_viker(True),
+    return {
+        "viker_speedup_vs_plain": ratio("viker/adapter off", "viker/prefix"),
+        "student_speedup_vs_plain": ratio("gradient_ascent/adapter off", "gradient_ascent/prefix"),
+        "reference_speedup_vs_plain": ratio("references/adapter off", "references/prefix"),
+        "viker_vs_plain_gradient_ascent": ratio("viker/prefix", "gradient_ascent/adapter off"),
+        "eval_speedup_vs_one_by_one": e.get("generation"),
+        "viker_step_vs_gradient_ascent_step_with_store": ratio("viker/store", "gradient_ascent/store"),
+        "peak_memory_vs_two_models": ratio("viker/prefix", "viker/second model", m),
+        "max_relative_gradient_difference": max(differences) if differences else None,
     }
-    seconds: dict[str, list[float]] = {name: [] for name in routes}
-    losses, gradients = {}, {}
-    for _ in range(args.repeats + 1):
-        for name, route in routes.items():
-            mllm.zero_grad()
-            started = time.perf_counter()
-            losses[name] = float(route())
-            seconds[name].append(time.perf_counter() - started)
-            gradients[name] = torch.cat([p.grad.flatten() for p in mllm.parameters() if p.grad is not None])
-    report(args, {name: statistics.median(values[1:]) for name, values in seconds.items()}, losses, gradients)
-
-
-def report(args, seconds, losses, gradients) -> None:
-    """Prints the table and writes the JSON."""
-    table = Table(title=f"{args.questions} questions on one image, k = {args.k}, {args.threads} thread(s)")
-    for column in ("route", "s", "times plain", "loss differs by", "gradient differs by"):
-        table.add_column(column)
-    rows = []
-    for name, value in seconds.items():
-        plain = "ViKeR, plain" if "ViKeR" in name else "gradient ascent, plain"
-        loss = abs(losses[name] - losses[plain]) / abs(losses[plain])
-        gradient = ((gradients[name] - gradients[plain]).norm() / gradients[plain].norm()).item()
-        rows.append(
-            {"route": name, "seconds": value, "speedup": seconds[plain] / value, "loss": loss, "gradient": gradient}
-        )
-        table.add_row(name, f"{value:.3f}", f"{seconds[plain] / value:.1f}x", f"{loss:.0e}", f"{gradient:.0e}")
-    Console().print(table)
-    facts = {**vars(args), "torch": torch.__version__, "machine": platform.machine(), "rows": rows}
-    Path(__file__).with_name("results.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

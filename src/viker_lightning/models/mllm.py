@@ -55,7 +55,7 @@ class MLLM(nn.Module):
         self.family, _ = family_of(type(model).__name__)
         self.model: Any = model
         self.processor = processor
-        use_packed_attention(model.model.language_model)
+        use_packed_attention(self.base.model.language_model)
         self.encoder = Encoder(processor.tokenizer, self.family.TEMPLATE)
         self.max_sequence_tokens, self.max_tokens = MAX_SEQUENCE_TOKENS, MAX_TOKENS
         self.vision = Vision(self.family, processor)

@@ -1,0 +1,164 @@
+"""Evaluation, growth with people, and kept features."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from measure import alternate
+
+from models import MODELS, questions, text
+from viker_lightning.data.irrelevant import irrelevant_images
+from viker_lightning.data.prompts import choice_prompt, cloze_prompt
+from viker_lightning.data.records import VQA, Cloze, ImageGroup, MultipleChoice, Split
+from viker_lightning.evaluation import MAX_NEW_TOKENS, predict
+from viker_lightning.ideal import IdealDistribution
+from viker_lightning.models import MLLM, generate
+
+
+class OneByOne:
+    """Evaluation as published scripts do it: every question by itself, inputs and pixels prepared beforehand."""
+
+    def __init__(self, mllm: MLLM) -> None:
+        self.mllm = mllm
+        self._inputs: dict = {}
+
+    def _prepared(self, group: ImageGroup, question: str, answer: str = ""):
+        key = (group.person, question, answer)
+        if key not in self._inputs:
+            mllm = self.mllm
+            encoded = mllm.encoder.encode(VQA(question, answer), True)
+            said = encoded.answer if answer else ()
+            ids = torch.tensor([[*mllm.prefix(group.image), *encoded.prompt, *said]])
+            more = mllm.family.plain_inputs(mllm.base, mllm.processor, [group.image.open()], ids)
+            self._inputs[key] = {"input_ids": ids, "attention_mask": torch.ones_like(ids), **more}, len(said)
+        return self._inputs[key]
+
+    def generate(self, group: ImageGroup, question: str) -> str:
+        """Greedy answer by transformers."""
+        inputs, _ = self._prepared(group, question)
+        out = self.mllm.base.generate(**inputs, max_new_tokens=MAX_NEW_TOKENS, do_sample=False)
+        return self.mllm.encoder.decode(out[0, inputs["input_ids"].shape[1] :].tolist())
+
+    def score(self, group: ImageGroup, question: str, answer: str) -> float:
+        """Mean log-probability of an answer."""
+        inputs, n = self._prepared(group, question, answer)
+        logits = self.mllm.base(**inputs, use_cache=False).logits[0, -n - 1 : -1].float()
+        return logits.log_softmax(-1).gather(-1, inputs["input_ids"][0, -n:, None]).mean().item()
+
+    @torch.no_grad()
+    def everything(self, groups: list[ImageGroup]) -> list:
+        """Open questions with the probability of the true answer, clozes, and choices by likelihood of the options."""
+        found: list = []
+        for g in groups:
+            for q in g.vqa:
+                found += [self.generate(g, q.question), self.score(g, q.question, q.answer)]
+            found += [self.generate(g, cloze_prompt(c.question)) for c in g.clozes]
+            for c in g.choices:
+                found += [self.score(g, choice_prompt(c.question, c.options), option) for option in c.options]
+        return found
+
+
+def evaluation_section(name: str, repeats: int) -> list[dict]:
+    """Greedy answers to 6 questions on each of 4 images; then all tasks on 2 images."""
+    mllm = MODELS[name]().eval()
+    pictures = irrelevant_images("scenes", 4, seed=9, size=336)
+    open_only = [ImageGroup(str(i), p, Split.FORGET, questions(6, start=10 * i)) for i, p in enumerate(pictures)]
+    tasks = [
+        replace(
+            g,
+            clozes=tuple(Cloze(f"{text(i, 8)} __ {text(i + 1, 4)}", "x") for i in range(2)),
+            choices=tuple(MultipleChoice(text(i, 10), tuple(text(i + j, 3) for j in range(4)), 0) for i in range(2)),
+        )
+        for g in open_only[:2]
+    ]
+    one = OneByOne(mllm)
+    said: dict = {}
+
+    def plain_generation() -> None:
+        with torch.no_grad():
+            said["plain"] = [[one.generate(g, q.question) for q in g.vqa] for g in open_only]
+
+    def fresh(route):
+        def run() -> None:
+            mllm.vision.forget()  # every picture is seen once in an evaluation
+            route()
+
+        return run
+
+    runs = {
+        "generation/one by one": plain_generation,
+        "generation/packed": fresh(lambda: said.update(packed=generate(mllm, open_only, MAX_NEW_TOKENS))),
+        "all tasks/one by one": lambda: said.update(plain_all=one.everything(tasks)),
+        "all tasks/packed": fresh(lambda: said.update(packed_all=predict(mllm, tasks))),
+    }
+    seconds = alternate(runs, repeats, lambda key: None)
+    equal = {"generation": said["plain"] == said["packed"]}
+    plain_texts = [x for x in said["plain_all"] if isinstance(x, str)]
+    plain_scores = [x for x in said["plain_all"] if isinstance(x, float)]
+    texts, scores = [], []
+    for p in said["packed_all"]:
+        if p.task != "choice":
+            texts.append(p.answer)
+        if p.task == "generation":
+            scores.append(sum(p.log_probs) / len(p.log_probs))
+        elif p.task == "choice":
+            scores += p.log_probs
+    close = max(abs(a - b) for a, b in zip(plain_scores, scores, strict=True))
+    equal["all tasks"] = plain_texts == texts and close < 1e-4
+    counts = {"generation": 24, "all tasks": sum(len(g.vqa) + len(g.clozes) + len(g.choices) for g in tasks)}
+    return [
+        {
+            "what": what,
+            "questions": n,
+            "one_by_one_seconds": seconds[f"{what}/one by one"],
+            "packed_seconds": seconds[f"{what}/packed"],
+            "speedup": seconds[f"{what}/one by one"] / seconds[f"{what}/packed"],
+            "same_answers": equal[what],
+        }
+        for what, n in counts.items()
+    ]
+
+
+def people_section(name: str, repeats: int) -> list[dict]:
+    """What the store costs and takes for 50, 100 and 200 people with one question each."""
+    mllm = MODELS[name]().train()
+    irrelevant = irrelevant_images("scenes", 5, size=336)
+    rows = []
+    for n in (50, 100, 200):
+        encoded = [mllm.encoder.encode(q, True) for q in questions(n)]
+        with tempfile.TemporaryDirectory() as folder:
+            os.environ["VIKER_LIGHTNING_CACHE"] = folder
+            count = iter(range(1000))
+
+            def build(encoded=encoded, folder=folder, count=count) -> None:
+                os.environ["VIKER_LIGHTNING_CACHE"] = f"{folder}/{next(count)}"
+                IdealDistribution(mllm, irrelevant, "disk").prepare(encoded)
+
+            def read(encoded=encoded) -> None:
+                IdealDistribution(mllm, irrelevant, "disk").prepare(encoded)
+
+            seconds = alternate({"build": build, "find": read}, repeats, lambda key: None)
+            files = list(Path(folder, "0").rglob("part-*.safetensors"))
+            size = sum(f.stat().st_size for f in files) / 2**20
+        rows.append({"people": n, "build_seconds": seconds["build"], "find_seconds": seconds["find"], "mib": size})
+        print(f"  {rows[-1]}", flush=True)
+    return rows
+
+
+def features_section(name: str, repeats: int) -> list[dict]:
+    """Features of 8 pictures: computed, taken from memory, read from disk."""
+    mllm = MODELS[name]().eval().requires_grad_(False)
+    pictures = irrelevant_images("scenes", 8, seed=3, size=336)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["VIKER_LIGHTNING_CACHE"] = folder
+        for keep in ("off", "memory", "disk"):
+            mllm.vision.keep = keep
+            mllm.vision.forget()
+            found = alternate({keep: lambda: mllm.vision.features(mllm.base, pictures)}, repeats, lambda key: None)
+            rows.append({"kept": keep, "seconds_per_picture": found[keep] / len(pictures)})
+    return rows

@@ -1,0 +1,191 @@
+"""References on disk: shared, named by all that decides them, safe when several runs build them."""
+
+import multiprocessing
+from dataclasses import replace
+
+import pytest
+import torch
+
+from viker_lightning.data.irrelevant import irrelevant_images
+from viker_lightning.errors import UserError
+from viker_lightning.ideal import (
+    IdealDistribution,
+    OwnReference,
+    ReferenceStore,
+    reference_key,
+    reference_of,
+    store_folder,
+    why_not_reduced,
+)
+from viker_lightning.ideal.reference import Reference
+from viker_lightning.models import fingerprint
+
+
+@pytest.fixture
+def pictures():
+    return irrelevant_images("scenes", 3, size=64)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch, mllm):
+    monkeypatch.setenv("VIKER_LIGHTNING_CACHE", str(tmp_path))
+
+
+def refuse(*args):
+    pytest.fail("asked the frozen model again")
+
+
+def test_another_run_finds_the_same(mllm, groups, pictures, monkeypatch):
+    batch = mllm.pack(groups)
+    first = IdealDistribution(mllm, pictures, "disk")
+    first.prepare(batch.encoded)
+    wanted = IdealDistribution(mllm, pictures, "memory").reference(batch)
+    second = IdealDistribution(mllm, pictures, "disk")
+    monkeypatch.setattr(second, "_compute", lambda questions: questions and refuse())
+    second.prepare(batch.encoded)
+    assert second._prefixes is None  # no image was even read
+    for name in ("vector", "entropy", "log_prob"):
+        torch.testing.assert_close(getattr(second.reference(batch), name), getattr(wanted, name))
+
+
+def test_only_what_is_missing_is_computed(mllm, groups, pictures, monkeypatch):
+    questions = mllm.pack(groups).encoded
+    IdealDistribution(mllm, pictures, "disk").prepare(questions[:5])
+    larger = IdealDistribution(mllm, pictures, "disk")
+    computed = []
+    compute = larger._compute
+    monkeypatch.setattr(larger, "_compute", lambda new: computed.extend(new) or compute(new))
+    larger.prepare(questions)
+    assert computed == questions[5:]
+
+
+def test_key_tells_images_order_question_and_answer(mllm, groups, pictures):
+    question = mllm.pack(groups).encoded[0]
+    keys = {
+        reference_key(shown, asked)
+        for shown in (pictures, pictures[::-1], pictures[:2])
+        for asked in (question, replace(question, answer=question.answer[1:]), replace(question, prompt=(1, 2)))
+    }
+    assert len(keys) == 9
+    assert reference_key(pictures, question) == reference_key(list(pictures), replace(question, private=()))
+
+
+def test_folder_tells_weights_processor_and_type(mllm, monkeypatch):
+    folder = store_folder(mllm)
+    for name, p in mllm.named_parameters():
+        if "lora_" in name:
+            p.data += 1
+    mllm.__dict__.pop("fingerprint")
+    assert store_folder(mllm) == folder  # the adapter is not part of the frozen model
+    mllm.processor.image_processor.image_mean = [0.1, 0.2, 0.3]
+    mllm.__dict__.pop("fingerprint")
+    other = store_folder(mllm)
+    assert other != folder
+    weight = mllm.base.model.language_model.layers[0].mlp.up_proj.base_layer.weight
+    weight.data[3, 5] = torch.nextafter(weight.data[3, 5], torch.tensor(9.0))  # one bit
+    mllm.__dict__.pop("fingerprint")
+    assert store_folder(mllm) not in (folder, other)
+
+
+def test_weights_fingerprint():
+    w = torch.arange(12.0).reshape(3, 4)
+    same = fingerprint.weights_fingerprint([("b", w), ("a", w + 1)])
+    assert same == fingerprint.weights_fingerprint([("a", w + 1), ("b", w.clone())])
+    swapped = w.flatten()[torch.tensor([1, 0, *range(2, 12)])].reshape(3, 4)
+    others = [("b", w.T.contiguous()), ("c", w), ("b", w.bfloat16()), ("b", w.reshape(4, 3)), ("b", swapped)]
+    assert same not in {fingerprint.weights_fingerprint([other, ("a", w + 1)]) for other in others}
+    assert len({fingerprint.weights_fingerprint([other]) for other in others}) == len(others)
+
+
+def test_fingerprint_in_chunks_tells_places(monkeypatch):
+    monkeypatch.setattr(fingerprint, "CHUNK", 4)
+    a, b = torch.arange(12.0), torch.arange(12.0).roll(4)
+    assert fingerprint.weights_fingerprint([("w", a)]) != fingerprint.weights_fingerprint([("w", b)])
+
+
+def test_broken_part_is_named(mllm, groups, pictures):
+    ideal = IdealDistribution(mllm, pictures, "disk")
+    ideal.prepare(mllm.pack(groups).encoded)
+    (part,) = store_folder(mllm).glob("part-*.safetensors")
+    part.write_bytes(part.read_bytes()[:40])
+    with pytest.raises(UserError, match=rf"{part.name}: not a readable part of the store .*; delete it"):
+        IdealDistribution(mllm, pictures, "disk")
+
+
+def test_an_interrupted_write_leaves_nothing(mllm, tmp_path, monkeypatch):
+    store = ReferenceStore(tmp_path / "store")
+    monkeypatch.setattr("viker_lightning.models.features.os.replace", lambda *a: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        store.add([("a", Reference(torch.zeros(2, 3), torch.zeros(2), torch.zeros(2)))])
+    assert list((tmp_path / "store").iterdir()) == []
+
+
+def build(folder, number, go):
+    """Adds forty references, some of them the other process's too."""
+    torch.set_num_threads(1)
+    go.wait()
+    store = ReferenceStore(folder)
+    for i in range(number * 10, number * 10 + 40):
+        value = torch.full((3, 4), float(i))
+        store.add([(f"{i:03}", Reference(value, value[:, 0].clone(), value[:, 1].clone()))])
+        store.refresh()
+
+
+def test_two_processes_build_at_once(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    go = context.Event()
+    workers = [context.Process(target=build, args=(tmp_path / "store", n, go)) for n in range(2)]
+    for worker in workers:
+        worker.start()
+    go.set()
+    for worker in workers:
+        worker.join(120)
+        assert worker.exitcode == 0
+    store = ReferenceStore(tmp_path / "store")
+    for i in range(50):
+        assert store.get(f"{i:03}").vector.tolist() == [[float(i)] * 4] * 3
+    assert len(list((tmp_path / "store").glob("part-*"))) == 50
+    assert not list((tmp_path / "store").glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda head: head.weight.requires_grad_(True), "is trained"),
+        (lambda head: setattr(head, "bias", torch.nn.Parameter(torch.zeros(1), requires_grad=False)), "has a bias"),
+    ],
+)
+def test_store_says_why_it_cannot_serve(mllm, groups, pictures, change, reason):
+    ideal = IdealDistribution(mllm, pictures)
+    assert why_not_reduced(mllm.head) is None
+    assert "every probability" in why_not_reduced(mllm.head, "reverse")
+    change(mllm.head)
+    assert reason in why_not_reduced(mllm.head)
+    with pytest.raises(UserError, match=reason):
+        ideal.reference(mllm.pack(groups))
+    with pytest.raises(UserError, match=reason):
+        OwnReference(mllm).reference(mllm.pack(groups))
+
+
+def test_own_reference_is_remembered_by_image_and_question(mllm, groups, monkeypatch):
+    batch, own = mllm.pack(groups), OwnReference(mllm)
+    with mllm.frozen():
+        wanted = reference_of(mllm.answer_tokens(batch))
+    torch.testing.assert_close(own.reference(batch).vector, wanted.vector)
+    monkeypatch.setattr(mllm, "answer_tokens", refuse)
+    swapped = mllm.pack(groups[::-1])
+    again = own.reference(swapped)
+    sizes = [sum(len(q.answer) for q in mllm.pack([g]).encoded) for g in groups]
+    torch.testing.assert_close(again.vector, torch.cat(wanted.vector.split(sizes)[::-1]))
+    monkeypatch.undo()
+    other = mllm.pack([replace(groups[0], image=groups[1].image)])
+    assert (own.reference(other).vector - wanted.vector[: sizes[0]]).abs().max() > 1e-4
+
+
+def test_own_reference_forgets_the_oldest(mllm, groups, monkeypatch):
+    own = OwnReference(mllm)
+    one, two = mllm.pack(groups[:1]), mllm.pack(groups[1:2])
+    monkeypatch.setattr(OwnReference, "MEMORY_LIMIT", own.reference(one).nbytes)
+    own.reference(two)
+    assert 0 < own._bytes <= OwnReference.MEMORY_LIMIT
+    assert own._bytes == sum(r.nbytes for r in own._kept.values())
