@@ -59,6 +59,13 @@ def test_token_ids_are_the_processors(model, groups):
         assert [*model.prefix(group.image), *asked.prompt] == list(ids)
 
 
+def test_natural_side_is_seen_whole(model):
+    side = model.family.natural_side(model.processor)
+    shape = model.family.image_shape(model.base, model.processor, (side, side))
+    larger = model.family.image_shape(model.base, model.processor, (4 * side, 4 * side))
+    assert torch.Size(shape).numel() == torch.Size(larger).numel()
+
+
 def test_generation_equals_transformers(model, groups):
     for group, row in zip(groups, generate(model, groups, 6), strict=True):
         for vqa, answer in zip(group.vqa, row, strict=True):

@@ -59,7 +59,7 @@ class Provenance(Callback):
             "seed": torch.initial_seed(),
             "device": str(pl_module.device),
             "world_size": trainer.world_size,
-            "questions_per_step_at_most": data.batch_size * trainer.world_size * trainer.accumulate_grad_batches,
+            "questions_per_step_at_most": data.batch_size * trainer.world_size * data.batches_per_step,
             "data": {"root": data.root, "fingerprint": data.fingerprint(), "forget": data.forget, "stage": data.stage},
             "private_parts": "recorded" if data.records_private else "inferred from the answers' shared words",
             "base_weights": pl_module.base_weights,

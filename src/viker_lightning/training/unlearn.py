@@ -46,7 +46,8 @@ class Unlearn(Stage):
         warmup_steps: linear warm-up.
         schedule: learning rate after the warm-up.
         dtype: of the weights.
-        seed: of the choice of irrelevant images and refusals.
+        seed: of the choice of irrelevant images and refusals. It does not follow ``seed_everything``: runs that differ
+            in their seed share irrelevant images, and so the stored ideal distribution.
         trust_remote_code: whether code that comes with hub weights may run.
         engine: budgets, and what is kept where.
     """
@@ -81,8 +82,7 @@ class Unlearn(Stage):
         mllm = MLLM.load(self.base_weights, self.weights_dtype, trust_remote_code=self.trust_remote_code)
         mllm.adapt(self.lora, self.adapter)
         if self.method.reference == "irrelevant":
-            side = mllm.processor.image_processor.size
-            size = side.get("height") or side.get("shortest_edge")
+            size = mllm.family.natural_side(mllm.processor)
             self.pictures = irrelevant_images(self.method.images, self.method.k, self.seed, size)
         return mllm
 

@@ -47,6 +47,12 @@ def image_shape(model: Any, processor: Any, size: tuple[int, int]) -> tuple[int,
     return (patches + (model.config.vision_feature_select_strategy == "full"),)
 
 
+def natural_side(processor: Any) -> int:
+    """Side in pixels at which a square picture is seen."""
+    size = processor.image_processor.size
+    return int(size.get("height") or size["shortest_edge"])
+
+
 def plain_inputs(model: Any, processor: Any, images: Sequence[Image], input_ids: Tensor) -> dict[str, Tensor]:
     """What transformers' own forward needs besides ids and mask."""
     pixels = processor.image_processor(images=list(images), return_tensors="pt")["pixel_values"]

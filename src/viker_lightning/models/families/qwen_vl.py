@@ -6,6 +6,7 @@ chat template of the published instruct models with one user turn.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,6 +54,11 @@ def image_shape(model: Any, processor: Any, size: tuple[int, int]) -> tuple[int,
     side = images.patch_size * images.merge_size
     height, width = smart_resize(size[1], size[0], side, images.size["shortest_edge"], images.size["longest_edge"])
     return height // side, width // side
+
+
+def natural_side(processor: Any) -> int:
+    """Side in pixels at which a square picture is seen: the most the processor allows, but no more than 448."""
+    return min(448, math.isqrt(processor.image_processor.size["longest_edge"]))
 
 
 def _pixels(model: Any, processor: Any, images: Sequence[Image]) -> tuple[Tensor, Tensor]:
