@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -13,6 +14,9 @@ from viker_lightning.data.records import Picture
 from viker_lightning.models.mllm import MLLM
 
 from .reference import mean_distribution
+
+STRIDE = 128
+"""Room behind the images grows by so many tokens."""
 
 
 class ImagePrefixes:
@@ -35,7 +39,7 @@ class ImagePrefixes:
         self._lengths = torch.tensor([len(mllm.prefix(p)) for p in pictures], device=mllm.device)
         self._longest = int(self._lengths.max())
         if mllm.packs:
-            self._cache = mllm.key_values(self._longest + 512)
+            self._cache = mllm.key_values(self._longest)
             with mllm.frozen():
                 mllm.hidden(mllm.assemble(pictures, [[]] * self.k), self._cache)
 
@@ -67,7 +71,7 @@ class ImagePrefixes:
     def _packed(self, batch: PackedBatch) -> Tensor:
         width = batch.input_ids.shape[1]
         if self._longest + width > self._cache.room:
-            self._cache.widen(self._longest + width)
+            self._cache.widen(self._longest + math.ceil(width / STRIDE) * STRIDE)
         there = torch.arange(self._longest, device=self.mllm.device) < self._lengths[:, None]
         mask = packed_mask(batch.segments.expand(self.k, -1), batch.branches.expand(self.k, -1), there)
         positions = batch.positions + self._lengths[:, None]
