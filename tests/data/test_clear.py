@@ -224,4 +224,4 @@ def test_unlearning_run(clear, base_folder, tmp_path, monkeypatch):
         ]
     )
     results = json.loads((tmp_path / "results.json").read_text())
-    assert set(results["after"]) == {"forget", "retain", "real", "general"} and results["steps"] == 2
+    assert set(results["after"]) == {"forget", "retain", "real", "general", "overall"} and results["steps"] == 2

@@ -126,7 +126,7 @@ def test_summary_in_plain_numbers():
         generation("retain", 0, "They live in Oslo now.", [0.0, 0.0], [False, True], [True, True]),
     ]
     summary = summarise(found)
-    assert set(summary) == {"test", "retain"}
+    assert set(summary) == {"test", "retain", "overall"}
     test = summary["test"]
     assert test["n"] == 2
     assert test["accuracy"] == 0.5 and test["cloze"] == 1.0
