@@ -76,7 +76,7 @@ class Evaluation(Callback):
         self._protocol = protocol_of(self.protocol, trainer.datamodule)  # type: ignore[attr-defined]
         self._gold_answers = gold_answers(self.gold, self.gold_predictions)
         if self.gibberish and self._classifier is None:
-            self._classifier = GibberishClassifier.load(self.gibberish, device=pl_module.device)
+            self._classifier = GibberishClassifier.load(self.gibberish, device=trainer.strategy.root_device)
         results = Path(trainer.default_root_dir) / "results.json"
         if stage == "fit" and trainer.is_global_zero and results.is_file():
             log.warning("%s: replacing the results of an earlier run", results)
