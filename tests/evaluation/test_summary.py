@@ -142,7 +142,11 @@ def test_texts_are_read_by_the_frozen_model_without_image(mllm, groups):
     group = groups[0].__class__(groups[0].person, groups[0].image, Split.FORGET, groups[0].vqa)
     found = predict(mllm, [group])
     found[1].answer = " "
-    score_texts(mllm, found)
+    known = {}
+    mllm.max_sequence_tokens = 60
+    score_texts(mllm, found, known)
+    texts = {(p.question, text) for p in found for text in (p.answer.strip(), p.reference) if text}
+    assert set(known) == texts
     assert found[1].answer_log_prob is None
     with mllm.frozen():
         logits, tokens = plain_logits(mllm, [group.__class__(group.person, None, None, group.vqa)])

@@ -68,6 +68,7 @@ class Evaluation(Callback):
         self._batches: list[Prediction] = []
         self._gold: MLLM | None = None
         self._gold_answers: list[Prediction] = []
+        self._read: dict[tuple[str, str], float] = {}  # what the model before unlearning thinks of texts
         self._classifier: GibberishClassifier | None = None
         self._protocol: Protocol
 
@@ -144,7 +145,7 @@ class Evaluation(Callback):
         mllm: MLLM = pl_module.mllm
         found = predict(mllm, batch.content, self._gold_model(pl_module), self._protocol)
         if self.coherence and (mllm.adapted or not any(p.requires_grad for p in mllm.parameters())):
-            score_texts(mllm, found)  # a model trained in full has overwritten the one to ask
+            score_texts(mllm, found, self._read)  # a model trained in full has overwritten the one to ask
         return found
 
     def _write(self, trainer: Trainer, suffix: str, results: dict[str, Any] | None = None) -> None:
