@@ -110,7 +110,7 @@ def test_stages(clear):
 
 def test_text_only_people_give_groups_without_image(clear):
     steps = list(clear.train_dataloader())
-    asked = [group for step in steps for group in step["forget"]]
+    asked = [group for step in steps for group in step.content["forget"]]
     assert {group.image is None for group in asked} == {True, False}
     assert sum(len(group.vqa) for group in asked if group.image is None) == 40
     assert all(group.image is None for group in asked if "author" in group.person)
@@ -184,7 +184,7 @@ def test_plain_tofu(tmp_path):
     assert [len(found) for found in by_split.values()] == [2, 0, 6, 1, 0]
     assert by_split[Split.FORGET][0].vqa[3].perturbed == ("Wrong.", "Wrong, too.")
     assert by_split[Split.RETAIN][0].vqa[0].paraphrase == "" and by_split[Split.REAL][0].vqa[0].perturbed == ("Liszt",)
-    assert all(step["forget"][0].image is None for step in data.train_dataloader())
+    assert all(step.content["forget"][0].image is None for step in data.train_dataloader())
 
 
 def test_names_in_captions():
