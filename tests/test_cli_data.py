@@ -8,6 +8,7 @@ import open_clip
 import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
 from safetensors.torch import save_file
 from transformers import AutoTokenizer, DistilBertConfig, DistilBertForSequenceClassification
 
@@ -104,6 +105,15 @@ def test_what_a_model_knows_of_ones_own_people(people, base_folder, tmp_path, cl
     assert results["knowledge"]["questions"] == 2 and 0 <= results["knowledge"]["known"] <= 1
     answers = pq.read_table(tmp_path / "run/predictions-validate.parquet").to_pylist()
     assert {row["person"] for row in answers} == set(PEOPLE) and {row["when"] for row in answers} == {"validate"}
+
+
+def test_the_vanilla_model_of_ones_own_people_is_made_first(people, tmp_path):
+    config = yaml.safe_load(Path("configs/mini/vanilla.yaml").read_text())
+    config["trainer"] |= {"max_steps": 1, "enable_progress_bar": False, "logger": False}
+    (tmp_path / "vanilla.yaml").write_text(yaml.safe_dump(config))
+    root = f"--data.root={people(retain=['Bo'])}"
+    results = run("validate", "data/jsonl", tmp_path / "run", tmp_path / "vanilla.yaml", root)
+    assert results["validate"]["forget"]["n"] == 2 and results["knowledge"]["questions"] == 2
 
 
 def test_nobody_is_retained(people, base_folder, tmp_path, caplog):
