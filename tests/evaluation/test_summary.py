@@ -95,8 +95,9 @@ def test_gold_answers_are_matched_by_question(caplog):
     gold = answers(3.0)
     assert compare(answers(3.0)[::-1], gold[2:]) == compare(gold[2:], gold[2:])
     assert "6 of 8 questions" in caplog.text
+    assert "mia_loss" not in summarise([*gold, *answers(3.0, "test")], gold)["test"]
     with pytest.raises(UserError, match=r"evaluation.gold_predictions: found none of the 8 open questions"):
-        compare(answers(0.0), answers(0.0, "test"))
+        summarise(answers(0.0), answers(0.0, "test"))
 
 
 def test_over_unlearned_is_as_far_from_gold_as_untouched():

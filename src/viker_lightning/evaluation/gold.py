@@ -42,26 +42,31 @@ def compare(
 
     Returns:
         Numbers named in :data:`~viker_lightning.evaluation.directions.DIRECTIONS`; none for splits that are not to be
-        forgotten. 1 - JS is left out where a ratio is infinite or 0.
-
-    Raises:
-        UserError: if the gold model answered none of these questions.
+        forgotten, or that the gold model was not asked about. 1 - JS is left out where a ratio is infinite or 0.
     """
-    asked = {_key(p): p for p in found if p.task == "generation" and p.split in ("forget", "test")}
-    if not gold or not asked:
-        return {}
-    known = {_key(p): p for p in gold if p.task == "generation"}
+    asked, known = _forgotten(found), _forgotten(gold)
     shared = [key for key in asked if key in known]
-    if not shared:
-        raise UserError(
-            f"evaluation.gold_predictions: found none of the {len(asked)} open questions of split "
-            f"{found[0].split!r}; evaluate the gold model on the same data"
-        )
-    if len(shared) < len(asked):
+    if known and len(shared) < len(asked):
         log.warning("gold: %d of %d questions have been answered by the gold model, too", len(shared), len(asked))
+    if not shared:
+        return {}
     ours, theirs = [asked[key] for key in shared], [known[key] for key in shared]
     values = {name: metrics.auroc(map(score, ours), map(score, theirs)) for name, score in ATTACKS.items()}
     return values | _truth(ours, theirs, protocol)
+
+
+def check_gold(found: Sequence[Prediction], gold: Sequence[Prediction]) -> None:
+    """Makes sure that a gold model was asked what is to be compared.
+
+    Raises:
+        UserError: if it answered none of the questions about the people to forget.
+    """
+    asked = _forgotten(found)
+    if gold and asked and not asked.keys() & _forgotten(gold).keys():
+        raise UserError(
+            f"evaluation.gold_predictions: found none of the {len(asked)} open questions about the forget set; evaluate "
+            "the gold model on the same data"
+        )
 
 
 def _truth(ours: Sequence[Prediction], theirs: Sequence[Prediction], protocol: Protocol) -> dict[str, float]:
@@ -96,6 +101,11 @@ def distances(before: dict[str, Any], after: dict[str, Any]) -> dict[str, dict[s
         for split, values in before.items()
     }
     return {split: values for split, values in found.items() if values}
+
+
+def _forgotten(found: Sequence[Prediction]) -> dict[tuple[Any, ...], Prediction]:
+    """Open questions about the people to forget."""
+    return {_key(p): p for p in found if p.task == "generation" and p.split in ("forget", "test")}
 
 
 def _key(p: Prediction) -> tuple[Any, ...]:

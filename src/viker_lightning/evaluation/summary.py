@@ -12,7 +12,7 @@ from torch import Tensor
 
 from viker_lightning import metrics
 
-from .gold import compare
+from .gold import check_gold, compare
 from .predict import Prediction
 from .protocols import CORRECTED, Protocol
 from .truth import data_of, ratios
@@ -50,6 +50,7 @@ def summarise(
         UserError: if the gold model answered none of the questions.
     """
     found = list(predictions)
+    check_gold(found, gold)
     both = {p.split for p in found if p.modality == "image"} & {p.split for p in found if p.modality == "text"}
 
     def name(p: Prediction) -> str:
