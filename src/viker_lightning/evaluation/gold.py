@@ -64,8 +64,8 @@ def check_gold(found: Sequence[Prediction], gold: Sequence[Prediction]) -> None:
     asked = _forgotten(found)
     if gold and asked and not asked.keys() & _forgotten(gold).keys():
         raise UserError(
-            f"evaluation.gold_predictions: found none of the {len(asked)} open questions about the forget set; evaluate "
-            "the gold model on the same data"
+            f"evaluation.gold_predictions: found none of the {len(asked)} open questions about the forget set; "
+            "evaluate the gold model on the same data"
         )
 
 
