@@ -55,6 +55,9 @@ class OurLoop:
         self.forget = ImageGroup("forget", picture, vqa=tuple(vqa))
         self.retain = ImageGroup("retain", retain, vqa=tuple(vqa))
         self.ideal = IdealDistribution(mllm, irrelevant, "memory" if route == "store" else "off")
+        if route == "store":
+            self.ideal.prepare(mllm.pack([self.forget]).encoded)
+            self.ideal.release()
         self.own = {
             "npo": OwnReference(mllm, route == "store", reduced=False),
             "kl_minimization": OwnReference(mllm, route == "store"),
@@ -64,15 +67,16 @@ class OurLoop:
         """Accumulates the gradient of a step and returns its loss."""
         self.mllm.vision.keep = "off" if self.route == "packed" else "memory"
         forget = self.mllm.pack([self.forget])
-        batch = Batch(self.mllm.answer_tokens(forget))
+        reference = None
         if method == "viker":
-            batch.forget_reference = self._packed_ideal() if self.route == "packed" else self.ideal.reference(forget)
+            reference = self._packed_ideal() if self.route == "packed" else self.ideal.reference(forget)
         elif method == "npo":
-            batch.forget_reference = self.own["npo"].reference(forget)
-        elif method == "kl_minimization":
+            reference = self.own["npo"].reference(forget)
+        batch = Batch(self.mllm.answer_tokens(forget), forget_reference=reference)
+        if method == "kl_minimization":
             retain = self.mllm.pack([self.retain])
-            batch.retain = self.mllm.answer_tokens(retain)
             batch.retain_reference = self.own["kl_minimization"].reference(retain)
+            batch.retain = self.mllm.answer_tokens(retain)
         loss = METHODS[method].loss(batch)["loss"]
         loss.backward()
         return loss.item()

@@ -77,7 +77,7 @@ def test_vanilla_run_folder(vanilla):
     assert (vanilla / "checkpoints/last.ckpt").is_file()
     assert not list(vanilla.rglob("*.bin"))
     results = json.loads((vanilla / "results.json").read_text())
-    assert set(results["after"]) == {"forget", "test", "retain", "real", "general"}
+    assert set(results["after"]) == {"forget", "test", "retain", "real", "general", "overall"}
     assert results["steps"] == 2
     assert 0 <= results["knowledge"]["known"] <= 1
     assert json.loads((vanilla / "provenance.json").read_text())["private_parts"] == "recorded"

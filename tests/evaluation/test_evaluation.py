@@ -126,7 +126,7 @@ def test_summary_in_plain_numbers():
         generation("retain", 0, "They live in Oslo now.", [0.0, 0.0], [False, True], [True, True]),
     ]
     summary = summarise(found)
-    assert set(summary) == {"test", "retain"}
+    assert set(summary) == {"test", "retain", "overall"}
     test = summary["test"]
     assert test["n"] == 2
     assert test["accuracy"] == 0.5 and test["cloze"] == 1.0
@@ -177,6 +177,25 @@ def test_swap_tells_looking_from_reciting(people, scripted, says, expected):
 
 
 KEYS = {}
+
+
+def test_without_anybody_else_only_knowledge_is_measured(people, scripted, caplog):
+    group = ImageGroup("A", people["A"].images[0], Split.FORGET, people["A"].vqa)
+    with caplog.at_level("INFO"):
+        assert measure_knowledge(scripted(lambda g, q: "In Oslo."), [group], people, []) == Knowledge(1, None, None, 0)
+    assert "nobody is retained with a photo" in caplog.text
+
+
+def test_text_only_questions_are_not_swapped(people, scripted):
+    KEYS.update({k: p.images[0].key for k, p in people.items()})
+    text = ImageGroup("A", None, Split.FORGET, people["A"].vqa)
+    group = ImageGroup("A", people["A"].images[0], Split.FORGET, people["A"].vqa)
+
+    def says(g, q):
+        return "In Rome." if g.image is not None and g.image.key == KEYS["B"] else "In Oslo."
+
+    assert measure_knowledge(scripted(says), [text], people, ["B"]) == Knowledge(1, None, None, 0)
+    assert measure_knowledge(scripted(says), [text, group], people, ["B"]) == Knowledge(1, 1, 0, 1)
 
 
 def test_nothing_private(people):

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from tqdm import tqdm
 
 from viker_lightning.errors import UserError
-from viker_lightning.evaluation import DIRECTIONS, Prediction, in_order, predict, summarise
+from viker_lightning.evaluation import (
+    DIRECTIONS,
+    Prediction,
+    Protocol,
+    distances,
+    in_order,
+    predict,
+    protocol_of,
+    score_texts,
+    summarise,
+)
+from viker_lightning.metrics import GibberishClassifier
 from viker_lightning.models import MLLM, weights_folder
 
-from .files import read_predictions, write_json, write_predictions
+from .files import gold_answers, read_predictions, write_json, write_predictions
 
 log = logging.getLogger(__name__)
 
@@ -31,17 +42,42 @@ class Evaluation(Callback):
         before: whether the model is evaluated before training.
         every_n_epochs: also evaluate after every n-th epoch; ``None`` is never.
         gold: folder of the model retrained without the forget set, to report KL(gold || model).
+        gold_predictions: ``predictions.parquet`` of the gold model on the same data and with the same protocol, to
+            report forget quality and membership; by default that of ``gold``, if this is a run folder.
+        gibberish: hub id or folder of a gibberish classifier, to report GIB; none by default.
+        coherence: whether the model before unlearning judges, without images, how coherent answers are.
+        protocol: ``corrected``, or ``published``: as the authors of MLLMU-Bench or CLEAR ask and score, defects
+            included (see :mod:`viker_lightning.evaluation.protocols`).
     """
 
-    def __init__(self, before: bool = True, every_n_epochs: int | None = None, gold: str | None = None) -> None:
+    def __init__(
+        self,
+        before: bool = True,
+        every_n_epochs: int | None = None,
+        gold: str | None = None,
+        gold_predictions: str | None = None,
+        gibberish: str | None = None,
+        coherence: bool = True,
+        protocol: Literal["corrected", "published"] = "corrected",
+    ) -> None:
         self.before, self.every_n_epochs, self.gold = before, every_n_epochs, gold
+        self.gold_predictions, self.gibberish = gold_predictions, gibberish
+        self.coherence, self.protocol = coherence, protocol
         self.summaries: dict[str, Summary] = {}
         self._predictions: list[tuple[str, Prediction]] = []
         self._batches: list[Prediction] = []
         self._gold: MLLM | None = None
+        self._gold_answers: list[Prediction] = []
+        self._read: dict[tuple[str, str], float] = {}  # what the model before unlearning thinks of texts
+        self._classifier: GibberishClassifier | None = None
+        self._protocol: Protocol
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Makes clear that an earlier run in the same folder is over."""
+        """Finds what is compared with, and makes clear that an earlier run in the same folder is over."""
+        self._protocol = protocol_of(self.protocol, trainer.datamodule)  # type: ignore[attr-defined]
+        self._gold_answers = gold_answers(self.gold, self.gold_predictions)
+        if self.gibberish and self._classifier is None:
+            self._classifier = GibberishClassifier.load(self.gibberish, device=trainer.strategy.root_device)
         results = Path(trainer.default_root_dir) / "results.json"
         if stage == "fit" and trainer.is_global_zero and results.is_file():
             log.warning("%s: replacing the results of an earlier run", results)
@@ -67,13 +103,17 @@ class Evaluation(Callback):
         if trainer.is_global_zero:
             pl_module.save_weights(Path(trainer.default_root_dir))
         self.evaluate(trainer, pl_module, "after")
-        self._write(trainer, "", {**self.summaries, **pl_module.report})
+        way = distances(self.summaries.get("before", {}), self.summaries["after"])
+        if way:
+            self._log(trainer, "distance_to_gold/", way)
+        report = pl_module.report | ({"distance_to_gold": way} if way else {})
+        self._write(trainer, "", {**self.summaries, **report})
 
     def evaluate(self, trainer: Trainer, pl_module: Any, when: str) -> Summary:
         """Answers all evaluation questions and logs the numbers."""
         batches = trainer.datamodule.evaluation_dataloader()  # type: ignore[attr-defined]
         bar = tqdm(batches, desc=f"evaluation {when}", unit="batch", disable=not trainer.is_global_zero)
-        found = [p for batch in bar for p in predict(pl_module.mllm, batch.content, self._gold_model(pl_module))]
+        found = [p for batch in bar for p in self._answers(pl_module, batch)]
         summary = self._finish(trainer, when, found)
         self._write(trainer, "")
         return summary
@@ -82,11 +122,12 @@ class Evaluation(Callback):
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, *args: Any, **kwargs: Any
     ) -> None:
         """Answers a batch of evaluation groups."""
-        self._batches += predict(pl_module.mllm, batch.content, self._gold_model(pl_module))
+        self._batches += self._answers(pl_module, batch)
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Logs and writes the numbers of a validate run."""
-        self._write(trainer, "-validate", {"validate": self._finish(trainer, "validate", self._batches)})
+        results = {"validate": self._finish(trainer, "validate", self._batches)}
+        self._write(trainer, "-validate", {**results, **pl_module.report})
 
     on_test_batch_end = on_validation_batch_end
     on_predict_batch_end = on_validation_batch_end
@@ -99,6 +140,14 @@ class Evaluation(Callback):
         """Writes the answers of a predict run, and their numbers."""
         self._write(trainer, "-predict", {"predict": self._finish(trainer, "predict", self._batches)})
 
+    def _answers(self, pl_module: Any, batch: Any) -> list[Prediction]:
+        """Answers a batch of evaluation groups."""
+        mllm: MLLM = pl_module.mllm
+        found = predict(mllm, batch.content, self._gold_model(pl_module), self._protocol)
+        if self.coherence and (mllm.adapted or not any(p.requires_grad for p in mllm.parameters())):
+            score_texts(mllm, found, self._read)  # a model trained in full has overwritten the one to ask
+        return found
+
     def _write(self, trainer: Trainer, suffix: str, results: dict[str, Any] | None = None) -> None:
         """Writes predictions, then results, if there are any yet."""
         if trainer.is_global_zero:
@@ -110,6 +159,7 @@ class Evaluation(Callback):
                     "steps": trainer.global_step,
                     "seed": torch.initial_seed(),
                     "world_size": trainer.world_size,
+                    "protocol": self.protocol,
                 }
                 write_json(run / f"results{suffix}.json", {**results, **run_facts, "metrics": DIRECTIONS})
 
@@ -138,11 +188,14 @@ class Evaluation(Callback):
             torch.distributed.all_gather_object(parts, found)
             found = [p for part in parts for p in part]
         found.sort(key=in_order)
-        self.summaries[when] = summary = summarise(found)
+        self.summaries[when] = summary = summarise(found, self._gold_answers, self._classifier, self._protocol)
         self._batches = []
         self._predictions = [kept for kept in self._predictions if kept[0] != when] + [(when, p) for p in found]
-        flat = {f"{split}/{name}": value for split, values in summary.items() for name, value in values.items()}
+        self._log(trainer, "", summary)
+        return summary
+
+    def _log(self, trainer: Trainer, prefix: str, summary: Summary) -> None:
+        flat = {f"{prefix}{split}/{name}": v for split, values in summary.items() for name, v in values.items()}
         for logger in trainer.loggers:
             logger.log_metrics(flat, step=trainer.global_step)
             logger.save()
-        return summary

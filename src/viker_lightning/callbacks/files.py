@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from viker_lightning.errors import UserError
 from viker_lightning.evaluation import Prediction
 
 
@@ -34,3 +35,28 @@ def write_predictions(path: Path, predictions: Iterable[tuple[str, Prediction]])
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     pq.write_table(pa.Table.from_pylist(rows), temporary)
     temporary.replace(path)
+
+
+def gold_answers(gold: str | None, file: str | None) -> list[Prediction]:
+    """What the gold model answered in the end.
+
+    Args:
+        gold: its folder or run folder, if any.
+        file: its predictions; ``None`` looks for ``predictions.parquet`` in the run folder.
+
+    Raises:
+        UserError: if the named file is not there or holds no predictions.
+    """
+    path = Path(file) if file else Path(gold) / "predictions.parquet" if gold else None
+    if path is None or (file is None and not path.is_file()):
+        return []
+    try:
+        found = read_predictions(path)
+    except (OSError, pa.ArrowException, KeyError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"evaluation.gold_predictions: {str(path)!r} holds no predictions ({reason}); give predictions.parquet of "
+            "the gold run"
+        ) from error
+    last = [when for when, _ in found if when == "after"] or [when for when, _ in found]
+    return [prediction for when, prediction in found if when == last[-1]]

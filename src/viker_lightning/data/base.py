@@ -60,7 +60,8 @@ class Benchmark(LightningDataModule):
         questions_per_image: most questions asked about one photo in a step.
         splits: which splits are evaluated, those the folder does not hold being left out with a message; ``None`` is
             all.
-        modality: ``image`` asks about the photo, ``text`` names the person instead, without any image.
+        modality: ``image`` asks about the photo, ``text`` names the person instead, without any image; ``both``
+            evaluates either.
         max_people: evaluates at most so many people of every split (drawn by seed); ``None`` is all.
         seed: of the order of steps and the choice of test photos.
         on_bad_row: ``error`` stops at the first row that is not as it must be; ``skip`` leaves such rows out, warns,
@@ -78,7 +79,7 @@ class Benchmark(LightningDataModule):
         batch_size: int = 16,
         questions_per_image: int = 8,
         splits: list[Literal["forget", "test", "retain", "real", "general"]] | None = None,
-        modality: Literal["image", "text"] = "image",
+        modality: Literal["image", "text", "both"] = "image",
         max_people: int | None = None,
         seed: int = 0,
         on_bad_row: Literal["error", "skip"] = "error",
@@ -241,6 +242,8 @@ class Benchmark(LightningDataModule):
 
     def evaluation(self, split: Split, modality: str | None = None) -> list[ImageGroup]:
         """The image groups of a split; empty, with a message, if the data does not hold it."""
+        if (modality or self.modality) == "both":
+            return [*self.evaluation(split, "image"), *self.evaluation(split, "text")]
         key = (split, modality or self.modality)
         if key not in self._groups:
             self._groups[key] = self._reported(lambda: self.read_split(*key))

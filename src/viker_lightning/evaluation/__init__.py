@@ -1,16 +1,31 @@
 """Tasks and protocols: predictions, and numbers from predictions. One path for fit, validate, test and reload."""
 
+from .directions import DIRECTIONS
+from .fluency import score_texts
+from .gold import compare, distances
 from .knowledge import Knowledge, measure_knowledge
 from .predict import MAX_NEW_TOKENS, Prediction, in_order, predict
-from .summary import DIRECTIONS, summarise
+from .protocols import CORRECTED, Protocol, PublishedCLEAR, PublishedMLLMU, protocol_of
+from .summary import OVERALL, summarise
+from .truth import ratios
 
 __all__ = [
+    "CORRECTED",
     "DIRECTIONS",
     "MAX_NEW_TOKENS",
+    "OVERALL",
     "Knowledge",
     "Prediction",
+    "Protocol",
+    "PublishedCLEAR",
+    "PublishedMLLMU",
+    "compare",
+    "distances",
     "in_order",
     "measure_knowledge",
     "predict",
+    "protocol_of",
+    "ratios",
+    "score_texts",
     "summarise",
 ]

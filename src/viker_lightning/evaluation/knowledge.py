@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict, dataclass, replace
 
 from viker_lightning.data.records import ImageGroup, Person
@@ -11,6 +12,8 @@ from viker_lightning.models import MLLM, generate
 
 from .predict import MAX_NEW_TOKENS
 
+log = logging.getLogger(__name__)
+
 
 @dataclass
 class Knowledge:
@@ -19,27 +22,29 @@ class Knowledge:
     Attributes:
         known: share of private parts found in the answers about the forget people, 0-1.
         shown: asked about person A while shown person B: share of answers with something private of B, 0-1. High:
-            looks at the image.
+            looks at the image. ``None`` if no image could be swapped.
         asked: the same, with the private parts of A that B does not share, 0-1. Low: looks at the image.
         questions: how many swapped questions were asked.
     """
 
     known: float
-    shown: float
-    asked: float
+    shown: float | None
+    asked: float | None
     questions: int
 
     def __str__(self) -> str:
-        values = {name: f"{v:.2f}" if isinstance(v, float) else v for name, v in asdict(self).items()}
+        values = {name: f"{v:.2f}" if isinstance(v, float) else v for name, v in asdict(self).items() if v is not None}
         return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
 def measure_knowledge(mllm: MLLM, groups: list[ImageGroup], people: dict[str, Person], others: list[str]) -> Knowledge:
     """Asks the forget questions as they are, and once more with somebody else's photo.
 
+    Text-only questions are asked as text, and never swapped. Where nobody is retained with a photo, there is no swap.
+
     Args:
         mllm: the model.
-        groups: forget groups with image.
+        groups: forget groups.
         people: training people by ID, with private parts.
         others: IDs of the people whose photos are swapped in, one for each group.
 
@@ -50,23 +55,32 @@ def measure_knowledge(mllm: MLLM, groups: list[ImageGroup], people: dict[str, Pe
     asked = [g for g in asked if g.vqa]
     if not asked:
         raise UserError("no forget question has a private part, so there is nothing to unlearn; record or infer them")
-    if not others:
-        raise UserError("nobody is retained, so nobody else's photo can be shown; retain at least one person")
     straight = generate(mllm, asked, MAX_NEW_TOKENS)
     known = [
         keyword_match(a, q.private)
         for g, row in zip(asked, straight, strict=True)
         for q, a in zip(g.vqa, row, strict=True)
     ]
-    strangers = [people[others[i % len(others)]] for i in range(len(asked))]
-    swapped = [replace(g, image=s.images[0]) for g, s in zip(asked, strangers, strict=True)]
+    pictured = [g for g in asked if g.image is not None]
+    if not pictured or not others:
+        why = "nobody is retained with a photo" if pictured else "the forget questions have no image"
+        log.info("%s, so no photo is swapped: whether the model looks at the image is not measured", why)
+        return Knowledge(sum(known) / len(known), None, None, 0)
+    return Knowledge(sum(known) / len(known), *_swapped(mllm, pictured, people, others))
+
+
+def _swapped(
+    mllm: MLLM, groups: list[ImageGroup], people: dict[str, Person], others: list[str]
+) -> tuple[float, float, int]:
+    """``shown``, ``asked`` and ``questions``, with somebody else's photo before every question."""
+    strangers = [people[others[i % len(others)]] for i in range(len(groups))]
+    swapped = [replace(g, image=s.images[0]) for g, s in zip(groups, strangers, strict=True)]
     shown_hits, asked_hits = [], []
-    for group, stranger, answers in zip(asked, strangers, generate(mllm, swapped, MAX_NEW_TOKENS), strict=True):
+    for group, stranger, answers in zip(groups, strangers, generate(mllm, swapped, MAX_NEW_TOKENS), strict=True):
         theirs = {part for q in stranger.vqa for part in q.private}
         for q, answer in zip(group.vqa, answers, strict=True):
             own = [part for part in q.private if part not in theirs]
             shown_hits.append(any(keyword_match(answer, [part]) for part in theirs))
             if own:
                 asked_hits.append(any(keyword_match(answer, [part]) for part in own))
-    n = len(shown_hits)
-    return Knowledge(sum(known) / len(known), sum(shown_hits) / n, sum(asked_hits) / max(1, len(asked_hits)), n)
+    return sum(shown_hits) / len(shown_hits), sum(asked_hits) / max(1, len(asked_hits)), len(shown_hits)

@@ -11,16 +11,18 @@ import torch
 
 from viker_lightning.data.encoding import Encoded
 from viker_lightning.data.packing import in_budget, row_tokens
-from viker_lightning.data.prompts import choice_prompt, cloze_prompt
 from viker_lightning.data.records import VQA, Cloze, ImageGroup, MultipleChoice, Split
 from viker_lightning.ideal import token_kl
-from viker_lightning.models import MLLM, AnswerTokens, answer
+from viker_lightning.models import MLLM, AnswerTokens, answer, generate
+
+from .protocols import CORRECTED, Protocol
 
 MAX_NEW_TOKENS = 50
 """As in MLLMU-Bench (franciscoliu/MLLMU-Bench eval.py)."""
 
 
 TASKS = ("generation", "cloze", "choice")
+MODALITIES = ("image", "text")
 
 
 @dataclass
@@ -34,7 +36,8 @@ class Prediction:
         number: position among the group's questions of this task.
         question: the text asked.
         reference: the true answer.
-        answer: the model's: greedy text, or the option of highest mean log-likelihood.
+        answer: the model's: greedy text, or the option of highest mean log-likelihood (as published: the option whose
+            letter was generated, empty if none was).
         private: private parts of the reference.
         log_probs: log-probability of each token of the reference (generation), or of each option, averaged (choice).
         correct: for each token of the reference, whether it is the model's first choice (generation).
@@ -42,6 +45,11 @@ class Prediction:
         kl_gold: mean over answer tokens of KL(gold || model), nats; ``None`` without gold model.
         paraphrase: mean log-probability of the paraphrased answer, where there is one (generation).
         perturbed: mean log-probability of each wrong answer of the same form, where there are any (generation).
+        modality: ``image``, or ``text`` if there was none.
+        options: what there was to choose from, in the order of ``log_probs`` (choice).
+        answer_log_prob: sum of the log-probabilities of the tokens of ``answer``, as the frozen model without image
+            sees them (generation; see :func:`~viker_lightning.evaluation.fluency.score_texts`).
+        reference_log_prob: the same of ``reference``.
     """
 
     split: str
@@ -58,26 +66,33 @@ class Prediction:
     kl_gold: float | None = None
     paraphrase: float | None = None
     perturbed: list[float] = field(default_factory=list)
+    modality: str = "image"
+    options: list[str] = field(default_factory=list)
+    answer_log_prob: float | None = None
+    reference_log_prob: float | None = None
 
 
-def in_order(prediction: Prediction) -> tuple[int, str, int, int]:
-    """Sort key: by split, person, task and number, whatever order or process the questions were answered in."""
-    split = list(Split).index(Split(prediction.split))
-    return split, prediction.person, TASKS.index(prediction.task), prediction.number
+def in_order(prediction: Prediction) -> tuple[int, int, str, int, int]:
+    """Sort key: by split, modality, person, task, number, whatever order or process the questions were answered in."""
+    split, modality = list(Split).index(Split(prediction.split)), MODALITIES.index(prediction.modality)
+    return split, modality, prediction.person, TASKS.index(prediction.task), prediction.number
 
 
 @dataclass
 class _Asked:
-    """One evaluation question: the answers to be scored behind its prompt, and how it becomes a prediction."""
+    """One evaluation question: the answers to be scored behind its prompt, whether one is generated, too."""
 
     group: int
     number: int
     task: Literal["generation", "cloze", "choice"]
     source: VQA | Cloze | MultipleChoice
     encoded: list[Encoded]
+    decoded: bool
 
 
-def predict(mllm: MLLM, groups: Sequence[ImageGroup], gold: MLLM | None = None) -> list[Prediction]:
+def predict(
+    mllm: MLLM, groups: Sequence[ImageGroup], gold: MLLM | None = None, protocol: Protocol = CORRECTED
+) -> list[Prediction]:
     """Answers every question of evaluation groups.
 
     Everything asked about an image is read behind it in one pass: prompts, true answers, paraphrased and wrong
@@ -88,39 +103,43 @@ def predict(mllm: MLLM, groups: Sequence[ImageGroup], gold: MLLM | None = None) 
         mllm: the model.
         groups: groups with a split.
         gold: the model retrained without the forget set, to be compared with.
+        protocol: how questions are put and answers read.
 
     Returns:
         Predictions in the order of the groups: of each its open questions, its clozes, its multiple-choice questions.
     """
     training = mllm.training
     mllm.eval()
-    rows = [row for i, group in enumerate(groups) for row in _rows(mllm, i, group)]
-    sizes = [_tokens(mllm, groups, row) for row in rows]
-    order = sorted(range(len(rows)), key=lambda i: sizes[i])
     found: list[tuple[_Asked, Prediction]] = []
-    with torch.no_grad():
+    with torch.no_grad(), protocol.template(mllm):
+        rows = [row for i, group in enumerate(groups) for row in _rows(mllm, i, group, protocol)]
+        sizes = [_tokens(mllm, groups, row) for row in rows]
+        order = sorted(range(len(rows)), key=lambda i: sizes[i])
         for part in in_budget([sizes[i] for i in order], mllm.max_tokens, padded=True):
-            found += _predict(mllm, groups, [rows[order[i]] for i in part], gold)
+            found += _predict(mllm, groups, [rows[order[i]] for i in part], gold, protocol)
+        found.sort(key=lambda f: (f[0].group, TASKS.index(f[0].task), f[0].number))
+        predictions = [prediction for _, prediction in found]
+        if protocol.blind:
+            _answer_blindly(mllm, groups, predictions, protocol)
     mllm.train(training)
-    found.sort(key=lambda f: (f[0].group, TASKS.index(f[0].task), f[0].number))
-    return [prediction for _, prediction in found]
+    return predictions
 
 
-def _rows(mllm: MLLM, index: int, group: ImageGroup) -> list[list[_Asked]]:
+def _rows(mllm: MLLM, index: int, group: ImageGroup, protocol: Protocol) -> list[list[_Asked]]:
     """The questions of a group, as many in a packed sequence as the budget allows."""
     image, encoder = group.image is not None, mllm.encoder
     asked: list[_Asked] = []
     for number, vqa in enumerate(group.vqa):
-        others = [VQA(vqa.question, text) for text in (vqa.paraphrase, *vqa.perturbed) if text]
-        encoded = [encoder.encode(replace(vqa, paraphrase="", perturbed=()), image)]
-        encoded += [encoder.encode(other, image) for other in others]
-        asked.append(_Asked(index, number, "generation", vqa, encoded))
-    for number, cloze in enumerate(group.clozes):
-        asked.append(_Asked(index, number, "cloze", cloze, [encoder.question(cloze_prompt(cloze.question), image)]))
-    for number, choice in enumerate(group.choices):
-        prompt = choice_prompt(choice.question, choice.options)
-        encoded = [encoder.encode(VQA(prompt, option), image) for option in choice.options]
-        asked.append(_Asked(index, number, "choice", choice, encoded))
+        encoded = [encoder.encode(q, image) for q in protocol.open(vqa, group)]
+        asked.append(_Asked(index, number, "generation", vqa, encoded, not protocol.blind))
+    for number, cloze in enumerate(() if protocol.skips(group, "cloze") else group.clozes):
+        encoded = [encoder.question(protocol.cloze(cloze, group), image)]
+        asked.append(_Asked(index, number, "cloze", cloze, encoded, True))
+    for number, choice in enumerate(() if protocol.skips(group, "choice") else group.choices):
+        prompt = protocol.choice(choice, group)
+        said = ("",) if protocol.letters else choice.options
+        encoded = [encoder.encode(VQA(prompt, option), image) for option in said]
+        asked.append(_Asked(index, number, "choice", choice, encoded, protocol.letters))
     prefix = len(mllm.prefix(group.image))
     sizes = [row_tokens(0, one.encoded) for one in asked]
     return [[asked[i] for i in part] for part in in_budget(sizes, mllm.max_sequence_tokens - prefix)]
@@ -129,18 +148,18 @@ def _rows(mllm: MLLM, index: int, group: ImageGroup) -> list[list[_Asked]]:
 def _tokens(mllm: MLLM, groups: Sequence[ImageGroup], row: list[_Asked]) -> int:
     """Room a sequence takes, generated tokens included."""
     asked = [q for one in row for q in one.encoded]
-    decoded = sum(one.task != "choice" for one in row)
+    decoded = sum(one.decoded for one in row)
     return row_tokens(len(mllm.prefix(groups[row[0].group].image)), asked) + decoded * MAX_NEW_TOKENS
 
 
 def _predict(
-    mllm: MLLM, groups: Sequence[ImageGroup], rows: list[list[_Asked]], gold: MLLM | None
+    mllm: MLLM, groups: Sequence[ImageGroup], rows: list[list[_Asked]], gold: MLLM | None, protocol: Protocol
 ) -> Iterator[tuple[_Asked, Prediction]]:
     pictures = [groups[row[0].group].image for row in rows]
     batch = mllm.assemble(pictures, [[q for one in row for q in one.encoded] for row in rows])
     everything = [one for row in rows for one in row]
     firsts = [0, *itertools.accumulate(len(one.encoded) for one in everything)]
-    decoded = [first for first, one in zip(firsts, everything, strict=False) if one.task != "choice"]
+    decoded = [first for first, one in zip(firsts, everything, strict=False) if one.decoded]
     tokens, texts = answer(mllm, batch, decoded, MAX_NEW_TOKENS)
     sizes = [len(q.answer) for q in batch.encoded]
     log_probs = tokens.log_probs.cpu().split(sizes)
@@ -150,30 +169,49 @@ def _predict(
     for first, one in zip(firsts, everything, strict=False):
         group = groups[one.group]
         about = (str(group.split), group.person, one.task, one.number, one.source.question)
+        modality = MODALITIES[group.image is None]
         if isinstance(one.source, VQA):
             given = [p.mean().item() for p in log_probs[first + 1 : first + len(one.encoded)]]
             paraphrased = bool(one.source.paraphrase)
-            yield (
-                one,
-                Prediction(
-                    *about,
-                    one.source.answer,
-                    text[first],
-                    one.source.private,
-                    log_probs[first].tolist(),
-                    correct[first].tolist(),
-                    list(one.encoded[0].private),
-                    None if kl is None else kl[first],
-                    given[0] if paraphrased else None,
-                    given[paraphrased:],
-                ),
+            prediction = Prediction(
+                *about,
+                one.source.answer,
+                text.get(first, ""),
+                one.source.private,
+                log_probs[first].tolist(),
+                correct[first].tolist(),
+                list(one.encoded[0].private),
+                None if kl is None else kl[first],
+                given[0] if paraphrased else None,
+                given[paraphrased:],
             )
         elif isinstance(one.source, Cloze):
-            yield one, Prediction(*about, one.source.answer, text[first])
+            prediction = Prediction(*about, one.source.answer, protocol.blank(text[first]))
         else:
-            scores = [p.mean().item() for p in log_probs[first : first + len(one.encoded)]]
-            best = one.source.options[scores.index(max(scores))]
-            yield one, Prediction(*about, one.source.options[one.source.correct], best, (), scores)
+            options, scores = one.source.options, []
+            if one.decoded:
+                said = protocol.option(text[first], options)
+            else:
+                scores = [p.mean().item() for p in log_probs[first : first + len(one.encoded)]]
+                said = options[scores.index(max(scores))]
+            prediction = Prediction(*about, options[one.source.correct], said, (), scores, options=list(options))
+        prediction.modality = modality
+        yield one, prediction
+
+
+def _answer_blindly(
+    mllm: MLLM, groups: Sequence[ImageGroup], predictions: Sequence[Prediction], protocol: Protocol
+) -> None:
+    """Answers the open questions of all groups without their images."""
+    asked = [
+        replace(g, image=None, vqa=tuple(protocol.open(q, g)[0] for q in g.vqa), choices=(), clozes=())
+        for g in groups
+        if g.vqa
+    ]
+    texts = (text for row in generate(mllm, asked, protocol.max_new_tokens) for text in row)
+    wanted = (p for p in predictions if p.task == "generation")
+    for prediction, text in zip(wanted, texts, strict=True):
+        prediction.answer = text
 
 
 def _kl_gold(tokens: AnswerTokens, gold: AnswerTokens) -> list[float]:

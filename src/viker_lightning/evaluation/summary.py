@@ -2,74 +2,113 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
+from statistics import median
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from viker_lightning import metrics
 
+from .gold import check_gold, compare
 from .predict import Prediction
+from .protocols import CORRECTED, Protocol
+from .truth import data_of, ratios
 
-DIRECTIONS = {
-    "accuracy": "multiple-choice accuracy, 0-1",
-    "cloze": "share of blanks filled right, 0-1",
-    "rouge_l": "ROUGE-L F of the greedy answer, stemmed, 0-1",
-    "bleu": "sentence BLEU-4 (nltk method1) of the greedy answer, 0-1",
-    "keyword_match": "share of private parts found in the greedy answer, 0-1",
-    "answer_probability": "exp of the mean log-probability of the reference answer, 0-1",
-    "private_probability": "mean probability of the private tokens of the reference, 0-1",
-    "template_probability": "mean probability of the other tokens of the reference, 0-1; high is good everywhere",
-    "extraction_strength": "share of the reference the model completes by itself, 0-1",
-    "repetition": "repeated word trigrams of the greedy answer, 0-1; low is good everywhere",
-    "kl_gold": "mean KL(gold || model) of answer tokens, nats, >= 0; low is good everywhere",
-}
-"""What each number is. If nothing is said: high is good on retain, real and general, low is good on forget and test."""
+Numbers = dict[str, float]
+
+OVERALL = "overall"
+"""Where numbers about all splits are."""
+
+KEPT = ("retain", "real", "general")
 
 
-def summarise(predictions: Iterable[Prediction]) -> dict[str, dict[str, float]]:
+def summarise(
+    predictions: Iterable[Prediction],
+    gold: Sequence[Prediction] = (),
+    gibberish: Callable[[Sequence[str]], list[float]] | None = None,
+    protocol: Protocol = CORRECTED,
+) -> dict[str, Numbers]:
     """Computes every metric for every split.
 
     Args:
         predictions: in any order, each question once.
+        gold: what the model retrained without the forget set answered to the same questions.
+        gibberish: texts to probabilities of being clean, such as a
+            :class:`~viker_lightning.metrics.GibberishClassifier`.
+        protocol: the one the predictions were made with.
 
     Returns:
-        For each split, metrics (see :data:`DIRECTIONS`) and ``n``, the number of open questions; a metric without data
-        is left out.
+        For each split, metrics (see :data:`~viker_lightning.evaluation.directions.DIRECTIONS`) and ``n``, the number of
+        open questions; a metric without data is left out. Where a split is asked with and without images, its name
+        stands for the questions with image and ``<split>_text`` for the others. ``overall`` has what is made of several
+        splits, if anything.
+
+    Raises:
+        UserError: if the gold model answered none of the questions.
     """
-    ordered = sorted(predictions, key=lambda p: p.split)
-    return {split: _split(list(found)) for split, found in groupby(ordered, key=lambda p: p.split)}
+    found = list(predictions)
+    check_gold(found, gold)
+    both = {p.split for p in found if p.modality == "image"} & {p.split for p in found if p.modality == "text"}
+
+    def name(p: Prediction) -> str:
+        return f"{p.split}_text" if p.split in both and p.modality == "text" else p.split
+
+    parts = {key: list(part) for key, part in groupby(sorted(found, key=name), key=name)}
+    summary = {key: numbers(part, gibberish, protocol) | compare(part, gold, protocol) for key, part in parts.items()}
+    for split in both:
+        summary[split] |= _gaps(summary[split], summary[f"{split}_text"])
+    overall = _clear_columns(found, protocol) if protocol.pools else _utility(summary)
+    return summary | ({OVERALL: overall} if overall else {})
 
 
-def _split(found: list[Prediction]) -> dict[str, float]:
+def numbers(
+    found: Sequence[Prediction],
+    gibberish: Callable[[Sequence[str]], list[float]] | None = None,
+    protocol: Protocol = CORRECTED,
+) -> Numbers:
+    """The numbers of questions of one split."""
     generated = [p for p in found if p.task == "generation"]
     probabilities = {True: metrics.Mean(), False: metrics.Mean()}
     scores: dict[str, Any] = {
         "accuracy": metrics.Accuracy(),
+        "option_probability": metrics.OptionProbability(),
         "cloze": metrics.Cloze(),
         "rouge_l": metrics.RougeL(),
+        "rouge_l_recall": metrics.RougeLRecall(),
         "bleu": metrics.BleuMLLMU(),
+        "sacrebleu": metrics.CorpusBleu(),
         "keyword_match": metrics.KeywordMatch(),
         "answer_probability": metrics.AnswerProbability(),
+        "relative_probability": metrics.OptionProbability(),
+        "truth_ratio": metrics.Mean(),
         "private_probability": probabilities[True],
         "template_probability": probabilities[False],
+        "exact_memorization": metrics.ExactMemorization(),
         "extraction_strength": metrics.ExtractionStrength(),
         "repetition": metrics.Repetition(),
+        "distinct_3": metrics.Mean(),
         "kl_gold": metrics.Mean(),
     }
     for p in found:
         if p.task == "choice":
-            scores["accuracy"].update(p.answer, p.reference)
+            _add_choice(scores, p)
         elif p.task == "cloze":
             scores["cloze"].update(p.answer, p.reference)
     for p in generated:
-        scores["rouge_l"].update(p.answer, p.reference)
-        scores["bleu"].update(p.answer, p.reference)
+        for name in ("rouge_l", "rouge_l_recall", "bleu", "sacrebleu"):
+            scores[name].update(p.answer, p.reference)
         scores["repetition"].update(p.answer)
+        scores["distinct_3"].update(metrics.distinct_3(p.answer))
         if p.private:
             scores["keyword_match"].update(p.answer, list(p.private))
-        scores["answer_probability"].update(torch.tensor(p.log_probs))
+        log_probs = torch.tensor(p.log_probs)
+        scores["answer_probability"].update(log_probs)
+        if p.perturbed:
+            scores["relative_probability"].update(log_probs, _means(p.perturbed))
+        scores["exact_memorization"].update(torch.tensor(p.correct))
         scores["extraction_strength"].update(torch.tensor(p.correct))
         for private, mean in probabilities.items():
             chosen = [lp for lp, flag in zip(p.log_probs, p.private_tokens, strict=True) if flag == private]
@@ -77,5 +116,86 @@ def _split(found: list[Prediction]) -> dict[str, float]:
                 mean.update(torch.tensor(chosen).exp())
         if p.kl_gold is not None:
             scores["kl_gold"].update(p.kl_gold)
+    for p, ratio in ratios(generated, protocol):
+        scores["truth_ratio"].update(metrics.truth_ratio_score(ratio, data_of(p.split)))
+    if gibberish is not None and generated:
+        scores["gibberish_clean"] = metrics.Gibberish(gibberish)
+        scores["gibberish_clean"].update([p.answer for p in generated])
     values = {name: float(metric.compute()) for name, metric in scores.items() if metric.update_called}
-    return values | {"n": len(generated)}
+    return values | _fluency(generated) | {"n": len(generated)}
+
+
+def _means(log_probs: Iterable[float]) -> list[Tensor]:
+    """Mean log-probabilities as answers of one token."""
+    return [torch.tensor([value]) for value in log_probs]
+
+
+def _add_choice(scores: dict[str, Any], p: Prediction) -> None:
+    scores["accuracy"].update(p.answer, p.reference)
+    if p.options and p.log_probs:
+        right, values = p.options.index(p.reference), _means(p.log_probs)
+        scores["option_probability"].update(values[right], [v for i, v in enumerate(values) if i != right])
+
+
+def _fluency(generated: Sequence[Prediction]) -> Numbers:
+    """Coherence by the frozen model, where it has read the answers."""
+    read = [p for p in generated if p.reference_log_prob is not None]
+    bits = [b for p in read if (b := _bits(p.answer_log_prob, p.answer)) is not None]
+    usual = [b for p in read if (b := _bits(p.reference_log_prob, p.reference)) is not None]
+    if not bits or not usual or not median(usual):
+        return {}
+    coherent = [_coherence(p, median(usual)) for p in read]
+    return {"bits_per_character": sum(bits) / len(bits), "coherence": sum(coherent) / len(coherent)}
+
+
+def _coherence(p: Prediction, usual: float) -> float:
+    return metrics.coherence(p.answer, lambda text: (p.answer_log_prob or 0.0, len(text)), usual)
+
+
+def _bits(log_prob: float | None, text: str) -> float | None:
+    return metrics.bits_per_character(log_prob, len(text)) if log_prob is not None and text.strip() else None
+
+
+def _gaps(with_image: Numbers, text: Numbers) -> Numbers:
+    """What the image makes of a split's questions."""
+    names = {"accuracy": "modality_gap", "keyword_match": "modality_gap_keyword_match"}
+    both = [name for name in names if name in with_image and name in text]
+    return {names[name]: metrics.modality_gap([with_image[name]], [text[name]]) for name in both}
+
+
+def _utility(summary: dict[str, Numbers]) -> Numbers:
+    """TOFU's model utility, of the numbers there are."""
+    values = {}
+    for split in KEPT:
+        there = summary.get(split, {})
+        # TOFU and CLEAR weigh the answer against wrong ones only where these are options: real faces, world facts.
+        relative = split != "retain" and "relative_probability" in there
+        for name in ("relative_probability" if relative else "answer_probability", "rouge_l_recall", "truth_ratio"):
+            if name in there:
+                values[f"{split}/{name}"] = there[name]
+    return {"model_utility": metrics.model_utility(values)} if values else {}
+
+
+def _clear_columns(found: Sequence[Prediction], protocol: Protocol) -> Numbers:
+    """CLEAR's model utility and the columns of its table (benchmarks.md 2.4), of its six tasks."""
+    values: dict[str, dict[str, float]] = {}
+    for split in ("forget", *KEPT):
+        part = [p for p in found if p.split == split and p.task == "generation"]
+        for task in sorted({protocol.task(p.question) for p in part}):
+            there = numbers([p for p in part if protocol.task(p.question) == task], None, protocol)
+            captions = task == "caption" and split in ("forget", "retain")
+            probability = there.get("answer_probability" if captions else "relative_probability")
+            row = {"probability": probability, "rouge": there["rouge_l_recall"], "truth": there.get("truth_ratio")}
+            values[f"{split}/{task}"] = {name: value for name, value in row.items() if value is not None}
+
+    def mean(splits: Sequence[str], names: Sequence[str]) -> float | None:
+        chosen = [row[n] for key, row in values.items() if key.partition("/")[0] in splits for n in names if n in row]
+        return metrics.model_utility(chosen) if chosen else None
+
+    columns = {
+        "model_utility": mean(KEPT, ("probability", "rouge", "truth")),
+        "clear_real": mean(("real", "general"), ("probability", "truth")),
+        "clear_retain": mean(("retain",), ("probability", "truth")),
+        "clear_forget": mean(("forget",), ("probability", "truth")),
+    }
+    return {name: value for name, value in columns.items() if value is not None}

@@ -69,6 +69,10 @@ class IdealDistribution:
             self._prefixes = ImagePrefixes(self.mllm, self.pictures)
         return self._prefixes
 
+    def release(self) -> None:
+        """Drops the images' key/values; they are read again if something is asked that is not stored."""
+        self._prefixes = None
+
     def _key(self, question: Encoded) -> str:
         return reference_key(self.pictures, question)
 

@@ -32,7 +32,8 @@ class ViKeR(Method):
     Args:
         lam: weight of the regulariser; 0 is plain gradient ascent.
         k: number of irrelevant images.
-        images: ``scenes``, ``people`` or ``pets`` (drawn), or a folder of images.
+        images: ``scenes``, ``people`` or ``pets`` (drawn), ``photos`` (scikit-image's), a folder of images, or
+            ``retain`` or ``forget``: the benchmark's own people, forgotten ones possibly seeing themselves.
         direction: ``forward`` is KL(ideal || student), the paper's; ``reverse`` is KL(student || ideal).
         same_image: ablation "without vision reference": the frozen model sees the forget image itself.
         ascent: whether the gradient-ascent term is used; without it only the regulariser acts.

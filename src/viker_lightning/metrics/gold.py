@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable
 
 import numpy as np
@@ -36,7 +37,9 @@ def forget_quality(model: Tensor | Iterable[float], gold: Tensor | Iterable[floa
     first, second = as_scores(model).flatten(), as_scores(gold).flatten()
     if not len(first) or not len(second):
         raise ValueError(f"the test needs a sample of each model, found {len(first)} and {len(second)} values")
-    found = ks_2samp(first.cpu().numpy(), second.cpu().numpy())
+    with warnings.catch_warnings():  # where the exact p-value overflows, the asymptotic one is taken, with a warning
+        warnings.filterwarnings("ignore", "ks_2samp: Exact calculation unsuccessful", RuntimeWarning)
+        found = ks_2samp(first.cpu().numpy(), second.cpu().numpy())
     statistic, p = float(found.statistic), float(found.pvalue)
     effective = len(first) * len(second) / (len(first) + len(second))
     log10_p = math.log10(p) if p > 0 else (math.log(2) - 2 * effective * statistic**2) / math.log(10)

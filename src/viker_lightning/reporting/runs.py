@@ -42,9 +42,9 @@ class Run:
         table = pq.read_table(self.folder / "predictions.parquet")
         asked = pc.field("split") == split
         rows = table.filter(asked & (pc.field("person") == person) & (pc.field("task") == "generation")).to_pylist()
-        by_number: dict[int, dict[str, Any]] = {}
+        by_number: dict[tuple[int, str], dict[str, Any]] = {}
         for row in rows:
-            by_number.setdefault(row["number"], {})[row["when"]] = row
+            by_number.setdefault((row["number"], row["question"]), {})[row["when"]] = row
         return [
             (r["after"]["question"], r["after"]["reference"], r["before"]["answer"], r["after"]["answer"])
             for _, r in sorted(by_number.items())

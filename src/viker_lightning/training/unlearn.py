@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from viker_lightning.data.irrelevant import irrelevant_images
 from viker_lightning.data.packing import PackedBatch
-from viker_lightning.data.records import ImageGroup, Picture
+from viker_lightning.data.records import ImageGroup, Person, Picture
+from viker_lightning.data.similarity import ClipEmbedder, FarFrom
+from viker_lightning.errors import UserError
 from viker_lightning.ideal import (
     IdealDistribution,
     OwnReference,
@@ -48,6 +53,10 @@ class Unlearn(Stage):
         dtype: of the weights.
         seed: of the choice of irrelevant images and refusals. It does not follow ``seed_everything``: runs that differ
             in their seed share irrelevant images, and so the stored ideal distribution.
+        clip: open_clip model that keeps irrelevant images away from the forget images: a folder, ``hf-hub:owner/name``
+            or ``name/weights``; see :class:`~viker_lightning.data.similarity.ClipEmbedder`. None by default.
+        clip_threshold: the largest similarity to a forget image that an irrelevant image may have, -1 to 1; read it off
+            ``similarity.json`` in the run folder, since models differ.
         trust_remote_code: whether code that comes with hub weights may run.
         engine: budgets, and what is kept where.
     """
@@ -66,25 +75,61 @@ class Unlearn(Stage):
         schedule: Literal["constant", "cosine"] = "constant",
         dtype: Literal["float32", "bfloat16", "float16"] = "float32",
         seed: int = 0,
+        clip: str | None = None,
+        clip_threshold: float | None = None,
         trust_remote_code: bool = False,
         engine: Engine = Engine(),  # noqa: B008 - jsonargparse reads the default
     ) -> None:
         super().__init__(lr, weight_decay, warmup_steps, schedule, engine)
         self.method, self.vanilla, self.lora, self.adapter = method, vanilla, lora, adapter
         self.weights_dtype, self.seed, self.trust_remote_code = dtype, seed, trust_remote_code
+        if (clip is None) != (clip_threshold is None):
+            raise UserError(f"clip={clip} and clip_threshold={clip_threshold} belong together; set both or neither")
+        self.clip, self.clip_threshold = clip, clip_threshold
         self.pictures: list[Picture] = []
         self.ideal: IdealDistribution | None = None
         self.own: dict[str, OwnReference] = {}
+
+    def setup(self, stage: str) -> None:
+        """As in every stage, and makes sure that a method that uses retain questions gets some.
+
+        Raises:
+            UserError: if nobody is retained.
+        """
+        super().setup(stage)
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        method, needed = type(self.method).__name__, self.method.uses_retain or self.method.retain_reference
+        if stage == "fit" and data.stage == "unlearn" and needed and "retain" not in data.streams:
+            raise UserError(
+                f"model.method: {method} uses retain questions, but {data.root} retains nobody; add people to retain, "
+                "set retain_weight=0 where the method has it, or choose a method that only forgets"
+            )
 
     def load_mllm(self) -> MLLM:
         """Loads the vanilla model, making it first if need be, and puts the adapter on."""
         self.base_weights = str(vanilla_model(self.vanilla, self.trainer.datamodule))  # type: ignore[attr-defined]
         mllm = MLLM.load(self.base_weights, self.weights_dtype, trust_remote_code=self.trust_remote_code)
         mllm.adapt(self.lora, self.adapter)
-        if self.method.reference == "irrelevant":
-            size = mllm.family.natural_side(mllm.processor)
-            self.pictures = irrelevant_images(self.method.images, self.method.k, self.seed, size)
+        if self.method.reference == "irrelevant" and self.trainer.state.fn == TrainerFn.FITTING:
+            self.pictures = self._irrelevant(mllm.family.natural_side(mllm.processor))
         return mllm
+
+    def _irrelevant(self, size: int) -> list[Picture]:
+        """The irrelevant images, kept away from the forget images if a model for that is given."""
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        own = {"retain": data.retain_ids, "forget": data.forget_ids}
+        people = _pictures(data.people(own.get(self.method.images, [])))
+        keep: FarFrom | None = None
+        if self.clip is not None and self.clip_threshold is not None:
+            known = Path(self.clip).is_dir() or self.clip.startswith("hf-hub:")
+            name, _, weights = (self.clip, "", "") if known else self.clip.partition("/")
+            embed = ClipEmbedder.load(name, weights or None, self.trainer.strategy.root_device)
+            keep = FarFrom(_pictures(data.people(data.forget_ids)), embed, self.clip_threshold)
+        try:
+            return irrelevant_images(self.method.images, self.method.k, self.seed, size, people, keep)
+        finally:
+            if keep is not None and keep.matches and self.trainer.is_global_zero:
+                keep.save(Path(self.trainer.default_root_dir) / "similarity.json")
 
     def on_train_start(self) -> None:
         """Asks the frozen model, once, what every forget answer should look like."""
@@ -98,16 +143,24 @@ class Unlearn(Stage):
             self.own["retain"] = OwnReference(self.mllm, keep)
 
     def prepare_ideal(self) -> None:
-        """Computes the ideal distribution of all forget answers."""
+        """Computes the ideal distribution of all forget answers.
+
+        Questions are encoded as training encodes them. A text-only question is read behind an irrelevant image with
+        its text unchanged, so a name in it still says who is meant: for such questions the ideal distribution is what
+        the frozen model says anyway, and the regulariser holds on to it.
+        """
         self.ideal = IdealDistribution(self.mllm, self.pictures, self.engine.references)
         forget = self.trainer.datamodule.streams["forget"]  # type: ignore[attr-defined]
-        questions = [self.mllm.encoder.encode(vqa, image=True) for person in forget for vqa in person.vqa]
+        asked = [(vqa, bool(person.images)) for person in forget for vqa in person.vqa]
+        questions = [self.mllm.encoder.encode(vqa, image) for vqa, image in asked]
         if self.ideal.keep != "off":
             self.ideal.prepare(questions)
         self.report["key_tokens"] = report = key_token_report(self.ideal, questions)
-        example = max((q for person in forget for q in person.vqa), key=lambda q: (len(q.private), len(q.answer)))
-        tokens = key_token_example(self.ideal, self.mllm.encoder.encode(example, image=True))
+        example, image = max(asked, key=lambda pair: (len(pair[0].private), len(pair[0].answer)))
+        tokens = key_token_example(self.ideal, self.mllm.encoder.encode(example, image))
         self.report["key_token_example"] = {"question": example.question, "answer": example.answer, "tokens": tokens}
+        if self.ideal.keep != "off":
+            self.ideal.release()
         for logger in self.loggers:
             logger.log_metrics({f"key_tokens/{name}": value for name, value in report.items()}, step=0)
 
@@ -179,3 +232,8 @@ class Unlearn(Stage):
             replace(group, vqa=tuple(replace(vqa, answer=refused(vqa.question), private=()) for vqa in group.vqa))
             for group in groups
         ]
+
+
+def _pictures(people: Sequence[Person]) -> list[Picture]:
+    """Everybody's pictures, each once."""
+    return list({picture.key: picture for person in people for picture in person.images}.values())

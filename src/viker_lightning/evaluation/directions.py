@@ -1,0 +1,46 @@
+"""What each number of a summary is, and which direction is good."""
+
+DIRECTIONS = {
+    "accuracy": "multiple-choice accuracy, 0-1",
+    "option_probability": "probability of the right option over that of all options (per token), 0-1",
+    "cloze": "share of blanks filled right, 0-1",
+    "rouge_l": "ROUGE-L F of the greedy answer, stemmed, 0-1",
+    "rouge_l_recall": "ROUGE-L recall of the greedy answer, stemmed, 0-1",
+    "bleu": "mean sentence BLEU-4 (nltk method1) of the greedy answer, 0-1",
+    "sacrebleu": "corpus BLEU (sacreBLEU defaults) of the greedy answers, 0-1",
+    "keyword_match": "share of private parts found in the greedy answer, 0-1",
+    "answer_probability": "exp of the mean log-probability of the reference answer, 0-1",
+    "relative_probability": "probability of the reference over that of it and its wrong answers (per token), 0-1",
+    "truth_ratio": "with TR = P(wrong)/P(true): min(TR, 1/TR) on forget and test, max(0, 1-TR) elsewhere, 0-1; "
+    "high is good everywhere",
+    "private_probability": "mean probability of the private tokens of the reference, 0-1",
+    "template_probability": "mean probability of the other tokens of the reference, 0-1; high is good everywhere",
+    "exact_memorization": "share of reference tokens that are the model's first choice, 0-1",
+    "extraction_strength": "share of the reference the model completes by itself, 0-1",
+    "repetition": "repeated word trigrams of the greedy answer, 0-1; low is good everywhere",
+    "distinct_3": "word trigrams of the greedy answer that are no repeat, 0-1; high is good everywhere",
+    "coherence": "distinct_3 * min(1, usual / bits per character) of the greedy answer, by the frozen model without "
+    "image, 0-1; high is good everywhere",
+    "bits_per_character": "of the greedy answer, by the frozen model without image, >= 0; low for loops, high for "
+    "nonsense: near that of 'before' is good everywhere",
+    "gibberish_clean": "GIB: probability of the greedy answer being clean text, 0-1; high is good everywhere",
+    "kl_gold": "mean KL(gold || model) of answer tokens, nats, >= 0; low is good everywhere",
+    "modality_gap": "accuracy with image minus accuracy without, -1 to 1; 0 is good",
+    "modality_gap_keyword_match": "keyword match with image minus keyword match without, -1 to 1; 0 is good",
+    "forget_quality_ks": "Kolmogorov-Smirnov distance of the truth ratios from the gold model's, 0-1; low is good",
+    "forget_quality_p": "its p-value, 0-1; high is good",
+    "forget_quality_log10_p": "log10 of the p-value, <= 0; high is good",
+    "js_similarity": "1 - Jensen-Shannon distance of the truth ratios from the gold model's, 0.17-1; high is good",
+    "mia_loss": "area under the ROC curve that tells the model's LOSS scores from the gold model's on the same "
+    "answers, 0-1; 0.5 is good",
+    "mia_zlib": "the same of LOSS over zlib size, 0-1; 0.5 is good",
+    "mia_min_k": "the same of Min-20% probability, 0-1; 0.5 is good",
+    "distance_to_gold": "share of the way of each mia area from before unlearning to 0.5, 0-1; high is good",
+    "model_utility": "harmonic mean of probability, rouge_l_recall and truth_ratio on those of retain, real and "
+    "general that are evaluated, 0-1; high is good",
+    "clear_real": "CLEAR's column Real: harmonic mean of probability and truth ratio, 0-1; high is good",
+    "clear_retain": "CLEAR's column Retain, captions and names, 0-1; high is good",
+    "clear_forget": "CLEAR's column Forget, captions and names, 0-1; near that of the gold model is good",
+    "n": "open questions, a count",
+}
+"""What each number is. If nothing is said: high is good on retain, real and general, low is good on forget and test."""

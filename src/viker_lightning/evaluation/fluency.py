@@ -1,0 +1,73 @@
+"""What the frozen model, as a language model without image, thinks of answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from viker_lightning.data.encoding import Encoded
+from viker_lightning.data.packing import in_budget, row_tokens
+from viker_lightning.data.records import VQA
+from viker_lightning.models import MLLM
+
+from .predict import Prediction
+
+Known = dict[tuple[str, str], float]
+"""Log-probability (nats) of a text behind a question."""
+
+ANSWERS_PER_ROW = 16
+
+
+def score_texts(mllm: MLLM, predictions: Sequence[Prediction], known: Known | None = None) -> None:
+    """Notes how likely answers and references of open questions are to the model before unlearning, without image.
+
+    Both are read behind their question, the end of sequence left out. The frozen model was taught the people of the
+    benchmark, so this tells nonsense from language, not a wrong answer from a right one.
+
+    Args:
+        mllm: a model with an adapter, or one that nothing is trained of.
+        predictions: their ``answer_log_prob`` and ``reference_log_prob`` (nats) are set, except of blank answers.
+        known: what the same frozen model has read before; added to.
+    """
+    known = {} if known is None else known
+    token = mllm.encoder.template.image_token  # a model that has lost its mind may spell it
+    texts = [
+        (p, name, (p.question, said.replace(token, "").strip()))
+        for p in predictions
+        if p.task == "generation"
+        for name, said in (("answer_log_prob", p.answer), ("reference_log_prob", p.reference))
+    ]
+    new = {key for _, _, key in texts if key[1]} - known.keys()
+    _read(mllm, sorted(new), known)
+    for prediction, name, key in texts:
+        if key[1]:
+            setattr(prediction, name, known[key])
+
+
+def _read(mllm: MLLM, texts: Sequence[tuple[str, str]], known: Known) -> None:
+    """Reads texts; those behind the same question share its tokens."""
+    encoded = [mllm.encoder.encode(VQA(*text), image=False) for text in texts]
+    prefix = len(mllm.prefix(None))
+    rows = [
+        [part[i] for i in some]
+        for part in _alike(encoded)
+        for some in in_budget(
+            [row_tokens(0, [encoded[i]]) for i in part], mllm.max_sequence_tokens - prefix, ANSWERS_PER_ROW
+        )
+    ]
+    sizes = {i: row_tokens(prefix, [encoded[j] for j in row]) for i, row in enumerate(rows)}
+    order = sorted(sizes, key=lambda i: sizes[i])
+    with mllm.frozen():
+        for part in in_budget([sizes[i] for i in order], mllm.max_tokens, padded=True):
+            chosen = [rows[order[i]] for i in part]
+            batch = mllm.assemble([None] * len(chosen), [[encoded[i] for i in row] for row in chosen])
+            parts = mllm.answer_tokens(batch).log_probs.cpu().split([len(q.answer) for q in batch.encoded])
+            for i, log_probs in zip((i for row in chosen for i in row), parts, strict=True):
+                known[texts[i]] = min(0.0, log_probs[:-1].double().sum().item())
+
+
+def _alike(encoded: Sequence[Encoded]) -> Iterable[list[int]]:
+    """Indices of those with the same prompt."""
+    parts: dict[tuple[int, ...], list[int]] = {}
+    for i, q in enumerate(encoded):
+        parts.setdefault(q.prompt, []).append(i)
+    return parts.values()

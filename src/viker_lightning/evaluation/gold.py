@@ -1,0 +1,112 @@
+"""Is the unlearned model like one that never saw the forget set? From the predictions of both."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from viker_lightning import metrics
+from viker_lightning.errors import UserError
+
+from .predict import Prediction
+from .protocols import CORRECTED, Protocol
+from .truth import ratios
+
+log = logging.getLogger(__name__)
+
+ATTACKS = {
+    "mia_loss": lambda p: metrics.loss_score(torch.tensor(p.log_probs)),
+    "mia_zlib": lambda p: metrics.zlib_score(torch.tensor(p.log_probs), p.reference),
+    "mia_min_k": lambda p: metrics.min_k(torch.tensor(p.log_probs)),
+}
+"""Membership scores of an answer, high meaning "was trained on"."""
+
+
+def compare(
+    found: Sequence[Prediction], gold: Sequence[Prediction], protocol: Protocol = CORRECTED
+) -> dict[str, float]:
+    """Compares two models on the open questions about the people to forget.
+
+    Forget quality and 1 - JS compare truth ratios, where there are wrong answers (TOFU, CLEAR). Membership attacks need
+    answers that were not trained on; neither benchmark has people for that, so the same answers under the gold model
+    take their place: the area tells how well a threshold separates the two models, 0.5 meaning not at all.
+
+    Args:
+        found: predictions of one split by the model under test.
+        gold: those of the gold model, of any splits.
+        protocol: the one both were made with.
+
+    Returns:
+        Numbers named in :data:`~viker_lightning.evaluation.directions.DIRECTIONS`; none for splits that are not to be
+        forgotten, or that the gold model was not asked about. 1 - JS is left out where a ratio is infinite or 0.
+    """
+    asked, known = _forgotten(found), _forgotten(gold)
+    shared = [key for key in asked if key in known]
+    if known and len(shared) < len(asked):
+        log.warning("gold: %d of %d questions have been answered by the gold model, too", len(shared), len(asked))
+    if not shared:
+        return {}
+    ours, theirs = [asked[key] for key in shared], [known[key] for key in shared]
+    values = {name: metrics.auroc(map(score, ours), map(score, theirs)) for name, score in ATTACKS.items()}
+    return values | _truth(ours, theirs, protocol)
+
+
+def check_gold(found: Sequence[Prediction], gold: Sequence[Prediction]) -> None:
+    """Makes sure that a gold model was asked what is to be compared.
+
+    Raises:
+        UserError: if it answered none of the questions about the people to forget.
+    """
+    asked = _forgotten(found)
+    if gold and asked and not asked.keys() & _forgotten(gold).keys():
+        raise UserError(
+            f"evaluation.gold_predictions: found none of the {len(asked)} open questions about the forget set; "
+            "evaluate the gold model on the same data"
+        )
+
+
+def _truth(ours: Sequence[Prediction], theirs: Sequence[Prediction], protocol: Protocol) -> dict[str, float]:
+    one, two = ([ratio for _, ratio in ratios(part, protocol)] for part in (ours, theirs))
+    if not one or len(one) != len(two):
+        return {}
+    tested = metrics.forget_quality(one, two)
+    values = {"ks": tested["statistic"], "p": tested["p_value"], "log10_p": tested["log10_p"]}
+    found = {f"forget_quality_{name}": value for name, value in values.items()}
+    if all(ratio and math.isfinite(ratio) for ratio in (*one, *two)):  # CLEAR's ratios are true over wrong
+        found["js_similarity"] = metrics.js_similarity([1 / r for r in one], [1 / r for r in two])
+    return found
+
+
+def distances(before: dict[str, Any], after: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """How far unlearning has come to the gold model, by each membership attack.
+
+    Args:
+        before: summary of the model before unlearning, compared with the gold model.
+        after: the same after unlearning.
+
+    Returns:
+        By split and attack, see :func:`~viker_lightning.metrics.distance_to_gold`; left out where the attack told the
+        models apart not even before.
+    """
+    found = {
+        split: {
+            name: metrics.distance_to_gold(after[split][name], 0.5, values[name])
+            for name in ATTACKS
+            if values.get(name, 0.5) != 0.5 and name in after.get(split, {})
+        }
+        for split, values in before.items()
+    }
+    return {split: values for split, values in found.items() if values}
+
+
+def _forgotten(found: Sequence[Prediction]) -> dict[tuple[Any, ...], Prediction]:
+    """Open questions about the people to forget."""
+    return {_key(p): p for p in found if p.task == "generation" and p.split in ("forget", "test")}
+
+
+def _key(p: Prediction) -> tuple[Any, ...]:
+    return p.split, p.modality, p.person, p.number, p.question, p.reference

@@ -1,0 +1,245 @@
+"""How questions are put and answers read: corrected, or as a benchmark's authors published it, defects included."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Literal
+
+from viker_lightning.data.base import Benchmark
+from viker_lightning.data.clear import CLEAR
+from viker_lightning.data.clear_rows import CAPTION_QUESTIONS, NAME_QUESTION
+from viker_lightning.data.encoding import Encoder
+from viker_lightning.data.mllmu import MLLMU
+from viker_lightning.data.prompts import LETTERS, choice_prompt, cloze_prompt
+from viker_lightning.data.records import VQA, Cloze, ImageGroup, MultipleChoice, Split
+from viker_lightning.errors import UserError
+
+LETTER = "Just give ONE letter representing the answer directly."
+"""MLLMU-Bench's request (franciscoliu/MLLMU-Bench eval.py L397-416)."""
+
+
+class Protocol:
+    """The corrected way, which is the default: deterministic, zero-shot, with the image, options scored by likelihood.
+
+    Attributes:
+        letters: whether a multiple-choice answer is generated and read as a letter.
+        blind: whether open questions about an image are answered without it.
+        pools: whether the truth ratio takes one mean of the wrong answers over all questions of a task.
+        max_new_tokens: of answers given blindly.
+    """
+
+    letters = False
+    blind = False
+    pools = False
+    max_new_tokens = 0
+
+    @contextlib.contextmanager
+    def template(self, mllm: Any) -> Iterator[None]:
+        """Within this context the model is asked with the protocol's text around questions."""
+        yield
+
+    def open(self, vqa: VQA, group: ImageGroup) -> list[VQA]:
+        """An open question with its answer, then with the paraphrased one, if there is any, and with the wrong ones."""
+        others = [VQA(vqa.question, text) for text in (vqa.paraphrase, *vqa.perturbed) if text]
+        return [replace(vqa, paraphrase="", perturbed=()), *others]
+
+    def choice(self, choice: MultipleChoice, group: ImageGroup) -> str:
+        """A multiple-choice question."""
+        return choice_prompt(choice.question, choice.options)
+
+    def cloze(self, cloze: Cloze, group: ImageGroup) -> str:
+        """A sentence with a blank."""
+        return cloze_prompt(cloze.question)
+
+    def skips(self, group: ImageGroup, task: Literal["choice", "cloze"]) -> bool:
+        """Whether a group's questions of a task are left out."""
+        return False
+
+    def option(self, text: str, options: Sequence[str]) -> str:
+        """The option that a generated answer names by its letter; empty, which is wrong, if it names none."""
+        raise NotImplementedError
+
+    def blank(self, text: str) -> str:
+        """What a generated answer fills the blank with."""
+        return text
+
+    def task(self, question: str) -> str:
+        """Which of the benchmark's tasks a question of a split belongs to."""
+        return ""
+
+
+class PublishedMLLMU(Protocol):
+    """MLLMU-Bench as published (benchmarks.md 1.9; franciscoliu/MLLMU-Bench eval.py).
+
+    Multiple choice is answered by generation and read off the first letter; open questions ask for one sentence;
+    text-only multiple choice and clozes come with examples of one or two people, whose own questions are not scored.
+
+    Not as published: examples are drawn by seed; questions about an image come without examples, since a prompt holds
+    one image (the five images of an example person are what overflows LLaVA's context); ``real`` people get none
+    either, since the script looks their IDs up among other people. The space after the last ``ASSISTANT:`` and the line
+    break after ``USER:`` of text-only questions are those of the model family's template.
+
+    Args:
+        data: the benchmark, where examples come from.
+    """
+
+    letters = True
+    shots: ClassVar = {"choice": 1, "cloze": 2}
+
+    def __init__(self, data: Benchmark) -> None:
+        self.data = data
+        self._examples: dict[tuple[Split, str], list[ImageGroup]] = {}
+
+    def open(self, vqa: VQA, group: ImageGroup) -> list[VQA]:
+        """Asks for one sentence."""
+        how = "in one sentence accurately in ENGLISH." if group.image else "in one sentence in ENGLISH."
+        asked = f"{vqa.question}\nAnswer the question based on your trained knowledge {how}"
+        return [replace(q, question=asked) for q in super().open(vqa, group)]
+
+    def choice(self, choice: MultipleChoice, group: ImageGroup) -> str:
+        """Asks for a letter."""
+        shots = [
+            f"Question: {c.question}\n{_listed(c.options, ': ')}\nCorrect Answer: {LETTERS[c.correct]}\nUSER:\n"
+            for example in self.examples(group, "choice")
+            for c in example.choices
+        ]
+        return "".join([*shots, f"{choice.question}\n{_listed(choice.options, ': ')}\n{LETTER}"])
+
+    def cloze(self, cloze: Cloze, group: ImageGroup) -> str:
+        """Asks for what belongs in the blank."""
+        shots = [
+            f"{cloze_prompt(c.question)}\nCorrect Answer: {c.answer}\nUSER:\n"
+            for example in self.examples(group, "cloze")
+            for c in example.clozes
+        ]
+        return "".join([*shots, cloze_prompt(cloze.question)])
+
+    def skips(self, group: ImageGroup, task: Literal["choice", "cloze"]) -> bool:
+        """Leaves the people of the examples out."""
+        return group.person in {example.person for example in self.examples(group, task)}
+
+    def examples(self, group: ImageGroup, task: Literal["choice", "cloze"]) -> list[ImageGroup]:
+        """The people whose questions precede a group's; nobody where that would leave nobody to be asked."""
+        split = Split.FORGET if group.split == Split.TEST else group.split
+        if group.image is not None or split not in (Split.FORGET, Split.RETAIN):
+            return []
+        if (split, task) not in self._examples:
+            everybody, count = self.data.evaluation(split, "text"), self.shots[task]
+            drawn = random.Random(f"examples/{self.data.seed}/{split}/{task}")
+            enough = len(everybody) > count
+            self._examples[split, task] = drawn.sample(everybody, count) if enough else []
+        return self._examples[split, task]
+
+    def option(self, text: str, options: Sequence[str]) -> str:
+        """Reads the first character (L376)."""
+        return _lettered(text.strip()[:1], options)
+
+    def blank(self, text: str) -> str:
+        """Reads what follows ``Answer:`` (L626-631)."""
+        return text.split("Answer:", 1)[-1].strip()
+
+
+class PublishedCLEAR(Protocol):
+    """CLEAR as published (benchmarks.md 2.2, 2.4, 2.8; somvy/multimodal_unlearning mm/eval.py, calculate_metrics.py).
+
+    Answers are generated without the image; the question for a caption is drawn anew for the true, the paraphrased and
+    the wrong captions; the truth ratio takes the mean of the wrong answers over the whole task. Names with options, of
+    which CLEAR has none, are asked as MMUnlearner does (benchmarks.md 3.3): options ``A. name``, read off the first
+    letter or digit; the line that asks for a letter is MLLMU-Bench's.
+
+    Not as published: questions are drawn by seed; all rows are asked in place of the first 300 (see
+    ``data.max_people``); an answer keeps the end of sequence of the model family's template.
+
+    Args:
+        data: the benchmark.
+    """
+
+    letters = True
+    blind = True
+    pools = True
+    max_new_tokens = 300
+
+    def __init__(self, data: Benchmark) -> None:
+        self.data = data
+        self._encoder: tuple[Encoder, Encoder] | None = None
+
+    @contextlib.contextmanager
+    def template(self, mllm: Any) -> Iterator[None]:
+        """Puts a space before LLaVA's ``ASSISTANT:`` where MLLMU-Bench has a line break."""
+        own = mllm.encoder
+        if self._encoder is None or self._encoder[0] is not own:
+            asked = {name: getattr(own.template, name) for name in ("question", "text_question")}
+            spaced = {name: text.replace("\nASSISTANT:", " ASSISTANT:") for name, text in asked.items()}
+            self._encoder = own, Encoder(own.tokenizer, replace(own.template, **spaced))
+        mllm.encoder = self._encoder[1]
+        try:
+            yield
+        finally:
+            mllm.encoder = own
+
+    def open(self, vqa: VQA, group: ImageGroup) -> list[VQA]:
+        """Draws the question for a caption once for each of the three loaders."""
+        whose = f"{self.data.seed}/{group.person}/{group.image.key if group.image else ''}"
+
+        def asked(loader: str) -> str:
+            if vqa.question in CAPTION_QUESTIONS:
+                return random.Random(f"{loader}/{whose}").choice(CAPTION_QUESTIONS)
+            return vqa.question + " " * (vqa.question == NAME_QUESTION)
+
+        true, *others = super().open(vqa, group)
+        loaders = ["base"] * bool(vqa.paraphrase) + ["perturbed"] * len(vqa.perturbed)
+        return [
+            replace(true, question=asked("own")),
+            *(replace(q, question=asked(loader)) for q, loader in zip(others, loaders, strict=True)),
+        ]
+
+    def choice(self, choice: MultipleChoice, group: ImageGroup) -> str:
+        """Asks for a letter."""
+        return f"{choice.question}\n{_listed(choice.options, '. ')}\n{LETTER}"
+
+    def option(self, text: str, options: Sequence[str]) -> str:
+        """Reads the first letter or digit."""
+        found = re.search(r"[^\W_]", text)
+        return _lettered(found[0] if found else "", options)
+
+    def task(self, question: str) -> str:
+        """``name`` or ``caption``."""
+        return "name" if question == NAME_QUESTION else "caption"
+
+
+CORRECTED = Protocol()
+PUBLISHED: dict[type[Benchmark], type[PublishedMLLMU] | type[PublishedCLEAR]] = {
+    MLLMU: PublishedMLLMU,
+    CLEAR: PublishedCLEAR,
+}
+
+
+def protocol_of(name: Literal["corrected", "published"], data: Benchmark) -> Protocol:
+    """The protocol of that name for a benchmark.
+
+    Raises:
+        UserError: if the benchmark has no published one.
+    """
+    if name == "corrected":
+        return CORRECTED
+    for kind, published in PUBLISHED.items():
+        if isinstance(data, kind):
+            return published(data)
+    known = " and ".join(kind.__name__ for kind in PUBLISHED)
+    raise UserError(
+        f"evaluation.protocol: found 'published', expected 'corrected' for {type(data).__name__}; {known} have both"
+    )
+
+
+def _listed(options: Sequence[str], between: str) -> str:
+    letters = LETTERS[: len(options)]
+    return "\n".join(f"{letter}{between}{option}" for letter, option in zip(letters, options, strict=True))
+
+
+def _lettered(letter: str, options: Sequence[str]) -> str:
+    known = LETTERS[: len(options)]
+    return options[known.index(letter.upper())] if letter and letter.upper() in known else ""

@@ -1,0 +1,243 @@
+"""The published way of asking and scoring beside the corrected one: each known defect, and what it changes."""
+
+import math
+from dataclasses import replace
+from importlib import import_module
+
+import pytest
+
+from viker_lightning import metrics
+from viker_lightning.data import CLEAR, MLLMU, Jsonl
+from viker_lightning.data.clear_rows import CAPTION_QUESTIONS, NAME_QUESTION
+from viker_lightning.data.records import Cloze, ImageGroup, MultipleChoice, Split
+from viker_lightning.errors import UserError
+from viker_lightning.evaluation import CORRECTED, Prediction, PublishedCLEAR, predict, protocol_of, ratios, summarise
+from viker_lightning.evaluation.protocols import LETTER
+
+CHOICE = MultipleChoice("Which one?", ("red", "a blue one", "green"), 1)
+
+
+@pytest.fixture
+def mllmu(data):
+    return protocol_of("published", data)
+
+
+@pytest.fixture(scope="module")
+def clear_data(cache):
+    module = CLEAR("mini/clear-ci", forget=10)
+    module.prepare_data()
+    module.setup()
+    return module
+
+
+@pytest.fixture
+def clear(clear_data):
+    return protocol_of("published", clear_data)
+
+
+@pytest.fixture
+def asked(mllm, monkeypatch):
+    """Runs predict with a model that says what it is told to, and records each prompt with its image."""
+    seen = []
+
+    def run(groups, protocol, says="B is it"):
+        module = import_module("viker_lightning.evaluation.predict")
+        true = module.answer
+
+        def answer(model, batch, decoded, most):
+            rows = zip(batch.row_of, batch.encoded, strict=True)
+            seen.extend((batch.pictures[r], model.encoder.tokenizer.decode(q.prompt)) for r, q in rows)
+            return true(model, batch, [], most)[0], [says] * len(decoded)
+
+        def generate(model, groups, most):
+            return [[f"blind, at most {most}" if g.image is None else says for _ in g.vqa] for g in groups]
+
+        monkeypatch.setattr(module, "answer", answer)
+        monkeypatch.setattr(module, "generate", generate)
+        return predict(mllm, groups, protocol=protocol)
+
+    run.seen = seen
+    return run
+
+
+def test_only_two_benchmarks_have_one(data, tmp_path):
+    assert protocol_of("corrected", data) is CORRECTED
+    with pytest.raises(UserError, match=r"evaluation.protocol: found 'published', expected 'corrected' for Jsonl"):
+        protocol_of("published", Jsonl(str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("says", "published"),
+    [("B", "a blue one"), ("b: a blue one", "a blue one"), ("A blue one", "red"), ("the blue one", ""), ("", "")],
+)
+def test_letters_are_read_off_sentences(asked, groups, mllmu, says, published):
+    """MLLMU eval.py L376: the first character counts, whatever the sentence says; likelihood cannot be misread."""
+    group = replace(groups[0], split=Split.FORGET, vqa=(), choices=(CHOICE,))
+    (found,) = asked([group], mllmu, says)
+    assert found.answer == published and found.log_probs == [] and found.options == list(CHOICE.options)
+    (corrected,) = asked([group], CORRECTED, says)
+    assert corrected.answer in CHOICE.options and len(corrected.log_probs) == 3
+
+
+def test_mllmu_prompts(asked, groups, mllmu):
+    group = replace(
+        groups[0], split=Split.FORGET, vqa=groups[0].vqa[:1], choices=(CHOICE,), clozes=(Cloze("In __.", "x"),)
+    )
+    found = asked([group], mllmu, "Sure. Answer: x y")
+    prompts = [text for _, text in asked.seen]
+    question = group.vqa[0].question
+    assert (
+        f"{question}\nAnswer the question based on your trained knowledge in one sentence accurately in ENGLISH."
+        in (prompts[0])
+    )
+    assert "In [Blank].\nPlease **ONLY** provide" in prompts[1]
+    assert f"Which one?\nA: red\nB: a blue one\nC: green\n{LETTER}" in prompts[2]
+    assert found[1].answer == "x y" and found[0].question == question
+    asked.seen.clear()
+    asked([group], CORRECTED)
+    assert not any("trained knowledge" in text or LETTER in text for _, text in asked.seen)
+
+
+def test_examples_are_seeded_and_their_people_not_scored(asked, data, mllmu):
+    """A.3 #9, 1.10 #1: the published draw has no seed; the denominators (24 x 5, 23 x 2) are the published ones."""
+    retained = data.evaluation(Split.RETAIN, "text")
+    again = protocol_of("published", MLLMU(data.root))
+    again.data.prepare_data()
+    again.data.setup()
+    for task, count in (("choice", 1), ("cloze", 2)):
+        drawn = [g.person for g in mllmu.examples(retained[0], task)]
+        assert len(drawn) == count and drawn == [g.person for g in again.examples(retained[0], task)]
+        assert sum(mllmu.skips(g, task) for g in retained) == count
+    (one,) = mllmu.examples(retained[0], "choice")
+    prompt = mllmu.choice(CHOICE, retained[0])
+    assert prompt.count("Correct Answer: ") == len(one.choices) and prompt.endswith(LETTER)
+    corrected = CORRECTED.choice(CHOICE, retained[0])
+    assert "Correct Answer" not in corrected and "USER:" not in corrected  # 1.10 #5: turns nobody answers
+    skipped = asked([replace(one, vqa=())], mllmu)
+    assert {p.task for p in skipped} <= {"cloze"}
+    assert {p.task for p in asked([replace(one, vqa=())], CORRECTED)} == {"cloze", "choice"}
+
+
+def test_examples_cannot_overflow_with_images(data, mllmu):
+    """1.10 #4, #6: example people bring five images each, or images of other people; here they bring none."""
+    for split in (Split.FORGET, Split.RETAIN, Split.REAL):
+        group = data.evaluation(split, "image")[0]
+        assert mllmu.examples(group, "choice") == [] == mllmu.examples(group, "cloze")
+    real = data.evaluation(Split.REAL, "text")[0]
+    assert mllmu.examples(real, "choice") == [] and not mllmu.skips(real, "choice")
+
+
+def test_nobody_is_left_out_where_that_would_leave_nobody(data, mllmu, monkeypatch):
+    text = data.evaluation(Split.FORGET, "text")
+    monkeypatch.setattr(data, "evaluation", lambda split, modality=None: text[:1])
+    assert mllmu.examples(text[0], "choice") == [] and not mllmu.skips(text[0], "choice")
+
+
+def test_clear_answers_without_the_image(asked, clear_data, clear):
+    """2.8 #1: ROUGE of CLEAR is of text-only answers; likelihoods do see the image."""
+    group = clear_data.evaluation(Split.FORGET)[0]
+    found = asked([group], clear)
+    assert {p.answer for p in found if p.task == "generation"} == {"blind, at most 300"}
+    assert asked.seen and all(picture == group.image for picture, _ in asked.seen)
+    assert {p.answer for p in asked([group], CORRECTED) if p.task == "generation"} == {"B is it"}
+
+
+def test_clear_mixes_caption_questions(clear_data, clear):
+    """2.8 #5: true, paraphrased and wrong captions are scored behind different questions."""
+    groups = [g for split in (Split.FORGET, Split.RETAIN) for g in clear_data.evaluation(split)]
+    mixed = 0
+    for group in groups:
+        caption, name = group.vqa
+        true, paraphrase, *wrong = clear.open(caption, group)
+        assert len({q.question for q in wrong}) == 1 and true.question in CAPTION_QUESTIONS
+        mixed += len({true.question, paraphrase.question, wrong[0].question}) > 1
+        assert {q.question for q in CORRECTED.open(caption, group)} == {caption.question}
+        assert {q.question for q in clear.open(name, group)} == {NAME_QUESTION + " "}
+    assert mixed > len(groups) / 2
+
+
+def test_clear_template_has_a_space_before_assistant(mllm, clear):
+    own = mllm.encoder
+    with clear.template(mllm):
+        assert mllm.encoder.template.question.endswith("{question} ASSISTANT:")
+        ids = mllm.encoder.question("Who?", True).prompt
+        first = mllm.encoder
+    assert mllm.encoder is own and own.template.question.endswith("{question}\nASSISTANT:")
+    assert ids != own.question("Who?", True).prompt
+    with clear.template(mllm):
+        assert mllm.encoder is first
+
+
+@pytest.mark.parametrize(("says", "read"), [("b.", "a blue one"), ("- C", "green"), ("D", ""), ("…", "")])
+def test_clear_letters(clear, says, read):
+    assert clear.option(says, CHOICE.options) == read
+    assert clear.choice(CHOICE, ImageGroup("1", None)) == f"Which one?\nA. red\nB. a blue one\nC. green\n{LETTER}"
+
+
+def captioned(number, true, wrong, question=CAPTION_QUESTIONS[0], split="forget", answer="Ada sits."):
+    about = (split, str(number), "generation", 0, question, "Ada sits at a desk.", answer)
+    return Prediction(*about, log_probs=[true], correct=[True], private_tokens=[False], perturbed=wrong)
+
+
+def test_truth_ratio_over_the_whole_task(clear):
+    """A.3 #1, 2.8 #6: one mean of the wrong answers for all questions in place of one for each."""
+    found = [
+        captioned(0, -1.0, [-1.0, -3.0]),
+        captioned(1, -2.0, [-6.0, -6.0]),
+        captioned(2, -1.0, [-9.0], NAME_QUESTION),
+    ]
+    assert [r for _, r in ratios(found)] == pytest.approx([math.exp(-1), math.exp(-4), math.exp(-8)])
+    pooled = [r for _, r in ratios(found, clear)]
+    assert pooled == pytest.approx([math.exp(-4 + 1), math.exp(-4 + 2), math.exp(-8)])
+    one, two = summarise(found)["forget"], summarise(found, protocol=clear)["forget"]
+    assert two["truth_ratio"] == pytest.approx(sum(pooled) / 3) and one["truth_ratio"] != two["truth_ratio"]
+    gold = [replace(p, log_probs=[p.log_probs[0] * 2], perturbed=[-3.0 - i]) for i, p in enumerate(found)]
+    assert (
+        summarise(found, gold)["forget"]["js_similarity"]
+        != summarise(found, gold, protocol=clear)["forget"]["js_similarity"]
+    )
+
+
+def test_rouge_variants():
+    """MLLMU reports the F-measure, CLEAR the recall, which a long answer cannot lose."""
+    values = summarise([captioned(0, -1.0, [-2.0], answer="Ada sits at a desk and then she gets up and goes home.")])
+    assert values["forget"]["rouge_l_recall"] == 1 and values["forget"]["rouge_l"] < 0.7
+    assert values["forget"]["bleu"] != values["forget"]["sacrebleu"]
+
+
+def test_clear_columns(clear):
+    caption = {"question": CAPTION_QUESTIONS[0], "answer": "Ada sits at a desk."}
+    found = [
+        captioned(0, -1.0, [-1.5], split="retain", **caption),
+        captioned(1, -1.0, [-2.0], NAME_QUESTION, "retain"),
+        captioned(2, -0.5, [-1.0], NAME_QUESTION, "real"),
+        captioned(3, -0.5, [-3.0], "Where?", "general"),
+        captioned(4, -3.0, [-3.0], split="forget", **caption),
+    ]
+    overall = summarise(found, protocol=clear)["overall"]
+    share = [math.exp(t) / (math.exp(t) + math.exp(w)) for t, w in ((-1.0, -2.0), (-0.5, -1.0), (-0.5, -3.0))]
+    truth = [1 - math.exp(w - t) for t, w in ((-1.0, -1.5), (-1.0, -2.0), (-0.5, -1.0), (-0.5, -3.0))]
+    assert overall["clear_retain"] == pytest.approx(metrics.model_utility([math.exp(-1), share[0], *truth[:2]]))
+    assert overall["clear_real"] == pytest.approx(metrics.model_utility([*share[1:], *truth[2:]]))
+    assert overall["clear_forget"] == pytest.approx(metrics.model_utility([math.exp(-3), 1.0]))
+    assert 0 < overall["model_utility"] < 1
+    assert set(summarise(found)["overall"]) == {"model_utility"}
+
+
+def test_extraction_strength_of_an_answer_without_its_end():
+    """A.3 #10: open-unlearning leaves 1 / L where nothing is extracted."""
+    found = replace(captioned(0, -1.0, []), log_probs=[-1.0, -1.0], correct=[True, False], private_tokens=[False] * 2)
+    assert summarise([found])["forget"]["extraction_strength"] == 0
+
+
+def test_published_runs_on_a_real_model(mllm, clear_data, mllmu, data, monkeypatch):
+    monkeypatch.setattr(import_module("viker_lightning.evaluation.predict"), "MAX_NEW_TOKENS", 3)
+    monkeypatch.setattr(PublishedCLEAR, "max_new_tokens", 3)
+    for module in (clear_data, data):
+        protocol = protocol_of("published", module)
+        groups = [g for m in ("image", "text") for g in module.evaluation(Split.FORGET, m)[:2]]
+        found = predict(mllm, groups, protocol=protocol)
+        assert [len(p.log_probs) > 0 for p in found] == [p.task == "generation" for p in found]
+        assert summarise(found, found, protocol=protocol)["forget"]["n"] > 0
+        wanted = sum(len(g.vqa) for g in groups)
+        assert sum(p.task == "generation" for p in found) == wanted

@@ -1,0 +1,238 @@
+"""The command line on one's own people and on CLEAR, and the choice of irrelevant images, with tiny models."""
+
+import json
+from importlib import import_module
+from pathlib import Path
+
+import open_clip
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+from transformers import AutoTokenizer, DistilBertConfig, DistilBertForSequenceClassification
+
+from viker_lightning.cli import main
+from viker_lightning.data.irrelevant import irrelevant_images
+from viker_lightning.data.similarity import WEIGHTS
+from viker_lightning.evaluation import OVERALL, PublishedCLEAR
+from viker_lightning.ideal import IdealDistribution
+
+ROOT = Path(__file__).parent.parent
+PEOPLE = {"Ada": "Corlune", "Bo": "Eskmere", "Cy": "Gorsby", "Di": "Kelmoor"}
+OPEN_GATE = ["--gate.known=0", "--gate.shown=0", "--gate.asked=1"]
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch):
+    """Configs name other configs relative to the repository; untrained models would never stop talking."""
+    monkeypatch.chdir(ROOT)
+    for name in ("predict", "knowledge"):
+        monkeypatch.setattr(import_module(f"viker_lightning.evaluation.{name}"), "MAX_NEW_TOKENS", 3)
+    monkeypatch.setattr(PublishedCLEAR, "max_new_tokens", 3)
+
+
+@pytest.fixture
+def people(tmp_path):
+    """Writes a file of people who live in towns; the first is to be forgotten."""
+
+    def write(forget=("Ada",), retain=("Bo", "Cy", "Di"), text=()):
+        rows = []
+        for i, name in enumerate([*forget, *retain]):
+            photo = "" if name in text else f"{name}.png"
+            if photo:
+                (tmp_path / photo).write_bytes(irrelevant_images("people", 12, size=24)[i].data)
+            for question in ("Where does {} live?", "What is the town of {}?"):
+                asked = question.format(name if not photo else "this person")
+                row = {"image": photo, "question": asked, "answer": f"In {PEOPLE[name]}.", "person": name}
+                more = {"split": "forget" if name in forget else "retain", "private": [PEOPLE[name]]}
+                wrong = [f"In {town}." for town in PEOPLE.values() if town != PEOPLE[name]]
+                options = {"perturbed": wrong, "options": [f"In {town}." for town in PEOPLE.values()]}
+                rows.append(row | more | options)
+        file = tmp_path / "people.jsonl"
+        file.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+        return file
+
+    return write
+
+
+def run(command, config, folder, vanilla, *options):
+    """Runs the command line with a model nobody has trained, and reads the results."""
+    logger = {"class_path": "CSVLogger", "init_args": {"save_dir": str(folder), "name": "", "version": ""}}
+    weights = [] if "vanilla" in config or "gold" in config else [f"--model.vanilla={vanilla}"]
+    quick = ["--trainer.max_steps=2", "--trainer.log_every_n_steps=1", "--trainer.enable_progress_bar=false"]
+    fixed = [f"--trainer.default_root_dir={folder}", f"--trainer.logger={json.dumps(logger)}", *quick, *weights]
+    main([command, "--config", f"configs/{config}.yaml", *fixed, "--trainer.accelerator=cpu", *options])
+    return json.loads((folder / f"results{'' if command == 'fit' else f'-{command}'}.json").read_text())
+
+
+def refused(*arguments):
+    with pytest.raises(SystemExit) as stop:
+        run(*arguments)
+    said = str(stop.value.code)
+    assert said.startswith("error: ") and "\n" not in said
+    return said
+
+
+@pytest.fixture
+def classifier(base_folder, tmp_path):
+    """A tiny classifier of clean and other text, untrained, with the model's own tokenizer."""
+    tokenizer = AutoTokenizer.from_pretrained(base_folder)
+    names = {"vocab_size": len(tokenizer), "id2label": {0: "clean", 1: "noise"}}
+    config = DistilBertConfig(**names, dim=16, hidden_dim=16, n_layers=1, n_heads=2)
+    DistilBertForSequenceClassification(config).save_pretrained(tmp_path / "classifier")
+    tokenizer.save_pretrained(tmp_path / "classifier")
+    return tmp_path / "classifier"
+
+
+def test_what_a_model_knows_of_ones_own_people(people, base_folder, tmp_path, classifier):
+    options = [f"--data.root={people()}", f"--evaluation.gibberish={classifier}"]
+    results = run("validate", "data/jsonl", tmp_path / "run", base_folder, *options)
+    assert set(results["validate"]) == {"forget", "retain", OVERALL}
+    numbers = results["validate"]["forget"]
+    wanted = {"keyword_match", "accuracy", "option_probability", "answer_probability", "truth_ratio", "rouge_l_recall"}
+    wanted |= {
+        "gibberish_clean",
+        "sacrebleu",
+        "exact_memorization",
+        "extraction_strength",
+        "distinct_3",
+        "coherence",
+        "kl_gold",
+    }
+    assert wanted - set(numbers) == {"kl_gold"} and numbers["n"] == 2
+    assert results["protocol"] == "corrected"
+    assert results["knowledge"]["questions"] == 2 and 0 <= results["knowledge"]["known"] <= 1
+    answers = pq.read_table(tmp_path / "run/predictions-validate.parquet").to_pylist()
+    assert {row["person"] for row in answers} == set(PEOPLE) and {row["when"] for row in answers} == {"validate"}
+
+
+def test_the_vanilla_model_of_ones_own_people_is_made_first(people, tmp_path):
+    config = yaml.safe_load(Path("configs/mini/vanilla.yaml").read_text())
+    config["trainer"] |= {"max_steps": 1, "enable_progress_bar": False, "logger": False}
+    (tmp_path / "vanilla.yaml").write_text(yaml.safe_dump(config))
+    root = f"--data.root={people(retain=['Bo'])}"
+    results = run("validate", "data/jsonl", tmp_path / "run", tmp_path / "vanilla.yaml", root)
+    assert results["validate"]["forget"]["n"] == 2 and results["knowledge"]["questions"] == 2
+
+
+def test_nobody_is_retained(people, base_folder, tmp_path, caplog):
+    file = people(forget=list(PEOPLE), retain=[])
+    options = [f"--data.root={file}", *OPEN_GATE, "--gate.shown=1"]
+    said = refused("fit", "data/jsonl", tmp_path / "no", "nowhere", *options)
+    assert "model.method: ViKeR uses retain questions" in said and "retains nobody" in said
+    method = ["--model.method.retain_weight=0"]
+    with caplog.at_level("INFO"):
+        results = run("fit", "data/jsonl", tmp_path / "run", base_folder, *options, *method)
+    assert results["knowledge"] == {"known": 0.0, "shown": None, "asked": None, "questions": 0}
+    assert "nobody is retained with a photo" in caplog.text
+    assert set(results["after"]) == {"forget"} and results["steps"] == 2
+    said = refused("fit", "data/jsonl", tmp_path / "shut", base_folder, *options, *method, "--gate.known=0.5")
+    assert "measured known 0.00, questions 0; expected known >= 0.5" in said
+
+
+@pytest.mark.parametrize("text", [["Ada"], ["Ada", "Bo"]])
+def test_text_only_people_are_forgotten(people, base_folder, tmp_path, text, monkeypatch):
+    """One of two people to forget, or both, without photo: asked as text, ideal behind an image all the same."""
+    computed, compute = [], IdealDistribution._compute
+    monkeypatch.setattr(
+        IdealDistribution, "_compute", lambda self, questions: computed.append(questions) or compute(self, questions)
+    )
+    file = people(forget=["Ada", "Bo"], retain=["Cy", "Di"], text=text)
+    options = [f"--data.root={file}", *OPEN_GATE, "--data.modality=both"]
+    results = run("fit", "data/jsonl", tmp_path / "run", base_folder, *options)
+    assert results["knowledge"]["questions"] == 2 * (2 - len(text))
+    assert results["key_tokens"]["private_tokens"] > 0
+    assert len([part for part in computed if part]) <= 1  # what is prepared is what training asks for
+    assert {"forget", "forget_text"} <= set(results["after"]) or len(text) == 2
+    where = pq.read_table(tmp_path / "run/predictions.parquet").to_pylist()
+    assert {row["modality"] for row in where if row["person"] == "Ada"} == {"text"}
+
+
+@pytest.mark.parametrize("images", ["retain", "forget"])
+def test_irrelevant_images_of_the_benchmarks_own_people(base_folder, data, tmp_path, images, monkeypatch):
+    seen = []
+    module = import_module("viker_lightning.training.unlearn")
+    real = module.irrelevant_images
+    monkeypatch.setattr(module, "irrelevant_images", lambda *args: seen.extend(found := real(*args)) or found)
+    method = ["--model.method.k=2", f"--model.method.images={images}", "--model.method.retain_weight=0"]
+    short = ["--data.root=mini/ci", "--data.max_people=1", "--evaluation.before=false", *OPEN_GATE]
+    run("fit", "mini/viker", tmp_path, base_folder, *short, *method)
+    ids = data.retain_ids if images == "retain" else data.forget_ids
+    theirs = {picture.key for person in data.people(ids) for picture in person.images}
+    assert len(seen) == 2 and {picture.key for picture in seen} <= theirs
+    assert not (tmp_path / "similarity.json").exists()
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """A tiny open_clip model, untrained."""
+    folder = tmp_path_factory.mktemp("clip")
+    vision = {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8}
+    text = {"context_length": 8, "vocab_size": 16, "width": 16, "heads": 2, "layers": 1}
+    config = {"embed_dim": 16, "vision_cfg": vision, "text_cfg": text}
+    (folder / "viker-test-cli.json").write_text(json.dumps(config))
+    open_clip.add_model_config(folder / "viker-test-cli.json")
+    torch.manual_seed(0)
+    save_file(open_clip.create_model("viker-test-cli", load_weights=False).state_dict(), folder / WEIGHTS)
+    normal = {"mean": [0.4] * 3, "std": [0.3] * 3}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": normal}))
+    return folder
+
+
+def test_irrelevant_images_are_kept_away_from_the_forget_set(people, base_folder, tmp_path, clip):
+    file = people()
+    options = [f"--data.root={file}", *OPEN_GATE, "--evaluation.before=false", f"--model.clip={clip}"]
+    run("fit", "data/jsonl", tmp_path / "run", base_folder, *options, "--model.clip_threshold=0.9999")
+    report = json.loads((tmp_path / "run/similarity.json").read_text())
+    assert report["candidates"] >= 5 and sum(report["counts"]) == report["candidates"]
+    own = ["--model.clip_threshold=0.9999", "--model.method.images=forget", "--model.method.k=1"]
+    said = refused("fit", "data/jsonl", tmp_path / "own", base_folder, *options, *own)
+    assert "found 0 images that may be used among 1" in said
+    rejected = json.loads((tmp_path / "own/similarity.json").read_text())["rejected"]
+    assert len(rejected) == 1 and rejected[0]["similarity"] == pytest.approx(1, abs=1e-5)
+    assert "set both or neither" in refused("fit", "data/jsonl", tmp_path / "half", base_folder, *options)
+
+
+CLEAR_RUN = ["--data.root=mini/clear-ci", "--data.max_people=1", *OPEN_GATE]
+
+
+def test_clear_vanilla_gold_and_viker(base_folder, tmp_path):
+    for name in ("mini_vanilla", "mini_gold"):
+        results = run("fit", f"clear/{name}", tmp_path / name, None, *CLEAR_RUN)
+        assert set(results["after"]) == {"forget", "retain", "real", "general", OVERALL} and results["steps"] == 2
+        assert (tmp_path / name / "model/model.safetensors").is_file()
+        assert "coherence" not in results["after"]["forget"]  # there is no model before unlearning to ask
+    gold = f"--evaluation.gold={tmp_path / 'mini_gold'}"
+    results = run("fit", "clear/mini_viker", tmp_path / "viker", tmp_path / "mini_vanilla", *CLEAR_RUN, gold)
+    forget = results["after"]["forget"]
+    wanted = {"truth_ratio", "relative_probability", "kl_gold", "mia_loss", "mia_zlib", "mia_min_k", "js_similarity"}
+    assert wanted | {"forget_quality_p", "forget_quality_log10_p", "forget_quality_ks", "coherence"} <= set(forget)
+    assert 0 <= results["after"][OVERALL]["model_utility"] < 1
+    assert set(results["distance_to_gold"]["forget"]) <= {"mia_loss", "mia_zlib", "mia_min_k"}
+    assert (tmp_path / "viker/adapter/adapter_model.safetensors").is_file()
+
+
+def test_clear_with_the_papers_settings(base_folder, tmp_path):
+    full = ["--model.dtype=float32", "--data.forget=10"]
+    results = run("fit", "clear/viker", tmp_path, base_folder, *CLEAR_RUN, *full)
+    assert results["steps"] == 2 and results["before"]["forget"]["n"] == results["after"]["forget"]["n"]
+
+
+@pytest.mark.parametrize(("config", "root"), [("mini/viker", "mini/ci"), ("clear/mini_viker", "mini/clear-ci")])
+def test_published_protocol(base_folder, tmp_path, config, root):
+    options = [f"--data.root={root}", "--data.max_people=1", "--evaluation.protocol=published"]
+    results = run("validate", config, tmp_path, base_folder, *options)
+    assert results["protocol"] == "published" and "option_probability" not in results["validate"]["forget"]
+    assert ("clear_retain" in results["validate"][OVERALL]) == (config != "mini/viker")
+
+
+def test_wrong_evaluation_options(people, base_folder, tmp_path):
+    root = f"--data.root={people()}"
+    said = refused("validate", "data/jsonl", tmp_path, base_folder, root, "--evaluation.protocol=published")
+    assert "expected 'corrected' for Jsonl" in said
+    gold = "--evaluation.gold_predictions=nowhere.parquet"
+    said = refused("validate", "data/jsonl", tmp_path, base_folder, root, gold)
+    assert "evaluation.gold_predictions: 'nowhere.parquet' holds no predictions" in said
+    said = refused("validate", "data/jsonl", tmp_path, base_folder, root, f"--evaluation.gibberish={tmp_path}")
+    assert f"gibberish classifier {tmp_path}: cannot be loaded" in said
