@@ -92,8 +92,9 @@ def bare(mllm, loop: OurLoop, adapters: bool) -> None:
 def growth_section(name: str, repeats: int) -> list[dict]:
     """How a ViKeR step grows with questions per image, k, and image tokens."""
     points = [("questions", n, {"n": n}, 576) for n in (1, 2, 4, 8, 16)]
-    points += [("k", k, {"k": k}, 576) for k in (1, 3, 5, 10)]
-    points += [("image_tokens", t, {}, t) for t in (64, 144, 576)]
+    points += [("k", k, {"k": k}, 576) for k in (1, 3, 10)]
+    points += [("image_tokens", t, {}, t) for t in (64, 144)]
+    points.append(("6 questions, k = 5, image_tokens", 576, {}, 576))  # belongs to all three axes
     rows = []
     for axis, value, options, tokens in points:
         print(f"  {axis} = {value}", flush=True)
@@ -160,15 +161,16 @@ def main() -> None:
                 print(f"{section}, {name}", flush=True)
                 started = time.perf_counter()
                 found = SECTIONS[section](name, args.repeats)
-                write(args.out, args.threads, name, section, found, (time.perf_counter() - started) / 60)
+                facts = {"repeats": args.repeats, "minutes": round((time.perf_counter() - started) / 60, 1)}
+                write(args.out, args.threads, name, section, found, facts)
 
 
-def write(out: Path, threads: int, name: str, section: str, found: object, minutes: float) -> None:
+def write(out: Path, threads: int, name: str, section: str, found: object, facts: dict) -> None:
     """Adds a section to a results file, headline numbers first, and makes the table."""
     results = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}
     results["machine"] = {"torch": torch.__version__, "processor": platform.machine(), "threads": threads}
     results.setdefault(name, {})[section] = found
-    results[name].setdefault("minutes", {})[section] = round(minutes, 1)
+    results[name].setdefault("runs", {})[section] = facts
     headline = {key: value for key, value in ratios(results.get("llava", {})).items() if value is not None}
     ordered = {**headline, **{k: v for k, v in results.items() if not isinstance(v, float)}}
     out.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")

@@ -21,7 +21,8 @@ def markdown(results: dict) -> str:
         "# Speed and memory of the engine",
         "",
         f"Made by `make bench`. CPU ({machine['processor']}), {machine['threads']} thread(s), fp32, torch "
-        f"{machine['torch']}; medians of alternating runs in one process. One step: 6 questions on one image, k = 5.",
+        f"{machine['torch']}; medians of alternating runs in one process. One step: 6 questions on one image, k = 5. "
+        "Memory is the peak of two steps above what Python and its libraries take, each route in a process of its own.",
         "",
         "| | |",
         "|---|---|",
@@ -61,7 +62,8 @@ def _model(name: str, found: dict) -> list[str]:
         ("features", "Features of a picture"),
     ):
         if section in found:
-            lines += [f"### {title} ({name})", "", *_plain_table(found[section]), ""]
+            repeats = found["runs"][section]["repeats"]
+            lines += [f"### {title} ({name}, medians of {repeats})", "", *_plain_table(found[section]), ""]
     return lines
 
 
