@@ -10,5 +10,6 @@ from .clear import CLEAR
 from .fiubench import FIUBench
 from .jsonl import Jsonl
 from .mllmu import MLLMU
+from .umu import UMUBench
 
-__all__ = ["CLEAR", "MLLMU", "Benchmark", "FIUBench", "Jsonl"]
+__all__ = ["CLEAR", "MLLMU", "Benchmark", "FIUBench", "Jsonl", "UMUBench"]
