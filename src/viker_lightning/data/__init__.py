@@ -1,13 +1,15 @@
 """Records, benchmarks, irrelevant images, packing; no model in here.
 
-A :class:`Benchmark` serves people and questions: :class:`MLLMU` and :class:`CLEAR` from the published schemas,
-:class:`Jsonl` from a user's own file. ``mini`` and ``mini_clear`` write the embedded ones, ``records`` is the
-vocabulary of all.
+A :class:`Benchmark` serves people and questions: :class:`MLLMU`, :class:`CLEAR`, :class:`UMUBench` and
+:class:`FIUBench` from the published schemas, :class:`Jsonl` from a user's own file. ``mini`` and ``mini_clear`` write
+the embedded ones, ``records`` is the vocabulary of all.
 """
 
 from .base import Benchmark
 from .clear import CLEAR
+from .fiubench import FIUBench
 from .jsonl import Jsonl
 from .mllmu import MLLMU
+from .umu import UMUBench
 
-__all__ = ["CLEAR", "MLLMU", "Benchmark", "Jsonl"]
+__all__ = ["CLEAR", "MLLMU", "Benchmark", "FIUBench", "Jsonl", "UMUBench"]

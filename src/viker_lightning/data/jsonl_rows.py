@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
-from .parquet import DataError, Row
+from .lines import picture_beside
+from .parquet import Row
 from .private import missing_part
 from .records import VQA, MultipleChoice, Picture, Split
 
@@ -54,7 +55,8 @@ def asked(row: Row, folder: Path, known: dict[str, Picture]) -> Asked:
         raise row.error("private", f"{missing!r} does not occur in the answer {answer!r}", "copy it from there")
     paraphrase = "" if _empty(row, "paraphrase") else row.text("paraphrase")
     vqa = VQA(question, answer, private, paraphrase, perturbed)
-    return Asked(person, _split(row), _picture(row, folder, known), vqa, _choice(row, question, answer), row)
+    image = None if _empty(row, "image") else picture_beside(row, "image", folder, known)
+    return Asked(person, _split(row), image, vqa, _choice(row, question, answer), row)
 
 
 def _empty(row: Row, column: str) -> bool:
@@ -79,29 +81,6 @@ def _split(row: Row) -> Split | None:
     if name not in list(Split):
         raise row.error("split", f"found {name!r}", f"write one of {', '.join(Split)}, or nothing")
     return Split(name)
-
-
-def _picture(row: Row, folder: Path, known: dict[str, Picture]) -> Picture | None:
-    if _empty(row, "image"):
-        return None
-    path = row.text("image").strip()
-    windows = PureWindowsPath(path)
-    if PurePosixPath(path).is_absolute() or windows.drive or windows.root or ".." in windows.parts:
-        raise row.error("image", f"{path!r} leads out of {folder}", "put the image there and write its relative path")
-    if path not in known:
-        file = folder / path
-        try:
-            data = file.read_bytes()
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise row.error("image", f"{str(file)!r} cannot be read ({reason})", "mend the path or add it") from error
-        picture = Picture(data, f"{row.where}, column 'image': {file}")
-        try:
-            picture.verify()
-        except Exception as error:
-            raise DataError(str(error)) from error
-        known[path] = picture
-    return known[path]
 
 
 def _choice(row: Row, question: str, answer: str) -> MultipleChoice | None:

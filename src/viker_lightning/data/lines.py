@@ -1,4 +1,4 @@
-"""Reading text files, JSON lines and CSV, row by row; errors name file, line and field."""
+"""Reading text files, JSON lines and CSV, and the pictures they name; errors name file, line and field."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import csv
 import io
 import json
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from .parquet import DataError, Refuse, Row, short, stop
+from .records import Picture
 
 
 def read_lines(file: Path, columns: Iterable[str], refuse: Refuse = stop) -> list[Row]:
@@ -82,3 +83,35 @@ def _csv(file: Path, text: str, columns: list[str], refuse: Refuse) -> list[Row]
     except csv.Error as error:
         raise DataError(f"{file}, line {start}: not CSV ({error}); mend the quotes") from error
     return rows
+
+
+def picture_beside(row: Row, column: str, folder: Path, known: dict[str, Picture]) -> Picture:
+    """The image whose path is in a cell, checked to be decodable in its header.
+
+    Args:
+        row: what names it.
+        column: where the path is.
+        folder: where paths start; they may not lead out of it.
+        known: pictures read so far, by path; added to.
+
+    Raises:
+        DataError: if the path leads out of the folder, or there is no image.
+    """
+    path = row.text(column).strip()
+    windows = PureWindowsPath(path)
+    if PurePosixPath(path).is_absolute() or windows.drive or windows.root or ".." in windows.parts:
+        raise row.error(column, f"{path!r} leads out of {folder}", "put the image there and write its relative path")
+    if path not in known:
+        file = folder / path
+        try:
+            data = file.read_bytes()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise row.error(column, f"{str(file)!r} cannot be read ({reason})", "mend the path or add it") from error
+        picture = Picture(data, f"{row.where}, column {column!r}: {file}")
+        try:
+            picture.verify()
+        except Exception as error:
+            raise DataError(str(error)) from error
+        known[path] = picture
+    return known[path]

@@ -1,0 +1,202 @@
+"""UMU-Bench's schema: records, splits, streams, and what is said about bad rows."""
+
+import functools
+import io
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from viker_lightning.data import UMUBench
+from viker_lightning.data.parquet import DataError
+from viker_lightning.data.records import Split
+
+NAMES = ["Ada Mirel", "Bo Tarn", "Cy Voss", "Di Okell", "Ed Fenn", "Flo Garr"]
+TOWNS = ["Corlune", "Eskmere", "Gorsby", "Kelmoor", "Opalane", "Pellwick"]
+FORGET, RETAIN, REAL = [0], [1, 2, 3, 4], [5]
+STRINGS = pa.schema(
+    [("ID", pa.string()), ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())]))]
+    + [(name, pa.string()) for name in ("Biography", "MM_QA", "UM_QA", "Classify", "Cloze", "Generation")]
+)
+
+
+@functools.cache
+def picture(i):
+    buffer = io.BytesIO()
+    Image.effect_noise((8 + i, 8), 60).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def cells(i):
+    """Questions of a row, not yet strings."""
+    name, town, options = NAMES[i], TOWNS[i], dict(zip("ABCD", TOWNS, strict=False))
+    lives, letter = f"{name.split()[0]}'s \\d home is {town}.", chr(ord("A") + i) if i < 4 else "A"
+
+    def task(make):
+        return {"unimodal": {"k1": make(name, letter)}, "muitimodal": {"k1": make("This person", f"{letter}. x")}}
+
+    return {
+        "MM_QA": {"question": {"k1": "Where is home?"}, "answer": {"k1": lives}},
+        "UM_QA": {"question": {"k1": f"Where is the home of {name}?"}, "answer": {"k1": lives}},
+        "Classify": task(lambda who, said: {"question": f"Where is {who}?", "options": options, "answer": said}),
+        "Cloze": task(lambda who, _: {"question": f"{who} lives in ____.", "answer": f"{town}."}),
+        "Generation": task(lambda who, _: {"question": f"Say where {who} lives.", "answer": f"It is {town}."}),
+    }
+
+
+def row(i, write=str, **changed):
+    image = {"bytes": picture(i), "path": f"{i}.png"}
+    texts = {
+        name: cell if isinstance(cell, str) else write(cell) for name, cell in (cells(i) | changed).items() if cell
+    }
+    return {"ID": f"{i + 1:03d}", "image": image, "Biography": f"{NAMES[i]} is made up."} | texts
+
+
+def write(root, config, rows):
+    (root / config).mkdir(exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows, schema=STRINGS), root / config / "train-00000-of-00001.parquet")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for config, people in (("forget_5", FORGET), ("retain_95", RETAIN), ("Real_Person_Set", REAL)):
+        write(tmp_path, config, [row(i) for i in people])
+    write(tmp_path, "Full_Set", [row(i) for i in range(len(NAMES))])
+    return tmp_path
+
+
+def module(root, **options):
+    data = UMUBench(str(root), **{"forget": 5, "batch_size": 2} | options)
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+def one_line(root, **options):
+    with pytest.raises(DataError) as error:
+        data = module(root, modality="both", **options)
+        data.evaluation_groups()
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_splits(folder):
+    data = module(folder, modality="both")
+    people = {split: [(g.person, g.image is not None) for g in data.evaluation(split)] for split in Split}
+    retained = [f"{i + 1:03d}" for i in RETAIN]
+    assert people == {
+        "forget": [("001", True), ("001", False)],
+        "test": [],
+        "retain": [(p, shown) for shown in (True, False) for p in retained],
+        "real": [("006", True), ("006", False)],
+        "general": [],
+    }
+    assert len(data.evaluation_groups()) == 12 and len(module(folder).evaluation_groups()) == 6
+    two = module(folder, max_people=2, modality="both").evaluation(Split.RETAIN)
+    assert [g.person for g in two[:2]] == [g.person for g in two[2:]]
+
+
+def test_records(folder):
+    data = module(folder)
+    (shown,), (told,) = data.evaluation(Split.FORGET), data.evaluation(Split.FORGET, "text")
+    assert shown.image.data == picture(0) and told.image is None
+    assert (
+        shown.vqa[0].question == "Say where This person lives." and told.vqa[0].question == "Say where Ada Mirel lives."
+    )
+    assert shown.clozes[0].question == "This person lives in __." and shown.clozes[0].answer == "Corlune"
+    (choice,) = data.evaluation(Split.RETAIN, "text")[1].choices
+    assert choice.options == ("Corlune", "Eskmere", "Gorsby", "Kelmoor") and choice.correct == 2
+    assert data.evaluation(Split.RETAIN)[1].choices[0].correct == 2  # "C. x"
+    assert not data.records_private
+    assert [p.vqa[0].private for p in data.people(data.forget_ids)] == [("Ada's", "Corlune"), ("Ada's", "Corlune")]
+
+
+def test_streams(folder):
+    data = module(folder)
+    assert data.forget_ids == ["001", "001 (text)"] and len(data.retain_ids) == 8
+    shown, told = data.people(data.forget_ids)
+    assert shown.images[0].data == picture(0) and [v.question for v in shown.vqa] == ["Where is home?"]
+    assert not told.images and [v.question for v in told.vqa] == ["Where is the home of Ada Mirel?"]
+    assert shown.vqa[0].answer == told.vqa[0].answer == "Ada's \\d home is Corlune."
+    assert {name: len(people) for name, people in data.streams.items()} == {"forget": 2, "retain": 8}
+    assert len(module(folder, stage="vanilla").streams["train"]) == 10
+    assert not {"001", "001 (text)"} & {p.id for p in module(folder, stage="gold").streams["train"]}
+    groups = [g for bundle in data.train_dataloader() for g in bundle.content["forget"]]
+    assert sorted(g.person for g in groups) == ["001", "001 (text)"]
+    assert {g.image is None for g in groups} == {True, False}
+
+
+def test_spellings(folder):
+    before = module(folder, modality="both")
+    spelled = cells(0) | {
+        name: {key.replace("muiti", "multi"): items for key, items in cells(0)[name].items()}
+        for name in ("Classify", "Cloze", "Generation")
+    }
+    write(folder, "forget_5", [row(0, json.dumps, **spelled)])  # JSON, and spelled as meant
+    after = module(folder, modality="both")
+    assert after.fingerprint() == before.fingerprint()
+    assert after.evaluation_groups() == before.evaluation_groups()
+
+
+def test_right_option(folder):
+    classify = cells(0)["Classify"]
+    for answer, right in ((" Gorsby", 2), ("D", 3), (None, 0)):  # without an answer, the text-only one counts
+        classify["muitimodal"]["k1"]["answer"] = answer
+        write(folder, "forget_5", [row(0, Classify=classify)])
+        assert module(folder).evaluation(Split.FORGET)[0].choices[0].correct == right
+
+
+def test_a_task_may_be_null(folder):
+    write(folder, "forget_5", [row(0, Cloze=None, Classify=None)])
+    (group,) = module(folder).evaluation(Split.FORGET)
+    assert group.vqa and not group.clozes and not group.choices
+
+
+def changed(column, kind="muitimodal", **fields):
+    cell = cells(0)[column]
+    cell[kind]["k1"] |= fields
+    return {column: cell}
+
+
+BAD = [
+    ({"ID": None}, "column 'ID': found None, expected text"),
+    ({"ID": "002"}, "ID '002' is in the forget set, too"),
+    ({"image": None}, "column 'image': no image bytes"),
+    ({"MM_QA": None}, "column 'MM_QA': found None, expected text"),
+    ({"MM_QA": "__import__('os').system('echo ran')"}, "is no dictionary (ValueError); write it as JSON"),
+    ({"UM_QA": "{'question': "}, "is no dictionary (SyntaxError)"),
+    ({"UM_QA": "(" * 9000}, "is no dictionary"),
+    ({"UM_QA": "[1]"}, "column 'UM_QA': found [1], expected a dictionary"),
+    ({"UM_QA": "{'question': {}, 'answer': {}}"}, "write {'question': {KEY: TEXT}"),
+    ({"MM_QA": "{'question': {'a': 'Who?'}, 'answer': {}}"}, "'a' has only a question or only an answer"),
+    ({"MM_QA": "{'question': {'a': 'Who?'}, 'answer': {'a': 3}}"}, "MM_QA['a']\": found 3, expected text"),
+    ({"Cloze": "{'unimodal': {}}"}, "found ['unimodal']; add 'muitimodal' or 'multimodal'"),
+    ({"Cloze": "{'muitimodal': ['x']}"}, "'muitimodal' is ['x']; write {KEY"),
+    (changed("Generation", answer=" "), "Generation['k1']['answer']\": found ' ', expected text"),
+    (changed("Cloze", "unimodal", question=None), "Cloze['k1']['question']\": found None"),
+    (changed("Classify", options={"A": "x"}), "'k1' has the options {'A': 'x'}; write {LETTER: TEXT}"),
+    (changed("Classify", options={"A": "x", "B": 2}), "Classify['k1']['B']\": found 2"),
+    (
+        changed("Classify", answer="E. x"),
+        "the answer 'E. x' of 'k1' is not one of ['A', 'B', 'C', 'D']; name an option",
+    ),
+]
+
+
+@pytest.mark.parametrize(("spoiled", "said"), BAD)
+def test_bad_rows(folder, spoiled, said):
+    bad = row(0) | {name: str(cell) if isinstance(cell, dict) else cell for name, cell in spoiled.items()}
+    write(folder, "forget_5", [bad, row(5)])
+    message = one_line(folder)
+    assert said in message and ".parquet, row 0" in message
+    data = module(folder, on_bad_row="skip", modality="both")
+    data.evaluation_groups()
+    assert data.skipped and "006" in data.forget_ids
+
+
+def test_bad_folders(folder):
+    assert "no split 'forget_10'; set data.forget to one of: forget_5" in one_line(folder, forget=10)
+    (folder / "retain_95/train-00000-of-00001.parquet").unlink()
+    assert "retain_95: no parquet file here" in one_line(folder)
