@@ -63,9 +63,9 @@ class OneByOne:
 
 
 def evaluation_section(name: str, repeats: int) -> list[dict]:
-    """Greedy answers to 6 questions on each of 4 images; then all tasks on 2 images."""
+    """Greedy answers to 6 questions on each of 8 images; then all tasks on 2 images."""
     mllm = MODELS[name]().eval()
-    pictures = irrelevant_images("scenes", 4, seed=9, size=336)
+    pictures = irrelevant_images("scenes", 8, seed=9, size=336)
     open_only = [ImageGroup(str(i), p, Split.FORGET, questions(6, start=10 * i)) for i, p in enumerate(pictures)]
     tasks = [
         replace(
@@ -109,7 +109,7 @@ def evaluation_section(name: str, repeats: int) -> list[dict]:
             scores += p.log_probs
     close = max(abs(a - b) for a, b in zip(plain_scores, scores, strict=True))
     equal["all tasks"] = plain_texts == texts and close < 1e-4
-    counts = {"generation": 24, "all tasks": sum(len(g.vqa) + len(g.clozes) + len(g.choices) for g in tasks)}
+    counts = {"generation": 48, "all tasks": sum(len(g.vqa) + len(g.clozes) + len(g.choices) for g in tasks)}
     return [
         {
             "what": what,
