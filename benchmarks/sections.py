@@ -129,7 +129,8 @@ def people_section(name: str, repeats: int) -> list[dict]:
     irrelevant = irrelevant_images("scenes", 5, size=336)
     rows = []
     for n in (50, 100, 200):
-        encoded = [mllm.encoder.encode(q, True) for q in questions(n)]
+        asked = [VQA(f"{q.question} {i}", q.answer) for i, q in enumerate(questions(n))]
+        encoded = [mllm.encoder.encode(q, True) for q in asked]
         with tempfile.TemporaryDirectory() as folder:
             os.environ["VIKER_LIGHTNING_CACHE"] = folder
             count = iter(range(1000))
