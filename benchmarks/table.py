@@ -42,6 +42,8 @@ def _model(name: str, found: dict) -> list[str]:
         lines += [
             f"## {name}: {methods['parameters'] / 1e6:.0f} M parameters, {methods['image_tokens']} image tokens",
             "",
+            f"Medians of {found['runs']['methods']['repeats']}.",
+            "",
             "| method | route | s / step | questions / s | times plain | peak MiB | loss differs | gradient differs |",
             "|---|---|---|---|---|---|---|---|",
         ]
