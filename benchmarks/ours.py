@@ -18,6 +18,7 @@ from viker_lightning.ideal import (
 )
 from viker_lightning.methods import NPO, Batch, GradientAscent, KLMinimization, ViKeR
 from viker_lightning.models import MLLM
+from viker_lightning.models.vision import Vision
 
 METHODS = {
     "gradient_ascent": GradientAscent(),
@@ -52,6 +53,7 @@ class OurLoop:
         route: str,
     ) -> None:
         self.mllm, self.route, self.irrelevant = mllm, route, irrelevant
+        self.vision = Vision(mllm.family, mllm.processor, "off" if route == "packed" else "memory")
         self.forget = ImageGroup("forget", picture, vqa=tuple(vqa))
         self.retain = ImageGroup("retain", retain, vqa=tuple(vqa))
         self.ideal = IdealDistribution(mllm, irrelevant, "memory" if route == "store" else "off")
@@ -65,7 +67,7 @@ class OurLoop:
 
     def step(self, method: str) -> float:
         """Accumulates the gradient of a step and returns its loss."""
-        self.mllm.vision.keep = "off" if self.route == "packed" else "memory"
+        self.mllm.vision = self.vision
         forget = self.mllm.pack([self.forget])
         reference = None
         if method == "viker":
@@ -83,6 +85,7 @@ class OurLoop:
 
     def references(self) -> None:
         """Only the frozen model's part of a ViKeR step."""
+        self.mllm.vision = self.vision
         self.ideal.reference(self.mllm.pack([self.forget]))
 
     def _packed_ideal(self) -> Reference:

@@ -185,7 +185,12 @@ def test_own_reference_is_remembered_by_image_and_question(mllm, groups, monkeyp
 def test_own_reference_forgets_the_oldest(mllm, groups, monkeypatch):
     own = OwnReference(mllm)
     one, two = mllm.pack(groups[:1]), mllm.pack(groups[1:2])
-    monkeypatch.setattr(OwnReference, "MEMORY_LIMIT", own.reference(one).nbytes)
+    own._kept.limit = own.reference(one).nbytes
     own.reference(two)
-    assert 0 < own._bytes <= OwnReference.MEMORY_LIMIT
-    assert own._bytes == sum(r.nbytes for r in own._kept.values())
+    assert 0 < own._kept.nbytes <= own._kept.limit
+    asked = []
+    answer_tokens = mllm.answer_tokens
+    monkeypatch.setattr(mllm, "answer_tokens", lambda batch: asked.append(batch) or answer_tokens(batch))
+    own.reference(two)
+    own.reference(one)
+    assert asked == [one]

@@ -94,13 +94,17 @@ def test_frozen_features_are_computed_once(model, groups, monkeypatch):
     compute = model.family.tower_features
     monkeypatch.setattr(model.family, "tower_features", lambda *a: counted.append(a) or compute(*a))
     model.vision.features(model.base, [groups[0].image] * 3)
-    assert not counted or any(p.requires_grad for p in model.parameters())
+    assert not counted
     model.requires_grad_(False)
     model.vision.forget()
     again = model.vision.features(model.base, [groups[1].image, groups[0].image, groups[1].image])
     assert len(counted[-1][2]) == 2
     torch.testing.assert_close(again[0], first[1])
     torch.testing.assert_close(again[1], first[0])
+    model.vision.keep = "off"  # obeyed from now on, not only before the first picture
+    for _ in range(2):
+        model.vision.features(model.base, [groups[0].image])
+    assert len(counted) == 3
 
 
 def test_route_is_chosen_by_trying(groups, caplog):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from .lines import picture_beside, read_lines
+from .lines import picture_beside, read_lines, read_text
 from .parquet import DataError, Refuse, Row, short, stop
 from .records import VQA, Picture
 
@@ -37,11 +37,7 @@ def read_file(file: Path, refuse: Refuse = stop) -> list[Row]:
     Raises:
         DataError: if the file cannot be read or holds no row.
     """
-    try:
-        # Bytes that are no UTF-8 become lone surrogates, which Row.text refuses where they stand.
-        text = file.read_bytes().decode("utf-8-sig", "surrogateescape")
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror}); put FIUBench's file there") from error
+    text = read_text(file, "put FIUBench's file there")
     if not text.lstrip().startswith("["):
         return read_lines(file, COLUMNS, refuse)
     rows = []
@@ -63,11 +59,7 @@ def read_lists(file: Path) -> dict[str, list[Row]]:
     Raises:
         DataError: if the file cannot be read or holds anything else.
     """
-    try:
-        text = file.read_bytes().decode("utf-8-sig", "surrogateescape")
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror}); put FIUBench's split lists there") from error
-    lists = _json(file, text)
+    lists = _json(file, read_text(file, "put FIUBench's split lists there"))
     if not isinstance(lists, dict) or not all(isinstance(ids, list) for ids in lists.values()):
         raise DataError(f"{file}: found {short(lists)}, expected an object of lists; write {{'forget5': [ID, ...]}}")
     return {

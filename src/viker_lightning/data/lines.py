@@ -26,16 +26,28 @@ def read_lines(file: Path, columns: Iterable[str], refuse: Refuse = stop) -> lis
     Raises:
         DataError: if the file or a column of a CSV file is missing, or no row is left.
     """
-    try:
-        # Bytes that are no UTF-8 become lone surrogates, which Row.text refuses where they stand.
-        text = file.read_bytes().decode("utf-8-sig", "surrogateescape")
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror}); give another file") from error
+    text = read_text(file, "give another file")
     read = _csv if file.suffix.lower() == ".csv" else _json
     rows = read(file, text, list(columns), refuse)
     if not rows:
         raise DataError(f"{file}: holds no readable row; add one")
     return rows
+
+
+def read_text(file: Path, remedy: str) -> str:
+    """Text of a file. Bytes that are no UTF-8 become lone surrogates, which ``Row.text`` refuses where they stand.
+
+    Args:
+        file: UTF-8, with or without byte order mark.
+        remedy: what to do if it cannot be read, for the message.
+
+    Raises:
+        DataError: if it cannot be read.
+    """
+    try:
+        return file.read_bytes().decode("utf-8-sig", "surrogateescape")
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror}); {remedy}") from error
 
 
 def _json(file: Path, text: str, columns: list[str], refuse: Refuse) -> list[Row]:

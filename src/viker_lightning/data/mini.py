@@ -6,15 +6,14 @@ import json
 import math
 import random
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 from tqdm import tqdm
 
-from viker_lightning.errors import UserError
-
 from . import portraits, profiles, scenes
-from .mini_files import IMAGE, fingerprint, stored, write_config, write_once
+from .mini_files import IMAGE, fingerprint, stored, write_config, write_sized
 from .profiles import Asker, Record, choice_task, draw_options
 from .prompts import choice_prompt, cloze_prompt
 
@@ -202,7 +201,5 @@ def write_benchmark(root: Path, size: str = "default", seed: int = 0) -> Path:
     Raises:
         UserError: if there is no such size, or ``root`` holds other files.
     """
-    if size not in SIZES:
-        raise UserError(f"size={size!r}: no such benchmark size, choose from {', '.join(SIZES)}")
-    label = {"version": VERSION, "size": size, "seed": seed}
-    return write_once(root, label, README.format(**label), lambda draft: _build(draft, SIZES[size], seed))
+    builds = {name: partial(_build, size=found, seed=seed) for name, found in SIZES.items()}
+    return write_sized(root, size, seed, VERSION, README, builds)

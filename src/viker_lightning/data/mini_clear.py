@@ -6,16 +6,15 @@ import json
 import math
 import random
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 from tqdm import tqdm
 
-from viker_lightning.errors import UserError
-
 from . import portraits, profiles, scenes
 from .clear_rows import BLOCK, CAPTION_QUESTIONS, CHOICE_QUESTION, NAME_QUESTION
-from .mini_files import IMAGE, stored, write_config, write_once
+from .mini_files import IMAGE, stored, write_config, write_sized
 from .profiles import ATTRIBUTES, FACTS, Profile, Record
 from .prompts import choice_prompt
 
@@ -230,7 +229,5 @@ def write_benchmark(root: Path, size: str = "clear", seed: int = 0) -> Path:
     Raises:
         UserError: if there is no such size, or ``root`` holds other files.
     """
-    if size not in SIZES:
-        raise UserError(f"size={size!r}: no such benchmark size, choose from {', '.join(SIZES)}")
-    label = {"version": VERSION, "size": size, "seed": seed}
-    return write_once(root, label, README.format(**label), lambda draft: _build(draft, SIZES[size], seed))
+    builds = {name: partial(_build, size=found, seed=seed) for name, found in SIZES.items()}
+    return write_sized(root, size, seed, VERSION, README, builds)

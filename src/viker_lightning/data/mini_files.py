@@ -7,7 +7,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,33 @@ def write_once(root: Path, label: dict[str, Any], readme: str, build: Callable[[
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return root
+
+
+def write_sized(
+    root: Path,
+    size: str,
+    seed: int,
+    version: str,
+    readme: str,
+    builds: Mapping[str, Callable[[Path], None]],
+) -> Path:
+    """Writes one of the sizes of a benchmark, once.
+
+    Args:
+        root: the folder; see :func:`write_once`.
+        size: which one.
+        seed: of everything in it.
+        version: of the benchmark.
+        readme: template of its README, with ``{size}``, ``{seed}`` and ``{version}``.
+        builds: what writes each size into an empty folder.
+
+    Raises:
+        UserError: if there is no such size, or ``root`` holds other files.
+    """
+    if size not in builds:
+        raise UserError(f"size={size!r}: no such benchmark size, choose from {', '.join(builds)}")
+    label = {"version": version, "size": size, "seed": seed}
+    return write_once(root, label, readme.format(**label), builds[size])
 
 
 def _label(root: Path) -> dict[str, Any] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any, Literal
@@ -18,6 +17,7 @@ from viker_lightning.data.packing import PackedBatch
 from viker_lightning.data.records import Picture
 from viker_lightning.errors import UserError
 from viker_lightning.models import MLLM
+from viker_lightning.models.kept import Kept
 
 from .prefix import ImagePrefixes
 from .reference import Reference, output_weight, reduce_distribution, reference_of
@@ -126,16 +126,16 @@ class IdealDistribution:
         """
         if reason := why_not_reduced(self.mllm.head):
             raise UserError(f"the ideal distribution cannot be reduced: {reason}; use full distributions")
+        return self.of(batch.encoded).to(batch.labels.device)
+
+    def of(self, questions: Sequence[Encoded]) -> Reference:
+        """The references of questions, token by token, computed first where they are not known."""
         if self.keep == "off":
-            return Reference.cat(self._fresh(batch.encoded))
-        missing = self._missing(batch.encoded)
+            return Reference.cat(self._fresh(questions))
+        missing = self._missing(questions)
         if missing:
             self._compute(missing)
-        return Reference.cat([self.known(q) for q in batch.encoded]).to(batch.labels.device)
-
-    def known(self, question: Encoded) -> Reference:
-        """The stored reference of one question, on the CPU."""
-        return self.store.get(self._key(question)) if self.keep != "off" else self._fresh([question])[0].to("cpu")
+        return Reference.cat([self.store.get(self._key(q)) for q in questions])
 
     def distribution(self, questions: Sequence[Encoded]) -> Tensor:
         """Full distributions ``[T, V]``, recomputed: where they cannot be reduced, and for showing top tokens."""
@@ -155,8 +155,7 @@ class OwnReference:
 
     def __init__(self, mllm: MLLM, keep: bool = True, reduced: bool = True) -> None:
         self.mllm, self.keep, self.reduced = mllm, keep, reduced
-        self._kept: OrderedDict[str, Reference] = OrderedDict()
-        self._bytes = 0
+        self._kept: Kept[Reference] = Kept(self.MEMORY_LIMIT)
 
     def reference(self, batch: PackedBatch) -> Reference:
         """The reference for a batch, token by token.
@@ -168,17 +167,13 @@ class OwnReference:
             raise UserError(f"the frozen model's distribution cannot be reduced: {reason}; choose another method")
         pictures = [batch.pictures[r] for r in batch.row_of]
         keys = [reference_key([p] if p else [], q) for p, q in zip(pictures, batch.encoded, strict=True)]
-        if self.keep and all(key in self._kept for key in keys):
-            for key in keys:
-                self._kept.move_to_end(key)
-            return Reference.cat([self._kept[key] for key in keys]).to(batch.labels.device)
+        known = [found for key in keys if (found := self._kept.get(key)) is not None]
+        if len(known) == len(keys):
+            return Reference.cat(known).to(batch.labels.device)
         with self.mllm.frozen():
             found = reference_of(self.mllm.answer_tokens(batch), self.reduced)
         if self.keep:
             parts = found.to("cpu").split([len(q.answer) for q in batch.encoded])
             for key, part in zip(keys, parts, strict=True):
-                self._bytes += part.nbytes - (self._kept[key].nbytes if key in self._kept else 0)
-                self._kept[key] = part
-            while self._bytes > self.MEMORY_LIMIT and len(self._kept) > 1:
-                self._bytes -= self._kept.popitem(last=False)[1].nbytes
+                self._kept.put(key, part)
         return found

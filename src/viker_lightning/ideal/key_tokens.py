@@ -26,7 +26,7 @@ def key_token_report(ideal: IdealDistribution, questions: Sequence[Encoded]) -> 
         nats, and counts.
     """
     questions = list(dict.fromkeys(questions))
-    entropy = torch.cat([ideal.known(q).entropy for q in questions])
+    entropy = ideal.of(questions).entropy.cpu()
     private = torch.tensor([flag for q in questions for flag in q.private])
     first = torch.tensor([flag for q in questions for flag in q.starts])
     report: dict[str, Any] = {
@@ -51,10 +51,11 @@ def key_token_example(ideal: IdealDistribution, question: Encoded, top: int = 5)
     """
     decode = ideal.mllm.encoder.tokenizer.decode
     values, ids = ideal.distribution([question]).topk(top)
+    entropy = ideal.of([question]).entropy.tolist()
     return [
         {
             "token": decode([token]),
-            "entropy": ideal.known(question).entropy[i].item(),
+            "entropy": entropy[i],
             "private": question.private[i],
             "top": [[decode([j]), p] for j, p in zip(ids[i].tolist(), values[i].tolist(), strict=True)],
         }

@@ -30,7 +30,7 @@ def plain_logits(mllm: MLLM, groups: Sequence[ImageGroup]) -> tuple[Tensor, Answ
     """
     batch = mllm.pack(groups)
     hidden = plain_hidden(mllm, batch)
-    tokens = AnswerTokens(hidden, batch.labels, batch.question, batch.private, batch.n_questions, mllm.head)
+    tokens = AnswerTokens.of(batch, hidden, mllm.head)
     return mllm.head(hidden).float(), tokens
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -13,6 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from viker_lightning.data.records import Picture
+
+from .kept import Kept
 
 Keep = Literal["memory", "disk", "off"]
 
@@ -31,8 +32,7 @@ class FrozenFeatures:
 
     def __init__(self, keep: Keep = "memory", folder: Path | None = None) -> None:
         self.keep, self.folder = keep, folder
-        self._kept: OrderedDict[str, Tensor] = OrderedDict()
-        self._bytes = 0
+        self._kept: Kept[Tensor] = Kept(MEMORY_LIMIT)
 
     def get(self, pictures: Sequence[Picture], compute: Callable[[list[Picture]], list[Tensor]]) -> list[Tensor]:
         """Features of pictures, in order, on the CPU or, where just computed, on the model's device.
@@ -51,19 +51,15 @@ class FrozenFeatures:
         return [found[p.key] for p in pictures]
 
     def _load(self, key: str) -> Tensor | None:
-        if self.keep == "memory" and key in self._kept:
-            self._kept.move_to_end(key)
-            return self._kept[key]
+        if self.keep == "memory":
+            return self._kept.get(key)
         if self.keep == "disk" and self.folder is not None and (file := self._file(self.folder, key)).is_file():
             return load_file(file)["features"]
         return None
 
     def _save(self, key: str, features: Tensor) -> None:
         if self.keep == "memory":
-            self._kept[key] = features.cpu()
-            self._bytes += features.nbytes
-            while self._bytes > MEMORY_LIMIT and len(self._kept) > 1:
-                self._bytes -= self._kept.popitem(last=False)[1].nbytes
+            self._kept.put(key, features.cpu())
         elif self.keep == "disk" and self.folder is not None:
             save_atomically({"features": features.cpu().contiguous()}, self._file(self.folder, key))
 

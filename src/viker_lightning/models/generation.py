@@ -12,7 +12,6 @@ from viker_lightning.data.records import ImageGroup
 
 from .buffers import KeyValues
 from .mllm import MLLM
-from .routes import plain_hidden
 from .tokens import AnswerTokens
 
 SAID = -1  # branch of generated tokens: they see their prompt and each other
@@ -55,25 +54,15 @@ def answer(mllm: MLLM, batch: PackedBatch, asked: Sequence[int], max_new_tokens:
         greedy generation, one question at a time.
     """
     if not mllm.packs:
-        tokens = AnswerTokens(
-            plain_hidden(mllm, batch), batch.labels, batch.question, batch.private, batch.n_questions, mllm.head
-        )
-        return tokens, [_alone(mllm, batch, q, max_new_tokens) for q in asked]
+        return mllm.answer_tokens(batch), [_alone(mllm, batch, q, max_new_tokens) for q in asked]
+    if not asked:
+        return mllm.answer_tokens(batch), []
     firsts = torch.searchsorted(batch.question, torch.tensor(list(asked), device=mllm.device, dtype=torch.long))
     rows, columns = batch.rows[firsts], batch.columns[firsts]
-    slots = torch.bincount(rows).max().item() if len(firsts) else 0
-    cache = mllm.key_values(batch.input_ids.shape[1] + int(slots) * (max_new_tokens - 1)) if len(firsts) else None
+    slots = int(torch.bincount(rows).max())
+    cache = mllm.key_values(batch.input_ids.shape[1] + slots * (max_new_tokens - 1))
     hidden = mllm.hidden(batch, cache)
-    tokens = AnswerTokens(
-        hidden[batch.rows, batch.columns],
-        batch.labels,
-        batch.question,
-        batch.private,
-        batch.n_questions,
-        mllm.head,
-    )
-    if not len(firsts) or cache is None:
-        return tokens, []
+    tokens = AnswerTokens.of(batch, hidden[batch.rows, batch.columns], mllm.head)
     said = _decode(mllm, batch, cache, rows, columns, hidden[rows, columns], max_new_tokens)
     return tokens, [_text(mllm, ids) for ids in said.tolist()]
 

@@ -240,7 +240,7 @@ class MLLM(nn.Module):
     def answer_tokens(self, batch: PackedBatch) -> AnswerTokens:
         """Runs a batch and returns what methods see of it."""
         hidden = self.hidden(batch)[batch.rows, batch.columns] if self.packs else plain_hidden(self, batch)
-        return AnswerTokens(hidden, batch.labels, batch.question, batch.private, batch.n_questions, self.head)
+        return AnswerTokens.of(batch, hidden, self.head)
 
     def save_adapter(self, folder: str | Path) -> None:
         """Writes the adapter as PEFT does (safetensors)."""

@@ -8,6 +8,8 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from viker_lightning.data.packing import PackedBatch
+
 
 @dataclass
 class AnswerTokens:
@@ -30,6 +32,11 @@ class AnswerTokens:
     n_questions: int
     head: nn.Module
     step: tuple[float, float] | None = None
+
+    @classmethod
+    def of(cls, batch: PackedBatch, hidden: Tensor, head: nn.Module) -> AnswerTokens:
+        """The answer tokens of a batch, from ``[T, d]`` hidden states at its answer positions."""
+        return cls(hidden, batch.labels, batch.question, batch.private, batch.n_questions, head)
 
     @classmethod
     def none(cls, head: nn.Module, step: tuple[float, float]) -> AnswerTokens:

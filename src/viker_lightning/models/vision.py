@@ -22,11 +22,11 @@ class Vision:
     Args:
         family: the model's family.
         processor: its processor.
+        keep: where features are kept.
     """
 
-    def __init__(self, family: ModuleType, processor: Any) -> None:
-        self.family, self.processor = family, processor
-        self.keep: Keep = "memory"
+    def __init__(self, family: ModuleType, processor: Any, keep: Keep = "memory") -> None:
+        self.family, self.processor, self.keep = family, processor, keep
         self._kept: FrozenFeatures | None = None
         self._projected = False
         self._shapes: dict[str, tuple[int, ...]] = {}
@@ -48,7 +48,7 @@ class Vision:
         if not pictures:
             return []
         frozen = self._projector_is_frozen(model)
-        if self._kept is None or frozen != self._projected:  # what was kept is of the other kind
+        if self._kept is None or self._kept.keep != self.keep or frozen != self._projected:
             folder = cache_folder("features", self.fingerprint(model)) if self.keep == "disk" else None
             self._kept, self._projected = FrozenFeatures(self.keep, folder), frozen
 

@@ -1,0 +1,44 @@
+"""Tensors remembered by key, within a limit of bytes."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Generic, Protocol, TypeVar
+
+
+class Sized(Protocol):
+    """Anything that knows its size."""
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+
+
+Value = TypeVar("Value", bound=Sized)
+
+
+class Kept(Generic[Value]):
+    """Remembers values; beyond the limit those longest unused go, but never the newest.
+
+    Args:
+        limit: bytes.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.nbytes = limit, 0
+        self._values: OrderedDict[str, Value] = OrderedDict()
+
+    def get(self, key: str) -> Value | None:
+        """A value, or ``None`` if it is not known any more."""
+        if key in self._values:
+            self._values.move_to_end(key)
+        return self._values.get(key)
+
+    def put(self, key: str, value: Value) -> None:
+        """Remembers a value."""
+        if key in self._values:
+            self.nbytes -= self._values.pop(key).nbytes
+        self._values[key] = value
+        self.nbytes += value.nbytes
+        while self.nbytes > self.limit and len(self._values) > 1:
+            self.nbytes -= self._values.popitem(last=False)[1].nbytes
