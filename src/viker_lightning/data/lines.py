@@ -125,5 +125,5 @@ def picture_beside(row: Row, column: str, folder: Path, known: dict[str, Picture
             picture.verify()
         except Exception as error:
             raise DataError(str(error)) from error
-        known[path] = picture
+        known[path] = picture.shared()
     return known[path]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,10 @@ import pyarrow.parquet as pq
 from viker_lightning.errors import UserError
 
 from .records import Picture
+
+
+ROWS = 32
+"""Rows read at a time: images are copied out of them, so that a table of images is never in memory as a whole."""
 
 
 class DataError(UserError):
@@ -99,7 +103,7 @@ class Row(dict[str, Any]):
             picture.verify()
         except UserError as error:
             raise DataError(str(error)) from error
-        return picture
+        return picture.shared()
 
 
 def short(value: Any) -> str:
@@ -147,30 +151,45 @@ def read_rows(
             missing = [c for c in [*columns, *([empty] if empty else [])] if c not in names]
             if missing:
                 raise DataError(f"{shard}: column {missing[0]!r} is missing; found {', '.join(names)}; add the column")
-            table = pq.read_table(shard, columns=[*columns, *(c for c in optional if c in names)])
-            numbers = _without_image(shard, empty) if empty else range(len(table))
+            chosen = [*columns, *(c for c in optional if c in names)]
+            wanted = _without_image(shard, empty) if empty else None
+            for first, part in _parts(shard, chosen):
+                numbers = [i for i in range(first, first + len(part)) if wanted is None or i in wanted]
+                rows += _listed(part, first, shard, numbers, refuse)
         except (pa.ArrowInvalid, OSError) as error:
             raise DataError(f"{shard}: not a readable parquet file ({error}); download or write it again") from error
-        rows += _listed(table, shard, numbers, refuse)
+    pa.default_memory_pool().release_unused()
     return rows
 
 
-def _without_image(shard: Path, column: str) -> list[int]:
+def _parts(shard: Path, columns: list[str]) -> Iterator[tuple[int, pa.Table]]:
+    """A few rows at a time, each part with the number of its first row."""
+    first = 0
+    with pq.ParquetFile(shard) as file:
+        for batch in file.iter_batches(ROWS, columns=columns, use_threads=False):
+            yield first, pa.Table.from_batches([batch])
+            first += len(batch)
+
+
+def _without_image(shard: Path, column: str) -> set[int]:
     """Numbers of the rows whose image is null, or a struct without bytes."""
-    images = pq.read_table(shard, columns=[column]).column(column).combine_chunks()
-    if pa.types.is_struct(images.type) and images.type.get_field_index("bytes") >= 0:
-        images = pc.struct_field(images, "bytes")  # null, too, where the struct is
-    return [i for i, missing in enumerate(pc.is_null(images).to_pylist()) if missing]
+    found: set[int] = set()
+    for first, part in _parts(shard, [column]):
+        images = part.column(column).combine_chunks()
+        if pa.types.is_struct(images.type) and images.type.get_field_index("bytes") >= 0:
+            images = pc.struct_field(images, "bytes")  # null, too, where the struct is
+        found |= {first + i for i, missing in enumerate(pc.is_null(images).to_pylist()) if missing}
+    return found
 
 
-def _listed(table: pa.Table, shard: Path, numbers: Iterable[int], refuse: Refuse) -> list[Row]:
+def _listed(table: pa.Table, first: int, shard: Path, numbers: Iterable[int], refuse: Refuse) -> list[Row]:
     try:
         values = table.to_pylist()
-        return [Row(values[i], f"{shard}, row {i}") for i in numbers]
+        return [Row(values[i - first], f"{shard}, row {i}") for i in numbers]
     except UnicodeDecodeError:  # some text is not UTF-8: find out where
         rows = []
         for i in numbers:
-            row, where = table.slice(i, 1), Row({}, f"{shard}, row {i}")
+            row, where = table.slice(i - first, 1), Row({}, f"{shard}, row {i}")
             try:
                 rows.append(Row({name: _cell(row, name, where) for name in table.column_names}, where.where))
             except DataError as error:

@@ -7,6 +7,8 @@ import io
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
+from typing import ClassVar
+from weakref import WeakValueDictionary
 
 from PIL import Image, UnidentifiedImageError
 
@@ -34,6 +36,12 @@ class Picture:
 
     data: bytes = field(repr=False)
     source: str
+
+    _known: ClassVar[WeakValueDictionary[str, Picture]] = WeakValueDictionary()
+
+    def shared(self) -> Picture:
+        """The first picture with these bytes that is still in use, so that repeated photos are in memory once."""
+        return self._known.setdefault(self.key, self)
 
     @cached_property
     def key(self) -> str:
