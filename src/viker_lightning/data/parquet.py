@@ -14,7 +14,6 @@ from viker_lightning.errors import UserError
 
 from .records import Picture
 
-
 ROWS = 32
 """Rows read at a time: images are copied out of them, so that a table of images is never in memory as a whole."""
 
