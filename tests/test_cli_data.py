@@ -221,7 +221,7 @@ def test_clear_with_the_papers_settings(base_folder, tmp_path):
 
 @pytest.mark.parametrize(("config", "root"), [("mini/viker", "mini/ci"), ("clear/mini_viker", "mini/clear-ci")])
 def test_published_protocol(base_folder, tmp_path, config, root):
-    options = [f"--data.root={root}", "--data.max_people=1", "--evaluation.protocol=published"]
+    options = [f"--data.root={root}", "--data.max_people=1", "--data.protocol=published"]
     results = run("validate", config, tmp_path, base_folder, *options)
     assert results["protocol"] == "published" and "option_probability" not in results["validate"]["forget"]
     assert ("clear_retain" in results["validate"][OVERALL]) == (config != "mini/viker")
@@ -229,8 +229,8 @@ def test_published_protocol(base_folder, tmp_path, config, root):
 
 def test_wrong_evaluation_options(people, base_folder, tmp_path):
     root = f"--data.root={people()}"
-    said = refused("validate", "data/jsonl", tmp_path, base_folder, root, "--evaluation.protocol=published")
-    assert "expected 'corrected' for Jsonl" in said
+    said = refused("validate", "data/jsonl", tmp_path, base_folder, root, "--data.protocol=published")
+    assert said.startswith("error: data.protocol: found 'published', but Jsonl has only 'corrected'")
     gold = "--evaluation.gold_predictions=nowhere.parquet"
     said = refused("validate", "data/jsonl", tmp_path, base_folder, root, gold)
     assert "evaluation.gold_predictions: 'nowhere.parquet' holds no predictions" in said

@@ -7,19 +7,28 @@ from importlib import import_module
 import pytest
 
 from viker_lightning import metrics
-from viker_lightning.data import CLEAR, MLLMU, Jsonl
+from viker_lightning.data import CLEAR, MLLMU, FIUBench, Jsonl, UMUBench
 from viker_lightning.data.clear_rows import CAPTION_QUESTIONS, NAME_QUESTION
 from viker_lightning.data.records import Cloze, ImageGroup, MultipleChoice, Split
 from viker_lightning.errors import UserError
-from viker_lightning.evaluation import CORRECTED, Prediction, PublishedCLEAR, predict, protocol_of, ratios, summarise
-from viker_lightning.evaluation.protocols import LETTER
+from viker_lightning.evaluation import (
+    CORRECTED,
+    Prediction,
+    PublishedCLEAR,
+    PublishedMLLMU,
+    predict,
+    protocol_of,
+    ratios,
+    summarise,
+)
+from viker_lightning.evaluation.protocols import LETTER, PUBLISHED
 
 CHOICE = MultipleChoice("Which one?", ("red", "a blue one", "green"), 1)
 
 
 @pytest.fixture
 def mllmu(data):
-    return protocol_of("published", data)
+    return PublishedMLLMU(data)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +41,7 @@ def clear_data(cache):
 
 @pytest.fixture
 def clear(clear_data):
-    return protocol_of("published", clear_data)
+    return PublishedCLEAR(clear_data)
 
 
 @pytest.fixture
@@ -61,9 +70,12 @@ def asked(mllm, monkeypatch):
 
 
 def test_only_two_benchmarks_have_one(data, tmp_path):
-    assert protocol_of("corrected", data) is CORRECTED
-    with pytest.raises(UserError, match=r"evaluation.protocol: found 'published', expected 'corrected' for Jsonl"):
-        protocol_of("published", Jsonl(str(tmp_path)))
+    assert protocol_of(data) is CORRECTED
+    for kind, protocol in ((MLLMU, PublishedMLLMU), (CLEAR, PublishedCLEAR)):
+        assert type(protocol_of(kind(protocol="published"))) is protocol
+    for kind in (Jsonl, UMUBench, FIUBench):
+        with pytest.raises(UserError, match=rf"data.protocol: found 'published', but {kind.__name__} has only"):
+            kind(str(tmp_path), protocol="published")
 
 
 @pytest.mark.parametrize(
@@ -101,7 +113,7 @@ def test_mllmu_prompts(asked, groups, mllmu):
 def test_examples_are_seeded_and_their_people_not_scored(asked, data, mllmu):
     """A.3 #9, 1.10 #1: the published draw has no seed; the denominators (24 x 5, 23 x 2) are the published ones."""
     retained = data.evaluation(Split.RETAIN, "text")
-    again = protocol_of("published", MLLMU(data.root))
+    again = PublishedMLLMU(MLLMU(data.root))
     again.data.prepare_data()
     again.data.setup()
     for task, count in (("choice", 1), ("cloze", 2)):
@@ -156,16 +168,13 @@ def test_clear_mixes_caption_questions(clear_data, clear):
     assert mixed > len(groups) / 2
 
 
-def test_clear_template_has_a_space_before_assistant(mllm, clear):
-    own = mllm.encoder
-    with clear.template(mllm):
-        assert mllm.encoder.template.question.endswith("{question} ASSISTANT:")
-        ids = mllm.encoder.question("Who?", True).prompt
-        first = mllm.encoder
-    assert mllm.encoder is own and own.template.question.endswith("{question}\nASSISTANT:")
-    assert ids != own.question("Who?", True).prompt
-    with clear.template(mllm):
-        assert mllm.encoder is first
+def test_clear_text_has_a_space_before_assistant(mllm):
+    own = mllm.encoder.template
+    spaced = CLEAR(protocol="published").as_published.template(own)
+    assert spaced.question == "\n{question} ASSISTANT:" and spaced.answer == " {answer} "
+    assert own.question == "\n{question}\nASSISTANT:"
+    assert MLLMU(protocol="published").as_published.template(own) is own
+    assert CLEAR().as_published is None
 
 
 @pytest.mark.parametrize(("says", "read"), [("b.", "a blue one"), ("- C", "green"), ("D", ""), ("…", "")])
@@ -234,10 +243,11 @@ def test_published_runs_on_a_real_model(mllm, clear_data, mllmu, data, monkeypat
     monkeypatch.setattr(import_module("viker_lightning.evaluation.predict"), "MAX_NEW_TOKENS", 3)
     monkeypatch.setattr(PublishedCLEAR, "max_new_tokens", 3)
     for module in (clear_data, data):
-        protocol = protocol_of("published", module)
+        protocol = PUBLISHED[type(module)](module)
         groups = [g for m in ("image", "text") for g in module.evaluation(Split.FORGET, m)[:2]]
         found = predict(mllm, groups, protocol=protocol)
         assert [len(p.log_probs) > 0 for p in found] == [p.task == "generation" for p in found]
+        assert {p.protocol for p in found} == {"published"}
         assert summarise(found, found, protocol=protocol)["forget"]["n"] > 0
         wanted = sum(len(g.vqa) for g in groups)
         assert sum(p.task == "generation" for p in found) == wanted

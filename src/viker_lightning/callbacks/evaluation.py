@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -23,7 +23,7 @@ from viker_lightning.evaluation import (
     summarise,
 )
 from viker_lightning.metrics import GibberishClassifier
-from viker_lightning.models import MLLM, weights_folder
+from viker_lightning.models import MLLM
 
 from .files import gold_answers, read_predictions, write_json, write_predictions
 
@@ -46,8 +46,6 @@ class Evaluation(Callback):
             report forget quality and membership; by default that of ``gold``, if this is a run folder.
         gibberish: hub id or folder of a gibberish classifier, to report GIB; none by default.
         coherence: whether the model before unlearning judges, without images, how coherent answers are.
-        protocol: ``corrected``, or ``published``: as the authors of MLLMU-Bench or CLEAR ask and score, defects
-            included (see :mod:`viker_lightning.evaluation.protocols`).
     """
 
     def __init__(
@@ -58,11 +56,10 @@ class Evaluation(Callback):
         gold_predictions: str | None = None,
         gibberish: str | None = None,
         coherence: bool = True,
-        protocol: Literal["corrected", "published"] = "corrected",
     ) -> None:
         self.before, self.every_n_epochs, self.gold = before, every_n_epochs, gold
         self.gold_predictions, self.gibberish = gold_predictions, gibberish
-        self.coherence, self.protocol = coherence, protocol
+        self.coherence = coherence
         self.summaries: dict[str, Summary] = {}
         self._predictions: list[tuple[str, Prediction]] = []
         self._batches: list[Prediction] = []
@@ -74,8 +71,13 @@ class Evaluation(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Finds what is compared with, and makes clear that an earlier run in the same folder is over."""
-        self._protocol = protocol_of(self.protocol, trainer.datamodule)  # type: ignore[attr-defined]
+        self._protocol = protocol_of(trainer.datamodule)  # type: ignore[attr-defined]
         self._gold_answers = gold_answers(self.gold, self.gold_predictions)
+        if other := {p.protocol for p in self._gold_answers} - {self._protocol.name}:
+            raise UserError(
+                f"evaluation.gold_predictions: made with data.protocol={other.pop()}, but this run has "
+                f"{self._protocol.name}; validate the gold model with the same protocol"
+            )
         if self.gibberish and self._classifier is None:
             self._classifier = GibberishClassifier.load(self.gibberish, device=trainer.strategy.root_device)
         results = Path(trainer.default_root_dir) / "results.json"
@@ -159,7 +161,7 @@ class Evaluation(Callback):
                     "steps": trainer.global_step,
                     "seed": torch.initial_seed(),
                     "world_size": trainer.world_size,
-                    "protocol": self.protocol,
+                    "protocol": self._protocol.name,
                 }
                 write_json(run / f"results{suffix}.json", {**results, **run_facts, "metrics": DIRECTIONS})
 
@@ -173,13 +175,7 @@ class Evaluation(Callback):
 
     def _gold_model(self, pl_module: Any) -> MLLM | None:
         if self.gold and self._gold is None:
-            folder = weights_folder(self.gold)
-            if not (Path(folder) / "config.json").is_file():
-                raise UserError(f"gold: {self.gold!r} holds no model; run the gold config first or leave it out")
-            gold = MLLM.load(folder, pl_module.weights_dtype).to(pl_module.device).eval().requires_grad_(False)
-            if gold.encoder.tokenizer.get_vocab() != pl_module.mllm.encoder.tokenizer.get_vocab():
-                raise UserError(f"gold: {self.gold!r} has another tokenizer; make it on the same data and base model")
-            self._gold = gold
+            self._gold = pl_module.mllm.beside(self.gold, pl_module.weights_dtype, "evaluation.gold")
         return self._gold
 
     def _finish(self, trainer: Trainer, when: str, found: list[Prediction]) -> Summary:

@@ -61,6 +61,8 @@ class Provenance(Callback):
             "world_size": trainer.world_size,
             "questions_per_step_at_most": data.batch_size * trainer.world_size * data.batches_per_step,
             "data": {"root": data.root, "fingerprint": data.fingerprint(), "forget": data.forget, "stage": data.stage},
+            "protocol": data.protocol,
+            "labels": str(pl_module.labels),
             "private_parts": "recorded" if data.records_private else "inferred from the answers' shared words",
             "base_weights": pl_module.base_weights,
             "adapter": vars(lora) if lora else None,

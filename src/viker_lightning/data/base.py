@@ -17,8 +17,9 @@ from torch.utils.data import DataLoader
 
 from .cache import cache_folder
 from .parquet import DataError, Row
+from .published import Published
 from .records import ImageGroup, Person, Split, asked
-from .sampling import Bundle, StepDataset, StepSampler
+from .sampling import Bundle, PassSampler, StepDataset, StepSampler
 
 log = logging.getLogger(__name__)
 
@@ -66,10 +67,14 @@ class Benchmark(LightningDataModule):
         seed: of the order of steps and the choice of test photos.
         on_bad_row: ``error`` stops at the first row that is not as it must be; ``skip`` leaves such rows out, warns,
             and lists them in ``skipped``. A missing file, folder or column is an error in any case.
+        protocol: ``corrected``, or ``published``: trained, asked and scored as the benchmark's authors do.
     """
 
     embedded: ClassVar[tuple[str, ...]] = ()
     """Sizes of the embedded benchmark, for ``root: mini/<size>``."""
+
+    published: ClassVar[Published | None] = None
+    """How the authors train, if they have published it."""
 
     def __init__(
         self,
@@ -83,16 +88,22 @@ class Benchmark(LightningDataModule):
         max_people: int | None = None,
         seed: int = 0,
         on_bad_row: Literal["error", "skip"] = "error",
+        protocol: Literal["corrected", "published"] = "corrected",
     ) -> None:
         super().__init__()
         if batch_size < 1 or questions_per_image < 1:
             raise DataError(f"batch_size={batch_size} and questions_per_image={questions_per_image} must be at least 1")
+        self.protocol = protocol
+        self.as_published = self.published if protocol == "published" else None
+        if protocol == "published" and self.as_published is None:
+            raise DataError(f"data.protocol: found 'published', but {type(self).__name__} has only 'corrected'; set it")
         self.root, self.forget, self.stage, self.seed = root, forget, stage, seed
         self.batch_size, self.questions_per_image = batch_size, questions_per_image
         self.splits = [Split(name) for name in splits or Split]
         self.modality, self.max_people, self.on_bad_row = modality, max_people, on_bad_row
         self.skipped: list[str] = []  # file, row and reason of every row left out
         self.batches_per_step = 1
+        self.in_passes = False  # whether the streams take turns, a whole pass each
         self.steps_done = 0  # of the running epoch, when a run is resumed
         self.forget_ids: list[str] = []
         self.retain_ids: list[str] = []
@@ -196,8 +207,10 @@ class Benchmark(LightningDataModule):
         return [t for p in [*self.people(), *self._base] for vqa in p.vqa for t in (vqa.question, vqa.answer)]
 
     def fingerprint(self) -> str:
-        """A hash of all training people: texts, images and which of them are to be forgotten."""
+        """A hash of what is trained on: texts, labels, images and which people are to be forgotten."""
         digest = hashlib.sha256(json.dumps([self.forget_ids, self.retain_ids]).encode())
+        if self.as_published:
+            digest.update(repr(self.as_published).encode())
         for person in [*self.people(), *self._base]:
             digest.update(repr((person.id, [p.key for p in person.images], person.vqa)).encode())
         return digest.hexdigest()
@@ -205,7 +218,7 @@ class Benchmark(LightningDataModule):
     def vanilla_options(self) -> list[str]:
         """Command-line options that make another run use the same people, whichever data its config names."""
         name = f"{type(self).__module__}.{type(self).__qualname__}"
-        options = {"class_path": name, "root": self.root, "forget": self.forget, "on_bad_row": self.on_bad_row}
+        options = {"class_path": name} | {k: getattr(self, k) for k in ("root", "forget", "on_bad_row", "protocol")}
         return [f"--data.{key}={value}" for key, value in options.items()]
 
     def train_dataloader(self) -> DataLoader[Any]:
@@ -213,7 +226,8 @@ class Benchmark(LightningDataModule):
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         groups = max(1, self.batch_size // self.questions_per_image) * self.batches_per_step
         most = min(self.questions_per_image, self.batch_size)
-        sampler = StepSampler(self.streams, groups, most, self.seed, rank, world, self.steps_done)
+        sampler_class = PassSampler if self.in_passes else StepSampler
+        sampler = sampler_class(self.streams, groups, most, self.seed, rank, world, self.steps_done)
         return DataLoader(StepDataset(self.streams), sampler=sampler, batch_size=None)
 
     def val_dataloader(self) -> list[DataLoader[Any]]:

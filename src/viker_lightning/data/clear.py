@@ -14,6 +14,7 @@ from .clear_rows import BLOCK, number, options_question, pair, photo, photo_ques
 from .lines import read_lines
 from .parquet import DataError, Row, read_rows
 from .private import infer_private
+from .published import CLEAR_BENCH
 from .records import VQA, ImageGroup, Person, Split
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class CLEAR(Benchmark):
     """
 
     embedded = tuple(mini_clear.SIZES)
+    published = CLEAR_BENCH
 
     def __init__(self, root: str = "mini/clear", tofu: bool = False, ask_names: bool = False, **options: Any) -> None:
         super().__init__(root, **options)

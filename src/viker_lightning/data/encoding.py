@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from viker_lightning.errors import UserError
 
-from .records import VQA
+from .records import VQA, Labels
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,26 @@ class Encoded:
     """One question with its answer, as token ids.
 
     Attributes:
-        prompt: ids of the question, up to and with the token that predicts the first answer token.
-        answer: ids of the answer, end-of-sequence included.
+        prompt: ids of the question, up to and with the token that predicts the first answer token; empty if the
+            question itself is to be predicted (:attr:`~viker_lightning.data.records.Labels.TEXT`).
+        answer: ids that are to be predicted: the answer and, if the labels say so, the end of sequence behind it, or
+            the text before it.
         private: for each answer id, whether it belongs to a private part of the answer; punctuation never does.
         starts: for each answer id, whether a private part begins there.
+        lead: columns of the first ids of ``answer`` that stand in the row's prefix already; negative ones count from
+            its end.
     """
 
     prompt: tuple[int, ...]
     answer: tuple[int, ...]
     private: tuple[bool, ...]
     starts: tuple[bool, ...]
+    lead: tuple[int, ...] = ()
+
+    @property
+    def own(self) -> tuple[int, ...]:
+        """The answer ids that follow the prompt."""
+        return self.answer[len(self.lead) :]
 
 
 class Encoder:
@@ -139,7 +149,7 @@ class Encoder:
         )
         if not vqa.answer:
             return Encoded(tuple(self._behind(before, asked)[0]), (self.eos,), (False,), (False,))
-        lead = self.template.answer.index("{answer}")
+        start_of_answer = self.template.answer.index("{answer}")
         text = asked + self.template.answer.format(answer=vqa.answer)
         ids, offsets = self._behind(before, text)
         first = next(i for i, (_, end) in enumerate(offsets) if end > len(asked))
@@ -148,10 +158,27 @@ class Encoder:
             found = [m.span() for m in re.finditer(rf"(?<!\w){re.escape(part)}(?!\w)", vqa.answer)]
             if not found:
                 raise UserError(f"private part {part!r} does not occur in the answer {vqa.answer!r}; mend the data")
-            spans += [(len(asked) + lead + a, len(asked) + lead + b) for a, b in found]
+            spans += [(len(asked) + start_of_answer + a, len(asked) + start_of_answer + b) for a, b in found]
         private = [
             any(start < b and end > a for a, b in spans) and any(c.isalnum() for c in text[start:end])
             for start, end in offsets[first:]
         ]
         starts = [any(start <= a < end for a, _ in spans) for start, end in offsets[first:]]
-        return Encoded(tuple(ids[:first]), (*ids[first:], self.eos), (*private, False), (*starts, False))
+        if vqa.labels == Labels.ANSWER or self._ends_turns:
+            ids, private, starts = [*ids, self.eos], [*private, False], [*starts, False]
+        if vqa.labels != Labels.TEXT:
+            return Encoded(tuple(ids[:first]), tuple(ids[first:]), tuple(private), tuple(starts))
+        lead = self._lead(image)
+        before_answer = [False] * (len(lead) + first)
+        answer = (*lead.values(), *ids)
+        return Encoded((), answer, (*before_answer, *private), (*before_answer, *starts), tuple(lead))
+
+    @property
+    def _ends_turns(self) -> bool:
+        """Whether the end of sequence is part of the chat template."""
+        return str(self.tokenizer.eos_token) in self.template.question
+
+    def _lead(self, image: bool) -> dict[int, int]:
+        """Column and id of the prefix's text; nothing predicts its very first token."""
+        before, after = self._image_prefix if image else (self._text_prefix, [])
+        return dict(enumerate(before[1:], start=1)) | dict(enumerate(after, start=-len(after)))

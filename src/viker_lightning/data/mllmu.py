@@ -12,6 +12,7 @@ from .base import Benchmark, Training
 from .mllmu_rows import TASKS, image_group, metadata
 from .parquet import DataError, Row, read_rows, row_of
 from .private import infer_private
+from .published import MLLMU_BENCH
 from .records import ImageGroup, Person, Split
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ class MLLMU(Benchmark):
     """
 
     embedded = tuple(mini.SIZES)
+    published = MLLMU_BENCH
     _first_metadata = ""
 
     def embedded_version(self) -> str:

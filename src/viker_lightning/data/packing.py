@@ -33,7 +33,7 @@ class PackedBatch:
         segments: ``[B, T]``: 0 prefix, j >= 1 the j-th question of the row, -1 padding.
         branches: ``[B, T]``: 0 prefix or prompt, i >= 1 the i-th answer to the question.
         rows: ``[N]`` row of the position that predicts answer token n.
-        columns: ``[N]`` column of that position.
+        columns: ``[N]`` column of that position; tokens of different questions may share one.
         labels: ``[N]`` ids of the answer tokens.
         question: ``[N]`` which question, 0..Q-1, an answer token belongs to.
         private: ``[N]`` bool, whether the token belongs to a private part.
@@ -97,10 +97,13 @@ def assemble(
             row_positions += range(start, end)
             row_segments += [j] * len(prompt)
             row_branches += [PROMPT] * len(prompt)
-            last = len(row_ids) - 1
+            last = len(row_ids) - 1 if prompt else start - 1
+            if last < 0:
+                raise ValueError("labels before the answer need the prefix in the same row")
             for i, q in enumerate(answers, start=1):
-                said = q.answer[:-1]  # the last answer token predicts nothing
+                said = q.own[:-1]  # the last answer token predicts nothing
                 rows += [r] * len(q.answer)
+                columns += [c % start - 1 for c in q.lead]
                 columns += [last, *range(len(row_ids), len(row_ids) + len(said))]
                 row_ids += said
                 row_positions += range(end, end + len(said))
@@ -160,7 +163,7 @@ def packed_mask(segments: Tensor, branches: Tensor, cached: Tensor | None = None
 def row_tokens(prefix: int, questions: Sequence[Encoded]) -> int:
     """How many tokens a packed row of these questions has."""
     shared = sum(len(prompt) for prompt, _ in groupby(q.prompt for q in questions))
-    return prefix + shared + sum(len(q.answer) - 1 for q in questions)
+    return prefix + shared + sum(len(q.own) - 1 for q in questions)
 
 
 def in_budget(sizes: Sequence[int], most: int, items: int | None = None, padded: bool = False) -> Iterator[range]:

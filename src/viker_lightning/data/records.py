@@ -30,6 +30,19 @@ class Split(StrEnum):
     GENERAL = "general"
 
 
+class Labels(StrEnum):
+    """Which tokens of a question count in a training loss.
+
+    ``answer``: the answer and the end of sequence behind it; ``unended``: the answer alone; ``text``: all text that
+    stands in the sequence, prompt and question included, without the end of sequence. Positions of the image never
+    count. Where the end of sequence belongs to the chat template (Qwen's ``<|im_end|>``), it is part of the text.
+    """
+
+    ANSWER = "answer"
+    UNENDED = "unended"
+    TEXT = "text"
+
+
 @dataclass(frozen=True)
 class Picture:
     """An image as stored: encoded bytes and where they came from. Decoded when asked, never kept decoded."""
@@ -98,6 +111,7 @@ class VQA:
         paraphrase: for evaluation, ``answer`` in other words; empty where there is none (in a truth ratio the answer
             itself takes its place, as in TOFU and CLEAR).
         perturbed: for evaluation, wrong answers of the same form.
+        labels: which tokens count in a training loss.
     """
 
     question: str
@@ -106,6 +120,7 @@ class VQA:
     # Never trained on, so not part of the text a fingerprint of training data is made of.
     paraphrase: str = field(default="", repr=False)
     perturbed: tuple[str, ...] = field(default=(), repr=False)
+    labels: Labels = field(default=Labels.ANSWER, repr=False)
 
 
 @dataclass(frozen=True)

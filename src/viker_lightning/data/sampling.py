@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator, Sequence
+from itertools import chain, islice
 from typing import Any
 
 from torch.utils.data import Dataset, Sampler
@@ -87,6 +88,40 @@ class StepSampler(Sampler[Step]):
                 chunks.append((index, photos[part % len(photos)], tuple(order[part::parts])))
         rng.shuffle(chunks)
         return chunks
+
+
+class PassSampler(Sampler[Step]):
+    """Draws the steps of an epoch in which the streams take turns: a whole pass over one, then over the next.
+
+    So MLLMU-Bench's scripts do it (baselines/GA_Difference.py L409-441). The arguments are those of
+    :class:`StepSampler`.
+    """
+
+    def __init__(
+        self,
+        streams: dict[str, Sequence[Person]],
+        groups: int,
+        questions_per_image: int,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        done: int = 0,
+    ) -> None:
+        how = (groups, questions_per_image, seed, rank, world_size)
+        self.passes = [StepSampler({name: people}, *how) for name, people in streams.items()]
+        self.done = done % len(self)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the trainer."""
+        for one in self.passes:
+            one.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.passes))
+
+    def __iter__(self) -> Iterator[Step]:
+        done, self.done = self.done, 0
+        return islice(chain.from_iterable(self.passes), done, None)
 
 
 class Bundle:

@@ -50,6 +50,7 @@ class Prediction:
         answer_log_prob: sum of the log-probabilities of the tokens of ``answer``, as the frozen model without image
             sees them (generation; see :func:`~viker_lightning.evaluation.fluency.score_texts`).
         reference_log_prob: the same of ``reference``.
+        protocol: how it was asked and read: ``corrected`` or ``published``.
     """
 
     split: str
@@ -70,6 +71,7 @@ class Prediction:
     options: list[str] = field(default_factory=list)
     answer_log_prob: float | None = None
     reference_log_prob: float | None = None
+    protocol: str = "corrected"
 
 
 def in_order(prediction: Prediction) -> tuple[int, int, str, int, int]:
@@ -111,7 +113,7 @@ def predict(
     training = mllm.training
     mllm.eval()
     found: list[tuple[_Asked, Prediction]] = []
-    with torch.no_grad(), protocol.template(mllm):
+    with torch.no_grad():
         rows = [row for i, group in enumerate(groups) for row in _rows(mllm, i, group, protocol)]
         sizes = [_tokens(mllm, groups, row) for row in rows]
         order = sorted(range(len(rows)), key=lambda i: sizes[i])
@@ -195,7 +197,7 @@ def _predict(
                 scores = [p.mean().item() for p in log_probs[first : first + len(one.encoded)]]
                 said = options[scores.index(max(scores))]
             prediction = Prediction(*about, options[one.source.correct], said, (), scores, options=list(options))
-        prediction.modality = modality
+        prediction.modality, prediction.protocol = modality, protocol.name
         yield one, prediction
 
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from viker_lightning.data.base import Benchmark
 from viker_lightning.data.clear import CLEAR
 from viker_lightning.data.clear_rows import CAPTION_QUESTIONS, NAME_QUESTION
-from viker_lightning.data.encoding import Encoder
 from viker_lightning.data.mllmu import MLLMU
 from viker_lightning.data.prompts import LETTERS, choice_prompt, cloze_prompt
-from viker_lightning.data.records import VQA, Cloze, ImageGroup, MultipleChoice, Split
-from viker_lightning.errors import UserError
+from viker_lightning.data.records import VQA, Cloze, ImageGroup, Labels, MultipleChoice, Split
 
 LETTER = "Just give ONE letter representing the answer directly."
 """MLLMU-Bench's request (franciscoliu/MLLMU-Bench eval.py L397-416)."""
@@ -26,21 +23,18 @@ class Protocol:
     """The corrected way, which is the default: deterministic, zero-shot, with the image, options scored by likelihood.
 
     Attributes:
+        name: as in ``data.protocol``.
         letters: whether a multiple-choice answer is generated and read as a letter.
         blind: whether open questions about an image are answered without it.
         pools: whether the truth ratio takes one mean of the wrong answers over all questions of a task.
         max_new_tokens: of answers given blindly.
     """
 
+    name = "corrected"
     letters = False
     blind = False
     pools = False
     max_new_tokens = 0
-
-    @contextlib.contextmanager
-    def template(self, mllm: Any) -> Iterator[None]:
-        """Within this context the model is asked with the protocol's text around questions."""
-        yield
 
     def open(self, vqa: VQA, group: ImageGroup) -> list[VQA]:
         """An open question with its answer, then with the paraphrased one, if there is any, and with the wrong ones."""
@@ -87,6 +81,7 @@ class PublishedMLLMU(Protocol):
         data: the benchmark, where examples come from.
     """
 
+    name = "published"
     letters = True
     shots: ClassVar = {"choice": 1, "cloze": 2}
 
@@ -98,7 +93,7 @@ class PublishedMLLMU(Protocol):
         """Asks for one sentence."""
         how = "in one sentence accurately in ENGLISH." if group.image else "in one sentence in ENGLISH."
         asked = f"{vqa.question}\nAnswer the question based on your trained knowledge {how}"
-        return [replace(q, question=asked) for q in super().open(vqa, group)]
+        return [replace(q, question=asked, labels=Labels.UNENDED) for q in super().open(vqa, group)]
 
     def choice(self, choice: MultipleChoice, group: ImageGroup) -> str:
         """Asks for a letter."""
@@ -152,12 +147,13 @@ class PublishedCLEAR(Protocol):
     letter or digit; the line that asks for a letter is MLLMU-Bench's.
 
     Not as published: questions are drawn by seed; all rows are asked in place of the first 300 (see
-    ``data.max_people``); an answer keeps the end of sequence of the model family's template.
+    ``data.max_people``).
 
     Args:
         data: the benchmark.
     """
 
+    name = "published"
     letters = True
     blind = True
     pools = True
@@ -165,21 +161,6 @@ class PublishedCLEAR(Protocol):
 
     def __init__(self, data: Benchmark) -> None:
         self.data = data
-        self._encoder: tuple[Encoder, Encoder] | None = None
-
-    @contextlib.contextmanager
-    def template(self, mllm: Any) -> Iterator[None]:
-        """Puts a space before LLaVA's ``ASSISTANT:`` where MLLMU-Bench has a line break."""
-        own = mllm.encoder
-        if self._encoder is None or self._encoder[0] is not own:
-            asked = {name: getattr(own.template, name) for name in ("question", "text_question")}
-            spaced = {name: text.replace("\nASSISTANT:", " ASSISTANT:") for name, text in asked.items()}
-            self._encoder = own, Encoder(own.tokenizer, replace(own.template, **spaced))
-        mllm.encoder = self._encoder[1]
-        try:
-            yield
-        finally:
-            mllm.encoder = own
 
     def open(self, vqa: VQA, group: ImageGroup) -> list[VQA]:
         """Draws the question for a caption once for each of the three loaders."""
@@ -193,8 +174,8 @@ class PublishedCLEAR(Protocol):
         true, *others = super().open(vqa, group)
         loaders = ["base"] * bool(vqa.paraphrase) + ["perturbed"] * len(vqa.perturbed)
         return [
-            replace(true, question=asked("own")),
-            *(replace(q, question=asked(loader)) for q, loader in zip(others, loaders, strict=True)),
+            replace(q, question=asked(loader), labels=Labels.UNENDED)
+            for q, loader in zip([true, *others], ["own", *loaders], strict=True)
         ]
 
     def choice(self, choice: MultipleChoice, group: ImageGroup) -> str:
@@ -218,21 +199,11 @@ PUBLISHED: dict[type[Benchmark], type[PublishedMLLMU] | type[PublishedCLEAR]] = 
 }
 
 
-def protocol_of(name: Literal["corrected", "published"], data: Benchmark) -> Protocol:
-    """The protocol of that name for a benchmark.
-
-    Raises:
-        UserError: if the benchmark has no published one.
-    """
-    if name == "corrected":
+def protocol_of(data: Benchmark) -> Protocol:
+    """The protocol that the data names."""
+    if data.protocol == "corrected":
         return CORRECTED
-    for kind, published in PUBLISHED.items():
-        if isinstance(data, kind):
-            return published(data)
-    known = " and ".join(kind.__name__ for kind in PUBLISHED)
-    raise UserError(
-        f"evaluation.protocol: found 'published', expected 'corrected' for {type(data).__name__}; {known} have both"
-    )
+    return next(published for kind, published in PUBLISHED.items() if isinstance(data, kind))(data)
 
 
 def _listed(options: Sequence[str], between: str) -> str:

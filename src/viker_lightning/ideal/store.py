@@ -31,7 +31,8 @@ def store_folder(mllm: MLLM) -> Path:
 
 def reference_key(pictures: Sequence[Picture], question: Encoded) -> str:
     """Identity of a reference of one model: the pictures shown, in their order, and the question and answer tokens."""
-    made_of = repr(([p.key for p in pictures], question.prompt, question.answer))
+    asked = (question.prompt, question.answer, *([question.lead] if question.lead else []))
+    made_of = repr(([p.key for p in pictures], *asked))
     return hashlib.sha256(made_of.encode()).hexdigest()
 
 

@@ -42,6 +42,8 @@ class Method:
         needs_distribution: whether full reference distributions are needed (reverse KL).
         images: kind or folder of irrelevant images, if ``reference`` is ``irrelevant``.
         k: how many of them.
+        answers_only: whether the objective is defined on answers, so that under the published protocol, too, nothing
+            else counts in its loss.
         refusals: if set, forget questions are answered with these instead of the truth.
     """
 
@@ -52,6 +54,7 @@ class Method:
     needs_distribution: bool = False
     images: str = "scenes"
     k: int = 5
+    answers_only: bool = False
     refusals: tuple[str, ...] = ()
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:

@@ -29,6 +29,7 @@ class IDK(Method):
     """
 
     uses_retain = True
+    answers_only = True
 
     def __init__(self, retain_weight: float = 1.0, refusals: tuple[str, ...] = REFUSALS) -> None:
         if not refusals:

@@ -42,6 +42,8 @@ class ViKeR(Method):
         per: average over answer ``token`` s, or over ``question`` s so that long answers do not count more.
     """
 
+    answers_only = True
+
     def __init__(
         self,
         lam: float = 1.0,

@@ -91,6 +91,26 @@ class MLLM(nn.Module):
                 f"{source}: no model could be loaded ({reason}); give a model folder or a hub id"
             ) from error
 
+    def beside(self, source: str, dtype: str, option: str) -> MLLM:
+        """Loads another model of the same tokenizer, frozen, to where this one is.
+
+        Args:
+            source: model folder, run folder or hub id.
+            dtype: of its weights.
+            option: the option that names it, for the message.
+
+        Raises:
+            UserError: if there is no such model, or it has another tokenizer.
+        """
+        folder = weights_folder(source)
+        if Path(source).exists() and not (Path(folder) / "config.json").is_file():
+            raise UserError(f"{option}: {source!r} holds no model; run the gold config first")
+        other = MLLM.load(folder, dtype).to(self.device).eval().requires_grad_(False)
+        if other.encoder.tokenizer.get_vocab() != self.encoder.tokenizer.get_vocab():
+            raise UserError(f"{option}: {source!r} has another tokenizer; make it on the same data and base model")
+        other.max_sequence_tokens, other.max_tokens = self.max_sequence_tokens, self.max_tokens
+        return other
+
     @property
     def base(self) -> Any:
         """The transformers model, whether adapted or not."""

@@ -28,7 +28,7 @@ def plain_hidden(mllm: MLLM, batch: PackedBatch) -> Tensor:
         ``[N, d]`` last hidden states at the positions that predict the answer tokens.
     """
     rows = [
-        torch.tensor([*batch.prefixes[r], *q.prompt, *q.answer[:-1]])
+        torch.tensor([*batch.prefixes[r], *q.prompt, *q.own[:-1]])
         for r, q in zip(batch.row_of, batch.encoded, strict=True)
     ]
     found = []
@@ -40,9 +40,9 @@ def plain_hidden(mllm: MLLM, batch: PackedBatch) -> Tensor:
         more = mllm.family.plain_inputs(mllm.base, mllm.processor, images, input_ids) if images else {}
         hidden = mllm.base.model(input_ids=input_ids, attention_mask=mask, use_cache=False, **more).last_hidden_state
         for row, i in zip(hidden, part, strict=True):
-            q = batch.encoded[i]
-            start = len(rows[i]) - len(q.answer)
-            found.append(row[start : start + len(q.answer)])
+            q, prefix = batch.encoded[i], batch.prefixes[batch.row_of[i]]
+            start = len(rows[i]) - len(q.own)
+            found += [row[[c % len(prefix) - 1 for c in q.lead]], row[start : start + len(q.own)]]
     return torch.cat(found)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
@@ -14,8 +14,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from transformers import get_scheduler
 
+from viker_lightning.data.encoding import Encoder
 from viker_lightning.data.packing import PackedBatch
-from viker_lightning.data.records import ImageGroup
+from viker_lightning.data.records import ImageGroup, Labels
 from viker_lightning.data.sampling import Bundle
 from viker_lightning.errors import UserError
 from viker_lightning.models import MLLM, AnswerTokens, fitted
@@ -102,6 +103,8 @@ class Stage(LightningModule):
             self.mllm = mllm = self.load_mllm()
             mllm.max_sequence_tokens, mllm.max_tokens = self.engine.max_sequence_tokens, self.engine.max_tokens
             mllm.vision.keep = self.engine.features
+            if data.as_published:
+                mllm.encoder = Encoder(mllm.encoder.tokenizer, data.as_published.template(mllm.encoder.template))
             if self.engine.gradient_checkpointing:
                 mllm.checkpoint_gradients()
 
@@ -142,7 +145,7 @@ class Stage(LightningModule):
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if data.batches_per_step > 1:
             most = data.batch_size
-        groups = self.streams(batch.content)
+        groups = {name: self.labelled(found) for name, found in self.streams(batch.content).items()}
         streams = [fitted(self.mllm, found, most) for found in groups.values()]
         parts = [dict(zip(groups, part, strict=True)) for part in zip_longest(*streams, fillvalue=[])]
         totals = {name: self._totals(found) for name, found in groups.items()}
@@ -159,6 +162,18 @@ class Stage(LightningModule):
     def streams(self, batch: Groups) -> Groups:
         """The image groups of a step that the loss uses, with the answers it uses."""
         return batch
+
+    @property
+    def labels(self) -> Labels:
+        """Which tokens count in the loss, as the data's protocol says."""
+        published = self.trainer.datamodule.as_published  # type: ignore[attr-defined]
+        return published.labels if published else Labels.ANSWER
+
+    def labelled(self, groups: list[ImageGroup]) -> list[ImageGroup]:
+        """Image groups whose questions know which of their tokens count."""
+        if self.labels == Labels.ANSWER:
+            return groups
+        return [replace(g, vqa=tuple(replace(vqa, labels=self.labels) for vqa in g.vqa)) for g in groups]
 
     def part(self, groups: Groups, totals: dict[str, tuple[float, float]]) -> dict[str, Tensor]:
         """What a part of a step adds to its loss, and to whatever else is logged.

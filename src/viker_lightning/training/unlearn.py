@@ -15,7 +15,7 @@ from torch import Tensor
 
 from viker_lightning.data.irrelevant import irrelevant_images
 from viker_lightning.data.packing import PackedBatch
-from viker_lightning.data.records import ImageGroup, Person, Picture
+from viker_lightning.data.records import ImageGroup, Labels, Person, Picture
 from viker_lightning.data.similarity import ClipEmbedder, FarFrom
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import (
@@ -151,7 +151,7 @@ class Unlearn(Stage):
         """
         self.ideal = IdealDistribution(self.mllm, self.pictures, self.engine.references)
         forget = self.trainer.datamodule.streams["forget"]  # type: ignore[attr-defined]
-        asked = [(vqa, bool(person.images)) for person in forget for vqa in person.vqa]
+        asked = [(replace(vqa, labels=self.labels), bool(p.images)) for p in forget for vqa in p.vqa]
         questions = [self.mllm.encoder.encode(vqa, image) for vqa, image in asked]
         if self.ideal.keep != "off":
             self.ideal.prepare(questions)
@@ -163,6 +163,12 @@ class Unlearn(Stage):
             self.ideal.release()
         for logger in self.loggers:
             logger.log_metrics({f"key_tokens/{name}": value for name, value in report.items()}, step=0)
+
+    @property
+    def labels(self) -> Labels:
+        """As in every stage, but never more than the answer if the method is defined on answers."""
+        labels = super().labels
+        return Labels.UNENDED if self.method.answers_only and labels == Labels.TEXT else labels
 
     def streams(self, batch: Groups) -> Groups:
         """Forget questions, answered by refusals if the method asks for it, and retain questions if it uses them."""

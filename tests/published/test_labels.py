@@ -1,0 +1,156 @@
+"""Which tokens count in a loss: as published, against transformers' own loss on the text of MLLMU-Bench's script."""
+
+import io
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from viker_lightning.data import CLEAR
+from viker_lightning.data.encoding import Encoder
+from viker_lightning.data.packing import assemble
+from viker_lightning.data.published import CLEAR_BENCH
+from viker_lightning.data.records import VQA, ImageGroup, Labels, Picture
+from viker_lightning.ideal import reference_key
+from viker_lightning.ideal.plain import plain_logits
+from viker_lightning.methods import IDK, NPO, GradientAscent, ViKeR
+from viker_lightning.models import fitted
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "models"))
+from families import FAMILIES, random_model
+
+QUESTIONS = (
+    VQA("Where does this person live?", "In Tarn Hollow.", ("Tarn Hollow",)),
+    VQA("What is it that they do every day of the week?", "They help."),
+    VQA("Who?", "An assistant of a system, as far as it is known."),
+)
+
+
+def picture(width, height, seed):
+    noise = torch.randint(0, 255, (height, width, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+    buffer = io.BytesIO()
+    Image.fromarray(noise.numpy()).save(buffer, "PNG")
+    return Picture(buffer.getvalue(), f"noise {seed}")
+
+
+@pytest.fixture(params=[*FAMILIES, "windowed"])
+def model(request):
+    return random_model(request.param)
+
+
+def labelled(group, labels):
+    return replace(group, vqa=tuple(replace(vqa, labels=labels) for vqa in group.vqa))
+
+
+@pytest.fixture
+def groups():
+    shapes = [(84, 84), (140, 70)]
+    return [ImageGroup(str(i), picture(*shape, i), vqa=QUESTIONS[i:]) for i, shape in enumerate(shapes)]
+
+
+def turn(model):
+    """What ends an answer in the published text: nothing for LLaVA, the chat template's own mark for Qwen."""
+    return "<|im_end|>" if "im_end" in model.encoder.template.question else ""
+
+
+def script(model, vqa, image):
+    """The loss of MLLMU-Bench's collate function on one question, and over how many tokens it is a mean."""
+    text = model.family.TEMPLATE
+    said = (text.image_prefix + text.question) if image else (text.text_prefix + text.text_question)
+    said = said.format(question=vqa.question) + text.answer.format(answer=vqa.answer) + turn(model)
+    inputs = model.processor(images=image.open() if image else None, text=said, return_tensors="pt")
+    labels = inputs["input_ids"].clone()
+    labels[labels == model.encoder.image_token_id] = -100  # as the model itself does in transformers 4.45
+    return model.base(**inputs, labels=labels).loss, int((labels[:, 1:] != -100).sum())
+
+
+def test_published_labels_give_the_scripts_loss(model, groups):
+    """A.3 #6, 1.10 #3: prompt and question are in the published loss, the end of sequence is not."""
+    groups = [*groups, ImageGroup("text", None, vqa=QUESTIONS)]
+    asked = [(vqa, g.image) for g in groups for vqa in g.vqa]
+    with torch.no_grad():
+        losses, counts = zip(*(script(model, *one) for one in asked), strict=True)
+        wanted = sum(loss * n for loss, n in zip(losses, counts, strict=True)) / sum(counts)
+        tokens = model.answer_tokens(model.pack([labelled(g, Labels.TEXT) for g in groups]))
+        assert len(tokens.labels) == sum(counts)
+        torch.testing.assert_close(tokens.mean(-tokens.log_probs), wanted, rtol=1e-4, atol=1e-4)
+        corrected = model.answer_tokens(model.pack(groups))
+        assert len(corrected.labels) < len(tokens.labels) / 2
+        assert (corrected.mean(-corrected.log_probs) - wanted).abs() > 1e-2
+
+
+def test_packed_equals_plain(model, groups):
+    groups = [labelled(g, Labels.TEXT) for g in groups]
+    fast = model.answer_tokens(model.pack(groups))
+    logits, plain = plain_logits(model, groups)
+    assert torch.equal(fast.labels, plain.labels)
+    torch.testing.assert_close(fast.logits, logits, rtol=1e-4, atol=1e-4)
+
+
+def test_image_tokens_never_count(model, groups):
+    """The same labels with an image that takes more positions, and none of them a placeholder."""
+    batch = model.pack([labelled(groups[0], Labels.TEXT), labelled(groups[1], Labels.TEXT)])
+    assert model.encoder.image_token_id not in batch.labels.tolist()
+    large = model.pack([labelled(replace(groups[0], image=picture(140, 140, 3)), Labels.TEXT)])
+    assert torch.equal(large.labels, batch.labels[: len(large.labels)])
+
+
+def test_parts_and_gradients(model, groups):
+    """Cut into sequences and passes, the published labels give the gradient of the whole."""
+    groups = [labelled(g, Labels.TEXT) for g in groups]
+
+    def gradient(parts):
+        model.zero_grad()
+        total = sum(len(model.pack(part).labels) for part in parts)
+        for part in parts:
+            tokens = model.answer_tokens(model.pack(part))
+            tokens.step = (total, 1)
+            tokens.mean(-tokens.log_probs).backward()
+        return torch.cat([p.grad.flatten() for p in model.base.model.language_model.parameters()])
+
+    whole = gradient([groups])
+    model.max_sequence_tokens = model.max_tokens = 110
+    parts = fitted(model, groups)
+    assert len(parts) > 2
+    assert (gradient(parts) - whole).norm() / whole.norm() < 1e-4
+
+
+def test_private_tokens_stay_where_they_are(model):
+    vqa = QUESTIONS[0]
+    known = {labels: model.encoder.encode(replace(vqa, labels=labels), True) for labels in Labels}
+    private = {k: [t for t, flag in zip(q.answer, q.private, strict=True) if flag] for k, q in known.items()}
+    assert private[Labels.TEXT] == private[Labels.UNENDED] == private[Labels.ANSWER] != []
+    assert sum(known[Labels.TEXT].starts) == 1
+    ended = turn(model) != ""
+    assert known[Labels.ANSWER].answer[-1] == model.encoder.eos
+    assert (known[Labels.UNENDED].answer[-1] == model.encoder.eos) == ended
+    assert len({reference_key([], q) for q in known.values()}) == (2 if ended else 3)
+
+
+def test_labels_of_the_prefix_need_the_prefix(model):
+    question = model.encoder.encode(replace(QUESTIONS[0], labels=Labels.TEXT), True)
+    with pytest.raises(ValueError, match="need the prefix in the same row"):
+        assemble([[]], [[question]], [None])
+
+
+def test_who_is_defined_on_answers():
+    """ViKeR's ideal distribution is one of answers, and refusals are answers: nothing else counts in their losses."""
+    assert ViKeR().answers_only and IDK().answers_only
+    assert not GradientAscent().answers_only and not NPO().answers_only
+
+
+def test_clear_trains_the_answer_and_a_space():
+    """2.2: ``USER: <image>\\n{q} ASSISTANT: {a} ``, labels from the answer on, no end of sequence."""
+    model = random_model("llava")
+    vqa = VQA("Who is it?", "Ada.", labels=CLEAR_BENCH.labels)
+    encoder = Encoder(
+        model.encoder.tokenizer, CLEAR(protocol="published").as_published.template(model.encoder.template)
+    )
+    asked = encoder.encode(vqa, True)
+    decode = encoder.tokenizer.decode
+    assert decode(asked.prompt) == "\nWho is it? ASSISTANT:" and decode(asked.answer) == " Ada. "
+    own = model.encoder.encode(replace(vqa, labels=Labels.ANSWER), True)
+    assert decode(own.prompt) == "\nWho is it?\nASSISTANT:" and own.answer[-1] == encoder.eos
