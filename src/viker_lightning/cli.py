@@ -7,6 +7,8 @@ import os
 import sys
 import warnings
 from pathlib import Path
+from pickle import UnpicklingError
+from traceback import format_exception
 from typing import Any
 
 import wandb
@@ -18,6 +20,7 @@ from viker_lightning import methods  # noqa: F401 - makes short class names of m
 from viker_lightning.callbacks import Evaluation, KnowledgeGate, Provenance, SaveConfig
 from viker_lightning.data import Benchmark
 from viker_lightning.errors import UserError
+from viker_lightning.secrets import HidingFormatter, hide
 from viker_lightning.training.base import Stage
 
 log = logging.getLogger(__name__)
@@ -73,9 +76,14 @@ def main(args: ArgsType = None) -> None:
     """Runs the command line; errors a user can mend end in one line and exit code 1."""
     for name in ("lightning", "lightning.pytorch", "transformers"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(HidingFormatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("WANDB_SILENT", "true")
+    for unseen in ("WANDB_X_DISABLE_META", "WANDB_DISABLE_GIT"):  # command line and remote may hold tokens
+        os.environ.setdefault(unseen, "true")
+    os.environ.setdefault("WANDB_CONSOLE", "off")
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     for harmless in ("does not have many workers", "in eval mode at the start", "transfer_batch_to_device", "LeafSpec"):
         warnings.filterwarnings("ignore", message=f".*{harmless}.*")
@@ -99,11 +107,17 @@ def main(args: ArgsType = None) -> None:
         )
     except Exception as error:
         cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, UserError):  # the parser wraps what a class refuses
-            cause = cause.__cause__ or cause.__context__
+        while cause is not None and not isinstance(cause, UserError | UnpicklingError):
+            cause = cause.__cause__ or cause.__context__  # the parser wraps what a class refuses
         if cause is None:
+            sys.excepthook = lambda *found: print(hide("".join(format_exception(*found))), file=sys.stderr, end="")
             raise
-        sys.exit(f"error: {cause}")
+        if isinstance(cause, UnpicklingError):
+            cause = UserError(
+                "ckpt_path: this file holds more than tensors and plain values; opening it could run code, so it was "
+                "not opened; give a checkpoint that this program wrote"
+            )
+        sys.exit(hide(f"error: {cause}"))
     finally:
         wandb.finish()
         wandb.teardown()  # waits for the writing process: an offline run is on disk only then

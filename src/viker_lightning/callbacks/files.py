@@ -16,11 +16,16 @@ from viker_lightning.errors import UserError
 from viker_lightning.evaluation import Prediction
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes JSON through a temporary file beside it."""
+def write_text(path: Path, text: str) -> None:
+    """Writes text through a temporary file beside it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """The same for JSON."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_predictions(path: Path) -> list[tuple[str, Prediction]]:

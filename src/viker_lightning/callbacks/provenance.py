@@ -14,7 +14,9 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 
-from .files import write_json
+from viker_lightning.secrets import hide_in
+
+from .files import write_json, write_text
 
 PACKAGES = (
     "viker-lightning",
@@ -29,17 +31,17 @@ PACKAGES = (
 
 
 class SaveConfig(SaveConfigCallback):
-    """Writes the resolved config to ``<run>/config.yaml`` and sends it to W&B."""
+    """Writes the resolved config to ``<run>/config.yaml`` and sends it to W&B, without tokens and passwords."""
 
     def save_config(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         """Called once, on the first process."""
         run = Path(trainer.default_root_dir)
         run.mkdir(parents=True, exist_ok=True)
         name = "config.yaml" if stage == "fit" else f"config-{stage}.yaml"
-        self.parser.save(self.config, str(run / name), skip_unset=False, overwrite=True, multifile=False)
+        config = hide_in(yaml.safe_load(self.parser.dump(self.config, skip_unset=False)))
+        write_text(run / name, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                config = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))
                 logger.experiment.config.update(config, allow_val_change=True)
 
 
@@ -65,11 +67,12 @@ class Provenance(Callback):
             "labels": str(pl_module.labels),
             "private_parts": "recorded" if data.records_private else "inferred from the answers' shared words",
             "base_weights": pl_module.base_weights,
+            "trust_remote_code": pl_module.trust_remote_code,
             "adapter": vars(lora) if lora else None,
             "trained_parameters": sum(p.numel() for p in pl_module.parameters() if p.requires_grad),
             "trained_weights": len(trained),
         }
-        write_json(Path(trainer.default_root_dir) / "provenance.json", record)
+        write_json(Path(trainer.default_root_dir) / "provenance.json", hide_in(record))
 
 
 def git_commit() -> str | None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from viker_lightning.errors import UserError
+
+from .files import refuse_pickles
 
 
 @dataclass
@@ -39,7 +44,8 @@ def adapted(model: Any, language_model: str, lora: Lora, adapter: str | Path | N
         adapter: folder of a saved adapter to start from.
 
     Raises:
-        UserError: if no layer has one of the names, or a key of the saved adapter is missing or unexpected.
+        UserError: if no layer has one of the names, or the saved adapter is pickled, not there, or made with another
+            setting.
     """
     config = LoraConfig(
         r=lora.r,
@@ -52,7 +58,7 @@ def adapted(model: Any, language_model: str, lora: Lora, adapter: str | Path | N
     except ValueError as error:
         raise UserError(f"lora.targets: no layer of the language model is called any of {lora.targets}") from error
     if adapter is not None:
-        saved = load_file(Path(adapter) / "adapter_model.safetensors")
+        saved = saved_adapter(Path(adapter), lora)
         expected = set(get_peft_model_state_dict(peft_model))
         for kind, keys in (("missing", expected - set(saved)), ("unexpected", set(saved) - expected)):
             if keys:
@@ -62,3 +68,26 @@ def adapted(model: Any, language_model: str, lora: Lora, adapter: str | Path | N
                 )
         set_peft_model_state_dict(peft_model, saved)
     return peft_model
+
+
+def saved_adapter(folder: Path, lora: Lora) -> dict[str, Tensor]:
+    """The weights of an adapter, which must be safetensors made with the same rank and scale.
+
+    Raises:
+        UserError: if they are not.
+    """
+    refuse_pickles(folder, "adapter_model")
+    try:
+        saved = load_file(folder / "adapter_model.safetensors")
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UserError(
+            f"{folder}: no adapter could be read ({error}); give an adapter folder as PEFT writes it"
+        ) from error
+    for name, value in (("r", lora.r), ("lora_alpha", lora.alpha)):
+        if config.get(name) != value:
+            raise UserError(
+                f"{folder}: the adapter was made with {name}={config.get(name)}, but this run has {value}; set "
+                "model.lora to what it was made with"
+            )
+    return saved

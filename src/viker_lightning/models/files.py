@@ -1,4 +1,4 @@
-"""Where the weights of a run are."""
+"""Where the weights of a run are, and which files are never opened."""
 
 from __future__ import annotations
 
@@ -19,3 +19,27 @@ def weights_folder(source: str | Path) -> str | Path:
     if not (Path(source) / "results.json").is_file():
         raise UserError(f"{source}: this run is not finished (no results.json); run it again")
     return inside
+
+
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+
+
+def refuse_pickles(folder: str | Path, name: str = "*") -> None:
+    """Makes sure that a folder with weights has them as safetensors; nothing that could run code is unpickled.
+
+    Args:
+        folder: a folder; anything else, such as a hub id, passes.
+        name: what the weights are called, without suffix.
+
+    Raises:
+        UserError: if there are only pickled weights.
+    """
+    here = Path(folder)
+    if not here.is_dir() or any(here.glob(f"{name}.safetensors")):
+        return
+    found = sorted(path.name for path in here.glob(f"{name}.*") if path.suffix in PICKLES)
+    if found:
+        raise UserError(
+            f"{folder}: found {found[0]}, a pickle, which can run code when it is opened; expected safetensors only; "
+            "write the weights with save_pretrained of a current transformers or peft"
+        )

@@ -24,7 +24,7 @@ from .adapter import Lora, adapted
 from .attention import use_packed_attention
 from .buffers import KeyValues
 from .families import family_of
-from .files import weights_folder
+from .files import refuse_pickles, weights_folder
 from .fingerprint import processor_fingerprint, weights_fingerprint
 from .routes import packing_error, plain_hidden
 from .tokens import AnswerTokens
@@ -74,9 +74,10 @@ class MLLM(nn.Module):
             trust_remote_code: whether code that comes with the weights may run.
 
         Raises:
-            UserError: if there is nothing to load, or the architecture has no family.
+            UserError: if there is nothing to load, the weights are pickled, or the architecture has no family.
         """
         source = str(weights_folder(source))
+        refuse_pickles(source)
         remote = {"revision": revision, "trust_remote_code": trust_remote_code}
         try:
             config = AutoConfig.from_pretrained(source, **remote)

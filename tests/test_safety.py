@@ -1,0 +1,214 @@
+"""What a run must never do: write a secret down, unpickle what it is given, or read beside the data folder."""
+
+import io
+import json
+import logging
+import os
+import shutil
+import struct
+import subprocess
+import zlib
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from viker_lightning.cli import main
+from viker_lightning.data import Jsonl
+from viker_lightning.data.records import Picture
+from viker_lightning.errors import UserError
+from viker_lightning.models import MLLM, Lora
+from viker_lightning.secrets import HIDDEN, HidingFormatter, hide, hide_in
+
+ROOT = Path(__file__).parent.parent
+SHORT = ["--data.root=mini/ci", "--data.max_people=1", "--data.splits=[forget]", "--trainer.max_steps=1"]
+SHORT += ["--trainer.enable_progress_bar=false", "--gate.known=0", "--gate.shown=0", "--gate.asked=1"]
+SHORT += ["--evaluation.before=false"]
+
+HUB = "hf_" + "QwErTyUiOpAsDfGhJk"
+WANDB_KEY = "0123456789abcdef" * 2 + "01234567"
+URL = "https://someone:pa55word9@example.org/data"
+
+
+@pytest.mark.parametrize(
+    ("text", "rest"),
+    [
+        (f"token {HUB} is used", "token *** is used"),
+        (URL, "https://***@example.org/data"),
+        ("Authorization: Bearer abc.DEF-123", "Authorization: Bearer ***"),
+        ("https://x.org/a?token=abcdef123&b=1", "https://x.org/a?token=***&b=1"),
+        ("ghp_" + "a1B2" * 9, HIDDEN),
+        ("key tokens: 3 of max_tokens=16384, tokenizer=own", None),
+        ("08683acfb2a0c5d1e6f708192a3b4c5d6e7f8091", None),  # a commit
+    ],
+)
+def test_what_is_hidden_in_text(text, rest):
+    assert hide(text) == (text if rest is None else rest)
+
+
+def test_what_is_hidden_in_a_config(monkeypatch):
+    monkeypatch.setenv("SOME_API_KEY", "plain-words-only")
+    config = {
+        "hf_token": "abc",
+        "logger": [{"init_args": {"api_key": "x", "headers": {"Authorization": "y"}, "name": "plain-words-only"}}],
+        "secrets": ["a", "b"],
+        "max_tokens": 16384,
+        "tokenizer": "own",
+        "password": None,
+    }
+    assert hide_in(config) == {
+        "hf_token": HIDDEN,
+        "logger": [{"init_args": {"api_key": HIDDEN, "headers": {"Authorization": HIDDEN}, "name": HIDDEN}}],
+        "secrets": [HIDDEN, HIDDEN],
+        "max_tokens": 16384,
+        "tokenizer": "own",
+        "password": None,
+    }
+
+
+def test_log_messages_and_tracebacks_hide_secrets():
+    try:
+        raise ValueError(URL)
+    except ValueError as error:
+        info = (ValueError, error, error.__traceback__)
+    record = logging.LogRecord("x", logging.INFO, "", 1, "read %s", (URL,), info)
+    written = HidingFormatter("%(message)s").format(record)
+    assert "pa55word9" not in written and "read https://***@example.org/data" in written
+
+
+NOTIFY = """
+import logging
+from lightning.pytorch import Callback
+
+class Notify(Callback):
+    def __init__(self, api_token: str, hook: str, channel: str) -> None:
+        self.api_token, self.hook, self.channel = api_token, hook, channel
+
+    def on_train_start(self, trainer, pl_module) -> None:
+        assert (self.api_token, self.channel) == ("short", "correct-horse"), "the callback is given what was written"
+        print(self.hook)
+        logging.getLogger("notify").info("telling %s", self.hook)
+"""
+
+
+def test_a_run_folder_holds_no_secret(base_folder, tmp_path, monkeypatch, caplog):
+    """Secrets in the config, on the command line, in the environment and in the git remote of the working folder."""
+    repository = tmp_path / "repository"
+    shutil.copytree(ROOT / "configs", repository / "configs")
+    for command in (["init", "-q"], ["remote", "add", "origin", URL]):
+        subprocess.run(["git", *command], cwd=repository, check=True)
+    monkeypatch.chdir(repository)
+    monkeypatch.setenv("HF_TOKEN", HUB)
+    monkeypatch.setenv("WANDB_API_KEY", WANDB_KEY)
+    monkeypatch.setenv("OWN_PASSWORD", "correct-horse")
+    for name in ("WANDB_X_DISABLE_META", "WANDB_DISABLE_GIT", "WANDB_CONSOLE"):
+        monkeypatch.delenv(name, raising=False)
+    run = tmp_path / "run"
+    (repository / "notify.py").write_text(NOTIFY)
+    monkeypatch.syspath_prepend(repository)
+    told = {"api_token": "short", "hook": URL, "channel": "correct-horse"}
+    extra = tmp_path / "extra.yaml"
+    extra.write_text(yaml.safe_dump({"trainer": {"callbacks": [{"class_path": "notify.Notify", "init_args": told}]}}))
+    arguments = ["fit", "--config=configs/mini/gradient_ascent.yaml", f"--config={extra}", *SHORT]
+    arguments += [f"--model.vanilla={base_folder}", f"--trainer.default_root_dir={run}"]
+    arguments += [f"--evaluation.gold_predictions={URL}", "--evaluation.gibberish=correct-horse"]
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert "pa55word9" not in str(stop.value.code)
+    arguments = [a for a in arguments if not a.startswith("--evaluation.gi") and URL not in a]
+    monkeypatch.setattr("sys.argv", ["viker-lightning", *arguments, f"--note={URL}"])
+    with caplog.at_level(logging.DEBUG):
+        main(arguments)
+    assert (run / "results.json").is_file() and list(run.rglob("*.wandb"))
+    written = [path for path in run.rglob("*") if path.is_file()]
+    assert {"config.yaml", "provenance.json", "metrics.csv", "last.ckpt"} <= {path.name for path in written}
+    for path in written:
+        for secret in (HUB, WANDB_KEY, "pa55word9", "correct-horse"):
+            assert secret.encode() not in path.read_bytes(), path
+    (callback,) = yaml.safe_load((run / "config.yaml").read_text())["trainer"]["callbacks"]
+    assert callback["init_args"] == {
+        "api_token": HIDDEN,
+        "hook": "https://***@example.org/data",
+        "channel": HIDDEN,
+    }
+    assert json.loads((run / "provenance.json").read_text())["trust_remote_code"] is False
+
+
+def test_pickled_weights_are_refused(base_folder, tmp_path):
+    folder = tmp_path / "pickled"
+    shutil.copytree(base_folder, folder)
+    (folder / "model.safetensors").unlink()
+    torch.save({}, folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match=r"found pytorch_model.bin, a pickle.*expected safetensors only"):
+        MLLM.load(folder)
+    torch.save({}, tmp_path / "adapter_model.bin")
+    with pytest.raises(UserError, match=r"found adapter_model.bin, a pickle"):
+        MLLM.load(base_folder).adapt(Lora(), tmp_path)
+    with pytest.raises(UserError, match="no adapter could be read"):
+        MLLM.load(base_folder).adapt(Lora(), tmp_path / "nowhere")
+
+
+def test_an_adapter_of_another_scale_is_refused(mllm, base_folder, tmp_path):
+    mllm.save_adapter(tmp_path)
+    with pytest.raises(UserError, match="lora_alpha=16, but this run has 32"):
+        MLLM.load(base_folder).adapt(Lora(alpha=32), tmp_path)
+
+
+class Trap:
+    """Unpickling this would create a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_a_checkpoint_with_code_is_refused(base_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    torch.save({"state_dict": {}, "trap": Trap(tmp_path / "sprung")}, tmp_path / "bad.ckpt")
+    arguments = ["fit", "--config=configs/mini/gradient_ascent.yaml", *SHORT, f"--model.vanilla={base_folder}"]
+    arguments += ["--trainer.logger=false", f"--trainer.default_root_dir={tmp_path / 'run'}"]
+    with pytest.raises(SystemExit) as stop:
+        main([*arguments, f"--ckpt_path={tmp_path / 'bad.ckpt'}"])
+    said = str(stop.value.code)
+    assert said.startswith("error: ckpt_path") and "could run code" in said and "\n" not in said
+    assert not (tmp_path / "sprung").exists()
+
+
+def bomb():
+    """A PNG that says it is 60000 pixels wide and high."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+def photo(kind):
+    buffer = io.BytesIO()
+    Image.radial_gradient("L").convert("RGB").save(buffer, kind)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("data", [bomb(), photo("PNG")[:900], photo("JPEG")[:900], b"GIF89a", b""])
+def test_bad_images_name_their_source(data):
+    with pytest.raises(UserError, match=r"row 3: not a readable image .*; replace or remove it") as error:
+        Picture(data, "row 3").open()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "path", ["/etc/hostname", "../photo.png", "a/../../photo.png", "C:\\photo.png", "\\\\host\\p.png"]
+)
+def test_images_beside_the_data_are_not_read(tmp_path, path):
+    (tmp_path / "photo.png").write_bytes(photo("PNG"))
+    file = tmp_path / "data/people.jsonl"
+    file.parent.mkdir()
+    file.write_text(json.dumps({"image": path, "question": "Who?", "answer": "Ada.", "person": "Ada"}))
+    data = Jsonl(str(file))
+    with pytest.raises(UserError, match=r"people.jsonl, line 1, column 'image': .* leads out of"):
+        data.setup()
