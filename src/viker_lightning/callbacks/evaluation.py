@@ -102,8 +102,7 @@ class Evaluation(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Saves the trained weights, evaluates them and writes the results."""
-        if trainer.is_global_zero:
-            pl_module.save_weights(Path(trainer.default_root_dir))
+        pl_module.save_weights(Path(trainer.default_root_dir))
         self.evaluate(trainer, pl_module, "after")
         way = distances(self.summaries.get("before", {}), self.summaries["after"])
         if way:
@@ -115,7 +114,8 @@ class Evaluation(Callback):
         """Answers all evaluation questions and logs the numbers."""
         batches = trainer.datamodule.evaluation_dataloader()  # type: ignore[attr-defined]
         bar = tqdm(batches, desc=f"evaluation {when}", unit="batch", disable=not trainer.is_global_zero)
-        found = [p for batch in bar for p in self._answers(pl_module, batch)]
+        with pl_module.mllm.together():
+            found = [p for batch in bar for p in self._answers(pl_module, batch)]
         summary = self._finish(trainer, when, found)
         self._write(trainer, "")
         return summary
@@ -124,7 +124,8 @@ class Evaluation(Callback):
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, *args: Any, **kwargs: Any
     ) -> None:
         """Answers a batch of evaluation groups."""
-        self._batches += self._answers(pl_module, batch)
+        with pl_module.mllm.together():
+            self._batches += self._answers(pl_module, batch)
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Logs and writes the numbers of a validate run."""

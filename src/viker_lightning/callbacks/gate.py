@@ -45,7 +45,7 @@ class KnowledgeGate(Callback):
         groups = forget_groups(data)
         # In fit the vanilla model is asked, not an adapter that is gone on with.
         unlearning = isinstance(pl_module, Unlearn) and trainer.state.fn == TrainerFn.FITTING
-        with pl_module.mllm.frozen() if unlearning else contextlib.nullcontext():
+        with pl_module.mllm.together(), pl_module.mllm.frozen() if unlearning else contextlib.nullcontext():
             others = [p.id for p in data.people(data.retain_ids) if p.images]
             return measure_knowledge(pl_module.mllm, groups, people, others)
 

@@ -49,7 +49,7 @@ class Provenance(Callback):
     """Writes ``<run>/provenance.json`` when training starts."""
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Records versions, commit, seed, processes, effective batch, data, trained weights and base weights."""
+        """Records versions, commit, seed, batch (most questions of a stream in a step), data and weights."""
         if not trainer.is_global_zero:
             return
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
@@ -61,7 +61,12 @@ class Provenance(Callback):
             "seed": torch.initial_seed(),
             "device": str(pl_module.device),
             "world_size": trainer.world_size,
-            "questions_per_step_at_most": data.batch_size * trainer.world_size * data.batches_per_step,
+            "batch": {
+                "per_process": data.batch_size,
+                "accumulated": data.batches_per_step,
+                "processes": trainer.world_size,
+                "effective": data.batch_size * data.batches_per_step * trainer.world_size,
+            },
             "data": {"root": data.root, "fingerprint": data.fingerprint(), "forget": data.forget, "stage": data.stage},
             "protocol": data.protocol,
             "labels": str(pl_module.labels),

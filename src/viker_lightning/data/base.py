@@ -238,8 +238,9 @@ class Benchmark(LightningDataModule):
     def evaluation_dataloader(self) -> DataLoader[Any]:
         """Evaluation groups, a few a batch, those of like length together; each process gets its own."""
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        groups = sorted(self.evaluation_groups(), key=asked)[rank::world]
-        batches = [Bundle(groups[i : i + GROUPS_PER_BATCH]) for i in range(0, len(groups), GROUPS_PER_BATCH)]
+        everything = sorted(self.evaluation_groups(), key=asked)
+        groups, most = everything[rank::world], len(everything[::world])  # as many batches on every process
+        batches = [Bundle(groups[i : i + GROUPS_PER_BATCH]) for i in range(0, most, GROUPS_PER_BATCH)]
         return DataLoader(batches, batch_size=None)  # type: ignore[arg-type]
 
     def test_dataloader(self) -> DataLoader[Any]:

@@ -121,8 +121,15 @@ def numbers(
     if gibberish is not None and generated:
         scores["gibberish_clean"] = metrics.Gibberish(gibberish)
         scores["gibberish_clean"].update([p.answer for p in generated])
+    for metric in scores.values():
+        metric.distributed_available_fn = _alone
     values = {name: float(metric.compute()) for name, metric in scores.items() if metric.update_called}
     return values | _fluency(generated) | {"n": len(generated)}
+
+
+def _alone() -> bool:
+    """Tells a metric not to add up processes: each of them has all predictions already."""
+    return False
 
 
 def _means(log_probs: Iterable[float]) -> list[Tensor]:

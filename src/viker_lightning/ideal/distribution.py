@@ -84,19 +84,21 @@ class IdealDistribution:
         parallel = self.keep == "disk" and torch.distributed.is_initialized()
         rank, world = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if parallel else (0, 1)
         missing = self._missing(questions)
-        if missing[rank::world]:
-            with self._alone(f"build-{rank}-of-{world}"):
-                self.store.refresh()
-                known = set(missing) - set(self._missing(missing))
-                self._compute([q for q in missing[rank::world] if q not in known])
+        with self.mllm.together():
+            if missing[rank::world]:
+                with self._alone(f"build-{rank}-of-{world}"):
+                    self.store.refresh()
+                    known = set(missing) - set(self._missing(missing))
+                    self._compute([q for q in missing[rank::world] if q not in known])
         if parallel:
             torch.distributed.barrier()
             self.store.refresh()
-            self._compute(self._missing(questions))  # nothing, unless processes do not see the same folder
+            with self.mllm.together():
+                self._compute(self._missing(questions))  # nothing, unless processes do not see the same folder
 
     def _alone(self, name: str) -> Any:
         """Lets one run at a time compute, so that another that waits finds the work done."""
-        if self.store.folder is None:
+        if self.store.folder is None or self.mllm.turns is not None:  # who waits would keep other processes waiting
             return nullcontext()
         self.store.folder.mkdir(parents=True, exist_ok=True)
         return FileLock(self.store.folder / f"{name}.lock")

@@ -28,7 +28,9 @@ from .files import refuse_pickles, weights_folder
 from .fingerprint import processor_fingerprint, weights_fingerprint
 from .routes import packing_error, plain_hidden
 from .tokens import AnswerTokens
+from .turns import Turns
 from .vision import Vision
+from .whole import whole
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +50,7 @@ class MLLM(nn.Module):
         max_sequence_tokens: most tokens of one packed sequence.
         max_tokens: most tokens that pass the model together.
         vision: features of pictures, and where they are kept.
+        turns: keeps processes in step that share the weights; ``None`` if this process has all of them.
     """
 
     def __init__(self, model: nn.Module, processor: Any) -> None:
@@ -55,11 +58,12 @@ class MLLM(nn.Module):
         self.family, _ = family_of(type(model).__name__)
         self.model: Any = model
         self.processor = processor
-        use_packed_attention(self.base.model.language_model)
+        use_packed_attention(self.language_model)
         self.encoder = Encoder(processor.tokenizer, self.family.TEMPLATE)
         self.max_sequence_tokens, self.max_tokens = MAX_SEQUENCE_TOKENS, MAX_TOKENS
         self.vision = Vision(self.family, processor)
         self._packs: bool | None = None
+        self.turns: Turns | None = None
 
     @classmethod
     def load(
@@ -116,6 +120,11 @@ class MLLM(nn.Module):
     def base(self) -> Any:
         """The transformers model, whether adapted or not."""
         return self.model.get_base_model() if self.adapted else self.model
+
+    @property
+    def language_model(self) -> Any:
+        """Embeddings and decoder layers."""
+        return self.base.model.language_model
 
     @property
     def adapted(self) -> bool:
@@ -177,6 +186,17 @@ class MLLM(nn.Module):
                 yield
         finally:
             self.train(training)
+
+    def together(self, keep: bool = False) -> contextlib.AbstractContextManager[None]:
+        """Within this context a model that is sharded may make passes, as many as each process needs.
+
+        Where weights are shared by processes, all of them enter and leave it together; otherwise it does nothing. See
+        :class:`~viker_lightning.models.turns.Turns`.
+        """
+        if self.turns is None:
+            return contextlib.nullcontext()
+        assert self.packs is not None  # tried out now, by all processes
+        return self.turns.together(keep)
 
     def checkpoint_gradients(self) -> None:
         """Keeps only layer inputs for the backward pass and computes the rest again: less memory, more time."""
@@ -263,16 +283,31 @@ class MLLM(nn.Module):
         hidden = self.hidden(batch)[batch.rows, batch.columns] if self.packs else plain_hidden(self, batch)
         return AnswerTokens.of(batch, hidden, self.head)
 
-    def save_adapter(self, folder: str | Path) -> None:
-        """Writes the adapter as PEFT does (safetensors)."""
-        self.model.save_pretrained(str(folder))
+    def save_adapter(self, folder: str | Path, write: bool = True) -> None:
+        """Writes the adapter as PEFT does (safetensors).
 
-    def save(self, folder: str | Path) -> None:
+        Args:
+            folder: where to.
+            write: whether this process writes; those that share the weights must all call this.
+        """
+        state = self._whole_state("lora_")
+        if write:
+            self.model.save_pretrained(str(folder), state_dict=state)
+
+    def save(self, folder: str | Path, write: bool = True) -> None:
         """Writes full weights and processor (safetensors); refuses while an adapter is in place."""
         if self.adapted:
             raise RuntimeError("merge the adapter before saving full weights")
-        self.model.save_pretrained(str(folder))
-        self.processor.save_pretrained(str(folder))
+        state = self._whole_state("")
+        if write:
+            self.model.save_pretrained(str(folder), state_dict=state)
+            self.processor.save_pretrained(str(folder))
+
+    def _whole_state(self, part: str) -> dict[str, Tensor] | None:
+        """Weights whose names hold ``part``, put together by all processes; ``None`` if they are whole."""
+        if self.turns is None:
+            return None
+        return {name: whole(w).cpu() for name, w in self.model.state_dict().items() if part in name}
 
     def save_merged(self, folder: str | Path) -> None:
         """Writes full weights with the adapter merged in, leaving this model as it is."""

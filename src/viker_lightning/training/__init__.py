@@ -1,6 +1,7 @@
 """LightningModules: fine-tune a model on people, then unlearn some of them. Losses live in methods/."""
 
 from .finetune import Finetune
+from .sharding import FSDP2
 from .unlearn import Unlearn
 
-__all__ = ["Finetune", "Unlearn"]
+__all__ = ["FSDP2", "Finetune", "Unlearn"]

@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from transformers import get_scheduler
 
 from viker_lightning.data.encoding import Encoder
@@ -21,6 +22,8 @@ from viker_lightning.data.sampling import Bundle
 from viker_lightning.errors import UserError
 from viker_lightning.models import MLLM, AnswerTokens, fitted
 from viker_lightning.models.mllm import MAX_SEQUENCE_TOKENS, MAX_TOKENS
+
+from .sharding import FSDP2, average_gradients, clip_gradients, shard
 
 Groups = dict[str, list[ImageGroup]]
 
@@ -107,14 +110,16 @@ class Stage(LightningModule):
                 mllm.encoder = Encoder(mllm.encoder.tokenizer, data.as_published.template(mllm.encoder.template))
             if self.engine.gradient_checkpointing:
                 mllm.checkpoint_gradients()
+            if isinstance(self.trainer.strategy, FSDP2):
+                shard(mllm, self.trainer.strategy.device_mesh["data_parallel"])
 
     def configure_optimizers(self) -> Any:
         """AdamW on what is trainable; adapters stay in fp32, since small steps vanish in bf16."""
-        trainable = [p for p in self.parameters() if p.requires_grad]
         if self.mllm.adapted:
-            for p in trainable:
-                p.data = p.data.float()
-        optimizer = torch.optim.AdamW(trainable, lr=self.lr, weight_decay=self.weight_decay)
+            self.mllm._apply(lambda p: p.float() if p.requires_grad else p)  # sharded weights cannot be set one by one
+        trainable = [p for p in self.parameters() if p.requires_grad]
+        foreach = None if len({isinstance(p, DTensor) for p in trainable}) == 1 else False  # never both kinds at once
+        optimizer = torch.optim.AdamW(trainable, lr=self.lr, weight_decay=self.weight_decay, foreach=foreach)
         name = {"constant": "constant_with_warmup", "cosine": "cosine_with_min_lr"}[self.schedule]
         scheduler = get_scheduler(
             name,
@@ -148,11 +153,15 @@ class Stage(LightningModule):
         groups = {name: self.labelled(found) for name, found in self.streams(batch.content).items()}
         streams = [fitted(self.mllm, found, most) for found in groups.values()]
         parts = [dict(zip(groups, part, strict=True)) for part in zip_longest(*streams, fillvalue=[])]
+        turns = self.mllm.turns
+        if turns is not None:
+            parts += [{name: [] for name in groups}] * (self._most(len(parts)) - len(parts))
         totals = {name: self._totals(found) for name, found in groups.items()}
         terms: dict[str, Tensor] = {}
         for number, part in enumerate(parts, start=1):
-            values = self.part(part, totals)
-            loss = values["loss"]
+            with self.mllm.together(keep=True):
+                values = self.part(part, totals)
+            loss = values["loss"] if turns is None else values["loss"] + turns.level()
             terms = {k: terms.get(k, 0) + v.detach() for k, v in values.items()}
             if number < len(parts):
                 self.trainer.strategy.backward(loss, None)
@@ -205,6 +214,12 @@ class Stage(LightningModule):
         tokens, questions = totals.tolist()
         return tokens, questions
 
+    def _most(self, number: int) -> int:
+        """The largest of all processes' numbers."""
+        found = torch.tensor(number, device=self.device)
+        torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
+        return int(found.item())
+
     def _log_terms(self, terms: dict[str, Tensor], questions: int) -> None:
         loss = terms["loss"]
         if not torch.isfinite(loss):
@@ -226,6 +241,22 @@ class Stage(LightningModule):
         """Steps, and drops the gradients of the step."""
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         optimizer.zero_grad()
+        if self.mllm.turns is not None:
+            self.mllm.turns.release()
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        """Averages the gradients of weights that are not sharded in a model that is."""
+        if self.mllm.turns is not None:
+            average_gradients(self.parameters())
+
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """As usual, also where some weights are sharded and some are not."""
+        if self.mllm.turns is None or not gradient_clip_val or gradient_clip_algorithm == "value":
+            super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        else:
+            clip_gradients(self.parameters(), gradient_clip_val)
 
     def validation_step(self, batch: Bundle, batch_idx: int) -> None:
         """Does nothing: the Evaluation callback answers the batch, here as in fit."""
@@ -234,11 +265,14 @@ class Stage(LightningModule):
     predict_step = validation_step
 
     def save_weights(self, run: Path) -> None:
-        """Writes the trained weights into a run folder: ``adapter/``, or ``model/`` without LoRA."""
+        """Writes the trained weights into a run folder: ``adapter/``, or ``model/`` without LoRA.
+
+        All processes call this, the first one writes.
+        """
         if self.mllm.adapted:
-            self.mllm.save_adapter(run / "adapter")
+            self.mllm.save_adapter(run / "adapter", self.trainer.is_global_zero)
         else:
-            self.mllm.save(run / "model")
+            self.mllm.save(run / "model", self.trainer.is_global_zero)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps only what is trained."""

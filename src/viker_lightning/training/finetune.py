@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor
 
 from viker_lightning.methods.idk import REFUSALS
-from viker_lightning.models import MLLM, Lora
+from viker_lightning.models import MLLM, AnswerTokens, Lora
 from viker_lightning.models.mini import embedded_model
 
 from .base import Engine, Groups, Stage
@@ -62,10 +62,15 @@ class Finetune(Stage):
     def save_weights(self, run: Path) -> None:
         """Writes ``model/``, with any adapter merged in, so that a vanilla or gold model always loads by itself."""
         super().save_weights(run)
-        if self.mllm.adapted:
-            self.mllm.save_merged(run / "model")
+        if self.mllm.adapted and self.trainer.is_global_zero:
+            mllm = self.mllm
+            if mllm.turns is not None:  # this process has a part of the weights only
+                mllm = MLLM.load(self.base_weights, self.weights_dtype, trust_remote_code=self.trust_remote_code)
+                mllm.adapt(self.lora or Lora(), run / "adapter")
+            mllm.save_merged(run / "model")
 
     def part(self, groups: Groups, totals: dict[str, tuple[float, float]]) -> dict[str, Tensor]:
         """Mean cross-entropy of the answer tokens, nats."""
-        tokens = self.tokens(self.mllm.pack(groups["train"]), totals["train"])
+        found, total = groups["train"], totals["train"]
+        tokens = self.tokens(self.mllm.pack(found), total) if found else AnswerTokens.none(self.mllm.head, total)
         return {"loss": tokens.mean(-tokens.log_probs)}

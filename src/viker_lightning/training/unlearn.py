@@ -155,9 +155,10 @@ class Unlearn(Stage):
         questions = [self.mllm.encoder.encode(vqa, image) for vqa, image in asked]
         if self.ideal.keep != "off":
             self.ideal.prepare(questions)
-        self.report["key_tokens"] = report = key_token_report(self.ideal, questions)
         example, image = max(asked, key=lambda pair: (len(pair[0].private), len(pair[0].answer)))
-        tokens = key_token_example(self.ideal, self.mllm.encoder.encode(example, image))
+        with self.mllm.together():
+            self.report["key_tokens"] = report = key_token_report(self.ideal, questions)
+            tokens = key_token_example(self.ideal, self.mllm.encoder.encode(example, image))
         self.report["key_token_example"] = {"question": example.question, "answer": example.answer, "tokens": tokens}
         if self.ideal.keep != "off":
             self.ideal.release()
@@ -218,6 +219,7 @@ class Unlearn(Stage):
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         """Lets the method shape the gradients."""
+        super().on_before_optimizer_step(optimizer)
         self.method.before_optimizer_step(self.mllm)
 
     def _distribution(self, batch: PackedBatch) -> Tensor:

@@ -1,0 +1,141 @@
+"""Fully sharded training (FSDP2): every process holds a part of the language model's weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from viker_lightning.models import MLLM
+from viker_lightning.models.turns import Turns
+from viker_lightning.models.whole import whole
+
+
+class FSDP2(ModelParallelStrategy):
+    """Shards the language model over all processes; data is split as with DDP.
+
+    Checkpoints hold whole tensors of what is trained, in one file, so that a run may be resumed on another number of
+    processes, or with another strategy.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(save_distributed_checkpoint=False)
+
+    def setup_environment(self) -> None:
+        """Makes one group of all processes; Lightning's own default would be tensor parallel."""
+        self._data_parallel_size, self._tensor_parallel_size = self.num_nodes * self.num_processes, 1
+        super().setup_environment()
+
+    @property
+    def lightning_restore_optimizer(self) -> bool:
+        """Checkpoints are ordinary ones, which the trainer restores."""
+        return True
+
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        """What is trained, whole; to be called by all processes."""
+        assert self.lightning_module is not None
+        named = self.lightning_module.named_parameters()
+        return {name: whole(p.detach()).cpu() for name, p in named if p.requires_grad}
+
+    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+        """Hands every process its part; the module has checked the names."""
+        assert self.lightning_module is not None
+        saved = checkpoint["state_dict"]
+        with torch.no_grad():
+            for name, p in self.lightning_module.named_parameters():
+                if name in saved:
+                    p.copy_(_like(saved[name], p))
+
+    def optimizer_state(self, optimizer: Any) -> dict[str, Any]:
+        """State of an optimizer, whole; to be called by all processes."""
+        if isinstance(optimizer, LightningOptimizer):
+            optimizer = optimizer._optimizer
+        found = optimizer.state_dict()
+        state = {i: {k: _whole_on_cpu(v) for k, v in values.items()} for i, values in found["state"].items()}
+        return {**found, "state": state}
+
+    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        """Hands every process its part."""
+        for optimizer, saved in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            state = {
+                i: {k: _like(v, parameters[i]) if k != "step" else v for k, v in values.items()}
+                for i, values in saved["state"].items()
+            }
+            optimizer.load_state_dict({**saved, "state": state})
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
+        """Writes an ordinary checkpoint on the first process."""
+        Strategy.save_checkpoint(self, checkpoint, filepath, storage_options)
+
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+        """Reads an ordinary checkpoint on every process."""
+        return Strategy.load_checkpoint(self, checkpoint_path, weights_only)
+
+
+def shard(mllm: MLLM, mesh: DeviceMesh) -> None:
+    """Shards a model over a mesh: each decoder layer, the input embedding with all that is left, the output embedding.
+
+    Vision tower and projector stay whole, and so does an output embedding that is tied to the input embedding.
+
+    Args:
+        mllm: the model, adapted already.
+        mesh: one-dimensional, of all processes.
+    """
+    model, head, language_model = mllm.base.model, mllm.head, mllm.language_model
+    inside = {id(p) for p in language_model.parameters()}
+    tied = any(id(p) in inside for p in head.parameters())
+    ignored = {p for p in model.parameters() if id(p) not in inside} | (set(head.parameters()) if tied else set())
+    for layer in language_model.layers:
+        fully_shard(layer, mesh=mesh)
+    fully_shard(model, mesh=mesh, ignored_params=ignored)
+    if not tied:
+        fully_shard(head, mesh=mesh, reshard_after_forward=False)
+        head.set_reshard_after_backward(False)  # type: ignore[operator]
+    mllm.turns = Turns(model, head, mllm.encoder.eos)
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Averages the gradients of trained weights that are not sharded; those of the others are averaged already."""
+    for p in parameters:
+        if p.requires_grad and not isinstance(p, DTensor):
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+            dist.all_reduce(p.grad)
+            p.grad /= dist.get_world_size()
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], most: float) -> None:
+    """Scales gradients down so that their norm over all weights and processes is at most ``most``."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    parts = [g.to_local() for g in gradients if isinstance(g, DTensor)]
+    squares = torch.stack([_square(parts), _square([g for g in gradients if not isinstance(g, DTensor)])])
+    squares = squares.to(gradients[0].device)
+    dist.all_reduce(squares[:1])
+    factor = most / (squares.sum().sqrt().item() + 1e-6)  # as torch.nn.utils.clip_grad_norm_
+    if factor < 1 or not math.isfinite(factor):
+        for g in gradients:
+            g.mul_(factor)
+
+
+def _square(tensors: list[Tensor]) -> Tensor:
+    return torch.stack([n.float() for n in torch._foreach_norm(tensors)]).square().sum() if tensors else torch.zeros(())
+
+
+def _like(value: Tensor, parameter: Tensor) -> Tensor:
+    """A whole tensor, in parts if a parameter is."""
+    if not isinstance(parameter, DTensor):
+        return value.to(parameter.device)
+    return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements)
+
+
+def _whole_on_cpu(value: Any) -> Any:
+    return whole(value).cpu() if isinstance(value, Tensor) else value
