@@ -236,11 +236,10 @@ class Benchmark(LightningDataModule):
         return [] if fitting else [self.evaluation_dataloader()]
 
     def evaluation_dataloader(self) -> DataLoader[Any]:
-        """Evaluation groups, a few a batch, those of like length together; each process gets its own."""
+        """Evaluation groups, a few a batch, those of like length together; each process gets its own, as many batches."""
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        everything = sorted(self.evaluation_groups(), key=asked)
-        groups, most = everything[rank::world], len(everything[::world])  # as many batches on every process
-        batches = [Bundle(groups[i : i + GROUPS_PER_BATCH]) for i in range(0, most, GROUPS_PER_BATCH)]
+        groups, step = sorted(self.evaluation_groups(), key=asked), GROUPS_PER_BATCH * world
+        batches = [Bundle(groups[i + rank : i + step : world]) for i in range(0, len(groups), step)]
         return DataLoader(batches, batch_size=None)  # type: ignore[arg-type]
 
     def test_dataloader(self) -> DataLoader[Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import logging
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -20,6 +19,7 @@ from viker_lightning.data.packing import PackedBatch, assemble, packed_mask
 from viker_lightning.data.records import ImageGroup, Picture
 from viker_lightning.errors import UserError
 
+from . import saving
 from .adapter import Lora, adapted
 from .attention import use_packed_attention
 from .buffers import KeyValues
@@ -30,7 +30,6 @@ from .routes import packing_error, plain_hidden
 from .tokens import AnswerTokens
 from .turns import Turns
 from .vision import Vision
-from .whole import whole
 
 log = logging.getLogger(__name__)
 
@@ -284,32 +283,13 @@ class MLLM(nn.Module):
         return AnswerTokens.of(batch, hidden, self.head)
 
     def save_adapter(self, folder: str | Path, write: bool = True) -> None:
-        """Writes the adapter as PEFT does (safetensors).
-
-        Args:
-            folder: where to.
-            write: whether this process writes; those that share the weights must all call this.
-        """
-        state = self._whole_state("lora_")
-        if write:
-            self.model.save_pretrained(str(folder), state_dict=state)
+        """Writes the adapter; see :func:`~viker_lightning.models.saving.save_adapter`."""
+        saving.save_adapter(self, folder, write)
 
     def save(self, folder: str | Path, write: bool = True) -> None:
-        """Writes full weights and processor (safetensors); refuses while an adapter is in place."""
-        if self.adapted:
-            raise RuntimeError("merge the adapter before saving full weights")
-        state = self._whole_state("")
-        if write:
-            self.model.save_pretrained(str(folder), state_dict=state)
-            self.processor.save_pretrained(str(folder))
-
-    def _whole_state(self, part: str) -> dict[str, Tensor] | None:
-        """Weights whose names hold ``part``, put together by all processes; ``None`` if they are whole."""
-        if self.turns is None:
-            return None
-        return {name: whole(w).cpu() for name, w in self.model.state_dict().items() if part in name}
+        """Writes full weights and processor; see :func:`~viker_lightning.models.saving.save`."""
+        saving.save(self, folder, write)
 
     def save_merged(self, folder: str | Path) -> None:
-        """Writes full weights with the adapter merged in, leaving this model as it is."""
-        copy.deepcopy(self.model).merge_and_unload().save_pretrained(str(folder))
-        self.processor.save_pretrained(str(folder))
+        """Writes full weights with the adapter merged in; see :func:`~viker_lightning.models.saving.save_merged`."""
+        saving.save_merged(self, folder)

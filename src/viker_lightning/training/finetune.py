@@ -11,7 +11,8 @@ from viker_lightning.methods.idk import REFUSALS
 from viker_lightning.models import MLLM, AnswerTokens, Lora
 from viker_lightning.models.mini import embedded_model
 
-from .base import Engine, Groups, Stage
+from .base import Groups, Stage
+from .engine import Engine
 
 
 class Finetune(Stage):

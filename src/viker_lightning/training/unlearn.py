@@ -31,7 +31,8 @@ from viker_lightning.ideal import (
 from viker_lightning.methods import Batch, Method
 from viker_lightning.models import MLLM, AnswerTokens, Lora
 
-from .base import Engine, Groups, Stage
+from .base import Groups, Stage
+from .engine import Engine
 from .vanilla import vanilla_model
 
 log = logging.getLogger(__name__)

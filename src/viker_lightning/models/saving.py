@@ -1,0 +1,59 @@
+"""Writing weights as PEFT and transformers do, safetensors only, also where processes share them."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from .whole import whole
+
+if TYPE_CHECKING:
+    from .mllm import MLLM
+
+
+def save_adapter(mllm: MLLM, folder: str | Path, write: bool = True) -> None:
+    """Writes the adapter.
+
+    Args:
+        mllm: an adapted model.
+        folder: where to.
+        write: whether this process writes; processes that share the weights must all call this.
+    """
+    state = _whole_state(mllm, "lora_")
+    if write:
+        mllm.model.save_pretrained(str(folder), state_dict=state)
+
+
+def save(mllm: MLLM, folder: str | Path, write: bool = True) -> None:
+    """Writes full weights and processor.
+
+    Args:
+        mllm: the model.
+        folder: where to.
+        write: as for :func:`save_adapter`.
+
+    Raises:
+        RuntimeError: if there is an adapter, which must be merged first.
+    """
+    if mllm.adapted:
+        raise RuntimeError("merge the adapter before saving full weights")
+    state = _whole_state(mllm, "")
+    if write:
+        mllm.model.save_pretrained(str(folder), state_dict=state)
+        mllm.processor.save_pretrained(str(folder))
+
+
+def save_merged(mllm: MLLM, folder: str | Path) -> None:
+    """Writes full weights with the adapter merged in, leaving the model, which must be whole, as it is."""
+    copy.deepcopy(mllm.model).merge_and_unload().save_pretrained(str(folder))
+    mllm.processor.save_pretrained(str(folder))
+
+
+def _whole_state(mllm: MLLM, part: str) -> dict[str, Tensor] | None:
+    """Weights whose names hold ``part``, put together by all processes; ``None`` if they are whole."""
+    if mllm.turns is None:
+        return None
+    return {name: whole(w).cpu() for name, w in mllm.model.state_dict().items() if part in name}
