@@ -236,7 +236,7 @@ class Benchmark(LightningDataModule):
         return [] if fitting else [self.evaluation_dataloader()]
 
     def evaluation_dataloader(self) -> DataLoader[Any]:
-        """Evaluation groups, a few a batch, those of like length together; each process gets its own, as many batches."""
+        """Evaluation groups, those of like length together; each process gets its own, in as many batches."""
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         groups, step = sorted(self.evaluation_groups(), key=asked), GROUPS_PER_BATCH * world
         batches = [Bundle(groups[i + rank : i + step : world]) for i in range(0, len(groups), step)]
