@@ -99,38 +99,6 @@ def test_every_method(config, vanilla, tmp_path):
     assert "forget/keyword_match" in header and "train/loss" in header
 
 
-@pytest.mark.parametrize("config", sorted((ROOT / "configs/trainer").glob("*.yaml")), ids=lambda p: p.stem)
-def test_a_trainer_config_moves_a_run_and_leaves_the_rest(config, capsys):
-    printed = []
-    for options in ([], ["--config", str(config)]):
-        with pytest.raises(SystemExit) as stop:
-            main(["fit", "--config", str(ROOT / "configs/mllmu/viker.yaml"), *options, "--print_config"])
-        assert stop.value.code == 0
-        printed.append(yaml.safe_load(capsys.readouterr().out))
-    before, after = printed
-    named = yaml.safe_load(config.read_text())["trainer"]
-    trainers = before.pop("trainer"), after.pop("trainer")
-    for name in trainers[0]:
-        found, expected = trainers[1][name], named.get(name, trainers[0][name])
-        if isinstance(expected, dict):
-            found, expected = found["class_path"], expected["class_path"]
-        assert found == expected, name
-    assert before == after
-
-
-@pytest.mark.parametrize(
-    "config",
-    [p for p in sorted((ROOT / "configs").rglob("*.yaml")) if p.parent.name != "trainer"],
-    ids=lambda p: f"{p.parent.name}-{p.stem}",
-)
-def test_every_config_parses(config, capsys):
-    with pytest.raises(SystemExit) as stop:
-        main(["fit", "--config", str(config), "--print_config"])
-    assert stop.value.code == 0
-    printed = yaml.safe_load(capsys.readouterr().out)
-    assert printed["trainer"]["default_root_dir"] == f"runs/{config.parent.name}/{config.stem}"
-
-
 def test_interpolation_obeys_the_command_line(capsys, tmp_path):
     extra = tmp_path / "extra.yaml"
     extra.write_text("data:\n  init_args:\n    max_people: 3\n")
