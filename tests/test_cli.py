@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 
 from viker_lightning.cli import main
@@ -97,23 +96,6 @@ def test_every_method(config, vanilla, tmp_path):
     assert results["before"] != results["after"]
     header = (tmp_path / "metrics.csv").read_text().splitlines()[0]
     assert "forget/keyword_match" in header and "train/loss" in header
-
-
-def test_interpolation_obeys_the_command_line(capsys, tmp_path):
-    extra = tmp_path / "extra.yaml"
-    extra.write_text("data:\n  init_args:\n    max_people: 3\n")
-    with pytest.raises(SystemExit):
-        main(
-            [
-                *("fit", "--config=configs/mini/viker.yaml", f"--config={extra}", "--seed_everything=7"),
-                *("--trainer.default_root_dir=elsewhere", "--print_config"),
-            ]
-        )
-    printed = yaml.safe_load(capsys.readouterr().out)
-    assert printed["data"]["init_args"]["seed"] == 7
-    assert printed["model"]["init_args"]["seed"] == 0  # irrelevant images are the same for every seed
-    assert printed["data"]["init_args"]["max_people"] == 3
-    assert printed["trainer"]["logger"][0]["init_args"]["save_dir"] == "elsewhere"
 
 
 @pytest.mark.parametrize(

@@ -40,3 +40,21 @@ def test_every_config_parses(config, capsys):
     assert stop.value.code == 0
     printed = yaml.safe_load(capsys.readouterr().out)
     assert printed["trainer"]["default_root_dir"] == f"runs/{config.parent.name}/{config.stem}"
+
+
+def test_interpolation_obeys_the_command_line(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    extra = tmp_path / "extra.yaml"
+    extra.write_text("data:\n  init_args:\n    max_people: 3\n")
+    with pytest.raises(SystemExit):
+        main(
+            [
+                *("fit", "--config=configs/mini/viker.yaml", f"--config={extra}", "--seed_everything=7"),
+                *("--trainer.default_root_dir=elsewhere", "--print_config"),
+            ]
+        )
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["data"]["init_args"]["seed"] == 7
+    assert printed["model"]["init_args"]["seed"] == 0  # irrelevant images are the same for every seed
+    assert printed["data"]["init_args"]["max_people"] == 3
+    assert printed["trainer"]["logger"][0]["init_args"]["save_dir"] == "elsewhere"
