@@ -140,6 +140,21 @@ def test_spellings(folder):
     assert after.evaluation_groups() == before.evaluation_groups()
 
 
+def test_questions_have_the_same_number_in_both_modalities(folder):
+    """UMU-Bench looks at both answers to a question together; the cells need not have the same order."""
+
+    def item(key):
+        return {"question": f"{key} __", "answer": key}
+
+    told, shown = {"k1": item("k1"), "k2": item("k2")}, {"k3": item("k3"), "k2": item("k2"), "k1": item("k1")}
+    write(folder, "forget_5", [row(0, Cloze={"unimodal": told, "muitimodal": shown})])
+    asked = {m: module(folder).evaluation(Split.FORGET, m)[0].clozes for m in ("image", "text")}
+    assert [c.answer for c in asked["text"]] == ["k1", "k2"]
+    assert [c.answer for c in asked["image"]] == ["k1", "k2", "k3"]
+    write(folder, "forget_5", [row(0, Cloze={"unimodal": told | {"k4": item("k4")}, "muitimodal": shown})])
+    assert "'k3' is asked with image only, another question in text only; give the same" in one_line(folder)
+
+
 def test_right_option(folder):
     classify = cells(0)["Classify"]
     for answer, right in ((" Gorsby", 2), ("D", 3), (None, 0)):  # without an answer, the text-only one counts

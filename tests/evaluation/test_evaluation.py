@@ -79,6 +79,20 @@ def test_likelihoods_are_the_plain_ones(mllm, asked):
     assert [x for p in found for x in p.private_tokens] == tokens.private.tolist()
 
 
+def test_moments_are_those_of_the_whole_distribution(mllm, asked, monkeypatch):
+    """Mean and variance of log p(v), v drawn from the model, at every token of the reference, however it is cut."""
+    monkeypatch.setattr(import_module("viker_lightning.evaluation.predict"), "MOMENT_TOKENS", 7)
+    found = [p for p in predict(mllm, asked) if p.task == "generation"]
+    with torch.no_grad():
+        logits, tokens = plain_logits(mllm, [replace(g, choices=(), clozes=()) for g in asked])
+    log_p = logits.double().log_softmax(-1)
+    mean = (log_p.exp() * log_p).sum(-1)
+    variance = (log_p.exp() * log_p**2).sum(-1) - mean**2
+    for i, p in enumerate(found):
+        assert p.log_prob_mean == pytest.approx(mean[tokens.question == i].tolist(), rel=1e-3)
+        assert p.log_prob_variance == pytest.approx(variance[tokens.question == i].tolist(), rel=1e-2, abs=1e-3)
+
+
 def test_choice_is_the_likeliest_option(mllm, asked):
     for p in predict(mllm, asked):
         if p.task == "choice":

@@ -1,6 +1,7 @@
 """Numbers from predictions, in hand-made cases."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from viker_lightning.ideal.plain import plain_logits
 
 def said(split="forget", number=0, answer="She lives in Oslo.", log_probs=(-1.0, -3.0), person="1", **more):
     correct = [p > -2 for p in log_probs]
+    more = {"log_prob_mean": [-2.0, -2.0], "log_prob_variance": [1.0, 4.0]} | more
     about = (split, person, "generation", number, "Where?", "She lives in Oslo.", answer, ("Oslo",))
     return Prediction(*about, list(log_probs), correct, [False, True], **more)
 
@@ -33,9 +35,11 @@ def test_every_number_is_explained():
         for modality in ("image", "text")
     ]
     everything += [chosen("forget", 0, "red"), chosen("forget", 0, "green", "text")]
-    everything.append(Prediction("forget", "1", "cloze", 0, "__", "a", "a"))
+    everything += [chosen("retain", 0, "red"), chosen("retain", 0, "green", "text")]
+    for split in ("forget", "retain"):
+        everything += [Prediction(split, "1", "cloze", 0, "__", "a", "a", modality=m) for m in ("image", "text")]
     everything[0].kl_gold = 0.1
-    summary = summarise(everything, everything, lambda texts: [0.5] * len(texts))
+    summary = summarise(everything, everything, lambda texts: [0.5] * len(texts), paired=True)
     named = {name for values in summary.values() for name in values}
     assert named <= set(DIRECTIONS)
     assert set(DIRECTIONS) - named == {"clear_real", "clear_retain", "clear_forget", "distance_to_gold"}
@@ -74,6 +78,42 @@ def test_modalities_are_apart():
     assert set(alone) == {"forget"} and "modality_gap" not in alone["forget"]
 
 
+def test_exposure_ranks_the_truth_among_what_is_scored_anyway():
+    values = summarise([said(perturbed=[-3.0, -1.0, -9.0]), chosen("forget", 0, "red")])["forget"]
+    assert values["exposure"] == pytest.approx(1.0)  # the mean log-probability -2 is the second of four: 2 - 1 bits
+    assert values["option_exposure"] == pytest.approx(1.0)  # the first of two
+    assert "exposure" not in summarise([said()])["forget"]
+
+
+def test_pairs_of_answers_with_image_and_without():
+    """UMU-Bench: what is forgotten with the photo only is not forgotten."""
+
+    def pair(split, number, image, text):
+        options = {"options": ["red", "green"]}
+        return [
+            Prediction(split, "1", "choice", number, "?", "red", a, (), [-1.0, -2.0], modality=m, **options)
+            for m, a in (("image", image), ("text", text))
+        ]
+
+    both, neither, half = ("red", "red"), ("green", "green"), ("green", "red")
+    found = [
+        q
+        for i, answers in enumerate((both, neither, half, half))
+        for s in ("forget", "retain")
+        for q in pair(s, i, *answers)
+    ]
+    found += [said(answer=a, modality=m) for a, m in (("She lives in Oslo.", "image"), ("No.", "text"))]
+    found += [said("retain", answer=a, modality=m) for a, m in (("She lives in Oslo.", "image"), ("No.", "text"))]
+    found.append(chosen("forget", 9, "red"))  # without a question in text: no pair
+    summary = summarise(found, paired=True)
+    assert summary["forget"]["acc_f"] == summary["retain"]["acc_r"] == 0.25
+    assert summary["forget"]["rl_f"] == 1 and summary["retain"]["rl_r"] == 0
+    assert (
+        "acc_r" not in summary["forget"] and "rl_f" not in summary["retain"] and "acc_f" not in summary["forget_text"]
+    )
+    assert not {"acc_f", "acc_r", "rl_f", "rl_r"} & {name for v in summarise(found).values() for name in v}
+
+
 def answers(shift, split="forget", n=8):
     return [
         said(split, i, log_probs=(-1.0 - shift - i / 9, -1.0), person=str(i), perturbed=[-2.0 - i / 7])
@@ -88,6 +128,10 @@ def test_gold_run_is_compared_with():
     assert same["js_similarity"] == pytest.approx(1)
     assert far["forget_quality_p"] < 0.01 and far["forget_quality_log10_p"] < -2 and far["forget_quality_ks"] == 1
     assert far["mia_loss"] == 1 and far["js_similarity"] < 1
+    assert same["mia_min_k_plus_plus"] == same["mia_reference"] == 0.5
+    assert far["mia_min_k_plus_plus"] == far["mia_reference"] == 1
+    old = [replace(p, log_prob_mean=[], log_prob_variance=[]) for p in gold]
+    assert set(far) - set(compare(answers(0.0), old)) == {"mia_min_k_plus_plus"}
     assert compare(answers(0.0, "retain"), gold) == {} == compare(gold, [])
 
 
@@ -132,11 +176,13 @@ def test_coherence_is_what_the_metric_says():
     good = said(answer="She lives in Rome.", answer_log_prob=-10.0, reference_log_prob=-10.0)
     odd = said(number=1, answer="xq zv kk jw qqqq vx", answer_log_prob=-90.0, reference_log_prob=-10.0)
     empty = said(number=2, answer=" ", reference_log_prob=-10.0)
-    usual = metrics.bits_per_character(-10.0, len("She lives in Oslo."))
+    usual = metrics.bits_per_character("She lives in Oslo.", -10.0)
     assert summarise([good])["forget"]["coherence"] == pytest.approx(1)
-    wanted = usual / metrics.bits_per_character(-90.0, len(odd.answer)) / 3 + 1 / 3
+    wanted = usual / metrics.bits_per_character(odd.answer, -90.0) / 3 + 1 / 3
     assert summarise([good, odd, empty])["forget"]["coherence"] == pytest.approx(wanted)
     assert "coherence" not in summarise([said()])["forget"]
+    nothing = said(number=3, answer="<image>", reference_log_prob=-10.0)  # a token, not a text: nothing was read
+    assert summarise([good, nothing])["forget"]["coherence"] == pytest.approx(0.5)
 
 
 def test_texts_are_read_by_the_frozen_model_without_image(mllm, groups):

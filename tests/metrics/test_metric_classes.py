@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 import warnings
+from functools import partial
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import pytest
+import sacrebleu
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torchmetrics import Metric
 
 from viker_lightning import metrics as m
 
@@ -24,14 +28,13 @@ WRONG = [[-torch.rand(n + 1, generator=torch.Generator().manual_seed(n)) - k for
 TRUTH_RATIOS = [0.1, 0.4, 0.4, 2.0, 3.0]
 
 
-class ForgetRatio(m.TruthRatio):
-    def __init__(self):
-        super().__init__("forget")
+FLAGS = [True, False, True, False, False], [True, True, False, False, True]
+ROUGES = [1.0, 0.5, 0.0, 0.0, 0.2], [1.0, 0.1, 0.4, 0.0, 0.0]
 
 
-class RetainRatio(m.TruthRatio):
-    def __init__(self):
-        super().__init__("retain", average="arithmetic")
+def clean(texts: list[str]) -> list[float]:
+    """What a classifier of gibberish might say."""
+    return [1 / (1 + len(text)) for text in texts]
 
 
 # Class, one list per argument of update, score of one sample.
@@ -46,8 +49,15 @@ CASES: list[tuple[Any, tuple[list, ...], Any]] = [
     (m.ExtractionStrength, (CORRECT,), m.extraction_strength),
     (m.ExactMemorization, (CORRECT,), m.exact_memorization),
     (m.RougeLRecall, (ANSWERS, TRUTHS), lambda p, t: m.rouge_l(p, t, "recall")),
-    (ForgetRatio, (LOG_PROBS, WRONG), lambda c, w: m.truth_ratio_score(m.truth_ratio(c, w), "forget")),
-    (RetainRatio, (LOG_PROBS, WRONG), lambda c, w: m.truth_ratio_score(m.truth_ratio(c, w, "arithmetic"), "retain")),
+    (partial(m.TruthRatio, "forget"), (TRUTH_RATIOS,), lambda ratio: m.truth_ratio_score(ratio, "forget")),
+    (partial(m.TruthRatio, "retain"), (TRUTH_RATIOS,), lambda ratio: m.truth_ratio_score(ratio, "retain")),
+    (partial(m.Coherence, 1.5), (ANSWERS, [-9.0, -1.0, -2.0, -30.0, -0.5]), lambda t, lp: m.coherence(t, lp, 1.5)),
+    (partial(m.Gibberish, clean), (ANSWERS,), lambda text: clean([text])[0]),
+    (partial(m.AlignedAccuracy, "forget"), FLAGS, lambda a, b: not a and not b),
+    (partial(m.AlignedAccuracy, "retain"), FLAGS, lambda a, b: a and b),
+    (partial(m.AlignedRouge, "forget"), ROUGES, lambda a, b: m.aligned_rouge(a, b, "forget")),
+    (partial(m.AlignedRouge, "retain"), ROUGES, lambda a, b: m.aligned_rouge(a, b, "retain")),
+    (m.Mean, (torch.tensor(ROUGES[0], dtype=torch.float64),), float),
     (m.OptionProbability, (LOG_PROBS, WRONG), m.option_probability),
     (m.Exposure, ([-1.0, -2.0, -3.0, -4.0, -5.0], [[-2.5, -0.5, -1.0, -4.0]] * 5), m.exposure),
 ]
@@ -56,9 +66,21 @@ WHOLE: list[tuple[Any, tuple[list, list], Any]] = [
     (m.ForgetQuality, (TRUTH_RATIOS, [0.2, 0.3, 4.0, 5.0, 6.0]), m.forget_quality),
     (m.JSSimilarity, (TRUTH_RATIOS, [0.2, 0.3, 4.0, 5.0, 6.0]), m.js_similarity),
     (m.MembershipAUROC, (TRUTH_RATIOS, [0.2, 0.4, 0.4, 5.0, 0.0]), m.auroc),
-    (m.ModalityGap, (TRUTH_RATIOS, [0.2, 0.4, 0.4, 5.0, 0.0]), m.modality_gap),
-    (m.CorpusBleu, (ANSWERS, TRUTHS), m.corpus_bleu),
+    (m.ModalityGap, (TRUTH_RATIOS, [0.2, 0.4, 0.4, 5.0, 0.0]), lambda a, b: mean(a) - mean(b)),
+    (m.CorpusBleu, (ANSWERS, TRUTHS), lambda p, r: sacrebleu.corpus_bleu(p, [r]).score / 100),
 ]
+
+
+def name_of(cls: Any) -> str:
+    if isinstance(cls, partial):
+        return f"{cls.func.__name__} {getattr(cls.args[0], '__name__', cls.args[0])}"
+    return cls.__name__
+
+
+def test_every_class_is_among_the_cases() -> None:
+    """So that the distributed test below holds for all there are."""
+    there = {name for name in m.__all__ if isinstance(found := getattr(m, name), type) and issubclass(found, Metric)}
+    assert {name_of(case[0]).split()[0] for case in (*CASES, *WHOLE)} == there
 
 
 def numbers(value: Any) -> Any:
@@ -66,7 +88,11 @@ def numbers(value: Any) -> Any:
     return {k: float(v) for k, v in value.items()} if isinstance(value, dict) else float(value)
 
 
-by_class = pytest.mark.parametrize(("cls", "columns", "score"), CASES, ids=lambda v: getattr(v, "__name__", None))
+def name_of_case(value: Any) -> str | None:
+    return name_of(value) if callable(value) and not isinstance(value, list) else None
+
+
+by_class = pytest.mark.parametrize(("cls", "columns", "score"), CASES, ids=name_of_case)
 
 
 @by_class
@@ -81,13 +107,16 @@ def test_class_is_the_mean_of_its_function(cls: Any, columns: tuple[list, ...], 
     for metric in (one_by_one, at_once, forward):
         assert metric.compute().item() == pytest.approx(sum(scores) / len(scores), abs=1e-12)
         assert metric.count == len(scores)
-    assert cls.higher_is_better is (cls is not m.Repetition)
+    kind = type(at_once)
+    assert kind.higher_is_better is {m.Repetition: False, m.Mean: None, m.Gibberish: None, m.AlignedRouge: None}.get(
+        kind, True
+    )
     at_once.reset()
     at_once.update(*(column[:1] for column in columns))
     assert at_once.compute().item() == pytest.approx(scores[0])
 
 
-@pytest.mark.parametrize(("cls", "columns", "score"), WHOLE, ids=lambda v: getattr(v, "__name__", None))
+@pytest.mark.parametrize(("cls", "columns", "score"), WHOLE, ids=name_of_case)
 def test_class_of_whole_data_sets_is_its_function(cls: Any, columns: tuple[list, list], score: Any) -> None:
     metric, forward = cls(), cls()
     with warnings.catch_warnings():
@@ -168,43 +197,37 @@ def test_mean_of_nothing_is_nan_and_infinity_stays() -> None:
     assert metric.compute().item() == math.inf
 
 
+def given(cls: Any, columns: tuple[list, ...], part: slice = slice(None)) -> Any:
+    """A metric that has seen a part of the samples."""
+    metric = cls()
+    metric.update(*(column[part] for column in columns))
+    return metric
+
+
 def _work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     # One sample on rank 0, four on rank 1: a mean of the two means would differ.
     part = slice(0, 1) if rank == 0 else slice(1, 5)
     results = {}
-    for cls, columns, _ in CASES:
-        metric = cls()
-        metric.update(*(column[part] for column in columns))
-        results[cls.__name__] = metric.compute().item()
-    for cls, columns, _ in WHOLE:
-        metric = cls()
-        metric.update(*(column[part] for column in columns))
-        results[cls.__name__] = metric.compute()
-        metric = cls()
-        if rank == 1:
-            metric.update(*columns)
-        results[f"{cls.__name__}, all on rank 1"] = metric.compute()
-    metric = m.Mean()
-    if rank == 1:
-        metric.update(torch.tensor([1.0, 2.0]))
-    results["Mean"] = metric.compute().item()
-    results = {name: numbers(value) for name, value in results.items()}
-    torch.save(results, Path(folder) / f"{rank}.pt")
+    for cls, columns, _ in (*CASES, *WHOLE):
+        name = name_of(cls)
+        results[name] = given(cls, columns, part).compute()
+        results[f"{name}, all on rank 1"] = (cls() if rank == 0 else given(cls, columns)).compute()
+        results[f"{name}, gathered before"] = given(cls, columns).alone().compute()
+    torch.save({name: numbers(value) for name, value in results.items()}, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
 
 
 def test_two_processes_give_the_value_of_one(tmp_path: Path) -> None:
     mp.spawn(_work, args=(str(tmp_path),), nprocs=2)
     single = {}
-    for cls, columns, _ in CASES:
-        metric = cls()
-        metric.update(*columns)
-        single[cls.__name__] = metric.compute().item()
-    for cls, columns, score in WHOLE:
-        single[cls.__name__] = single[f"{cls.__name__}, all on rank 1"] = numbers(score(*columns))
-    single["Mean"] = 1.5
+    for cls, columns, score in (*CASES, *WHOLE):
+        value = numbers(given(cls, columns).compute())
+        whole = cls in [case[0] for case in WHOLE]
+        assert value == pytest.approx(numbers(score(*columns)) if whole else mean(map(score, *columns)), abs=1e-12)
+        for where in ("", ", all on rank 1", ", gathered before"):
+            single[name_of(cls) + where] = value
     for rank in (0, 1):
         found = torch.load(tmp_path / f"{rank}.pt")
         assert found.keys() == single.keys()

@@ -84,8 +84,6 @@ def test_distance_to_gold_punishes_both_sides() -> None:
     assert m.distance_to_gold(0.75, 0.5, 1.0) == m.distance_to_gold(0.25, 0.5, 1.0) == 0.5
     assert m.distance_to_gold(1e-5, 0.5, 0.9) == 0.0  # the over-unlearned model of defect A.3 #12
     assert math.isnan(m.distance_to_gold(0.6, 0.5, 0.5))
-    assert m.priv_leak(0.5, 0.5) == 0.0
-    assert m.priv_leak(0.9, 0.6) == pytest.approx(100 * ((1 - 0.9) - (1 - 0.6)) / (1 - 0.6))
 
 
 def test_exposure_by_hand() -> None:
@@ -114,7 +112,6 @@ def test_exposure_by_hand() -> None:
         (lambda: m.auroc([math.nan], [1.0]), "NaN"),
         (lambda: m.distance_to_gold(0.5, 1.5, 0.5), "gold area"),
         (lambda: m.distance_to_gold(math.nan, 0.5, 0.5), "model area"),
-        (lambda: m.priv_leak(0.5, 1.0), "distance_to_gold"),
         (lambda: m.exposure(-1.0, []), "no alternatives"),
         (lambda: m.exposure(math.nan, [-1.0]), "NaN"),
         (lambda: m.exposure(-1.0, [math.nan]), "NaN"),

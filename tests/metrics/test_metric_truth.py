@@ -41,7 +41,7 @@ def test_truth_ratio_averages_per_question_not_over_the_data_set() -> None:
     correct = [torch.tensor([-1.0]), torch.tensor([-3.0])]
     wrong = [[torch.tensor([-1.0])], [torch.tensor([-3.0])]]
     metric = m.TruthRatio("forget")
-    metric.update(correct, wrong)
+    metric.update([m.truth_ratio(c, w) for c, w in zip(correct, wrong, strict=True)])
     assert metric.compute() == 1.0
     as_coded = np.exp(np.mean([1.0, 3.0]) - np.array([1.0, 3.0]))
     assert np.mean(np.minimum(as_coded, 1 / as_coded)) < 0.4
@@ -84,7 +84,7 @@ def test_truth_ratio_edges() -> None:
         (lambda: m.model_utility({}), "no scores"),
         (lambda: m.model_utility({"rouge retain": math.nan}), "rouge retain is nan"),
         (lambda: m.model_utility([1.0, -1.0]), "score 1 is -1"),
-        (lambda: m.modality_gap([], [1.0]), "found 0 and 1"),
+        (lambda: m.ModalityGap().update([math.nan], [1.0]), "NaN"),
     ],
 )
 def test_refusals(call, message: str) -> None:
@@ -136,7 +136,9 @@ def test_model_utility_is_the_harmonic_mean() -> None:
 
 
 def test_modality_gap_by_hand() -> None:
-    assert m.modality_gap([1, 0, 0, 0], [1, 1]) == -0.75
+    metric = m.ModalityGap()
+    metric.update([1, 0, 0, 0], [1, 1])
+    assert metric.compute() == -0.75
     metric = m.ModalityGap()
     metric.update(with_image=[True, False])
     assert metric.compute().isnan()

@@ -22,7 +22,7 @@ from viker_lightning.evaluation import (
     score_texts,
     summarise,
 )
-from viker_lightning.metrics import GibberishClassifier
+from viker_lightning.metrics import GibberishClassifier, sacrebleu_signature
 from viker_lightning.models import MLLM
 
 from .files import gold_answers, read_predictions, write_json, write_predictions
@@ -163,6 +163,7 @@ class Evaluation(Callback):
                     "seed": torch.initial_seed(),
                     "world_size": trainer.world_size,
                     "protocol": self._protocol.name,
+                    "sacrebleu": sacrebleu_signature(),
                 }
                 write_json(run / f"results{suffix}.json", {**results, **run_facts, "metrics": DIRECTIONS})
 
@@ -185,7 +186,9 @@ class Evaluation(Callback):
             torch.distributed.all_gather_object(parts, found)
             found = [p for part in parts for p in part]
         found.sort(key=in_order)
-        self.summaries[when] = summary = summarise(found, self._gold_answers, self._classifier, self._protocol)
+        paired: bool = trainer.datamodule.paired  # type: ignore[attr-defined]
+        summary = summarise(found, self._gold_answers, self._classifier, self._protocol, paired)
+        self.summaries[when] = summary
         self._batches = []
         self._predictions = [kept for kept in self._predictions if kept[0] != when] + [(when, p) for p in found]
         self._log(trainer, "", summary)

@@ -76,6 +76,9 @@ class Benchmark(LightningDataModule):
     published: ClassVar[Published | None] = None
     """How the authors train, if they have published it."""
 
+    paired: ClassVar[bool] = False
+    """Whether a person's questions with image and without are the same ones, in the same order."""
+
     def __init__(
         self,
         root: str = "mini/default",

@@ -31,6 +31,8 @@ class UMUBench(Benchmark):
     of :class:`~viker_lightning.data.base.Benchmark`; ``forget`` is 5, 10 or 15.
     """
 
+    paired = True
+
     @property
     def records_private(self) -> bool:
         """Private parts are not recorded."""

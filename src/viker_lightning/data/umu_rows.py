@@ -84,7 +84,11 @@ def _text(row: Row, column: str, at: str, values: dict[str, Any], key: str | Non
 
 
 def _items(row: Row, column: str, modality: str) -> list[tuple[str, dict[str, Any]]]:
-    """Questions of a task with their keys; none where the cell is null."""
+    """Questions of a task with their keys; none where the cell is null.
+
+    Those asked in both modalities come first, in the order of the text-only ones, so that a number means the same
+    question in both.
+    """
     if row.get(column) is None:
         return []
     cell = _parsed(row, column)
@@ -94,7 +98,17 @@ def _items(row: Row, column: str, modality: str) -> list[tuple[str, dict[str, An
     items = cell[name]
     if not isinstance(items, dict) or not all(isinstance(item, dict) for item in items.values()):
         raise row.error(column, f"{name!r} is {short(items)}", "write {KEY: {'question': TEXT, 'answer': TEXT}}")
-    return list(items.items())
+    shown, told = (_either(cell, keys) for keys in KEYS.values())
+    if shown.keys() - told.keys() and told.keys() - shown.keys():
+        found = f"{min(map(str, shown.keys() - told.keys()))!r} is asked with image only, another question in text only"
+        raise row.error(column, found, "give the same question the same key in both")
+    both = [key for key in told if key in shown]
+    return [(key, items[key]) for key in [*both, *(key for key in items if key not in both)]]
+
+
+def _either(cell: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+    """The dictionary under the first of some keys that has one; empty if none has."""
+    return next((cell[key] for key in keys if isinstance(cell.get(key), dict)), {})
 
 
 def _pair(row: Row, column: str, key: str, item: dict[str, Any]) -> tuple[str, str]:

@@ -27,6 +27,12 @@ DIRECTIONS = {
     "kl_gold": "mean KL(gold || model) of answer tokens, nats, >= 0; low is good everywhere",
     "modality_gap": "accuracy with image minus accuracy without, -1 to 1; 0 is good",
     "modality_gap_keyword_match": "keyword match with image minus keyword match without, -1 to 1; 0 is good",
+    "acc_f": "AccF: share of multiple-choice questions answered wrong with image and without, 0-1; high is good",
+    "acc_r": "AccR: share of multiple-choice questions answered right with image and without, 0-1; high is good",
+    "cloze_f": "AccF of the clozes, 0-1; high is good",
+    "cloze_r": "AccR of the clozes, 0-1; high is good",
+    "rl_f": "RLF: mean of (a^2 + b^2) / (a + b), a and b being ROUGE-L with image and without, 0-1; low is good",
+    "rl_r": "RLR: mean of 2ab / (a + b), 0-1; high is good",
     "forget_quality_ks": "Kolmogorov-Smirnov distance of the truth ratios from the gold model's, 0-1; low is good",
     "forget_quality_p": "its p-value, 0-1; high is good",
     "forget_quality_log10_p": "log10 of the p-value, <= 0; high is good",
@@ -35,6 +41,12 @@ DIRECTIONS = {
     "answers, 0-1; 0.5 is good",
     "mia_zlib": "the same of LOSS over zlib size, 0-1; 0.5 is good",
     "mia_min_k": "the same of Min-20% probability, 0-1; 0.5 is good",
+    "mia_min_k_plus_plus": "the same of Min-20%++ (log-probabilities in standard deviations of the model's own "
+    "distribution), 0-1; 0.5 is good",
+    "mia_reference": "share of answers likelier than to the gold model, equal ones counting one half, 0-1; 0.5 is good",
+    "exposure": "log2 n - log2 rank of the true answer among it and its wrong ones (n), by probability per token, "
+    "bits, 0 to log2 n; a model that knows nothing is at the mean over random ranks",
+    "option_exposure": "the same of the right option among all options; bits",
     "distance_to_gold": "share of the way of each mia area from before unlearning to 0.5, 0-1; high is good",
     "model_utility": "harmonic mean of probability, rouge_l_recall and truth_ratio on those of retain, real and "
     "general that are evaluated, 0-1; high is good",

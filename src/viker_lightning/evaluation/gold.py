@@ -22,8 +22,14 @@ ATTACKS = {
     "mia_loss": lambda p: metrics.loss_score(torch.tensor(p.log_probs)),
     "mia_zlib": lambda p: metrics.zlib_score(torch.tensor(p.log_probs), p.reference),
     "mia_min_k": lambda p: metrics.min_k(torch.tensor(p.log_probs)),
+    "mia_min_k_plus_plus": lambda p: metrics.min_k_plus_plus(
+        torch.tensor(p.log_probs), torch.tensor(p.log_prob_mean), torch.tensor(p.log_prob_variance)
+    ),
 }
-"""Membership scores of an answer, high meaning "was trained on"."""
+"""Membership scores of an answer by itself, high meaning "was trained on"."""
+
+REFERENCE = "mia_reference"
+"""The attack that weighs an answer against the gold model's opinion of it."""
 
 
 def compare(
@@ -51,8 +57,7 @@ def compare(
     if not shared:
         return {}
     ours, theirs = [asked[key] for key in shared], [known[key] for key in shared]
-    values = {name: metrics.auroc(map(score, ours), map(score, theirs)) for name, score in ATTACKS.items()}
-    return values | _truth(ours, theirs, protocol)
+    return _attacked(ours, theirs) | _truth(ours, theirs, protocol)
 
 
 def check_gold(found: Sequence[Prediction], gold: Sequence[Prediction]) -> None:
@@ -69,15 +74,38 @@ def check_gold(found: Sequence[Prediction], gold: Sequence[Prediction]) -> None:
         )
 
 
+def _attacked(ours: Sequence[Prediction], theirs: Sequence[Prediction]) -> dict[str, float]:
+    """The area of each attack; Min-K++ is left out where a file of predictions is too old to have what it needs."""
+    recorded = all(p.log_prob_mean for p in (*ours, *theirs))
+    found = {}
+    for name, score in ATTACKS.items():
+        if recorded or name != "mia_min_k_plus_plus":
+            found[name] = _area(list(map(score, ours)), list(map(score, theirs)))
+    weighed = [
+        metrics.reference_score(torch.tensor(one.log_probs), torch.tensor(two.log_probs))
+        for one, two in zip(ours, theirs, strict=True)
+    ]
+    return found | {REFERENCE: _area(weighed, [0.0] * len(weighed))}
+
+
+def _area(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    metric = metrics.MembershipAUROC().alone()
+    metric.update(ours, theirs)
+    return metric.compute().item()
+
+
 def _truth(ours: Sequence[Prediction], theirs: Sequence[Prediction], protocol: Protocol) -> dict[str, float]:
     one, two = ([ratio for _, ratio in ratios(part, protocol)] for part in (ours, theirs))
     if not one or len(one) != len(two):
         return {}
-    tested = metrics.forget_quality(one, two)
+    quality, similarity = metrics.ForgetQuality().alone(), metrics.JSSimilarity().alone()
+    quality.update(one, two)
+    tested = quality.compute()
     values = {"ks": tested["statistic"], "p": tested["p_value"], "log10_p": tested["log10_p"]}
-    found = {f"forget_quality_{name}": value for name, value in values.items()}
+    found = {f"forget_quality_{name}": value.item() for name, value in values.items()}
     if all(ratio and math.isfinite(ratio) for ratio in (*one, *two)):  # CLEAR's ratios are true over wrong
-        found["js_similarity"] = metrics.js_similarity([1 / r for r in one], [1 / r for r in two])
+        similarity.update([1 / r for r in one], [1 / r for r in two])
+        found["js_similarity"] = similarity.compute().item()
     return found
 
 
@@ -95,7 +123,7 @@ def distances(before: dict[str, Any], after: dict[str, Any]) -> dict[str, dict[s
     found = {
         split: {
             name: metrics.distance_to_gold(after[split][name], 0.5, values[name])
-            for name in ATTACKS
+            for name in (*ATTACKS, REFERENCE)
             if values.get(name, 0.5) != 0.5 and name in after.get(split, {})
         }
         for split, values in before.items()

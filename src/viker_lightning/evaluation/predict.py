@@ -13,6 +13,7 @@ from viker_lightning.data.encoding import Encoded
 from viker_lightning.data.packing import in_budget, row_tokens
 from viker_lightning.data.records import VQA, Cloze, ImageGroup, MultipleChoice, Split
 from viker_lightning.ideal import token_kl
+from viker_lightning.metrics import log_prob_moments
 from viker_lightning.models import MLLM, AnswerTokens, answer, generate
 
 from .protocols import CORRECTED, Protocol
@@ -20,6 +21,9 @@ from .protocols import CORRECTED, Protocol
 MAX_NEW_TOKENS = 50
 """As in MLLMU-Bench (franciscoliu/MLLMU-Bench eval.py)."""
 
+
+MOMENT_TOKENS = 256
+"""Tokens whose full distributions are looked at together."""
 
 TASKS = ("generation", "cloze", "choice")
 MODALITIES = ("image", "text")
@@ -72,6 +76,8 @@ class Prediction:
     answer_log_prob: float | None = None
     reference_log_prob: float | None = None
     protocol: str = "corrected"
+    log_prob_mean: list[float] = field(default_factory=list)
+    log_prob_variance: list[float] = field(default_factory=list)
 
 
 def in_order(prediction: Prediction) -> tuple[int, int, str, int, int]:
@@ -167,6 +173,8 @@ def _predict(
     log_probs = tokens.log_probs.cpu().split(sizes)
     correct = (tokens.logits.argmax(-1) == tokens.labels).cpu().split(sizes)
     text = dict(zip(decoded, texts, strict=True))
+    opened = [first for first, one in zip(firsts, everything, strict=False) if isinstance(one.source, VQA)]
+    moments = _moments(tokens, opened)
     kl = _kl_gold(tokens, gold.answer_tokens(batch)) if gold else None
     for first, one in zip(firsts, everything, strict=False):
         group = groups[one.group]
@@ -187,6 +195,7 @@ def _predict(
                 given[0] if paraphrased else None,
                 given[paraphrased:],
             )
+            prediction.log_prob_mean, prediction.log_prob_variance = moments[first]
         elif isinstance(one.source, Cloze):
             prediction = Prediction(*about, one.source.answer, protocol.blank(text[first]))
         else:
@@ -199,6 +208,18 @@ def _predict(
             prediction = Prediction(*about, options[one.source.correct], said, (), scores, options=list(options))
         prediction.modality, prediction.protocol = modality, protocol.name
         yield one, prediction
+
+
+def _moments(tokens: AnswerTokens, questions: Sequence[int]) -> dict[int, tuple[list[float], list[float]]]:
+    """Mean and variance of the log-probability of a token drawn from the model, at each answer token of questions."""
+    of = tokens.question.cpu()
+    chosen = torch.isin(of, torch.tensor(questions, dtype=of.dtype)).nonzero()[:, 0]
+    if not len(chosen):
+        return {}
+    parts = [log_prob_moments(tokens.logits[part.to(tokens.logits.device)]) for part in chosen.split(MOMENT_TOKENS)]
+    mean, variance = (torch.cat(values).cpu() for values in zip(*parts, strict=True))
+    mine = of[chosen]
+    return {q: (mean[mine == q].tolist(), variance[mine == q].tolist()) for q in questions}
 
 
 def _answer_blindly(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
-from statistics import median
 from typing import Any
 
 import torch
@@ -30,6 +29,7 @@ def summarise(
     gold: Sequence[Prediction] = (),
     gibberish: Callable[[Sequence[str]], list[float]] | None = None,
     protocol: Protocol = CORRECTED,
+    paired: bool = False,
 ) -> dict[str, Numbers]:
     """Computes every metric for every split.
 
@@ -39,6 +39,8 @@ def summarise(
         gibberish: texts to probabilities of being clean, such as a
             :class:`~viker_lightning.metrics.GibberishClassifier`.
         protocol: the one the predictions were made with.
+        paired: whether a person's questions are the same with image and without, number by number, so that both
+            answers can be looked at together (UMU-Bench).
 
     Returns:
         For each split, metrics (see :data:`~viker_lightning.evaluation.directions.DIRECTIONS`) and ``n``, the number of
@@ -59,7 +61,9 @@ def summarise(
     parts = {key: list(part) for key, part in groupby(sorted(found, key=name), key=name)}
     summary = {key: numbers(part, gibberish, protocol) | compare(part, gold, protocol) for key, part in parts.items()}
     for split in both:
-        summary[split] |= _gaps(summary[split], summary[f"{split}_text"])
+        summary[split] |= _gaps(parts[split], parts[f"{split}_text"])
+        if paired:
+            summary[split] |= _aligned(parts[split], parts[f"{split}_text"])
     overall = _clear_columns(found, protocol) if protocol.pools else _utility(summary)
     return summary | ({OVERALL: overall} if overall else {})
 
@@ -83,7 +87,9 @@ def numbers(
         "keyword_match": metrics.KeywordMatch(),
         "answer_probability": metrics.AnswerProbability(),
         "relative_probability": metrics.OptionProbability(),
-        "truth_ratio": metrics.Mean(),
+        "truth_ratio": metrics.TruthRatio(data_of(found[0].split)),
+        "exposure": metrics.Exposure(),
+        "option_exposure": metrics.Exposure(),
         "private_probability": probabilities[True],
         "template_probability": probabilities[False],
         "exact_memorization": metrics.ExactMemorization(),
@@ -108,6 +114,7 @@ def numbers(
         scores["answer_probability"].update(log_probs)
         if p.perturbed:
             scores["relative_probability"].update(log_probs, _means(p.perturbed))
+            scores["exposure"].update(log_probs.mean().item(), p.perturbed)
         scores["exact_memorization"].update(torch.tensor(p.correct))
         scores["extraction_strength"].update(torch.tensor(p.correct))
         for private, mean in probabilities.items():
@@ -116,20 +123,17 @@ def numbers(
                 mean.update(torch.tensor(chosen).exp())
         if p.kl_gold is not None:
             scores["kl_gold"].update(p.kl_gold)
-    for p, ratio in ratios(generated, protocol):
-        scores["truth_ratio"].update(metrics.truth_ratio_score(ratio, data_of(p.split)))
+    for _, ratio in ratios(generated, protocol):
+        scores["truth_ratio"].update(ratio)
     if gibberish is not None and generated:
         scores["gibberish_clean"] = metrics.Gibberish(gibberish)
         scores["gibberish_clean"].update([p.answer for p in generated])
-    for metric in scores.values():
-        metric.distributed_available_fn = _alone
-    values = {name: float(metric.compute()) for name, metric in scores.items() if metric.update_called}
-    return values | _fluency(generated) | {"n": len(generated)}
+    return _computed(scores) | _fluency(generated) | {"n": len(generated)}
 
 
-def _alone() -> bool:
-    """Tells a metric not to add up processes: each of them has all predictions already."""
-    return False
+def _computed(scores: dict[str, Any]) -> Numbers:
+    """What was measured; every process has all predictions, so that none is to be counted once for each process."""
+    return {name: float(metric.alone().compute()) for name, metric in scores.items() if metric.update_called}
 
 
 def _means(log_probs: Iterable[float]) -> list[Tensor]:
@@ -142,32 +146,70 @@ def _add_choice(scores: dict[str, Any], p: Prediction) -> None:
     if p.options and p.log_probs:
         right, values = p.options.index(p.reference), _means(p.log_probs)
         scores["option_probability"].update(values[right], [v for i, v in enumerate(values) if i != right])
+        wrong = [value for i, value in enumerate(p.log_probs) if i != right]
+        if wrong:
+            scores["option_exposure"].update(p.log_probs[right], wrong)
 
 
 def _fluency(generated: Sequence[Prediction]) -> Numbers:
     """Coherence by the frozen model, where it has read the answers."""
     read = [p for p in generated if p.reference_log_prob is not None]
-    bits = [b for p in read if (b := _bits(p.answer_log_prob, p.answer)) is not None]
-    usual = [b for p in read if (b := _bits(p.reference_log_prob, p.reference)) is not None]
-    if not bits or not usual or not median(usual):
+    said = [p for p in read if p.answer_log_prob is not None and p.answer.strip()]
+    if not said:
         return {}
-    coherent = [_coherence(p, median(usual)) for p in read]
-    return {"bits_per_character": sum(bits) / len(bits), "coherence": sum(coherent) / len(coherent)}
+    usual = metrics.usual_bits([p.reference for p in read], [p.reference_log_prob or 0.0 for p in read])
+    if not usual:
+        return {}
+    scores = {"bits_per_character": metrics.Mean(), "coherence": metrics.Coherence(usual)}
+    for p in said:
+        scores["bits_per_character"].update(metrics.bits_per_character(p.answer, p.answer_log_prob or 0.0))
+    unread = 0.0  # where nothing but white space, or a token that stands for an image, is said
+    scores["coherence"].update(
+        [p.answer if p.answer_log_prob is not None else "" for p in read], [p.answer_log_prob or unread for p in read]
+    )
+    return _computed(scores)
 
 
-def _coherence(p: Prediction, usual: float) -> float:
-    return metrics.coherence(p.answer, lambda text: (p.answer_log_prob or 0.0, len(text)), usual)
-
-
-def _bits(log_prob: float | None, text: str) -> float | None:
-    return metrics.bits_per_character(log_prob, len(text)) if log_prob is not None and text.strip() else None
-
-
-def _gaps(with_image: Numbers, text: Numbers) -> Numbers:
+def _gaps(with_image: Sequence[Prediction], text: Sequence[Prediction]) -> Numbers:
     """What the image makes of a split's questions."""
-    names = {"accuracy": "modality_gap", "keyword_match": "modality_gap_keyword_match"}
-    both = [name for name in names if name in with_image and name in text]
-    return {names[name]: metrics.modality_gap([with_image[name]], [text[name]]) for name in both}
+    scores = {"modality_gap": metrics.ModalityGap(), "modality_gap_keyword_match": metrics.ModalityGap()}
+    measures = {"modality_gap": _chosen_right, "modality_gap_keyword_match": _keywords}
+    for name, measure in measures.items():
+        one, two = ([value for p in part if (value := measure(p)) is not None] for part in (with_image, text))
+        if one and two:
+            scores[name].update(one, two)
+    return _computed(scores)
+
+
+def _chosen_right(p: Prediction) -> float | None:
+    return float(metrics.choice_correct(p.answer, p.reference)) if p.task == "choice" else None
+
+
+def _keywords(p: Prediction) -> float | None:
+    return metrics.keyword_match(p.answer, p.private) if p.task == "generation" and p.private else None
+
+
+def _aligned(with_image: Sequence[Prediction], text: Sequence[Prediction]) -> Numbers:
+    """UMU-Bench's numbers about the same questions with image and without, of one split."""
+    others = {(p.person, p.task, p.number): p for p in text}
+    pairs = [(p, others[key]) for p in with_image if (key := (p.person, p.task, p.number)) in others]
+    data = data_of(with_image[0].split)
+    letter = data[0]
+    scores: dict[str, Any] = {
+        f"acc_{letter}": metrics.AlignedAccuracy(data),
+        f"cloze_{letter}": metrics.AlignedAccuracy(data),
+        f"rl_{letter}": metrics.AlignedRouge(data),
+    }
+    right = {"choice": metrics.choice_correct, "cloze": metrics.cloze_correct}
+    for pair in pairs:
+        task = pair[0].task
+        if task == "generation":
+            one, two = (metrics.rouge_l(p.answer, p.reference) for p in pair)
+            scores[f"rl_{letter}"].update(one, two)
+        else:
+            name = "acc" if task == "choice" else "cloze"
+            scores[f"{name}_{letter}"].update(*(right[task](p.answer, p.reference) for p in pair))
+    return _computed(scores)
 
 
 def _utility(summary: dict[str, Numbers]) -> Numbers:

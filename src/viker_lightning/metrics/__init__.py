@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .bleu import CorpusBleu, corpus_bleu, sacrebleu_signature, sentence_bleu
+from .aligned import AlignedAccuracy, AlignedRouge, aligned_rouge
+from .bleu import CorpusBleu, sacrebleu_signature
 from .classes import (
     Accuracy,
     AnswerProbability,
@@ -35,14 +36,15 @@ from .ranking import (
     distance_to_gold,
     exposure,
     key_token_auroc,
-    priv_leak,
 )
 from .text import bleu_mllmu, choice_correct, cloze_correct, keyword_match, repetition, rouge_l
 from .truth import OptionProbability, TruthRatio, option_probability, truth_ratio, truth_ratio_score
-from .utility import ModalityGap, modality_gap, model_utility
+from .utility import ModalityGap, model_utility
 
 __all__ = [
     "Accuracy",
+    "AlignedAccuracy",
+    "AlignedRouge",
     "AnswerProbability",
     "BleuMLLMU",
     "Cloze",
@@ -64,6 +66,7 @@ __all__ = [
     "RougeL",
     "RougeLRecall",
     "TruthRatio",
+    "aligned_rouge",
     "answer_probability",
     "auroc",
     "bits_per_character",
@@ -71,7 +74,6 @@ __all__ = [
     "choice_correct",
     "cloze_correct",
     "coherence",
-    "corpus_bleu",
     "distance_to_gold",
     "distinct_3",
     "exact_memorization",
@@ -85,15 +87,12 @@ __all__ = [
     "loss_score",
     "min_k",
     "min_k_plus_plus",
-    "modality_gap",
     "model_utility",
     "option_probability",
-    "priv_leak",
     "reference_score",
     "repetition",
     "rouge_l",
     "sacrebleu_signature",
-    "sentence_bleu",
     "truth_ratio",
     "truth_ratio_score",
     "usual_bits",

@@ -1,4 +1,4 @@
-"""BLEU as sacreBLEU computes it: of a whole data set, or of one sentence."""
+"""BLEU of a whole data set, as sacreBLEU computes it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,21 @@ _ORDER = 4
 
 
 @cache
-def _bleu(sentence: bool) -> BLEU:
+def _bleu() -> BLEU:
     from sacrebleu.metrics import BLEU
 
-    return BLEU(effective_order=sentence)
+    return BLEU()
 
 
-def corpus_bleu(predictions: Sequence[str], references: Sequence[str]) -> float:
-    """Return sacreBLEU's corpus BLEU, over 100.
+def sacrebleu_signature() -> str:
+    """Return what sacreBLEU asks to be reported with a corpus score: settings and version."""
+    bleu = _bleu()
+    bleu.corpus_score(["x"], [["x"]])  # it counts the references first
+    return str(bleu.get_signature())
+
+
+class CorpusBleu(Exact):
+    """sacreBLEU's corpus BLEU over 100, from n-gram counts summed over all samples on all processes.
 
     n-gram matches are added up over all answers before precisions are taken, so it is not a mean of sentence scores,
     and unlike `bleu_mllmu` it is comparable between papers: 13a tokens, case matters, exponential smoothing
@@ -34,51 +41,7 @@ def corpus_bleu(predictions: Sequence[str], references: Sequence[str]) -> float:
     data to forget.
 
     Post, A Call for Clarity in Reporting BLEU Scores (arXiv 1804.08771).
-
-    Args:
-        predictions: Generated answers.
-        references: One true answer for each.
-
-    Returns:
-        The score.
-
-    Raises:
-        ValueError: If the lengths differ, there are no answers, or an argument is a single string.
     """
-    if isinstance(predictions, str) or isinstance(references, str):
-        raise ValueError("lists of texts are wanted: a single string would be read letter by letter")
-    if not predictions:
-        raise ValueError("no answers: the corpus is empty")
-    metric = CorpusBleu()
-    metric.update(predictions, references)
-    return metric.compute().item()
-
-
-def sentence_bleu(prediction: str, reference: str) -> float:
-    """Return sacreBLEU's sentence BLEU, over 100.
-
-    As `corpus_bleu` for one answer, with orders longer than the answer left out (`effective_order`), so that an exact
-    answer of one word is 1. In [0, 1]; high is wanted on data to keep, low on data to forget.
-
-    Args:
-        prediction: The generated answer; an empty one scores 0.
-        reference: The true answer.
-
-    Returns:
-        The score.
-    """
-    return _bleu(True).sentence_score(prediction, [reference]).score / 100
-
-
-def sacrebleu_signature() -> str:
-    """Return what sacreBLEU asks to be reported with a corpus score: settings and version."""
-    bleu = _bleu(False)
-    bleu.corpus_score(["x"], [["x"]])  # it counts the references first
-    return str(bleu.get_signature())
-
-
-class CorpusBleu(Exact):
-    """`corpus_bleu`, in [0, 1], from n-gram counts summed over all samples on all processes."""
 
     higher_is_better = True
     statistics: Tensor
@@ -103,10 +66,10 @@ class CorpusBleu(Exact):
         score = math.nan
         if n:
             matches, totals = grams[:_ORDER], grams[_ORDER:]
-            score = _bleu(False).compute_bleu(matches, totals, length, reference_length, "exp").score / 100
+            score = _bleu().compute_bleu(matches, totals, length, reference_length, "exp").score / 100
         return torch.tensor(score, dtype=torch.float64)
 
 
 def _counts(prediction: str, reference: str) -> list[int]:
-    found = _bleu(False).corpus_score([prediction], [[reference]])
+    found = _bleu().corpus_score([prediction], [[reference]])
     return [1, found.sys_len, found.ref_len, *found.counts, *found.totals]

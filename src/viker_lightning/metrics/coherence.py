@@ -3,22 +3,19 @@
 No single number sees both. A language model finds loops *easier* than prose, and random words do not repeat; the score
 is therefore a product, of which one factor drops for each. What is neither a loop nor improbable text, such as a fluent
 false answer or one to another question, is coherent here.
+
+Log probabilities come from a language model that is not the one under test, which may find its own nonsense likely:
+the model before unlearning, or any other.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from statistics import median
 
 from .mean import SampleMean
 from .text import repetition
-
-Scorer = Callable[[str], tuple[float, int]]
-"""A causal language model: text -> sum of the log probabilities of its tokens in nats, and number of characters scored.
-
-Take it from the *untouched* model, never from the model under test, which may find its own nonsense likely.
-"""
 
 
 def distinct_3(text: str) -> float:
@@ -32,15 +29,15 @@ def distinct_3(text: str) -> float:
     return 1 - repetition(text)
 
 
-def bits_per_character(log_prob: float, characters: int) -> float:
+def bits_per_character(text: str, log_prob: float) -> float:
     """Return how many bits a language model needs for a character: -log p / (n ln 2).
 
     At least 0. About 1 for prose under a good model, several for random words or letters, but near 0 for loops, so
     neither direction is good by itself.
 
     Args:
-        log_prob: Sum of the log probabilities of the tokens, in nats.
-        characters: How many characters they spell.
+        text: The text, of n characters.
+        log_prob: Sum of the log probabilities of its tokens, in nats.
 
     Returns:
         Bits per character.
@@ -48,31 +45,31 @@ def bits_per_character(log_prob: float, characters: int) -> float:
     Raises:
         ValueError: If there are no characters, or the log probability is positive or NaN.
     """
-    if characters < 1:
-        raise ValueError(f"a text of {characters} characters has no bits per character")
+    if not text:
+        raise ValueError("a text of 0 characters has no bits per character")
     if not log_prob <= 0:
         raise ValueError(f"log_prob must be a log probability in nats, at most 0, not {log_prob}")
-    return -log_prob / (characters * math.log(2)) + 0.0
+    return -log_prob / (len(text) * math.log(2)) + 0.0
 
 
-def usual_bits(texts: Iterable[str], scorer: Scorer) -> float:
+def usual_bits(texts: Iterable[str], log_probs: Iterable[float]) -> float:
     """Return the median bits per character of texts known to be good, the yardstick of `coherence`.
 
     Args:
         texts: The benchmark's true answers; blank ones are left out. Bits per character fall with length, so they
             should be as long as the answers to be scored.
-        scorer: The language model that will score the answers.
+        log_probs: Of each text, by the language model that will score the answers, in nats.
 
     Raises:
-        ValueError: If there are no texts, or the scorer returns what no language model can.
+        ValueError: If there are no texts, their numbers differ, or a log probability is positive or NaN.
     """
-    bits = [bits_per_character(*scorer(text)) for text in texts if text.strip()]
+    bits = [bits_per_character(text, lp) for text, lp in zip(texts, log_probs, strict=True) if text.strip()]
     if not bits:
         raise ValueError("no texts: what is usual is unknown")
     return median(bits)
 
 
-def coherence(text: str, scorer: Scorer, usual: float) -> float:
+def coherence(text: str, log_prob: float, usual: float) -> float:
     """Return distinct_3 * min(1, usual / bits per character).
 
     In [0, 1]; high is wanted on every data set. The first factor drops for loops, the second for text the language
@@ -82,20 +79,20 @@ def coherence(text: str, scorer: Scorer, usual: float) -> float:
 
     Args:
         text: The generated answer; a blank one scores 0.
-        scorer: A language model that is not the one under test.
-        usual: Bits per character of good text under this scorer, from `usual_bits`.
+        log_prob: Sum of the log probabilities of its tokens, in nats, by a model that is not the one under test.
+        usual: Bits per character of good text under this model, from `usual_bits`.
 
     Returns:
         The score.
 
     Raises:
-        ValueError: If `usual` is not positive, or the scorer returns what no language model can.
+        ValueError: If `usual` is not positive, or the log probability is positive or NaN.
     """
     if not usual > 0:
         raise ValueError(f"usual must be positive bits per character, not {usual}")
     if not text.strip():
         return 0.0
-    bits = bits_per_character(*scorer(text))
+    bits = bits_per_character(text, log_prob)
     return distinct_3(text) * (min(1.0, usual / bits) if bits else 1.0)
 
 
@@ -104,18 +101,17 @@ class Coherence(SampleMean):
 
     higher_is_better = True
 
-    def __init__(self, scorer: Scorer, usual: float) -> None:
+    def __init__(self, usual: float) -> None:
         """Choose the yardstick.
 
         Args:
-            scorer: A language model that is not the one under test.
-            usual: Bits per character of good text under this scorer, from `usual_bits`.
+            usual: Bits per character of good text under the language model that scores, from `usual_bits`.
         """
         super().__init__()
-        self.scorer = scorer
         self.usual = usual
 
-    def update(self, text: str | Sequence[str]) -> None:
-        """Add generated answers."""
+    def update(self, text: str | Sequence[str], log_prob: float | Sequence[float]) -> None:
+        """Add generated answers and their log probabilities, in nats."""
         texts = [text] if isinstance(text, str) else text
-        self._add(coherence(t, self.scorer, self.usual) for t in texts)
+        log_probs = [log_prob] if isinstance(log_prob, int | float) else log_prob
+        self._add([coherence(t, lp, self.usual) for t, lp in zip(texts, log_probs, strict=True)])

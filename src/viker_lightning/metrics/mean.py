@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -19,6 +20,11 @@ class Exact(Metric):
     full_state_update = False
     is_differentiable = False
 
+    def alone(self) -> Self:
+        """Make `compute` read this process only, for a caller that has gathered all samples itself, and return this."""
+        self.distributed_available_fn = _never
+        return self
+
     def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> Module:
         # torchmetrics lets `.to(torch.bfloat16)`, which Lightning calls for "bf16-true", cast the states.
         def move_only(state: Tensor) -> Tensor:
@@ -26,6 +32,10 @@ class Exact(Metric):
             return moved if moved.dtype == state.dtype else state.to(moved.device)
 
         return super()._apply(move_only, exclude_state)
+
+
+def _never() -> bool:
+    return False
 
 
 class SampleMean(Exact):

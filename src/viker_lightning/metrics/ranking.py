@@ -118,29 +118,6 @@ def distance_to_gold(model: float, gold: float, full: float) -> float:
     return 1 - min(1.0, abs(model - gold) / abs(full - gold)) if full != gold else math.nan
 
 
-def priv_leak(model: float, gold: float) -> float:
-    """Return open-unlearning's PrivLeak in per cent: 100 * ((1 - AUC_model) - (1 - AUC_gold)) / (1 - AUC_gold).
-
-    `privacy.py`, after MUSE (arXiv 2407.06460). 0 is wanted; negative means that members are still told apart,
-    positive that the model was pushed past the gold model. Unbounded when the gold area nears 1.
-
-    Args:
-        model: Area of the model under test, members of the forget set being the positives.
-        gold: Area of the model trained without the data to forget.
-
-    Returns:
-        The leak in per cent.
-
-    Raises:
-        ValueError: If an area is outside [0, 1] or NaN, or the gold area is 1.
-    """
-    for name, area in (("model", model), ("gold", gold)):
-        _check_area(name, area)
-    if gold == 1:
-        raise ValueError("the gold area is 1: PrivLeak divides by 1 - gold; use distance_to_gold")
-    return 100 * (gold - model) / (1 - gold)
-
-
 class MembershipAUROC(TwoSamples):
     """Area under the ROC curve of one membership attack (`auroc`), over all samples on all processes.
 

@@ -115,21 +115,19 @@ class TruthRatio(SampleMean):
 
     higher_is_better = True
 
-    def __init__(self, data: Data, average: Literal["geometric", "arithmetic"] = "geometric") -> None:
+    def __init__(self, data: Data) -> None:
         """Choose how ratios become scores.
 
         Args:
             data: `forget` or `retain`, see `truth_ratio_score`.
-            average: Which mean over the false answers, see `truth_ratio`.
         """
         super().__init__()
         self.data = data
-        self.average = average
 
-    def update(self, correct: Tensor | Sequence[Tensor], wrong: Sequence[Tensor] | Sequence[Sequence[Tensor]]) -> None:
-        """Add the token log probabilities of one true answer and of its false answers, or a list of each."""
-        pairs = zip(*_listed(correct, wrong), strict=True)
-        self._add(truth_ratio_score(truth_ratio(c, w, self.average), self.data) for c, w in pairs)
+    def update(self, ratio: float | Sequence[float]) -> None:
+        """Add the truth ratio of one question, or a list of them (`truth_ratio`)."""
+        ratios = [ratio] if isinstance(ratio, int | float) else ratio
+        self._add([truth_ratio_score(r, self.data) for r in ratios])
 
 
 class OptionProbability(SampleMean):

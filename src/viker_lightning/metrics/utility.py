@@ -39,30 +39,13 @@ def model_utility(values: Mapping[str, float] | Iterable[float]) -> float:
     return len(named) / sum(1 / float(value) for value in named.values())
 
 
-def modality_gap(with_image: Tensor | Iterable[float], text_only: Tensor | Iterable[float]) -> float:
-    """Return the mean score of questions asked with the image minus that of questions asked in text (UMU-Bench).
-
-    In [-1, 1] for scores in [0, 1]. 0 is wanted: on data to forget, a negative gap means that the name still unlocks
-    what the photo no longer does; a positive one, the reverse.
-
-    Args:
-        with_image: Scores (accuracies, say) of questions with the image.
-        text_only: Scores of the questions with the name in place of the image; their number may differ.
-
-    Returns:
-        The gap.
-
-    Raises:
-        ValueError: If a list is empty or holds NaN.
-    """
-    first, second = as_scores(with_image), as_scores(text_only)
-    if not first.numel() or not second.numel():
-        raise ValueError(f"the gap needs scores of both kinds, found {first.numel()} and {second.numel()}")
-    return (first.mean() - second.mean()).item()
-
-
 class ModalityGap(Exact):
-    """`modality_gap` over all samples on all processes; 0 is wanted, so neither higher nor lower is better."""
+    """Mean score of questions asked with the image minus that of questions asked in text (UMU-Bench).
+
+    In [-1, 1] for scores in [0, 1]. 0 is wanted, so neither higher nor lower is better: on data to forget, a negative
+    gap means that the name still unlocks what the photo no longer does; a positive one, the reverse. The two numbers
+    of questions may differ. Over all samples on all processes.
+    """
 
     higher_is_better = None
     totals: Tensor
@@ -75,7 +58,11 @@ class ModalityGap(Exact):
         self.add_state("counts", torch.zeros(2, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, with_image: Tensor | Iterable[float] = (), text_only: Tensor | Iterable[float] = ()) -> None:
-        """Add scores of questions with the image, of questions in text, or of both."""
+        """Add scores (accuracies, say) of questions with the image, of questions in text, or of both.
+
+        Raises:
+            ValueError: If a score is NaN.
+        """
         both = as_scores(with_image, self.totals.device), as_scores(text_only, self.totals.device)
         self.totals += torch.stack([scores.sum() for scores in both])
         self.counts += torch.tensor([scores.numel() for scores in both], device=self.counts.device)
