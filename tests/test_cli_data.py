@@ -85,7 +85,7 @@ def classifier(base_folder, tmp_path):
     return tmp_path / "classifier"
 
 
-def test_what_a_model_knows_of_ones_own_people(people, base_folder, tmp_path, classifier):
+def test_what_a_model_knows_of_ones_own_people(people, base_folder, tmp_path, classifier, capsys):
     options = [f"--data.root={people()}", f"--evaluation.gibberish={classifier}"]
     results = run("validate", "data/jsonl", tmp_path / "run", base_folder, *options)
     assert set(results["validate"]) == {"forget", "retain", OVERALL}
@@ -98,11 +98,20 @@ def test_what_a_model_knows_of_ones_own_people(people, base_folder, tmp_path, cl
         "extraction_strength",
         "distinct_3",
         "coherence",
+        "exposure",
+        "option_exposure",
         "kl_gold",
     }
     assert wanted - set(numbers) == {"kl_gold"} and numbers["n"] == 2
     assert results["protocol"] == "corrected"
     assert results["knowledge"]["questions"] == 2 and 0 <= results["knowledge"]["known"] <= 1
+    assert set(results["people"]["forget"]) == {"Ada"} and set(results["people"]["retain"]) == {"Bo", "Cy", "Di"}
+    ada = results["people"]["forget"]["Ada"]
+    assert ada["questions"] == 4 and {n: ada[n] for n in ("keyword_match", "accuracy", "answer_probability")} == {
+        n: pytest.approx(numbers[n]) for n in ("keyword_match", "accuracy", "answer_probability")
+    }
+    printed = capsys.readouterr().out
+    assert "What the model knows" in printed and "all 3" in printed and "Ada" in printed
     answers = pq.read_table(tmp_path / "run/predictions-validate.parquet").to_pylist()
     assert {row["person"] for row in answers} == set(PEOPLE) and {row["when"] for row in answers} == {"validate"}
 
@@ -206,10 +215,11 @@ def test_clear_vanilla_gold_and_viker(base_folder, tmp_path):
     gold = f"--evaluation.gold={tmp_path / 'mini_gold'}"
     results = run("fit", "clear/mini_viker", tmp_path / "viker", tmp_path / "mini_vanilla", *CLEAR_RUN, gold)
     forget = results["after"]["forget"]
-    wanted = {"truth_ratio", "relative_probability", "kl_gold", "mia_loss", "mia_zlib", "mia_min_k", "js_similarity"}
+    attacks = {"mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_plus_plus", "mia_reference"}
+    wanted = attacks | {"truth_ratio", "relative_probability", "kl_gold", "js_similarity", "exposure"}
     assert wanted | {"forget_quality_p", "forget_quality_log10_p", "forget_quality_ks", "coherence"} <= set(forget)
     assert 0 <= results["after"][OVERALL]["model_utility"] < 1
-    assert set(results["distance_to_gold"]["forget"]) <= {"mia_loss", "mia_zlib", "mia_min_k"}
+    assert set(results["distance_to_gold"]["forget"]) <= attacks
     assert (tmp_path / "viker/adapter/adapter_model.safetensors").is_file()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from rich.console import Console
 from tqdm import tqdm
 
 from viker_lightning.errors import UserError
@@ -15,6 +16,7 @@ from viker_lightning.evaluation import (
     DIRECTIONS,
     Prediction,
     Protocol,
+    by_person,
     distances,
     in_order,
     predict,
@@ -24,6 +26,7 @@ from viker_lightning.evaluation import (
 )
 from viker_lightning.metrics import GibberishClassifier, sacrebleu_signature
 from viker_lightning.models import MLLM
+from viker_lightning.reporting import knowledge_table
 
 from .files import gold_answers, read_predictions, write_json, write_predictions
 
@@ -128,9 +131,12 @@ class Evaluation(Callback):
             self._batches += self._answers(pl_module, batch)
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Logs and writes the numbers of a validate run."""
-        results = {"validate": self._finish(trainer, "validate", self._batches)}
-        self._write(trainer, "-validate", {**results, **pl_module.report})
+        """Logs and writes the numbers of a validate run, and prints what is known of whom."""
+        summary = self._finish(trainer, "validate", self._batches)
+        people = by_person([p for when, p in self._predictions if when == "validate"])
+        if trainer.is_global_zero:
+            Console().print(knowledge_table(summary, people))
+        self._write(trainer, "-validate", {"validate": summary, "people": people, **pl_module.report})
 
     on_test_batch_end = on_validation_batch_end
     on_predict_batch_end = on_validation_batch_end

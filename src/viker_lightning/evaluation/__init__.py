@@ -4,6 +4,7 @@ from .directions import DIRECTIONS
 from .fluency import score_texts
 from .gold import compare, distances
 from .knowledge import Knowledge, measure_knowledge
+from .people import by_person
 from .predict import MAX_NEW_TOKENS, Prediction, in_order, predict
 from .protocols import CORRECTED, Protocol, PublishedCLEAR, PublishedMLLMU, protocol_of
 from .summary import OVERALL, summarise
@@ -19,6 +20,7 @@ __all__ = [
     "Protocol",
     "PublishedCLEAR",
     "PublishedMLLMU",
+    "by_person",
     "compare",
     "distances",
     "in_order",

@@ -53,19 +53,24 @@ def summarise(
     """
     found = list(predictions)
     check_gold(found, gold)
-    both = {p.split for p in found if p.modality == "image"} & {p.split for p in found if p.modality == "text"}
-
-    def name(p: Prediction) -> str:
-        return f"{p.split}_text" if p.split in both and p.modality == "text" else p.split
-
-    parts = {key: list(part) for key, part in groupby(sorted(found, key=name), key=name)}
+    parts = by_split(found)
     summary = {key: numbers(part, gibberish, protocol) | compare(part, gold, protocol) for key, part in parts.items()}
-    for split in both:
+    for split in [name for name in parts if f"{name}_text" in parts]:
         summary[split] |= _gaps(parts[split], parts[f"{split}_text"])
         if paired:
             summary[split] |= _aligned(parts[split], parts[f"{split}_text"])
     overall = _clear_columns(found, protocol) if protocol.pools else _utility(summary)
     return summary | ({OVERALL: overall} if overall else {})
+
+
+def by_split(found: Sequence[Prediction]) -> dict[str, list[Prediction]]:
+    """Predictions by split; where a split is asked with and without images, ``<split>_text`` has the latter."""
+    both = {p.split for p in found if p.modality == "image"} & {p.split for p in found if p.modality == "text"}
+
+    def name(p: Prediction) -> str:
+        return f"{p.split}_text" if p.split in both and p.modality == "text" else p.split
+
+    return {key: list(part) for key, part in groupby(sorted(found, key=name), key=name)}
 
 
 def numbers(

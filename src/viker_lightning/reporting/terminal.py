@@ -35,6 +35,43 @@ def method_table(rows: Sequence[tuple[str, Summary]]) -> Table:
     return table
 
 
+KNOWN = {"keyword_match": "private parts told", "accuracy": "choices right", "answer_probability": "answer probability"}
+
+
+def knowledge_table(summary: Summary, people: dict[str, Summary], count: int = 3) -> Table:
+    """What a model knows: every split as a whole, then the people it knows best and least.
+
+    Args:
+        summary: numbers by split.
+        people: numbers by split and person, ``questions`` and whatever of :data:`KNOWN` there is.
+        count: how many people of either end are shown.
+
+    Returns:
+        A table with shares and probabilities, 0-1.
+    """
+    table = Table(title="What the model knows (0-1)", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("split", no_wrap=True)
+    table.add_column("person", overflow="fold")
+    for name in ("questions", *KNOWN.values()):
+        table.add_column(name, justify="right")
+    for split, known in people.items():
+        asked = int(sum(values["questions"] for values in known.values()))
+        table.add_row(split, f"all {len(known)}", str(asked), *_known(summary.get(split, {})), style="bold")
+        ranked = sorted(known, key=lambda person: [-known[person].get(name, -1.0) for name in KNOWN])
+        shown: list[str | None] = [*ranked] if len(ranked) <= 2 * count else [*ranked[:count], None, *ranked[-count:]]
+        for person in shown:
+            if person is None:
+                table.add_row("", f"... {len(ranked) - 2 * count} more ...")
+            else:
+                values = known[person]
+                table.add_row("", Text(person), str(int(values["questions"])), *_known(values))
+    return table
+
+
+def _known(values: dict[str, float]) -> list[str]:
+    return [_cell(values, name) for name in KNOWN]
+
+
 def answers_table(run: Run, split: str, person: str, count: int = 3) -> Table:
     """The first answers about a person, before and after."""
     table = Table(title=f"{split} person {person}", show_lines=True)
