@@ -1,6 +1,8 @@
 """The published way of asking and scoring beside the corrected one: each known defect, and what it changes."""
 
+import json
 import math
+import shutil
 from dataclasses import replace
 from importlib import import_module
 
@@ -231,6 +233,48 @@ def test_clear_columns(clear):
     assert overall["clear_forget"] == pytest.approx(metrics.model_utility([math.exp(-3), 1.0]))
     assert 0 < overall["model_utility"] < 1
     assert set(summarise(found)["overall"]) == {"model_utility"}
+
+
+@pytest.fixture(scope="module")
+def both_data(clear_data, tmp_path_factory):
+    """The embedded CLEAR with all text-only files that TOFU has."""
+    root = shutil.copytree(clear_data.folder, tmp_path_factory.mktemp("clear") / "both")
+    for name in ("real_authors", "world_facts"):
+        row = {"question": f"Which of the {name}?", "answer": "This one.", "perturbed_answer": ["That one.", "None."]}
+        (root / f"{name}_perturbed.json").write_text(json.dumps(row))
+    module = CLEAR(str(root), forget=10, modality="both", protocol="published")
+    module.setup()
+    return module
+
+
+@pytest.mark.parametrize("pictured", [True, False])
+def test_text_only_rows_are_none_of_clears_tasks(both_data, pictured):
+    """With ``modality: both`` TOFU's rows are asked, too; CLEAR's columns are of its six tasks all the same.
+
+    Rows of ``real_world`` may have no image: they are told from TOFU's world facts by their questions.
+    """
+    protocol = protocol_of(both_data)
+
+    def answered(modality):
+        groups = [g for split in Split for g in both_data.evaluation(split, modality)]
+        for i, (g, number, vqa) in enumerate((group, n, vqa) for group in groups for n, vqa in enumerate(group.vqa)):
+            score = -0.5 - i % 7 / 10
+            text = g.image is None or (g.split == Split.GENERAL and not pictured)
+            yield Prediction(
+                *(str(g.split), g.person, "generation", number, vqa.question, vqa.answer, vqa.answer, vqa.private),
+                *([score], [True], [False]),
+                perturbed=[score - (1.0 if modality == "image" else 3.0)] * len(vqa.perturbed),
+                modality="text" if text else "image",
+            )
+
+    images, texts = list(answered("image")), list(answered("text"))
+    assert {p.split for p in texts} >= {"forget", "retain", "real", "general"}
+    whole = summarise([*images, *texts], protocol=protocol)["overall"]
+    assert whole == summarise(images, protocol=protocol)["overall"]
+    assert set(whole) == {"model_utility", "clear_real", "clear_retain", "clear_forget"}
+    assert "overall" not in summarise(texts, protocol=protocol)
+    forget = [p for p in texts if p.split == "forget" and p.perturbed]
+    assert forget and ratios([*images, *forget], protocol)[-len(forget) :] == ratios(forget)  # row by row, as in TOFU
 
 
 def test_extraction_strength_of_an_answer_without_its_end():

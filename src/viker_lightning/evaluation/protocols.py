@@ -6,6 +6,7 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import ClassVar, Literal
 
 from viker_lightning.data.base import Benchmark
@@ -62,7 +63,7 @@ class Protocol:
         return text
 
     def task(self, question: str) -> str:
-        """Which of the benchmark's tasks a question of a split belongs to."""
+        """Which of the benchmark's tasks a question of a split belongs to; empty for none."""
         return ""
 
 
@@ -188,8 +189,20 @@ class PublishedCLEAR(Protocol):
         return _lettered(found[0] if found else "", options)
 
     def task(self, question: str) -> str:
-        """``name`` or ``caption``."""
-        return "name" if question == NAME_QUESTION else "caption"
+        """``name``, ``caption`` or ``world``; empty for a text-only row of TOFU, which CLEAR never asks."""
+        if question in CAPTION_QUESTIONS:
+            return "caption"
+        return "name" if question == NAME_QUESTION else "" if question in self._written else "world"
+
+    @cached_property
+    def _written(self) -> frozenset[str]:
+        """Questions that are asked in text-only rows alone."""
+        modalities = {"image": ("image",), "text": ("text",), "both": ("text", "image")}[self.data.modality]
+        asked = {
+            modality: {q.question for s in self.data.splits for g in self.data.evaluation(s, modality) for q in g.vqa}
+            for modality in modalities
+        }
+        return frozenset(asked.get("text", set()) - asked.get("image", set()))
 
 
 CORRECTED = Protocol()

@@ -235,7 +235,7 @@ def _clear_columns(found: Sequence[Prediction], protocol: Protocol) -> Numbers:
     values: dict[str, dict[str, float]] = {}
     for split in ("forget", *KEPT):
         part = [p for p in found if p.split == split and p.task == "generation"]
-        for task in sorted({protocol.task(p.question) for p in part}):
+        for task in sorted({protocol.task(p.question) for p in part} - {""}):
             there = numbers([p for p in part if protocol.task(p.question) == task], None, protocol)
             captions = task == "caption" and split in ("forget", "retain")
             probability = there.get("answer_probability" if captions else "relative_probability")

@@ -23,7 +23,8 @@ def ratios(found: Sequence[Prediction], protocol: Protocol = CORRECTED) -> list[
     """Truth ratios TR = P(wrong) / P(true), per token, geometric mean over the wrong answers.
 
     The true answer is the paraphrased one where there is one. CLEAR as published divides by P(true) of each question
-    the mean of the wrong answers of *all* questions of the task (evaluation.md A.3 #1).
+    the mean of the wrong answers of *all* questions of the task (evaluation.md A.3 #1); text-only rows of TOFU, which
+    are none of its tasks, keep their own.
 
     Args:
         found: predictions of one split.
@@ -33,13 +34,14 @@ def ratios(found: Sequence[Prediction], protocol: Protocol = CORRECTED) -> list[
         Every open question that has wrong answers, with its ratio in [0, inf].
     """
     asked = [p for p in found if p.task == "generation" and p.perturbed]
-    pools: dict[tuple[str, str], list[float]] = defaultdict(list)
+    pools: dict[str, list[float]] = defaultdict(list)
     for p in asked if protocol.pools else ():
-        pools[p.modality, protocol.task(p.question)] += p.perturbed
-    means = {key: sum(values) / len(values) for key, values in pools.items()}
+        pools[protocol.task(p.question)] += p.perturbed
+    means = {task: sum(values) / len(values) for task, values in pools.items() if task}
     ratios = []
     for p in asked:
         true = sum(p.log_probs) / len(p.log_probs) if p.paraphrase is None else p.paraphrase
-        wrong = [means[p.modality, protocol.task(p.question)]] if protocol.pools else p.perturbed
+        task = protocol.task(p.question)
+        wrong = [means[task]] if task in means else p.perturbed
         ratios.append((p, truth_ratio(torch.tensor([true]), [torch.tensor([value]) for value in wrong])))
     return ratios
