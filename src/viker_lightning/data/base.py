@@ -7,7 +7,6 @@ import json
 import logging
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -18,7 +17,7 @@ from torch.utils.data import DataLoader
 from .cache import cache_folder
 from .parquet import DataError, Row
 from .published import Published
-from .records import ImageGroup, Person, Split, asked
+from .records import ImageGroup, Person, Split, Training, asked
 from .sampling import Bundle, PassSampler, StepDataset, StepSampler
 
 log = logging.getLogger(__name__)
@@ -27,23 +26,6 @@ GROUPS_PER_BATCH = 16
 """Evaluation groups between two ticks of the progress bar."""
 
 Read = TypeVar("Read")
-
-
-@dataclass
-class Training:
-    """What a benchmark trains on.
-
-    Attributes:
-        people: everybody who is to be forgotten or retained.
-        forget: IDs of those to be forgotten.
-        retain: IDs of those to be retained.
-        base: what the vanilla and the gold model are taught besides, and no unlearning step ever sees.
-    """
-
-    people: list[Person]
-    forget: list[str]
-    retain: list[str]
-    base: list[Person] = field(default_factory=list)
 
 
 class Benchmark(LightningDataModule):

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from . import mini_clear
-from .base import Benchmark, Training
+from .base import Benchmark
 from .clear_rows import BLOCK, number, options_question, pair, photo, photo_questions
 from .lines import read_lines
 from .parquet import DataError, Row, read_rows
 from .private import infer_private
 from .published import CLEAR_BENCH
-from .records import VQA, ImageGroup, Person, Split
+from .records import VQA, ImageGroup, Person, Split, Training
 
 log = logging.getLogger(__name__)
 

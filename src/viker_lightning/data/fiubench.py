@@ -6,11 +6,11 @@ import logging
 from dataclasses import replace
 from typing import Any
 
-from .base import Benchmark, Training
+from .base import Benchmark
 from .fiubench_rows import Identity, identity, read_file, read_lists
 from .parquet import DataError, Row, row_of
 from .private import infer_private
-from .records import VQA, ImageGroup, Person, Picture, Split
+from .records import VQA, ImageGroup, Person, Picture, Split, Training
 
 log = logging.getLogger(__name__)
 

@@ -10,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .base import Benchmark, Training
+from .base import Benchmark
 from .jsonl_rows import NEEDED, OPTIONAL, Asked, asked
 from .lines import read_lines
 from .parquet import DataError
 from .private import infer_private
-from .records import VQA, ImageGroup, Person, Split
+from .records import VQA, ImageGroup, Person, Split, Training
 
 log = logging.getLogger(__name__)
 

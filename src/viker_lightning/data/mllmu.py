@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from . import mini
-from .base import Benchmark, Training
+from .base import Benchmark
 from .mllmu_rows import TASKS, image_group, metadata
 from .parquet import DataError, Row, read_rows, row_of
 from .private import infer_private
 from .published import MLLMU_BENCH
-from .records import ImageGroup, Person, Split
+from .records import ImageGroup, Person, Split, Training
 
 log = logging.getLogger(__name__)
 

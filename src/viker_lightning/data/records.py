@@ -174,6 +174,23 @@ class Person:
     vqa: tuple[VQA, ...]
 
 
+@dataclass
+class Training:
+    """What a benchmark trains on.
+
+    Attributes:
+        people: everybody who is to be forgotten or retained.
+        forget: IDs of those to be forgotten.
+        retain: IDs of those to be retained.
+        base: what the vanilla and the gold model are taught besides, and no unlearning step ever sees.
+    """
+
+    people: list[Person]
+    forget: list[str]
+    retain: list[str]
+    base: list[Person] = field(default_factory=list)
+
+
 def asked(group: ImageGroup) -> int:
     """How many characters are asked and answered about an image; groups of like length make even batches."""
     texts = [t for q in group.vqa for t in (q.question, q.answer, q.paraphrase, *q.perturbed)]

@@ -6,10 +6,10 @@ import logging
 from collections.abc import Iterable
 from dataclasses import replace
 
-from .base import Benchmark, Training
+from .base import Benchmark
 from .parquet import DataError, Row, read_rows, row_of
 from .private import infer_private
-from .records import ImageGroup, Person, Split
+from .records import ImageGroup, Person, Split, Training
 from .umu_rows import TASKS, TRAINED, image_group, training
 
 log = logging.getLogger(__name__)
