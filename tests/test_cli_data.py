@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import save_file
 from transformers import AutoTokenizer, DistilBertConfig, DistilBertForSequenceClassification
 
@@ -193,14 +194,38 @@ def test_irrelevant_images_are_kept_away_from_the_forget_set(people, base_folder
     file = people()
     options = [f"--data.root={file}", *OPEN_GATE, "--evaluation.before=false", f"--model.clip={clip}"]
     run("fit", "data/jsonl", tmp_path / "run", base_folder, *options, "--model.clip_threshold=0.9999")
-    report = json.loads((tmp_path / "run/similarity.json").read_text())
+    report = json.loads((tmp_path / "run/similarity.json").read_text())["irrelevant"]
     assert report["candidates"] >= 5 and sum(report["counts"]) == report["candidates"]
     own = ["--model.clip_threshold=0.9999", "--model.method.images=forget", "--model.method.k=1"]
     said = refused("fit", "data/jsonl", tmp_path / "own", base_folder, *options, *own)
     assert "found 0 images that may be used among 1" in said
-    rejected = json.loads((tmp_path / "own/similarity.json").read_text())["rejected"]
+    rejected = json.loads((tmp_path / "own/similarity.json").read_text())["irrelevant"]["rejected"]
     assert len(rejected) == 1 and rejected[0]["similarity"] == pytest.approx(1, abs=1e-5)
     assert "set both or neither" in refused("fit", "data/jsonl", tmp_path / "half", base_folder, *options)
+
+
+def test_forget_images_that_nearly_repeat(people, base_folder, tmp_path, clip, caplog):
+    """Ada is in a retain photo, too, stored anew; the photo of the test split is somebody else's."""
+    file = people()
+    Image.open(tmp_path / "Ada.png").convert("RGB").save(tmp_path / "Di.png", "WEBP", lossless=True)
+    (tmp_path / "other.png").write_bytes(irrelevant_images("scenes", 1, size=24)[0].data)
+    row = {"image": "other.png", "question": "Where?", "answer": "In Corlune.", "person": "Ada", "split": "test"}
+    file.write_text(file.read_text("utf-8") + "\n" + json.dumps(row | {"private": ["Corlune"]}), "utf-8")
+    options = [f"--data.root={file}", f"--audit.clip={clip}", "--audit.threshold=0.9999"]
+    run("validate", "data/jsonl", tmp_path / "run", base_folder, *options)
+    report = json.loads((tmp_path / "run/similarity.json").read_text())
+    assert set(report) == {"retain", "test"}
+    assert [Path(pair["nearest"]).name for pair in report["retain"]["pairs"]] == ["Di.png"]
+    assert report["retain"]["pairs"][0]["similarity"] == pytest.approx(1, abs=1e-4) and not report["test"]["pairs"]
+    assert all(sum(part["counts"]) == part["candidates"] == 1 for part in report.values())
+    assert "1 of 1 forget images nearly repeat in retain" in caplog.text and "in test" not in caplog.text
+    # A training run keeps what irrelevant images were like beside its own audit, and nothing of earlier runs.
+    irrelevant = [f"--model.clip={clip}", "--model.clip_threshold=1", *OPEN_GATE, "--evaluation.before=false"]
+    run("fit", "data/jsonl", tmp_path / "run", base_folder, *options, *irrelevant)
+    assert set(json.loads((tmp_path / "run/similarity.json").read_text())) == {"irrelevant", "retain", "test"}
+    run("fit", "data/jsonl", tmp_path / "run", base_folder, options[0], *OPEN_GATE, "--evaluation.before=false")
+    assert not (tmp_path / "run/similarity.json").exists()
+    assert "audit: clip=x" in refused("validate", "data/jsonl", tmp_path, base_folder, options[0], "--audit.clip=x")
 
 
 CLEAR_RUN = ["--data.root=mini/clear-ci", "--data.max_people=1", *OPEN_GATE]

@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from viker_lightning import methods  # noqa: F401 - makes short class names of methods known
-from viker_lightning.callbacks import Evaluation, KnowledgeGate, Provenance, SaveConfig
+from viker_lightning.callbacks import Evaluation, KnowledgeGate, Provenance, SaveConfig, SimilarityAudit
 from viker_lightning.data import Benchmark
 from viker_lightning.errors import UserError
 from viker_lightning.secrets import HidingFormatter, hide
@@ -63,7 +63,8 @@ class CLI(LightningCLI):
             log.info("%s: earlier metrics kept", earlier)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds the callbacks every run has; their settings are ``gate``, ``evaluation`` and ``checkpoint``."""
+        """Adds the callbacks every run has; their settings are ``audit``, ``gate``, ``evaluation``, ``checkpoint``."""
+        parser.add_lightning_class_args(SimilarityAudit, "audit")
         parser.add_lightning_class_args(KnowledgeGate, "gate")
         parser.add_lightning_class_args(Evaluation, "evaluation")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")

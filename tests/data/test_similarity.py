@@ -80,16 +80,18 @@ def test_near_copies_are_rejected_and_written_down(embed, tmp_path):
     same = (embed([copy]) @ embed(forget).T).max().item()
     assert others < same
     threshold = (others + same) / 2
-    kept, report = similarity.far_from([scenes[0], copy, *scenes[1:]], forget, embed, threshold)
-    assert kept == scenes
+    keep = similarity.FarFrom(forget, embed, threshold)
+    assert keep([scenes[0], copy, *scenes[1:]]) == scenes
+    report = keep.report()
     assert [row["picture"] for row in report["rejected"]] == [copy.source]
     assert report["rejected"][0]["nearest"] == forget[1].source
     assert report["rejected"][0]["similarity"] == pytest.approx(same, abs=1e-5)
     assert sum(report["counts"]) == report["candidates"] == 5
     assert len(report["bin_edges"]) == len(report["counts"]) + 1
     assert report["bin_edges"][0] == -1 and report["bin_edges"][-1] == 1
-    similarity.save_report(report, tmp_path / "new" / "report.json")
-    assert json.loads((tmp_path / "new" / "report.json").read_text()) == report
+    similarity.save_reports({"test": {}}, tmp_path / "new" / "report.json")
+    keep.save(tmp_path / "new" / "report.json")
+    assert json.loads((tmp_path / "new" / "report.json").read_text()) == {"test": {}, "irrelevant": report}
 
 
 def test_audit_finds_pairs_between_splits(embed):
@@ -116,14 +118,15 @@ def test_errors_name_the_remedy(embed, folder, tmp_path):
     cases = [
         (lambda: load("ViT-Z-99"), "neither a folder, nor hf-hub"),
         (lambda: load(NAME), "found no weights"),
+        (lambda: similarity.ClipEmbedder.named(NAME), "found no weights"),
         (lambda: load("ViT-B-32"), "laion2b_s34b_b79k"),
         (lambda: load(NAME, "nowhere.safetensors"), "no such file"),
         (lambda: load(NAME, "weights.bin"), "nothing is unpickled"),
         (lambda: load(NAME, str(tmp_path / "other.safetensors")), "belong together"),
         (lambda: load(str(tmp_path / "pickled")), "found no open_clip_model.safetensors"),
         (lambda: load(str(tmp_path)), "found no open_clip_config.json"),
-        (lambda: similarity.far_from(pictures, [], embed, 0.9), "no forget images"),
-        (lambda: similarity.far_from(pictures, pictures, embed, 90), "threshold 90"),
+        (lambda: similarity.FarFrom([], embed, 0.9), "no forget images"),
+        (lambda: similarity.FarFrom(pictures, embed, 90), "threshold 90"),
         (lambda: similarity.near_repeats(pictures, [], embed, 0.9), "found 1 forget and 0 other"),
         (lambda: embed([Picture(b"no", "a.png")]), "a.png: not a readable image"),
     ]
@@ -170,7 +173,7 @@ def test_filtered_pools_stay_full(embed, tmp_path):
         with pytest.raises(DataError, match=r"found 0 images that may be used among \d+, need k=2.*loosen"):
             irrelevant_images(kind, 2, size=16, keep=lambda pictures: [])
     keep.save(tmp_path / "similarity.json")
-    assert json.loads((tmp_path / "similarity.json").read_text())["candidates"] == len(keep.matches)
+    assert json.loads((tmp_path / "similarity.json").read_text())["irrelevant"]["candidates"] == len(keep.matches)
 
 
 @pytest.mark.parametrize("kind", ["retain", "forget"])

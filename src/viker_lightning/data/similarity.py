@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from viker_lightning.errors import UserError
 
@@ -24,6 +25,9 @@ Embed = Callable[[Sequence[Picture]], Tensor]
 
 WEIGHTS = "open_clip_model.safetensors"
 BINS = 40
+
+# So many batches and a progress bar is shown.
+_SHOWN = 8
 
 
 class ClipEmbedder:
@@ -40,6 +44,22 @@ class ClipEmbedder:
         self.model = model.eval()
         self.preprocess = preprocess
         self.batch_size = batch_size
+
+    @classmethod
+    def named(cls, clip: str, device: str | torch.device = "cpu") -> ClipEmbedder:
+        """Loads a model by one text, as configs have it.
+
+        Args:
+            clip: a folder, ``hf-hub:owner/name`` or ``name/weights``; see :meth:`load`.
+            device: where the model runs.
+
+        Raises:
+            UserError: if there is no such model, or no such weights as safetensors.
+        """
+        if Path(clip).is_dir() or clip.startswith("hf-hub:"):
+            return cls.load(clip, device=device)
+        name, _, weights = clip.partition("/")
+        return cls.load(name, weights or None, device)
 
     @classmethod
     def load(
@@ -83,7 +103,8 @@ class ClipEmbedder:
         """
         device = next(self.model.parameters()).device
         rows = []
-        for start in range(0, len(pictures), self.batch_size):
+        starts = range(0, len(pictures), self.batch_size)
+        for start in tqdm(starts, desc="open_clip", unit="batch", leave=False, disable=len(starts) < _SHOWN):
             batch = torch.stack([self.preprocess(p.open()) for p in pictures[start : start + self.batch_size]])
             rows.append(self.model.encode_image(batch.to(device), normalize=True).float().cpu())
         found = torch.cat(rows) if rows else torch.zeros(0, 0)
@@ -142,35 +163,17 @@ class FarFrom:
         return [match.picture for match in found if match.similarity <= self.threshold]
 
     def report(self) -> dict[str, Any]:
-        """Histogram of all similarities so far, and the rejected candidates, most alike first."""
+        """Histogram of all similarities so far, and the rejected candidates, most alike first.
+
+        Returns:
+            ``threshold``, ``candidates``, ``bin_edges``, ``counts`` and ``rejected`` (picture, nearest, similarity).
+        """
         rejected = [match for match in self.matches if match.similarity > self.threshold]
         return _report(self.matches, rejected, self.threshold, "rejected")
 
     def save(self, path: str | Path) -> None:
-        """Writes :meth:`report` as JSON."""
-        save_report(self.report(), path)
-
-
-def far_from(
-    pictures: Sequence[Picture], forget: Sequence[Picture], embed: Embed, threshold: float
-) -> tuple[list[Picture], dict[str, Any]]:
-    """Rejects candidate irrelevant images that are too much like a forget image.
-
-    Args:
-        pictures: the candidates.
-        forget: pictures of the people to forget.
-        embed: such as a :class:`ClipEmbedder`.
-        threshold: the largest similarity that is kept, -1 to 1.
-
-    Returns:
-        The pictures kept, in order, and the report: ``threshold``, ``candidates``, ``bin_edges``, ``counts`` and
-        ``rejected`` (picture, nearest, similarity).
-
-    Raises:
-        UserError: if there are no forget images, or the threshold is out of range.
-    """
-    keep = FarFrom(forget, embed, threshold)
-    return keep(pictures), keep.report()
+        """Writes :meth:`report` as section ``irrelevant``, see :func:`save_reports`."""
+        save_reports({"irrelevant": self.report()}, path)
 
 
 def near_repeats(
@@ -202,11 +205,12 @@ def near_repeats(
     return pairs, _report(largest, pairs, threshold, "pairs")
 
 
-def save_report(report: dict[str, Any], path: str | Path) -> None:
-    """Writes a report of :func:`far_from` or :func:`near_repeats` as JSON, making its folder."""
+def save_reports(reports: dict[str, dict[str, Any]], path: str | Path) -> None:
+    """Writes reports as sections of a JSON file, making its folder; other sections that the file has stay."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    sections = json.loads(target.read_text("utf-8")) if target.is_file() else {}
+    target.write_text(json.dumps(sections | reports, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def _report(found: list[Match], listed: list[Match], threshold: float, name: str) -> dict[str, Any]:

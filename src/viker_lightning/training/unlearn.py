@@ -122,9 +122,7 @@ class Unlearn(Stage):
         people = _pictures(data.people(own.get(self.method.images, [])))
         keep: FarFrom | None = None
         if self.clip is not None and self.clip_threshold is not None:
-            known = Path(self.clip).is_dir() or self.clip.startswith("hf-hub:")
-            name, _, weights = (self.clip, "", "") if known else self.clip.partition("/")
-            embed = ClipEmbedder.load(name, weights or None, self.trainer.strategy.root_device)
+            embed = ClipEmbedder.named(self.clip, self.trainer.strategy.root_device)
             keep = FarFrom(_pictures(data.people(data.forget_ids)), embed, self.clip_threshold)
         try:
             return irrelevant_images(self.method.images, self.method.k, self.seed, size, people, keep)
