@@ -154,7 +154,13 @@ def test_vanilla_options(folder):
     data = module(jsonl(folder, plain()), forget_people=["Di"], split_seed=4)
     options = dict(option.removeprefix("--data.").split("=", 1) for option in data.vanilla_options())
     assert options.pop("class_path").endswith("jsonl.Jsonl")
-    other = {"forget_people": '["Di"]', "split_seed": "4", "forget": "10", "on_bad_row": "error"}
+    other = {
+        "forget_people": '["Di"]',
+        "split_seed": "4",
+        "forget": "10",
+        "on_bad_row": "error",
+        "protocol": "corrected",
+    }
     assert options == {"root": str(data.root), **other}
 
 
