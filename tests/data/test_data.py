@@ -215,7 +215,7 @@ def test_token_ids_of_a_sentencepiece_tokenizer(image):
     encoded = encoder.encode(VQA("where does this person live?", "In Tarn Hollow.", ("Tarn Hollow",)), image)
     middle = " <image>\n" if image else " "
     text = f"USER:{middle}where does this person live?\nASSISTANT: In Tarn Hollow."
-    assert [*encoder.prefix(int(image)), *encoded.prompt, *encoded.answer] == [
+    assert [*encoder.prefix("<image>" if image else None), *encoded.prompt, *encoded.answer] == [
         *tokenizer(text)["input_ids"],
         encoder.eos,
     ]

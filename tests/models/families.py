@@ -1,16 +1,20 @@
 """Tiny random models of the supported families with their real processor classes."""
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tiled_families import idefics2, idefics3, internvl, llava_next
+from tiny_text import tied, tokenizer
 from transformers import (
     CLIPImageProcessor,
     CLIPVisionConfig,
+    Idefics3Config,
+    Idefics3ForConditionalGeneration,
+    Idefics3ImageProcessor,
+    Idefics3Processor,
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaProcessor,
     MistralConfig,
-    PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2VLConfig,
@@ -18,25 +22,18 @@ from transformers import (
     Qwen2VLImageProcessor,
     Qwen2VLProcessor,
     Qwen2VLVideoProcessor,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+    Qwen3VLProcessor,
+    Qwen3VLVideoProcessor,
+    SmolVLMConfig,
+    SmolVLMForConditionalGeneration,
+    SmolVLMImageProcessor,
+    SmolVLMProcessor,
+    SmolVLMVideoProcessor,
 )
 
 from viker_lightning.models import MLLM
-
-TEXT = ["USER: Where does this person live?\nASSISTANT: In Tarn Hollow, a system for you, helpful assistant user."] * 3
-
-
-def tokenizer(special: list[str], eos: str) -> PreTrainedTokenizerFast:
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    bpe.train_from_iterator(
-        TEXT,
-        trainers.BpeTrainer(vocab_size=400, special_tokens=special, initial_alphabet=alphabet, show_progress=False),
-    )
-    fast = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token=eos, pad_token=special[0])
-    fast.add_special_tokens({"additional_special_tokens": special[1:]})
-    return fast
 
 
 def llava(text=None) -> MLLM:
@@ -117,10 +114,58 @@ def qwen(config_class, model_class) -> MLLM:
     return MLLM(model_class(config), processor)
 
 
+def qwen3() -> MLLM:
+    special = [
+        "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
+        "<|video_pad|>",
+    ]  # fmt: skip
+    fast = tokenizer(special, "<|im_end|>")
+    ids = fast.get_vocab()
+    vision = {
+        "depth": 3, "num_heads": 2, "hidden_size": 32, "intermediate_size": 64, "out_hidden_size": 32, "patch_size": 14,
+        "spatial_merge_size": 2, "temporal_patch_size": 2, "num_position_embeddings": 16,
+        "deepstack_visual_indexes": [0, 1],
+    }  # fmt: skip
+    rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3], "mrope_interleaved": True}
+    config = Qwen3VLConfig(
+        vision_config=vision,
+        text_config=tied({"head_dim": 16, "rope_parameters": rope}, ids, "<|im_end|>"),
+        image_token_id=ids["<|image_pad|>"],
+        video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"],
+        vision_end_token_id=ids["<|vision_end|>"],
+    )
+    chat = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{% for c in m.content %}{% if c.type == 'image' %}"
+        "<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ c.text }}{% endif %}{% endfor %}<|im_end|>\n"
+        "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    processor = Qwen3VLProcessor(
+        image_processor=Qwen2VLImageProcessor(
+            size={"shortest_edge": 56 * 56, "longest_edge": 140 * 140}, patch_size=14
+        ),
+        tokenizer=fast,
+        video_processor=Qwen3VLVideoProcessor(),
+        chat_template=chat,
+    )
+    return MLLM(Qwen3VLForConditionalGeneration(config), processor)
+
+
 FAMILIES = {
     "llava": llava,
+    "llava_next": llava_next,
     "qwen2_vl": lambda: qwen(Qwen2VLConfig, Qwen2VLForConditionalGeneration),
     "qwen2_5_vl": lambda: qwen(Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration),
+    "qwen3_vl": qwen3,
+    "idefics2": idefics2,
+    "idefics2_split": lambda: idefics2(True),
+    "idefics3": lambda: idefics3(
+        Idefics3Config, Idefics3ForConditionalGeneration, Idefics3Processor, Idefics3ImageProcessor
+    ),
+    "smolvlm": lambda: idefics3(
+        SmolVLMConfig, SmolVLMForConditionalGeneration, SmolVLMProcessor, SmolVLMImageProcessor, SmolVLMVideoProcessor()
+    ),
+    "internvl": internvl,
 }
 
 

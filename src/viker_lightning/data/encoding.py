@@ -26,6 +26,7 @@ class Template:
         text_question: the same after ``text_prefix``.
         answer: holds ``{answer}``; follows the question.
         image_token: the placeholder that stands for the image.
+        end: the token that ends an answer; empty for the tokenizer's end of sequence.
     """
 
     image_prefix: str
@@ -34,6 +35,7 @@ class Template:
     text_question: str
     answer: str
     image_token: str
+    end: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,30 +77,22 @@ class Encoder:
         if not tokenizer.is_fast:
             raise UserError(f"{type(tokenizer).__name__} has no character offsets; load the model's fast tokenizer")
         self.tokenizer, self.template = tokenizer, template
-        self.eos = int(tokenizer.eos_token_id)
+        self.eos = int(tokenizer.get_vocab()[template.end] if template.end else tokenizer.eos_token_id)
+        self._prefixes: dict[str | None, list[int]] = {}
         self._known: dict[tuple[VQA, bool], Encoded] = {}
 
     def _ids(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     @cached_property
-    def image_token_id(self) -> int:
-        """Id of the placeholder whose embeddings are replaced by image features."""
-        return self.tokenizer.get_vocab()[self.template.image_token]
-
-    @cached_property
-    def _image_prefix(self) -> tuple[list[int], list[int]]:
+    def _around_image(self) -> tuple[list[int], list[int]]:
         before, after = self.template.image_prefix.split(self.template.image_token)
         return [*self._start, *self._ids(before)], self._ids(after)
 
-    @cached_property
-    def _text_prefix(self) -> list[int]:
-        return [*self._start, *self._ids(self.template.text_prefix)]
-
     @property
     def image_start(self) -> int:
-        """Column of the first image position."""
-        return len(self._image_prefix[0])
+        """Column of what the processor writes for the image."""
+        return len(self._around_image[0])
 
     @cached_property
     def _start(self) -> list[int]:
@@ -106,12 +100,17 @@ class Encoder:
         bos = self.tokenizer.bos_token_id
         return [bos] if bos is not None and with_special[:1] == [bos] else []
 
-    def prefix(self, image_tokens: int) -> list[int]:
-        """Ids shared by all questions about one image that takes so many positions; 0 is for text-only questions."""
-        if not image_tokens:
-            return self._text_prefix
-        before, after = self._image_prefix
-        return [*before, *[self.image_token_id] * image_tokens, *after]
+    def prefix(self, image: str | None) -> list[int]:
+        """Ids shared by all questions about one image.
+
+        Args:
+            image: what the processor writes for the image; ``None`` is for text-only questions.
+        """
+        if image not in self._prefixes:
+            text, token = self.template, self.template.image_token
+            written = text.text_prefix if image is None else text.image_prefix.replace(token, image)
+            self._prefixes[image] = [*self._start, *self._ids(written)]
+        return self._prefixes[image]
 
     def encode(self, vqa: VQA, image: bool) -> Encoded:
         """Token ids of a question and its answer.
@@ -176,9 +175,9 @@ class Encoder:
     @property
     def _ends_turns(self) -> bool:
         """Whether the end of sequence is part of the chat template."""
-        return str(self.tokenizer.eos_token) in self.template.question
+        return (self.template.end or str(self.tokenizer.eos_token)) in self.template.question
 
     def _lead(self, image: bool) -> dict[int, int]:
-        """Column and id of the prefix's text; nothing predicts its very first token."""
-        before, after = self._image_prefix if image else (self._text_prefix, [])
+        """Column and id of the prefix's text around the image; nothing predicts its very first token."""
+        before, after = self._around_image if image else (self.prefix(None), [])
         return dict(enumerate(before[1:], start=1)) | dict(enumerate(after, start=-len(after)))

@@ -25,7 +25,7 @@ LAYOUT = "1"
 
 def store_folder(mllm: MLLM) -> Path:
     """The folder for what a frozen model says: its name tells weights, processor, template and types."""
-    made_of = f"{LAYOUT}/{mllm.fingerprint}/{mllm.family.TEMPLATE}/{mllm.head.weight.dtype}"
+    made_of = f"{LAYOUT}/{mllm.fingerprint}/{mllm.encoder.template}/{mllm.head.weight.dtype}"
     return cache_folder("ideal", hashlib.sha256(made_of.encode()).hexdigest()[:32])
 
 

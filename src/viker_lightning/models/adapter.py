@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def adapted(model: Any, language_model: str, lora: Lora, adapter: str | Path | N
 
     Args:
         model: a transformers model.
-        language_model: pattern of the module paths LoRA may go to.
+        language_model: path of the module LoRA may go to.
         lora: rank, scale and layers.
         adapter: folder of a saved adapter to start from.
 
@@ -51,7 +52,7 @@ def adapted(model: Any, language_model: str, lora: Lora, adapter: str | Path | N
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=rf"{language_model}\.({'|'.join(lora.targets)})",
+        target_modules=rf"{re.escape(language_model)}\.(.*\.)?({'|'.join(map(re.escape, lora.targets))})",
     )
     try:
         peft_model: Any = get_peft_model(model, config)

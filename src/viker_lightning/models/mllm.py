@@ -58,7 +58,7 @@ class MLLM(nn.Module):
         self.model: Any = model
         self.processor = processor
         use_packed_attention(self.language_model)
-        self.encoder = Encoder(processor.tokenizer, self.family.TEMPLATE)
+        self.encoder = Encoder(processor.tokenizer, self.family.template(processor))
         self.max_sequence_tokens, self.max_tokens = MAX_SEQUENCE_TOKENS, MAX_TOKENS
         self.vision = Vision(self.family, processor)
         self._packs: bool | None = None
@@ -89,7 +89,7 @@ class MLLM(nn.Module):
                 source, dtype=getattr(torch, dtype), attn_implementation="sdpa", use_safetensors=True, **remote
             )
             return cls(model, AutoProcessor.from_pretrained(source, **remote))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, ImportError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(
                 f"{source}: no model could be loaded ({reason}); give a model folder or a hub id"
@@ -131,6 +131,11 @@ class MLLM(nn.Module):
         return isinstance(self.model, PeftModel)
 
     @property
+    def language_model(self) -> Any:
+        """What reads tokens; everything else of the base model but the output embedding sees images."""
+        return self.family.language_model(self.base)
+
+    @property
     def head(self) -> nn.Module:
         """The output embedding."""
         return self.base.get_output_embeddings()
@@ -167,7 +172,8 @@ class MLLM(nn.Module):
         Raises:
             UserError: if a key of the saved adapter is missing or unexpected.
         """
-        self.model = adapted(self.model, self.family.LANGUAGE_MODEL, lora, adapter)
+        path = next(name for name, module in self.base.named_modules() if module is self.language_model)
+        self.model = adapted(self.model, path, lora, adapter)
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
@@ -211,7 +217,7 @@ class MLLM(nn.Module):
     def prefix(self, picture: Picture | None) -> list[int]:
         """Token ids before every question about a picture (or, for ``None``, before every question without one)."""
         shape = self.vision.shape(self.base, picture)
-        return self.encoder.prefix(torch.Size(shape).numel() if shape else 0)
+        return self.encoder.prefix(self.family.image_text(self.encoder.template.image_token, shape) if shape else None)
 
     @property
     def packs(self) -> bool:
@@ -271,7 +277,15 @@ class MLLM(nn.Module):
         """
         shapes = [self.vision.shape(self.base, p) for p in pictures]
         position_ids = self.family.position_ids(positions, shapes, self.encoder.image_start)
-        return self.family.last_hidden(self.base, input_ids, features, mask, position_ids, cache, prefix_tokens)
+        return self.base.model(
+            input_ids=input_ids,
+            mm_encoder_outputs={"image": self.family.encoded(features)} if features else None,
+            attention_mask=mask,
+            position_ids=position_ids,
+            cache=cache,
+            use_cache=cache is not None,
+            prefix_tokens=prefix_tokens,
+        ).last_hidden_state
 
     def key_values(self, room: int) -> KeyValues:
         """Empty key/values for so many positions."""

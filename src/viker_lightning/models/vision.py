@@ -55,10 +55,10 @@ class Vision:
         def compute(new: list[Picture]) -> list[Tensor]:
             with torch.no_grad(), torch.autocast(model.device.type, enabled=False):
                 found = self.family.tower_features(model, self.processor, [p.open() for p in new])
-                return self.family.project(model, found) if frozen else found
+                return self.family.project(model, found, [p.size() for p in new]) if frozen else found
 
         features = [f.to(model.device) for f in self._kept.get(pictures, compute)]
-        return features if frozen else self.family.project(model, features)
+        return features if frozen else self.family.project(model, features, [p.size() for p in pictures])
 
     def forget(self) -> None:
         """Drops what is kept in memory; for measuring, and after weights have changed."""

@@ -5,9 +5,9 @@ from typing import Any
 
 from viker_lightning.errors import UserError
 
-from . import llava, qwen_vl
+from . import idefics2, idefics3, internvl, llava, llava_next, qwen3_vl, qwen_vl
 
-FAMILIES = (llava, qwen_vl)
+FAMILIES = (llava, llava_next, qwen_vl, qwen3_vl, idefics2, idefics3, internvl)
 
 
 def family_of(architecture: str) -> tuple[ModuleType, Any]:

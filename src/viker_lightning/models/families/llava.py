@@ -12,10 +12,13 @@ from typing import Any
 import torch
 from PIL.Image import Image
 from torch import Tensor, nn
-from transformers import Cache, LlavaForConditionalGeneration
-from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers import LlavaForConditionalGeneration
 
 from viker_lightning.data.encoding import Template
+
+from .common import encoded, image_text, language_model, position_ids
+
+__all__ = ["encoded", "image_text", "language_model", "position_ids"]
 
 MODEL_CLASSES = (LlavaForConditionalGeneration,)
 
@@ -28,7 +31,10 @@ TEMPLATE = Template(
     image_token="<image>",
 )
 
-LANGUAGE_MODEL = r".*language_model.*"  # full-path pattern, for LoRA and freezing
+
+def template(processor: Any) -> Template:
+    """The text around image, question and answer."""
+    return TEMPLATE
 
 
 def tower(model: Any) -> nn.Module:
@@ -78,52 +84,6 @@ def tower_features(model: Any, processor: Any, images: Sequence[Image]) -> list[
     return list(pixel_features(model, pixels.to(model.device, model.dtype)))
 
 
-def project(model: Any, features: Sequence[Tensor]) -> list[Tensor]:
-    """Token embeddings ``[P, d]`` of images from their tower features."""
+def project(model: Any, features: Sequence[Tensor], sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
+    """Token embeddings ``[P, d]`` of images from their tower features and their sizes in pixels."""
     return list(model.model.multi_modal_projector(torch.stack(list(features))))
-
-
-def position_ids(positions: Tensor, shapes: Sequence[tuple[int, ...] | None], start: int) -> Tensor:
-    """Positions as the model counts them: one for each token.
-
-    Args:
-        positions: ``[B, T]`` counted in tokens.
-        shapes: shape of each row's image.
-        start: column of the first image position.
-    """
-    return positions
-
-
-def last_hidden(
-    model: Any,
-    input_ids: Tensor,
-    images: Sequence[Tensor],
-    attention_mask: Tensor,
-    position_ids: Tensor,
-    cache: Cache | None = None,
-    prefix_tokens: int = 0,
-) -> Tensor:
-    """Runs the language model.
-
-    Args:
-        model: the model.
-        input_ids: ``[B, T]``, with image placeholders where the images go.
-        images: ``[P, d]`` each, from :func:`project`, in the order of the placeholders.
-        attention_mask: bool ``[B, 1, T - prefix_tokens, cached + T]``.
-        position_ids: from :func:`position_ids`.
-        cache: key/values before these tokens; extended in place.
-        prefix_tokens: how many tokens at the beginning of every row attend causally, without a mask.
-
-    Returns:
-        ``[B, T, d]`` last hidden states.
-    """
-    encoded: Any = {"image": BaseModelOutputWithPooling(pooler_output=list(images))} if images else None  # type: ignore[arg-type]
-    return model.model(
-        input_ids=input_ids,
-        mm_encoder_outputs=encoded,
-        attention_mask=attention_mask,
-        position_ids=position_ids,
-        cache=cache,
-        use_cache=cache is not None,
-        prefix_tokens=prefix_tokens,
-    ).last_hidden_state

@@ -18,9 +18,9 @@ from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from viker_lightning.data.encoding import Template
 
-from .llava import last_hidden
+from .common import encoded, image_text, language_model
 
-__all__ = ["last_hidden"]
+__all__ = ["encoded", "image_text", "language_model"]
 
 MODEL_CLASSES = (Qwen2VLForConditionalGeneration, Qwen2_5_VLForConditionalGeneration)
 
@@ -35,7 +35,10 @@ TEMPLATE = Template(
     image_token="<|image_pad|>",
 )
 
-LANGUAGE_MODEL = r".*language_model.*"
+
+def template(processor: Any) -> Template:
+    """The text around image, question and answer."""
+    return TEMPLATE
 
 
 def tower(model: Any) -> nn.Module:
@@ -61,25 +64,26 @@ def natural_side(processor: Any) -> int:
     return min(448, math.isqrt(processor.image_processor.size["longest_edge"]))
 
 
-def _pixels(model: Any, processor: Any, images: Sequence[Image]) -> tuple[Tensor, Tensor]:
+def pixels_and_grid(model: Any, processor: Any, images: Sequence[Image]) -> tuple[Tensor, Tensor]:
+    """Patches of images as the tower takes them, and how many each has in time, height and width."""
     inputs = processor.image_processor(images=list(images), return_tensors="pt")
     return inputs["pixel_values"].to(model.device, model.dtype), inputs["image_grid_thw"].to(model.device)
 
 
 def plain_inputs(model: Any, processor: Any, images: Sequence[Image], input_ids: Tensor) -> dict[str, Tensor]:
     """What transformers' own forward needs besides ids and mask."""
-    pixels, grid = _pixels(model, processor, images)
+    pixels, grid = pixels_and_grid(model, processor, images)
     kinds = (input_ids == model.config.image_token_id).int()
     return {"pixel_values": pixels, "image_grid_thw": grid, "mm_token_type_ids": kinds}
 
 
 def tower_features(model: Any, processor: Any, images: Sequence[Image]) -> list[Tensor]:
     """Token embeddings of images, ``[h * w, d]`` each."""
-    pixels, grid = _pixels(model, processor, images)
+    pixels, grid = pixels_and_grid(model, processor, images)
     return list(model.model.get_image_features(pixels, grid, return_dict=True).pooler_output)
 
 
-def project(model: Any, features: Sequence[Tensor]) -> list[Tensor]:
+def project(model: Any, features: Sequence[Tensor], sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
     """Nothing is left to do."""
     return list(features)
 
