@@ -1,6 +1,7 @@
 """Tiny random models of the supported families with their real processor classes."""
 
 import torch
+from other_families import gemma3
 from tiled_families import idefics2, idefics3, internvl, llava_next
 from tiny_text import tied, tokenizer
 from transformers import (
@@ -166,6 +167,7 @@ FAMILIES = {
         SmolVLMConfig, SmolVLMForConditionalGeneration, SmolVLMProcessor, SmolVLMImageProcessor, SmolVLMVideoProcessor()
     ),
     "internvl": internvl,
+    "gemma3": gemma3,
 }
 
 

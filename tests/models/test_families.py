@@ -3,18 +3,21 @@
 import io
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
-from transformers import InternVLForConditionalGeneration
+from transformers import Blip2Config, Blip2ForConditionalGeneration, InternVLForConditionalGeneration
 
 from viker_lightning.data.irrelevant import irrelevant_images
 from viker_lightning.data.records import VQA, ImageGroup, Picture
+from viker_lightning.errors import UserError
 from viker_lightning.ideal import ImagePrefixes, mean_distribution
 from viker_lightning.ideal.plain import plain_ideal, plain_logits
 from viker_lightning.models import MLLM, Lora, generate
+from viker_lightning.models.families import other
 
 sys.path.insert(0, str(Path(__file__).parent))
 from families import FAMILIES, random_model
@@ -61,6 +64,8 @@ def test_token_ids_are_the_processors(model, groups):
 
 
 def test_natural_side_is_seen_whole(model):
+    if model.family is other:
+        pytest.skip("positions of an image are known from the processor only")
     side = model.family.natural_side(model.processor)
     shape = model.family.image_shape(model.base, model.processor, (side, side))
     larger = model.family.image_shape(model.base, model.processor, (4 * side, 4 * side))
@@ -92,6 +97,8 @@ def test_ideal_distribution_behind_images_of_different_sizes(model, groups):
 
 
 def test_frozen_features_are_computed_once(model, groups, monkeypatch):
+    if model.family is other:
+        pytest.skip("nothing is kept of images on the plain route")
     first = model.vision.features(model.base, [g.image for g in groups])
     counted = []
     compute = model.family.tower_features
@@ -162,5 +169,49 @@ def test_route_is_chosen_by_trying(groups, caplog):
     caplog.set_level(logging.INFO, "viker_lightning")
     assert random_model("llava").packs
     assert not random_model("windowed").packs
-    packed, plain = (r.getMessage() for r in caplog.records if "packing changes" in r.getMessage())
+    assert not random_model("gemma3").packs
+    packed, plain, unknown = (r.getMessage() for r in caplog.records if r.name.endswith("routes"))
     assert "packed sequences" in packed and "plain route" in plain
+    assert "Gemma3" in unknown and "no file" in unknown
+
+
+@pytest.mark.parametrize("name", [n for n in FAMILIES if n != "gemma3"])
+def test_families_with_a_file_are_packed(name):
+    assert random_model(name).packs
+
+
+def test_image_matters_on_every_route(model, groups):
+    with torch.no_grad():
+        mine, other_image = (
+            model.answer_tokens(model.pack([replace(groups[0], image=g.image)])).logits for g in groups
+        )
+    assert (mine - other_image).abs().max() > 1e-3
+
+
+def test_scaled_logits_are_an_error(monkeypatch):
+    model = random_model("gemma3")
+    forward = type(model.base).forward
+
+    def scaled(self, *args, **kwargs):
+        out = forward(self, *args, **kwargs)
+        out.logits = out.logits * 2
+        return out
+
+    monkeypatch.setattr(type(model.base), "forward", scaled)
+    with pytest.raises(UserError, match="scaled or capped"):
+        assert model.packs
+
+
+def test_model_without_parts_that_can_be_told_apart_is_an_error():
+    config = Blip2Config()
+    with torch.device("meta"):
+        blip = Blip2ForConditionalGeneration(config)
+    with pytest.raises(UserError, match="no causal language model"):
+        other.language_model(blip)
+
+
+def test_missing_chat_template_is_an_error():
+    model = random_model("gemma3")
+    model.processor.chat_template = None
+    with pytest.raises(UserError, match="no chat template"):
+        MLLM(model.model, model.processor)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -23,16 +22,13 @@ from . import saving
 from .adapter import Lora, adapted
 from .attention import use_packed_attention
 from .buffers import KeyValues
-from .families import family_of
+from .families import family_of, other
 from .files import refuse_pickles, weights_folder
 from .fingerprint import processor_fingerprint, weights_fingerprint
-from .routes import packing_error, plain_hidden
+from .routes import may_pack, plain_hidden
 from .tokens import AnswerTokens
 from .turns import Turns
 from .vision import Vision
-
-log = logging.getLogger(__name__)
-
 
 MAX_SEQUENCE_TOKENS, MAX_TOKENS = 4096, 16384
 """Default budgets: tokens of one packed sequence, and of all sequences that pass the model together."""
@@ -57,12 +53,14 @@ class MLLM(nn.Module):
         self.family, _ = family_of(type(model).__name__)
         self.model: Any = model
         self.processor = processor
-        use_packed_attention(self.language_model)
+        if self.family is not other:
+            use_packed_attention(self.language_model)
         self.encoder = Encoder(processor.tokenizer, self.family.template(processor))
         self.max_sequence_tokens, self.max_tokens = MAX_SEQUENCE_TOKENS, MAX_TOKENS
         self.vision = Vision(self.family, processor)
         self._packs: bool | None = None
         self.turns: Turns | None = None
+        self._prefixes: dict[tuple[int, int], list[int]] = {}
 
     @classmethod
     def load(
@@ -216,6 +214,11 @@ class MLLM(nn.Module):
 
     def prefix(self, picture: Picture | None) -> list[int]:
         """Token ids before every question about a picture (or, for ``None``, before every question without one)."""
+        if self.family is other and picture is not None:
+            size = picture.size()
+            if size not in self._prefixes:
+                self._prefixes[size] = other.prefix(self.processor, self.encoder, picture.open())
+            return self._prefixes[size]
         shape = self.vision.shape(self.base, picture)
         return self.encoder.prefix(self.family.image_text(self.encoder.template.image_token, shape) if shape else None)
 
@@ -223,11 +226,7 @@ class MLLM(nn.Module):
     def packs(self) -> bool:
         """Whether questions share their image: so if it changes nothing, which is tried out once on this model."""
         if self._packs is None:
-            error, limit = packing_error(self)
-            self._packs = error <= limit
-            route = "packed sequences" if self._packs else "plain route, one sequence a question"
-            name = type(self.base).__name__
-            log.info("%s: %s (packing changes logits by %.0e, limit %.0e)", name, route, error, limit)
+            self._packs = may_pack(self)
         return self._packs
 
     @packs.setter

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,9 +13,14 @@ from torch.nn.utils.rnn import pad_sequence
 
 from viker_lightning.data.packing import PackedBatch, in_budget
 from viker_lightning.data.records import VQA, ImageGroup, Picture
+from viker_lightning.errors import UserError
+
+from .families import other
 
 if TYPE_CHECKING:
     from .mllm import MLLM
+
+log = logging.getLogger(__name__)
 
 
 def plain_hidden(mllm: MLLM, batch: PackedBatch) -> Tensor:
@@ -46,6 +52,53 @@ def plain_hidden(mllm: MLLM, batch: PackedBatch) -> Tensor:
     return torch.cat(found)
 
 
+def may_pack(mllm: MLLM) -> bool:
+    """Whether questions may share their image: so if trying it on this model changes nothing.
+
+    Raises:
+        UserError: if neither route can be used.
+    """
+    check_head(mllm)
+    name, plain = type(mllm.base).__name__, "plain route, one sequence a question"
+    if mllm.family is other:
+        log.info("%s: %s (it has no file in models/families)", name, plain)
+        return False
+    error, limit = packing_error(mllm)
+    route = "packed sequences" if error <= limit else plain
+    log.info("%s: %s (packing changes logits by %.0e, limit %.0e)", name, route, error, limit)
+    return error <= limit
+
+
+def _check_group() -> ImageGroup:
+    """Two questions of different lengths on one image that shows nothing."""
+    buffer = io.BytesIO()
+    Image.radial_gradient("L").resize((96, 64)).convert("RGB").save(buffer, "PNG")
+    long = VQA("Which of the many things that can be seen here is it that comes to mind first?", "That is the light.")
+    return ImageGroup("", Picture(buffer.getvalue(), "check"), vqa=(long, VQA("What is it?", "A round shape, grey.")))
+
+
+def check_head(mllm: MLLM) -> None:
+    """Makes sure that the model's logits are what its output embedding makes of the last hidden states.
+
+    Raises:
+        UserError: if they are scaled or capped besides, which no loss here would know of.
+    """
+    question = mllm.encoder.question("What is it?", False)
+    input_ids = torch.tensor([[*mllm.prefix(None), *question.prompt]], device=mllm.device)
+    inputs = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids), "use_cache": False}
+    training = mllm.training
+    mllm.eval()
+    with torch.no_grad():
+        wanted = mllm.base(**inputs).logits[0, -1].float()
+        found = mllm.head(mllm.base.model(**inputs).last_hidden_state[0, -1]).float()
+    mllm.train(training)
+    if (found - wanted).norm() > 1e-2 * wanted.norm():
+        raise UserError(
+            f"{type(mllm.base).__name__}: its logits are not what its output embedding gives (they are scaled or "
+            "capped afterwards); such a model is not supported"
+        )
+
+
 def packing_error(mllm: MLLM) -> tuple[float, float]:
     """How much packing changes the logits of this model: two questions on one image, by both routes.
 
@@ -55,14 +108,10 @@ def packing_error(mllm: MLLM) -> tuple[float, float]:
     Returns:
         Norm of the change divided by the norm of the centred logits, and what rounding explains in this model's type.
     """
-    buffer = io.BytesIO()
-    Image.radial_gradient("L").resize((96, 64)).convert("RGB").save(buffer, "PNG")
-    long = VQA("Which of the many things that can be seen here is it that comes to mind first?", "That is the light.")
-    group = ImageGroup("", Picture(buffer.getvalue(), "check"), vqa=(long, VQA("What is it?", "A round shape, grey.")))
     training = mllm.training
     mllm.eval()
     with torch.no_grad():
-        batch = mllm.pack([group])
+        batch = mllm.pack([_check_group()])
         plain = mllm.head(plain_hidden(mllm, batch)).float()
         packed = mllm.head(mllm.hidden(batch)[batch.rows, batch.columns]).float()
     mllm.train(training)

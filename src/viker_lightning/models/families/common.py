@@ -83,9 +83,9 @@ def chat_template(processor: Any, *image_tokens: str) -> Template:
     lead, _, behind = whole.partition(QUESTION)[2].partition(ANSWER)
     return Template(
         image_prefix=before[:end],
-        text_prefix=text_before,
+        text_prefix=text_before.rstrip(),  # a blank at its end would become part of the question's first token
         question=before[end:] + "{question}" + after,
-        text_question="{question}" + text_after,
+        text_question=text_before[len(text_before.rstrip()) :] + "{question}" + text_after,
         answer=(lead.removeprefix(after) if lead.startswith(after) else "") + "{answer}",
         image_token=image_token,
         end=_first_special(processor.tokenizer, behind),
