@@ -14,6 +14,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 
+from viker_lightning.models import folder_fingerprint, weights_folder
 from viker_lightning.secrets import hide_in
 
 from .files import write_json, write_text
@@ -72,6 +73,9 @@ class Provenance(Callback):
             "labels": str(pl_module.labels),
             "private_parts": "recorded" if data.records_private else "inferred from the answers' shared words",
             "base_weights": pl_module.base_weights,
+            "base_revision": pl_module.revision,
+            "base_commit": pl_module.mllm.commit,
+            "base_fingerprint": folder_fingerprint(weights_folder(pl_module.base_weights)),
             "trust_remote_code": pl_module.trust_remote_code,
             "adapter": vars(lora) if lora else None,
             "trained_parameters": sum(p.numel() for p in pl_module.parameters() if p.requires_grad),

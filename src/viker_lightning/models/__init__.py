@@ -1,10 +1,20 @@
 """An MLLM as this project needs it. Benchmarks live in data/, losses in methods/."""
 
-from .adapter import Lora
+from .adapter import Lora, check_first_gradients
 from .budget import fitted
-from .files import weights_folder
+from .files import folder_fingerprint, weights_folder
 from .generation import answer, generate
 from .mllm import MLLM
 from .tokens import AnswerTokens
 
-__all__ = ["MLLM", "AnswerTokens", "Lora", "answer", "fitted", "generate", "weights_folder"]
+__all__ = [
+    "MLLM",
+    "AnswerTokens",
+    "Lora",
+    "answer",
+    "check_first_gradients",
+    "fitted",
+    "folder_fingerprint",
+    "generate",
+    "weights_folder",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from viker_lightning.errors import UserError
@@ -19,6 +20,18 @@ def weights_folder(source: str | Path) -> str | Path:
     if not (Path(source) / "results.json").is_file():
         raise UserError(f"{source}: this run is not finished (no results.json); run it again")
     return inside
+
+
+def folder_fingerprint(folder: str | Path) -> str | None:
+    """Hash of what is in a model folder: names and bytes of its settings and safetensors; ``None`` for a hub id."""
+    here = Path(folder)
+    if not here.is_dir():
+        return None
+    digest = hashlib.sha256()
+    for file in sorted(path for path in here.iterdir() if path.suffix in (".safetensors", ".json", ".jinja")):
+        with file.open("rb") as opened:
+            digest.update(f"{file.name} {hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()[:32]
 
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")

@@ -12,6 +12,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoProcessor
+from transformers.utils.hub import cached_file, extract_commit_hash
 
 from viker_lightning.data.encoding import Encoded, Encoder
 from viker_lightning.data.packing import PackedBatch, assemble, packed_mask
@@ -46,6 +47,7 @@ class MLLM(nn.Module):
         max_tokens: most tokens that pass the model together.
         vision: features of pictures, and where they are kept.
         turns: keeps processes in step that share the weights; ``None`` if this process has all of them.
+        commit: the commit the weights come from, if they come from the hub.
     """
 
     def __init__(self, model: nn.Module, processor: Any) -> None:
@@ -58,6 +60,7 @@ class MLLM(nn.Module):
         self.encoder = Encoder(processor.tokenizer, self.family.template(processor))
         self.max_sequence_tokens, self.max_tokens = MAX_SEQUENCE_TOKENS, MAX_TOKENS
         self.vision = Vision(self.family, processor)
+        self.commit: str | None = None
         self._packs: bool | None = None
         self.turns: Turns | None = None
         self._prefixes: dict[tuple[int, int], list[int]] = {}
@@ -78,6 +81,8 @@ class MLLM(nn.Module):
             UserError: if there is nothing to load, the weights are pickled, or the architecture has no family.
         """
         source = str(weights_folder(source))
+        if revision is not None and Path(source).is_dir():
+            raise UserError(f"revision={revision}: only a hub id has revisions, and {source} is a folder; leave it out")
         refuse_pickles(source)
         remote = {"revision": revision, "trust_remote_code": trust_remote_code}
         try:
@@ -86,7 +91,9 @@ class MLLM(nn.Module):
             model = model_class.from_pretrained(
                 source, dtype=getattr(torch, dtype), attn_implementation="sdpa", use_safetensors=True, **remote
             )
-            return cls(model, AutoProcessor.from_pretrained(source, **remote))
+            mllm = cls(model, AutoProcessor.from_pretrained(source, **remote))
+            mllm.commit = extract_commit_hash(cached_file(source, "config.json", revision=revision), None)
+            return mllm
         except (OSError, ValueError, ImportError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(
@@ -120,18 +127,13 @@ class MLLM(nn.Module):
 
     @property
     def language_model(self) -> Any:
-        """Embeddings and decoder layers."""
-        return self.base.model.language_model
+        """What reads tokens; everything else of the base model but the output embedding sees images."""
+        return self.family.language_model(self.base)
 
     @property
     def adapted(self) -> bool:
         """Whether LoRA layers are in place."""
         return isinstance(self.model, PeftModel)
-
-    @property
-    def language_model(self) -> Any:
-        """What reads tokens; everything else of the base model but the output embedding sees images."""
-        return self.family.language_model(self.base)
 
     @property
     def head(self) -> nn.Module:

@@ -20,7 +20,7 @@ from viker_lightning.data.packing import PackedBatch
 from viker_lightning.data.records import ImageGroup, Labels
 from viker_lightning.data.sampling import Bundle
 from viker_lightning.errors import UserError
-from viker_lightning.models import MLLM, AnswerTokens, fitted
+from viker_lightning.models import MLLM, AnswerTokens, check_first_gradients, fitted
 
 from .engine import Engine
 from .sharding import FSDP2, average_gradients, clip_gradients, shard
@@ -54,6 +54,8 @@ class Stage(LightningModule):
         self.lr, self.weight_decay, self.warmup_steps, self.schedule = lr, weight_decay, warmup_steps, schedule
         self.mllm: MLLM
         self.base_weights = ""
+        self.revision: str | None = None
+        self._gradients_seen = False
         self.report: dict[str, Any] = {}  # what else belongs into results.json
         self.strict_loading = False  # checkpoints hold trained weights only; on_load_checkpoint checks them
 
@@ -217,9 +219,12 @@ class Stage(LightningModule):
             self.mllm.turns.release()
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
-        """Averages the gradients of weights that are not sharded in a model that is."""
+        """Averages gradients that sharding leaves alone, and makes sure, once, that they reach every adapter."""
         if self.mllm.turns is not None:
             average_gradients(self.parameters())
+        if self.mllm.adapted and not self._gradients_seen:
+            scaled = str(self.trainer.precision).startswith("16")
+            self._gradients_seen = check_first_gradients(self.mllm, finite=not scaled)
 
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None

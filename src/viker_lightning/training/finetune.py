@@ -26,6 +26,7 @@ class Finetune(Stage):
         warmup_steps: linear warm-up.
         schedule: learning rate after the warm-up.
         dtype: of the weights.
+        revision: branch, tag or commit of a hub id.
         trust_remote_code: whether code that comes with hub weights may run.
         engine: budgets, and what is kept where.
     """
@@ -41,11 +42,13 @@ class Finetune(Stage):
         warmup_steps: int = 60,
         schedule: Literal["constant", "cosine"] = "cosine",
         dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+        revision: str | None = None,
         trust_remote_code: bool = False,
         engine: Engine = Engine(),  # noqa: B008 - jsonargparse reads the default
     ) -> None:
         super().__init__(lr, weight_decay, warmup_steps, schedule, engine)
         self.base, self.lora, self.weights_dtype, self.trust_remote_code = base, lora, dtype, trust_remote_code
+        self.revision = revision
 
     def load_mllm(self) -> MLLM:
         """Loads the base model."""
@@ -53,7 +56,7 @@ class Finetune(Stage):
         if source == "mini":
             source = str(embedded_model([*self.trainer.datamodule.texts(), *REFUSALS]))  # type: ignore[attr-defined]
         self.base_weights = source
-        mllm = MLLM.load(source, self.weights_dtype, trust_remote_code=self.trust_remote_code)
+        mllm = MLLM.load(source, self.weights_dtype, self.revision, self.trust_remote_code)
         if self.lora is None:
             mllm.train_fully()
         else:

@@ -1,0 +1,94 @@
+"""The first step reaches every adapter, and a run knows which weights it began with."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+
+from viker_lightning.errors import UserError
+from viker_lightning.methods import GradientAscent
+from viker_lightning.models import MLLM, Lora, check_first_gradients, folder_fingerprint
+from viker_lightning.training import Unlearn
+
+
+@pytest.fixture
+def fresh(base_folder, groups):
+    """A model with new adapters after a backward pass."""
+    model = MLLM.load(base_folder)
+    model.adapt(Lora(r=2))
+    model.answer_tokens(model.pack(groups)).log_probs.mean().backward()
+    return model
+
+
+def adapters(model):
+    return {name: p for name, p in model.named_parameters() if "lora_B" in name}
+
+
+def test_first_gradient_of_new_adapters(fresh):
+    firsts = [p for name, p in fresh.named_parameters() if "lora_A" in name]
+    assert all(p.grad.abs().max() == 0 for p in firsts), "nothing to judge by yet"
+    assert check_first_gradients(fresh)
+
+
+def test_missed_adapter_is_an_error(fresh):
+    name, weight = list(adapters(fresh).items())[3]
+    layer = name.split("base_model.model.")[1].split(".lora_B")[0]
+    weight.grad = None
+    with pytest.raises(UserError, match=f"no gradient reaches 1 of 21 adapters, e.g. {layer};"):
+        check_first_gradients(fresh)
+    weight.grad = torch.full_like(weight, torch.nan)
+    with pytest.raises(UserError, match=f"not finite, e.g. {layer}"):
+        check_first_gradients(fresh)
+    assert check_first_gradients(fresh, finite=False)
+
+
+def test_step_without_any_gradient_is_not_judged(fresh):
+    for weight in adapters(fresh).values():
+        weight.grad.zero_()
+    assert not check_first_gradients(fresh)
+
+
+def test_training_stops_at_the_first_step(base_folder, data):
+    class Blind(GradientAscent):
+        """Loses what reaches one layer."""
+
+        def before_training(self, model):
+            next(iter(adapters(model).values())).register_hook(torch.zeros_like)
+
+    trainer = Trainer(
+        accelerator="cpu", max_steps=1, logger=False, enable_checkpointing=False, enable_progress_bar=False
+    )
+    with pytest.raises(UserError, match=r"no gradient reaches 1 of 21 adapters, e.g. model.language_model.layers.0"):
+        trainer.fit(Unlearn(Blind(), str(base_folder), Lora(r=2)), datamodule=data)
+
+
+def test_folder_fingerprint_follows_the_bytes(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    first = folder_fingerprint(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"1")
+    second = folder_fingerprint(tmp_path)
+    (tmp_path / "README.md").write_text("no matter")
+    assert first != second == folder_fingerprint(tmp_path)
+    assert folder_fingerprint("owner/name") is None
+
+
+def test_revision_of_a_folder_is_an_error(base_folder):
+    with pytest.raises(UserError, match="revision=v2: only a hub id has revisions"):
+        MLLM.load(base_folder, revision="v2")
+
+
+def test_commit_of_a_hub_id_is_known(base_folder, tmp_path):
+    """From a cache laid out as the hub client lays it out, without any network."""
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    model = tmp_path / "models--nobody--tiny"
+    (model / "refs").mkdir(parents=True)
+    (model / "refs/v1").write_text(commit)
+    (model / "snapshots").mkdir()
+    (model / "snapshots" / commit).symlink_to(base_folder)
+    code = "from viker_lightning.models import MLLM; print(MLLM.load('nobody/tiny', revision='v1').commit)"
+    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == commit, done.stderr
