@@ -73,6 +73,7 @@ class Provenance(Callback):
             "labels": str(pl_module.labels),
             "private_parts": "recorded" if data.records_private else "inferred from the answers' shared words",
             "base_weights": pl_module.base_weights,
+            "quantize": pl_module.quantize,
             "base_revision": pl_module.revision,
             "base_commit": pl_module.mllm.commit,
             "base_fingerprint": folder_fingerprint(weights_folder(pl_module.base_weights)),

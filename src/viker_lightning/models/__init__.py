@@ -4,6 +4,7 @@ from .adapter import Lora, check_first_gradients
 from .budget import fitted
 from .files import folder_fingerprint, weights_folder
 from .generation import answer, generate
+from .loading import Quantize
 from .mllm import MLLM
 from .tokens import AnswerTokens
 
@@ -11,6 +12,7 @@ __all__ = [
     "MLLM",
     "AnswerTokens",
     "Lora",
+    "Quantize",
     "answer",
     "check_first_gradients",
     "fitted",

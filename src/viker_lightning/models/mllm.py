@@ -11,8 +11,6 @@ from typing import Any
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoProcessor
-from transformers.utils.hub import cached_file, extract_commit_hash
 
 from viker_lightning.data.encoding import Encoded, Encoder
 from viker_lightning.data.packing import PackedBatch, assemble, packed_mask
@@ -24,8 +22,9 @@ from .adapter import Lora, adapted
 from .attention import use_packed_attention
 from .buffers import KeyValues
 from .families import family_of, other
-from .files import refuse_pickles, weights_folder
+from .files import weights_folder
 from .fingerprint import processor_fingerprint, weights_fingerprint
+from .loading import Quantize, loaded
 from .routes import may_pack, plain_hidden
 from .tokens import AnswerTokens
 from .turns import Turns
@@ -67,38 +66,22 @@ class MLLM(nn.Module):
 
     @classmethod
     def load(
-        cls, source: str | Path, dtype: str = "float32", revision: str | None = None, trust_remote_code: bool = False
+        cls,
+        source: str | Path,
+        dtype: str = "float32",
+        revision: str | None = None,
+        trust_remote_code: bool = False,
+        quantize: Quantize | None = None,
     ) -> MLLM:
-        """Loads weights and processor from a folder or a hub id, safetensors only.
-
-        Args:
-            source: folder, run folder of a fine-tuning run, or hub id.
-            dtype: ``float32``, ``bfloat16`` or ``float16``.
-            revision: branch, tag or commit on the hub.
-            trust_remote_code: whether code that comes with the weights may run.
+        """Loads weights and processor as :func:`~viker_lightning.models.loading.loaded` does.
 
         Raises:
-            UserError: if there is nothing to load, the weights are pickled, or the architecture has no family.
+            UserError: if there is no such model, or it cannot be used.
         """
-        source = str(weights_folder(source))
-        if revision is not None and Path(source).is_dir():
-            raise UserError(f"revision={revision}: only a hub id has revisions, and {source} is a folder; leave it out")
-        refuse_pickles(source)
-        remote = {"revision": revision, "trust_remote_code": trust_remote_code}
-        try:
-            config = AutoConfig.from_pretrained(source, **remote)
-            _, model_class = family_of((config.architectures or ["unknown"])[0])
-            model = model_class.from_pretrained(
-                source, dtype=getattr(torch, dtype), attn_implementation="sdpa", use_safetensors=True, **remote
-            )
-            mllm = cls(model, AutoProcessor.from_pretrained(source, **remote))
-            mllm.commit = extract_commit_hash(cached_file(source, "config.json", revision=revision), None)
-            return mllm
-        except (OSError, ValueError, ImportError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(
-                f"{source}: no model could be loaded ({reason}); give a model folder or a hub id"
-            ) from error
+        found = loaded(source, dtype, revision, trust_remote_code, quantize)
+        mllm = cls(found.model, found.processor)
+        mllm.commit = found.commit
+        return mllm
 
     def beside(self, source: str, dtype: str, option: str) -> MLLM:
         """Loads another model of the same tokenizer, frozen, to where this one is.
@@ -124,6 +107,11 @@ class MLLM(nn.Module):
     def base(self) -> Any:
         """The transformers model, whether adapted or not."""
         return self.model.get_base_model() if self.adapted else self.model
+
+    @property
+    def quantized(self) -> bool:
+        """Whether the language model is kept in fewer bits."""
+        return bool(getattr(self.base, "is_quantized", False))
 
     @property
     def language_model(self) -> Any:

@@ -116,5 +116,6 @@ def packing_error(mllm: MLLM) -> tuple[float, float]:
         packed = mllm.head(mllm.hidden(batch)[batch.rows, batch.columns]).float()
     mllm.train(training)
     scale = (plain - plain.mean(-1, keepdim=True)).norm()
-    exact = plain.dtype == mllm.head.weight.dtype and not torch.is_autocast_enabled(mllm.device.type)
+    autocast = torch.is_autocast_enabled(mllm.device.type)
+    exact = plain.dtype == mllm.head.weight.dtype and not autocast and not mllm.quantized
     return ((packed - plain).norm() / scale.clamp_min(1e-30)).item(), 1e-3 if exact else 5e-2

@@ -20,7 +20,7 @@ from viker_lightning.data.packing import PackedBatch
 from viker_lightning.data.records import ImageGroup, Labels
 from viker_lightning.data.sampling import Bundle
 from viker_lightning.errors import UserError
-from viker_lightning.models import MLLM, AnswerTokens, check_first_gradients, fitted
+from viker_lightning.models import MLLM, AnswerTokens, Quantize, check_first_gradients, fitted
 
 from .engine import Engine
 from .sharding import FSDP2, average_gradients, clip_gradients, shard
@@ -54,6 +54,7 @@ class Stage(LightningModule):
         self.lr, self.weight_decay, self.warmup_steps, self.schedule = lr, weight_decay, warmup_steps, schedule
         self.mllm: MLLM
         self.base_weights = ""
+        self.quantize: Quantize | None = None
         self.revision: str | None = None
         self._gradients_seen = False
         self.report: dict[str, Any] = {}  # what else belongs into results.json

@@ -7,8 +7,9 @@ from typing import Literal
 
 from torch import Tensor
 
+from viker_lightning.errors import UserError
 from viker_lightning.methods.idk import REFUSALS
-from viker_lightning.models import MLLM, AnswerTokens, Lora
+from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize
 from viker_lightning.models.mini import embedded_model
 
 from .base import Groups, Stage
@@ -26,6 +27,8 @@ class Finetune(Stage):
         warmup_steps: linear warm-up.
         schedule: learning rate after the warm-up.
         dtype: of the weights.
+        quantize: how the language model is kept below the adapter: ``nf4`` (4 bits, as QLoRA has it) or ``int8``; needs
+            bitsandbytes (extra ``quant``) and LoRA.
         revision: branch, tag or commit of a hub id.
         trust_remote_code: whether code that comes with hub weights may run.
         engine: budgets, and what is kept where.
@@ -42,13 +45,16 @@ class Finetune(Stage):
         warmup_steps: int = 60,
         schedule: Literal["constant", "cosine"] = "cosine",
         dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+        quantize: Quantize | None = None,
         revision: str | None = None,
         trust_remote_code: bool = False,
         engine: Engine = Engine(),  # noqa: B008 - jsonargparse reads the default
     ) -> None:
         super().__init__(lr, weight_decay, warmup_steps, schedule, engine)
         self.base, self.lora, self.weights_dtype, self.trust_remote_code = base, lora, dtype, trust_remote_code
-        self.revision = revision
+        self.quantize, self.revision = quantize, revision
+        if quantize is not None and lora is None:
+            raise UserError(f"quantize={quantize}: quantised weights cannot be trained themselves; set lora")
 
     def load_mllm(self) -> MLLM:
         """Loads the base model."""
@@ -56,7 +62,7 @@ class Finetune(Stage):
         if source == "mini":
             source = str(embedded_model([*self.trainer.datamodule.texts(), *REFUSALS]))  # type: ignore[attr-defined]
         self.base_weights = source
-        mllm = MLLM.load(source, self.weights_dtype, self.revision, self.trust_remote_code)
+        mllm = MLLM.load(source, self.weights_dtype, self.revision, self.trust_remote_code, self.quantize)
         if self.lora is None:
             mllm.train_fully()
         else:
@@ -64,12 +70,16 @@ class Finetune(Stage):
         return mllm
 
     def save_weights(self, run: Path) -> None:
-        """Writes ``model/``, with any adapter merged in, so that a vanilla or gold model always loads by itself."""
+        """Writes ``model/``, with any adapter merged in, so that a vanilla or gold model always loads by itself.
+
+        An adapter of a quantised model is merged into the weights as they were before, as is usual with QLoRA: the
+        model written says nearly, not exactly, what the trained one said.
+        """
         super().save_weights(run)
         if self.mllm.adapted and self.trainer.is_global_zero:
             mllm = self.mllm
-            if mllm.turns is not None:  # this process has a part of the weights only
-                mllm = MLLM.load(self.base_weights, self.weights_dtype, trust_remote_code=self.trust_remote_code)
+            if mllm.turns is not None or mllm.quantized:  # this process has a part of the weights, or rounded ones
+                mllm = MLLM.load(self.base_weights, self.weights_dtype, self.revision, self.trust_remote_code)
                 mllm.adapt(self.lora or Lora(), run / "adapter")
             mllm.save_merged(run / "model")
 

@@ -29,7 +29,7 @@ from viker_lightning.ideal import (
     why_not_reduced,
 )
 from viker_lightning.methods import Batch, Method
-from viker_lightning.models import MLLM, AnswerTokens, Lora
+from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize
 
 from .base import Groups, Stage
 from .engine import Engine
@@ -58,6 +58,8 @@ class Unlearn(Stage):
             or ``name/weights``; see :class:`~viker_lightning.data.similarity.ClipEmbedder`. None by default.
         clip_threshold: the largest similarity to a forget image that an irrelevant image may have, -1 to 1; read it off
             ``similarity.json`` in the run folder, since models differ.
+        quantize: how the language model is kept below the adapter: ``nf4`` (4 bits, as QLoRA has it) or ``int8``; needs
+            bitsandbytes (extra ``quant``) and LoRA.
         revision: branch, tag or commit of a hub id.
         trust_remote_code: whether code that comes with hub weights may run.
         engine: budgets, and what is kept where.
@@ -79,6 +81,7 @@ class Unlearn(Stage):
         seed: int = 0,
         clip: str | None = None,
         clip_threshold: float | None = None,
+        quantize: Quantize | None = None,
         revision: str | None = None,
         trust_remote_code: bool = False,
         engine: Engine = Engine(),  # noqa: B008 - jsonargparse reads the default
@@ -88,7 +91,8 @@ class Unlearn(Stage):
         self.weights_dtype, self.seed, self.trust_remote_code = dtype, seed, trust_remote_code
         if (clip is None) != (clip_threshold is None):
             raise UserError(f"clip={clip} and clip_threshold={clip_threshold} belong together; set both or neither")
-        self.clip, self.clip_threshold, self.revision = clip, clip_threshold, revision
+        self.clip, self.clip_threshold = clip, clip_threshold
+        self.quantize, self.revision = quantize, revision
         self.pictures: list[Picture] = []
         self.ideal: IdealDistribution | None = None
         self.own: dict[str, OwnReference] = {}
@@ -111,7 +115,7 @@ class Unlearn(Stage):
     def load_mllm(self) -> MLLM:
         """Loads the vanilla model, making it first if need be, and puts the adapter on."""
         self.base_weights = str(vanilla_model(self.vanilla, self.trainer.datamodule))  # type: ignore[attr-defined]
-        mllm = MLLM.load(self.base_weights, self.weights_dtype, self.revision, self.trust_remote_code)
+        mllm = MLLM.load(self.base_weights, self.weights_dtype, self.revision, self.trust_remote_code, self.quantize)
         mllm.adapt(self.lora, self.adapter)
         if self.method.reference == "irrelevant" and self.trainer.state.fn == TrainerFn.FITTING:
             self.pictures = self._irrelevant(mllm.family.natural_side(mllm.processor))

@@ -1,0 +1,112 @@
+"""Weights and processor from a folder or the hub: safetensors only, the language model quantised if asked for."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoProcessor, BitsAndBytesConfig
+from transformers.utils.hub import cached_file, extract_commit_hash
+
+from viker_lightning.errors import UserError
+
+from .families import family_of
+from .files import refuse_pickles, weights_folder
+
+Quantize = Literal["nf4", "int8"]
+
+
+class Loaded(NamedTuple):
+    """A model as transformers loads it.
+
+    Attributes:
+        model: the model.
+        processor: its processor.
+        commit: the commit the weights come from, if they come from the hub.
+    """
+
+    model: Any
+    processor: Any
+    commit: str | None
+
+
+def loaded(
+    source: str | Path,
+    dtype: str,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    quantize: Quantize | None = None,
+) -> Loaded:
+    """Loads weights and processor.
+
+    Args:
+        source: folder, run folder of a fine-tuning run, or hub id.
+        dtype: ``float32``, ``bfloat16`` or ``float16``.
+        revision: branch, tag or commit on the hub.
+        trust_remote_code: whether code that comes with the weights may run.
+        quantize: how the language model's linear layers are kept.
+
+    Raises:
+        UserError: if there is nothing to load, the weights are pickled, the architecture has no family, or the
+            quantisation is not available here.
+    """
+    source = str(weights_folder(source))
+    if revision is not None and Path(source).is_dir():
+        raise UserError(f"revision={revision}: only a hub id has revisions, and {source} is a folder; leave it out")
+    refuse_pickles(source)
+    remote = {"revision": revision, "trust_remote_code": trust_remote_code}
+    try:
+        config = AutoConfig.from_pretrained(source, **remote)
+        options: dict[str, Any] = {"dtype": getattr(torch, dtype), "attn_implementation": "sdpa", **remote}
+        family, model_class = family_of((config.architectures or ["unknown"])[0])
+        if quantize is not None:
+            options["quantization_config"] = quantization(quantize, config, family, model_class, options["dtype"])
+        model = model_class.from_pretrained(source, use_safetensors=True, **options)
+        for module in model.modules():
+            if hasattr(module, "support_avx512bf16_for_cpu"):  # once packed so, they pass no gradient (0.50)
+                module.support_avx512bf16_for_cpu = False
+        processor = AutoProcessor.from_pretrained(source, **remote)
+        commit = extract_commit_hash(cached_file(source, "config.json", revision=revision), None)
+        return Loaded(model, processor, commit)
+    except (OSError, ValueError, ImportError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{source}: no model could be loaded ({reason}); give a model folder or a hub id") from error
+
+
+def quantization(
+    quantize: Quantize, config: Any, family: Any, model_class: Any, dtype: torch.dtype
+) -> BitsAndBytesConfig:
+    """Settings by which bitsandbytes keeps the language model's linear layers, and nothing else, in fewer bits.
+
+    ``nf4`` is QLoRA's (Dettmers et al. 2023, arXiv 2305.14314): 4-bit NormalFloat with doubly quantised constants,
+    computed in the type of the other weights; ``int8`` is LLM.int8 (arXiv 2208.07339).
+
+    Args:
+        quantize: which of the two.
+        config: the model's configuration.
+        family: its family file.
+        model_class: its class.
+        dtype: of the other weights.
+
+    Raises:
+        UserError: if bitsandbytes is not installed.
+    """
+    if find_spec("bitsandbytes") is None:
+        raise UserError(f"quantize={quantize}: bitsandbytes is not installed; pip install 'viker-lightning[quant]'")
+    with torch.device("meta"):  # names only
+        make = getattr(model_class, "from_config", None) or model_class._from_config
+        skeleton = make(config)
+    inside = {id(module) for module in family.language_model(skeleton).modules()}
+    kept = [n for n, m in skeleton.named_modules() if isinstance(m, nn.Linear) and id(m) not in inside]
+    if quantize == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=kept)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=kept,
+    )
