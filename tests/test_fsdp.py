@@ -10,6 +10,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 
 from distributed import COMMON, FIT, GATE, SMALL, assert_same, here, launch, on_two, random_vanilla, results, weights
+from viker_lightning.training import CheckpointFile
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def test_the_adapter_of_a_sharded_run_loads_on_one_process(runs, vanilla):
 
 
 def test_its_checkpoint_holds_what_is_trained_and_goes_on_anywhere(runs):
-    one, two = (torch.load(runs / name / "checkpoints/last.ckpt", weights_only=True) for name in ("one", "fsdp"))
+    one, two = (CheckpointFile().load_checkpoint(runs / name / "checkpoints/last.ckpt") for name in ("one", "fsdp"))
     assert one["state_dict"].keys() == two["state_dict"].keys()
     for name, w in one["state_dict"].items():
         torch.testing.assert_close(two["state_dict"][name], w, atol=1e-5, rtol=0)

@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
 import warnings
 from pathlib import Path
-from pickle import UnpicklingError
 from traceback import format_exception
 from typing import Any
 
 import wandb
 from jsonargparse import set_parsing_settings
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from viker_lightning import methods  # noqa: F401 - makes short class names of methods known
-from viker_lightning.callbacks import Evaluation, KnowledgeGate, Provenance, SaveConfig, SimilarityAudit
+from viker_lightning.callbacks import (
+    Checkpoint,
+    Evaluation,
+    KnowledgeGate,
+    Provenance,
+    SaveConfig,
+    SimilarityAudit,
+    Stopped,
+    finished,
+    keep_metrics,
+    last_checkpoint,
+    set_aside,
+)
 from viker_lightning.data import Benchmark
 from viker_lightning.errors import UserError
 from viker_lightning.secrets import HidingFormatter, hide
 from viker_lightning.training.base import Stage
 
 log = logging.getLogger(__name__)
+
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+"""What the system says where nothing can be written."""
 
 DEFAULTS: dict[str, Any] = {
     "default_root_dir": "runs/run",
@@ -45,32 +59,57 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
+class NothingToDo(Exception):
+    """The run that was to go on is finished."""
+
+
 class CLI(LightningCLI):
     """fit, validate, test and predict."""
 
     def before_instantiate_classes(self) -> None:
-        """Loads checkpoints as tensors only, unless somebody insists, and keeps the metrics of an earlier run."""
-        config = self.config[self.config.subcommand]
+        """Loads checkpoints as tensors only, unless somebody insists, and sees what an earlier run left."""
+        command = self.config.subcommand
+        config = self.config[command]
         if config.get("weights_only") is None:
             config["weights_only"] = True
-        checkpoint = config.get("ckpt_path")
-        if checkpoint and checkpoint not in ("best", "last", "hpc", "registry") and not Path(checkpoint).exists():
-            raise UserError(f"ckpt_path: {checkpoint} does not exist; give a checkpoint, or 'last'")
         run = Path(config.trainer.default_root_dir)
-        if (run / "metrics.csv").is_file() and (checkpoint or self.config.subcommand != "fit"):
-            earlier = run / f"metrics-{len(list(run.glob('metrics*.csv')))}.csv"
-            (run / "metrics.csv").rename(earlier)  # the CSV logger would delete it
-            log.info("%s: earlier metrics kept", earlier)
+        config["ckpt_path"] = checkpoint = self._checkpoint(run, config)
+        requeued = any(run.glob("hpc_ckpt_*"))  # Lightning finds it by itself
+        if command == "fit" and checkpoint is None and not requeued:
+            set_aside(run)
+        else:
+            keep_metrics(run)
+
+    def _checkpoint(self, run: Path, config: Any) -> str | None:
+        """The checkpoint to start from.
+
+        Raises:
+            NothingToDo: if it belongs to a run that is finished.
+            UserError: if it does not exist.
+        """
+        command, given, last = self.config.subcommand, config.get("ckpt_path"), last_checkpoint(run)
+        if given == "last" and last is None:
+            if command != "fit":
+                raise UserError(f"ckpt_path: {run} has no checkpoint; give another trainer.default_root_dir or a file")
+            log.info("%s has no checkpoint: starting afresh", run)
+            return None
+        if given not in (None, "best", "last", "hpc", "registry") and not Path(given).exists():
+            raise UserError(f"ckpt_path: {given} does not exist; give a checkpoint, or 'last'")
+        if command == "fit" and given == "last":
+            why = finished(run, config.trainer.max_steps, config.trainer.max_epochs)
+            if why:
+                raise NothingToDo(f"{run} is finished ({why}); for more, raise trainer.max_steps or max_epochs")
+        return str(last) if given == "last" else given
+
+    def _parse_ckpt_path(self) -> None:
+        """Does nothing: settings come from the config and the command line alone."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the callbacks every run has; their settings are ``audit``, ``gate``, ``evaluation``, ``checkpoint``."""
         parser.add_lightning_class_args(SimilarityAudit, "audit")
         parser.add_lightning_class_args(KnowledgeGate, "gate")
         parser.add_lightning_class_args(Evaluation, "evaluation")
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-        parser.set_defaults(
-            {"checkpoint.save_last": True, "checkpoint.save_top_k": 0, "checkpoint.enable_version_counter": False}
-        )
+        parser.add_lightning_class_args(Checkpoint, "checkpoint")
 
 
 def main(args: ArgsType = None) -> None:
@@ -106,18 +145,20 @@ def main(args: ArgsType = None) -> None:
             parser_kwargs={"parser_mode": "omegaconf+"},
             args=args,
         )
+    except NothingToDo as found:
+        log.info("%s", found)
+    except Stopped as stopped:
+        print(stopped.line, file=sys.stderr)
+        raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in UNWRITABLE:
+            sys.exit(f"error: {error}; what was saved before is intact: make room, then go on with --ckpt_path last")
         cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, UserError | UnpicklingError):
-            cause = cause.__cause__ or cause.__context__  # the parser wraps what a class refuses
+        while cause is not None and not isinstance(cause, UserError):  # the parser wraps what a class refuses
+            cause = cause.__cause__ or cause.__context__
         if cause is None:
             sys.excepthook = lambda *found: print(hide("".join(format_exception(*found))), file=sys.stderr, end="")
             raise
-        if isinstance(cause, UnpicklingError):
-            cause = UserError(
-                "ckpt_path: this file holds more than tensors and plain values; opening it could run code, so it was "
-                "not opened; give a checkpoint that this program wrote"
-            )
         sys.exit(hide(f"error: {cause}"))
     finally:
         wandb.finish()

@@ -1,8 +1,22 @@
 """What happens around training: evaluation, the stage-1 gate, provenance, audits. Numbers come from evaluation/."""
 
+from .checkpoint import Checkpoint, Stopped
 from .evaluation import Evaluation
+from .folder import finished, keep_metrics, last_checkpoint, set_aside
 from .gate import KnowledgeGate
 from .provenance import Provenance, SaveConfig
 from .similarity import SimilarityAudit
 
-__all__ = ["Evaluation", "KnowledgeGate", "Provenance", "SaveConfig", "SimilarityAudit"]
+__all__ = [
+    "Checkpoint",
+    "Evaluation",
+    "KnowledgeGate",
+    "Provenance",
+    "SaveConfig",
+    "SimilarityAudit",
+    "Stopped",
+    "finished",
+    "keep_metrics",
+    "last_checkpoint",
+    "set_aside",
+]

@@ -73,7 +73,7 @@ class Evaluation(Callback):
         self._protocol: Protocol
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Finds what is compared with, and makes clear that an earlier run in the same folder is over."""
+        """Finds what is compared with."""
         self._protocol = protocol_of(trainer.datamodule)  # type: ignore[attr-defined]
         self._gold_answers = gold_answers(self.gold, self.gold_predictions)
         if other := {p.protocol for p in self._gold_answers} - {self._protocol.name}:
@@ -83,28 +83,24 @@ class Evaluation(Callback):
             )
         if self.gibberish and self._classifier is None:
             self._classifier = GibberishClassifier.load(self.gibberish, device=trainer.strategy.root_device)
-        results = Path(trainer.default_root_dir) / "results.json"
-        if stage == "fit" and trainer.is_global_zero and results.is_file():
-            log.warning("%s: replacing the results of an earlier run", results)
-            results.unlink()
+        if stage == "fit" and trainer.is_global_zero:  # a run that goes on is not finished any more
+            (Path(trainer.default_root_dir) / "results.json").unlink(missing_ok=True)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Evaluates before the first step; a resumed run takes up what it had measured."""
-        file = Path(trainer.default_root_dir) / "predictions.parquet"
-        if file.is_file() and trainer.is_global_zero:
-            self._predictions = [(when, p) for when, p in read_predictions(file) if when in self.summaries]
-            self._write(trainer, "")
+        """Evaluates before the first step; a resumed run takes up what it had measured, and misses nothing."""
+        self._take_up(trainer)
         if self.before and "before" not in self.summaries:
             self.evaluate(trainer, pl_module, "before")
+        if 0 < trainer.global_step == trainer.current_epoch * trainer.num_training_batches:  # stopped between epochs
+            self._in_between(trainer, pl_module, trainer.current_epoch)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluates in between, if asked."""
-        epoch = trainer.current_epoch + 1
-        if self.every_n_epochs and epoch % self.every_n_epochs == 0 and epoch != trainer.max_epochs:
-            self.evaluate(trainer, pl_module, f"epoch {epoch}")
+        self._in_between(trainer, pl_module, trainer.current_epoch + 1)
 
-    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Saves the trained weights, evaluates them and writes the results."""
+    def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Saves the trained weights, evaluates them and writes the results, in a run that had stopped here, too."""
+        self._take_up(trainer)
         pl_module.save_weights(Path(trainer.default_root_dir))
         self.evaluate(trainer, pl_module, "after")
         way = distances(self.summaries.get("before", {}), self.summaries["after"])
@@ -112,6 +108,20 @@ class Evaluation(Callback):
             self._log(trainer, "distance_to_gold/", way)
         report = pl_module.report | ({"distance_to_gold": way} if way else {})
         self._write(trainer, "", {**self.summaries, **report})
+
+    def _take_up(self, trainer: Trainer) -> None:
+        """Reads the answers that belong to what was measured before the run stopped."""
+        file = Path(trainer.default_root_dir) / "predictions.parquet"
+        if file.is_file() and trainer.is_global_zero and not self._predictions:
+            self._predictions = [(when, p) for when, p in read_predictions(file) if when in self.summaries]
+            self._write(trainer, "")
+
+    def _in_between(self, trainer: Trainer, pl_module: LightningModule, epoch: int) -> None:
+        """Evaluates after an epoch, if asked and not done yet."""
+        when = f"epoch {epoch}"
+        last = trainer.should_stop or epoch == trainer.max_epochs or trainer.global_step == trainer.max_steps
+        if self.every_n_epochs and epoch % self.every_n_epochs == 0 and not last and when not in self.summaries:
+            self.evaluate(trainer, pl_module, when)
 
     def evaluate(self, trainer: Trainer, pl_module: Any, when: str) -> Summary:
         """Answers all evaluation questions and logs the numbers."""
@@ -166,6 +176,7 @@ class Evaluation(Callback):
             if results is not None:
                 run_facts = {
                     "steps": trainer.global_step,
+                    "epochs": int(trainer.global_step // trainer.num_training_batches) if trainer.global_step else 0,
                     "seed": torch.initial_seed(),
                     "world_size": trainer.world_size,
                     "protocol": self._protocol.name,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -14,13 +13,13 @@ import pyarrow.parquet as pq
 
 from viker_lightning.errors import UserError
 from viker_lightning.evaluation import Prediction
+from viker_lightning.files import replacing
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes text through a temporary file beside it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    """Writes text."""
+    with replacing(path) as file:
+        file.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -37,9 +36,8 @@ def read_predictions(path: Path) -> list[tuple[str, Prediction]]:
 def write_predictions(path: Path, predictions: Iterable[tuple[str, Prediction]]) -> None:
     """Writes predictions with the moment (``before``, ``after``, ...) they were made at."""
     rows = [{"when": when} | asdict(p) | {"private": list(p.private)} for when, p in predictions]
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    pq.write_table(pa.Table.from_pylist(rows), temporary)
-    temporary.replace(path)
+    with replacing(path) as file:
+        pq.write_table(pa.Table.from_pylist(rows), file)
 
 
 def gold_answers(gold: str | None, file: str | None) -> list[Prediction]:

@@ -33,7 +33,7 @@ class KnowledgeGate(Callback):
     def __init__(self, known: float = 0.5, shown: float = 0.5, asked: float = 0.25) -> None:
         self.known, self.shown, self.asked = known, shown, asked
 
-    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Reports what a fine-tuned model knows."""
         if isinstance(pl_module, Finetune):
             pl_module.report["knowledge"] = asdict(self.measure(trainer, pl_module))
@@ -63,10 +63,8 @@ class KnowledgeGate(Callback):
         Raises:
             UserError: saying what was measured and what was expected.
         """
-        if (
-            not isinstance(pl_module, Unlearn) or trainer.global_step > 0
-        ):  # resumed: the vanilla model has passed already
-            return
+        if not isinstance(pl_module, Unlearn) or trainer.global_step > 0 or "knowledge" in pl_module.report:
+            return  # resumed: the vanilla model has passed already
         m = self.measure(trainer, pl_module)
         pl_module.report["knowledge"] = asdict(m)
         looks = m.shown is None or m.asked is None or (m.shown >= self.shown and m.asked <= self.asked)

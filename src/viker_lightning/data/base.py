@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
+import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
@@ -213,7 +214,8 @@ class Benchmark(LightningDataModule):
         most = min(self.questions_per_image, self.batch_size)
         sampler_class = PassSampler if self.in_passes else StepSampler
         sampler = sampler_class(self.streams, groups, most, self.seed, rank, world, self.steps_done)
-        return DataLoader(StepDataset(self.streams), sampler=sampler, batch_size=None)
+        apart = torch.Generator()  # a loader draws a number whenever it starts, which a resumed run does once more
+        return DataLoader(StepDataset(self.streams), sampler=sampler, batch_size=None, generator=apart)
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """What validate reads. In fit it is empty: there the Evaluation callback decides when to evaluate."""
@@ -225,7 +227,7 @@ class Benchmark(LightningDataModule):
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         groups, step = sorted(self.evaluation_groups(), key=asked), GROUPS_PER_BATCH * world
         batches = [Bundle(groups[i + rank : i + step : world]) for i in range(0, len(groups), step)]
-        return DataLoader(batches, batch_size=None)  # type: ignore[arg-type]
+        return DataLoader(batches, batch_size=None, generator=torch.Generator())  # type: ignore[arg-type]
 
     def test_dataloader(self) -> DataLoader[Any]:
         """The same as for validation: there is one evaluation."""

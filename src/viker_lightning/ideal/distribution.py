@@ -154,6 +154,7 @@ class OwnReference:
     """
 
     MEMORY_LIMIT = 4 * 2**30
+    CHECKPOINT_LIMIT = 2**28
 
     def __init__(self, mllm: MLLM, keep: bool = True, reduced: bool = True) -> None:
         self.mllm, self.keep, self.reduced = mllm, keep, reduced
@@ -179,3 +180,18 @@ class OwnReference:
             for key, part in zip(keys, parts, strict=True):
                 self._kept.put(key, part)
         return found
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is remembered, for a checkpoint; nothing if it is more than :data:`CHECKPOINT_LIMIT` bytes."""
+        kept = self._kept.items()
+        if not kept or self._kept.nbytes > self.CHECKPOINT_LIMIT:
+            return {}
+        whole = Reference.cat([reference for _, reference in kept])
+        return vars(whole) | {"keys": [key for key, _ in kept], "tokens": [len(r.log_prob) for _, r in kept]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes up what was remembered."""
+        if state:
+            whole = Reference(state["vector"], state["entropy"], state["log_prob"])
+            for key, part in zip(state["keys"], whole.split(state["tokens"]), strict=True):
+                self._kept.put(key, part)

@@ -34,6 +34,10 @@ class Kept(Generic[Value]):
             self._values.move_to_end(key)
         return self._values.get(key)
 
+    def items(self) -> list[tuple[str, Value]]:
+        """Everything that is remembered, what was unused longest first."""
+        return list(self._values.items())
+
     def put(self, key: str, value: Value) -> None:
         """Remembers a value."""
         if key in self._values:

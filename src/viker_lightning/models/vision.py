@@ -54,11 +54,16 @@ class Vision:
 
         def compute(new: list[Picture]) -> list[Tensor]:
             with torch.no_grad(), torch.autocast(model.device.type, enabled=False):
-                found = self.family.tower_features(model, self.processor, [p.open() for p in new])
-                return self.family.project(model, found, [p.size() for p in new]) if frozen else found
+                # On the CPU one by one, at next to no cost: company would change the last bits of what is kept.
+                parts = [[p] for p in new] if model.device.type == "cpu" else [new]
+                return [features for part in parts for features in self._read(model, part, frozen)]
 
         features = [f.to(model.device) for f in self._kept.get(pictures, compute)]
         return features if frozen else self.family.project(model, features, [p.size() for p in pictures])
+
+    def _read(self, model: Any, pictures: Sequence[Picture], project: bool) -> list[Tensor]:
+        found: list[Tensor] = self.family.tower_features(model, self.processor, [p.open() for p in pictures])
+        return self.family.project(model, found, [p.size() for p in pictures]) if project else found
 
     def forget(self) -> None:
         """Drops what is kept in memory; for measuring, and after weights have changed."""

@@ -1,7 +1,8 @@
 """LightningModules: fine-tune a model on people, then unlearn some of them. Losses live in methods/."""
 
+from .checkpoint import CheckpointFile, rng_state, set_rng_state
 from .finetune import Finetune
 from .sharding import FSDP2
 from .unlearn import Unlearn
 
-__all__ = ["FSDP2", "Finetune", "Unlearn"]
+__all__ = ["FSDP2", "CheckpointFile", "Finetune", "Unlearn", "rng_state", "set_rng_state"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
@@ -20,6 +21,7 @@ from viker_lightning.data.packing import PackedBatch
 from viker_lightning.data.records import ImageGroup, Labels
 from viker_lightning.data.sampling import Bundle
 from viker_lightning.errors import UserError
+from viker_lightning.files import replacing_folder
 from viker_lightning.models import MLLM, AnswerTokens, Quantize, check_first_gradients, fitted
 
 from .engine import Engine
@@ -248,9 +250,14 @@ class Stage(LightningModule):
         All processes call this, the first one writes.
         """
         if self.mllm.adapted:
-            self.mllm.save_adapter(run / "adapter", self.trainer.is_global_zero)
+            with self._replacing(run / "adapter") as folder:
+                self.mllm.save_adapter(folder, self.trainer.is_global_zero)
         else:
-            self.mllm.save(run / "model", self.trainer.is_global_zero)
+            with self._replacing(run / "model") as folder:
+                self.mllm.save(folder, self.trainer.is_global_zero)
+
+    def _replacing(self, folder: Path) -> AbstractContextManager[Path]:
+        return replacing_folder(folder) if self.trainer.is_global_zero else nullcontext(folder)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps only what is trained."""
@@ -262,8 +269,10 @@ class Stage(LightningModule):
         """Keeps this run's learning rate and weight decay, and tells the data how far the epoch had come."""
         for optimizer in checkpoint.get("optimizer_states", []):
             for group in optimizer["param_groups"]:
-                group |= {"lr": group["lr"] * self.lr / group["initial_lr"], "weight_decay": self.weight_decay}
-                group["initial_lr"] = self.lr
+                group["weight_decay"] = self.weight_decay
+                if group["initial_lr"] == self.lr:
+                    continue
+                group |= {"lr": group["lr"] * self.lr / group["initial_lr"], "initial_lr": self.lr}
         for scheduler in checkpoint.get("lr_schedulers", []):
             scheduler["base_lrs"] = [self.lr] * len(scheduler["base_lrs"])
         if "loops" in checkpoint:

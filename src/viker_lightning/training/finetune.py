@@ -8,6 +8,7 @@ from typing import Literal
 from torch import Tensor
 
 from viker_lightning.errors import UserError
+from viker_lightning.files import replacing_folder
 from viker_lightning.methods.idk import REFUSALS
 from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize
 from viker_lightning.models.mini import embedded_model
@@ -81,7 +82,8 @@ class Finetune(Stage):
             if mllm.turns is not None or mllm.quantized:  # this process has a part of the weights, or rounded ones
                 mllm = MLLM.load(self.base_weights, self.weights_dtype, self.revision, self.trust_remote_code)
                 mllm.adapt(self.lora or Lora(), run / "adapter")
-            mllm.save_merged(run / "model")
+            with replacing_folder(run / "model") as folder:
+                mllm.save_merged(folder)
 
     def part(self, groups: Groups, totals: dict[str, tuple[float, float]]) -> dict[str, Tensor]:
         """Mean cross-entropy of the answer tokens, nats."""

@@ -96,6 +96,7 @@ class Unlearn(Stage):
         self.pictures: list[Picture] = []
         self.ideal: IdealDistribution | None = None
         self.own: dict[str, OwnReference] = {}
+        self._said: dict[str, Any] = {}  # what the frozen model had said before the run stopped
 
     def setup(self, stage: str) -> None:
         """As in every stage, and makes sure that a method that uses retain questions gets some.
@@ -146,6 +147,21 @@ class Unlearn(Stage):
             self.own["forget"] = OwnReference(self.mllm, keep, self.method.needs_vector)
         if self.method.retain_reference:
             self.own["retain"] = OwnReference(self.mllm, keep)
+        for name, state in self._said.items():
+            if name in self.own:
+                self.own[name].load_state_dict(state)
+        self._said = {}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """As in every stage, and keeps what the frozen model said: asked in another batch, it would round otherwise."""
+        super().on_save_checkpoint(checkpoint)
+        if self.trainer.world_size == 1:
+            checkpoint["said"] = {name: own.state_dict() for name, own in self.own.items()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """As in every stage."""
+        super().on_load_checkpoint(checkpoint)
+        self._said = checkpoint.get("said", {})
 
     def prepare_ideal(self) -> None:
         """Computes the ideal distribution of all forget answers.

@@ -1,0 +1,183 @@
+"""Checkpoints a run goes on from as if nothing had happened, and signals that ask it to stop."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.environments import SLURMEnvironment
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerStatus
+
+from viker_lightning.training import CheckpointFile, rng_state, set_rng_state
+
+log = logging.getLogger(__name__)
+
+
+class Stopped(SystemExit):
+    """A signal asked the run to stop; what it had learned is in the checkpoint.
+
+    Args:
+        number: of the signal. The exit code is 128 more, as shells have it.
+        step: optimizer steps taken.
+        checkpoint: what to go on from, if there is anything yet.
+    """
+
+    def __init__(self, number: int, step: int, checkpoint: Path | None) -> None:
+        self.line = f"stopped by {signal.Signals(number).name} after step {step}; " + (
+            f"{checkpoint} holds everything: go on with the same command and --ckpt_path last"
+            if checkpoint
+            else "nothing was trained yet"
+        )
+        super().__init__(128 + number)
+
+
+class Checkpoint(ModelCheckpoint):
+    """Keeps ``checkpoints/last.ckpt``: trained weights, optimizer, place in the epoch, random numbers, measurements.
+
+    It is written when training starts (after the evaluation before it), every so many steps, at the end, and on SIGTERM
+    or Ctrl-C, after the running step. A second Ctrl-C does not wait. A run that goes on from it takes the steps it
+    would have taken anyway. On SLURM, requeueing is left to Lightning.
+
+    Args:
+        every_n_train_steps: steps between two checkpoints.
+        save_top_k: further checkpoints, one each time: 0 for none, -1 for all, or the best by ``monitor``.
+        monitor: name of a logged value, for ``save_top_k``.
+        mode: whether a small (``min``) or large (``max``) value of ``monitor`` is good.
+        filename: of further checkpoints, e.g. ``{epoch}-{step}``.
+        dirpath: where to; ``checkpoints`` in the run folder by default.
+    """
+
+    def __init__(
+        self,
+        every_n_train_steps: int = 50,
+        save_top_k: int = 0,
+        monitor: str | None = None,
+        mode: str = "min",
+        filename: str | None = None,
+        dirpath: str | None = None,
+    ) -> None:
+        super().__init__(
+            dirpath,
+            filename,
+            monitor,
+            save_last=True,
+            save_top_k=save_top_k,
+            mode=mode,
+            every_n_train_steps=every_n_train_steps,
+            enable_version_counter=False,
+        )
+        self._rng: list[dict[str, Any]] = []  # of every process, until the first step of a resumed run
+        self._saved = -1  # the step of the newest checkpoint
+        self._asked: int | None = None  # the signal that asked to stop
+        self._stepping = False
+        self._trainer: Trainer | None = None
+        self._former: dict[int, Any] = {}  # who listened to signals before
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Sets where to, in which form, and listens to signals."""
+        if self.dirpath is None:
+            self.dirpath = str(Path(trainer.default_root_dir) / "checkpoints")
+        super().setup(trainer, pl_module, stage)
+        trainer.strategy.checkpoint_io = CheckpointFile()
+        if stage == "fit":
+            self._trainer = trainer
+            self._listen()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves what was measured before training; comes last, since all other callbacks come before."""
+        super().on_train_start(trainer, pl_module)
+        self._listen()  # to us alone: Lightning talks to other processes in the middle of whatever they do
+        if trainer.ckpt_path is None:
+            self._save(trainer)
+        else:
+            self._saved = trainer.global_step
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Puts the random numbers of a resumed run back."""
+        if self._rng:
+            if len(self._rng) == trainer.world_size:
+                set_rng_state(self._rng[trainer.global_rank])
+            else:
+                log.warning("random numbers start over: the checkpoint is of %d processes", len(self._rng))
+            self._rng = []
+        self._stepping = True
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Saves every so many steps, or because a signal asked, and then stops.
+
+        Raises:
+            Stopped: if a signal asked.
+        """
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        self._stepping = False
+        if trainer.world_size > 1:  # all stop at the same step, whoever was asked
+            asked = torch.tensor(self._asked or 0, device=pl_module.device)
+            torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX)
+            self._asked = int(asked) or None
+        if self._asked or trainer.should_stop or trainer.global_step == trainer.max_steps:
+            self._save(trainer)
+        if self._asked:
+            raise self._stopped(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves what the last epoch made."""
+        if trainer.current_epoch + 1 == trainer.max_epochs:
+            self._save(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Does nothing: everything is saved, before the evaluation that ends a run."""
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Saves when stopped between two steps, for instance during an evaluation."""
+        if isinstance(exception, Stopped) and trainer.world_size == 1 and self._saved >= 0:
+            self._save(trainer)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Adds the random numbers of every process."""
+        states: list[Any] = [rng_state()]
+        if trainer.world_size > 1:
+            states = [None] * trainer.world_size
+            torch.distributed.all_gather_object(states, rng_state())
+        checkpoint["rng"] = states
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Takes them up; they are put back right before the first step, since preparing draws some."""
+        self._rng = checkpoint.get("rng", [])
+
+    def _save(self, trainer: Trainer) -> None:
+        if self._saved != trainer.global_step:
+            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+
+    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        super()._save_checkpoint(trainer, filepath)
+        self._saved = trainer.global_step
+
+    def _stopped(self, trainer: Trainer) -> Stopped:
+        return Stopped(
+            self._asked or signal.SIGTERM, trainer.global_step, Path(self.last_model_path) if self._saved >= 0 else None
+        )
+
+    def _listen(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT,) if SLURMEnvironment.detect() else (signal.SIGINT, signal.SIGTERM):
+                self._former.setdefault(number, signal.getsignal(number))
+                signal.signal(number, self._ask)
+
+    def _ask(self, number: int, frame: Any) -> None:
+        """A signal came: within a step it has to wait, elsewhere everything is as a checkpoint wants it."""
+        if self._trainer is None or self._trainer.state.status != TrainerStatus.RUNNING:  # the run is over
+            signal.signal(number, self._former[number])
+            signal.raise_signal(number)
+            return
+        if self._asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._asked = number
+        if not self._stepping and self._trainer.world_size == 1:
+            raise self._stopped(self._trainer)
+        log.info("%s: stopping after this step", signal.Signals(number).name)

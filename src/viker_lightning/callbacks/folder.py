@@ -1,0 +1,82 @@
+"""The run folder at the start of a run: go on with what is there, or move it out of the way; nothing is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import shutil
+from pathlib import Path
+
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+log = logging.getLogger(__name__)
+
+WORTH_KEEPING = ("results.json", "adapter", "model", "checkpoints")
+MOVED_WITH_THEM = ("predictions.parquet", "provenance.json", "config.yaml", "metrics.csv", "similarity.json")
+
+
+def last_checkpoint(run: Path) -> Path | None:
+    """``checkpoints/last.ckpt``, a file or (sharded) a folder, if the run has one."""
+    file = run / "checkpoints" / "last.ckpt"
+    return file if file.exists() else None
+
+
+def finished(run: Path, max_steps: int, max_epochs: int | None) -> str | None:
+    """Why a run has nothing left to do; ``None`` if it has.
+
+    Args:
+        run: its folder.
+        max_steps: optimizer steps asked for; -1 for no limit.
+        max_epochs: epochs asked for; ``None`` and -1 for no limit.
+    """
+    try:
+        results = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    except OSError:
+        return None
+    steps, epochs = results["steps"], results.get("epochs", 0)
+    if results.get("stopped"):
+        return results["stopped"]["why"]
+    if 0 <= max_steps <= steps:
+        return f"{steps} steps of {max_steps}"
+    if max_epochs is not None and 0 <= max_epochs <= epochs:
+        return f"{epochs} epochs of {max_epochs}"
+    return None
+
+
+def clear(run: Path) -> None:
+    """Removes what a killed run had begun to write."""
+    for folder in (run, run / "checkpoints"):
+        for leftover in [*folder.glob(".*.tmp"), *folder.glob(".*.old")]:
+            if leftover.is_dir():
+                shutil.rmtree(leftover)
+            else:
+                leftover.unlink()
+    with contextlib.suppress(OSError):
+        (run / "checkpoints").rmdir()  # if it is empty
+
+
+@rank_zero_only
+def keep_metrics(run: Path) -> None:
+    """Renames ``metrics.csv``, which the CSV logger would delete, to ``metrics-<n>.csv``."""
+    clear(run)
+    if (run / "metrics.csv").is_file():
+        earlier = run / f"metrics-{len(list(run.glob('metrics*.csv')))}.csv"
+        (run / "metrics.csv").rename(earlier)
+        log.info("%s: earlier metrics kept", earlier)
+
+
+@rank_zero_only
+def set_aside(run: Path) -> None:
+    """Moves what an earlier run left into ``earlier-<n>/``: nothing in the folder can be mistaken for this run's."""
+    clear(run)
+    if not any((run / name).exists() for name in WORTH_KEEPING):
+        return
+    aside = run / f"earlier-{len(list(run.glob('earlier-*'))) + 1}"
+    aside.mkdir()
+    for name in (*WORTH_KEEPING, *MOVED_WITH_THEM):
+        if (run / name).exists():
+            (run / name).replace(aside / name)
+    done = "finished" if (aside / "results.json").is_file() else "unfinished"
+    moved = f"an earlier run ({done}) is now in {aside.name}; --ckpt_path last would have gone on with it"
+    log.warning("%s: %s", run, moved)

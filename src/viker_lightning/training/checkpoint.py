@@ -1,0 +1,118 @@
+"""The checkpoint file: safetensors through and through, so that reading one runs no code, and written whole."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from viker_lightning.errors import UserError
+from viker_lightning.files import replacing
+
+STRUCTURE = "checkpoint"
+"""Key of the file's metadata under which everything that is not a tensor stands, as JSON."""
+
+
+class CheckpointFile(TorchCheckpointIO):
+    """Writes a checkpoint as one safetensors file and reads it, or one that ``torch.save`` wrote.
+
+    Tensors stand under their place in the checkpoint (``state_dict.<weight>``, ``optimizer_states.0.state.3.exp_avg``),
+    the rest as JSON in the metadata. A checkpoint is there whole or not at all; the former one stays until then.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Writes a checkpoint.
+
+        Raises:
+            OSError: if the disk is full or may not be written.
+            TypeError: if something in it is neither a tensor nor plain data, naming its place.
+        """
+        tensors: dict[str, Tensor] = {}
+        structure = json.dumps(_plain(checkpoint, "", tensors))
+        with replacing(Path(path)) as file:
+            try:
+                save_file(tensors, file, {STRUCTURE: structure})
+            except SafetensorError as error:  # how it reports a full disk
+                raise OSError(f"{path}: {error}") from error
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Reads a checkpoint, its tensors on the CPU.
+
+        Raises:
+            UserError: if it is not a checkpoint, or could run code.
+        """
+        try:
+            with Path(path).open("rb") as file:
+                if file.read(4) == b"PK\3\4":  # torch.save writes a zip archive
+                    return super().load_checkpoint(path, lambda storage, _: storage, weights_only=weights_only)
+            with safe_open(path, framework="pt") as opened:
+                structure = (opened.metadata() or {})[STRUCTURE]
+                return _restored(json.loads(structure), {name: opened.get_tensor(name) for name in opened.keys()})
+        except UnpicklingError as error:
+            raise UserError(
+                f"ckpt_path: {path} holds more than tensors and plain values; opening it could run code, so it was not "
+                "opened; give a checkpoint that this program wrote"
+            ) from error
+        except (SafetensorError, OSError, KeyError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(
+                f"ckpt_path: {path} is no readable checkpoint ({reason}); give another, or start afresh"
+            ) from error
+
+
+def _plain(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
+    """What JSON can hold; tensors are collected and stand for by their names."""
+    if isinstance(value, Tensor):
+        tensors[place] = value.detach().cpu().contiguous()
+        return {"tensor": place}
+    if isinstance(value, dict):
+        items = [[_plain(k, place, tensors), _plain(v, f"{place}.{k}".strip("."), tensors)] for k, v in value.items()]
+        return {"dict": items}
+    if isinstance(value, (list, tuple)):
+        items = [_plain(v, f"{place}.{i}", tensors) for i, v in enumerate(value)]
+        return {"tuple": items} if isinstance(value, tuple) else items
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f"checkpoint: {place} is a {type(value).__name__}; only tensors and plain data can be kept")
+
+
+def _restored(value: Any, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(value, list):
+        return [_restored(v, tensors) for v in value]
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "tuple":
+        return tuple(_restored(v, tensors) for v in content)
+    return {_restored(k, tensors): _restored(v, tensors) for k, v in content}
+
+
+def rng_state() -> dict[str, Any]:
+    """States of this process's random number generators: Python, NumPy, torch, and the current GPU."""
+    kind, keys, *rest = np.random.get_state()
+    state = {
+        "python": random.getstate(),
+        "numpy": (kind, np.asarray(keys).tolist(), *rest),
+        "torch": torch.get_rng_state(),
+    }
+    return state | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
+
+
+def set_rng_state(state: dict[str, Any]) -> None:
+    """Puts them back."""
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])

@@ -1,0 +1,220 @@
+"""A run that is stopped, whenever and however, goes on to the adapter it would have had."""
+
+import json
+import random
+import signal
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from viker_lightning import files
+from viker_lightning.callbacks import Evaluation
+from viker_lightning.errors import UserError
+from viker_lightning.evaluation import predict as _  # noqa: F401 - the module is patched below
+from viker_lightning.files import replacing, replacing_folder
+from viker_lightning.training import CheckpointFile, Unlearn
+from viker_lightning.training.checkpoint import rng_state, set_rng_state
+
+sys.path.insert(0, str(Path(__file__).parent))
+from killing import dies, run
+
+ROOT = Path(__file__).parent.parent
+OPTIONS = [
+    *("--data.root=mini/ci", "--data.max_people=1", "--data.batch_size=24", "--data.questions_per_image=6"),
+    *("--data.splits=[forget,retain]", "--gate.known=0", "--gate.shown=0", "--gate.asked=1"),
+    *("--trainer.logger=false", "--trainer.enable_progress_bar=false", "--model.lora.dropout=0.1"),
+    *("--checkpoint.every_n_train_steps=2", "--evaluation.every_n_epochs=1", "--evaluation.coherence=false"),
+]
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for name in ("predict", "knowledge"):  # untrained models would never stop talking
+        monkeypatch.setattr(import_module(f"viker_lightning.evaluation.{name}"), "MAX_NEW_TOKENS", 3)
+
+
+def command(folder, base, *options, method="npo"):
+    fixed = [f"--config=configs/mini/{method}.yaml", f"--model.vanilla={base}", *OPTIONS]
+    return ["fit", *fixed, f"--trainer.default_root_dir={folder}", "--trainer.max_steps=8", *options]
+
+
+def adapter(folder):
+    return load_file(folder / "adapter/adapter_model.safetensors")
+
+
+def results(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+def same(one, two):
+    """The same adapter to the last bit, and the same measurements."""
+    first, second = adapter(one), adapter(two)
+    assert set(first) == set(second)
+    assert all(torch.equal(second[name], weight) for name, weight in first.items())
+    assert results(one) == results(two)
+    keys = [pq.read_table(f / "predictions.parquet").select(["when", "split", "person", "number"]) for f in (one, two)]
+    assert keys[0].to_pylist() == keys[1].to_pylist()
+    assert not list(two.rglob(".*.tmp"))
+
+
+@pytest.fixture(scope="module")
+def whole(base_folder, tmp_path_factory):
+    """Runs that nobody stopped, by method."""
+    done = {}
+
+    def of(method):
+        if method not in done:
+            folder = tmp_path_factory.mktemp("whole")
+            assert run(command(folder, base_folder, method=method), folder / "said") == 0, (folder / "said").read_text()
+            assert results(folder)["steps"] == 8 and results(folder)["epochs"] >= 2
+            done[method] = folder
+        return done[method]
+
+    return of
+
+
+def in_step(number):
+    """Dies in the middle of a step: the gradient is there, the weights have not moved."""
+
+    def step(self, *args, **kwargs):
+        if self.global_step == number:
+            dies()
+
+    return lambda: setattr(Unlearn, "on_before_optimizer_step", step)
+
+
+def in_evaluation(moment):
+    """Dies in an evaluation."""
+    evaluate = Evaluation.evaluate
+
+    def evaluation(self, trainer, pl_module, when):
+        if when == moment:
+            self._answers = lambda *args: dies()
+        return evaluate(self, trainer, pl_module, when)
+
+    return lambda: setattr(Evaluation, "evaluate", evaluation)
+
+
+def writing_checkpoint(step):
+    """Dies when the bytes are there, under the temporary name."""
+    save = CheckpointFile.save_checkpoint
+
+    def save_checkpoint(self, checkpoint, *args, **kwargs):
+        if checkpoint["global_step"] == step:
+            files._to_disk = lambda path: dies()
+        save(self, checkpoint, *args, **kwargs)
+
+    return lambda: setattr(CheckpointFile, "save_checkpoint", save_checkpoint)
+
+
+def writing(name):
+    """Dies when a file or a folder of this name is about to take its place."""
+    replace = Path.replace
+
+    def replaced(self, target):
+        if target.name == name and self.name.endswith(".tmp"):
+            dies()
+        return replace(self, target)
+
+    return lambda: setattr(Path, "replace", replaced)
+
+
+POINTS = {  # in the order of a run: three steps an epoch, a checkpoint every two steps
+    "evaluation before": in_evaluation("before"),
+    "checkpoint 0": writing_checkpoint(0),
+    "step 1": in_step(1),
+    "checkpoint 2": writing_checkpoint(2),
+    "evaluation after step 3": in_evaluation("epoch 1"),
+    "step 5": in_step(5),
+    "evaluation after step 6": in_evaluation("epoch 2"),
+    "checkpoint 8": writing_checkpoint(8),
+    "adapter": writing("adapter"),
+    "evaluation after": in_evaluation("after"),
+    "results": writing("results.json"),
+}
+
+
+FEW = ("checkpoint 2", "evaluation after step 6", "adapter", "evaluation after")
+
+
+@pytest.mark.parametrize(
+    ("method", "points"),
+    [
+        pytest.param("npo", FEW, id="few"),
+        pytest.param("npo", POINTS, marks=pytest.mark.slow, id="npo"),
+        pytest.param("viker", POINTS, marks=pytest.mark.slow, id="viker"),
+    ],
+)
+def test_killed_again_and_again(whole, base_folder, tmp_path, method, points):
+    """One run dies at these points in turn, each time going on from where it had been."""
+    for name in points:
+        prepare = POINTS[name]
+        code = run(command(tmp_path, base_folder, "--ckpt_path=last", method=method), tmp_path / "said", prepare)
+        assert code == -signal.SIGKILL, (name, code, (tmp_path / "said").read_text())
+    assert run(command(tmp_path, base_folder, "--ckpt_path=last", method=method), tmp_path / "said") == 0
+    (tmp_path / "said").unlink()
+    same(whole(method), tmp_path)
+
+
+def test_what_draws_random_numbers_goes_on():
+    state = rng_state()
+    drawn = random.random(), np.random.rand(), torch.rand(()).item()
+    set_rng_state(state)
+    assert drawn == (random.random(), np.random.rand(), torch.rand(()).item())
+
+
+def test_a_checkpoint_holds_whatever_is_plain(tmp_path):
+    tied = torch.arange(6.0).reshape(2, 3)
+    given = {
+        "a": [1, 2.5, float("inf"), None, True, "x"],
+        "b": {0: (1, (2,)), "t": tied.t()},
+        "c": {},
+        "d": {"u": tied},
+    }
+    CheckpointFile().save_checkpoint(given, tmp_path / "c.ckpt")
+    found = CheckpointFile().load_checkpoint(tmp_path / "c.ckpt")
+    assert torch.equal(found["b"].pop("t"), given["b"].pop("t")) and torch.equal(found.pop("d")["u"], tied)
+    del given["d"]
+    assert found == given and b"pickle" not in (tmp_path / "c.ckpt").read_bytes()
+    with pytest.raises(TypeError, match=r"a\.b is a set"):
+        CheckpointFile().save_checkpoint({"a": {"b": {1}}}, tmp_path / "c.ckpt")
+    assert CheckpointFile().load_checkpoint(tmp_path / "c.ckpt")["a"] == given["a"], "the former one stays"
+
+
+def test_a_checkpoint_by_torch_is_read_without_running_code(tmp_path):
+    torch.save({"state_dict": {"w": torch.ones(2)}, "epoch": 3}, tmp_path / "old.ckpt")
+    assert CheckpointFile().load_checkpoint(tmp_path / "old.ckpt", weights_only=True)["epoch"] == 3
+
+
+@pytest.mark.parametrize("content", [b"", b"junk" * 50, b"PK\3\4 junk"])
+def test_what_is_no_checkpoint_is_named(tmp_path, content):
+    (tmp_path / "bad.ckpt").write_bytes(content)
+    with pytest.raises(UserError, match=r"bad\.ckpt is no readable checkpoint"):
+        CheckpointFile().load_checkpoint(tmp_path / "bad.ckpt", weights_only=True)
+
+
+def test_files_and_folders_are_replaced_whole(tmp_path):
+    for replace, name in ((replacing, "file"), (replacing_folder, "folder")):
+
+        def write(text, path=tmp_path / name, replace=replace):
+            with replace(path) as new:
+                (new / "x" if new.is_dir() else new).write_text(text)
+                if text == "bad":
+                    raise OSError("no space")
+
+        def read(path=tmp_path / name):
+            return (path / "x" if path.is_dir() else path).read_text()
+
+        write("one")
+        write("two")
+        with pytest.raises(OSError, match="no space"):
+            write("bad")
+        assert read() == "two"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]
