@@ -28,6 +28,7 @@ def test_every_question_is_answered_once(mllm, asked):
     keys = [(p.person, p.task, p.number) for p in found]
     assert len(set(keys)) == len(keys) == sum(len(g.vqa) + len(g.choices) + len(g.clozes) for g in asked)
     assert all(p.split == "forget" for p in found)
+    assert {(p.person, p.image) for p in found} == {(g.person, g.image.key) for g in asked}
 
 
 def test_truth_ratio_answers_are_scored_as_if_alone(mllm, groups, monkeypatch):

@@ -144,6 +144,14 @@ def test_gold_answers_are_matched_by_question(caplog):
         summarise(answers(0.0), answers(0.0, "test"))
 
 
+def test_every_photo_of_a_person_is_compared():
+    """CLEAR asks the same question, with the same answer, about all photos of a person."""
+    gold = [said(image=key, log_probs=(-1.0, -4.0 - i)) for i, key in enumerate(("a", "b", "c"))]
+    found = [said(image=key, log_probs=(-1.0, -4.5 + i)) for i, key in enumerate(("a", "b", "c"))]
+    assert compare(found, gold)["mia_reference"] == pytest.approx(2 / 3)  # likelier than to gold: b and c
+    assert compare(found, gold) == compare(found[::-1], gold[1:] + gold[:1])
+
+
 def test_over_unlearned_is_as_far_from_gold_as_untouched():
     """evaluation.md A.3 #12: an area near 0 is no better than one near 1."""
     gold = answers(3.0)

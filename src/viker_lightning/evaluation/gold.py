@@ -137,4 +137,4 @@ def _forgotten(found: Sequence[Prediction]) -> dict[tuple[Any, ...], Prediction]
 
 
 def _key(p: Prediction) -> tuple[Any, ...]:
-    return p.split, p.modality, p.person, p.number, p.question, p.reference
+    return p.split, p.modality, p.person, p.image, p.number, p.question, p.reference

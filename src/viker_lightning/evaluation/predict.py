@@ -55,6 +55,10 @@ class Prediction:
             sees them (generation; see :func:`~viker_lightning.evaluation.fluency.score_texts`).
         reference_log_prob: the same of ``reference``.
         protocol: how it was asked and read: ``corrected`` or ``published``.
+        log_prob_mean: for each token of the reference, the mean log-probability of a token drawn from the model instead
+            (generation).
+        log_prob_variance: its variance.
+        image: key of the photo shown, empty if there was none; people have several.
     """
 
     split: str
@@ -78,12 +82,14 @@ class Prediction:
     protocol: str = "corrected"
     log_prob_mean: list[float] = field(default_factory=list)
     log_prob_variance: list[float] = field(default_factory=list)
+    image: str = ""
 
 
-def in_order(prediction: Prediction) -> tuple[int, int, str, int, int]:
-    """Sort key: by split, modality, person, task, number, whatever order or process the questions were answered in."""
+def in_order(prediction: Prediction) -> tuple[int, int, str, int, int, str]:
+    """Sort key: by split, modality, person, task, number, photo, whatever process answered the question, and when."""
     split, modality = list(Split).index(Split(prediction.split)), MODALITIES.index(prediction.modality)
-    return split, modality, prediction.person, TASKS.index(prediction.task), prediction.number
+    task = TASKS.index(prediction.task)
+    return split, modality, prediction.person, task, prediction.number, prediction.image
 
 
 @dataclass
@@ -207,6 +213,7 @@ def _predict(
                 said = options[scores.index(max(scores))]
             prediction = Prediction(*about, options[one.source.correct], said, (), scores, options=list(options))
         prediction.modality, prediction.protocol = modality, protocol.name
+        prediction.image = group.image.key if group.image is not None else ""
         yield one, prediction
 
 
