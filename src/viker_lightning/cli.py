@@ -17,6 +17,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 
 from viker_lightning import methods  # noqa: F401 - makes short class names of methods known
 from viker_lightning.callbacks import (
+    Answers,
     Checkpoint,
     Evaluation,
     KnowledgeGate,
@@ -105,10 +106,11 @@ class CLI(LightningCLI):
         """Does nothing: settings come from the config and the command line alone."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds the callbacks every run has; their settings are ``audit``, ``gate``, ``evaluation``, ``checkpoint``."""
+        """Adds the callbacks every run has, set by ``audit``, ``gate``, ``evaluation``, ``answers``, ``checkpoint``."""
         parser.add_lightning_class_args(SimilarityAudit, "audit")
         parser.add_lightning_class_args(KnowledgeGate, "gate")
         parser.add_lightning_class_args(Evaluation, "evaluation")
+        parser.add_lightning_class_args(Answers, "answers")
         parser.add_lightning_class_args(Checkpoint, "checkpoint")
 
 
@@ -127,7 +129,12 @@ def main(args: ArgsType = None) -> None:
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     for harmless in ("does not have many workers", "in eval mode at the start", "transfer_batch_to_device", "LeafSpec"):
         warnings.filterwarnings("ignore", message=f".*{harmless}.*")
-    for harmless in ("smaller than the logging interval", "across ranks is zero", "is_gradient_checkpointing"):
+    for harmless in (
+        "smaller than the logging interval",
+        "across ranks is zero",
+        "is_gradient_checkpointing",
+        "predict returned None",
+    ):
         warnings.filterwarnings("ignore", message=f".*{harmless}.*")
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     try:

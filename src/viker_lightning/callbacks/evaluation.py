@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from tqdm import tqdm
 
+from viker_lightning.data import Questions
 from viker_lightning.errors import UserError
 from viker_lightning.evaluation import (
     DIRECTIONS,
@@ -26,7 +27,7 @@ from viker_lightning.evaluation import (
 )
 from viker_lightning.metrics import GibberishClassifier, sacrebleu_signature
 from viker_lightning.models import MLLM
-from viker_lightning.reporting import knowledge_table
+from viker_lightning.reporting import knowledge_table, write_cards
 
 from .files import gold_answers, read_predictions, write_json, write_predictions
 
@@ -149,7 +150,13 @@ class Evaluation(Callback):
         self._write(trainer, "-validate", {"validate": summary, "people": people, **pl_module.report})
 
     on_test_batch_end = on_validation_batch_end
-    on_predict_batch_end = on_validation_batch_end
+
+    def on_predict_batch_end(
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        """Answers a batch of evaluation groups; questions without known answers are left to ``Answers``."""
+        if not isinstance(trainer.datamodule, Questions):  # type: ignore[attr-defined]
+            self.on_validation_batch_end(trainer, pl_module, outputs, batch)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs and writes the numbers of a test run."""
@@ -157,7 +164,8 @@ class Evaluation(Callback):
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the answers of a predict run, and their numbers."""
-        self._write(trainer, "-predict", {"predict": self._finish(trainer, "predict", self._batches)})
+        if not isinstance(trainer.datamodule, Questions):  # type: ignore[attr-defined]
+            self._write(trainer, "-predict", {"predict": self._finish(trainer, "predict", self._batches)})
 
     def _answers(self, pl_module: Any, batch: Any) -> list[Prediction]:
         """Answers a batch of evaluation groups."""
@@ -182,7 +190,10 @@ class Evaluation(Callback):
                     "protocol": self._protocol.name,
                     "sacrebleu": sacrebleu_signature(),
                 }
-                write_json(run / f"results{suffix}.json", {**results, **run_facts, "metrics": DIRECTIONS})
+                results = {**results, **run_facts, "metrics": DIRECTIONS}
+                if not suffix:
+                    write_cards(run, results)
+                write_json(run / f"results{suffix}.json", results)
 
     def state_dict(self) -> dict[str, Any]:
         """What was measured so far, so that a resumed run does not measure it on a changed model."""

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 log = logging.getLogger(__name__)
 
-WORTH_KEEPING = ("results.json", "adapter", "model", "checkpoints")
+WORTH_KEEPING = ("results.json", "adapter", "merged", "model", "checkpoints")
 MOVED_WITH_THEM = ("predictions.parquet", "provenance.json", "config.yaml", "metrics.csv", "similarity.json")
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import platform
+import re
 import subprocess
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ import yaml
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.trainer.states import TrainerFn
 
 from viker_lightning.models import folder_fingerprint, weights_folder
 from viker_lightning.secrets import hide_in
@@ -38,7 +42,7 @@ class SaveConfig(SaveConfigCallback):
         """Called once, on the first process."""
         run = Path(trainer.default_root_dir)
         run.mkdir(parents=True, exist_ok=True)
-        name = "config.yaml" if stage == "fit" else f"config-{stage}.yaml"
+        name = "config.yaml" if stage == "fit" else f"config-{TrainerFn(stage).value}.yaml"
         config = hide_in(yaml.safe_load(self.parser.dump(self.config, skip_unset=False)))
         write_text(run / name, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
         for logger in trainer.loggers:
@@ -50,12 +54,13 @@ class Provenance(Callback):
     """Writes ``<run>/provenance.json`` when training starts."""
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Records versions, commit, seed, batch (most questions of a stream in a step), data and weights."""
+        """Records versions, commit, seed, batch (most questions of a stream in a step), data, method and weights."""
         if not trainer.is_global_zero:
             return
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         trained = [name for name, p in pl_module.named_parameters() if p.requires_grad]
-        lora = getattr(pl_module, "lora", None)
+        lora, method = getattr(pl_module, "lora", None), getattr(pl_module, "method", None)
+        template = pl_module.mllm.encoder.template
         record = {
             "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
             "git_commit": git_commit(),
@@ -68,7 +73,13 @@ class Provenance(Callback):
                 "processes": trainer.world_size,
                 "effective": data.batch_size * data.batches_per_step * trainer.world_size,
             },
-            "data": {"root": data.root, "fingerprint": data.fingerprint(), "forget": data.forget, "stage": data.stage},
+            "data": {
+                "root": data.root,
+                "fingerprint": data.fingerprint(),
+                "forget": data.forget,
+                "stage": data.stage,
+                "people": {"forget": distinct(data.forget_ids), "retain": distinct(data.retain_ids)},
+            },
             "protocol": data.protocol,
             "labels": str(pl_module.labels),
             "private_parts": "recorded" if data.records_private else "inferred from the answers' shared words",
@@ -77,12 +88,28 @@ class Provenance(Callback):
             "base_revision": pl_module.revision,
             "base_commit": pl_module.mllm.commit,
             "base_fingerprint": folder_fingerprint(weights_folder(pl_module.base_weights)),
+            "dtype": pl_module.weights_dtype,
+            "prompt": template.image_prefix + template.question,
+            "method": {"name": type(method).__name__} | settings(method) if method else None,
+            "training": settings(pl_module, ("lr", "weight_decay", "warmup_steps", "schedule")),
             "trust_remote_code": pl_module.trust_remote_code,
             "adapter": vars(lora) if lora else None,
             "trained_parameters": sum(p.numel() for p in pl_module.parameters() if p.requires_grad),
             "trained_weights": len(trained),
         }
         write_json(Path(trainer.default_root_dir) / "provenance.json", hide_in(record))
+
+
+def settings(thing: Any, names: Iterable[str] | None = None) -> dict[str, Any]:
+    """Plain values of an object: by default those of its class's arguments."""
+    wanted = names or inspect.signature(type(thing)).parameters
+    found = {name: getattr(thing, name, None) for name in wanted}
+    return {name: v for name, v in found.items() if isinstance(v, int | float | str)}
+
+
+def distinct(ids: Iterable[str]) -> int:
+    """How many people there are; one with several photos has an ID for each, ``name #1`` and so on."""
+    return len({re.sub(r" (#\d+|\(text\))$", "", one) for one in ids})
 
 
 def git_commit() -> str | None:

@@ -1,8 +1,8 @@
 """Records, benchmarks, irrelevant images, packing; no model in here.
 
 A :class:`Benchmark` serves people and questions: :class:`MLLMU`, :class:`CLEAR`, :class:`UMUBench` and
-:class:`FIUBench` from the published schemas, :class:`Jsonl` from a user's own file. ``mini`` and ``mini_clear`` write
-the embedded ones, ``records`` is the vocabulary of all.
+:class:`FIUBench` from the published schemas, :class:`Jsonl` from a user's own file; :class:`Questions` serves
+predict alone. ``mini`` and ``mini_clear`` write the embedded ones, ``records`` is the vocabulary of all.
 """
 
 from .base import Benchmark
@@ -10,6 +10,7 @@ from .clear import CLEAR
 from .fiubench import FIUBench
 from .jsonl import Jsonl
 from .mllmu import MLLMU
+from .questions import Questions
 from .umu import UMUBench
 
-__all__ = ["CLEAR", "MLLMU", "Benchmark", "FIUBench", "Jsonl", "UMUBench"]
+__all__ = ["CLEAR", "MLLMU", "Benchmark", "FIUBench", "Jsonl", "Questions", "UMUBench"]

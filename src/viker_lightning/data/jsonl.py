@@ -11,15 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from .base import Benchmark
-from .jsonl_rows import NEEDED, OPTIONAL, Asked, asked
+from .jsonl_rows import NEEDED, OPTIONAL, Asked, asked, lines_file
 from .lines import read_lines
 from .parquet import DataError
 from .private import infer_private
 from .records import VQA, ImageGroup, Person, Split, Training
 
 log = logging.getLogger(__name__)
-
-SUFFIXES = (".jsonl", ".json", ".csv")
 
 
 class Jsonl(Benchmark):
@@ -63,14 +61,7 @@ class Jsonl(Benchmark):
         Raises:
             DataError: if there is none, or more than one to choose from.
         """
-        root = Path(self.root)
-        if root.is_file() and root.suffix.lower() in SUFFIXES:
-            return root
-        found = sorted(p for p in root.iterdir() if p.suffix.lower() in SUFFIXES) if root.is_dir() else []
-        if len(found) != 1:
-            there = ", ".join(p.name for p in found) or "none"
-            raise DataError(f"data.root: {self.root!r} must be a {', '.join(SUFFIXES)} file or hold one; found {there}")
-        return found[0]
+        return lines_file(self.root)
 
     @property
     def folder(self) -> Path:

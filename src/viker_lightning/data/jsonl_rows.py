@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from .lines import picture_beside
-from .parquet import Row
+from .parquet import DataError, Row
 from .private import missing_part
 from .records import VQA, MultipleChoice, Picture, Split
 
+SUFFIXES = (".jsonl", ".json", ".csv")
 NEEDED = ("image", "question", "answer", "person")
 OPTIONAL = ("split", "private", "options", "correct", "paraphrase", "perturbed")
 
@@ -53,20 +54,37 @@ def asked(row: Row, folder: Path, known: dict[str, Picture]) -> Asked:
     missing = missing_part(answer, private)
     if missing is not None:
         raise row.error("private", f"{missing!r} does not occur in the answer {answer!r}", "copy it from there")
-    paraphrase = "" if _empty(row, "paraphrase") else row.text("paraphrase")
+    paraphrase = "" if is_empty(row, "paraphrase") else row.text("paraphrase")
     vqa = VQA(question, answer, private, paraphrase, perturbed)
-    image = None if _empty(row, "image") else picture_beside(row, "image", folder, known)
+    image = None if is_empty(row, "image") else picture_beside(row, "image", folder, known)
     return Asked(person, _split(row), image, vqa, _choice(row, question, answer), row)
 
 
-def _empty(row: Row, column: str) -> bool:
+def lines_file(root: str) -> Path:
+    """The file with the rows: ``root`` itself, or the only one in that folder.
+
+    Raises:
+        DataError: if there is none, or more than one to choose from.
+    """
+    path = Path(root)
+    if path.is_file() and path.suffix.lower() in SUFFIXES:
+        return path
+    found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES) if path.is_dir() else []
+    if len(found) != 1:
+        there = ", ".join(p.name for p in found) or "none"
+        raise DataError(f"data.root: {root!r} must be a {', '.join(SUFFIXES)} file or hold one; found {there}")
+    return found[0]
+
+
+def is_empty(row: Row, column: str) -> bool:
+    """Whether a cell is missing or holds nothing."""
     value: Any = row.get(column)
     return value is None or value == "" or value == []
 
 
 def several(row: Row, column: str) -> tuple[str, ...]:
     """Texts in a cell: a list of them, or one text with ``|`` between them; none where the cell is empty."""
-    if _empty(row, column):
+    if is_empty(row, column):
         return ()
     if isinstance(row[column], str):
         parts: list[Any] = [part.strip() for part in row.text(column).split("|")]
@@ -75,7 +93,7 @@ def several(row: Row, column: str) -> tuple[str, ...]:
 
 
 def _split(row: Row) -> Split | None:
-    if _empty(row, "split"):
+    if is_empty(row, "split"):
         return None
     name = row.text("split").strip()
     if name not in list(Split):
@@ -86,12 +104,12 @@ def _split(row: Row) -> Split | None:
 def _choice(row: Row, question: str, answer: str) -> MultipleChoice | None:
     options = several(row, "options")
     if not options:
-        if not _empty(row, "correct"):
+        if not is_empty(row, "correct"):
             raise row.error("options", "empty, but there is a correct one", "fill in the options or empty 'correct'")
         return None
     if len(options) < 2 or len(set(options)) < len(options):
         raise row.error("options", f"found {list(options)}", "give at least two, each once")
-    right = answer if _empty(row, "correct") else row.text("correct").strip()
+    right = answer if is_empty(row, "correct") else row.text("correct").strip()
     if right not in options:
         found = f"the right one, {right!r}, is not among {list(options)}"
         raise row.error("options", found, "add it, or name another in 'correct'")

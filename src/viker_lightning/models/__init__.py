@@ -2,6 +2,7 @@
 
 from .adapter import Lora, check_first_gradients
 from .budget import fitted
+from .exported import load_adapted, write_merged
 from .files import folder_fingerprint, weights_folder
 from .generation import answer, generate
 from .loading import Quantize
@@ -18,5 +19,7 @@ __all__ = [
     "fitted",
     "folder_fingerprint",
     "generate",
+    "load_adapted",
     "weights_folder",
+    "write_merged",
 ]

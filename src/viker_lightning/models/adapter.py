@@ -37,29 +37,35 @@ class Lora:
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
-def adapted(model: Any, language_model: str, lora: Lora, adapter: str | Path | None = None) -> PeftModel:
+def adapted(model: Any, language_model: str, lora: Lora | None, adapter: str | Path | None = None) -> PeftModel:
     """A model with LoRA on its language model, everything else frozen.
 
     Args:
         model: a transformers model.
         language_model: path of the module LoRA may go to.
-        lora: rank, scale and layers.
+        lora: rank, scale and layers; ``None`` takes those of the saved adapter.
         adapter: folder of a saved adapter to start from.
 
     Raises:
         UserError: if no layer has one of the names, or the saved adapter is pickled, not there, or made with another
             setting.
     """
-    config = LoraConfig(
-        r=lora.r,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=rf"{re.escape(language_model)}\.(.*\.)?({'|'.join(map(re.escape, lora.targets))})",
-    )
+    if lora is None:
+        assert adapter is not None
+        adapter_config(adapter)  # whose errors are plainer
+        config = LoraConfig.from_pretrained(str(adapter))
+    else:
+        config = LoraConfig(
+            r=lora.r,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules=rf"{re.escape(language_model)}\.(.*\.)?({'|'.join(map(re.escape, lora.targets))})",
+        )
     try:
         peft_model: Any = get_peft_model(model, config)
     except ValueError as error:
-        raise UserError(f"lora.targets: no layer of the language model is called any of {lora.targets}") from error
+        found = f"any of {lora.targets}" if lora else f"as {adapter} says"
+        raise UserError(f"lora.targets: no layer of the language model is called {found}") from error
     if adapter is not None:
         saved = saved_adapter(Path(adapter), lora)
         expected = set(get_peft_model_state_dict(peft_model))
@@ -67,7 +73,7 @@ def adapted(model: Any, language_model: str, lora: Lora, adapter: str | Path | N
             if keys:
                 raise UserError(
                     f"{adapter}: {len(keys)} {kind} adapter keys, e.g. {sorted(keys)[0]!r}; the adapter was made for "
-                    f"another model or LoRA setting than r={lora.r}, targets={list(lora.targets)}"
+                    f"another model or LoRA setting than {lora or 'its own adapter_config.json says'}"
                 )
         set_peft_model_state_dict(peft_model, saved)
     return peft_model
@@ -112,24 +118,38 @@ def _layer(name: str) -> str:
     return name.split("base_model.model.")[-1].split(".lora_B")[0]
 
 
-def saved_adapter(folder: Path, lora: Lora) -> dict[str, Tensor]:
-    """The weights of an adapter, which must be safetensors made with the same rank and scale.
+def saved_adapter(folder: Path, lora: Lora | None) -> dict[str, Tensor]:
+    """The weights of an adapter, which must be safetensors, and made with that rank and scale if one is given.
 
     Raises:
         UserError: if they are not.
     """
     refuse_pickles(folder, "adapter_model")
-    try:
-        saved = load_file(folder / "adapter_model.safetensors")
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, SafetensorError) as error:
-        raise UserError(
-            f"{folder}: no adapter could be read ({error}); give an adapter folder as PEFT writes it"
-        ) from error
-    for name, value in (("r", lora.r), ("lora_alpha", lora.alpha)):
+    config = adapter_config(folder)
+    for name, value in (("r", lora.r), ("lora_alpha", lora.alpha)) if lora else ():
         if config.get(name) != value:
             raise UserError(
                 f"{folder}: the adapter was made with {name}={config.get(name)}, but this run has {value}; set "
                 "model.lora to what it was made with"
             )
-    return saved
+    try:
+        return load_file(folder / "adapter_model.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{folder}: no adapter weights could be read ({error}); save the adapter again") from error
+
+
+def adapter_config(folder: str | Path) -> dict[str, Any]:
+    """What PEFT wrote about an adapter: its settings, and ``base_model_name_or_path``, the model it was made on.
+
+    Raises:
+        UserError: if the folder holds no LoRA adapter.
+    """
+    try:
+        config = json.loads((Path(folder) / "adapter_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{folder}: no adapter could be read ({error}); give an adapter folder as PEFT writes it"
+        ) from error
+    if config.get("peft_type") != "LORA":
+        raise UserError(f"{folder}: found a {config.get('peft_type')} adapter, expected LORA; give another")
+    return config

@@ -150,11 +150,11 @@ class MLLM(nn.Module):
         self.requires_grad_(True)
         self.family.tower(self.base).requires_grad_(False)
 
-    def adapt(self, lora: Lora, adapter: str | Path | None = None) -> None:
+    def adapt(self, lora: Lora | None, adapter: str | Path | None = None) -> None:
         """Puts LoRA on the language model and freezes everything else.
 
         Args:
-            lora: rank, scale and layers.
+            lora: rank, scale and layers; ``None`` takes those of the saved adapter.
             adapter: folder of a saved adapter to start from.
 
         Raises:
@@ -292,7 +292,3 @@ class MLLM(nn.Module):
     def save(self, folder: str | Path, write: bool = True) -> None:
         """Writes full weights and processor; see :func:`~viker_lightning.models.saving.save`."""
         saving.save(self, folder, write)
-
-    def save_merged(self, folder: str | Path) -> None:
-        """Writes full weights with the adapter merged in; see :func:`~viker_lightning.models.saving.save_merged`."""
-        saving.save_merged(self, folder)

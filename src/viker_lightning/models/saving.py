@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,12 +43,6 @@ def save(mllm: MLLM, folder: str | Path, write: bool = True) -> None:
     if write:
         mllm.model.save_pretrained(str(folder), state_dict=state)
         mllm.processor.save_pretrained(str(folder))
-
-
-def save_merged(mllm: MLLM, folder: str | Path) -> None:
-    """Writes full weights with the adapter merged in, leaving the model, which must be whole, as it is."""
-    copy.deepcopy(mllm.model).merge_and_unload().save_pretrained(str(folder))
-    mllm.processor.save_pretrained(str(folder))
 
 
 def _whole_state(mllm: MLLM, part: str) -> dict[str, Tensor] | None:

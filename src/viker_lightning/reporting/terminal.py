@@ -82,6 +82,24 @@ def answers_table(run: Run, split: str, person: str, count: int = 3) -> Table:
     return table
 
 
+def side_by_side(rows: Sequence[dict[str, Any]]) -> Table:
+    """Rows of ``answers.jsonl``: what was asked, the true answer where it is known, and what the model says.
+
+    Args:
+        rows: with ``question``, ``after`` and perhaps ``image``, ``person``, ``answer`` and ``before``.
+    """
+    table = Table(title="answers", box=box.SIMPLE_HEAD, show_lines=True, pad_edge=False)
+    titles = {"image": "image", "person": "person", "question": "question", "answer": "truth"}
+    titles |= {"before": "before", "after": "after"}
+    used = [name for name in titles if any(row.get(name) for row in rows) or name == "after"]
+    table.add_column("", justify="right")
+    for name in used:
+        table.add_column(titles[name], overflow="fold", ratio=2 if name in ("question", "before", "after") else 1)
+    for number, row in enumerate(rows, start=1):
+        table.add_row(str(number), *(Text("" if row.get(name) is None else str(row[name])) for name in used))
+    return table
+
+
 def key_token_table(example: dict[str, Any], count: int = 5) -> Table:
     """The tokens of an answer with the highest key-token entropy, and what the ideal distribution would say instead."""
     table = Table(title=f"Key tokens of: {example['answer']}")

@@ -1,8 +1,9 @@
 """LightningModules: fine-tune a model on people, then unlearn some of them. Losses live in methods/."""
 
 from .checkpoint import CheckpointFile, rng_state, set_rng_state
+from .exported import Exported
 from .finetune import Finetune
 from .sharding import FSDP2
 from .unlearn import Unlearn
 
-__all__ = ["FSDP2", "CheckpointFile", "Finetune", "Unlearn", "rng_state", "set_rng_state"]
+__all__ = ["FSDP2", "CheckpointFile", "Exported", "Finetune", "Unlearn", "rng_state", "set_rng_state"]

@@ -8,9 +8,8 @@ from typing import Literal
 from torch import Tensor
 
 from viker_lightning.errors import UserError
-from viker_lightning.files import replacing_folder
 from viker_lightning.methods.idk import REFUSALS
-from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize
+from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize, write_merged
 from viker_lightning.models.mini import embedded_model
 
 from .base import Groups, Stage
@@ -78,12 +77,8 @@ class Finetune(Stage):
         """
         super().save_weights(run)
         if self.mllm.adapted and self.trainer.is_global_zero:
-            mllm = self.mllm
-            if mllm.turns is not None or mllm.quantized:  # this process has a part of the weights, or rounded ones
-                mllm = MLLM.load(self.base_weights, self.weights_dtype, self.revision, self.trust_remote_code)
-                mllm.adapt(self.lora or Lora(), run / "adapter")
-            with replacing_folder(run / "model") as folder:
-                mllm.save_merged(folder)
+            base, remote = self.base_weights, self.trust_remote_code
+            write_merged(run / "adapter", run / "model", self.weights_dtype, base, self.revision, remote)
 
     def part(self, groups: Groups, totals: dict[str, tuple[float, float]]) -> dict[str, Tensor]:
         """Mean cross-entropy of the answer tokens, nats."""

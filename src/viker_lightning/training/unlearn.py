@@ -29,7 +29,7 @@ from viker_lightning.ideal import (
     why_not_reduced,
 )
 from viker_lightning.methods import Batch, Method
-from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize
+from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize, write_merged
 
 from .base import Groups, Stage
 from .engine import Engine
@@ -62,6 +62,8 @@ class Unlearn(Stage):
             bitsandbytes (extra ``quant``) and LoRA.
         revision: branch, tag or commit of a hub id.
         trust_remote_code: whether code that comes with hub weights may run.
+        save_merged: whether the run also writes ``merged/``, full weights with the adapter added to them; later,
+            ``python -m viker_lightning.export`` does.
         engine: budgets, and what is kept where.
     """
 
@@ -84,11 +86,13 @@ class Unlearn(Stage):
         quantize: Quantize | None = None,
         revision: str | None = None,
         trust_remote_code: bool = False,
+        save_merged: bool = False,
         engine: Engine = Engine(),  # noqa: B008 - jsonargparse reads the default
     ) -> None:
         super().__init__(lr, weight_decay, warmup_steps, schedule, engine)
         self.method, self.vanilla, self.lora, self.adapter = method, vanilla, lora, adapter
         self.weights_dtype, self.seed, self.trust_remote_code = dtype, seed, trust_remote_code
+        self.save_merged = save_merged
         if (clip is None) != (clip_threshold is None):
             raise UserError(f"clip={clip} and clip_threshold={clip_threshold} belong together; set both or neither")
         self.clip, self.clip_threshold = clip, clip_threshold
@@ -191,6 +195,13 @@ class Unlearn(Stage):
         """As in every stage, but never more than the answer if the method is defined on answers."""
         labels = super().labels
         return Labels.UNENDED if self.method.answers_only and labels == Labels.TEXT else labels
+
+    def save_weights(self, run: Path) -> None:
+        """Writes ``adapter/``, and ``merged/`` if asked."""
+        super().save_weights(run)
+        if self.save_merged and self.trainer.is_global_zero:
+            base, remote = self.base_weights, self.trust_remote_code
+            write_merged(run / "adapter", run / "merged", self.weights_dtype, base, self.revision, remote)
 
     def streams(self, batch: Groups) -> Groups:
         """Forget questions, answered by refusals if the method asks for it, and retain questions if it uses them."""

@@ -1,0 +1,53 @@
+"""``python -m viker_lightning.export RUN``: full weights of a finished unlearning run, for plain transformers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from viker_lightning.errors import UserError
+from viker_lightning.models import write_merged
+from viker_lightning.reporting import read_run, write_cards
+from viker_lightning.secrets import hide
+
+
+def export(run: Path, base: str | None = None) -> Path:
+    """Writes ``<run>/merged/``: the model with its adapter added, the processor and a model card.
+
+    Args:
+        run: folder of a finished unlearning run.
+        base: the vanilla model, where it is no longer where the run found it.
+
+    Returns:
+        The folder that was written.
+
+    Raises:
+        UserError: if the run is not finished, has no adapter, or the model is not found.
+    """
+    results = read_run(run).results
+    if not (run / "adapter").is_dir():
+        raise UserError(f"{run}: no adapter/, so there is nothing to merge; model/ holds full weights already")
+    made = json.loads((run / "provenance.json").read_text(encoding="utf-8"))
+    revision = None if base else made.get("base_commit") or made.get("base_revision")
+    dtype, remote = made.get("dtype", "float32"), made.get("trust_remote_code", False)
+    write_merged(run / "adapter", run / "merged", dtype, base, revision, remote)
+    write_cards(run, results)
+    return run / "merged"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command line; errors a user can mend end in one line and exit code 1."""
+    parser = argparse.ArgumentParser(prog="python -m viker_lightning.export", description=__doc__)
+    parser.add_argument("run", type=Path, help="folder of a finished unlearning run")
+    parser.add_argument("--base", help="the vanilla model, where it is no longer where the run found it")
+    given = parser.parse_args(arguments)
+    try:
+        print(export(given.run, given.base))
+    except UserError as error:
+        sys.exit(hide(f"error: {error}"))
+
+
+if __name__ == "__main__":
+    main()

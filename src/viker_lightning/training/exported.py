@@ -1,0 +1,63 @@
+"""A model that a run left behind, to be asked or evaluated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from viker_lightning.errors import UserError
+from viker_lightning.models import MLLM, load_adapted, weights_folder
+
+from .base import Stage
+from .engine import Engine
+
+
+class Exported(Stage):
+    """The model of a finished run, by its weights alone: for predict, validate and test.
+
+    Args:
+        source: a run folder, an ``adapter/`` (which says what model it was made on), a folder with full weights, or a
+            hub id.
+        base: the model an adapter was made on, where it is no longer where the adapter says.
+        revision: branch, tag or commit of a hub id.
+        dtype: of the weights.
+        trust_remote_code: whether code that comes with the weights may run.
+        engine: budgets, and what is kept where.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        base: str | None = None,
+        revision: str | None = None,
+        dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+        trust_remote_code: bool = False,
+        engine: Engine = Engine(),  # noqa: B008 - jsonargparse reads the default
+    ) -> None:
+        super().__init__(0.0, engine=engine)
+        self.source, self.base, self.revision = source, base, revision
+        self.weights_dtype, self.trust_remote_code = dtype, trust_remote_code
+
+    def setup(self, stage: str) -> None:
+        """As in every stage.
+
+        Raises:
+            UserError: if it is to be trained.
+        """
+        super().setup(stage)
+        if stage == "fit":
+            raise UserError("model: Exported is only asked and evaluated; use Finetune or Unlearn to train")
+
+    def load_mllm(self) -> MLLM:
+        """Loads the adapter with its model, or full weights."""
+        self.base_weights = self.source
+        run = Path(self.source) / "adapter"
+        adapter = run if run.is_dir() and not (Path(self.source) / "model").is_dir() else Path(self.source)
+        if any(adapter.glob("adapter_*")):
+            if adapter is run and not (Path(self.source) / "results.json").is_file():
+                raise UserError(f"{self.source}: this run is not finished (no results.json); run it again")
+            return load_adapted(adapter, self.weights_dtype, self.base, self.revision, self.trust_remote_code)
+        source = str(weights_folder(self.source))
+        mllm = MLLM.load(source, self.weights_dtype, self.revision, self.trust_remote_code)
+        mllm.requires_grad_(False)
+        return mllm

@@ -1,0 +1,181 @@
+"""What a run leaves behind loads with plain PEFT and plain transformers, and says the same."""
+
+import json
+import re
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from viker_lightning.cli import main
+from viker_lightning.data.records import VQA, ImageGroup, Picture
+from viker_lightning.export import main as export
+from viker_lightning.models import MLLM, generate, load_adapted, write_merged
+
+sys.path.insert(0, str(Path(__file__).parent / "models"))
+from families import random_model
+
+ROOT = Path(__file__).parent.parent
+QUESTIONS = ("Where does this person live?", "What is the job of the person shown?", "Who is it?")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, base_folder, data):
+    """An unlearning run with steps large enough to see, on a model with random weights of visible size."""
+    folder = tmp_path_factory.mktemp("export")
+    vanilla = MLLM.load(base_folder)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, p in vanilla.model.named_parameters():
+            if p.ndim == 2 and "vision_tower" not in name:
+                p.normal_(std=0.1)
+    vanilla.save(folder / "vanilla")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        for name in ("predict", "knowledge"):
+            patch.setattr(import_module(f"viker_lightning.evaluation.{name}"), "MAX_NEW_TOKENS", 3)
+        main(
+            [
+                *("fit", "--config=configs/mini/viker.yaml", f"--model.vanilla={folder / 'vanilla'}"),
+                *("--data.root=mini/ci", "--data.max_people=1", "--data.splits=[forget,retain]", "--model.lr=0.02"),
+                *("--trainer.max_steps=3", "--gate.known=0", "--gate.shown=0", "--gate.asked=1"),
+                *("--trainer.logger=false", "--trainer.enable_progress_bar=false", "--model.save_merged=true"),
+                f"--trainer.default_root_dir={folder / 'run'}",
+            ]
+        )
+    photo = data.people()[0].images[0]
+    (folder / "photo.png").write_bytes(photo.data)
+    return folder
+
+
+def ours(mllm, picture):
+    """Answers, and logits of one reference answer, of our own model."""
+    mllm.eval()
+    group = ImageGroup("x", picture, vqa=tuple(VQA(q, "") for q in QUESTIONS))
+    (texts,) = generate(mllm, [group], 8)
+    with torch.no_grad():
+        logits = mllm.answer_tokens(
+            mllm.pack([ImageGroup("x", picture, vqa=(VQA(QUESTIONS[0], "In a town."),))])
+        ).logits
+    return texts, logits
+
+
+def theirs(model, processor, picture):
+    """The same by transformers alone."""
+    model.eval()
+    texts = []
+    for question in QUESTIONS:
+        prompt = f"USER: <image>\n{question}\nASSISTANT:"
+        inputs = processor(images=picture.open(), text=prompt, return_tensors="pt")
+        said = model.generate(**inputs, max_new_tokens=8, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+        texts.append(processor.decode(said, skip_special_tokens=True).strip())
+    prompt = f"USER: <image>\n{QUESTIONS[0]}\nASSISTANT:"
+    inputs = processor(images=picture.open(), text=prompt + " In a town.", return_tensors="pt")
+    start = processor(images=picture.open(), text=prompt)["input_ids"][0]
+    with torch.no_grad():
+        return texts, model(**inputs).logits[0, len(start) - 1 :]
+
+
+def test_plain_peft_and_plain_transformers_say_the_same(run, data):
+    picture = data.people()[0].images[0]
+    vanilla = ours(MLLM.load(run / "vanilla"), picture)
+    texts, logits = ours(load_adapted(run / "run/adapter"), picture)
+    assert texts != vanilla[0] and (logits - vanilla[1]).abs().max() > 0.1, "unlearning changed the model"
+    processor = AutoProcessor.from_pretrained(run / "vanilla")
+    base = AutoModelForImageTextToText.from_pretrained(run / "vanilla")
+    by_peft = PeftModel.from_pretrained(base, run / "run/adapter")
+    merged = AutoModelForImageTextToText.from_pretrained(run / "run/merged")
+    own = AutoProcessor.from_pretrained(run / "run/merged")
+    for found in (theirs(by_peft, processor, picture), theirs(merged, own, picture)):
+        assert found[0] == texts
+        torch.testing.assert_close(found[1], logits, rtol=1e-5, atol=1e-5)
+    again = ours(MLLM.load(run / "run/merged"), picture)
+    assert again[0] == texts
+    torch.testing.assert_close(again[1], logits, rtol=1e-5, atol=1e-5)
+
+
+def test_exports_are_safetensors_only(run):
+    names = {path.name for path in (run / "run").rglob("*")}
+    assert {"adapter_model.safetensors", "model.safetensors"} <= names
+    assert not [name for name in names if name.endswith((".bin", ".pt", ".pth", ".pkl"))]
+    assert not [name for name in names if name.endswith(".tmp")]
+
+
+def test_a_finished_run_is_exported_later(run, tmp_path, capsys):
+    wanted = (run / "run/merged/model.safetensors").read_bytes()
+    (run / "run/merged/model.safetensors").unlink()
+    export([str(run / "run")])
+    assert capsys.readouterr().out.strip().endswith(str(run / "run/merged"))
+    assert (run / "run/merged/model.safetensors").read_bytes() == wanted
+    for folder, said in ((tmp_path, "not finished"), (run / "vanilla", "not finished")):
+        with pytest.raises(SystemExit) as stop:
+            export([str(folder)])
+        assert said in str(stop.value.code) and "\n" not in str(stop.value.code)
+    with pytest.raises(SystemExit) as stop:
+        export([str(run / "run"), f"--base={tmp_path}"])
+    assert "no model could be loaded" in str(stop.value.code)
+
+
+@pytest.mark.parametrize("name", ["llava", "qwen2_vl", "qwen2_5_vl"])
+def test_families_merge(name, tmp_path, groups):
+    mllm = random_model(name)
+    mllm.save(tmp_path / "base")
+    mllm = MLLM.load(tmp_path / "base")
+    mllm.adapt(import_module("viker_lightning.models").Lora())
+    with torch.no_grad():
+        for weight, p in mllm.named_parameters():
+            if "lora_B" in weight:
+                p.normal_(std=0.05)
+    mllm.save_adapter(tmp_path / "adapter")
+    write_merged(tmp_path / "adapter", tmp_path / "merged")
+    picture = Picture(groups[0].image.data, "photo")
+    wanted, found = ours(mllm, picture), ours(MLLM.load(tmp_path / "merged"), picture)
+    assert wanted[0] == found[0]
+    torch.testing.assert_close(found[1], wanted[1], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["adapter", "merged"])
+def test_model_card(run, data, kind, monkeypatch, capsys):
+    card = (run / f"run/{kind}/README.md").read_text()
+    results = json.loads((run / "run/results.json").read_text())
+    for value in (results["before"]["forget"]["answer_probability"], results["after"]["retain"]["rouge_l"]):
+        assert f"{value:.3g}" in card
+    assert (
+        "ViKeR: lam 3.0" in card
+        and "| forget | keyword_match | ↓ |" in card
+        and "| retain | keyword_match | ↑ |" in card
+    )
+    assert f"{len(data.forget_ids)} to forget" in card and "## Limits" in card
+    assert ("The base model still knows everybody" in card) == (kind == "adapter")
+    assert str(run) not in card and not [name for name in data.forget_ids if name in card]
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.S)
+    monkeypatch.chdir(run)
+    capsys.readouterr()
+    exec(code.replace('folder = "."', f'folder = "run/{kind}"').replace("photo.jpg", "photo.png"), {})
+    mllm = load_adapted(run / "run/adapter").eval()
+    group = ImageGroup("x", data.people()[0].images[0], vqa=(VQA(QUESTIONS[0], ""),))
+    assert capsys.readouterr().out.strip() == generate(mllm, [group], 50)[0][0]
+
+
+def test_fine_tuning_with_lora_leaves_a_whole_model(run, data, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for name in ("predict", "knowledge"):
+        monkeypatch.setattr(import_module(f"viker_lightning.evaluation.{name}"), "MAX_NEW_TOKENS", 3)
+    main(
+        [
+            *("fit", "--config=configs/mini/vanilla.yaml", f"--model.base={run / 'vanilla'}", "--model.lora.r=4"),
+            *("--data.root=mini/ci", "--data.max_people=1", "--data.splits=[forget]", "--trainer.max_steps=2"),
+            *("--trainer.logger=false", "--trainer.enable_progress_bar=false", "--model.lr=0.02"),
+            *("--model.warmup_steps=0", f"--trainer.default_root_dir={tmp_path}"),
+        ]
+    )
+    picture = data.people()[0].images[0]
+    wanted, found = ours(load_adapted(tmp_path / "adapter"), picture), ours(MLLM.load(tmp_path), picture)
+    assert wanted[0] == found[0]
+    torch.testing.assert_close(found[1], wanted[1], rtol=1e-5, atol=1e-5)
+    assert (found[1] - ours(MLLM.load(run / "vanilla"), picture)[1]).abs().max() > 0.05
+    assert "fine-tuned (vanilla): full weights" in (tmp_path / "model/README.md").read_text()
