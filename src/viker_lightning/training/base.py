@@ -218,12 +218,11 @@ class Stage(LightningModule):
         """Steps, and drops the gradients of the step."""
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         optimizer.zero_grad()
-        if self.mllm.turns is not None:
-            self.mllm.turns.release()
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         """Averages gradients that sharding leaves alone, and makes sure, once, that they reach every adapter."""
         if self.mllm.turns is not None:
+            self.mllm.turns.release()
             average_gradients(self.parameters())
         if self.mllm.adapted and not self._gradients_seen:
             scaled = str(self.trainer.precision).startswith("16")

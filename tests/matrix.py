@@ -1,0 +1,92 @@
+"""Trains a few steps in every way that sharding could change; what tests/test_fsdp_matrix.py starts on two processes.
+
+python -m torch.distributed.run --standalone --nproc_per_node 2 tests/matrix.py MODELS OUT fsdp [CASE ...] [--steps N]
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Trainer, seed_everything
+
+from viker_lightning.data.mllmu import MLLMU
+from viker_lightning.methods import NPO, GradientDifference, KLMinimization, ViKeR
+from viker_lightning.models import Lora
+from viker_lightning.training import FSDP2, Finetune, Unlearn
+from viker_lightning.training.engine import Engine
+
+SMALL = Engine(max_sequence_tokens=140, max_tokens=200, references="off")
+KEPT = Engine(max_sequence_tokens=140, max_tokens=200)
+
+
+def unlearn(method, model="untied", engine=KEPT):
+    return lambda models: Unlearn(method(), str(models / model), Lora(r=4, alpha=8), lr=1e-3, engine=engine)
+
+
+def finetune(model, lora=None):
+    return lambda models: Finetune(str(models / model), lora, lr=1e-3, warmup_steps=0, engine=KEPT)
+
+
+def viker():
+    return ViKeR(lam=2.0, k=2, retain_weight=1.0)
+
+
+CASES = {
+    "viker": (unlearn(viker), {}),
+    "viker tied, nothing kept": (unlearn(viker, "tied", SMALL), {}),
+    "reverse": (unlearn(lambda: ViKeR(lam=2.0, k=2, direction="reverse")), {}),
+    "kl minimization": (unlearn(KLMinimization), {}),
+    "npo": (unlearn(lambda: NPO(retain_weight=0.5)), {"steps": 3}),
+    "accumulated": (unlearn(GradientDifference), {"steps": 1, "accumulate_grad_batches": 2}),
+    "checkpointing": (unlearn(viker, engine=Engine(gradient_checkpointing=True)), {}),
+    "bf16": (unlearn(viker), {"precision": "bf16-true"}),
+    "plain route": (unlearn(viker, "windowed", Engine(max_sequence_tokens=400, max_tokens=400)), {}),
+    "qwen": (unlearn(viker, "qwen2_5_vl", Engine()), {}),
+    "full": (finetune("untied"), {"stage": "vanilla"}),
+    "full tied": (finetune("tied"), {"stage": "vanilla"}),
+    "finetune lora": (finetune("untied", Lora(r=4)), {"stage": "vanilla"}),
+}
+
+
+def run(case, models, out, strategy="auto", resume=None, **more):
+    """Trains a case and saves its weights."""
+    make, options = CASES[case]
+    options = {"steps": 2, "stage": "unlearn", **options, **more}
+    steps, stage = options.pop("steps"), options.pop("stage")
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    seed_everything(0, verbose=False)
+    module = make(models)
+    trainer = Trainer(
+        accelerator="cpu",
+        devices=world,
+        strategy=FSDP2() if strategy == "fsdp" else strategy,
+        max_steps=steps,
+        gradient_clip_val=0.5,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        default_root_dir=out / case,
+        **options,
+    )
+    trainer.fit(module, datamodule=MLLMU("mini/ci", stage=stage, batch_size=16 // world), ckpt_path=resume)
+    module.save_weights(out / case)
+    trainer.save_checkpoint(out / case / "last.ckpt")
+    if trainer.is_global_zero:
+        print(f"{strategy} {world}: {case}", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("models", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("strategy")
+    parser.add_argument("cases", nargs="*", default=list(CASES))
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--resume")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    for name in args.cases:
+        run(name, args.models, args.out, args.strategy, args.resume, **({"steps": args.steps} if args.steps else {}))
