@@ -15,6 +15,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from viker_lightning.errors import UserError
 from viker_lightning.models import MLLM
 from viker_lightning.models.turns import Turns
 from viker_lightning.models.whole import whole
@@ -90,12 +91,21 @@ def shard(mllm: MLLM, mesh: DeviceMesh) -> None:
     Args:
         mllm: the model, adapted already.
         mesh: one-dimensional, of all processes.
+
+    Raises:
+        UserError: if the model is quantized, or has no list of layers.
     """
+    if mllm.quantized:
+        raise UserError("trainer.strategy: FSDP2 cannot shard quantized weights; use ddp, or leave model.quantize out")
     model, head, language_model = mllm.base.model, mllm.head, mllm.language_model
     inside = {id(p) for p in language_model.parameters()}
     tied = any(id(p) in inside for p in head.parameters())
     ignored = {p for p in model.parameters() if id(p) not in inside} | (set(head.parameters()) if tied else set())
-    for layer in language_model.layers:
+    layers = next((m for m in language_model.modules() if isinstance(m, nn.ModuleList)), None)
+    if layers is None:
+        name = type(language_model).__name__
+        raise UserError(f"trainer.strategy: FSDP2 finds no list of layers to shard in {name}; use ddp")
+    for layer in layers:
         fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh, ignored_params=ignored)
     if not tied:
