@@ -14,10 +14,11 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from viker_lightning.cli import main
 from viker_lightning.data.records import VQA, ImageGroup, Picture
 from viker_lightning.export import main as export
-from viker_lightning.models import MLLM, generate, load_adapted, write_merged
+from viker_lightning.models import MLLM, Lora, generate, load_adapted, write_merged
+from viker_lightning.reporting.card import model_card
 
 sys.path.insert(0, str(Path(__file__).parent / "models"))
-from families import random_model
+from families import FAMILIES, random_model
 
 ROOT = Path(__file__).parent.parent
 QUESTIONS = ("Where does this person live?", "What is the job of the person shown?", "Who is it?")
@@ -48,7 +49,7 @@ def run(tmp_path_factory, base_folder, data):
             ]
         )
     photo = data.people()[0].images[0]
-    (folder / "photo.png").write_bytes(photo.data)
+    (folder / "photo.jpg").write_bytes(photo.data)
     return folder
 
 
@@ -120,22 +121,44 @@ def test_a_finished_run_is_exported_later(run, tmp_path, capsys):
     assert "no model could be loaded" in str(stop.value.code)
 
 
-@pytest.mark.parametrize("name", ["llava", "qwen2_vl", "qwen2_5_vl"])
-def test_families_merge(name, tmp_path, groups):
+@pytest.mark.parametrize("name", FAMILIES)
+def test_families_merge_and_their_cards_run(name, tmp_path, groups, monkeypatch, capsys):
+    """The code of a model card, run with plain transformers, answers as the adapted model does."""
     mllm = random_model(name)
     mllm.save(tmp_path / "base")
     mllm = MLLM.load(tmp_path / "base")
-    mllm.adapt(import_module("viker_lightning.models").Lora())
+    mllm.adapt(Lora())
     with torch.no_grad():
         for weight, p in mllm.named_parameters():
             if "lora_B" in weight:
                 p.normal_(std=0.05)
     mllm.save_adapter(tmp_path / "adapter")
-    write_merged(tmp_path / "adapter", tmp_path / "merged")
+    write_merged(tmp_path / "adapter", tmp_path / "merged", base=str(tmp_path / "base"))
     picture = Picture(groups[0].image.data, "photo")
-    wanted, found = ours(mllm, picture), ours(MLLM.load(tmp_path / "merged"), picture)
-    assert wanted[0] == found[0]
-    torch.testing.assert_close(found[1], wanted[1], rtol=1e-5, atol=1e-5)
+    (tmp_path / "photo.jpg").write_bytes(picture.data)
+    template = mllm.encoder.template
+    provenance = {
+        "base_weights": str(tmp_path / "base"),
+        "prompt": template.image_prefix + template.question,
+        "data": {"root": "mini/ci", "fingerprint": "0" * 64, "stage": "unlearn"},
+        "private_parts": "recorded",
+        "git_commit": None,
+        "versions": {},
+    }
+    results = {"after": {}, "metrics": {}, "steps": 1, "seed": 0, "protocol": "corrected"}
+    monkeypatch.chdir(tmp_path)
+    wanted = generate(mllm.eval(), [ImageGroup("x", picture, vqa=(VQA(QUESTIONS[0], ""),))], 50)[0][0]
+    assert len(wanted) > 5
+    for kind in ("adapter", "merged"):
+        capsys.readouterr()
+        run_code(model_card(kind, provenance, results), f"{kind}")
+        assert capsys.readouterr().out.strip() == wanted
+
+
+def run_code(card, folder):
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.S)
+    assert 'folder = "."' in code
+    exec(code.replace('folder = "."', f'folder = "{folder}"'), {})
 
 
 @pytest.mark.parametrize("kind", ["adapter", "merged"])
@@ -152,10 +175,9 @@ def test_model_card(run, data, kind, monkeypatch, capsys):
     assert f"{len(data.forget_ids)} to forget" in card and "## Limits" in card
     assert ("The base model still knows everybody" in card) == (kind == "adapter")
     assert str(run) not in card and not [name for name in data.forget_ids if name in card]
-    (code,) = re.findall(r"```python\n(.*?)```", card, re.S)
     monkeypatch.chdir(run)
     capsys.readouterr()
-    exec(code.replace('folder = "."', f'folder = "run/{kind}"').replace("photo.jpg", "photo.png"), {})
+    run_code(card, f"run/{kind}")
     mllm = load_adapted(run / "run/adapter").eval()
     group = ImageGroup("x", data.people()[0].images[0], vqa=(VQA(QUESTIONS[0], ""),))
     assert capsys.readouterr().out.strip() == generate(mllm, [group], 50)[0][0]
