@@ -19,6 +19,7 @@ from viker_lightning import methods  # noqa: F401 - makes short class names of m
 from viker_lightning.callbacks import (
     Answers,
     Checkpoint,
+    CollapseGuard,
     Evaluation,
     KnowledgeGate,
     Provenance,
@@ -106,9 +107,10 @@ class CLI(LightningCLI):
         """Does nothing: settings come from the config and the command line alone."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds the callbacks every run has, set by ``audit``, ``gate``, ``evaluation``, ``answers``, ``checkpoint``."""
+        """Adds callbacks: ``audit``, ``gate``, ``guard``, ``evaluation``, ``answers``, ``checkpoint``."""
         parser.add_lightning_class_args(SimilarityAudit, "audit")
         parser.add_lightning_class_args(KnowledgeGate, "gate")
+        parser.add_lightning_class_args(CollapseGuard, "guard")
         parser.add_lightning_class_args(Evaluation, "evaluation")
         parser.add_lightning_class_args(Answers, "answers")
         parser.add_lightning_class_args(Checkpoint, "checkpoint")

@@ -5,16 +5,20 @@ from .checkpoint import Checkpoint, Stopped
 from .evaluation import Evaluation
 from .folder import finished, keep_metrics, last_checkpoint, set_aside
 from .gate import KnowledgeGate
+from .guard import CollapseGuard
 from .provenance import Provenance, SaveConfig
+from .selection import Selection
 from .similarity import SimilarityAudit
 
 __all__ = [
     "Answers",
     "Checkpoint",
+    "CollapseGuard",
     "Evaluation",
     "KnowledgeGate",
     "Provenance",
     "SaveConfig",
+    "Selection",
     "SimilarityAudit",
     "Stopped",
     "finished",

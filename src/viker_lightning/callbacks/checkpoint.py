@@ -114,8 +114,11 @@ class Checkpoint(ModelCheckpoint):
         Raises:
             Stopped: if a signal asked.
         """
-        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if not pl_module.broken:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         self._stepping = False
+        if pl_module.broken:  # the module will stop
+            return
         if trainer.world_size > 1:  # all stop at the same step, whoever was asked
             asked = torch.tensor(self._asked or 0, device=pl_module.device)
             torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,14 @@ from viker_lightning.evaluation import (
     score_texts,
     summarise,
 )
+from viker_lightning.files import replacing_folder
 from viker_lightning.metrics import GibberishClassifier, sacrebleu_signature
 from viker_lightning.models import MLLM
 from viker_lightning.reporting import knowledge_table, write_cards
+from viker_lightning.training import Unlearn
 
 from .files import gold_answers, read_predictions, write_json, write_predictions
+from .selection import Selection
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +54,7 @@ class Evaluation(Callback):
             report forget quality and membership; by default that of ``gold``, if this is a run folder.
         gibberish: hub id or folder of a gibberish classifier, to report GIB; none by default.
         coherence: whether the model before unlearning judges, without images, how coherent answers are.
+        selection: which of the evaluated adapters the run ends with; see :class:`Selection`.
     """
 
     def __init__(
@@ -60,10 +65,11 @@ class Evaluation(Callback):
         gold_predictions: str | None = None,
         gibberish: str | None = None,
         coherence: bool = True,
+        selection: Selection = Selection(),  # noqa: B008 - jsonargparse reads the default
     ) -> None:
         self.before, self.every_n_epochs, self.gold = before, every_n_epochs, gold
         self.gold_predictions, self.gibberish = gold_predictions, gibberish
-        self.coherence = coherence
+        self.coherence, self.selection = coherence, selection
         self.summaries: dict[str, Summary] = {}
         self._predictions: list[tuple[str, Prediction]] = []
         self._batches: list[Prediction] = []
@@ -86,6 +92,12 @@ class Evaluation(Callback):
             self._classifier = GibberishClassifier.load(self.gibberish, device=trainer.strategy.root_device)
         if stage == "fit" and trainer.is_global_zero:  # a run that goes on is not finished any more
             (Path(trainer.default_root_dir) / "results.json").unlink(missing_ok=True)
+        chooses = stage == "fit" and self.selection.rule != "last"
+        if chooses and not (self.every_n_epochs and isinstance(pl_module, Unlearn)):
+            raise UserError(
+                f"evaluation.selection: {self.selection.rule} chooses among the evaluations of an unlearning run; set "
+                "evaluation.every_n_epochs, or the rule to last"
+            )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluates before the first step; a resumed run takes up what it had measured, and misses nothing."""
@@ -104,11 +116,32 @@ class Evaluation(Callback):
         self._take_up(trainer)
         pl_module.save_weights(Path(trainer.default_root_dir))
         self.evaluate(trainer, pl_module, "after")
+        if self.selection.rule != "last":
+            pl_module.report["selection"] = self._select(trainer)
         way = distances(self.summaries.get("before", {}), self.summaries["after"])
         if way:
             self._log(trainer, "distance_to_gold/", way)
         report = pl_module.report | ({"distance_to_gold": way} if way else {})
         self._write(trainer, "", {**self.summaries, **report})
+
+    def _select(self, trainer: Trainer) -> dict[str, Any]:
+        """Ends with the chosen adapter: what was measured of it becomes ``after``, and the last one's ``last``."""
+        candidates = self._candidates()
+        chosen, met = self.selection.choose(candidates)
+        run = Path(trainer.default_root_dir)
+        if chosen != "after":
+            self.summaries["last"], self.summaries["after"] = self.summaries["after"], self.summaries[chosen]
+            renamed = [("last" if when == "after" else when, p) for when, p in self._predictions]
+            self._predictions = renamed + [("after", p) for when, p in renamed if when == chosen]
+            if trainer.is_global_zero:
+                with replacing_folder(run / "adapter") as folder:
+                    shutil.copytree(candidate_folder(run, chosen) / "adapter", folder, dirs_exist_ok=True)
+        values = {m: {s: c[s][self.selection.by] for s in ("forget", "retain")} for m, c in candidates.items()}
+        log.info("selection: %s%s", chosen, "" if met else f"; no retain value reaches {self.selection.min_retain}")
+        return vars(self.selection) | {"chosen": chosen, "met": met, "candidates": values}
+
+    def _candidates(self) -> dict[str, Summary]:
+        return {when: s for when, s in self.summaries.items() if when == "after" or when.startswith("epoch ")}
 
     def _take_up(self, trainer: Trainer) -> None:
         """Reads the answers that belong to what was measured before the run stopped."""
@@ -117,11 +150,13 @@ class Evaluation(Callback):
             self._predictions = [(when, p) for when, p in read_predictions(file) if when in self.summaries]
             self._write(trainer, "")
 
-    def _in_between(self, trainer: Trainer, pl_module: LightningModule, epoch: int) -> None:
+    def _in_between(self, trainer: Trainer, pl_module: Any, epoch: int) -> None:
         """Evaluates after an epoch, if asked and not done yet."""
         when = f"epoch {epoch}"
         last = trainer.should_stop or epoch == trainer.max_epochs or trainer.global_step == trainer.max_steps
         if self.every_n_epochs and epoch % self.every_n_epochs == 0 and not last and when not in self.summaries:
+            if self.selection.rule != "last":
+                pl_module.save_weights(candidate_folder(Path(trainer.default_root_dir), when))
             self.evaluate(trainer, pl_module, when)
 
     def evaluate(self, trainer: Trainer, pl_module: Any, when: str) -> Summary:
@@ -227,3 +262,8 @@ class Evaluation(Callback):
         for logger in trainer.loggers:
             logger.log_metrics(flat, step=trainer.global_step)
             logger.save()
+
+
+def candidate_folder(run: Path, moment: str) -> Path:
+    """Where an adapter is kept that may be chosen in the end."""
+    return run / "checkpoints" / moment.replace(" ", "-")

@@ -21,6 +21,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from viker_lightning.models import folder_fingerprint, weights_folder
 from viker_lightning.secrets import hide_in
 
+from .evaluation import Evaluation
 from .files import write_json, write_text
 
 PACKAGES = (
@@ -93,6 +94,7 @@ class Provenance(Callback):
             "method": {"name": type(method).__name__} | settings(method) if method else None,
             "training": settings(pl_module, ("lr", "weight_decay", "warmup_steps", "schedule")),
             "trust_remote_code": pl_module.trust_remote_code,
+            "selection": selection_of(trainer),
             "adapter": vars(lora) if lora else None,
             "trained_parameters": sum(p.numel() for p in pl_module.parameters() if p.requires_grad),
             "trained_weights": len(trained),
@@ -110,6 +112,11 @@ def settings(thing: Any, names: Iterable[str] | None = None) -> dict[str, Any]:
 def distinct(ids: Iterable[str]) -> int:
     """How many people there are; one with several photos has an ID for each, ``name #1`` and so on."""
     return len({re.sub(r" (#\d+|\(text\))$", "", one) for one in ids})
+
+
+def selection_of(trainer: Any) -> dict[str, Any] | None:
+    """The rule that chooses the adapter a run ends with; ``None`` if nothing is evaluated."""
+    return next((vars(c.selection) for c in trainer.callbacks if isinstance(c, Evaluation)), None)
 
 
 def git_commit() -> str | None:

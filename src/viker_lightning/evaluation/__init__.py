@@ -3,6 +3,7 @@
 from .directions import DIRECTIONS
 from .fluency import score_texts
 from .gold import compare, distances
+from .health import measure_health
 from .knowledge import Knowledge, measure_knowledge
 from .people import by_person
 from .predict import MAX_NEW_TOKENS, Prediction, in_order, predict
@@ -24,6 +25,7 @@ __all__ = [
     "compare",
     "distances",
     "in_order",
+    "measure_health",
     "measure_knowledge",
     "predict",
     "protocol_of",

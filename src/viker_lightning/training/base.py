@@ -24,6 +24,7 @@ from viker_lightning.errors import UserError
 from viker_lightning.files import replacing_folder
 from viker_lightning.models import MLLM, AnswerTokens, Quantize, check_first_gradients, fitted
 
+from .checkpoint import check_names, obey, steps_done
 from .engine import Engine
 from .sharding import FSDP2, average_gradients, clip_gradients, shard
 
@@ -60,6 +61,7 @@ class Stage(LightningModule):
         self.revision: str | None = None
         self._gradients_seen = False
         self.report: dict[str, Any] = {}  # what else belongs into results.json
+        self.broken: str | None = None  # which number of the running step is not as it must be
         self.strict_loading = False  # checkpoints hold trained weights only; on_load_checkpoint checks them
 
     def load_mllm(self) -> MLLM:
@@ -198,18 +200,26 @@ class Stage(LightningModule):
         return int(found.item())
 
     def _log_terms(self, terms: dict[str, Tensor], questions: int) -> None:
-        loss = terms["loss"]
-        if not torch.isfinite(loss):
-            raise UserError(
-                f"step {self.global_step}: the loss is {loss.item()}; lower model.lr or the weights of the loss "
-                f"(last checkpoint: {Path(self.trainer.default_root_dir) / 'checkpoints'})"
-            )
         if self.trainer.world_size > 1:  # at once: what is logged in the end may differ between processes
             values = torch.stack(list(terms.values()))
             torch.distributed.all_reduce(values)
             terms = dict(zip(terms, values / self.trainer.world_size, strict=True))
+        if not torch.isfinite(terms["loss"]):
+            self.broken = f"the loss is {terms['loss'].item()}"
         for name, value in self.logged(terms).items():
             self.log(f"train/{name}", value, prog_bar=name == "loss", batch_size=questions)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Stops at what is broken, unless a callback has mended it.
+
+        Raises:
+            UserError: saying which number it was.
+        """
+        if self.broken:
+            raise UserError(
+                f"step {self.global_step}: {self.broken}, and no later adapter was good; lower model.lr or the weights "
+                f"of the loss (last checkpoint: {Path(self.trainer.default_root_dir) / 'checkpoints'})"
+            )
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Any) -> None:
         """Does nothing: this is called between the parts of a step, whose gradients belong together."""
@@ -264,23 +274,6 @@ class Stage(LightningModule):
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
         checkpoint["report"] = self.report
 
-    def _obey(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps this run's learning rate and weight decay, and tells the data how far the epoch had come."""
-        for optimizer in checkpoint.get("optimizer_states", []):
-            for group in optimizer["param_groups"]:
-                group["weight_decay"] = self.weight_decay
-                if group["initial_lr"] == self.lr:
-                    continue
-                group |= {"lr": group["lr"] * self.lr / group["initial_lr"], "initial_lr": self.lr}
-        for scheduler in checkpoint.get("lr_schedulers", []):
-            scheduler["base_lrs"] = [self.lr] * len(scheduler["base_lrs"])
-        if "loops" in checkpoint:
-            loop = checkpoint["loops"]["fit_loop"]
-            epochs = loop["epoch_progress"]["current"]
-            if epochs["processed"] < epochs["ready"]:  # saved in the middle of an epoch, which is gone on with
-                steps = loop["epoch_loop.batch_progress"]["current"]["processed"]
-                self.trainer.datamodule.steps_done = steps  # type: ignore[attr-defined]
-
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Checks that the checkpoint holds exactly what is trained.
 
@@ -288,11 +281,6 @@ class Stage(LightningModule):
             UserError: if a weight is missing or unexpected.
         """
         self.report = checkpoint.get("report", {})
-        self._obey(checkpoint)
-        trained, saved = {n for n, p in self.named_parameters() if p.requires_grad}, set(checkpoint["state_dict"])
-        if trained != saved:
-            odd = sorted(trained ^ saved)[0]
-            raise UserError(
-                f"checkpoint: {len(trained - saved)} trained weights are missing, {len(saved - trained)} unexpected, "
-                f"e.g. {odd!r}; it belongs to another model or LoRA setting"
-            )
+        obey(checkpoint, self.lr, self.weight_decay)
+        self.trainer.datamodule.steps_done = steps_done(checkpoint)  # type: ignore[attr-defined]
+        check_names(checkpoint, {n for n, p in self.named_parameters() if p.requires_grad})

@@ -116,3 +116,39 @@ def set_rng_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
+
+
+def obey(checkpoint: dict[str, Any], lr: float, weight_decay: float) -> None:
+    """Puts this run's learning rate and weight decay into a checkpoint."""
+    for optimizer in checkpoint.get("optimizer_states", []):
+        for group in optimizer["param_groups"]:
+            group["weight_decay"] = weight_decay
+            if group["initial_lr"] != lr:
+                group |= {"lr": group["lr"] * lr / group["initial_lr"], "initial_lr": lr}
+    for scheduler in checkpoint.get("lr_schedulers", []):
+        scheduler["base_lrs"] = [lr] * len(scheduler["base_lrs"])
+
+
+def steps_done(checkpoint: dict[str, Any]) -> int:
+    """Steps taken of an epoch that was not at its end."""
+    if "loops" not in checkpoint:
+        return 0
+    loop = checkpoint["loops"]["fit_loop"]
+    epochs = loop["epoch_progress"]["current"]
+    within = epochs["processed"] < epochs["ready"]
+    return int(loop["epoch_loop.batch_progress"]["current"]["processed"]) if within else 0
+
+
+def check_names(checkpoint: dict[str, Any], trained: set[str]) -> None:
+    """Makes sure that a checkpoint holds exactly what is trained.
+
+    Raises:
+        UserError: if a weight is missing or unexpected.
+    """
+    saved = set(checkpoint["state_dict"])
+    if trained != saved:
+        odd = sorted(trained ^ saved)[0]
+        raise UserError(
+            f"checkpoint: {len(trained - saved)} trained weights are missing, {len(saved - trained)} unexpected, "
+            f"e.g. {odd!r}; it belongs to another model or LoRA setting"
+        )

@@ -1,0 +1,135 @@
+"""Stops a run that breaks its model, and keeps the last adapter that was good."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from viker_lightning.data.records import ImageGroup, Person
+from viker_lightning.errors import UserError
+from viker_lightning.evaluation import measure_health
+from viker_lightning.training import Unlearn
+
+log = logging.getLogger(__name__)
+
+
+class CollapseGuard(Callback):
+    """Looks after every step whether loss and gradient are finite, and now and then whether retained people are intact.
+
+    When a bound is crossed the run stops, says which number crossed it, puts the adapter back to what it was at the
+    last check that went well, and ends as usual: that adapter is evaluated and saved, and ``results.json`` says
+    ``stopped``. If no check has gone well since training started, the run ends in an error.
+
+    Args:
+        every_n_steps: optimizer steps between two checks, and so the most that a stopped run loses.
+        max_retain_loss: largest mean cross-entropy of the answer tokens of retain questions, nats; ``None`` is no
+            bound.
+        max_repetition: largest mean share of repeated word trigrams in greedy answers to them, 0 to 1; ``None`` is no
+            bound.
+        questions: how many retain questions are asked, one of a person, always the same.
+    """
+
+    def __init__(
+        self,
+        every_n_steps: int = 10,
+        max_retain_loss: float | None = None,
+        max_repetition: float | None = None,
+        questions: int = 16,
+    ) -> None:
+        if every_n_steps < 1 or questions < 1:
+            raise UserError(f"guard: every_n_steps={every_n_steps} and questions={questions} must be at least 1")
+        self.every_n_steps, self.questions = every_n_steps, questions
+        self.bounds = {"retain loss": max_retain_loss, "repetition": max_repetition}
+        self._good_step = 0
+        self._good: dict[str, Tensor] = {}
+        self._groups: list[ImageGroup] = []
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Chooses the questions, and makes sure that the bounds are not crossed to begin with.
+
+        Raises:
+            UserError: if they are, or if nobody is retained.
+        """
+        pl_module.report.pop("stopped", None)
+        if not isinstance(pl_module, Unlearn):
+            return
+        if any(bound is not None for bound in self.bounds.values()):
+            people = trainer.datamodule.streams.get("retain", [])  # type: ignore[attr-defined]
+            self._groups = one_question_each(people, self.questions)
+            if not self._groups:
+                raise UserError("guard: bounds need retained people, and the data has none; leave the bounds out")
+            if trainer.global_step == 0 and (why := self._crossed(pl_module)):
+                raise UserError(f"guard: before training the {why}; raise the bound")
+        if not self._good:
+            self._keep(trainer, pl_module)
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: Any, optimizer: Any) -> None:
+        """Looks at the gradient, unless a scaler does that (fp16)."""
+        if trainer.precision == "16-mixed" or pl_module.broken:
+            return
+        gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
+        norms = torch._foreach_norm([g.to_local() if isinstance(g, DTensor) else g for g in gradients])
+        total = torch.stack(norms).sum()
+        if trainer.world_size > 1:  # each may hold a part of the weights
+            torch.distributed.all_reduce(total)
+        if not torch.isfinite(total):
+            pl_module.broken = f"the norm of the gradient is {total.item()}"
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Checks, and keeps the adapter or puts it back."""
+        if not isinstance(pl_module, Unlearn):
+            return
+        if not pl_module.broken and trainer.global_step % self.every_n_steps == 0:
+            why = self._crossed(pl_module)
+            if why is None:
+                self._keep(trainer, pl_module)
+            else:
+                pl_module.broken = f"the {why}"
+        if pl_module.broken and self._good_step > 0:
+            self._put_back(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The last good adapter, so that a resumed run falls back to the same one."""
+        sharded = any(isinstance(w, DTensor) for w in self._good.values())
+        return {} if sharded else {"step": self._good_step, "weights": self._good}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes it up."""
+        self._good_step, self._good = state_dict.get("step", 0), state_dict.get("weights", {})
+
+    def _crossed(self, pl_module: Any) -> str | None:
+        """Which number crossed its bound, if any."""
+        if not self._groups:
+            return None
+        found = measure_health(pl_module.mllm, self._groups, answers=self.bounds["repetition"] is not None)
+        for name, bound in self.bounds.items():
+            if bound is not None and not found[name] <= bound:  # nan crosses, too
+                return f"{name} is {found[name]:.4g}, over its bound {bound:.4g}"
+        return None
+
+    def _keep(self, trainer: Trainer, pl_module: Any) -> None:
+        trained = {name: p for name, p in pl_module.named_parameters() if p.requires_grad}
+        self._good_step, self._good = trainer.global_step, {name: p.detach().clone() for name, p in trained.items()}
+
+    def _put_back(self, trainer: Trainer, pl_module: Any) -> None:
+        why = f"step {trainer.global_step}: {pl_module.broken}"
+        with torch.no_grad():
+            for name, p in pl_module.named_parameters():
+                if p.requires_grad:
+                    p.copy_(self._good[name])
+        pl_module.broken = None
+        pl_module.report["stopped"] = {"step": trainer.global_step, "why": why, "good_step": self._good_step}
+        log.warning("stopped at %s; the adapter is that of step %d", why, self._good_step)
+        trainer.should_stop = True
+
+
+def one_question_each(people: list[Person], most: int) -> list[ImageGroup]:
+    """The first question about each of some people, evenly chosen, with their first photo."""
+    asked = [p for p in people if p.vqa]
+    chosen = [asked[i * len(asked) // most] for i in range(most)] if len(asked) > most else asked
+    return [ImageGroup(p.id, p.images[0] if p.images else None, vqa=p.vqa[:1]) for p in chosen]

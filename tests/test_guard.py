@@ -1,0 +1,140 @@
+"""A run that breaks its model stops, says at which number, and keeps the last adapter that was good."""
+
+import json
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from viker_lightning.callbacks import Selection
+from viker_lightning.cli import main
+from viker_lightning.errors import UserError
+from viker_lightning.evaluation import predict as _  # noqa: F401 - the module is patched below
+from viker_lightning.training import Unlearn
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for name in ("predict", "knowledge"):
+        monkeypatch.setattr(import_module(f"viker_lightning.evaluation.{name}"), "MAX_NEW_TOKENS", 3)
+
+
+@pytest.fixture
+def fit(base_folder, tmp_path):
+    """Runs gradient ascent and returns the run folder."""
+
+    def run(name, *options):
+        main(
+            [
+                *("fit", "--config=configs/mini/gradient_ascent.yaml", f"--model.vanilla={base_folder}"),
+                *("--data.root=mini/ci", "--data.max_people=1", "--data.splits=[forget,retain]"),
+                *("--gate.known=0", "--gate.shown=0", "--gate.asked=1", "--evaluation.coherence=false"),
+                *("--trainer.logger=false", "--trainer.enable_progress_bar=false"),
+                *(f"--trainer.default_root_dir={tmp_path / name}", "--guard.every_n_steps=2", *options),
+            ]
+        )
+        return tmp_path / name
+
+    return run
+
+
+def same_adapter(one, two):
+    first, second = (load_file(run / "adapter/adapter_model.safetensors") for run in (one, two))
+    return all(torch.equal(second[name], weight) for name, weight in first.items())
+
+
+def results(run):
+    return json.loads((run / "results.json").read_text())
+
+
+def not_finite(monkeypatch, step, kind):
+    """Makes the loss, or only its gradient, nan at a step."""
+    part = Unlearn.part
+
+    def broken(self, *args):
+        terms = part(self, *args)
+        if self.global_step == step:
+            weight = next(p for p in self.parameters() if p.requires_grad)
+            nothing = (weight.sum() * 0).sqrt()  # its gradient is infinity times zero
+            terms["loss"] = terms["loss"] + (nothing if kind == "gradient" else float("nan"))
+        return terms
+
+    monkeypatch.setattr(Unlearn, "part", broken)
+
+
+@pytest.mark.parametrize(("kind", "named"), [("loss", "the loss is nan"), ("gradient", "gradient is nan")])
+def test_what_is_not_finite_stops_the_run(fit, monkeypatch, caplog, kind, named):
+    good = fit("good", "--trainer.max_steps=2")
+    not_finite(monkeypatch, 3, kind)
+    run = fit("run", "--trainer.max_steps=9")
+    stopped = results(run)["stopped"]
+    assert named in stopped["why"] and "step 4" in stopped["why"]
+    assert stopped["good_step"] == 2 and stopped["step"] == 4 == results(run)["steps"]
+    assert same_adapter(good, run)
+    assert results(run)["after"] == results(good)["after"]
+    assert any(named in record.getMessage() and "step 2" in record.getMessage() for record in caplog.records)
+    caplog.set_level("INFO")
+    fit("run", "--trainer.max_steps=9", "--ckpt_path=last")
+    assert "is finished" in caplog.text and named in caplog.text
+
+
+def test_nothing_good_is_an_error(fit, monkeypatch, tmp_path):
+    not_finite(monkeypatch, 1, "gradient")
+    with pytest.raises(SystemExit) as stop:
+        fit("run", "--trainer.max_steps=9")
+    assert re.search(r"step 2: the norm of the gradient is nan.*model\.lr", str(stop.value.code))
+    assert not (tmp_path / "run/results.json").exists()
+
+
+def test_bounds_on_retained_people(fit, tmp_path):
+    with pytest.raises(SystemExit) as stop:
+        fit("run", "--trainer.max_steps=9", "--guard.max_retain_loss=0.1")
+    said = re.search(r"before training the retain loss is ([\d.]+), over its bound 0.1", stop.value.code)
+    assert said, stop.value.code
+    bound = float(said[1]) + 0.1
+    run = fit("run", "--trainer.max_steps=30", f"--guard.max_retain_loss={bound}", "--model.lr=5e-4")
+    stopped = results(run)["stopped"]
+    assert "retain loss" in stopped["why"] and f"bound {bound:.4g}" in stopped["why"]
+    assert 0 < stopped["good_step"] == stopped["step"] - 2 < 28
+    good = fit("good", f"--trainer.max_steps={stopped['good_step']}", "--model.lr=5e-4")
+    assert same_adapter(good, run)
+    with pytest.raises(SystemExit, match="repetition"):
+        fit("loops", "--trainer.max_steps=2", "--guard.max_repetition=-1")
+
+
+def test_selection_ends_with_the_chosen_adapter(fit, tmp_path):
+    options = ("--trainer.max_epochs=3", "--trainer.max_steps=-1", "--evaluation.every_n_epochs=1", "--model.lr=3e-3")
+    rule = ("--evaluation.selection.rule=lowest_forget_at_retain", "--evaluation.selection.by=answer_probability")
+    plain = fit("plain", *options)
+    last = results(plain)
+    retain = [last[moment]["retain"]["answer_probability"] for moment in ("epoch 1", "epoch 2", "after")]
+    assert sorted(retain, reverse=True) == retain, "ascent lowers both, so that the rule has something to choose"
+    bound = (retain[0] + retain[1]) / 2
+    run = fit("run", *options, *rule, f"--evaluation.selection.min_retain={bound}")
+    chosen = results(run)
+    assert chosen["selection"]["chosen"] == "epoch 1" and chosen["selection"]["met"]
+    assert chosen["after"] == last["epoch 1"] and chosen["last"] == last["after"]
+    first = fit("first", "--trainer.max_epochs=1", "--trainer.max_steps=-1", "--model.lr=3e-3")
+    assert same_adapter(first, run) and not same_adapter(plain, run)
+    recorded = json.loads((run / "provenance.json").read_text())["selection"]
+    assert recorded == {"rule": "lowest_forget_at_retain", "by": "answer_probability", "min_retain": bound}
+    with pytest.raises(SystemExit, match="every_n_epochs"):
+        fit("wrong", "--trainer.max_steps=1", *rule)
+
+
+def test_the_rule():
+    def of(**values):
+        return {moment: {"forget": {"rouge_l": f}, "retain": {"rouge_l": r}} for moment, (f, r) in values.items()}
+
+    rule = Selection("lowest_forget_at_retain", "rouge_l", 0.5)
+    assert rule.choose(of(a=(0.3, 0.9), b=(0.1, 0.6), after=(0.0, 0.4))) == ("b", True)
+    assert rule.choose(of(a=(0.1, 0.9), b=(0.1, 0.6))) == ("b", True), "the later of equals"
+    assert rule.choose(of(a=(0.3, 0.2), b=(0.1, 0.1))) == ("a", False)
+    with pytest.raises(UserError, match="'bleu' was not measured on forget; measured on both: rouge_l"):
+        Selection("lowest_forget_at_retain", "bleu").choose(of(a=(0.3, 0.2)))
