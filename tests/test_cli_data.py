@@ -248,6 +248,15 @@ def test_clear_vanilla_gold_and_viker(base_folder, tmp_path):
     assert (tmp_path / "viker/adapter/adapter_model.safetensors").is_file()
 
 
+def test_a_given_model_judges_coherence(people, base_folder, tmp_path):
+    """Where the model before training is gone, another one can judge, of another tokenizer, too."""
+    options = [f"--data.root={people()}", "--data.class_path=Jsonl", f"--model.base={base_folder}"]
+    results = run("fit", "mini/vanilla", tmp_path / "run", None, *options, f"--evaluation.judge={base_folder}")
+    assert 0 <= results["after"]["forget"]["coherence"] <= 1 and results["judge"] == str(base_folder)
+    said = refused("fit", "mini/vanilla", tmp_path / "no", None, *options, f"--evaluation.judge={tmp_path}")
+    assert f"{tmp_path}: no model could be loaded" in said
+
+
 def test_clear_with_the_papers_settings(base_folder, tmp_path):
     full = ["--model.dtype=float32", "--data.forget=10"]
     results = run("fit", "clear/viker", tmp_path, base_folder, *CLEAR_RUN, *full)

@@ -53,7 +53,9 @@ class Evaluation(Callback):
         gold_predictions: ``predictions.parquet`` of the gold model on the same data and with the same protocol, to
             report forget quality and membership; by default that of ``gold``, if this is a run folder.
         gibberish: hub id or folder of a gibberish classifier, to report GIB; none by default.
-        coherence: whether the model before unlearning judges, without images, how coherent answers are.
+        coherence: whether a language model judges, without images, how coherent answers are.
+        judge: which one, a model folder or hub id of any tokenizer; by default the model before unlearning, which a
+            stage without adapter no longer has.
         selection: which of the evaluated adapters the run ends with; see :class:`Selection`.
     """
 
@@ -65,15 +67,17 @@ class Evaluation(Callback):
         gold_predictions: str | None = None,
         gibberish: str | None = None,
         coherence: bool = True,
+        judge: str | None = None,
         selection: Selection = Selection(),  # noqa: B008 - jsonargparse reads the default
     ) -> None:
         self.before, self.every_n_epochs, self.gold = before, every_n_epochs, gold
         self.gold_predictions, self.gibberish = gold_predictions, gibberish
-        self.coherence, self.selection = coherence, selection
+        self.coherence, self.judge, self.selection = coherence, judge, selection
         self.summaries: dict[str, Summary] = {}
         self._predictions: list[tuple[str, Prediction]] = []
         self._batches: list[Prediction] = []
         self._gold: MLLM | None = None
+        self._judge: MLLM | None = None
         self._gold_answers: list[Prediction] = []
         self._read: dict[tuple[str, str], float] = {}  # what the model before unlearning thinks of texts
         self._classifier: GibberishClassifier | None = None
@@ -206,8 +210,9 @@ class Evaluation(Callback):
         """Answers a batch of evaluation groups."""
         mllm: MLLM = pl_module.mllm
         found = predict(mllm, batch.content, self._gold_model(pl_module), self._protocol)
-        if self.coherence and (mllm.adapted or not any(p.requires_grad for p in mllm.parameters())):
-            score_texts(mllm, found, self._read)  # a model trained in full has overwritten the one to ask
+        judge = self._judge_model(pl_module) if self.coherence else None
+        if judge is not None:
+            score_texts(judge, found, self._read)
         return found
 
     def _write(self, trainer: Trainer, suffix: str, results: dict[str, Any] | None = None) -> None:
@@ -224,6 +229,7 @@ class Evaluation(Callback):
                     "world_size": trainer.world_size,
                     "protocol": self._protocol.name,
                     "sacrebleu": sacrebleu_signature(),
+                    "judge": self.judge,
                 }
                 results = {**results, **run_facts, "metrics": DIRECTIONS}
                 if not suffix:
@@ -242,6 +248,15 @@ class Evaluation(Callback):
         if self.gold and self._gold is None:
             self._gold = pl_module.mllm.beside(self.gold, pl_module.weights_dtype, "evaluation.gold")
         return self._gold
+
+    def _judge_model(self, pl_module: Any) -> MLLM | None:
+        """Who reads answers, if anybody: a model trained in full has overwritten the one before training."""
+        mllm: MLLM = pl_module.mllm
+        if self.judge is None:
+            return mllm if mllm.adapted or not any(p.requires_grad for p in mllm.parameters()) else None
+        if self._judge is None:
+            self._judge = MLLM.load(self.judge, pl_module.weights_dtype).to(mllm.device).requires_grad_(False).eval()
+        return self._judge
 
     def _finish(self, trainer: Trainer, when: str, found: list[Prediction]) -> Summary:
         if trainer.world_size > 1:

@@ -19,9 +19,9 @@ DIRECTIONS = {
     "extraction_strength": "share of the reference the model completes by itself, 0-1",
     "repetition": "repeated word trigrams of the greedy answer, 0-1; low is good everywhere",
     "distinct_3": "word trigrams of the greedy answer that are no repeat, 0-1; high is good everywhere",
-    "coherence": "distinct_3 * min(1, usual / bits per character) of the greedy answer, by the frozen model without "
-    "image, 0-1; high is good everywhere",
-    "bits_per_character": "of the greedy answer, by the frozen model without image, >= 0; low for loops, high for "
+    "coherence": "distinct_3 * min(1, usual / bits per character) of the greedy answer, by the frozen model (or the "
+    "judge) without image, 0-1; high is good everywhere",
+    "bits_per_character": "of the greedy answer, by the same model without image, >= 0; low for loops, high for "
     "nonsense: near that of 'before' is good everywhere",
     "gibberish_clean": "GIB: probability of the greedy answer being clean text, 0-1; high is good everywhere",
     "kl_gold": "mean KL(gold || model) of answer tokens, nats, >= 0; low is good everywhere",

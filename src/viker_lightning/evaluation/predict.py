@@ -51,8 +51,8 @@ class Prediction:
         perturbed: mean log-probability of each wrong answer of the same form, where there are any (generation).
         modality: ``image``, or ``text`` if there was none.
         options: what there was to choose from, in the order of ``log_probs`` (choice).
-        answer_log_prob: sum of the log-probabilities of the tokens of ``answer``, as the frozen model without image
-            sees them (generation; see :func:`~viker_lightning.evaluation.fluency.score_texts`).
+        answer_log_prob: sum of the log-probabilities of the tokens of ``answer``, as the frozen model, or the judge,
+            sees them without image (generation; see :func:`~viker_lightning.evaluation.fluency.score_texts`).
         reference_log_prob: the same of ``reference``.
         protocol: how it was asked and read: ``corrected`` or ``published``.
         log_prob_mean: for each token of the reference, the mean log-probability of a token drawn from the model instead
