@@ -20,7 +20,7 @@ from viker_lightning.methods import IDK, NPO, GradientAscent, ViKeR
 from viker_lightning.models import fitted
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "models"))
-from families import FAMILIES, random_model
+from families import random_model
 
 QUESTIONS = (
     VQA("Where does this person live?", "In Tarn Hollow.", ("Tarn Hollow",)),
@@ -36,8 +36,9 @@ def picture(width, height, seed):
     return Picture(buffer.getvalue(), f"noise {seed}")
 
 
-@pytest.fixture(params=[*FAMILIES, "windowed"])
+@pytest.fixture(params=["llava", "qwen2_vl", "qwen2_5_vl", "llava_next", "windowed"])
 def model(request):
+    """A placeholder for each image position; prompts with and without a mark that ends a turn; either route."""
     return random_model(request.param)
 
 
@@ -52,18 +53,23 @@ def groups():
 
 
 def turn(model):
-    """What ends an answer in the published text: nothing for LLaVA, the chat template's own mark for Qwen."""
-    return "<|im_end|>" if "im_end" in model.encoder.template.question else ""
+    """What ends an answer in the published text: nothing for LLaVA, the chat template's own mark for others."""
+    end = model.encoder.tokenizer.decode([model.encoder.eos])
+    return end if end in model.encoder.template.question else ""
+
+
+def placeholder(model):
+    return model.encoder.tokenizer.get_vocab()[model.encoder.template.image_token]
 
 
 def script(model, vqa, image):
     """The loss of MLLMU-Bench's collate function on one question, and over how many tokens it is a mean."""
-    text = model.family.TEMPLATE
+    text = model.encoder.template
     said = (text.image_prefix + text.question) if image else (text.text_prefix + text.text_question)
     said = said.format(question=vqa.question) + text.answer.format(answer=vqa.answer) + turn(model)
     inputs = model.processor(images=image.open() if image else None, text=said, return_tensors="pt")
     labels = inputs["input_ids"].clone()
-    labels[labels == model.encoder.image_token_id] = -100  # as the model itself does in transformers 4.45
+    labels[labels == placeholder(model)] = -100  # as the model itself does in transformers 4.45
     return model.base(**inputs, labels=labels).loss, int((labels[:, 1:] != -100).sum())
 
 
@@ -93,7 +99,7 @@ def test_packed_equals_plain(model, groups):
 def test_image_tokens_never_count(model, groups):
     """The same labels with an image that takes more positions, and none of them a placeholder."""
     batch = model.pack([labelled(groups[0], Labels.TEXT), labelled(groups[1], Labels.TEXT)])
-    assert model.encoder.image_token_id not in batch.labels.tolist()
+    assert placeholder(model) not in batch.labels.tolist()
     large = model.pack([labelled(replace(groups[0], image=picture(140, 140, 3)), Labels.TEXT)])
     assert torch.equal(large.labels, batch.labels[: len(large.labels)])
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, replace
 
+from .clear_rows import CAPTION_QUESTIONS
 from .encoding import Template
-from .records import Labels
+from .records import ImageGroup, Labels
 
 
 @dataclass(frozen=True)
@@ -17,11 +19,13 @@ class Published:
         baselines: whether its objectives are those of MLLMU-Bench's scripts (see
             :meth:`~viker_lightning.methods.Method.published`); else they are ours.
         spaced: whether LLaVA's text has a space before ``ASSISTANT:`` and one behind the answer.
+        drawn: questions of which one is drawn whenever any of them is to be asked in training.
     """
 
     labels: Labels
     baselines: bool = False
     spaced: bool = False
+    drawn: tuple[str, ...] = ()
 
     def template(self, own: Template) -> Template:
         """The text around questions, from that of the model family, which is MLLMU-Bench's for LLaVA."""
@@ -31,6 +35,13 @@ class Published:
         spaced = {name: text.replace("\nASSISTANT:", " ASSISTANT:") for name, text in asked.items()}
         return replace(own, **spaced, answer=own.answer + " ")
 
+    def trained(self, group: ImageGroup, labels: Labels, seed: str) -> ImageGroup:
+        """An image group as a training step asks it: questions drawn, and with labels."""
+        draw = random.Random(f"{seed}/{group.person}")
+        asked = (draw.choice(self.drawn) if vqa.question in self.drawn else vqa.question for vqa in group.vqa)
+        pairs = zip(group.vqa, asked, strict=True)
+        return replace(group, vqa=tuple(replace(vqa, question=question, labels=labels) for vqa, question in pairs))
+
 
 MLLMU_BENCH = Published(Labels.TEXT, baselines=True)
 """All text counts, no end of sequence (franciscoliu/MLLMU-Bench data_process/data_preprocess.py L355-374).
@@ -39,8 +50,6 @@ Of the text before the image all but the first token is counted, once for every 
 placeholders never count: in the transformers version of the script the model leaves them out itself.
 """
 
-CLEAR_BENCH = Published(Labels.UNENDED, spaced=True)
-"""The answer counts (somvy/multimodal_unlearning mm/dataset.py L324-339, config/model_config.yaml L63).
-
-The question for a caption stays the same for a photo, where the script draws one at each access.
-"""
+CLEAR_BENCH = Published(Labels.UNENDED, spaced=True, drawn=CAPTION_QUESTIONS)
+"""The answer counts, and the question for a caption is another one each time (somvy/multimodal_unlearning
+mm/dataset.py L118, L324-339, config/model_config.yaml L63). Here it is drawn by seed and step."""

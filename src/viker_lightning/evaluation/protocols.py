@@ -15,6 +15,7 @@ from viker_lightning.data.clear_rows import CAPTION_QUESTIONS, NAME_QUESTION
 from viker_lightning.data.mllmu import MLLMU
 from viker_lightning.data.prompts import LETTERS, choice_prompt, cloze_prompt
 from viker_lightning.data.records import VQA, Cloze, ImageGroup, Labels, MultipleChoice, Split
+from viker_lightning.errors import UserError
 
 LETTER = "Just give ONE letter representing the answer directly."
 """MLLMU-Bench's request (franciscoliu/MLLMU-Bench eval.py L397-416)."""
@@ -213,10 +214,19 @@ PUBLISHED: dict[type[Benchmark], type[PublishedMLLMU] | type[PublishedCLEAR]] = 
 
 
 def protocol_of(data: Benchmark) -> Protocol:
-    """The protocol that the data names."""
+    """The protocol that the data names.
+
+    Raises:
+        UserError: if nobody has written down how the benchmark is asked as published.
+    """
     if data.protocol == "corrected":
         return CORRECTED
-    return next(published for kind, published in PUBLISHED.items() if isinstance(data, kind))(data)
+    for kind, published in PUBLISHED.items():
+        if isinstance(data, kind):
+            return published(data)
+    raise UserError(
+        f"data.protocol: {type(data).__name__} has a published training, but no published evaluation; set 'corrected'"
+    )
 
 
 def _listed(options: Sequence[str], between: str) -> str:

@@ -42,6 +42,10 @@ class Method:
         needs_distribution: whether full reference distributions are needed (reverse KL).
         images: kind or folder of irrelevant images, if ``reference`` is ``irrelevant``.
         k: how many of them.
+        in_passes: whether forget and retain questions take turns, a whole pass each, instead of sharing every step.
+        whole_steps: whether the loss is no sum over parts, so that a step must pass the model at once.
+        gold: folder of a model trained on the retain set only, which is the frozen model asked about forget tokens in
+            place of the vanilla model; ``None`` where none is.
         answers_only: whether the objective is defined on answers, so that under the published protocol, too, nothing
             else counts in its loss.
         refusals: if set, forget questions are answered with these instead of the truth.
@@ -54,6 +58,9 @@ class Method:
     needs_distribution: bool = False
     images: str = "scenes"
     k: int = 5
+    in_passes: bool = False
+    whole_steps: bool = False
+    gold: str | None = None
     answers_only: bool = False
     refusals: tuple[str, ...] = ()
 
@@ -67,6 +74,10 @@ class Method:
             ``loss`` (a scalar to be minimised) and any other scalars worth logging.
         """
         raise NotImplementedError
+
+    def published(self) -> Method:
+        """This method as MLLMU-Bench's script has it (``data.protocol: published``); itself where there is none."""
+        return self
 
     def logged(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
         """Turns the summed terms of a step into the values that are logged."""

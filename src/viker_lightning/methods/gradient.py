@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 from torch import Tensor
 
 from viker_lightning.ideal import forward_kl
@@ -20,7 +22,8 @@ class GradientAscent(Method):
 class GradientDifference(Method):
     """``L = -CE_forget + retain_weight * CE_retain``, summed in every step (open-unlearning src/trainer/utils.py).
 
-    MLLMU-Bench's own script alternates whole epochs of the two terms instead (baselines/GA_Difference.py L409-441).
+    MLLMU-Bench's own script takes a whole pass of ``-CE_forget`` and then one of ``CE_retain`` in every epoch
+    (baselines/GA_Difference.py L409-441), and so does this under the published protocol.
 
     Args:
         retain_weight: weight of the retain term.
@@ -30,6 +33,12 @@ class GradientDifference(Method):
 
     def __init__(self, retain_weight: float = 1.0) -> None:
         self.retain_weight = retain_weight
+
+    def published(self) -> GradientDifference:
+        """The same terms in passes that take turns."""
+        method = copy(self)
+        method.in_passes = True
+        return method
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Means over answer tokens, nats."""
@@ -60,6 +69,10 @@ class KLMinimization(Method):
     def __init__(self, retain_weight: float = 1.0) -> None:
         self.retain_weight = retain_weight
 
+    def published(self) -> KLMinimization:
+        """As in the script, whose formula differs, too."""
+        return PublishedKLMinimization(self.retain_weight)
+
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Means over answer tokens, nats."""
         forget_ce = batch.forget.mean(-batch.forget.log_probs)
@@ -68,5 +81,29 @@ class KLMinimization(Method):
         return {
             "loss": self.retain_weight * retain_kl - forget_ce,
             "forget_ce": forget_ce.detach(),
+            "retain_kl": retain_kl.detach(),
+        }
+
+
+class PublishedKLMinimization(KLMinimization):
+    """MLLMU-Bench's script: a pass of ``-CE_forget``, then one of ``CE_retain + retain_weight * KL``.
+
+    The KL is summed over the tokens of a batch and divided by its questions alone (baselines/KL_Min.py L492-556), so
+    that it grows with their length. Not as published: padding and image positions are left out of the sum.
+    """
+
+    in_passes = True
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Means over label tokens, and a mean over questions of sums over label tokens; nats."""
+        forget_ce = batch.forget.mean(-batch.forget.log_probs)
+        retain = retain_tokens(batch)
+        retain_ce = retain.mean(-retain.log_probs)
+        token_kl = forward_kl(known(batch.retain_reference), retain)
+        retain_kl = retain.question_share(retain.sum_by_question(token_kl))
+        return {
+            "loss": retain_ce + self.retain_weight * retain_kl - forget_ce,
+            "forget_ce": forget_ce.detach(),
+            "retain_ce": retain_ce.detach(),
             "retain_kl": retain_kl.detach(),
         }

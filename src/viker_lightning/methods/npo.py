@@ -15,21 +15,30 @@ class NPO(Method):
 
     Log-probabilities are summed over the answer tokens of a question and the reference is the vanilla model, as in
     open-unlearning (src/trainer/utils.py L34-67). MLLMU-Bench's script uses batch-mean losses and a retain-trained
-    reference instead (baselines/NPO.py L256-266).
+    reference instead (see :class:`PublishedNPO`), and so does this under the published protocol.
 
     Args:
         beta: inverse temperature; towards 0 this becomes gradient ascent.
         retain_weight: weight of the cross-entropy on the retain set; 0 uses no retain data.
+        gold: folder of a model trained on the retain set only, to be the reference in place of the vanilla model.
     """
 
     reference = "own"
     needs_vector = False
 
-    def __init__(self, beta: float = 0.1, retain_weight: float = 0.0) -> None:
+    def __init__(self, beta: float = 0.1, retain_weight: float = 0.0, gold: str | None = None) -> None:
         if beta <= 0:
             raise UserError(f"NPO: beta={beta} must be > 0")
-        self.beta, self.retain_weight = beta, retain_weight
+        self.beta, self.retain_weight, self.gold = beta, retain_weight, gold
         self.uses_retain = retain_weight > 0
+
+    def published(self) -> NPO:
+        """As in the script.
+
+        Raises:
+            UserError: if there is no gold model, or a retain term, which the script does not have.
+        """
+        return PublishedNPO(self.beta, self.retain_weight, self.gold)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Mean over questions."""
@@ -43,3 +52,26 @@ class NPO(Method):
             total = total + self.retain_weight * retain_ce
             terms["retain_ce"] = retain_ce.detach()
         return {"loss": total, **terms}
+
+
+class PublishedNPO(NPO):
+    """MLLMU-Bench's script: ``L = -(2/beta) * logsigmoid(beta * (CE_forget - CE_gold))`` (baselines/NPO.py L256-266).
+
+    The cross-entropies are means over all label tokens of a process's batch, so that questions are not told apart, and
+    the reference is a model trained on the retain set.
+    """
+
+    whole_steps = True
+
+    def __init__(self, beta: float = 0.4, retain_weight: float = 0.0, gold: str | None = None) -> None:
+        super().__init__(beta, retain_weight, gold)
+        if gold is None:
+            raise UserError("NPO: data.protocol=published needs a reference trained on the retain set; set gold to it")
+        if self.uses_retain:
+            raise UserError(f"NPO: data.protocol=published has no retain term, found retain_weight={retain_weight}")
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Of the batch as a whole."""
+        difference = (known(batch.forget_reference).log_prob - batch.forget.log_probs).mean()
+        loss = -2 / self.beta * F.logsigmoid(self.beta * difference)
+        return {"loss": loss, "ce_difference": difference.detach()}

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,13 +20,11 @@ from viker_lightning.data.records import ImageGroup, Labels
 from viker_lightning.data.sampling import Bundle
 from viker_lightning.errors import UserError
 from viker_lightning.files import replacing_folder
-from viker_lightning.models import MLLM, AnswerTokens, Quantize, check_first_gradients, fitted
+from viker_lightning.models import MLLM, AnswerTokens, Quantize, check_first_gradients
 
 from .checkpoint import check_names, obey, steps_done
-from .engine import Engine
+from .engine import Engine, Groups, parts_of
 from .sharding import FSDP2, average_gradients, clip_gradients, shard
-
-Groups = dict[str, list[ImageGroup]]
 
 
 class Stage(LightningModule):
@@ -40,7 +36,7 @@ class Stage(LightningModule):
         lr: AdamW learning rate.
         weight_decay: of AdamW.
         warmup_steps: linear warm-up.
-        schedule: learning rate after the warm-up: ``constant``, or ``cosine`` down to 3 % at the last step.
+        schedule: learning rate after the warm-up: ``constant``, ``linear`` to 0, or ``cosine`` to 3 % at the last step.
         engine: budgets, and what is kept where.
     """
 
@@ -49,7 +45,7 @@ class Stage(LightningModule):
         lr: float,
         weight_decay: float = 0.0,
         warmup_steps: int = 0,
-        schedule: Literal["constant", "cosine"] = "constant",
+        schedule: Literal["constant", "linear", "cosine"] = "constant",
         engine: Engine = Engine(),  # noqa: B008 - jsonargparse reads the default
     ) -> None:
         super().__init__()
@@ -69,6 +65,7 @@ class Stage(LightningModule):
         raise NotImplementedError
 
     stages: tuple[str, ...] = ()
+    whole_steps = False  # whether a step must pass the model at once
 
     def configure_model(self) -> None:
         """Loads the model when the trainer asks for it.
@@ -99,7 +96,7 @@ class Stage(LightningModule):
         trainable = [p for p in self.parameters() if p.requires_grad]
         foreach = None if len({isinstance(p, DTensor) for p in trainable}) == 1 else False  # never both kinds at once
         optimizer = torch.optim.AdamW(trainable, lr=self.lr, weight_decay=self.weight_decay, foreach=foreach)
-        name = {"constant": "constant_with_warmup", "cosine": "cosine_with_min_lr"}[self.schedule]
+        name = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine_with_min_lr"}[self.schedule]
         scheduler = get_scheduler(
             name,
             optimizer,
@@ -130,8 +127,7 @@ class Stage(LightningModule):
         if data.batches_per_step > 1:
             most = data.batch_size
         groups = {name: self.labelled(found) for name, found in self.streams(batch.content).items()}
-        streams = [fitted(self.mllm, found, most) for found in groups.values()]
-        parts = [dict(zip(groups, part, strict=True)) for part in zip_longest(*streams, fillvalue=[])]
+        parts = parts_of(self.mllm, groups, most, self.whole_steps)
         turns = self.mllm.turns
         if turns is not None:
             parts += [{name: [] for name in groups}] * (self._most(len(parts)) - len(parts))
@@ -158,10 +154,11 @@ class Stage(LightningModule):
         return published.labels if published else Labels.ANSWER
 
     def labelled(self, groups: list[ImageGroup]) -> list[ImageGroup]:
-        """Image groups whose questions know which of their tokens count."""
-        if self.labels == Labels.ANSWER:
+        """Image groups as the data's protocol trains on them: with questions and labels as published, if asked to."""
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        if data.as_published is None:
             return groups
-        return [replace(g, vqa=tuple(replace(vqa, labels=self.labels) for vqa in g.vqa)) for g in groups]
+        return [data.as_published.trained(g, self.labels, f"{data.seed}/{self.global_step}") for g in groups]
 
     def part(self, groups: Groups, totals: dict[str, tuple[float, float]]) -> dict[str, Tensor]:
         """What a part of a step adds to its loss, and to whatever else is logged.

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Literal
 
+from viker_lightning.data.records import ImageGroup
 from viker_lightning.errors import UserError
+from viker_lightning.models import MLLM, fitted
 from viker_lightning.models.mllm import MAX_SEQUENCE_TOKENS, MAX_TOKENS
+
+Groups = dict[str, list[ImageGroup]]
 
 
 @dataclass
@@ -35,3 +40,25 @@ class Engine:
                 f"engine: max_sequence_tokens={self.max_sequence_tokens} must be at least 1 and at most "
                 f"max_tokens={self.max_tokens}"
             )
+
+
+def parts_of(mllm: MLLM, groups: Groups, most: int | None, whole: bool) -> list[Groups]:
+    """A step in as many parts as the model's token budgets ask for; a stream that runs out is empty.
+
+    Args:
+        mllm: the model.
+        groups: image groups by stream.
+        most: most questions in a part of a stream; ``None`` is all.
+        whole: whether the loss is no sum over parts.
+
+    Raises:
+        UserError: if a step that must be whole needs several parts.
+    """
+    streams = [fitted(mllm, found, most) for found in groups.values()]
+    parts = [dict(zip(groups, part, strict=True)) for part in zip_longest(*streams, fillvalue=[])]
+    if whole and len(parts) > 1:
+        raise UserError(
+            f"this objective has no parts, but the step has {len(parts)}; raise model.engine.max_tokens and "
+            "max_sequence_tokens, or lower data.batch_size and trainer.accumulate_grad_batches"
+        )
+    return parts

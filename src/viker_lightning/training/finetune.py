@@ -12,8 +12,8 @@ from viker_lightning.methods.idk import REFUSALS
 from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize, write_merged
 from viker_lightning.models.mini import embedded_model
 
-from .base import Groups, Stage
-from .engine import Engine
+from .base import Stage
+from .engine import Engine, Groups
 
 
 class Finetune(Stage):
@@ -43,7 +43,7 @@ class Finetune(Stage):
         lr: float = 1.5e-3,
         weight_decay: float = 0.0,
         warmup_steps: int = 60,
-        schedule: Literal["constant", "cosine"] = "cosine",
+        schedule: Literal["constant", "linear", "cosine"] = "cosine",
         dtype: Literal["float32", "bfloat16", "float16"] = "float32",
         quantize: Quantize | None = None,
         revision: str | None = None,

@@ -31,8 +31,8 @@ from viker_lightning.ideal import (
 from viker_lightning.methods import Batch, Method
 from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize, write_merged
 
-from .base import Groups, Stage
-from .engine import Engine
+from .base import Stage
+from .engine import Engine, Groups
 from .vanilla import vanilla_model
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class Unlearn(Stage):
         lr: float = 5e-6,
         weight_decay: float = 0.0,
         warmup_steps: int = 0,
-        schedule: Literal["constant", "cosine"] = "constant",
+        schedule: Literal["constant", "linear", "cosine"] = "constant",
         dtype: Literal["float32", "bfloat16", "float16"] = "float32",
         seed: int = 0,
         clip: str | None = None,
@@ -110,6 +110,9 @@ class Unlearn(Stage):
         """
         super().setup(stage)
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        if stage == "fit" and data.as_published and data.as_published.baselines:
+            self.method = self.method.published()
+        self.whole_steps, data.in_passes = self.method.whole_steps, self.method.in_passes
         method, needed = type(self.method).__name__, self.method.uses_retain or self.method.retain_reference
         if stage == "fit" and data.stage == "unlearn" and needed and "retain" not in data.streams:
             raise UserError(
@@ -148,7 +151,10 @@ class Unlearn(Stage):
         if self.method.reference == "irrelevant":
             self.prepare_ideal()
         elif self.method.reference == "own":
-            self.own["forget"] = OwnReference(self.mllm, keep, self.method.needs_vector)
+            asked, gold = self.mllm, self.method.gold
+            if gold is not None:
+                asked = self.mllm.beside(gold, self.weights_dtype, "model.method.gold")
+            self.own["forget"] = OwnReference(asked, keep, self.method.needs_vector)
         if self.method.retain_reference:
             self.own["retain"] = OwnReference(self.mllm, keep)
         for name, state in self._said.items():
@@ -205,17 +211,20 @@ class Unlearn(Stage):
 
     def streams(self, batch: Groups) -> Groups:
         """Forget questions, answered by refusals if the method asks for it, and retain questions if it uses them."""
-        forget = {"forget": self._answered(batch["forget"])}
-        return forget | {"retain": batch["retain"]} if self.method.uses_retain else forget
+        used = {name: found for name, found in batch.items() if name == "forget" or self.method.uses_retain}
+        return used | {"forget": self._answered(used["forget"])} if "forget" in used else used
 
     def part(self, groups: Groups, totals: dict[str, tuple[float, float]]) -> dict[str, Tensor]:
         """What the method makes of forget and retain questions and of what the frozen model says of them."""
-        seen = {name: self._seen(name, found, totals[name]) for name, found in groups.items()}
+        streams = ("forget", "retain") if self.method.in_passes else groups  # whose turn it is not has no tokens
+        seen = {name: self._seen(name, groups.get(name, []), totals.get(name, (1, 1))) for name in streams}
         forget, forget_reference, distribution = seen["forget"]
         step = Batch(forget, forget_reference=forget_reference, forget_distribution=distribution)
         if "retain" in seen:
             step.retain, step.retain_reference, _ = seen["retain"]
-        return self.method.loss(step)
+        terms = self.method.loss(step)
+        absent = [name for name in seen if name not in groups]
+        return {name: value for name, value in terms.items() if not name.startswith(tuple(absent))}
 
     def logged(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
         """As the method says."""

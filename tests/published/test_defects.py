@@ -1,0 +1,145 @@
+"""Every known defect of the published code, and the test that shows what it changes.
+
+The groups are A.3 (found by reading code of several papers), 1.10 (MLLMU-Bench), 2.8 (CLEAR) and 3.3 (MMUnlearner); of
+the last only what concerns code that we have, too (its masks and their learning rate do not).
+
+A.3 #1   truth ratio: one mean for all questions      evaluation/test_protocols.py::test_truth_ratio_over_the_whole_task
+A.3 #2   CLEAR's NPO does not read the answer   published/test_objectives.py::test_npo_of_clear_does_not_read_the_answer
+A.3 #3   CLEAR's DPO is refusal training             published/test_objectives.py::test_dpo_of_clear_is_refusal_training
+A.3 #4   KL over padding and image          published/test_objectives.py::test_published_kl_depends_on_padding_and_image
+A.3 #5   MLLMU's KL is summed over tokens            published/test_objectives.py::test_kl_minimization_sums_over_tokens
+A.3 #5   and comes in a pass of its own                       published/test_runs.py::test_two_passes_equal_a_plain_loop
+A.3 #6   prompt in the loss                        published/test_labels.py::test_published_labels_give_the_scripts_loss
+A.3 #6   image placeholders in the loss                          published/test_labels.py::test_image_tokens_never_count
+A.3 #7   NPO against a gold model                                 published/test_runs.py::test_npo_with_a_gold_reference
+A.3 #8   adapters in the vision tower           published/test_runs.py::test_suffixes_put_adapters_into_the_vision_tower
+A.3 #9   examples without seed        evaluation/test_protocols.py::test_examples_are_seeded_and_their_people_not_scored
+A.3 #9   prompt and answer decoded together, then split         models/test_mllm.py::test_generation_equals_transformers
+A.3 #10  extraction strength never 0 evaluation/test_protocols.py::test_extraction_strength_of_an_answer_without_its_end
+A.3 #11  ICD is gradient ascent                 published/test_objectives.py::test_icd_without_its_kl_is_gradient_ascent
+A.3 #12  an AUC near 0 called success evaluation/test_summary.py::test_over_unlearned_is_as_far_from_gold_as_untouched
+
+1.10 #1  no seed                                                        data/test_data.py::test_epochs_differ_and_repeat
+1.10 #2  adapters in the vision tower           published/test_runs.py::test_suffixes_put_adapters_into_the_vision_tower
+1.10 #3  labels on the whole sequence                                published/test_runs.py::test_finetuning_on_all_text
+1.10 #4  examples overflow the context           evaluation/test_protocols.py::test_examples_cannot_overflow_with_images
+1.10 #5  turns that nobody answers    evaluation/test_protocols.py::test_examples_are_seeded_and_their_people_not_scored
+1.10 #6  examples looked up among other people   evaluation/test_protocols.py::test_examples_cannot_overflow_with_images
+1.10 #7  false is true                                                    published/test_defects.py::test_false_is_false
+1.10 #8  pickled splits                                      published/test_defects.py::test_pickled_splits_are_not_read
+1.10 #9  NPO on a batch's mean                                         published/test_objectives.py::test_npo_of_a_batch
+1.10 #9  KL grows with length                        published/test_objectives.py::test_kl_minimization_sums_over_tokens
+1.10 #10 two passes, not a sum                                          published/test_passes.py::test_passes_take_turns
+1.10 #11 fixed cache folders                        published/test_defects.py::test_caches_are_where_the_user_wants_them
+1.10 #11 training in half precision                                     training/test_engine.py::test_every_lora_b_moves
+
+2.8 #1   answers without the image                    evaluation/test_protocols.py::test_clear_answers_without_the_image
+2.8 #2   ROUGE of nothing                                   evaluation/test_evaluation.py::test_summary_in_plain_numbers
+2.8 #3   refusals replaced by the truth             published/test_runs.py::test_idk_trains_on_refusals_not_on_the_truth
+2.8 #4   nothing is frozen                      published/test_runs.py::test_suffixes_put_adapters_into_the_vision_tower
+2.8 #5   different questions for one caption            evaluation/test_protocols.py::test_clear_mixes_caption_questions
+2.8 #6   truth ratio: one mean for all questions      evaluation/test_protocols.py::test_truth_ratio_over_the_whole_task
+2.8 #7   NPO                                    published/test_objectives.py::test_npo_of_clear_does_not_read_the_answer
+2.8 #7   DPO                                         published/test_objectives.py::test_dpo_of_clear_is_refusal_training
+2.8 #8   image placeholder known for Qwen alone                  published/test_labels.py::test_image_tokens_never_count
+2.8 #9   prediction fails                                               test_cli.py::test_validate_equals_the_end_of_fit
+2.8 #10  README names files that are not there                published/test_defects.py::test_readme_names_what_is_there
+
+3.3 #1   a stale answer is scored                   evaluation/test_evaluation.py::test_answers_do_not_depend_on_company
+3.3 #2   case decides                                                   metrics/test_metric_text.py::test_choice_correct
+3.3 #3   failed steps are hidden                                                       test_cli.py::test_non_finite_loss
+3.3 #4   a second epoch finds no data                           published/test_runs.py::test_turns_log_what_they_measure
+"""
+
+import argparse
+import ast
+import os
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from viker_lightning.cli import main
+from viker_lightning.data import MLLMU, Jsonl
+from viker_lightning.data.cache import cache_folder
+from viker_lightning.errors import UserError
+from viker_lightning.evaluation import protocol_of
+
+ROOT = Path(__file__).parents[2]
+NUMBERS = {"A.3": 12, "1.10": 11, "2.8": 10, "3.3": 4}
+
+
+def rows():
+    found = re.findall(r"^(\S+) #(\d+) +\S.* (\S+\.py)::(\w+)$", __doc__, re.MULTILINE)
+    assert len(found) == __doc__.count("::")
+    return found
+
+
+def functions(file):
+    return {
+        node.name for node in ast.parse((ROOT / "tests" / file).read_text()).body if isinstance(node, ast.FunctionDef)
+    }
+
+
+def test_every_defect_has_its_test():
+    numbered = {group: {int(n) for g, n, _, _ in rows() if g == group} for group in NUMBERS}
+    assert numbered == {group: set(range(1, last + 1)) for group, last in NUMBERS.items()}
+    missing = [f"{file}::{name}" for _, _, file, name in rows() if name not in functions(file)]
+    assert not missing
+
+
+def test_false_is_false(capsys):
+    """1.10 #7: ``type=bool`` makes any word true; here a word is read as what it says, or refused."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--before", type=bool)
+    assert parser.parse_args(["--before", "False"]).before is True
+    command = ["fit", "--config", str(ROOT / "configs/mini/viker.yaml"), "--print_config"]
+    with pytest.raises(SystemExit):
+        main([*command, "--evaluation.before=False"])
+    assert yaml.safe_load(capsys.readouterr().out)["evaluation"]["before"] is False
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--evaluation.before=perhaps"])
+    assert stop.value.code != 0
+
+
+class Trap:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.file),)
+
+
+def test_pickled_splits_are_not_read(tmp_path):
+    """1.10 #8: a split that is a pickle runs whatever its author wished; here it is no split."""
+    for name in ("forget_10.pt", "retain_90.pt", "ft_Data.pt"):
+        (tmp_path / name).write_bytes(pickle.dumps(Trap(tmp_path / "trapped")))
+    with pytest.raises(UserError, match="no split 'forget_10'"):
+        MLLMU(str(tmp_path)).setup()
+    assert not (tmp_path / "trapped").exists()
+
+
+def test_caches_are_where_the_user_wants_them(monkeypatch, tmp_path):
+    monkeypatch.setenv("VIKER_LIGHTNING_CACHE", str(tmp_path))
+    assert cache_folder("ideal").is_relative_to(tmp_path)
+    sources = [p.read_text() for p in (ROOT / "src").rglob("*.py")]
+    assert not any("cache_dir=" in text for text in sources)
+
+
+def test_readme_names_what_is_there():
+    """2.8 #10: every path in README that has a folder of this repository in it exists."""
+    named = set(re.findall(r"\b(?:configs|src|experiments|benchmarks)/[\w./*-]+", (ROOT / "README.md").read_text()))
+    assert len(named) > 8
+    assert not [name for name in named if not any(ROOT.glob(name))]
+
+
+def test_published_training_alone_is_not_enough():
+    class Mine(Jsonl):
+        published = MLLMU.published
+
+    with pytest.raises(UserError, match="Mine has a published training, but no published evaluation"):
+        protocol_of(Mine("people.jsonl", protocol="published"))
