@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from viker_lightning.reporting import answers_table, key_token_table, method_table, read_run
+from viker_lightning.reporting import answers_table, key_token_table, method_table, read_run, write_comparison
 
 ROOT = Path(__file__).resolve().parent.parent
 METHODS = ("gradient_ascent", "gradient_difference", "kl_minimization", "npo", "idk", "viker")
@@ -71,6 +71,8 @@ def main() -> None:
         f"Key-token entropy finds private tokens with AUROC {key['auroc']:.3f}, first tokens of private parts with "
         f"{key['auroc_first']:.3f} ({key['private_tokens']} of {key['tokens']} tokens, k = {key['images']})."
     )
+    page = write_comparison([out / "gold", *(run.folder for run in runs.values())], out / "comparison.html")
+    console.print(f"{page} compares them; each run folder has its own report.html")
     summary = out / "summary.json"
     table = [{"method": name, "seed": seed, **found} for name, seed, found in rows]
     summary.write_text(json.dumps({"rows": table, "key_tokens": key}, indent=2) + "\n", encoding="utf-8")

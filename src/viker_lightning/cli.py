@@ -23,6 +23,7 @@ from viker_lightning.callbacks import (
     Evaluation,
     KnowledgeGate,
     Provenance,
+    Report,
     SaveConfig,
     SimilarityAudit,
     Stopped,
@@ -107,12 +108,13 @@ class CLI(LightningCLI):
         """Does nothing: settings come from the config and the command line alone."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds callbacks: ``audit``, ``gate``, ``guard``, ``evaluation``, ``answers``, ``checkpoint``."""
+        """Adds callbacks: ``audit``, ``gate``, ``guard``, ``evaluation``, ``answers``, ``report``, ``checkpoint``."""
         parser.add_lightning_class_args(SimilarityAudit, "audit")
         parser.add_lightning_class_args(KnowledgeGate, "gate")
         parser.add_lightning_class_args(CollapseGuard, "guard")
         parser.add_lightning_class_args(Evaluation, "evaluation")
         parser.add_lightning_class_args(Answers, "answers")
+        parser.add_lightning_class_args(Report, "report")
         parser.add_lightning_class_args(Checkpoint, "checkpoint")
 
 

@@ -7,6 +7,7 @@ from .folder import finished, keep_metrics, last_checkpoint, set_aside
 from .gate import KnowledgeGate
 from .guard import CollapseGuard
 from .provenance import Provenance, SaveConfig
+from .report import Report
 from .selection import Selection
 from .similarity import SimilarityAudit
 
@@ -17,6 +18,7 @@ __all__ = [
     "Evaluation",
     "KnowledgeGate",
     "Provenance",
+    "Report",
     "SaveConfig",
     "Selection",
     "SimilarityAudit",

@@ -13,7 +13,10 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 log = logging.getLogger(__name__)
 
 WORTH_KEEPING = ("results.json", "adapter", "merged", "model", "checkpoints")
-MOVED_WITH_THEM = ("predictions.parquet", "provenance.json", "config.yaml", "metrics.csv", "similarity.json")
+MOVED_WITH_THEM = (
+    *("predictions.parquet", "provenance.json", "config.yaml", "metrics.csv", "similarity.json"),
+    *("key_tokens.json", "portraits.json", "report.html"),
+)
 
 
 def last_checkpoint(run: Path) -> Path | None:

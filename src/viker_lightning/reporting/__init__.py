@@ -1,16 +1,27 @@
-"""Reads run folders, and nothing else: tables, answers before and after, key tokens, model cards."""
+"""Reads run folders, and nothing else: tables, answers, key tokens, model cards, report.html."""
 
+from .answers import FEW, QUESTIONS
 from .card import write_cards
+from .html import write_comparison, write_report
+from .intervals import Estimate, Sums, difference, interval
 from .runs import Run, read_run
 from .terminal import answers_table, key_token_table, knowledge_table, method_table, side_by_side
 
 __all__ = [
+    "FEW",
+    "QUESTIONS",
+    "Estimate",
     "Run",
+    "Sums",
     "answers_table",
+    "difference",
+    "interval",
     "key_token_table",
     "knowledge_table",
     "method_table",
     "read_run",
     "side_by_side",
     "write_cards",
+    "write_comparison",
+    "write_report",
 ]

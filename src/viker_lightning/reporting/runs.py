@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute as pc
+import pyarrow as pa
 import pyarrow.parquet as pq
+import yaml
 
 from viker_lightning.errors import UserError
 
+from .scores import Row, Scored, scored
+
 Summary = dict[str, dict[str, float]]
+
+PHOTO = re.compile(r"data:image/(jpeg|png);base64,[A-Za-z0-9+/=]+")
 
 
 @dataclass
 class Run:
-    """What ``results.json`` and ``predictions.parquet`` of a run hold.
+    """What the files of a run folder hold; everything but ``results.json`` is read when asked for.
 
     Attributes:
         folder: the run folder.
@@ -37,14 +45,110 @@ class Run:
         """Numbers after training, by split."""
         return self.results["after"]
 
+    @cached_property
+    def predictions(self) -> dict[str, list[Row]]:
+        """Every answer, by the moment it was given at: ``before``, ``epoch 1``, ..., ``after``.
+
+        Raises:
+            UserError: if the file is missing or holds something else.
+        """
+        file = self.folder / "predictions.parquet"
+        try:
+            rows = pq.read_table(file).to_pylist()
+            found: dict[str, list[Row]] = {}
+            for row in rows:
+                found.setdefault(row["when"], []).append(row)
+            return found
+        except (OSError, pa.ArrowException, KeyError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(f"{file}: holds no predictions ({reason}); run it again") from error
+
+    def scores(self, when: str = "after") -> Scored:
+        """What each person adds to each score at a moment; empty if nothing was measured then."""
+        if when not in self._scores:
+            self._scores[when] = scored(self.predictions.get(when, []))
+        return self._scores[when]
+
+    @cached_property
+    def _scores(self) -> dict[str, Scored]:
+        return {}
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The content of ``config.yaml``; empty if there is none."""
+        file = self.folder / "config.yaml"
+        return yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """The content of ``provenance.json``; empty if there is none."""
+        return self._json("provenance.json", {})
+
+    @cached_property
+    def key_tokens(self) -> list[dict[str, Any]]:
+        """Forget answers token by token, from ``key_tokens.json``; empty for a run without ideal distribution."""
+        return self._json("key_tokens.json", [])
+
+    @cached_property
+    def portraits(self) -> dict[str, dict[str, str]]:
+        """Small pictures as data URIs by split and person, from ``portraits.json``; empty if none were to be kept.
+
+        Raises:
+            UserError: if one is no such picture.
+        """
+        found = self._json("portraits.json", {})
+        for split, people in found.items():
+            for person, photo in people.items():
+                if not PHOTO.fullmatch(photo):
+                    raise UserError(
+                        f"{self.folder / 'portraits.json'}: {split}/{person}: found {photo[:20]!r}, expected a JPEG or "
+                        "PNG data URI; delete the file"
+                    )
+        return found
+
+    @cached_property
+    def curves(self) -> dict[str, list[tuple[int, float]]]:
+        """Every logged value as ``(step, value)``, in order, from ``metrics.csv`` and those before a resumption."""
+        found: dict[str, dict[int, float]] = {}
+        files = sorted(self.folder.glob("metrics-*.csv"), key=lambda file: int(re.sub(r"\D", "", file.stem) or 0))
+        for file in [*files, self.folder / "metrics.csv"]:
+            if file.is_file():
+                with file.open(encoding="utf-8", newline="") as lines:
+                    for row in csv.DictReader(lines):
+                        step = int(float(row.pop("step") or 0))
+                        for name, value in row.items():
+                            if value:
+                                found.setdefault(name, {})[step] = float(value)  # what was repeated counts
+        return {name: sorted(values.items()) for name, values in found.items()}
+
+    @property
+    def method(self) -> str:
+        """Class of the method; ``vanilla`` or ``gold`` for a fine-tuning run; the folder's name if nothing says so."""
+        model, data = self.config.get("model", {}), self.config.get("data", {})
+        method = model.get("init_args", {}).get("method")
+        if isinstance(method, dict):
+            return str(method["class_path"]).rpartition(".")[2]
+        return str(data.get("init_args", {}).get("stage", self.folder.name))
+
+    @property
+    def seed(self) -> int | None:
+        """Seed of the run, if it was noted."""
+        return self.results.get("seed")
+
+    @property
+    def gold_folder(self) -> Path | None:
+        """The run folder of the gold model it was compared with, if that can still be read."""
+        given = (self.config.get("evaluation") or {}).get("gold")
+        folder = Path(given) if given else None
+        return folder if folder and (folder / "results.json").is_file() else None
+
     def answers(self, split: str, person: str) -> list[tuple[str, str, str, str]]:
         """Open questions about a person: question, reference, answer before, answer after."""
-        table = pq.read_table(self.folder / "predictions.parquet")
-        asked = pc.field("split") == split
-        rows = table.filter(asked & (pc.field("person") == person) & (pc.field("task") == "generation")).to_pylist()
-        by_number: dict[tuple[int, str], dict[str, Any]] = {}
-        for row in rows:
-            by_number.setdefault((row["number"], row["question"]), {})[row["when"]] = row
+        by_number: dict[tuple[int, str], dict[str, Row]] = {}
+        for when in ("before", "after"):
+            for row in self.predictions.get(when, []):
+                if (row["split"], row["person"], row["task"]) == (split, person, "generation"):
+                    by_number.setdefault((row["number"], row["question"]), {})[when] = row
         return [
             (r["after"]["question"], r["after"]["reference"], r["before"]["answer"], r["after"]["answer"])
             for _, r in sorted(by_number.items())
@@ -52,8 +156,16 @@ class Run:
 
     def people(self, split: str) -> list[str]:
         """IDs of the people of a split."""
-        table = pq.read_table(self.folder / "predictions.parquet", columns=["split", "person"])
-        return sorted(set(table.filter(pc.field("split") == split)["person"].to_pylist()))
+        return sorted({row["person"] for rows in self.predictions.values() for row in rows if row["split"] == split})
+
+    def _json(self, name: str, default: Any) -> Any:
+        file = self.folder / name
+        if not file.is_file():
+            return default
+        try:
+            return json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{file}: not JSON ({error}); run it again") from error
 
 
 def read_run(folder: Path) -> Run:
@@ -62,7 +174,8 @@ def read_run(folder: Path) -> Run:
     Raises:
         UserError: if the run is not finished.
     """
-    results = folder / "results.json"
-    if not results.is_file():
+    run = Run(folder, {})
+    if not (folder / "results.json").is_file():
         raise UserError(f"{folder}: no results.json, so this run is not finished; start it again")
-    return Run(folder, json.loads(results.read_text(encoding="utf-8")))
+    run.results = run._json("results.json", {})
+    return run

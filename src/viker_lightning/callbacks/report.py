@@ -1,0 +1,103 @@
+"""What a report shows besides numbers, and the report itself, at the end of a run."""
+
+from __future__ import annotations
+
+import base64
+import io
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+from PIL import Image
+
+from viker_lightning.data.records import ImageGroup, Picture, Split
+from viker_lightning.ideal import key_token_example
+from viker_lightning.reporting import FEW, QUESTIONS, write_report
+
+from .files import write_json
+
+log = logging.getLogger(__name__)
+
+SIDE = 160
+"""Pixels of the longer side of a portrait."""
+
+
+class Report(Callback):
+    """Writes ``key_tokens.json``, ``portraits.json`` and ``report.html`` when a fit has ended.
+
+    A run never fails for its report: what goes wrong is a warning, and ``python -m viker_lightning.reporting
+    RUN_FOLDER`` writes the page again from the folder's files.
+
+    Args:
+        people: IDs of the people whose answers are shown; by default the first few of each split.
+        photos: whether small pictures of these people are kept in ``portraits.json`` and shown. Turn it off before a
+            folder or its report with real people is handed on.
+    """
+
+    def __init__(self, people: list[str] | None = None, photos: bool = True) -> None:
+        self.people, self.photos = people, photos
+
+    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        """Removes what was shown at the end of an earlier part of the run."""
+        if stage == "fit" and trainer.is_global_zero:
+            for name in ("key_tokens.json", "portraits.json", "report.html"):
+                (Path(trainer.default_root_dir) / name).unlink(missing_ok=True)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Writes the files; the Evaluation callback comes first and has written the results."""
+        run, data = Path(trainer.default_root_dir), trainer.datamodule  # type: ignore[attr-defined]
+        try:
+            with pl_module.mllm.together():  # every process asks, since the model may be shared out
+                tokens = list(self._key_tokens(data, pl_module))
+            if not trainer.is_global_zero:
+                return
+            if tokens:
+                write_json(run / "key_tokens.json", tokens)
+            if self.photos and (portraits := self._portraits(data)):
+                write_json(run / "portraits.json", portraits)
+            log.info("%s written", write_report(run))
+        except Exception as error:
+            log.warning("%s: no report (%s: %s); the run itself is complete", run, type(error).__name__, error)
+
+    def _key_tokens(self, data: Any, pl_module: Any) -> Iterator[dict[str, Any]]:
+        """Forget answers of the people shown with what the ideal distribution says of each token."""
+        ideal = getattr(pl_module, "ideal", None)
+        if ideal is None:
+            return
+        for group in self._shown(data, Split.FORGET):
+            for number, vqa in enumerate(group.vqa[:QUESTIONS]):
+                encoded = pl_module.mllm.encoder.encode(vqa, group.image is not None)
+                yield {
+                    "person": group.person,
+                    "modality": "text" if group.image is None else "image",
+                    "number": number,
+                    "question": vqa.question,
+                    "answer": vqa.answer,
+                    "tokens": key_token_example(ideal, encoded),
+                }
+        ideal.release()
+
+    def _portraits(self, data: Any) -> dict[str, dict[str, str]]:
+        """One small picture for each person shown, by split."""
+        shown = {split: self._shown(data, split) for split in data.splits}
+        found = {split: {g.person: portrait(g.image) for g in groups if g.image} for split, groups in shown.items()}
+        return {str(split): people for split, people in found.items() if people}
+
+    def _shown(self, data: Any, split: Split) -> Sequence[ImageGroup]:
+        """The first group of each person shown of a split."""
+        firsts: dict[str, ImageGroup] = {}
+        for group in data.evaluation(split):
+            firsts.setdefault(group.person, group)
+        chosen = self.people if self.people is not None else sorted(firsts)[: FEW.get(split, 0)]
+        return [firsts[person] for person in chosen if person in firsts]
+
+
+def portrait(picture: Picture) -> str:
+    """A picture, at most 160 pixels a side, as the data URI of a JPEG."""
+    image = picture.open()
+    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=85, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,0 +1,44 @@
+"""``python -m viker_lightning.reporting RUN_FOLDER [RUN_FOLDER ...]``: writes reports of finished runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from viker_lightning.errors import UserError
+
+from .html import write_comparison, write_report
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Writes ``report.html`` for one run, or a comparison of several; errors end in one line and exit code 1."""
+    parser = argparse.ArgumentParser(
+        prog="python -m viker_lightning.reporting",
+        description="Writes report.html into the folder of a finished run, or a page that compares several runs.",
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN_FOLDER", help="several are compared")
+    parser.add_argument("--out", type=Path, help="page of a comparison (default: comparison.html beside the first run)")
+    parser.add_argument("--people", nargs="+", metavar="ID", help="one run: whose answers are shown")
+    parser.add_argument("--no-photos", action="store_true", help="one run: show no pictures of people")
+    given = parser.parse_args(args)
+    several = len(given.runs) > 1
+    try:
+        if several and (given.people or given.no_photos):
+            raise UserError("--people and --no-photos are for the report of one run; a comparison shows nobody")
+        if not several and given.out:
+            raise UserError(
+                f"--out: a single run's report is {given.runs[0]}/report.html; give several runs, or no --out"
+            )
+        if several:
+            file = write_comparison(given.runs, given.out or given.runs[0].resolve().parent / "comparison.html")
+        else:
+            file = write_report(given.runs[0], given.people, not given.no_photos)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    print(f"{file} written")
+
+
+if __name__ == "__main__":
+    main()

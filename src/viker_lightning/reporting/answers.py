@@ -1,0 +1,130 @@
+"""Answers before and after, and answers token by token, ready to be shown."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from viker_lightning.metrics import keyword_match
+
+from .runs import Run
+from .scores import Row
+
+FEW = {"forget": 3, "test": 3, "retain": 2, "real": 2}
+"""How many people of a split are shown if nobody is chosen."""
+
+QUESTIONS = 4
+HEAT = 10
+"""Steps of the colour scale."""
+
+
+def answers_of(run: Run, people: Sequence[str] | None, photos: bool) -> list[dict[str, Any]]:
+    """The first open questions about some people, with the answers before and after.
+
+    Args:
+        run: the run.
+        people: their IDs; by default the first few of each split.
+        photos: whether pictures are shown, if there are any.
+
+    Returns:
+        By split: ``split`` and ``people``, each with ``person``, ``photo`` and ``questions``; a question has
+        ``question``, ``reference``, ``before`` and ``after``, texts cut into parts ``(text, private)``, and how many
+        private parts each answer tells, 0 to 1, or ``None``.
+    """
+    found = []
+    for split, few in FEW.items():
+        known = run.people(split)
+        chosen = [p for p in people if p in known] if people is not None else known[:few]
+        shown = [
+            {
+                "person": person,
+                "photo": run.portraits.get(split, {}).get(person) if photos else None,
+                "questions": [_question(rows) for rows in _asked(run, split, person)[:QUESTIONS]],
+            }
+            for person in chosen
+        ]
+        if shown:
+            found.append({"split": split, "people": shown})
+    return found
+
+
+def _asked(run: Run, split: str, person: str) -> list[dict[str, Row]]:
+    """The open questions about a person, each with its rows by moment."""
+    found: dict[tuple[str, int, str], dict[str, Row]] = {}
+    for when in ("before", "after"):
+        for row in run.predictions.get(when, []):
+            if (row["split"], row["person"], row["task"]) == (split, person, "generation"):
+                found.setdefault((row["modality"], row["number"], row["question"]), {})[when] = row
+    return [rows for _, rows in sorted(found.items()) if "after" in rows]
+
+
+def _question(rows: dict[str, Row]) -> dict[str, Any]:
+    after = rows["after"]
+    private = after["private"]
+
+    def said(row: Row | None) -> dict[str, Any] | None:
+        if row is None:
+            return None
+        told = keyword_match(row["answer"], private) if private else None
+        return {"parts": list(marked(row["answer"], private)), "told": told}
+
+    return {
+        "question": after["question"],
+        "reference": list(marked(after["reference"], private)),
+        "before": said(rows.get("before")),
+        "after": said(after),
+    }
+
+
+def marked(text: str, private: Sequence[str]) -> Iterator[tuple[str, bool]]:
+    """Cuts a text into parts that are private and parts that are not, in order."""
+    spans = "|".join(re.escape(span) for span in sorted(private, key=len, reverse=True) if span.strip())
+    last = 0
+    for match in re.finditer(rf"(?<!\w)(?:{spans})(?!\w)", text, re.IGNORECASE) if spans else ():
+        if match.start() > last:
+            yield text[last : match.start()], False
+        yield match[0], True
+        last = match.end()
+    if last < len(text):
+        yield text[last:], False
+
+
+def token_views(run: Run) -> list[dict[str, Any]]:
+    """Forget answers token by token, with the colour of each token and what the model says of it before and after.
+
+    Returns:
+        What ``key_tokens.json`` holds, every token with ``lead`` (white space before it), ``shown``, ``special`` (end
+        of sequence), ``heat`` (0 to 10, its entropy against the highest of the run) and, where the same answer was
+        evaluated, ``before`` and ``after`` (its probability, else ``None``).
+    """
+    asked = {
+        (when, row["person"], row["modality"], row["number"], row["reference"]): row["log_probs"]
+        for when in ("before", "after")
+        for row in run.predictions.get(when, [])
+        if row["split"] == "forget" and row["task"] == "generation"
+    }
+    highest = max((t["entropy"] for answer in run.key_tokens for t in answer["tokens"]), default=0.0) or 1.0
+    views = []
+    for answer in run.key_tokens:
+        key = (answer["person"], answer["modality"], answer["number"], answer["answer"])
+        seen = {when: asked.get((when, *key), []) for when in ("before", "after")}
+        tokens = []
+        for i, token in enumerate(answer["tokens"]):
+            known = {w: values[i] for w, values in seen.items() if len(values) == len(answer["tokens"])}
+            heat = round(HEAT * max(0.0, token["entropy"]) / highest)
+            text, shown = token["token"], token["token"].strip()
+            lead = text[: len(text) - len(text.lstrip())] if shown and i else ""
+            tokens.append(
+                token
+                | {"lead": lead, "shown": shown or "␣" * len(text), "heat": heat}
+                | {"special": i == len(answer["tokens"]) - 1 and shown.startswith("<")}
+                | {"before": _exp(known.get("before")), "after": _exp(known.get("after"))}
+            )
+        views.append(answer | {"tokens": tokens})
+    return views
+
+
+def _exp(log_prob: float | None) -> float | None:
+    return None if log_prob is None else math.exp(log_prob)

@@ -1,0 +1,132 @@
+"""Plots as inline SVG: text stays text, and colours are CSS variables, so that a page can be dark."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from .intervals import Estimate
+
+Series = Sequence[tuple[int, float]]
+
+# Stand-ins: matplotlib knows no CSS variables, and nothing else is drawn in these colours.
+INK, MUTED, LINE = "#0a0b01", "#0a0b02", "#0a0b03"
+COLOURS = {INK: "var(--ink)", MUTED: "var(--muted)", LINE: "var(--line)"}
+SERIES = [f"#0a0c0{i}" for i in range(8)]
+COLOURS |= {colour: f"var(--s{i})" for i, colour in enumerate(SERIES)}
+MARKERS = "osD^vPXp"
+DASHES = ("-", "--", "-.", ":")
+
+STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "viker",
+    "text.parse_math": False,  # a run may be called $x$
+    "font.size": 10,
+    "text.color": INK,
+    "axes.edgecolor": LINE,
+    "axes.labelcolor": MUTED,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": LINE,
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "lines.linewidth": 1.8,
+    "legend.frameon": False,
+}
+
+
+@dataclass(frozen=True)
+class Point:
+    """A model in the trade-off plot; ``kind`` is that of its contender."""
+
+    name: str
+    kind: str
+    forgotten: Estimate
+    kept: Estimate
+
+
+def lines_plot(series: Mapping[str, Series], title: str, label: str = "") -> Markup:
+    """Values over training steps, one line each.
+
+    Args:
+        series: name to ``(step, value)``; not empty.
+        title: what the plot is, for those who cannot see it.
+        label: unit of the values.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.4, 2.5), layout="constrained")
+        axes = figure.add_subplot()
+        for i, (name, points) in enumerate(series.items()):
+            steps, values = zip(*points, strict=True)
+            alone = len(points) == 1
+            dashes, marker = DASHES[i % len(DASHES)], MARKERS[i % len(MARKERS)] if alone else ""
+            axes.plot(steps, values, dashes, marker=marker, color=SERIES[i % len(SERIES)], label=name)
+        axes.set_xlabel("step")
+        axes.set_ylabel(label)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+        if len(series) > 1:
+            axes.legend(labelcolor=INK, handlelength=2.6)
+        return svg(figure, title)
+
+
+def trade_off_plot(points: Sequence[Point], labels: Sequence[str], title: str) -> Markup:
+    """What is still told of the forgotten people against what is kept; the best corner is the upper left.
+
+    Args:
+        points: the models, with scores between 0 and 1 and their intervals.
+        labels: what is measured of those to be forgotten, and of those to be kept.
+        title: what the plot is, for those who cannot see it.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.6, 3.6 + 0.12 * len(points)), layout="constrained")
+        axes = figure.add_subplot()
+        drawn = 0
+        for point in points:
+            x, y = point.forgotten, point.kept
+            colour = {"vanilla": MUTED, "gold": INK}.get(point.kind, SERIES[drawn % len(SERIES)])
+            marker = {"vanilla": "s", "gold": "*"}.get(point.kind, MARKERS[drawn % len(MARKERS)])
+            drawn += point.kind == "method"
+            for low, high, horizontal in ((x.low, x.high, True), (y.low, y.high, False)):
+                ends = ([low, high], [y.value, y.value]) if horizontal else ([x.value, x.value], [low, high])
+                axes.plot(*ends, color=colour, linewidth=1, alpha=0.5)
+            size = 13 if point.kind == "gold" else 7.5
+            axes.plot(
+                x.value, y.value, marker, color=colour, markersize=size, label=point.name, clip_on=False, zorder=3
+            )
+        axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+        axes.set(xlabel=f"{labels[0]}  ← better", ylabel=f"{labels[1]}  better →")
+        figure.legend(loc="outside lower left", ncols=2, labelcolor=INK, handletextpad=0.3)
+        return svg(figure, title)
+
+
+def svg(figure: Figure, title: str) -> Markup:
+    """A figure as an ``<svg>`` element that scales with the page, names itself, and shares no ID with another."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    for colour, variable in COLOURS.items():
+        text = text.replace(colour, variable)
+    text = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font: \1 var(--font)", text)
+    own = re.sub(r"\W+", "-", title.lower())
+    text = re.sub(r'\bid="', f'id="{own}-', text)
+    text = text.replace("url(#", f"url(#{own}-").replace('xlink:href="#', f'href="#{own}-')
+    head, _, rest = text.partition(">")
+    head = re.sub(r' (width|height|version|xmlns:xlink|xmlns)="[^"]*"', "", head)
+    # matplotlib escapes every text it writes.
+    return Markup(head) + Markup(' role="img" aria-label="{}"><title>{}</title>').format(title, title) + Markup(rest)

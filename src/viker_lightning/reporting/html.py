@@ -1,0 +1,265 @@
+"""``report.html``: one file that holds everything it shows, and asks no network for anything."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+
+from viker_lightning.errors import UserError
+
+from .answers import answers_of, token_views
+from .contenders import Contender, contenders, disagreements, ranks
+from .curves import Point, lines_plot, trade_off_plot
+from .intervals import DRAWS, Estimate, difference
+from .runs import Run, read_run
+from .scores import arrow
+
+SPLITS = {
+    "forget": "people to forget, as trained",
+    "test": "people to forget, other photos and words",
+    "retain": "people to keep",
+    "real": "known people no loss ever sees",
+    "general": "everything else",
+}
+LABELS = {
+    "keyword_match": "private parts told",
+    "accuracy": "multiple choice right",
+    "cloze": "blanks filled right",
+    "rouge_l": "ROUGE-L",
+    "answer_probability": "answer probability",
+    "private_probability": "private-token probability",
+    "template_probability": "template-token probability",
+    "extraction_strength": "extraction strength",
+    "exact_memorization": "exact memorisation",
+    "coherence": "coherence",
+    "repetition": "repetition",
+    "kl_gold": "KL to gold, nats",
+}
+ABOUT = ("keyword_match", "rouge_l", "accuracy")
+"""Which score tells what a model knows: the first there is."""
+
+WIDE = [(split, score) for split in ("forget", "test", "retain", "real") for score in ("keyword_match", "accuracy")]
+WIDE += [("test", "coherence"), ("test", "repetition"), ("test", "kl_gold")]
+CURVES = {"forget_ce": "cross-entropy, forget", "retain_ce": "cross-entropy, retain", "ideal_kl": "KL to ideal"}
+
+
+def write_report(run: Path, people: Sequence[str] | None = None, photos: bool = True) -> Path:
+    """Writes ``report.html`` into a run folder, from its files alone.
+
+    Args:
+        run: the folder of a finished run.
+        people: IDs of the people whose answers are shown; by default those the run has chosen.
+        photos: whether their pictures are shown, if the run kept any.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: if the run is not finished, or one of its files is not what it must be.
+    """
+    found = read_run(run)
+    return _write(run / "report.html", "run.html", _run_page(found, people, photos))
+
+
+def write_comparison(runs: Sequence[Path], file: Path) -> Path:
+    """Writes a page that compares runs: forget against retain, and every headline number with its interval.
+
+    Args:
+        runs: folders of finished runs; those that differ in their seed alone count as one method.
+        file: the page.
+
+    Raises:
+        UserError: as :func:`write_report`.
+    """
+    return _write(file, "comparison.html", _comparison_page([read_run(run) for run in runs]))
+
+
+def _write(file: Path, template: str, page: dict[str, Any]) -> Path:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("viker_lightning.reporting"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "score": lambda name: LABELS.get(name, name.replace("_", " "))}
+    text = environment.get_template(template).render(page | {"draws": DRAWS, "splits": SPLITS})
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(file)
+    return file
+
+
+def number(value: float | None) -> str:
+    """A number for reading: three decimals, fewer where it is large."""
+    if value is None:
+        return "\N{EN DASH}"
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 1000 else f"{value:.3g}"
+
+
+def _run_page(run: Run, people: Sequence[str] | None, photos: bool) -> dict[str, Any]:
+    models = contenders([run])
+    own = next(model for model in models if run in model.runs)
+    chosen = people if people is not None else (run.config.get("report") or {}).get("people")
+    _check_people(run, people)
+    return {
+        "title": f"{own.name} · {run.folder.resolve().name}",
+        "run": run,
+        "models": models,
+        "own": own,
+        "headlines": _headlines(models, own),
+        "tables": _tables(models, own),
+        "answers": answers_of(run, chosen, photos),
+        "tokens": token_views(run),
+        "key_tokens": run.results.get("key_tokens"),
+        "knowledge": run.results.get("knowledge"),
+        "trade_off": _trade_off(models),
+        "curves": _curves(run),
+        "weights": _weights(run),
+        "others": _others(run, own),
+        "about": run.results.get("metrics", {}),
+        "config": yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True) if run.config else "",
+    }
+
+
+def _comparison_page(runs: Sequence[Run]) -> dict[str, Any]:
+    models = contenders(runs)
+    columns = [(split, score) for split, score in WIDE if any(model.sums(split, score) for model in models)]
+    places = {(split, score): ranks(models, split, score) for split, score in columns}
+    rows = [
+        (model, [(model.estimate(*column), places[column].get(model.name, ("", False))) for column in columns])
+        for model in models
+    ]
+    return {
+        "title": f"{sum(model.kind == 'method' for model in models)} methods compared",
+        "models": models,
+        "columns": [(split, score, arrow(split, score)) for split, score in columns],
+        "rows": rows,
+        "trade_off": _trade_off(models),
+        "disagreements": disagreements(runs),
+        "runs": runs,
+        "about": runs[0].results.get("metrics", {}),
+    }
+
+
+def _check_people(run: Run, people: Sequence[str] | None) -> None:
+    known = {row["person"] for row in run.predictions.get("after", [])}
+    if unknown := [person for person in people or () if person not in known]:
+        some = ", ".join(sorted(known)[:5])
+        raise UserError(f"{run.folder}: nobody was asked about person {unknown[0]!r}; there are {some}, ...")
+
+
+def _first(models: Sequence[Contender], *splits: str) -> tuple[str, str] | None:
+    """The first of the splits, and the score that tells what a model knows there."""
+    for split in splits:
+        for score in ABOUT:
+            if all(model.sums(split, score) for model in models):
+                return split, score
+    return None
+
+
+def _headlines(models: Sequence[Contender], own: Contender) -> list[dict[str, Any]]:
+    """What a reader wants to know first."""
+    wanted = [
+        ("Forgotten", "what is still told of the people to forget", _first([own], "test", "forget")),
+        ("Kept", "what is still told of the people to keep", _first([own], "retain")),
+        ("Kept unseen", "what is still told of people no loss ever saw", _first([own], "real", "general")),
+        ("Fluent", "how coherent answers about forgotten people are", ("test", "coherence")),
+        ("Like gold", "divergence from a model that never saw them", ("test", "kl_gold")),
+    ]
+    found = []
+    for name, meaning, place in wanted:
+        if place is None or (own_estimate := own.estimate(*place)) is None:
+            continue
+        split, score = place
+        others = [(m.name, m.kind, e) for m in models if m is not own and (e := m.estimate(split, score))]
+        ends = [e.high if e.known else e.value for e in (own_estimate, *(e for _, _, e in others))]
+        found.append(
+            {
+                "name": name,
+                "meaning": meaning,
+                "split": split,
+                "score": score,
+                "arrow": arrow(split, score),
+                "own": own_estimate,
+                "others": others,
+                "top": max(1.0, *ends),  # all scores but the divergence end at 1
+            }
+        )
+    return found
+
+
+def _tables(models: Sequence[Contender], own: Contender) -> list[dict[str, Any]]:
+    """For each split, every score that has an interval: each model, and the paired change from vanilla."""
+    vanilla = next((m for m in models if m.kind == "vanilla" and m is not own), None)
+    tables = []
+    for split in (*SPLITS, *(f"{split}_text" for split in SPLITS)):
+        rows = []
+        for score in LABELS:
+            if (sums := own.sums(split, score)) is None:
+                continue
+            base = vanilla.sums(split, score) if vanilla else None
+            change = difference(sums, base) if base else None
+            rows.append((score, arrow(split, score), [model.estimate(split, score) for model in models], change))
+        if rows:
+            people = max(e.people for _, _, values, _ in rows for e in values if e)
+            tables.append({"split": split, "rows": rows, "people": people, "change": vanilla is not None})
+    return tables
+
+
+def _trade_off(models: Sequence[Contender]) -> dict[str, Any] | None:
+    forget, keep = _first(models, "test", "forget"), _first(models, "retain", "real")
+    if forget is None or keep is None or len(models) < 2:
+        return None
+    points = []
+    for model in models:
+        x, y = model.estimate(*forget), model.estimate(*keep)
+        assert isinstance(x, Estimate) and isinstance(y, Estimate)  # _first has looked
+        points.append(Point(model.name, model.kind, x, y))
+    labels = [f"{split}: {LABELS[score]}" for split, score in (forget, keep)]
+    plot = trade_off_plot(points, labels, "What is forgotten against what is kept")
+    return {"plot": plot, "points": points, "labels": labels}
+
+
+def _curves(run: Run) -> list[Any]:
+    """One plot for each logged term of the loss, and what is known over time where that was measured."""
+    plots = []
+    for name, series in run.curves.items():
+        term = name.removeprefix("train/")
+        if name.startswith("train/") and not term.startswith("gradient_weight"):
+            label = CURVES.get(term, term.replace("_", " "))
+            plots.append((label, series, lines_plot({label: series}, f"Training curve: {label}")))
+    known = {split: run.curves.get(f"{split}/keyword_match", []) for split in SPLITS}
+    measured = {split: series for split, series in known.items() if len(series) > 2}
+    if measured:
+        title = "Private parts told, over training"
+        plots.append((title, next(iter(measured.values())), lines_plot(measured, title)))
+    return plots
+
+
+def _weights(run: Run) -> Any:
+    """Gradient weight of the regulariser on key and on other tokens, over time."""
+    names = {"key tokens": "train/gradient_weight_key", "other tokens": "train/gradient_weight_other"}
+    series = {label: run.curves[name] for label, name in names.items() if name in run.curves}
+    if not series:
+        return None
+    plot = lines_plot(series, "Gradient weight on key and on other tokens", "mean |p - ideal|")
+    return {"plot": plot, "means": {label: sum(v for _, v in s) / len(s) for label, s in series.items()}}
+
+
+def _others(run: Run, own: Contender) -> list[tuple[str, str, float | None, float]]:
+    """Numbers of ``results.json`` that have no interval here: split, score, before, after."""
+    after = run.results.get("after", {})
+    before = run.results.get("before", {})
+    return [
+        (split, name, before.get(split, {}).get(name), value)
+        for split, values in after.items()
+        for name, value in values.items()
+        if own.sums(split, name) is None and name != "n"
+    ]

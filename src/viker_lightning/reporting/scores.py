@@ -1,0 +1,94 @@
+"""Scores of single questions from ``predictions.parquet``, so that people can be drawn from them."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+
+from viker_lightning import metrics
+
+from .intervals import Sums
+
+Row = dict[str, Any]
+Scored = dict[str, dict[str, Sums]]
+"""Split, then score, then what each person adds."""
+
+LOWER_EVERYWHERE = ("repetition", "kl_gold")
+HIGHER_EVERYWHERE = ("template_probability", "distinct_3", "coherence")
+FORGOTTEN = ("forget", "test")
+
+
+def arrow(split: str, score: str) -> str:
+    """``↓`` where low is good, else ``↑``."""
+    if score in HIGHER_EVERYWHERE:
+        return "↑"
+    return "↓" if score in LOWER_EVERYWHERE or split.removesuffix("_text") in FORGOTTEN else "↑"
+
+
+def scored(rows: Sequence[Row]) -> Scored:
+    """Every score that is a mean over questions or tokens, as the mean over a split is defined in ``results.json``.
+
+    Args:
+        rows: predictions of one moment.
+
+    Returns:
+        By split (``<split>_text`` for questions without image where a split has both) and score; scores without data
+        are left out, and so are those that are no means: corpus BLEU, GIB, forget quality, membership.
+    """
+    modalities: dict[str, set[str]] = defaultdict(set)
+    parts: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        modalities[row["split"]].add(row["modality"])
+    for row in rows:
+        apart = row["modality"] == "text" and len(modalities[row["split"]]) > 1
+        parts[row["split"] + "_text" * apart].append(row)
+    return {split: _split_scores(part) for split, part in parts.items()}
+
+
+def _split_scores(rows: Sequence[Row]) -> dict[str, Sums]:
+    found: dict[str, list[tuple[str, float, float]]] = defaultdict(list)
+    usual = _usual(rows)
+    for row in rows:
+        for name, values in _scores(row, usual):
+            values = [float(value) for value in values]
+            found[name].append((row["person"], sum(values), len(values)))
+    sums = {name: Sums.of(*zip(*entries, strict=True)) for name, entries in found.items()}
+    return {name: one for name, one in sums.items() if one.people}
+
+
+def _scores(row: Row, usual: float | None) -> Iterable[tuple[str, Sequence[float]]]:
+    """Scores of a question; each is a list, since some are means over tokens."""
+    if row["task"] == "choice":
+        yield "accuracy", [metrics.choice_correct(row["answer"], row["reference"])]
+        return
+    if row["task"] == "cloze":
+        yield "cloze", [metrics.cloze_correct(row["answer"], row["reference"])]
+        return
+    answer, log_probs = row["answer"], row["log_probs"]
+    if row["private"]:
+        yield "keyword_match", [metrics.keyword_match(answer, row["private"])]
+    yield "rouge_l", [metrics.rouge_l(answer, row["reference"])]
+    yield "answer_probability", [metrics.answer_probability(torch.tensor(log_probs))]
+    probabilities = [math.exp(value) for value in log_probs]
+    for name, flag in (("private_probability", True), ("template_probability", False)):
+        yield name, [p for p, private in zip(probabilities, row["private_tokens"], strict=True) if private == flag]
+    yield "extraction_strength", [metrics.extraction_strength(torch.tensor(row["correct"]))]
+    yield "exact_memorization", [metrics.exact_memorization(torch.tensor(row["correct"]))]
+    yield "repetition", [metrics.repetition(answer)]
+    if row["kl_gold"] is not None:
+        yield "kl_gold", [row["kl_gold"]]
+    if usual and row["reference_log_prob"] is not None:
+        read = row["answer_log_prob"] is not None  # else nothing that could be read was said
+        yield "coherence", [metrics.coherence(answer if read else "", row["answer_log_prob"] or 0.0, usual)]
+
+
+def _usual(rows: Sequence[Row]) -> float | None:
+    """Median bits per character of the true answers, the yardstick of coherence; ``None`` if nothing was read."""
+    read = [row for row in rows if row["task"] == "generation" and row["reference_log_prob"] is not None]
+    if not any(row["answer_log_prob"] is not None and row["answer"].strip() for row in read):
+        return None
+    return metrics.usual_bits([row["reference"] for row in read], [row["reference_log_prob"] for row in read])

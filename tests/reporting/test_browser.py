@@ -1,0 +1,130 @@
+"""The pages in headless Chromium; left out where there is none."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from viker_lightning.reporting import write_comparison, write_report
+
+sys.path.insert(0, str(Path(__file__).parent))
+from folders import write_run
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+SYSTEM = next((path for name in NAMES if (path := shutil.which(name))), None)
+
+CONTRAST = """() => {
+  // WCAG 2 contrast of every shown text with the background it stands on, all layers painted over each other
+  const parse = c => { const n = c.match(/[\\d.]+/g).map(Number); return [n[0], n[1], n[2], n[3] ?? 1]; };
+  const over = (top, under) => under.map((u, i) => top[i] * top[3] + u * (1 - top[3]));
+  const light = c => { const [r, g, b] = c.map(v => (v /= 255) <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+                       return .2126 * r + .7152 * g + .0722 * b; };
+  const bad = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const e = walker.currentNode.parentElement;
+    if (!walker.currentNode.data.trim() || !e.checkVisibility() || e.closest("svg, title, [aria-hidden]")) continue;
+    const layers = [];
+    for (let p = e; p; p = p.parentElement) layers.unshift(parse(getComputedStyle(p).backgroundColor));
+    const paper = layers.reduce((under, top) => over(top, under), [255, 255, 255]);
+    const [a, b] = [light(paper), light(over(parse(getComputedStyle(e).color), paper))].sort((x, y) => y - x);
+    if ((a + .05) / (b + .05) < 4.5) bad.push(`${e.className}: ${walker.currentNode.data.trim().slice(0, 30)}`);
+  }
+  return bad;
+}"""
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A browser: the machine's own, or the one playwright has brought."""
+    with playwright.sync_playwright() as driver:
+        try:
+            browser = driver.chromium.launch(executable_path=SYSTEM, args=["--no-sandbox"])
+        except playwright.Error as error:
+            pytest.skip(f"no Chromium: {str(error).splitlines()[0]}")
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium):
+    """Opens a file and watches: whatever the page says on the console or asks of a network is an error."""
+    complaints, contexts = [], []
+
+    def open_page(file, width=1280, scheme="light"):
+        view = {"width": width, "height": 900}
+        contexts.append(chromium.new_context(viewport=view, color_scheme=scheme, reduced_motion="reduce"))
+        page = contexts[-1].new_page()
+        page.on("console", lambda message: complaints.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
+        page.on("request", lambda r: r.url.startswith(("file:", "data:")) or complaints.append(f"request: {r.url}"))
+        page.goto(Path(file).resolve().as_uri())
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not complaints
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")])
+def test_report_is_readable(run, visit, width, scheme):
+    page = visit(write_report(run), width, scheme)
+    assert page.title() == "ViKeR · run & <b>co"
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
+    assert page.locator("svg").count() >= 4 and page.locator(".big").first.is_visible()
+    assert page.evaluate(CONTRAST) == []
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (min(map(int, paper[4:-1].split(","))) < 60) == (scheme == "dark")
+    ink = page.evaluate("getComputedStyle(document.querySelector('svg text')).fill")
+    assert (min(map(int, ink[4:-1].split(","))) > 120) == (scheme == "dark"), "plots follow the scheme"
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_keys_reach_the_tokens(run, visit, width):
+    page = visit(write_report(run), width)
+    page.locator("#tokens .tok[tabindex]").first.focus()
+    for _ in range(2):
+        page.keyboard.press("Tab")
+    token, tip = page.locator("#tokens .tok.private[tabindex]").first, page.locator("[role=tooltip]:visible")
+    assert token.evaluate("e => e === document.activeElement")
+    assert tip.count() == 1 and "entropy 2.000 nats" in tip.inner_text() and "Rome" in tip.inner_text()
+    box = tip.bounding_box()
+    assert box["x"] >= 0 and box["x"] + box["width"] <= width
+    page.keyboard.press("Tab")  # to the table of the same answer
+    assert tip.count() == 0
+    page.keyboard.press("Enter")
+    assert page.get_by_role("region", name="Tokens of the answer about 000").first.is_visible()
+
+
+def test_pointing_at_a_token_explains_it(run, visit):
+    page = visit(write_report(run))
+    assert page.locator("[role=tooltip]:visible").count() == 0
+    page.locator("#tokens .tok.private[tabindex]").first.hover()
+    assert "Rome" in page.locator("[role=tooltip]:visible").inner_text()
+
+
+def test_policy_keeps_a_page_from_any_network(run, chromium):
+    """Were a text ever to become an element, the browser itself would refuse to load what it names."""
+    page = chromium.new_page()
+    page.goto(write_report(run).resolve().as_uri())
+    refused = page.evaluate(
+        """() => new Promise(done => {
+             document.addEventListener("securitypolicyviolation", event => done(event.effectiveDirective));
+             document.body.append(Object.assign(new Image(), {src: "https://example.invalid/x.png"})); })"""
+    )
+    assert refused == "img-src"
+    page.close()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_comparison_is_readable(tmp_path, visit, width, scheme):
+    runs = [write_run(tmp_path / name, i, 4 - i, name) for i, name in enumerate(("ViKeR", "NPO", "$x_1$ <i>"))]
+    page = visit(write_comparison(runs, tmp_path / "comparison.html"), width, scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate(CONTRAST) == []
+    assert {"vanilla", "ViKeR", "NPO", "$x_1$ <i>"} <= set(page.locator("svg text").all_text_contents())
+    assert page.locator(".best").count() > 3

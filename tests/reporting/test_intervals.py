@@ -1,0 +1,133 @@
+"""Intervals against a plain loop, and means against results.json's own."""
+
+import math
+import random
+from dataclasses import asdict
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+
+from viker_lightning.evaluation import DIRECTIONS, Prediction, summarise
+from viker_lightning.reporting.intervals import Sums, difference, interval
+from viker_lightning.reporting.scores import arrow, scored
+
+
+def plain_interval(rows, draws=4000, seed=1):
+    """Draws people one by one, takes the mean of all their rows."""
+    people = sorted({person for person, _ in rows})
+    generator, means = random.Random(seed), []
+    for _ in range(draws):
+        drawn = [value for p in generator.choices(people, k=len(people)) for person, value in rows if person == p]
+        means.append(sum(drawn) / len(drawn))
+    return np.quantile(means, [0.025, 0.975])
+
+
+@pytest.fixture
+def rows():
+    generator = random.Random(0)
+    return [(f"p{i}", i / 12 + generator.gauss(0, 0.1)) for i in range(12) for _ in range(1 + i % 4)]
+
+
+def sums(rows):
+    return Sums.of([p for p, _ in rows], [v for _, v in rows], [1] * len(rows))
+
+
+def test_interval_is_that_of_a_plain_loop(rows):
+    found = interval(sums(rows), draws=20000)
+    assert found.value == pytest.approx(sum(v for _, v in rows) / len(rows))
+    assert [found.low, found.high] == pytest.approx(plain_interval(rows), abs=0.015)
+    assert found.people == 12
+
+
+def test_order_of_rows_changes_nothing(rows):
+    assert interval(sums(rows)) == interval(sums(rows[::-1]))
+    assert interval(sums(rows), seed=1) != interval(sums(rows))
+
+
+def test_questions_of_one_person_are_no_new_evidence(rows):
+    """Ten copies of every question leave the interval as it was; an interval over questions would shrink."""
+    once, tenfold = interval(sums(rows)), interval(sums(rows * 10))
+    assert (once.low, once.high) == pytest.approx((tenfold.low, tenfold.high))
+
+
+def test_interval_covers_what_it_should():
+    """Of 300 samples of 40 people, the mean of the population is inside about 95 % of the intervals."""
+    generator = np.random.default_rng(0)
+    inside = 0
+    for i in range(300):
+        values = generator.normal(0.3, 1.0, 40)
+        found = interval(Sums.of([str(p) for p in range(40)], values.tolist(), [1] * 40), draws=500, seed=i)
+        inside += found.low <= 0.3 <= found.high
+    margin = NormalDist().inv_cdf(0.999) * math.sqrt(0.95 * 0.05 / 300)
+    assert 0.93 - margin <= inside / 300 <= 0.95 + margin
+
+
+def test_one_person_gives_no_interval():
+    found = interval(Sums.of(["a", "a"], [0.0, 1.0], [1, 1]))
+    assert found.value == 0.5 and found.people == 1 and not found.known
+
+
+def test_difference_is_paired(rows):
+    """People differ by far more than the change, so only a pairwise interval excludes 0."""
+    before, after = sums(rows), sums([(p, v - 0.05) for p, v in rows])
+    found = difference(after, before)
+    assert (found.value, found.low, found.high) == pytest.approx((-0.05, -0.05, -0.05))
+    assert interval(before).high - interval(before).low > 0.2
+    assert difference(after, Sums.of(["somebody else"], [1.0], [1])) is None
+
+
+def prediction(generator, split, person, number, modality):
+    words = ["she", "lives", "in", "Oslo", "Rome", "and", "paints"]
+    tokens = generator.randint(2, 6)
+    log_probs = [-generator.random() for _ in range(tokens)]
+    about = (
+        split,
+        person,
+        "generation",
+        number,
+        "Where?",
+        "She lives in Oslo.",
+        " ".join(generator.choices(words, k=6)),
+    )
+    return Prediction(
+        *about,
+        private=("Oslo",) if number % 3 else (),
+        log_probs=log_probs,
+        correct=[p > -0.4 for p in log_probs],
+        private_tokens=[i % 2 == 1 and number % 3 > 0 for i in range(tokens)],
+        kl_gold=generator.random(),
+        modality=modality,
+        answer_log_prob=-generator.random() * 30,
+        reference_log_prob=-generator.random() * 30,
+    )
+
+
+def test_means_are_those_of_the_results():
+    generator = random.Random(0)
+    found = [
+        prediction(generator, split, str(person), number, modality)
+        for split in ("forget", "retain")
+        for modality in ("image", "text")[: 2 if split == "forget" else 1]
+        for person in range(3)
+        for number in range(4)
+    ]
+    found += [
+        Prediction("forget", str(i), "choice", 0, "?", "red", generator.choice(["red", "green"])) for i in range(3)
+    ]
+    found += [Prediction("retain", str(i), "cloze", 0, "__", "red", generator.choice(["red", "x"])) for i in range(3)]
+    summary, ours = summarise(found), scored([asdict(p) for p in found])
+    assert set(ours) == {"forget", "forget_text", "retain"}
+    compared = 0
+    for split, scores in ours.items():
+        for name, one in scores.items():
+            assert one.mean == pytest.approx(summary[split][name], abs=1e-6), (split, name)
+            assert name in DIRECTIONS
+            compared += 1
+    assert compared >= 30
+    assert {"accuracy", "cloze", "coherence"} <= set(ours["forget"]) | set(ours["retain"])
+
+
+def test_directions():
+    assert [arrow(s, "keyword_match") for s in ("forget", "test_text", "retain", "general")] == ["↓", "↓", "↑", "↑"]
+    assert arrow("retain", "kl_gold") == "↓" and arrow("forget", "template_probability") == "↑"

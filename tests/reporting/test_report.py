@@ -1,0 +1,226 @@
+"""report.html and comparisons: what they say, that they hold it all themselves, and what they refuse."""
+
+import json
+import re
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from viker_lightning.errors import UserError
+from viker_lightning.reporting import read_run, write_comparison, write_report
+from viker_lightning.reporting.__main__ import main
+from viker_lightning.reporting.answers import marked, token_views
+from viker_lightning.reporting.contenders import contenders, ranks
+
+sys.path.insert(0, str(Path(__file__).parent))
+from folders import EVIL, write_run
+
+VOID = {"meta", "link", "img", "br", "path", "use", "line", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """The elements of a page, their text, and whether they nest."""
+
+    def __init__(self, file):
+        super().__init__()
+        self.elements, self.text, self.open, self.ids = [], "", [], []
+        self.feed(Path(file).read_text(encoding="utf-8"))
+        assert not self.open, f"not closed: {self.open}"
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        self.ids += [value for name, value in attrs if name == "id"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        self.ids += [value for name, value in attrs if name == "id"]
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open and self.open.pop() == tag, f"</{tag}> closes something else"
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.text += data
+
+    def all(self, tag, **wanted):
+        return [a for name, a in self.elements if name == tag and all(a.get(k) == v for k, v in wanted.items())]
+
+
+def self_contained(page):
+    """No script, no reference out of the file, and a policy that would refuse one."""
+    assert not {tag for tag, _ in page.elements} & {"script", "iframe", "object", "embed", "base", "form"}
+    for tag, attributes in page.elements:
+        for name, value in attributes.items():
+            assert not name.startswith("on"), (tag, name)
+            if name in ("src", "href", "srcset", "data", "action", "xlink:href"):
+                assert value.startswith(("#", "data:")), (tag, name, value)
+            if name == "style":
+                assert "url(" not in value or "url(#" in value
+    (policy,) = page.all("meta", **{"http-equiv": "Content-Security-Policy"})
+    assert policy["content"].startswith("default-src 'none'") and "http" not in policy["content"]
+    assert len(page.ids) == len(set(page.ids))
+    known = set(page.ids)
+    for _, attributes in page.elements:
+        for name in ("aria-describedby", "aria-labelledby"):
+            assert attributes.get(name) in known | {None}
+        if attributes.get("href", "").startswith("#"):
+            assert attributes["href"][1:] in known
+
+
+def test_report_says_what_the_run_measured(run):
+    page = Page(write_report(run))
+    self_contained(page)
+    text = " ".join(page.text.split())
+    results = json.loads((run / "results.json").read_text())
+    for split in ("test", "retain", "real"):
+        assert f"{results['after'][split]['keyword_match']:.3f}" in text
+    assert "Forgotten ↓" in text and "Kept ↑" in text
+    for model in ("vanilla", "gold", "ViKeR"):
+        assert model in text
+    assert re.search(r"0\.375\s*\[0\.250, 0\.500\]", text)  # one or two of four questions, by person
+    assert "overall/model_utility" in text and "0.750" in text
+    assert "0123456789abcdef" in text and "torch" in text
+    assert "area under the ROC curve of 1.000" in text
+    assert "0.500 on key tokens" in text and "0.050 on other tokens" in text
+
+
+def test_every_text_is_escaped(run):
+    page = Page(write_report(run))
+    assert page.text.count(EVIL) >= 3  # a question, a suggestion of the ideal distribution, the data's name
+    assert "run & <b>co" in page.text
+    assert not page.all("b", **{}) or all("class" in a for a in page.all("b"))
+
+
+def test_tokens_can_be_reached_and_explained(run):
+    page = Page(write_report(run))
+    tokens = [a for a in page.all("span") if (a.get("class") or "").startswith("tok ") and "tabindex" in a]
+    assert len(tokens) == 6
+    assert [a["class"].split()[1:] for a in tokens[:3]] == [["h0"], ["h0"], ["h10", "private"]]
+    tips = [a["id"] for a in page.all("span", role="tooltip")]
+    assert [a["aria-describedby"] for a in tokens] == tips
+    assert "entropy 2.000 nats" in page.text and "Rome" in page.text
+    assert re.search(r"probability 0\.905 before, 0\.905 after", page.text)  # exp(-0.1), in predictions.parquet
+    first, second = token_views(read_run(run))
+    assert [t["lead"] + t["shown"] for t in first["tokens"]] == ["She lives", " in", " Oslo0."]
+    assert second["tokens"][0]["after"] is None  # nobody asked this question in evaluation
+
+
+def test_photos_are_shown_or_not(run):
+    photos = Page(write_report(run)).all("img")
+    assert len(photos) == 3 and all(a["alt"] and a["src"].startswith("data:image/jpeg;base64,") for a in photos)
+    assert not Page(write_report(run, photos=False)).all("img")
+
+
+def test_people_are_chosen(run):
+    page = Page(write_report(run, people=["003", "051"]))
+    people = {a["aria-label"] for a in page.all("article") if a.get("class") == "card person"}
+    assert people == {"forget person 003", "test person 003", "retain person 051"}
+    with pytest.raises(UserError, match="nobody was asked about person '999'"):
+        write_report(run, people=["999"])
+
+
+def test_a_run_with_nothing_but_results(tmp_path):
+    """Without W&B, CSV, gold, before, key tokens and portraits there is less to say, and it is said."""
+    folder = write_run(tmp_path / "bare", before=False)
+    for name in ("metrics.csv", "config.yaml", "provenance.json"):
+        (folder / name).unlink()
+    page = Page(write_report(folder))
+    self_contained(page)
+    assert "No gold model" in page.text and "Nothing was measured before" in page.text
+    assert "asked no ideal distribution" in page.text
+
+
+def test_resumed_curves_are_joined(run):
+    (run / "metrics.csv").rename(run / "metrics-1.csv")
+    (run / "metrics.csv").write_text("step,train/loss\n15,0.7\n20,0.1\n")
+    assert read_run(run).curves["train/loss"] == [(0, 2.0), (5, 1.5), (10, 1.0), (15, 0.7), (20, 0.1)]
+
+
+def test_comparison(tmp_path):
+    gold = write_run(tmp_path / "gold", 0, 4, stage="gold", before=False)
+    runs = [write_run(tmp_path / f"viker-{seed}", seed, 4, seed=seed, gold=gold) for seed in (0, 1)]
+    runs.append(write_run(tmp_path / "npo", 2, 2, "NPO", before=False))
+    file = write_comparison(runs, tmp_path / "out/comparison.html")
+    page = Page(file)
+    self_contained(page)
+    text = " ".join(page.text.split())
+    assert "2 methods compared" in text and "ViKeR (2 seeds)" in text
+    models = contenders([read_run(folder) for folder in runs])
+    assert [m.kind for m in models] == ["vanilla", "gold", "method", "method"]
+    viker = models[2]
+    assert viker.estimate("test", "keyword_match").value == pytest.approx((0 + 0.375) / 2)
+    assert viker.estimate("test", "keyword_match").people == 4
+    assert ranks(models, "test", "keyword_match") == {"ViKeR": ("best", False), "NPO": ("second", False)}
+    assert ranks(models, "retain", "keyword_match")["ViKeR"] == ("best", False)
+    assert "do not compare" not in text
+    assert "gold" in text and len(page.all("svg")) == 1
+
+
+def test_a_small_lead_is_no_lead(tmp_path):
+    """Three models, the third as good as the best on some people and worse on others."""
+    folders = [write_run(tmp_path / name, told, 4, name) for name, told in (("A", 0), ("B", 0), ("C", 4))]
+    models = contenders([read_run(folder) for folder in folders])
+    sums = models[2].scores["test"]["keyword_match"]
+    sums.totals[0] = 1.0
+    placed = ranks(models, "test", "keyword_match")
+    assert placed == {"A": ("best", False), "B": ("second", True), "C": ("", False)}
+
+
+def test_runs_on_other_data_do_not_compare(tmp_path):
+    runs = [write_run(tmp_path / "a"), write_run(tmp_path / "b", method="NPO", data="other")]
+    assert "do not compare: the runs differ in their data" in " ".join(
+        Page(write_comparison(runs, tmp_path / "c.html")).text.split()
+    )
+
+
+def test_settings_are_not_seeds(tmp_path):
+    """Two runs of one method with other settings are two rows, named after their folders."""
+    runs = [write_run(tmp_path / "one"), write_run(tmp_path / "two")]
+    config = (runs[1] / "config.yaml").read_text()
+    (runs[1] / "config.yaml").write_text(config.replace("max_steps: 20", "max_steps: 40"))
+    names = [m.name for m in contenders([read_run(folder) for folder in runs])]
+    assert names == ["vanilla", "ViKeR (one)", "ViKeR (two)"]
+
+
+def test_private_parts_are_marked():
+    assert list(marked("In Oslo, oslo and Oslow.", ["Oslo"])) == [
+        *[("In ", False), ("Oslo", True), (", ", False), ("oslo", True), (" and Oslow.", False)]
+    ]
+    assert list(marked("", ["Oslo"])) == [] and list(marked("Rome", [])) == [("Rome", False)]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "expected"),
+    [
+        (lambda run: (run / "results.json").unlink(), "not finished"),
+        (lambda run: (run / "results.json").write_text("{"), "results.json: not JSON"),
+        (lambda run: (run / "predictions.parquet").unlink(), "holds no predictions"),
+        (lambda run: (run / "predictions.parquet").write_text("x"), "holds no predictions"),
+        (lambda run: (run / "key_tokens.json").write_text("["), "key_tokens.json: not JSON"),
+        (
+            lambda run: (run / "portraits.json").write_text('{"forget": {"000": "http://evil.example/x.png"}}'),
+            "expected a JPEG or PNG data URI",
+        ),
+    ],
+)
+def test_what_is_wrong_is_one_line(run, spoil, expected):
+    spoil(run)
+    with pytest.raises(SystemExit) as stop:
+        main([str(run)])
+    assert expected in str(stop.value.code) and "\n" not in str(stop.value.code)
+
+
+def test_command_line(run, tmp_path, capsys):
+    main([str(run), "--people", "001", "--no-photos"])
+    assert "report.html written" in capsys.readouterr().out
+    other = write_run(tmp_path / "npo", 1, 3, "NPO")
+    main([str(run), str(other)])
+    assert (tmp_path / "comparison.html").is_file()
+    for wrong in ([str(run), "--out", "x.html"], [str(run), str(other), "--no-photos"]):
+        with pytest.raises(SystemExit, match="error: --"):
+            main(wrong)
