@@ -29,9 +29,8 @@ class Turns:
     def __init__(self, model: nn.Module, head: nn.Module, token: int) -> None:
         self.model, self.head, self.token = model, head, token
         self._active = False
-        self._counted = [0, 0]  # passes and uses of the head with gradient since the last levelling
+        self._counted = 0  # passes with gradient since the last levelling
         model.register_forward_pre_hook(self._pass_begins, prepend=True)  # before the hook that gathers weights
-        head.register_forward_pre_hook(self._head_is_used, prepend=True)
 
     @contextmanager
     def together(self, keep: bool = False) -> Iterator[None]:
@@ -57,26 +56,21 @@ class Turns:
             self.release()
 
     def level(self) -> Tensor:
-        """Zero, whose backward pass makes up for what other processes have forwarded more with gradient.
+        """Zero, whose backward pass makes up for passes that other processes have made more, with gradient.
 
         To be called by all processes after :meth:`together` and added to the loss.
         """
-        mine = torch.tensor(self._counted)
-        bounds = torch.cat([mine, -mine]).to(self._device)
+        mine, self._counted = self._counted, 0
+        bounds = torch.tensor([mine, -mine], device=self._device)
         dist.all_reduce(bounds, dist.ReduceOp.MAX)
-        most, least = bounds[:2].cpu(), -bounds[2:].cpu()
-        missing, missing_heads = (most - mine).tolist()
-        self._counted = [0, 0]
+        most, least = bounds[0].item(), -bounds[1].item()
         total = torch.zeros((), device=self._device)
-        for turn in range(int(most[0] - least[0])):
-            with torch.set_grad_enabled(turn < missing):
+        for turn in range(int(most - least)):
+            with torch.set_grad_enabled(turn < most - mine):
                 hidden = self._empty()
-            total = total + (hidden.reshape(-1)[:0].float().sum() if turn < missing else 0)
-        for _ in range(missing_heads):
-            weight = self.head.get_parameter("weight")
-            nothing = weight.new_zeros(1, weight.shape[1]).requires_grad_()
-            total = total + self.head(nothing).reshape(-1)[:0].float().sum()
-        self._counted = [0, 0]
+            if turn < most - mine:
+                total = total + hidden.reshape(-1)[:0].float().sum()
+        self._counted = 0
         return total
 
     def release(self) -> None:
@@ -105,8 +99,4 @@ class Turns:
         if self._active:
             self._anyone(True)
         if torch.is_grad_enabled():
-            self._counted[0] += 1
-
-    def _head_is_used(self, _: nn.Module, inputs: tuple[Any, ...]) -> None:
-        if torch.is_grad_enabled() and inputs and inputs[0].requires_grad:
-            self._counted[1] += 1
+            self._counted += 1

@@ -229,8 +229,7 @@ class Stage(LightningModule):
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         """Averages gradients that sharding leaves alone, and makes sure, once, that they reach every adapter."""
         if self.mllm.turns is not None:
-            self.mllm.turns.release()
-            average_gradients(self.parameters())
+            average_gradients(self.mllm)
         if self.mllm.adapted and not self._gradients_seen:
             scaled = str(self.trainer.precision).startswith("16")
             self._gradients_seen = check_first_gradients(self.mllm, finite=not scaled)

@@ -87,6 +87,7 @@ def shard(mllm: MLLM, mesh: DeviceMesh) -> None:
     """Shards a model over a mesh: each decoder layer, the input embedding with all that is left, the output embedding.
 
     Vision tower and projector stay whole, and so does an output embedding that is tied to the input embedding.
+    Embeddings are gathered when a step begins and given back when it ends; decoder layers come and go one by one.
 
     Args:
         mllm: the model, adapted already.
@@ -107,20 +108,33 @@ def shard(mllm: MLLM, mesh: DeviceMesh) -> None:
         raise UserError(f"trainer.strategy: FSDP2 finds no list of layers to shard in {name}; use ddp")
     for layer in layers:
         fully_shard(layer, mesh=mesh)
-    fully_shard(model, mesh=mesh, ignored_params=ignored)
+    fully_shard(model, mesh=mesh, ignored_params=ignored, reshard_after_forward=False)
     if not tied:
         fully_shard(head, mesh=mesh, reshard_after_forward=False)
-        head.set_reshard_after_backward(False)  # type: ignore[operator]
+    gathered: tuple[Any, ...] = (model,) if tied else (model, head)
+    for module in gathered:  # how often they are used is each process's own affair
+        module.set_reshard_after_backward(False, recurse=False)
+        module.set_requires_gradient_sync(False, recurse=False)
     mllm.turns = Turns(model, head, mllm.encoder.eos)
 
 
-def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Averages the gradients of trained weights that are not sharded; those of the others are averaged already."""
-    for p in parameters:
-        if p.requires_grad and not isinstance(p, DTensor):
-            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-            dist.all_reduce(p.grad)
-            p.grad /= dist.get_world_size()
+def average_gradients(mllm: MLLM) -> None:
+    """Averages the gradients of what is whole in a step, and gives embeddings back to their shards.
+
+    The gradients of decoder layers are averaged already, by the backward pass.
+    """
+    found = {n: p for n, p in mllm.named_parameters() if p.requires_grad and not isinstance(p, DTensor)}
+    gradients = {name: p.grad for name, p in found.items()}
+    for p in found.values():
+        p.grad = None
+    assert mllm.turns is not None
+    mllm.turns.release()
+    parameters = dict(mllm.named_parameters())
+    for name in found:
+        p, gradient = parameters[name], gradients[name]
+        gradient = torch.zeros(p.shape, dtype=p.dtype, device=p.device) if gradient is None else gradient
+        dist.all_reduce(gradient)
+        p.grad = _like(gradient / dist.get_world_size(), p)
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], most: float) -> None:
