@@ -82,7 +82,8 @@ def quantization(
     """Settings by which bitsandbytes keeps the language model's linear layers, and nothing else, in fewer bits.
 
     ``nf4`` is QLoRA's (Dettmers et al. 2023, arXiv 2305.14314): 4-bit NormalFloat with doubly quantised constants,
-    computed in the type of the other weights; ``int8`` is LLM.int8 (arXiv 2208.07339).
+    computed in the type of the other weights; ``int8`` is LLM.int8 (arXiv 2208.07339), which rounds activations too, in
+    training otherwise than in evaluation, so that a reference differs a little from the student it came from.
 
     Args:
         quantize: which of the two.
