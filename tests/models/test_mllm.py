@@ -100,7 +100,10 @@ def test_frozen_refuses_full_fine_tuning(base_folder):
     model = MLLM.load(base_folder)
     model.train_fully()
     assert not any(p.requires_grad for p in model.base.model.vision_tower.parameters())
-    with pytest.raises(UserError, match="needs LoRA"), model.frozen():
+    with model.frozen():
+        pass  # nothing has moved yet
+    model.moved = True
+    with pytest.raises(UserError, match="training without LoRA overwrote it"), model.frozen():
         pass
 
 

@@ -1,7 +1,8 @@
 """The ideal distribution: what the frozen model says of an answer when it sees irrelevant images instead."""
 
-from .distribution import IdealDistribution, OwnReference, why_not_reduced
+from .distribution import IdealDistribution, why_not_reduced
 from .key_tokens import key_token_example, key_token_report
+from .own import OwnReference
 from .prefix import ImagePrefixes
 from .reference import (
     Reference,

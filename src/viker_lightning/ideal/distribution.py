@@ -1,4 +1,4 @@
-"""The ideal distribution of every forget answer, and the frozen model's word on the images themselves."""
+"""The ideal distribution of every forget answer."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ from viker_lightning.data.packing import PackedBatch
 from viker_lightning.data.records import Picture
 from viker_lightning.errors import UserError
 from viker_lightning.models import MLLM
-from viker_lightning.models.kept import Kept
 
 from .prefix import ImagePrefixes
-from .reference import Reference, output_weight, reduce_distribution, reference_of
+from .reference import Reference, output_weight, reduce_distribution
 from .store import ReferenceStore, reference_key, store_folder
 
 Keep = Literal["disk", "memory", "off"]
@@ -142,56 +141,3 @@ class IdealDistribution:
     def distribution(self, questions: Sequence[Encoded]) -> Tensor:
         """Full distributions ``[T, V]``, recomputed: where they cannot be reduced, and for showing top tokens."""
         return torch.cat([p for _, p in self.prefixes.distributions(questions)])
-
-
-class OwnReference:
-    """Knows what the frozen model says of answers behind the images they belong to.
-
-    Args:
-        mllm: the model.
-        keep: whether answers once computed are remembered (in memory, up to :data:`MEMORY_LIMIT`).
-        reduced: whether vectors are wanted besides log-probabilities.
-    """
-
-    MEMORY_LIMIT = 4 * 2**30
-    CHECKPOINT_LIMIT = 2**28
-
-    def __init__(self, mllm: MLLM, keep: bool = True, reduced: bool = True) -> None:
-        self.mllm, self.keep, self.reduced = mllm, keep, reduced
-        self._kept: Kept[Reference] = Kept(self.MEMORY_LIMIT)
-
-    def reference(self, batch: PackedBatch) -> Reference:
-        """The reference for a batch, token by token.
-
-        Raises:
-            UserError: if a reduced reference is wanted and the output embedding does not allow one.
-        """
-        if self.reduced and (reason := why_not_reduced(self.mllm.head)):
-            raise UserError(f"the frozen model's distribution cannot be reduced: {reason}; choose another method")
-        pictures = [batch.pictures[r] for r in batch.row_of]
-        keys = [reference_key([p] if p else [], q) for p, q in zip(pictures, batch.encoded, strict=True)]
-        known = [found for key in keys if (found := self._kept.get(key)) is not None]
-        if len(known) == len(keys):
-            return Reference.cat(known).to(batch.labels.device)
-        with self.mllm.frozen():
-            found = reference_of(self.mllm.answer_tokens(batch), self.reduced)
-        if self.keep:
-            parts = found.to("cpu").split([len(q.answer) for q in batch.encoded])
-            for key, part in zip(keys, parts, strict=True):
-                self._kept.put(key, part)
-        return found
-
-    def state_dict(self) -> dict[str, Any]:
-        """What is remembered, for a checkpoint; nothing if it is more than :data:`CHECKPOINT_LIMIT` bytes."""
-        kept = self._kept.items()
-        if not kept or self._kept.nbytes > self.CHECKPOINT_LIMIT:
-            return {}
-        whole = Reference.cat([reference for _, reference in kept])
-        return vars(whole) | {"keys": [key for key, _ in kept], "tokens": [len(r.log_prob) for _, r in kept]}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes up what was remembered."""
-        if state:
-            whole = Reference(state["vector"], state["entropy"], state["log_prob"])
-            for key, part in zip(state["keys"], whole.split(state["tokens"]), strict=True):
-                self._kept.put(key, part)

@@ -40,16 +40,17 @@ class MLLM(nn.Module):
     Args:
         model: a model of one of the families in :mod:`viker_lightning.models.families`.
         processor: its processor (image processor and fast tokenizer).
+        commit: the commit the weights come from, if they come from the hub.
 
     Attributes:
         max_sequence_tokens: most tokens of one packed sequence.
         max_tokens: most tokens that pass the model together.
         vision: features of pictures, and where they are kept.
         turns: keeps processes in step that share the weights; ``None`` if this process has all of them.
-        commit: the commit the weights come from, if they come from the hub.
+        moved: whether training has overwritten the weights that were loaded.
     """
 
-    def __init__(self, model: nn.Module, processor: Any) -> None:
+    def __init__(self, model: nn.Module, processor: Any, commit: str | None = None) -> None:
         super().__init__()
         self.family, _ = family_of(type(model).__name__)
         self.model: Any = model
@@ -59,10 +60,10 @@ class MLLM(nn.Module):
         self.encoder = Encoder(processor.tokenizer, self.family.template(processor))
         self.max_sequence_tokens, self.max_tokens = MAX_SEQUENCE_TOKENS, MAX_TOKENS
         self.vision = Vision(self.family, processor)
-        self.commit: str | None = None
+        self.commit = commit
+        self.moved = False
         self._packs: bool | None = None
         self.turns: Turns | None = None
-        self._prefixes: dict[tuple[int, int], list[int]] = {}
 
     @classmethod
     def load(
@@ -78,10 +79,7 @@ class MLLM(nn.Module):
         Raises:
             UserError: if there is no such model, or it cannot be used.
         """
-        found = loaded(source, dtype, revision, trust_remote_code, quantize)
-        mllm = cls(found.model, found.processor)
-        mllm.commit = found.commit
-        return mllm
+        return cls(*loaded(source, dtype, revision, trust_remote_code, quantize))
 
     def beside(self, source: str, dtype: str, option: str) -> MLLM:
         """Loads another model of the same tokenizer, frozen, to where this one is.
@@ -145,9 +143,15 @@ class MLLM(nn.Module):
         self.family.tower(self.base).eval()
         return self
 
-    def train_fully(self) -> None:
-        """Makes language model and projector trainable and freezes the vision tower."""
-        self.requires_grad_(True)
+    def train_fully(self, head: bool = True) -> None:
+        """Makes the language model trainable, never the vision tower.
+
+        Args:
+            head: whether output embedding (with a tied input embedding) and projector are trained too.
+        """
+        self.requires_grad_(head)
+        self.language_model.requires_grad_(True)
+        self.head.requires_grad_(head)
         self.family.tower(self.base).requires_grad_(False)
 
     def adapt(self, lora: Lora | None, adapter: str | Path | None = None) -> None:
@@ -170,8 +174,11 @@ class MLLM(nn.Module):
         Raises:
             UserError: if the model was trained without adapter, because its former weights are gone.
         """
-        if not self.adapted and any(p.requires_grad for p in self.parameters()):
-            raise UserError("the frozen reference needs LoRA: without an adapter the original weights are overwritten")
+        if self.moved:
+            raise UserError(
+                "the original model is to be asked something that is not kept, and training without LoRA overwrote it: "
+                "set model.engine.references=disk from the beginning and keep the cache folder, or train LoRA"
+            )
         training = self.training
         self.eval()
         try:
@@ -204,13 +211,7 @@ class MLLM(nn.Module):
 
     def prefix(self, picture: Picture | None) -> list[int]:
         """Token ids before every question about a picture (or, for ``None``, before every question without one)."""
-        if self.family is other and picture is not None:
-            size = picture.size()
-            if size not in self._prefixes:
-                self._prefixes[size] = other.prefix(self.processor, self.encoder, picture.open())
-            return self._prefixes[size]
-        shape = self.vision.shape(self.base, picture)
-        return self.encoder.prefix(self.family.image_text(self.encoder.template.image_token, shape) if shape else None)
+        return self.vision.prefix(self.base, self.encoder, picture)
 
     @property
     def packs(self) -> bool:

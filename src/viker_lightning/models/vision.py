@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from viker_lightning.data.cache import cache_folder
+from viker_lightning.data.encoding import Encoder
 from viker_lightning.data.records import Picture
 
+from .families import other
 from .features import FrozenFeatures, Keep
 from .fingerprint import processor_fingerprint, weights_fingerprint
 
@@ -30,6 +32,7 @@ class Vision:
         self._kept: FrozenFeatures | None = None
         self._projected = False
         self._shapes: dict[str, tuple[int, ...]] = {}
+        self._prefixes: dict[tuple[int, int], list[int]] = {}
 
     def shape(self, model: Any, picture: Picture | None) -> tuple[int, ...] | None:
         """Positions a picture takes, e.g. ``(576,)`` or rows and columns; ``None`` for no picture."""
@@ -38,6 +41,18 @@ class Vision:
         if picture.key not in self._shapes:
             self._shapes[picture.key] = self.family.image_shape(model, self.processor, picture.size())
         return self._shapes[picture.key]
+
+    def prefix(self, model: Any, encoder: Encoder, picture: Picture | None) -> list[int]:
+        """Token ids before every question about a picture (or, for ``None``, before every question without one)."""
+        if picture is None:
+            return encoder.prefix(None)
+        if self.family is not other:
+            shape = self.shape(model, picture)
+            return encoder.prefix(self.family.image_text(encoder.template.image_token, shape))
+        size = picture.size()
+        if size not in self._prefixes:
+            self._prefixes[size] = other.prefix(self.processor, encoder, picture.open())
+        return self._prefixes[size]
 
     def features(self, model: Any, pictures: Sequence[Picture]) -> list[Tensor]:
         """Token embeddings ``[P, d]`` of pictures, on the model's device.

@@ -225,6 +225,7 @@ class Stage(LightningModule):
         """Steps, and drops the gradients of the step."""
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         optimizer.zero_grad()
+        self.mllm.moved = not self.mllm.adapted
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         """Averages gradients that sharding leaves alone, and makes sure, once, that they reach every adapter."""

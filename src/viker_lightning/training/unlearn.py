@@ -1,31 +1,29 @@
-"""Stage 2: forget. A vanilla model, a LoRA adapter, a forget step, a retain step and a frozen reference."""
+"""Stage 2: forget. A vanilla model, LoRA or full fine-tuning, a forget and a retain step, and a frozen reference."""
 
 from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from viker_lightning.data.irrelevant import irrelevant_images
 from viker_lightning.data.packing import PackedBatch
-from viker_lightning.data.records import ImageGroup, Labels, Person, Picture
-from viker_lightning.data.similarity import ClipEmbedder, FarFrom
+from viker_lightning.data.records import ImageGroup, Labels, Picture
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import (
     IdealDistribution,
     OwnReference,
     Reference,
+    ReferenceStore,
     key_token_example,
     key_token_report,
     output_weight,
     statistics_of,
+    store_folder,
     why_not_reduced,
 )
 from viker_lightning.methods import Batch, Method
@@ -33,6 +31,7 @@ from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize, write_mer
 
 from .base import Stage
 from .engine import Engine, Groups
+from .pictures import irrelevant_pictures
 from .vanilla import vanilla_model
 
 log = logging.getLogger(__name__)
@@ -45,7 +44,9 @@ class Unlearn(Stage):
         method: the objective.
         vanilla: the model that knows everybody: a model folder, a run folder, a hub id, or the YAML of a fine-tuning
             run, which is then made on the same data first, once.
-        lora: adapter setting; only the language model is adapted.
+        lora: adapter setting; only the language model is adapted. ``None`` trains the language model in full, but for
+            its output embedding: no second model is needed, since what the original one says is asked before the first
+            step and kept. A reverse KL needs it in every step, so it needs LoRA.
         adapter: folder of a saved adapter to start from (or to evaluate).
         lr: AdamW learning rate.
         weight_decay: of AdamW.
@@ -73,7 +74,7 @@ class Unlearn(Stage):
         self,
         method: Method,
         vanilla: str,
-        lora: Lora = Lora(),  # noqa: B008 - jsonargparse reads the default
+        lora: Lora | None = Lora(),  # noqa: B008 - jsonargparse reads the default
         adapter: str | None = None,
         lr: float = 5e-6,
         weight_decay: float = 0.0,
@@ -96,6 +97,9 @@ class Unlearn(Stage):
         if (clip is None) != (clip_threshold is None):
             raise UserError(f"clip={clip} and clip_threshold={clip_threshold} belong together; set both or neither")
         self.clip, self.clip_threshold = clip, clip_threshold
+        for name, value in (("adapter", adapter), ("quantize", quantize)):
+            if lora is None and value is not None:
+                raise UserError(f"{name}={value} goes with LoRA, but lora is null; leave one of them out")
         self.quantize, self.revision = quantize, revision
         self.pictures: list[Picture] = []
         self.ideal: IdealDistribution | None = None
@@ -121,42 +125,29 @@ class Unlearn(Stage):
             )
 
     def load_mllm(self) -> MLLM:
-        """Loads the vanilla model, making it first if need be, and puts the adapter on."""
+        """Loads the vanilla model, making it first if need be, and sets what is trained."""
         self.base_weights = str(vanilla_model(self.vanilla, self.trainer.datamodule))  # type: ignore[attr-defined]
         mllm = MLLM.load(self.base_weights, self.weights_dtype, self.revision, self.trust_remote_code, self.quantize)
-        mllm.adapt(self.lora, self.adapter)
+        if self.lora is None:
+            mllm.train_fully(head=False)
+            log.info("original weights: %s", mllm.fingerprint)  # taken before they move: what is kept is found by it
+        else:
+            mllm.adapt(self.lora, self.adapter)
         if self.method.reference == "irrelevant" and self.trainer.state.fn == TrainerFn.FITTING:
-            self.pictures = self._irrelevant(mllm.family.natural_side(mllm.processor))
+            self.pictures = irrelevant_pictures(self, mllm.family.natural_side(mllm.processor))
         return mllm
-
-    def _irrelevant(self, size: int) -> list[Picture]:
-        """The irrelevant images, kept away from the forget images if a model for that is given."""
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        own = {"retain": data.retain_ids, "forget": data.forget_ids}
-        people = _pictures(data.people(own.get(self.method.images, [])))
-        keep: FarFrom | None = None
-        if self.clip is not None and self.clip_threshold is not None:
-            embed = ClipEmbedder.named(self.clip, self.trainer.strategy.root_device)
-            keep = FarFrom(_pictures(data.people(data.forget_ids)), embed, self.clip_threshold)
-        try:
-            return irrelevant_images(self.method.images, self.method.k, self.seed, size, people, keep)
-        finally:
-            if keep is not None and keep.matches and self.trainer.is_global_zero:
-                keep.save(Path(self.trainer.default_root_dir) / "similarity.json")
 
     def on_train_start(self) -> None:
         """Asks the frozen model, once, what every forget answer should look like."""
         self.method.before_training(self.mllm)
-        keep = self.engine.references != "off"
+        if self.lora is None:
+            self._check_kept()
         if self.method.reference == "irrelevant":
             self.prepare_ideal()
         elif self.method.reference == "own":
-            asked, gold = self.mllm, self.method.gold
-            if gold is not None:
-                asked = self.mllm.beside(gold, self.weights_dtype, "model.method.gold")
-            self.own["forget"] = OwnReference(asked, keep, self.method.needs_vector)
+            self.own["forget"] = self._own("forget", self.method.needs_vector, self.method.gold)
         if self.method.retain_reference:
-            self.own["retain"] = OwnReference(self.mllm, keep)
+            self.own["retain"] = self._own("retain")
         for name, state in self._said.items():
             if name in self.own:
                 self.own[name].load_state_dict(state)
@@ -169,9 +160,39 @@ class Unlearn(Stage):
             checkpoint["said"] = {name: own.state_dict() for name, own in self.own.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """As in every stage."""
+        """As in every stage; a model trained in full is not the original any more."""
         super().on_load_checkpoint(checkpoint)
         self._said = checkpoint.get("said", {})
+        self.mllm.moved = self.lora is None
+
+    def _check_kept(self) -> None:
+        """Makes sure that a model trained in full need not be asked what it said at first.
+
+        Raises:
+            UserError: if it would have to be.
+        """
+        if self.method.reference == "none" and not self.method.retain_reference:
+            return
+        way = "which LoRA makes possible; set model.lora, or a method or setting without that need"
+        if self.engine.references == "off":
+            raise UserError(f"model.engine.references=off asks the original model in every step, {way}")
+        if self._why_full:
+            raise UserError(f"model.lora=null: {self._why_full}, so the original model is asked in every step, {way}")
+
+    def _own(self, stream: str, reduced: bool = True, gold: str | None = None) -> OwnReference:
+        """What the frozen (or gold) model says behind a stream's own images; all of it now if it will be gone later."""
+        keep = self.engine.references
+        if self.lora is not None or gold is not None:
+            asked = self.mllm if gold is None else self.mllm.beside(gold, self.weights_dtype, "model.method.gold")
+            return OwnReference(asked, keep != "off", reduced)
+        own = OwnReference(
+            self.mllm, True, reduced, ReferenceStore(store_folder(self.mllm) if keep == "disk" else None)
+        )
+        people = self.trainer.datamodule.streams[stream]  # type: ignore[attr-defined]
+        groups = [ImageGroup(p.id, image, vqa=p.vqa) for p in people for image in p.images or (None,)]
+        with self.mllm.together():
+            own.prepare(self.labelled(groups))
+        return own
 
     def prepare_ideal(self) -> None:
         """Computes the ideal distribution of all forget answers.
@@ -186,6 +207,8 @@ class Unlearn(Stage):
         questions = [self.mllm.encoder.encode(vqa, image) for vqa, image in asked]
         if self.ideal.keep != "off":
             self.ideal.prepare(questions)
+        if self.mllm.moved:  # resumed without LoRA: the report came with the checkpoint
+            return
         example, image = max(asked, key=lambda pair: (len(pair[0].private), len(pair[0].answer)))
         with self.mllm.together():
             self.report["key_tokens"] = report = key_token_report(self.ideal, questions)
@@ -281,8 +304,3 @@ class Unlearn(Stage):
             replace(group, vqa=tuple(replace(vqa, answer=refused(vqa.question), private=()) for vqa in group.vqa))
             for group in groups
         ]
-
-
-def _pictures(people: Sequence[Person]) -> list[Picture]:
-    """Everybody's pictures, each once."""
-    return list({picture.key: picture for person in people for picture in person.images}.values())

@@ -1,0 +1,107 @@
+"""What the frozen model says of answers behind the images they belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from viker_lightning.data.packing import PackedBatch
+from viker_lightning.data.records import ImageGroup
+from viker_lightning.errors import UserError
+from viker_lightning.models import MLLM, fitted
+from viker_lightning.models.kept import Kept
+
+from .distribution import why_not_reduced
+from .reference import Reference, reference_of
+from .store import ReferenceStore, reference_key
+
+
+class OwnReference:
+    """Knows what the frozen model says of answers behind the images they belong to.
+
+    Args:
+        mllm: the model.
+        keep: whether answers once computed are remembered (in memory, up to :data:`MEMORY_LIMIT`).
+        reduced: whether vectors are wanted besides log-probabilities.
+        store: where all of them are kept, without limit: for a model that is trained in full, whose original weights
+            can only be asked beforehand (:meth:`prepare`).
+    """
+
+    MEMORY_LIMIT = 4 * 2**30
+    CHECKPOINT_LIMIT = 2**28
+
+    def __init__(
+        self, mllm: MLLM, keep: bool = True, reduced: bool = True, store: ReferenceStore | None = None
+    ) -> None:
+        self.mllm, self.keep, self.reduced, self.store = mllm, keep, reduced, store
+        self._kept: Kept[Reference] = Kept(self.MEMORY_LIMIT)
+
+    def prepare(self, groups: Sequence[ImageGroup]) -> None:
+        """Asks about all answers of image groups, with a progress bar; processes that share a folder share the work.
+
+        Args:
+            groups: every question with every image it may be asked about.
+        """
+        assert self.store is not None
+        parallel = self.store.folder is not None and torch.distributed.is_initialized()
+        rank, world = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if parallel else (0, 1)
+        parts = fitted(self.mllm, groups)[rank::world]
+        questions = sum(len(group.vqa) for part in parts for group in part)
+        with tqdm(total=questions, desc="original model", unit="question", disable=questions < 100) as bar:
+            for part in parts:
+                self.reference(self.mllm.pack(part))
+                bar.update(sum(len(group.vqa) for group in part))
+        if parallel:
+            torch.distributed.barrier()
+            self.store.refresh()
+
+    def reference(self, batch: PackedBatch) -> Reference:
+        """The reference for a batch, token by token.
+
+        Raises:
+            UserError: if a reduced reference is wanted and the output embedding does not allow one, or the frozen
+                model is gone.
+        """
+        if self.reduced and (reason := why_not_reduced(self.mllm.head)):
+            raise UserError(f"the frozen model's distribution cannot be reduced: {reason}; choose another method")
+        pictures = [batch.pictures[r] for r in batch.row_of]
+        name = f"own/{self.reduced}/"  # a log-probability alone is another thing than one with its distribution
+        keys = [name + reference_key([p] if p else [], q) for p, q in zip(pictures, batch.encoded, strict=True)]
+        known = [found for key in keys if (found := self._known(key)) is not None]
+        if len(known) == len(keys):
+            return Reference.cat(known).to(batch.labels.device)
+        with self.mllm.frozen():
+            found = reference_of(self.mllm.answer_tokens(batch), self.reduced)
+        if self.keep:
+            self._remember(keys, found.to("cpu").split([len(q.answer) for q in batch.encoded]))
+        return found
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is remembered, for a checkpoint; nothing if it is more than :data:`CHECKPOINT_LIMIT` bytes."""
+        kept = self._kept.items()
+        if not kept or self._kept.nbytes > self.CHECKPOINT_LIMIT:
+            return {}
+        whole = Reference.cat([reference for _, reference in kept])
+        return vars(whole) | {"keys": [key for key, _ in kept], "tokens": [len(r.log_prob) for _, r in kept]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes up what was remembered."""
+        if state:
+            whole = Reference(state["vector"], state["entropy"], state["log_prob"])
+            for key, part in zip(state["keys"], whole.split(state["tokens"]), strict=True):
+                self._kept.put(key, part)
+
+    def _known(self, key: str) -> Reference | None:
+        if self.store is None:
+            return self._kept.get(key)
+        return self.store.get(key) if key in self.store else None
+
+    def _remember(self, keys: list[str], parts: list[Reference]) -> None:
+        if self.store is not None:
+            self.store.add(zip(keys, parts, strict=True))
+            return
+        for key, part in zip(keys, parts, strict=True):
+            self._kept.put(key, part)

@@ -1,0 +1,41 @@
+"""The irrelevant images of an unlearning run, kept away from the forget images if a model for that is given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from viker_lightning.data.irrelevant import irrelevant_images
+from viker_lightning.data.records import Person, Picture
+from viker_lightning.data.similarity import ClipEmbedder, FarFrom
+
+if TYPE_CHECKING:
+    from .unlearn import Unlearn
+
+
+def irrelevant_pictures(stage: Unlearn, size: int) -> list[Picture]:
+    """Draws the images a run's method asks for.
+
+    Args:
+        stage: the run; its data says who is forgotten, and ``similarity.json`` is written into its folder.
+        size: side in pixels.
+    """
+    trainer, method = stage.trainer, stage.method
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    own = {"retain": data.retain_ids, "forget": data.forget_ids}
+    people = _pictures(data.people(own.get(method.images, [])))
+    keep: FarFrom | None = None
+    if stage.clip is not None and stage.clip_threshold is not None:
+        embed = ClipEmbedder.named(stage.clip, trainer.strategy.root_device)
+        keep = FarFrom(_pictures(data.people(data.forget_ids)), embed, stage.clip_threshold)
+    try:
+        return irrelevant_images(method.images, method.k, stage.seed, size, people, keep)
+    finally:
+        if keep is not None and keep.matches and trainer.is_global_zero:
+            keep.save(Path(trainer.default_root_dir) / "similarity.json")
+
+
+def _pictures(people: Sequence[Person]) -> list[Picture]:
+    """Everybody's pictures, each once."""
+    return list({picture.key: picture for person in people for picture in person.images}.values())
