@@ -11,8 +11,8 @@ from viker_lightning.data.mllmu import MLLMU
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import token_kl
 from viker_lightning.ideal.plain import plain_ideal, plain_logits
-from viker_lightning.methods import NPO, KLMinimization, ViKeR
-from viker_lightning.models import MLLM
+from viker_lightning.methods import NPO, GradientAscent, KLMinimization, ViKeR
+from viker_lightning.models import MLLM, Lora
 from viker_lightning.training import Unlearn
 from viker_lightning.training.engine import Engine
 
@@ -139,3 +139,14 @@ def test_what_needs_the_original_in_every_step_says_so(vanilla, few):
         fitted(vanilla, few, NPO(), "off")
     with pytest.raises(UserError, match="quantize=nf4 goes with LoRA"):
         Unlearn(NPO(), vanilla, None, quantize="nf4")
+
+
+def test_steps_that_vanish_are_warned_of(vanilla, few, caplog):
+    for precision, lora, warned in (("bf16-true", None, True), ("bf16-true", Lora(r=2), False), ("32", None, False)):
+        caplog.clear()
+        module = Unlearn(GradientAscent(), vanilla, lora)
+        Trainer(
+            accelerator="cpu", precision=precision, max_steps=1, logger=False, enable_checkpointing=False,
+            enable_progress_bar=False,
+        ).fit(module, datamodule=few)  # fmt: skip
+        assert ("rounded away" in caplog.text) == warned

@@ -59,6 +59,7 @@ def may_pack(mllm: MLLM) -> bool:
         UserError: if neither route can be used.
     """
     check_head(mllm)
+    warn_of_other_prompt(mllm)
     name, plain = type(mllm.base).__name__, "plain route, one sequence a question"
     if mllm.family is other:
         log.info("%s: %s (it has no file in models/families)", name, plain)
@@ -97,6 +98,24 @@ def check_head(mllm: MLLM) -> None:
             f"{type(mllm.base).__name__}: its logits are not what its output embedding gives (they are scaled or "
             "capped afterwards); such a model is not supported"
         )
+
+
+def warn_of_other_prompt(mllm: MLLM) -> None:
+    """Warns if the processor writes an image and a question otherwise than this project does: another template, say."""
+    group, text = _check_group(), mllm.encoder.template
+    assert group.image is not None
+    asked = group.vqa[1].question
+    mine = [*mllm.prefix(group.image), *mllm.encoder.question(asked, True).prompt]
+    prompt = text.image_prefix + text.question.format(question=asked)
+    try:
+        found = list(mllm.processor(text=[prompt], images=[[group.image.open()]])["input_ids"][0])
+    except (ValueError, TypeError, AttributeError) as error:
+        found, reason = [], f"it cannot be called: {error}"
+    else:
+        reason = f"{len(found)} tokens there, {len(mine)} here"
+    if found != mine:
+        name = type(mllm.processor).__name__
+        log.warning("%s writes an image and a question otherwise than this project does (%s)", name, reason)
 
 
 def packing_error(mllm: MLLM) -> tuple[float, float]:

@@ -23,7 +23,7 @@ from viker_lightning.files import replacing_folder
 from viker_lightning.models import MLLM, AnswerTokens, Quantize, check_first_gradients
 
 from .checkpoint import check_names, obey, steps_done
-from .engine import Engine, Groups, parts_of
+from .engine import Engine, Groups, parts_of, warn_of_small_steps
 from .sharding import FSDP2, average_gradients, clip_gradients, shard
 
 
@@ -94,16 +94,13 @@ class Stage(LightningModule):
         if self.mllm.adapted:
             self.mllm._apply(lambda p: p.float() if p.requires_grad else p)  # sharded weights cannot be set one by one
         trainable = [p for p in self.parameters() if p.requires_grad]
+        warn_of_small_steps(trainable)
         foreach = None if len({isinstance(p, DTensor) for p in trainable}) == 1 else False  # never both kinds at once
         optimizer = torch.optim.AdamW(trainable, lr=self.lr, weight_decay=self.weight_decay, foreach=foreach)
         name = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine_with_min_lr"}[self.schedule]
-        scheduler = get_scheduler(
-            name,
-            optimizer,
-            num_warmup_steps=self.warmup_steps,
-            num_training_steps=int(self.trainer.estimated_stepping_batches),
-            scheduler_specific_kwargs={"min_lr_rate": 0.03} if self.schedule == "cosine" else None,
-        )
+        last = {"min_lr_rate": 0.03} if self.schedule == "cosine" else None
+        steps = int(self.trainer.estimated_stepping_batches)
+        scheduler = get_scheduler(name, optimizer, self.warmup_steps, steps, scheduler_specific_kwargs=last)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def setup(self, stage: str) -> None:

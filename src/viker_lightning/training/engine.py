@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Literal
+
+from torch import Tensor
 
 from viker_lightning.data.records import ImageGroup
 from viker_lightning.errors import UserError
@@ -12,6 +16,18 @@ from viker_lightning.models import MLLM, fitted
 from viker_lightning.models.mllm import MAX_SEQUENCE_TOKENS, MAX_TOKENS
 
 Groups = dict[str, list[ImageGroup]]
+log = logging.getLogger(__name__)
+
+
+def warn_of_small_steps(trained: Iterable[Tensor]) -> None:
+    """Warns if weights are trained in a type in which small steps vanish: bf16 keeps 8 bits, so none below 1/256."""
+    kinds = {str(p.dtype).removeprefix("torch.") for p in trained} & {"bfloat16", "float16"}
+    if kinds:
+        log.warning(
+            "trained weights are %s, in which small steps are rounded away: train LoRA, or keep them in float32 "
+            "(model.dtype=float32, trainer.precision=bf16-mixed)",
+            " and ".join(sorted(kinds)),
+        )
 
 
 @dataclass
@@ -40,6 +56,21 @@ class Engine:
                 f"engine: max_sequence_tokens={self.max_sequence_tokens} must be at least 1 and at most "
                 f"max_tokens={self.max_tokens}"
             )
+
+    def check_kept(self, why_full: str | None) -> None:
+        """Makes sure that a model trained in full need not be asked again what it said at first.
+
+        Args:
+            why_full: why full distributions must be taken from it in every step, if they must.
+
+        Raises:
+            UserError: if it would have to be.
+        """
+        way = "which LoRA makes possible; set model.lora, or a method or setting without that need"
+        if self.references == "off":
+            raise UserError(f"model.engine.references=off asks the original model in every step, {way}")
+        if why_full:
+            raise UserError(f"model.lora=null: {why_full}, so the original model is asked in every step, {way}")
 
 
 def parts_of(mllm: MLLM, groups: Groups, most: int | None, whole: bool) -> list[Groups]:

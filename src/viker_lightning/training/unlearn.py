@@ -141,8 +141,8 @@ class Unlearn(Stage):
     def on_train_start(self) -> None:
         """Asks the frozen model, once, what every forget answer should look like."""
         self.method.before_training(self.mllm)
-        if self.lora is None:
-            self._check_kept()
+        if self.lora is None and (self.method.reference != "none" or self.method.retain_reference):
+            self.engine.check_kept(self._why_full)
         if self.method.reference == "irrelevant":
             self.prepare_ideal()
         elif self.method.reference == "own":
@@ -165,20 +165,6 @@ class Unlearn(Stage):
         super().on_load_checkpoint(checkpoint)
         self._said = checkpoint.get("said", {})
         self.mllm.moved = self.lora is None
-
-    def _check_kept(self) -> None:
-        """Makes sure that a model trained in full need not be asked what it said at first.
-
-        Raises:
-            UserError: if it would have to be.
-        """
-        if self.method.reference == "none" and not self.method.retain_reference:
-            return
-        way = "which LoRA makes possible; set model.lora, or a method or setting without that need"
-        if self.engine.references == "off":
-            raise UserError(f"model.engine.references=off asks the original model in every step, {way}")
-        if self._why_full:
-            raise UserError(f"model.lora=null: {self._why_full}, so the original model is asked in every step, {way}")
 
     def _own(self, stream: str, reduced: bool = True, gold: str | None = None) -> OwnReference:
         """What the frozen (or gold) model says behind a stream's own images; all of it now if it will be gone later."""
