@@ -1,6 +1,8 @@
 """Tiny models and the smallest embedded benchmark; every cache is a temporary folder."""
 
 import os
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -79,3 +81,22 @@ def groups(data):
         ImageGroup(p.id, p.images[i], vqa=p.vqa[i * 5 : i * 5 + n])
         for i, (p, n) in enumerate(zip(people, (4, 3, 1), strict=True))
     ]
+
+
+@pytest.fixture(scope="session")
+def whole(base_folder, tmp_path_factory):
+    """Runs of tests/killing.py that nobody stopped, by method."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    from killing import command, results, run
+
+    done = {}
+
+    def of(method):
+        if method not in done:
+            folder = tmp_path_factory.mktemp("whole")
+            assert run(command(folder, base_folder, method=method), folder / "said") == 0, (folder / "said").read_text()
+            assert results(folder)["steps"] == 8 and results(folder)["epochs"] >= 2
+            done[method] = folder
+        return done[method]
+
+    return of

@@ -1,13 +1,28 @@
 """Runs the command line in a forked process that can be killed for good; no import is paid twice."""
 
+import json
+import logging
 import os
 import signal
+import sys
 import time
 import traceback
+from importlib import import_module
+from pathlib import Path
 
+import pyarrow.parquet as pq
 import torch
+from safetensors.torch import load_file
 
 from viker_lightning.cli import main
+from viker_lightning.training import Unlearn
+
+OPTIONS = [
+    *("--data.root=mini/ci", "--data.max_people=1", "--data.batch_size=24", "--data.questions_per_image=6"),
+    *("--data.splits=[forget,retain]", "--gate.known=0", "--gate.shown=0", "--gate.asked=1"),
+    *("--trainer.logger=false", "--trainer.enable_progress_bar=false", "--model.lora.dropout=0.1"),
+    *("--checkpoint.every_n_train_steps=2", "--evaluation.every_n_epochs=1", "--evaluation.coherence=false"),
+]
 
 
 def run(arguments, output, prepare=lambda: None, after=None, number=signal.SIGKILL):
@@ -30,6 +45,8 @@ def run(arguments, output, prepare=lambda: None, after=None, number=signal.SIGKI
             handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(handle, 1)
             os.dup2(handle, 2)
+            sys.stdout, sys.stderr = (os.fdopen(n, "w", buffering=1, closefd=False) for n in (1, 2))
+            logging.getLogger().handlers.clear()  # pytest's
             torch.set_num_threads(1)
             prepare()
             main(arguments)
@@ -56,3 +73,44 @@ def run(arguments, output, prepare=lambda: None, after=None, number=signal.SIGKI
 def dies():
     """What a killed process does: nothing more."""
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def command(folder, base, *options, method="npo"):
+    fixed = [f"--config=configs/mini/{method}.yaml", f"--model.vanilla={base}", *OPTIONS]
+    return ["fit", *fixed, f"--trainer.default_root_dir={folder}", "--trainer.max_steps=8", *options]
+
+
+def adapter(folder):
+    return load_file(folder / "adapter/adapter_model.safetensors")
+
+
+def results(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+def same(one, two):
+    """The same adapter to the last bit, and the same measurements."""
+    first, second = adapter(one), adapter(two)
+    assert set(first) == set(second)
+    assert all(torch.equal(second[name], weight) for name, weight in first.items())
+    assert results(one) == results(two)
+    keys = [pq.read_table(f / "predictions.parquet").select(["when", "split", "person", "number"]) for f in (one, two)]
+    assert keys[0].to_pylist() == keys[1].to_pylist()
+    assert not list(two.rglob(".*.tmp"))
+
+
+def in_step(number):
+    """Dies in the middle of a step: the gradient is there, the weights have not moved."""
+
+    def step(self, *args, **kwargs):
+        if self.global_step == number:
+            dies()
+
+    return lambda: setattr(Unlearn, "on_before_optimizer_step", step)
+
+
+def shorten(monkeypatch):
+    """Configs name other configs relative to the repository; untrained models would never stop talking."""
+    monkeypatch.chdir(Path(__file__).parent.parent)
+    for name in ("predict", "knowledge"):
+        monkeypatch.setattr(import_module(f"viker_lightning.evaluation.{name}"), "MAX_NEW_TOKENS", 3)

@@ -1,93 +1,30 @@
 """A run that is stopped, whenever and however, goes on to the adapter it would have had."""
 
-import json
+import errno
 import random
 import signal
 import sys
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import SafetensorError
 
 from viker_lightning import files
 from viker_lightning.callbacks import Evaluation
 from viker_lightning.errors import UserError
-from viker_lightning.evaluation import predict as _  # noqa: F401 - the module is patched below
 from viker_lightning.files import replacing, replacing_folder
-from viker_lightning.training import CheckpointFile, Unlearn
+from viker_lightning.training import CheckpointFile
 from viker_lightning.training.checkpoint import rng_state, set_rng_state
 
 sys.path.insert(0, str(Path(__file__).parent))
-from killing import dies, run
-
-ROOT = Path(__file__).parent.parent
-OPTIONS = [
-    *("--data.root=mini/ci", "--data.max_people=1", "--data.batch_size=24", "--data.questions_per_image=6"),
-    *("--data.splits=[forget,retain]", "--gate.known=0", "--gate.shown=0", "--gate.asked=1"),
-    *("--trainer.logger=false", "--trainer.enable_progress_bar=false", "--model.lora.dropout=0.1"),
-    *("--checkpoint.every_n_train_steps=2", "--evaluation.every_n_epochs=1", "--evaluation.coherence=false"),
-]
+from killing import command, dies, in_step, run, same, shorten
 
 
 @pytest.fixture(autouse=True)
 def here(monkeypatch):
-    monkeypatch.chdir(ROOT)
-    for name in ("predict", "knowledge"):  # untrained models would never stop talking
-        monkeypatch.setattr(import_module(f"viker_lightning.evaluation.{name}"), "MAX_NEW_TOKENS", 3)
-
-
-def command(folder, base, *options, method="npo"):
-    fixed = [f"--config=configs/mini/{method}.yaml", f"--model.vanilla={base}", *OPTIONS]
-    return ["fit", *fixed, f"--trainer.default_root_dir={folder}", "--trainer.max_steps=8", *options]
-
-
-def adapter(folder):
-    return load_file(folder / "adapter/adapter_model.safetensors")
-
-
-def results(folder):
-    return json.loads((folder / "results.json").read_text())
-
-
-def same(one, two):
-    """The same adapter to the last bit, and the same measurements."""
-    first, second = adapter(one), adapter(two)
-    assert set(first) == set(second)
-    assert all(torch.equal(second[name], weight) for name, weight in first.items())
-    assert results(one) == results(two)
-    keys = [pq.read_table(f / "predictions.parquet").select(["when", "split", "person", "number"]) for f in (one, two)]
-    assert keys[0].to_pylist() == keys[1].to_pylist()
-    assert not list(two.rglob(".*.tmp"))
-
-
-@pytest.fixture(scope="module")
-def whole(base_folder, tmp_path_factory):
-    """Runs that nobody stopped, by method."""
-    done = {}
-
-    def of(method):
-        if method not in done:
-            folder = tmp_path_factory.mktemp("whole")
-            assert run(command(folder, base_folder, method=method), folder / "said") == 0, (folder / "said").read_text()
-            assert results(folder)["steps"] == 8 and results(folder)["epochs"] >= 2
-            done[method] = folder
-        return done[method]
-
-    return of
-
-
-def in_step(number):
-    """Dies in the middle of a step: the gradient is there, the weights have not moved."""
-
-    def step(self, *args, **kwargs):
-        if self.global_step == number:
-            dies()
-
-    return lambda: setattr(Unlearn, "on_before_optimizer_step", step)
+    shorten(monkeypatch)
 
 
 def in_evaluation(moment):
@@ -218,3 +155,9 @@ def test_files_and_folders_are_replaced_whole(tmp_path):
             write("bad")
         assert read() == "two"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_errors_of_the_system_name_the_file(tmp_path):
+    with pytest.raises(OSError, match=r"No space left on device: .*weights") as raised, replacing(tmp_path / "weights"):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    assert raised.value.errno == errno.ENOSPC and not list(tmp_path.iterdir())

@@ -163,7 +163,8 @@ def main(args: ArgsType = None) -> None:
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno in UNWRITABLE:
-            sys.exit(f"error: {error}; what was saved before is intact: make room, then go on with --ckpt_path last")
+            remedy = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "make it writable"
+            sys.exit(hide(f"error: {error}; {remedy}, then go on with --ckpt_path last: what was saved is intact"))
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, UserError):  # the parser wraps what a class refuses
             cause = cause.__cause__ or cause.__context__

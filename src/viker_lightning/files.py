@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 
 @contextlib.contextmanager
@@ -18,17 +21,21 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Args:
         path: a file in a folder that one process writes at a time; the folder is made.
+
+    Raises:
+        OSError: naming the file, if the disk is full or may not be written; the former file is as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         _to_disk(temporary)
         temporary.replace(path)
         _to_disk(path.parent)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise _as_system_error(error, path) from error
 
 
 @contextlib.contextmanager
@@ -48,9 +55,16 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         _to_disk(path.parent)
         shutil.rmtree(former, ignore_errors=True)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise
+        raise _as_system_error(error, path) from error
+
+
+def _as_system_error(error: BaseException, path: Path) -> BaseException:
+    """Names the file where an error does not, and the number of an error of the system that safetensors reports."""
+    number = re.search(r"os error (\d+)", str(error)) if isinstance(error, SafetensorError) else None
+    code = int(number[1]) if number else error.errno if isinstance(error, OSError) else None
+    return OSError(code, os.strerror(code), str(path)) if code else error
 
 
 def _to_disk(path: Path) -> None:

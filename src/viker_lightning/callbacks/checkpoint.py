@@ -16,6 +16,8 @@ from lightning.pytorch.trainer.states import TrainerStatus
 
 from viker_lightning.training import CheckpointFile, rng_state, set_rng_state
 
+from .evaluation import Evaluation
+
 log = logging.getLogger(__name__)
 
 
@@ -40,9 +42,9 @@ class Stopped(SystemExit):
 class Checkpoint(ModelCheckpoint):
     """Keeps ``checkpoints/last.ckpt``: trained weights, optimizer, place in the epoch, random numbers, measurements.
 
-    It is written when training starts (after the evaluation before it), every so many steps, at the end, and on SIGTERM
-    or Ctrl-C, after the running step. A second Ctrl-C does not wait. A run that goes on from it takes the steps it
-    would have taken anyway. On SLURM, requeueing is left to Lightning.
+    It is written when training starts (after the evaluation before it), every so many steps, before an evaluation, at
+    the end, and on SIGTERM or Ctrl-C, after the running step. A second Ctrl-C does not wait. A run that goes on from it
+    takes the steps it would have taken anyway. On SLURM, requeueing is left to Lightning.
 
     Args:
         every_n_train_steps: steps between two checkpoints.
@@ -108,7 +110,7 @@ class Checkpoint(ModelCheckpoint):
             self._rng = []
         self._stepping = True
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Saves every so many steps, or because a signal asked, and then stops.
 
         Raises:
@@ -123,7 +125,10 @@ class Checkpoint(ModelCheckpoint):
             asked = torch.tensor(self._asked or 0, device=pl_module.device)
             torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX)
             self._asked = int(asked) or None
-        if self._asked or trainer.should_stop or trainer.global_step == trainer.max_steps:
+        evaluated = trainer.is_last_batch and any(
+            c.every_n_epochs for c in trainer.callbacks if isinstance(c, Evaluation)
+        )
+        if self._asked or evaluated or trainer.should_stop or trainer.global_step == trainer.max_steps:
             self._save(trainer)
         if self._asked:
             raise self._stopped(trainer)
@@ -135,11 +140,6 @@ class Checkpoint(ModelCheckpoint):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Does nothing: everything is saved, before the evaluation that ends a run."""
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Saves when stopped between two steps, for instance during an evaluation."""
-        if isinstance(exception, Stopped) and trainer.world_size == 1 and self._saved >= 0:
-            self._save(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Adds the random numbers of every process."""
@@ -173,7 +173,7 @@ class Checkpoint(ModelCheckpoint):
                 signal.signal(number, self._ask)
 
     def _ask(self, number: int, frame: Any) -> None:
-        """A signal came: within a step it has to wait, elsewhere everything is as a checkpoint wants it."""
+        """A signal came: it has to wait for the end of the next step, unless nothing is lost by stopping here."""
         if self._trainer is None or self._trainer.state.status != TrainerStatus.RUNNING:  # the run is over
             signal.signal(number, self._former[number])
             signal.raise_signal(number)
@@ -181,6 +181,7 @@ class Checkpoint(ModelCheckpoint):
         if self._asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self._asked = number
-        if not self._stepping and self._trainer.world_size == 1:
+        saved = self._saved in (-1, self._trainer.global_step)
+        if saved and not self._stepping and self._trainer.world_size == 1:
             raise self._stopped(self._trainer)
         log.info("%s: stopping after this step", signal.Signals(number).name)

@@ -39,10 +39,7 @@ class CheckpointFile(TorchCheckpointIO):
         tensors: dict[str, Tensor] = {}
         structure = json.dumps(_plain(checkpoint, "", tensors))
         with replacing(Path(path)) as file:
-            try:
-                save_file(tensors, file, {STRUCTURE: structure})
-            except SafetensorError as error:  # how it reports a full disk
-                raise OSError(f"{path}: {error}") from error
+            save_file(tensors, file, {STRUCTURE: structure})
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Reads a checkpoint, its tensors on the CPU.

@@ -1,0 +1,148 @@
+"""Signals, full disks and kills at any moment: nothing is lost, and what happened is said in one line."""
+
+import contextlib
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from viker_lightning.callbacks import Evaluation
+from viker_lightning.training import CheckpointFile, Unlearn
+
+sys.path.insert(0, str(Path(__file__).parent))
+from killing import command, in_step, run, same, shorten
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch):
+    shorten(monkeypatch)
+
+
+def at(step, do):
+    """Does something in the middle of a step."""
+    before = Unlearn.on_before_optimizer_step
+
+    def on_step(self, optimizer):
+        if self.global_step == step:
+            do()
+        before(self, optimizer)
+
+    return lambda: setattr(Unlearn, "on_before_optimizer_step", on_step)
+
+
+def during(moment, do):
+    """Does something in an evaluation."""
+    evaluate = Evaluation.evaluate
+
+    def evaluation(self, trainer, pl_module, when):
+        if when == moment:
+            do()
+        return evaluate(self, trainer, pl_module, when)
+
+    return lambda: setattr(Evaluation, "evaluate", evaluation)
+
+
+def test_signals_stop_a_run_without_loss(whole, base_folder, tmp_path):
+    again = command(tmp_path, base_folder, "--ckpt_path=last")
+    said = tmp_path / "said"
+
+    def reached():
+        return CheckpointFile().load_checkpoint(tmp_path / "checkpoints/last.ckpt")["global_step"]
+
+    stops = [
+        (signal.SIGTERM, lambda do: at(0, do), 1),
+        (signal.SIGINT, lambda do: during("epoch 1", do), 3),
+        (signal.SIGTERM, lambda do: during("after", do), 8),
+    ]
+    for number, when, step in stops:
+        code = run(again, said, when(lambda number=number: signal.raise_signal(number)))
+        assert code == 128 + number, said.read_text()
+        assert f"stopped by {number.name} after step {step};" in said.read_text()
+        assert "--ckpt_path last" in said.read_text() and "Traceback" not in said.read_text()
+        assert reached() == step
+    assert run(again, said) == 0
+    assert run(again, said) == 0
+    assert "is finished (8 steps of 8)" in said.read_text()
+    said.unlink()
+    same(whole("npo"), tmp_path)
+
+
+def test_afresh_beside_an_earlier_run(whole, base_folder, tmp_path):
+    shutil.copytree(whole("npo"), tmp_path / "run")
+    short = command(tmp_path / "run", base_folder, "--evaluation.before=false", "--trainer.max_steps=1")
+    assert run(short, tmp_path / "said", in_step(0)) == -signal.SIGKILL
+    assert "an earlier run (finished) is now in earlier-1" in (tmp_path / "said").read_text()
+    for gone in ("adapter", "results.json", "predictions.parquet"):
+        assert not (tmp_path / "run" / gone).exists(), "nothing can be mistaken for this run's"
+    same(whole("npo"), tmp_path / "run/earlier-1")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of its own, of 16 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("mounting a file system is not allowed here")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_loses_nothing(whole, base_folder, small_disk, tmp_path):
+    again = command(small_disk / "run", base_folder, "--ckpt_path=last")
+
+    def fill():
+        with contextlib.suppress(OSError), (small_disk / "filler").open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+
+    assert run(again, tmp_path / "said", at(4, fill)) == 1
+    error = (tmp_path / "said").read_text().splitlines()[-1]
+    assert error.startswith("error: ") and "No space left on device" in error and "make room" in error
+    assert error.count("last.ckpt") == 1 and "Traceback" not in (tmp_path / "said").read_text()
+    assert sorted(p.name for p in (small_disk / "run/checkpoints").iterdir()) == ["last.ckpt"]
+    assert CheckpointFile().load_checkpoint(small_disk / "run/checkpoints/last.ckpt")["global_step"] == 4
+    (small_disk / "filler").unlink()
+    assert run(again, tmp_path / "said") == 0
+    same(whole("npo"), small_disk / "run")
+
+
+def test_a_folder_that_may_not_be_written_is_named(base_folder, small_disk, tmp_path):
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    assert run(command(small_disk / "run", base_folder), tmp_path / "said") == 1
+    error = (tmp_path / "said").read_text().splitlines()[-1]
+    assert re.match(r"error: .*Read-only file system: .*disk/run.*make it writable", error)
+    assert "Traceback" not in (tmp_path / "said").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("method", ["npo", "viker"])
+def test_killed_at_random_moments(base_folder, tmp_path, method):
+    """Twenty kills while starting, training, evaluating, writing: the adapter is always the same."""
+    options = ("--checkpoint.every_n_train_steps=1", "--trainer.max_steps=24")
+    start = time.monotonic()
+    assert run(command(tmp_path / "whole", base_folder, *options, method=method), tmp_path / "said") == 0
+    long = time.monotonic() - start
+    rng, kills, number, folder = random.Random(0), 0, 0, tmp_path / "run-0"
+    while kills < 20:
+        wait = rng.uniform(0.1 * long, 0.6 * long)
+        again = command(folder, base_folder, *options, "--ckpt_path=last", method=method)
+        code = run(again, tmp_path / "said", after=wait)
+        assert code in (0, -signal.SIGKILL), (tmp_path / "said").read_text()
+        kills += code != 0
+        if code == 0:
+            same(tmp_path / "whole", folder)
+            number += 1
+            folder = tmp_path / f"run-{number}"
+    again = command(folder, base_folder, *options, "--ckpt_path=last", method=method)
+    assert run(again, tmp_path / "said") == 0
+    same(tmp_path / "whole", folder)
+    print(f"{method}: {kills} kills survived in {number + 1} runs")
