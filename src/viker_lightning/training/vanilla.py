@@ -18,6 +18,7 @@ from viker_lightning.errors import UserError
 from viker_lightning.models import mini, mini_tower, weights_folder
 
 LAUNCHED = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE")
+LAUNCHERS = ("MASTER_", "SLURM_", "TORCHELASTIC_")
 """What a launcher tells its processes, and the vanilla run must not hear."""
 
 
@@ -47,7 +48,7 @@ def vanilla_model(vanilla: str, data: Benchmark) -> Path | str:
             print(f"There is no vanilla model of this data yet: running {config} (once) into {run}", flush=True)
             command = [sys.executable, "-m", "viker_lightning", "fit", "--config", str(config)]
             command += [*data.vanilla_options(), f"--trainer.default_root_dir={run}"]
-            alone = {k: v for k, v in os.environ.items() if k not in LAUNCHED and not k.startswith("MASTER_")}
+            alone = {k: v for k, v in os.environ.items() if k not in LAUNCHED and not k.startswith(LAUNCHERS)}
             done = subprocess.run(command, check=False, env=alone)
             if done.returncode or not (run / "results.json").is_file():
                 raise UserError(f"{config}: the vanilla run failed with exit code {done.returncode}; see above")
