@@ -2,10 +2,12 @@
 VENV ?= .venv
 PYTHON ?= python3
 PY := $(VENV)/bin/python
-SEEDS ?= 1
+SEEDS ?=
+SCALE ?=
+JOBS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format bench clean
+.PHONY: help setup demo table-mllmu table-clear ablations figures test test-all lint format bench clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -19,7 +21,24 @@ $(VENV)/.installed: pyproject.toml
 	@touch $@
 
 demo: setup  ## a small MLLM learns people and forgets some, by six methods (SEEDS=1)
-	$(PY) experiments/demo.py --seeds $(SEEDS)
+	$(PY) experiments/demo.py --seeds $(or $(SEEDS),1)
+
+GRID = $(PY) -m viker_lightning.experiments run experiments/$(1).yaml \
+	$(if $(SCALE),--scale=$(SCALE)) $(if $(SEEDS),--seeds=$(SEEDS)) $(if $(JOBS),--jobs=$(JOBS))
+
+table-mllmu: setup  ## main table on MLLMU-Bench, 5/10/15 % forgotten (SCALE=mini|paper SEEDS=3 JOBS=)
+	$(call GRID,mllmu)
+
+table-clear: setup  ## main table on CLEAR, 1/5/10 % forgotten
+	$(call GRID,clear)
+
+ablations: setup  ## ViKeR without each of its parts, and with other irrelevant images
+	$(call GRID,ablations)
+	$(call GRID,references)
+
+figures: setup  ## sweeps of lambda and k
+	$(call GRID,lambda)
+	$(call GRID,k)
 
 test: setup  ## the fast tests
 	$(PY) -m pytest -q

@@ -194,12 +194,13 @@ class Benchmark(LightningDataModule):
 
     def fingerprint(self) -> str:
         """A hash of what is trained on: texts, labels, images and which people are to be forgotten."""
-        digest = hashlib.sha256(json.dumps([self.forget_ids, self.retain_ids]).encode())
-        if self.as_published:
-            digest.update(repr(self.as_published).encode())
-        for person in [*self.people(), *self._base]:
-            digest.update(repr((person.id, [p.key for p in person.images], person.vqa)).encode())
-        return digest.hexdigest()
+        split = json.dumps([self.forget_ids, self.retain_ids])
+        return hashlib.sha256(f"{split}{self.everybody()}".encode()).hexdigest()
+
+    def everybody(self) -> str:
+        """A hash of all training people, whoever is to be forgotten: a vanilla model depends on nothing else."""
+        people = [repr((p.id, [picture.key for picture in p.images], p.vqa)) for p in [*self.people(), *self._base]]
+        return hashlib.sha256("\n".join([repr(self.as_published), *sorted(people)]).encode()).hexdigest()
 
     def vanilla_options(self) -> list[str]:
         """Command-line options that make another run use the same people, whichever data its config names."""

@@ -38,7 +38,7 @@ def vanilla_model(vanilla: str, data: Benchmark) -> Path | str:
     config = Path(vanilla)
     if not config.is_file():
         raise UserError(f"model.vanilla: {vanilla!r} does not exist; give a config, a model folder or a hub id")
-    made_of = f"{__version__}/{mini.VERSION}/{mini_tower.fingerprint()}/{mini.LANGUAGE_MODEL}/{data.fingerprint()}/"
+    made_of = f"{__version__}/{mini.VERSION}/{mini_tower.fingerprint()}/{mini.LANGUAGE_MODEL}/{data.everybody()}/"
     key = hashlib.sha256(made_of.encode() + config.read_bytes()).hexdigest()[:12]
     run = cache_folder("vanilla", key)
     run.parent.mkdir(parents=True, exist_ok=True)

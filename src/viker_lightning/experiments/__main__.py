@@ -1,0 +1,92 @@
+"""``python -m viker_lightning.experiments {run,table,cell,list,sweep,slurm} GRID``; see ``--help``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.markdown import Markdown
+
+from viker_lightning.errors import UserError
+
+from .cells import Cell, State
+from .export import slurm, sweep
+from .figures import figures
+from .grid import Grid, read_grid
+from .render import summary
+from .runner import run_grid
+from .table import tabulate
+
+COMMANDS = {
+    "run": "run what is not finished, then write table and figures",
+    "table": "write the table and figures of what is finished",
+    "list": "print the command and state of every run",
+    "cell": "run one cell, by its number in the list",
+    "sweep": "print a W&B sweep over the cells",
+    "slurm": "print a SLURM array job over the cells",
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line; errors a user can mend end in one line and exit code 1."""
+    about = "\n".join(f"  {name:6} {text}" for name, text in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="viker_lightning.experiments", description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("command", choices=COMMANDS)
+    parser.add_argument("grid", type=Path, help="a file of experiments/")
+    parser.add_argument("--scale", default="", help="mini or paper; by default paper where there is a GPU")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=None, help="runs at a time; by default one a GPU or core")
+    parser.add_argument("--runs", type=Path, default=Path("runs/tables"))
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument("--number", type=int, default=None, help="of the cell")
+    given = parser.parse_args(arguments)
+    console = Console()
+    try:
+        if not given.scale:
+            given.scale = "paper" if torch.cuda.is_available() else "mini"
+            why = "a GPU is there" if torch.cuda.is_available() else "no GPU was found"
+            print(f"scale: {given.scale}, since {why}; --scale (SCALE=) sets it", file=sys.stderr)
+        grid = read_grid(given.grid, given.scale, given.seeds)
+        cells = grid.cells(given.runs)
+        if given.command == "list":
+            for number, cell in enumerate(cells):
+                print(f"{number}\t{cell.state()}\t{cell.title}\t{cell.command}")
+        elif given.command == "cell":
+            _one(cells, given.number)
+        elif given.command == "sweep":
+            print(sweep(str(given.grid), given.scale, given.seeds, len(cells)), end="")
+        elif given.command == "slurm":
+            print(slurm(str(given.grid), given.scale, given.seeds, len(cells), given.jobs or 8), end="")
+        else:
+            failed = run_grid(cells, given.jobs, console) if given.command == "run" else []
+            _write(grid, given.runs, given.results, console)
+            if failed:
+                sys.exit(f"error: {len(failed)} of {len(cells)} runs failed: {', '.join(c.title for c in failed)}")
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on where this one was")
+
+
+def _one(cells: list[Cell], number: int | None) -> None:
+    if number is None or not 0 <= number < len(cells):
+        raise UserError(f"--number: found {number}, expected 0 to {len(cells) - 1}")
+    if cells[number].run() != State.FINISHED:
+        raise UserError(f"{cells[number].title}: {cells[number].complaint()}")
+
+
+def _write(grid: Grid, out: Path, results: Path, console: Console) -> None:
+    table = tabulate(grid, out, results)
+    console.print(Markdown(summary(table)))
+    written = [f"{results / f'{grid.name}-{grid.scale}'}.md, .json and .tex"]
+    written += [str(file) for file in figures(table, results / "figures")]
+    console.print("written: " + ", ".join(written), soft_wrap=True, highlight=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""A cell: one ordinary run of a grid, made once, gone on with where it stopped, and told apart by a fingerprint."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock
+
+NOTE, LOG = "cell.json", "log.txt"
+UNUSED = ("experiments", "reporting")
+"""Rooms of the package whose code changes no run."""
+
+
+class State(StrEnum):
+    """How far a cell is."""
+
+    MISSING = "missing"
+    STARTED = "started"
+    FINISHED = "finished"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run.
+
+    Attributes:
+        grid: name of the grid.
+        block: e.g. the forget ratio.
+        row: e.g. the method.
+        seed: of everything but the irrelevant images.
+        config: YAML of the run.
+        options: command-line options without dashes.
+        folder: of the run.
+        gold: the cell whose model it is compared with; made first.
+    """
+
+    grid: str
+    block: str
+    row: str
+    seed: int
+    config: str
+    options: dict[str, Any]
+    folder: Path
+    gold: Cell | None = None
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return " / ".join(part for part in (self.block, self.row, f"seed {self.seed}") if part)
+
+    @property
+    def arguments(self) -> list[str]:
+        """Arguments of ``viker_lightning``."""
+        values = {**self.options, "trainer.default_root_dir": self.folder}
+        return ["fit", f"--config={self.config}", *(f"--{key}={_text(value)}" for key, value in values.items())]
+
+    @property
+    def command(self) -> str:
+        """What anybody can type to make this run again."""
+        return "python -m viker_lightning " + shlex.join(self.arguments)
+
+    def fingerprint(self) -> str:
+        """Changes with the command, the YAML files it reads, the code, and the gold model."""
+        made_of = [*self.arguments, _text_of(self.config), code_fingerprint()]
+        vanilla = (yaml.safe_load(_text_of(self.config)).get("model", {}).get("init_args") or {}).get("vanilla", "")
+        vanilla = str(self.options.get("model.vanilla", vanilla))
+        if vanilla.endswith((".yaml", ".yml")):
+            made_of.append(_text_of(vanilla))
+        if self.gold:
+            made_of.append(self.gold.fingerprint())
+        return hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:16]
+
+    def note(self) -> dict[str, Any]:
+        """What was noted when it was last run; empty if never, or if the cell has changed since."""
+        try:
+            noted = json.loads((self.folder / NOTE).read_text(encoding="utf-8"))
+        except (OSError, json.JSONDecodeError):
+            return {}
+        return noted if noted.get("fingerprint") == self.fingerprint() else {}
+
+    def state(self) -> State:
+        """How far it is."""
+        noted = self.note()
+        if not noted:
+            return State.MISSING
+        if (self.folder / "results.json").is_file() and noted.get("exit_code") == 0:
+            return State.FINISHED
+        return State.FAILED if noted.get("exit_code") else State.STARTED
+
+    def run(self, environment: Mapping[str, str] | None = None) -> State:
+        """Runs what is left to be run, the gold model first; processes that want the same cell wait for each other.
+
+        Args:
+            environment: variables besides those of this process.
+
+        Returns:
+            Finished, or failed; ``log.txt`` in the folder says why.
+        """
+        if self.gold and self.gold.run(environment) != State.FINISHED:
+            return State.FAILED
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{self.folder}.lock"):
+            if self.state() == State.FINISHED:
+                return State.FINISHED
+            if not self.note():
+                shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder.mkdir(exist_ok=True)
+            noted = {"command": self.command, "fingerprint": self.fingerprint()}
+            self._write(noted)
+            self._write(noted | self._call({**os.environ, **self._dashboard(), **(environment or {})}))
+        return self.state()
+
+    def _call(self, environment: dict[str, str]) -> dict[str, Any]:
+        """Runs the command, going on where it stopped."""
+        command = [sys.executable, "-m", "viker_lightning", *self.arguments]
+        if (self.folder / "checkpoints").is_dir():
+            command.append("--ckpt_path=last")
+        started = time.monotonic()
+        with (self.folder / LOG).open("a", encoding="utf-8") as log:
+            process = subprocess.Popen(
+                command, env=environment, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+            )
+            try:
+                _, status, used = os.wait4(process.pid, 0)
+            except BaseException:
+                process.terminate()  # the run writes a checkpoint and stops
+                process.wait()
+                raise
+        process.returncode = os.waitstatus_to_exitcode(status)
+        scale = 1 if sys.platform == "darwin" else 1024
+        return {
+            "exit_code": process.returncode,
+            "seconds": round(time.monotonic() - started, 1),
+            "peak_memory_bytes": used.ru_maxrss * scale,
+        }
+
+    def _dashboard(self) -> dict[str, str]:
+        """Where W&B files the run: a group for each table, a job type for each row."""
+        return {
+            "WANDB_RUN_GROUP": self.grid,
+            "WANDB_JOB_TYPE": self.row,
+            "WANDB_NAME": self.title,
+            "WANDB_TAGS": ",".join(part for part in (self.block, f"seed {self.seed}") if part),
+        }
+
+    def _write(self, noted: dict[str, Any]) -> None:
+        temporary = self.folder / f".{NOTE}.tmp"
+        temporary.write_text(json.dumps(noted, indent=2) + "\n", encoding="utf-8")
+        temporary.replace(self.folder / NOTE)
+
+    def complaint(self) -> str:
+        """The last line of the log that says something, for a failed cell."""
+        if self.gold and self.gold.state() == State.FAILED:
+            return f"its gold model failed: {self.gold.complaint()}"
+        log = self.folder / LOG
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+        said = [line.strip() for line in lines if line.strip()]
+        errors = [line for line in said if line.startswith("error:")]
+        return (errors or said or ["it left no log"])[-1]
+
+
+@functools.cache
+def code_fingerprint() -> str:
+    """Of the code that makes runs, so that a changed program does not pass off old numbers as its own."""
+    package = Path(__file__).resolve().parent.parent
+    files = [f for f in sorted(package.rglob("*.py")) if f.relative_to(package).parts[0] not in UNUSED]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.relative_to(package).as_posix().encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@functools.cache
+def _text_of(file: str) -> str:
+    return Path(file).read_text(encoding="utf-8")
+
+
+def _text(value: Any) -> str:
+    """A value as the command line takes it."""
+    return json.dumps(value) if isinstance(value, list | dict | bool) or value is None else str(value)

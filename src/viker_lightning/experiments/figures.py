@@ -1,0 +1,160 @@
+"""Figures of a grid, as SVG and PDF: trade-off of methods, sweeps, cost, key tokens. Drawn from run folders only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .cells import State
+from .table import Table
+
+STYLE = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+    "font.size": 9,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "viker-lightning",
+}
+MARKERS = "osD^vPXphd"
+
+
+def figures(table: Table, folder: Path) -> list[Path]:
+    """Draws what a table has data for.
+
+    Args:
+        table: of a grid.
+        folder: where the files go.
+
+    Returns:
+        The SVG files; each has a PDF beside it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"{table.grid.name}-{table.grid.scale}"
+    drawn: dict[str, Figure | None] = {}
+    with matplotlib.rc_context(STYLE):
+        if table.grid.figure:
+            drawn[name] = sweep_figure(table)
+        else:
+            drawn[f"{name}-trade-off"] = trade_off_figure(table)
+            drawn[f"{name}-cost"] = cost_figure(table)
+        drawn[f"{name}-key-tokens"] = key_token_figure(table)
+        files = []
+        for stem, figure in drawn.items():
+            if figure is not None:
+                files.append(folder / f"{stem}.svg")
+                figure.savefig(files[-1], metadata={"Date": None})
+                figure.savefig(files[-1].with_suffix(".pdf"), metadata={"CreationDate": None})
+    return files
+
+
+def trade_off_figure(table: Table) -> Figure | None:
+    """Keywords told about the people to forget, against those told about the retained; gold is a star."""
+    blocks = [block for block in table.blocks if table.contenders[block]]
+    if not blocks:
+        return None
+    figure, panels = _panels(len(blocks))
+    for block, axes in zip(blocks, panels, strict=True):
+        for i, name in enumerate(table.grid.rows):
+            x, y = (table.value(block, name, split, "keyword_match") for split in ("test", "retain"))
+            if x is None or y is None:
+                continue
+            gold = name == table.grid.gold
+            errors = {"xerr": _error(x), "yerr": _error(y)}
+            marker = "*" if gold else MARKERS[i % len(MARKERS)]
+            axes.errorbar(
+                x["mean"], y["mean"], **errors, fmt=marker, ms=13 if gold else 6, label=name, elinewidth=0.6, alpha=0.9
+            )
+        axes.set(title=block, xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="test: keyword match (low is good)")
+    panels[0].set_ylabel("retain: keyword match (high is good)")
+    panels[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def sweep_figure(table: Table) -> Figure | None:
+    """Scores over what was swept, with their intervals."""
+    wanted = table.grid.figure
+    block = table.blocks[0]
+    figure, (axes,) = _panels(1)
+    for i, column in enumerate(wanted["y"]):
+        split, _, score = column.partition("/")
+        found = [(x, value) for row, x in wanted["x"].items() if (value := table.value(block, row, split, score))]
+        if not found:
+            continue
+        xs, ys = [float(x) for x, _ in found], [value["mean"] for _, value in found]
+        (line,) = axes.plot(xs, ys, marker=MARKERS[i % len(MARKERS)], label=f"{split}: {score.replace('_', ' ')}")
+        sure = [(x, v["low"], v["high"]) for x, (_, v) in zip(xs, found, strict=True) if v["low"] is not None]
+        if sure:
+            axes.fill_between(*zip(*sure, strict=True), alpha=0.12, color=line.get_color())
+        gold = table.value(block, table.grid.gold, split, score) if table.grid.gold else None
+        if gold:
+            axes.axhline(gold["mean"], color=line.get_color(), linewidth=0.7, linestyle=":")
+    if not axes.lines:
+        return None
+    if wanted.get("log"):
+        axes.set_xscale("log")
+    axes.set(xlabel=wanted["label"], ylim=(-0.03, 1.03), title="dotted: gold")
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def cost_figure(table: Table) -> Figure | None:
+    """Mean wall time and peak memory of a row's runs, loading and evaluation included."""
+    noted: dict[str, list[dict[str, Any]]] = {}
+    for cell in table.cells:
+        if cell.state() == State.FINISHED:
+            noted.setdefault(cell.row, []).append(cell.note())
+    if not noted:
+        return None
+    figure, panels = _panels(2)
+    names = list(noted)
+    for axes, key, scale, label in (
+        (panels[0], "seconds", 1, "seconds a run"),
+        (panels[1], "peak_memory_bytes", 2**20, "peak memory, MiB"),
+    ):
+        axes.barh(names, [mean(n[key] for n in noted[name]) / scale for name in names])
+        axes.set(xlabel=label)
+        axes.invert_yaxis()
+    return figure
+
+
+def key_token_figure(table: Table) -> Figure | None:
+    """How well key-token entropy finds private tokens, by row: area under the ROC curve."""
+    found: dict[str, list[float]] = {}
+    for contenders in table.contenders.values():
+        for contender in contenders:
+            reports = [run.results.get("key_tokens") or {} for run in contender.runs]
+            found.setdefault(contender.name, []).extend(_numbers(reports, "auroc"))
+    found = {name: values for name, values in found.items() if values}
+    if len(found) < 2:
+        return None
+    figure, (axes,) = _panels(1)
+    axes.barh(list(found), [mean(values) for values in found.values()])
+    axes.axvline(0.5, color="black", linewidth=0.7, linestyle=":")
+    axes.set(xlim=(0, 1), xlabel="AUROC of key-token entropy for private tokens (0.5 is chance)")
+    axes.invert_yaxis()
+    return figure
+
+
+def _numbers(reports: Iterable[dict[str, Any]], key: str) -> list[float]:
+    return [report[key] for report in reports if isinstance(report.get(key), float)]
+
+
+def _panels(count: int) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(1.2 + 3.4 * count, 3.4), layout="constrained")
+    return figure, list(figure.subplots(1, count, squeeze=False)[0])
+
+
+def _error(value: dict[str, Any]) -> list[list[float]] | None:
+    """Lengths of an error bar."""
+    if value["low"] is None:
+        return None
+    return [[max(0.0, value["mean"] - value["low"])], [max(0.0, value["high"] - value["mean"])]]

@@ -1,0 +1,179 @@
+"""A grid: which runs a table is made of. ``experiments/*.yaml`` hold them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from viker_lightning.errors import UserError
+
+from .cells import Cell
+
+Options = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table.
+
+    Attributes:
+        name: as it is shown.
+        config: YAML of the run.
+        options: what differs from the YAML, as command-line options without dashes.
+        seeds: how many seeds it has at most; a gold model needs one.
+        before: the row whose numbers *before* training this row shows (vanilla); it has no runs of its own.
+    """
+
+    name: str
+    config: str = ""
+    options: Options = field(default_factory=dict)
+    seeds: int | None = None
+    before: str = ""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table at a scale: blocks (forget ratios, say) times rows (methods) times seeds.
+
+    Attributes:
+        name: of the file.
+        title: of the table.
+        scale: ``mini`` or ``paper``.
+        note: what this scale is, in a sentence.
+        columns: metrics by split, each with its heading.
+        blocks: options by block.
+        rows: rows by name.
+        gold: the row that is the gold model of its block, if any; the others are compared with it.
+        seeds: seeds 0..N-1.
+        published: section of ``published.yaml`` with numbers to show beside, if any.
+        tuning: file of all settings tried, if any.
+        figure: what a figure of this table shows (see :mod:`~viker_lightning.experiments.figures`).
+    """
+
+    name: str
+    title: str
+    scale: str
+    note: str
+    columns: dict[str, dict[str, str]]
+    blocks: dict[str, Options]
+    rows: dict[str, Row]
+    gold: str
+    seeds: int
+    published: str = ""
+    tuning: str = ""
+    figure: dict[str, Any] = field(default_factory=dict)
+    options: Options = field(default_factory=dict)
+
+    def cells(self, out: Path) -> list[Cell]:
+        """Every run of the grid, gold models first.
+
+        Args:
+            out: folder of the grid's runs.
+        """
+        found = []
+        ordered = sorted(self.rows.values(), key=lambda row: row.name != self.gold)
+        for row in ordered:
+            for block in self.blocks if not row.before else ():
+                found += [self.cell(out, block, row.name, seed) for seed in range(self._seeds(row))]
+        return found
+
+    def cell(self, out: Path, block: str, name: str, seed: int) -> Cell:
+        """One run of the grid. Runs that are the same in several grids or blocks have the same folder."""
+        row = self.rows[name]
+        options = {**self.options, **self.blocks[block], **row.options, "seed_everything": seed}
+        gold = None
+        if name == self.gold:  # fine-tuned on the same data; settings of unlearning are none of its business
+            shared = {key: value for key, value in options.items() if key.startswith("data.")}
+            options = {**shared, **row.options, "seed_everything": seed}
+        elif self.gold:
+            gold = self.cell(out, block, self.gold, 0)
+            options["evaluation.gold"] = str(gold.folder)
+        if name != self.gold:  # the vanilla model is the same for all rows: once is enough
+            options["evaluation.before"] = seed == 0 and any(other.before == name for other in self.rows.values())
+        options = {key: value for key, value in options.items() if setting(row.config, key) != value}
+        digest = hashlib.sha256(json.dumps([row.config, options], sort_keys=True).encode()).hexdigest()[:8]
+        folder = out / "-".join([*Path(row.config).with_suffix("").parts[-2:], str(seed), digest])
+        return Cell(self.name, block, name, seed, row.config, options, folder, gold)
+
+    def runs(self, out: Path, block: str, name: str) -> tuple[str, list[Cell]]:
+        """What the numbers of a row are read from: ``before`` or ``after``, and of which runs."""
+        row = self.rows[name]
+        if row.before:
+            return "before", [self.cell(out, block, row.before, 0)]
+        return "after", [self.cell(out, block, name, seed) for seed in range(self._seeds(row))]
+
+    def _seeds(self, row: Row) -> int:
+        return self.seeds if row.seeds is None else min(self.seeds, row.seeds)
+
+
+def setting(config: str, key: str) -> Any:
+    """What a run's YAML says of an option of the command line; ``None`` if nothing."""
+    node: Any = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
+    for part in key.split("."):
+        node = node.get("init_args", node) if isinstance(node, dict) else None
+        node = node.get(part) if isinstance(node, dict) else None
+    return node
+
+
+def read_grid(file: Path, scale: str, seeds: int) -> Grid:
+    """Reads a grid.
+
+    Raises:
+        UserError: naming file and entry of what is wrong.
+    """
+    try:
+        found = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{file}: not a readable grid ({reason}); give a file of experiments/") from error
+    _only(file, "", found, {"title", "columns", "published", "scales", "figure"}, {"title", "columns", "scales"})
+    if scale not in found["scales"]:
+        raise UserError(f"{file}: no scale {scale!r}; found {', '.join(found['scales'])}")
+    if seeds < 1:
+        raise UserError(f"seeds: found {seeds}, expected 1 or more")
+    at = found["scales"][scale]
+    known = {"note", "config", "options", "blocks", "rows", "gold", "tuning"}
+    _only(file, f"scales.{scale}", at, known, {"note", "rows"})
+    rows = {}
+    for name, values in at["rows"].items():
+        where = f"scales.{scale}.rows.{name}"
+        _only(file, where, values or {}, {"config", "options", "seeds", "before"}, set())
+        row = Row(str(name), **{"config": at.get("config", ""), **(values or {})})
+        if row.before and row.before not in at["rows"]:
+            raise UserError(f"{file}, {where}.before: no row {row.before!r}; found {', '.join(at['rows'])}")
+        if not row.before and not Path(row.config).is_file():
+            raise UserError(f"{file}, {where}.config: {row.config!r} does not exist; give the YAML of a run")
+        rows[row.name] = row
+    gold = at.get("gold", "")
+    if gold and gold not in rows:
+        raise UserError(f"{file}, scales.{scale}.gold: no row {gold!r}; found {', '.join(rows)}")
+    return Grid(
+        name=file.stem,
+        title=found["title"],
+        scale=scale,
+        note=at["note"],
+        columns=found["columns"],
+        blocks={str(name): values for name, values in at.get("blocks", {"": {}}).items()},
+        rows=rows,
+        gold=gold,
+        seeds=seeds,
+        published=found.get("published", ""),
+        tuning=at.get("tuning", ""),
+        figure=found.get("figure", {}),
+        options=at.get("options", {}),
+    )
+
+
+def _only(file: Path, where: str, found: Any, known: set[str], needed: set[str]) -> None:
+    """Checks the keys of a mapping."""
+    place = f"{file}, {where}" if where else str(file)
+    if not isinstance(found, dict):
+        raise UserError(f"{place}: found {type(found).__name__}, expected keys {', '.join(sorted(known))}")
+    for wrong, what in ((set(found) - known, "unknown"), (needed - set(found), "missing")):
+        if wrong:
+            raise UserError(f"{place}: key {sorted(wrong)[0]!r} is {what}; keys are {', '.join(sorted(known))}")

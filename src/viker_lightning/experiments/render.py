@@ -1,0 +1,142 @@
+"""Tables as Markdown and LaTeX."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .cells import State
+from .published import Source
+from .table import Table
+
+EMPTY = ""
+"""What was not run stays visibly empty."""
+
+
+def markdown(table: Table) -> str:
+    """A Markdown page: a table a block, what it is, published numbers, and the command of every run."""
+    grid = table.grid
+    lines = [f"# {grid.title}", "", f"Scale `{grid.scale}`, {_seeds(grid.seeds)}. {grid.note}", ""]
+    lines += [
+        "Mean over seeds with its 95 % interval over people (whole people drawn, with the answers of all seeds). "
+        "Arrows say what is good. **Best** and _second_ of the methods by column; ~ marks others whose paired "
+        "difference to the best includes 0. A low value on forget or test is not the aim by itself: gold is.",
+        "",
+    ]
+    for block in table.blocks:
+        lines += [f"## {block}", ""] if block else []
+        lines += _rows(table, block)
+    for source in table.sources:
+        lines += _published(table, source)
+    failed = [cell for cell in table.cells if cell.state() == State.FAILED]
+    missing = [cell for cell in table.cells if cell.state() in (State.MISSING, State.STARTED)]
+    if failed:
+        lines += ["## Failed", "", *(f"- {cell.title}: {cell.complaint()}" for cell in failed), ""]
+    if missing:
+        lines += [f"{len(missing)} of {len(table.cells)} runs are not finished.", ""]
+    lines += ["## Runs", "", "| run | state | seconds | peak memory MiB | command |", "|---|---|---|---|---|"]
+    for cell in table.cells:
+        noted = cell.note()
+        memory = noted.get("peak_memory_bytes")
+        shown = [cell.title, cell.state(), noted.get("seconds", EMPTY), memory // 2**20 if memory else EMPTY]
+        lines.append(f"| {' | '.join(map(str, shown))} | `{cell.command}` |")
+    return "\n".join(lines) + "\n"
+
+
+def summary(table: Table) -> str:
+    """The tables alone, without intervals, for a terminal."""
+    lines = [f"# {table.grid.title} ({table.grid.scale}, {_seeds(table.grid.seeds)})", ""]
+    for block in table.blocks:
+        lines += [f"## {block}", ""] if block else []
+        lines += _rows(table, block, intervals=False)
+    return "\n".join(lines)
+
+
+def _rows(table: Table, block: str, intervals: bool = True) -> list[str]:
+    columns = table.columns
+    lines = ["| | " + " | ".join(f"{split} {heading}" for split, _, heading in columns) + " |"]
+    lines.append("|---|" + "---|" * len(columns))
+    for name in table.grid.rows:
+        cells = [_cell(table.value(block, name, split, score), intervals) for split, score, _ in columns]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def _cell(value: dict[str, Any] | None, intervals: bool) -> str:
+    if value is None:
+        return EMPTY
+    mark = {"best": "**", "second": "_"}.get(value["rank"], "")
+    text = f"{mark}{value['mean']:.2f}{mark}" + " ~" * (value["rank"] == "near")
+    return text if value["low"] is None or not intervals else f"{text} [{value['low']:.2f}, {value['high']:.2f}]"
+
+
+def _published(table: Table, source: Source) -> list[str]:
+    """Published numbers; with the difference to ours where the scale is the paper's."""
+    ours = table.grid.scale == "paper"
+    said = "second-hand" if source.second_hand else "read in the paper"
+    lines = [f"## Published: {source.source} ({said})", "", source.setting, ""]
+    if not ours:
+        lines += ["Another model and other data than above: to be compared by order, not by value.", ""]
+    for block, rows in source.blocks.items():
+        lines += [f"| {block} | " + " | ".join(source.columns) + " |", "|---|" + "---|" * len(source.columns)]
+        for row in rows:
+            cells = []
+            for column in source.columns:
+                split, _, score = column.partition("/")
+                known = block in table.blocks and row in table.grid.rows
+                found = table.value(block, row, split, score) if ours and known else None
+                cells.append(_difference(source.value(block, row, column), found))
+            lines.append(f"| {row} | " + " | ".join(cells) + " |")
+        lines.append("")
+    return lines
+
+
+def _difference(theirs: float | None, ours: dict[str, Any] | None) -> str:
+    if theirs is None:
+        return EMPTY
+    return f"{theirs:.3f}" if ours is None else f"{theirs:.3f} (ours {ours['mean'] - theirs:+.3f})"
+
+
+def latex(table: Table) -> str:
+    """A LaTeX table; needs the package ``booktabs``."""
+    columns = table.columns
+    splits = list(table.grid.columns)
+    spans = " & ".join(rf"\multicolumn{{{len(table.grid.columns[s])}}}{{c}}{{{s.capitalize()}}}" for s in splits)
+    heads = " & ".join(_tex(h).replace("↓", r"$\downarrow$").replace("↑", r"$\uparrow$") for _, _, h in columns)
+    lines = [
+        f"% {table.grid.title}; scale {table.grid.scale}, {_seeds(table.grid.seeds)}",
+        f"% {table.grid.note}",
+        rf"\begin{{tabular}}{{l{'c' * len(columns)}}}",
+        r"\toprule",
+        rf" & {spans} \\",
+        rf" & {heads} \\",
+    ]
+    for block in table.blocks:
+        lines.append(r"\midrule")
+        if block:
+            lines.append(rf"\multicolumn{{{len(columns) + 1}}}{{l}}{{{_tex(block)}}} \\")
+        for name in table.grid.rows:
+            cells = [_tex_cell(table.value(block, name, split, score)) for split, score, _ in columns]
+            lines.append(rf"{_tex(name)} & {' & '.join(cells)} \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def _tex_cell(value: dict[str, Any] | None) -> str:
+    if value is None:
+        return EMPTY
+    wrap: dict[str, Callable[[str], str]] = {"best": r"\textbf{{{}}}".format, "second": r"\underline{{{}}}".format}
+    text = wrap.get(value["rank"], str)(f"{value['mean']:.2f}")
+    if value["low"] is None:
+        return text
+    half = (value["high"] - value["low"]) / 2
+    return rf"{text}{{\scriptsize$\pm${half:.2f}}}"
+
+
+def _tex(text: str) -> str:
+    for sign in "&%$#_":
+        text = text.replace(sign, "\\" + sign)
+    return text
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed{'s' * (count > 1)}"

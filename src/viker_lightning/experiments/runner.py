@@ -1,0 +1,88 @@
+"""Runs the cells of a grid side by side: over the GPUs there are, or over the processor's cores."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from .cells import Cell, State
+
+
+def places(jobs: int | None) -> list[dict[str, str]]:
+    """Where cells run at the same time: an environment for each.
+
+    Args:
+        jobs: how many; by default one a GPU, or one a core without GPU (small models gain nothing from more threads).
+
+    Returns:
+        With GPUs, ``CUDA_VISIBLE_DEVICES`` goes round those this process may see; without, threads are shared out.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    there = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
+    gpus = there if torch.cuda.is_available() else []
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = max(1, jobs or len(gpus) or cores)
+    if gpus:
+        return [{"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} for i in range(count)]
+    return [{"OMP_NUM_THREADS": str(max(1, cores // count))} for _ in range(count)]
+
+
+def run_grid(cells: Sequence[Cell], jobs: int | None = None, console: Console | None = None) -> list[Cell]:
+    """Runs what is not finished. A cell that fails stops no other; Ctrl-C stops all, and they go on later.
+
+    Args:
+        cells: in the order they are to be started.
+        jobs: how many at a time; see :func:`places`.
+        console: where progress is shown.
+
+    Returns:
+        The cells that failed.
+    """
+    console = console or Console()
+    left = [cell for cell in cells if cell.state() != State.FINISHED]
+    if not left:
+        console.print(f"all {len(cells)} runs are finished already")
+        return []
+    free: queue.Queue[dict[str, str]] = queue.Queue()
+    found = places(jobs)
+    for place in found:
+        free.put(place)
+    stop = threading.Event()
+
+    def work(cell: Cell) -> State:
+        place = free.get()
+        try:
+            return cell.state() if stop.is_set() else cell.run(place)
+        finally:
+            free.put(place)
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with (
+        Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console) as progress,
+        ThreadPoolExecutor(len(found)) as pool,
+    ):
+        task = progress.add_task("runs", total=len(left))
+        running: dict[Future[State], Cell] = {pool.submit(work, cell): cell for cell in left}
+        try:
+            failed = []
+            while running:
+                done, _ = wait(running, timeout=1, return_when=FIRST_COMPLETED)
+                for future in done:
+                    cell = running.pop(future)
+                    if future.result() != State.FINISHED:
+                        failed.append(cell)
+                        console.print(f"failed: {cell.title}: {cell.complaint()}", markup=False, soft_wrap=True)
+                    progress.advance(task)
+        except BaseException:
+            stop.set()
+            for future in running:
+                future.cancel()
+            raise
+    return failed

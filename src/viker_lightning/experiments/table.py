@@ -1,0 +1,143 @@
+"""Numbers of a grid's runs: mean over seeds, 95 % interval over people, ranks. Reads run folders only."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from viker_lightning.reporting import Contender, arrow, interval, pooled, ranks, read_run
+
+from .cells import Cell, State
+from .grid import Grid
+from .published import Source, published
+
+
+@dataclass
+class Table:
+    """What a grid has found so far.
+
+    Attributes:
+        grid: the grid.
+        out: folder of its runs.
+    """
+
+    grid: Grid
+    out: Path
+
+    @cached_property
+    def contenders(self) -> dict[str, list[Contender]]:
+        """By block, the rows of which at least one run is finished."""
+        return {block: [c for name in self.grid.rows if (c := self._contender(block, name))] for block in self.blocks}
+
+    @property
+    def blocks(self) -> list[str]:
+        """In the order of the grid."""
+        return list(self.grid.blocks)
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """Every run of the grid."""
+        return self.grid.cells(self.out)
+
+    def _contender(self, block: str, name: str) -> Contender | None:
+        when, cells = self.grid.runs(self.out, block, name)
+        runs = [read_run(cell.folder) for cell in cells if cell.state() == State.FINISHED]
+        scores = pooled([run.scores(when) for run in runs])
+        if not scores:
+            return None
+        kind = "gold" if name == self.grid.gold else "vanilla" if when == "before" else "method"
+        return Contender(name, kind, scores, runs if when == "after" else [])  # type: ignore[arg-type]
+
+    def value(self, block: str, name: str, split: str, score: str) -> dict[str, Any] | None:
+        """A cell of the table: mean, interval, runs, people and rank; ``None`` if it was not run."""
+        found = {c.name: c for c in self.contenders[block]}.get(name)
+        sums = found.sums(split, score) if found else None
+        if found is None or sums is None:
+            return None
+        estimate = interval(sums)
+        seeds = [one.mean for run in found.runs if (one := run.scores().get(split, {}).get(score))]
+        return {
+            "mean": round(estimate.value, 6),
+            "low": round(estimate.low, 6) if estimate.known else None,
+            "high": round(estimate.high, 6) if estimate.known else None,
+            "people": estimate.people,
+            "runs": max(1, len(found.runs)),
+            "by_seed": [round(value, 6) for value in seeds],
+            "rank": self._ranks(block, split, score).get(name, ""),
+        }
+
+    def _ranks(self, block: str, split: str, score: str) -> dict[str, str]:
+        key = block, split, score
+        if key not in self._known:
+            self._known[key] = ranks(self.contenders[block], split, score)
+        return self._known[key]
+
+    @cached_property
+    def _known(self) -> dict[tuple[str, str, str], dict[str, str]]:
+        return {}
+
+    @property
+    def columns(self) -> list[tuple[str, str, str]]:
+        """Split, score and heading with arrow of every column."""
+        return [
+            (split, score, f"{heading} {arrow(split, score)}")
+            for split, scores in self.grid.columns.items()
+            for score, heading in scores.items()
+        ]
+
+    @property
+    def sources(self) -> list[Source]:
+        """Published numbers that belong beside this table."""
+        return published(self.grid.published) if self.grid.published else []
+
+    def record(self) -> dict[str, Any]:
+        """Everything, for ``results/<table>.json``: numbers, commands, what failed, and what else was tried."""
+        values = {
+            block: {
+                name: {f"{split}/{score}": self.value(block, name, split, score) for split, score, _ in self.columns}
+                for name in self.grid.rows
+            }
+            for block in self.blocks
+        }
+        cells = [
+            {"block": c.block, "row": c.row, "seed": c.seed, "state": c.state().value, "command": c.command}
+            | {key: c.note().get(key) for key in ("seconds", "peak_memory_bytes")}
+            | ({"error": c.complaint()} if c.state() == State.FAILED else {})
+            for c in self.cells
+        ]
+        tuning = json.loads(Path(self.grid.tuning).read_text(encoding="utf-8")) if self.grid.tuning else None
+        return {
+            "table": self.grid.name,
+            "title": self.grid.title,
+            "scale": self.grid.scale,
+            "note": self.grid.note,
+            "seeds": self.grid.seeds,
+            "interval": "95 %, percentile bootstrap that draws whole people with the answers of all seeds",
+            "columns": [{"split": s, "score": score, "heading": heading} for s, score, heading in self.columns],
+            "values": values,
+            "published": [source.record() for source in self.sources],
+            "runs": cells,
+            "tuning": tuning,
+        }
+
+
+def tabulate(grid: Grid, out: Path, results: Path) -> Table:
+    """Writes ``<results>/<table>-<scale>.json``, ``.md`` and ``.tex`` of what is finished.
+
+    Args:
+        grid: the grid.
+        out: folder of its runs.
+        results: folder of tables.
+    """
+    from .render import latex, markdown
+
+    table = Table(grid, out)
+    results.mkdir(parents=True, exist_ok=True)
+    name = f"{grid.name}-{grid.scale}"
+    (results / f"{name}.json").write_text(json.dumps(table.record(), indent=1) + "\n", encoding="utf-8")
+    (results / f"{name}.md").write_text(markdown(table), encoding="utf-8")
+    (results / f"{name}.tex").write_text(latex(table), encoding="utf-8")
+    return table

@@ -1,0 +1,127 @@
+"""Grids: what the shipped ones hold, and what is wrong with others."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from viker_lightning.cli import main
+from viker_lightning.errors import UserError
+from viker_lightning.experiments import read_grid
+from viker_lightning.experiments.export import slurm, sweep
+from viker_lightning.experiments.grid import setting
+from viker_lightning.experiments.published import published
+
+ROOT = Path(__file__).parents[2]
+GRIDS = ["mllmu", "clear", "ablations", "references", "lambda", "k"]
+OUT = Path("runs/tables")
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def grid(name, scale="mini", seeds=3):
+    return read_grid(Path(f"experiments/{name}.yaml"), scale, seeds)
+
+
+@pytest.mark.parametrize("scale", ["mini", "paper"])
+@pytest.mark.parametrize("name", GRIDS)
+def test_shipped_grids(name, scale):
+    found = grid(name, scale)
+    cells = found.cells(OUT)
+    golds = {cell.folder for cell in cells if cell.row == "Gold"}
+    methods = [cell for cell in cells if cell.row != "Gold"]
+    assert cells[0].row == "Gold" and len(methods) == 3 * len(found.blocks) * (len(found.rows) - 2)
+    assert {cell.gold.folder for cell in methods} == golds
+    assert len({(cell.block, cell.row, cell.seed) for cell in cells}) == len(cells)
+    for block in found.blocks:
+        when, runs = found.runs(OUT, block, "Vanilla")
+        assert when == "before" and runs[0].options.get("evaluation.before", True) is True
+
+
+@pytest.mark.parametrize("scale", ["mini", "paper"])
+@pytest.mark.parametrize("name", GRIDS)
+def test_every_command_is_understood(name, scale, capsys):
+    seen = set()
+    for cell in grid(name, scale, 1).cells(OUT):
+        if (cell.row, cell.config) in seen:
+            continue
+        seen.add((cell.row, cell.config))
+        with pytest.raises(SystemExit) as stop:
+            main([*cell.arguments, "--print_config"])
+        printed = yaml.safe_load(capsys.readouterr().out)
+        assert stop.value.code == 0 and printed["trainer"]["default_root_dir"] == str(cell.folder)
+
+
+def test_the_same_run_is_made_once():
+    cells = {name: grid(name).cells(OUT) for name in GRIDS}
+    gold = {c.folder for name in ("ablations", "references", "lambda", "k") for c in cells[name] if c.row == "Gold"}
+    assert len(gold) == 1
+    assert gold < {c.folder for c in cells["mllmu"] if c.row == "Gold"}
+    shared = {c.folder for c in cells["ablations"] if c.row == "ViKeR" and c.block == "with retain data"}
+    assert shared == {c.folder for c in cells["mllmu"] if c.row == "ViKeR" and c.block == "10 %"}
+    one_seed = {c.folder for c in cells["lambda"] if c.row == "lambda = 3.0" and c.seed}
+    assert one_seed == {c.folder for c in cells["k"] if c.row == "k = 5" and c.seed}
+
+
+def test_options_that_change_nothing_are_left_out():
+    assert setting("configs/mini/viker.yaml", "model.method.lam") == 3.0
+    assert setting("configs/mini/viker.yaml", "data.forget") == 10
+    assert setting("configs/mini/viker.yaml", "data.max_people") is None
+    assert setting("configs/mini/viker.yaml", "model.method.images.none") is None
+    command = next(c for c in grid("mllmu").cells(OUT) if c.row == "ViKeR" and c.block == "10 %").command
+    assert "--data.root" not in command and "--data.forget" not in command and "--data.max_people=12" in command
+
+
+def test_published_numbers_are_between_0_and_1():
+    for section in ("mllmu", "clear"):
+        for source in published(section):
+            values = [v for rows in source.blocks.values() for row in rows.values() for v in row]
+            assert values and all(0 <= v <= 1 for v in values) and source.second_hand
+    source = published("mllmu")[0]
+    assert source.value("5 %", "NPO", "forget/rouge_l") == 0.510
+    assert source.value("5 %", "NPO", "real/rouge_l") is None and source.value("10 %", "NPO", "forget/rouge_l") is None
+
+
+def spoilt(tmp_path, change):
+    found = yaml.safe_load(Path("experiments/ablations.yaml").read_text())
+    change(found)
+    file = tmp_path / "spoilt.yaml"
+    file.write_text(yaml.safe_dump(found))
+    with pytest.raises(UserError) as error:
+        read_grid(file, "mini", 1)
+    assert str(error.value).startswith(str(file)) and "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (lambda g: g.pop("title"), "'title' is missing"),
+        (lambda g: g.update(colums={}), "'colums' is unknown"),
+        (lambda g: g["scales"].pop("mini"), "no scale 'mini'; found paper"),
+        (lambda g: g["scales"]["mini"].update(gold="Golden"), "gold: no row 'Golden'"),
+        (lambda g: g["scales"]["mini"]["rows"].update(GA={"config": "no.yaml"}), "rows.GA.config: 'no.yaml'"),
+        (lambda g: g["scales"]["mini"]["rows"].update(V={"before": "X"}), "rows.V.before: no row 'X'"),
+        (lambda g: g["scales"]["mini"]["rows"].update(GA={"option": {}}), "rows.GA: key 'option' is unknown"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path, change, said):
+    assert said in spoilt(tmp_path, change)
+
+
+def test_missing_file_and_seeds(tmp_path):
+    with pytest.raises(UserError, match="not a readable grid"):
+        read_grid(tmp_path / "no.yaml", "mini", 1)
+    with pytest.raises(UserError, match="seeds: found 0"):
+        grid("k", seeds=0)
+
+
+def test_sweep_and_array_reach_every_cell():
+    found = yaml.safe_load(sweep("experiments/k.yaml", "mini", 2, 9))
+    assert found["parameters"]["number"]["values"] == list(range(9))
+    assert found["command"][-1] == "${args}" and "--seeds=2" in found["command"]
+    script = slurm("experiments/k.yaml", "paper", 2, 9, 4)
+    assert "#SBATCH --array=0-8%4" in script and '--number="$SLURM_ARRAY_TASK_ID"' in script

@@ -1,0 +1,119 @@
+"""Cells as real runs: made once, gone on with, and without harm from one that fails."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+from rich.console import Console
+
+from viker_lightning.experiments import State, read_grid, run_grid, tabulate
+from viker_lightning.experiments.__main__ import main
+from viker_lightning.experiments.figures import figures
+from viker_lightning.experiments.runner import places
+
+ROOT = Path(__file__).parents[2]
+SHORT = {"data.root": "mini/ci", "data.max_people": 2, "trainer.max_steps": 2, "data.splits": ["forget", "retain"]}
+SHORT |= {"gate.known": 0, "gate.shown": 0, "gate.asked": 1, "trainer.logger": False}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, cache, base_folder):
+    """A small grid whose last row fails, run once."""
+    folder = tmp_path_factory.mktemp("grid")
+    file = folder / "small.yaml"
+    two_steps = {key: value for key, value in SHORT.items() if key.startswith("trainer.")}
+    gold = {"config": "configs/mini/gold.yaml", "seeds": 1, "options": two_steps | {"model.base": str(base_folder)}}
+    bad = {"options": {"model.method.k": 0}}
+    mini = {"note": "Tiny.", "config": "configs/mini/viker.yaml", "gold": "Gold"}
+    mini["options"] = {**SHORT, "model.vanilla": str(base_folder), "model.method.retain_weight": 0.0}
+    mini["rows"] = {"Vanilla": {"before": "ViKeR"}, "Gold": gold, "ViKeR": {}, "bad": bad}
+    columns = {"forget": {"rouge_l": "ROUGE-L", "keyword_match": "Keywords"}, "retain": {"rouge_l": "ROUGE-L"}}
+    file.write_text(yaml.safe_dump({"title": "Small", "columns": columns, "scales": {"mini": mini}}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        with pytest.raises(SystemExit) as stop:
+            main(["run", str(file), *arguments(folder)])
+    return folder, file, str(stop.value.code)
+
+
+def arguments(folder):
+    return [f"--runs={folder / 'runs'}", f"--results={folder / 'results'}", "--scale=mini", "--seeds=1", "--jobs=2"]
+
+
+@pytest.fixture
+def cells(made, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    folder, file, _ = made
+    return {cell.row: cell for cell in read_grid(file, "mini", 1).cells(folder / "runs")}
+
+
+def test_one_failure_stops_no_other_and_is_listed(made, cells):
+    assert made[2] == "error: 1 of 3 runs failed: bad / seed 0"
+    states = {name: cell.state() for name, cell in cells.items()}
+    assert states == {"Gold": State.FINISHED, "ViKeR": State.FINISHED, "bad": State.FAILED}
+    assert "k=0 must be >= 1" in cells["bad"].complaint()
+    noted = cells["ViKeR"].note()
+    assert noted["seconds"] > 0 and 50_000_000 < noted["peak_memory_bytes"] < 20_000_000_000
+    assert noted["command"] == cells["ViKeR"].command
+
+
+def test_table_in_three_forms(made, cells):
+    results = made[0] / "results"
+    found = json.loads((results / "small-mini.json").read_text())
+    values = found["values"][""]
+    summary = json.loads((cells["ViKeR"].folder / "results.json").read_text())
+    assert values["ViKeR"]["forget/rouge_l"]["mean"] == pytest.approx(summary["after"]["forget"]["rouge_l"], abs=1e-6)
+    assert values["Vanilla"]["retain/rouge_l"]["mean"] == pytest.approx(
+        summary["before"]["retain"]["rouge_l"], abs=1e-6
+    )
+    assert set(values["bad"].values()) == {None}
+    assert [run["state"] for run in found["runs"]] == ["finished", "finished", "failed"]
+    text = (results / "small-mini.md").read_text()
+    assert "| bad |  |  |  |" in text and "k=0 must be >= 1" in text and cells["ViKeR"].command in text
+    tex = (results / "small-mini.tex").read_text()
+    assert r"\multicolumn{2}{c}{Forget}" in tex and tex.count(r"\\") == 2 + 4
+    assert (results / "figures/small-mini-cost.pdf").is_file()
+
+
+def test_finished_runs_are_not_made_again(made, cells, capsys):
+    times = {name: (cell.folder / "results.json").stat().st_mtime_ns for name, cell in cells.items() if name != "bad"}
+    console = Console(file=open(os.devnull, "w"))
+    assert run_grid([cells["Gold"], cells["ViKeR"]], 2, console) == []
+    assert times == {name: (cells[name].folder / "results.json").stat().st_mtime_ns for name in times}
+
+
+def test_a_changed_command_or_gold_model_is_another_run(made, cells, monkeypatch):
+    viker = cells["ViKeR"]
+    note = viker.folder / "cell.json"
+    kept = note.read_text()
+    note.write_text(json.dumps(json.loads(kept) | {"fingerprint": "other"}))
+    assert viker.state() == State.MISSING
+    note.write_text(kept)
+    assert viker.state() == State.FINISHED
+    monkeypatch.setattr("viker_lightning.experiments.cells.code_fingerprint", lambda: "changed")
+    assert viker.state() == State.MISSING
+
+
+def test_list_names_every_run(made, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    main(["list", str(made[1]), *arguments(made[0])])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 and lines[0].startswith("0\tfinished\tGold / seed 0\tpython -m viker_lightning fit")
+
+
+def test_nothing_was_run(made, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    table = tabulate(read_grid(made[1], "mini", 1), tmp_path / "runs", tmp_path / "results")
+    assert "3 of 3 runs are not finished." in (tmp_path / "results/small-mini.md").read_text()
+    assert figures(table, tmp_path / "figures") == []
+
+
+def test_places(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    assert places(None) == [{"CUDA_VISIBLE_DEVICES": "2"}, {"CUDA_VISIBLE_DEVICES": "5"}]
+    assert [p["CUDA_VISIBLE_DEVICES"] for p in places(3)] == ["2", "5", "2"]
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert all(int(p["OMP_NUM_THREADS"]) >= 1 for p in places(None))
