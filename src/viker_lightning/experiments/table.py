@@ -8,7 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from viker_lightning.reporting import Contender, arrow, interval, pooled, ranks, read_run
+from viker_lightning.reporting import interval, read_run
+from viker_lightning.reporting.contenders import Contender, pooled, ranks
+from viker_lightning.reporting.scores import arrow
 
 from .cells import Cell, State
 from .grid import Grid
