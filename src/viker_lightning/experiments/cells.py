@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 import time
@@ -117,21 +116,18 @@ class Cell:
         with FileLock(f"{self.folder}.lock"):
             if self.state() == State.FINISHED:
                 return State.FINISHED
-            if not self.note():
-                shutil.rmtree(self.folder, ignore_errors=True)
+            again = bool(self.note())  # else an earlier run of other code is moved aside by the run itself
             self.folder.mkdir(exist_ok=True)
             noted = {"command": self.command, "fingerprint": self.fingerprint()}
             self._write(noted)
-            self._write(noted | self._call({**os.environ, **self._dashboard(), **(environment or {})}))
+            self._write(noted | self._call({**os.environ, **self._dashboard(), **(environment or {})}, again))
         return self.state()
 
-    def _call(self, environment: dict[str, str]) -> dict[str, Any]:
-        """Runs the command, going on where it stopped."""
-        command = [sys.executable, "-m", "viker_lightning", *self.arguments]
-        if (self.folder / "checkpoints").is_dir():
-            command.append("--ckpt_path=last")
+    def _call(self, environment: dict[str, str], again: bool) -> dict[str, Any]:
+        """Runs the command, going on where it stopped if it is run again."""
+        command = [sys.executable, "-m", "viker_lightning", *self.arguments, *["--ckpt_path=last"] * again]
         started = time.monotonic()
-        with (self.folder / LOG).open("a", encoding="utf-8") as log:
+        with (self.folder / LOG).open("a" if again else "w", encoding="utf-8") as log:
             process = subprocess.Popen(
                 command, env=environment, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
             )
