@@ -74,6 +74,8 @@ def trade_off_figure(table: Table) -> Figure | None:
                 x["mean"], y["mean"], **errors, fmt=marker, ms=13 if gold else 6, label=name, elinewidth=0.6, alpha=0.9
             )
         axes.set(title=block, xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="test: keyword match (low is good)")
+    if not any(axes.containers for axes in panels):
+        return None
     panels[0].set_ylabel("retain: keyword match (high is good)")
     panels[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
