@@ -32,6 +32,7 @@ from viker_lightning.models import MLLM
 from viker_lightning.reporting import knowledge_table, write_cards
 from viker_lightning.training import Unlearn
 
+from .device import back_on_device
 from .files import gold_answers, read_predictions, write_json, write_predictions
 from .selection import Selection
 
@@ -117,6 +118,7 @@ class Evaluation(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Saves the trained weights, evaluates them and writes the results, in a run that had stopped here, too."""
+        back_on_device(trainer, pl_module)
         self._take_up(trainer)
         pl_module.save_weights(Path(trainer.default_root_dir))
         self.evaluate(trainer, pl_module, "after")

@@ -16,6 +16,8 @@ from viker_lightning.errors import UserError
 from viker_lightning.evaluation import Knowledge, measure_knowledge
 from viker_lightning.training import Finetune, Unlearn
 
+from .device import back_on_device
+
 log = logging.getLogger(__name__)
 
 
@@ -35,6 +37,7 @@ class KnowledgeGate(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Reports what a fine-tuned model knows."""
+        back_on_device(trainer, pl_module)
         if isinstance(pl_module, Finetune):
             pl_module.report["knowledge"] = asdict(self.measure(trainer, pl_module))
 

@@ -16,6 +16,7 @@ from viker_lightning.data.records import ImageGroup, Picture, Split
 from viker_lightning.ideal import key_token_example
 from viker_lightning.reporting import FEW, QUESTIONS, write_report
 
+from .device import back_on_device
 from .files import write_json
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class Report(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Writes the files; the Evaluation callback comes first and has written the results."""
+        back_on_device(trainer, pl_module)
         run, data = Path(trainer.default_root_dir), trainer.datamodule  # type: ignore[attr-defined]
         try:
             with pl_module.mllm.together():  # every process asks, since the model may be shared out

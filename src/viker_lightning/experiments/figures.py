@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from .cells import State
 from .table import Table
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -68,11 +68,9 @@ def trade_off_figure(table: Table) -> Figure | None:
             if x is None or y is None:
                 continue
             gold = name == table.grid.gold
-            errors = {"xerr": _error(x), "yerr": _error(y)}
-            marker = "*" if gold else MARKERS[i % len(MARKERS)]
-            axes.errorbar(
-                x["mean"], y["mean"], **errors, fmt=marker, ms=13 if gold else 6, label=name, elinewidth=0.6, alpha=0.9
-            )
+            marker, size = ("*", 13) if gold else (MARKERS[i % len(MARKERS)], 6)
+            bars = axes.errorbar(x["mean"], y["mean"], _error(y), _error(x), marker, elinewidth=0.6, markersize=size)
+            bars.set_label(name)
         axes.set(title=block, xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="test: keyword match (low is good)")
     if not any(axes.containers for axes in panels):
         return None
@@ -95,7 +93,8 @@ def sweep_figure(table: Table) -> Figure | None:
         (line,) = axes.plot(xs, ys, marker=MARKERS[i % len(MARKERS)], label=f"{split}: {score.replace('_', ' ')}")
         sure = [(x, v["low"], v["high"]) for x, (_, v) in zip(xs, found, strict=True) if v["low"] is not None]
         if sure:
-            axes.fill_between(*zip(*sure, strict=True), alpha=0.12, color=line.get_color())
+            at, low, high = zip(*sure, strict=True)
+            axes.fill_between(at, low, high, alpha=0.12, color=line.get_color())
         gold = table.value(block, table.grid.gold, split, score) if table.grid.gold else None
         if gold:
             axes.axhline(gold["mean"], color=line.get_color(), linewidth=0.7, linestyle=":")

@@ -19,7 +19,7 @@ def markdown(table: Table) -> str:
     lines = [f"# {grid.title}", "", f"Scale `{grid.scale}`, {_seeds(grid.seeds)}. {grid.note}", ""]
     lines += [
         "Mean over seeds with its 95 % interval over people (whole people drawn, with the answers of all seeds). "
-        "Arrows say what is good. **Best** and _second_ of the methods by column; ~ marks others whose paired "
+        "Arrows say what is good. **Best** and _second_ of the methods by column; † marks those whose paired "
         "difference to the best includes 0. A low value on forget or test is not the aim by itself: gold is.",
         "",
     ]
@@ -66,7 +66,7 @@ def _cell(value: dict[str, Any] | None, intervals: bool) -> str:
     if value is None:
         return EMPTY
     mark = {"best": "**", "second": "_"}.get(value["rank"], "")
-    text = f"{mark}{value['mean']:.2f}{mark}" + " ~" * (value["rank"] == "near")
+    text = f"{mark}{value['mean']:.2f}{mark}" + " †" * value["like_the_best"]
     return text if value["low"] is None or not intervals else f"{text} [{value['low']:.2f}, {value['high']:.2f}]"
 
 

@@ -61,6 +61,7 @@ class Table:
             return None
         estimate = interval(sums)
         seeds = [one.mean for run in found.runs if (one := run.scores().get(split, {}).get(score))]
+        rank, near = self._ranks(block, split, score).get(name, ("", False))
         return {
             "mean": round(estimate.value, 6),
             "low": round(estimate.low, 6) if estimate.known else None,
@@ -68,17 +69,18 @@ class Table:
             "people": estimate.people,
             "runs": max(1, len(found.runs)),
             "by_seed": [round(value, 6) for value in seeds],
-            "rank": self._ranks(block, split, score).get(name, ""),
+            "rank": rank,
+            "like_the_best": near,
         }
 
-    def _ranks(self, block: str, split: str, score: str) -> dict[str, str]:
+    def _ranks(self, block: str, split: str, score: str) -> dict[str, tuple[str, bool]]:
         key = block, split, score
         if key not in self._known:
             self._known[key] = ranks(self.contenders[block], split, score)
         return self._known[key]
 
     @cached_property
-    def _known(self) -> dict[tuple[str, str, str], dict[str, str]]:
+    def _known(self) -> dict[tuple[str, str, str], dict[str, tuple[str, bool]]]:
         return {}
 
     @property
