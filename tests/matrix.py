@@ -44,6 +44,7 @@ CASES = {
     "plain route": (unlearn(viker, "windowed", Engine(max_sequence_tokens=400, max_tokens=400)), {}),
     "qwen": (unlearn(viker, "qwen2_5_vl", Engine()), {}),
     "full": (finetune("untied"), {"stage": "vanilla"}),
+    "unlearn full": (lambda models: Unlearn(viker(), str(models / "untied"), None, lr=1e-4, engine=KEPT), {}),
     "full tied": (finetune("tied"), {"stage": "vanilla"}),
     "finetune lora": (finetune("untied", Lora(r=4)), {"stage": "vanilla"}),
 }

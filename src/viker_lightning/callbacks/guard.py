@@ -106,7 +106,8 @@ class CollapseGuard(Callback):
         """Which number crossed its bound, if any."""
         if not self._groups:
             return None
-        found = measure_health(pl_module.mllm, self._groups, answers=self.bounds["repetition"] is not None)
+        with pl_module.mllm.together():
+            found = measure_health(pl_module.mllm, self._groups, answers=self.bounds["repetition"] is not None)
         for name, bound in self.bounds.items():
             if bound is not None and not found[name] <= bound:  # nan crosses, too
                 return f"{name} is {found[name]:.4g}, over its bound {bound:.4g}"

@@ -50,7 +50,8 @@ class OwnReference:
         rank, world = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if parallel else (0, 1)
         parts = fitted(self.mllm, groups)[rank::world]
         questions = sum(len(group.vqa) for part in parts for group in part)
-        with tqdm(total=questions, desc="original model", unit="question", disable=questions < 100) as bar:
+        bar = tqdm(total=questions, desc="original model", unit="question", disable=questions < 100)
+        with bar, self.mllm.together():
             for part in parts:
                 self.reference(self.mllm.pack(part))
                 bar.update(sum(len(group.vqa) for group in part))

@@ -177,8 +177,7 @@ class Unlearn(Stage):
         )
         people = self.trainer.datamodule.streams[stream]  # type: ignore[attr-defined]
         groups = [ImageGroup(p.id, image, vqa=p.vqa) for p in people for image in p.images or (None,)]
-        with self.mllm.together():
-            own.prepare(self.labelled(groups))
+        own.prepare(self.labelled(groups))
         return own
 
     def prepare_ideal(self) -> None:
