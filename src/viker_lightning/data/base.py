@@ -90,7 +90,7 @@ class Benchmark(LightningDataModule):
         self.skipped: list[str] = []  # file, row and reason of every row left out
         self.batches_per_step = 1
         self.in_passes = False  # whether the streams take turns, a whole pass each
-        self.steps_done = 0  # of the running epoch, when a run is resumed
+        self.steps_done = 0  # before this process, when a run is resumed
         self.forget_ids: list[str] = []
         self.retain_ids: list[str] = []
         self._groups: dict[tuple[Split, str], list[ImageGroup]] = {}

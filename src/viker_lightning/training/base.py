@@ -22,7 +22,7 @@ from viker_lightning.errors import UserError
 from viker_lightning.files import replacing_folder
 from viker_lightning.models import MLLM, AnswerTokens, Quantize, check_first_gradients
 
-from .checkpoint import check_names, obey, steps_done
+from .checkpoint import check_names, obey
 from .engine import Engine, Groups, parts_of, warn_of_small_steps
 from .sharding import FSDP2, average_gradients, clip_gradients, shard
 
@@ -276,5 +276,6 @@ class Stage(LightningModule):
         """
         self.report = checkpoint.get("report", {})
         obey(checkpoint, self.lr, self.weight_decay)
-        self.trainer.datamodule.steps_done = steps_done(checkpoint)  # type: ignore[attr-defined]
+        # Not from the loops' counters: they are one epoch short after a second resumption.
+        self.trainer.datamodule.steps_done = checkpoint["global_step"]  # type: ignore[attr-defined]
         check_names(checkpoint, {n for n, p in self.named_parameters() if p.requires_grad})

@@ -126,16 +126,6 @@ def obey(checkpoint: dict[str, Any], lr: float, weight_decay: float) -> None:
         scheduler["base_lrs"] = [lr] * len(scheduler["base_lrs"])
 
 
-def steps_done(checkpoint: dict[str, Any]) -> int:
-    """Steps taken of an epoch that was not at its end."""
-    if "loops" not in checkpoint:
-        return 0
-    loop = checkpoint["loops"]["fit_loop"]
-    epochs = loop["epoch_progress"]["current"]
-    within = epochs["processed"] < epochs["ready"]
-    return int(loop["epoch_loop.batch_progress"]["current"]["processed"]) if within else 0
-
-
 def check_names(checkpoint: dict[str, Any], trained: set[str]) -> None:
     """Makes sure that a checkpoint holds exactly what is trained.
 
