@@ -89,10 +89,15 @@ class Stage(LightningModule):
             if isinstance(self.trainer.strategy, FSDP2):
                 shard(mllm, self.trainer.strategy.device_mesh["data_parallel"])
 
+    def to(self, *args: Any, **kwargs: Any) -> Any:
+        """As usual, except that adapters are in fp32 whatever the model is cast to, before DDP looks at their types."""
+        super().to(*args, **kwargs)
+        if hasattr(self, "mllm") and self.mllm.adapted:
+            self.mllm._apply(lambda p: p.float() if p.requires_grad else p)  # sharded weights cannot be set one by one
+        return self
+
     def configure_optimizers(self) -> Any:
         """AdamW on what is trainable; adapters stay in fp32, since small steps vanish in bf16."""
-        if self.mllm.adapted:
-            self.mllm._apply(lambda p: p.float() if p.requires_grad else p)  # sharded weights cannot be set one by one
         trainable = [p for p in self.parameters() if p.requires_grad]
         warn_of_small_steps(trainable)
         foreach = None if len({isinstance(p, DTensor) for p in trainable}) == 1 else False  # never both kinds at once
