@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 import torch
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import Callback, Trainer, seed_everything
 
 from viker_lightning.data.mllmu import MLLMU
 from viker_lightning.methods import NPO, GradientDifference, KLMinimization, ViKeR
@@ -25,7 +25,7 @@ def unlearn(method, model="untied", engine=KEPT):
 
 
 def finetune(model, lora=None):
-    return lambda models: Finetune(str(models / model), lora, lr=1e-3, warmup_steps=0, engine=KEPT)
+    return lambda models: Finetune(str(models / model), lora, lr=1e-3, warmup_steps=0, schedule="constant", engine=KEPT)
 
 
 def viker():
@@ -50,6 +50,17 @@ CASES = {
 }
 
 
+class SaveLast(Callback):
+    """Saves after the last step, while the epoch is running, as a run does."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.global_step == trainer.max_steps:
+            trainer.save_checkpoint(self.file)
+
+
 def run(case, models, out, strategy="auto", resume=None, **more):
     """Trains a case and saves its weights."""
     make, options = CASES[case]
@@ -70,11 +81,11 @@ def run(case, models, out, strategy="auto", resume=None, **more):
         enable_model_summary=False,
         use_distributed_sampler=False,
         default_root_dir=out / case,
+        callbacks=[SaveLast(out / case / "last.ckpt")],
         **options,
     )
     trainer.fit(module, datamodule=MLLMU("mini/ci", stage=stage, batch_size=16 // world), ckpt_path=resume)
     module.save_weights(out / case)
-    trainer.save_checkpoint(out / case / "last.ckpt")
     if trainer.is_global_zero:
         print(f"{strategy} {world}: {case}", flush=True)
 
