@@ -7,6 +7,8 @@ from tiny_text import tied, tokenizer
 from transformers import (
     CLIPImageProcessor,
     CLIPVisionConfig,
+    FastVlmConfig,
+    FastVlmForConditionalGeneration,
     Idefics3Config,
     Idefics3ForConditionalGeneration,
     Idefics3ImageProcessor,
@@ -32,9 +34,11 @@ from transformers import (
     SmolVLMImageProcessor,
     SmolVLMProcessor,
     SmolVLMVideoProcessor,
+    TimmWrapperConfig,
 )
 
 from viker_lightning.models import MLLM
+from viker_lightning.models.smol import CHAT
 
 
 def llava(text=None) -> MLLM:
@@ -59,6 +63,28 @@ def llava(text=None) -> MLLM:
         num_additional_image_tokens=1,
     )
     return MLLM(LlavaForConditionalGeneration(config), processor)
+
+
+def fast_vlm() -> MLLM:
+    """Its tower is a convolutional network of timm's."""
+    fast = tokenizer(["<pad>", "<|im_start|>", "<|im_end|>", "<image>"], "<|im_end|>")
+    ids = fast.get_vocab()
+    config = FastVlmConfig(
+        vision_config=TimmWrapperConfig(architecture="test_efficientnet", do_pooling=False, hidden_size=256),
+        text_config=LlamaConfig(**tied({}, ids, "<|im_end|>")),
+        image_token_index=ids["<image>"],
+        image_seq_length=4,
+    )
+    side = {"height": 64, "width": 64}
+    processor = LlavaProcessor(
+        image_processor=CLIPImageProcessor(size=side, crop_size=side),
+        tokenizer=fast,
+        patch_size=32,
+        vision_feature_select_strategy="full",
+        num_additional_image_tokens=0,
+        chat_template=CHAT,
+    )
+    return MLLM(FastVlmForConditionalGeneration(config), processor)
 
 
 def windowed() -> MLLM:
@@ -155,6 +181,7 @@ def qwen3() -> MLLM:
 FAMILIES = {
     "llava": llava,
     "llava_next": llava_next,
+    "fast_vlm": fast_vlm,
     "qwen2_vl": lambda: qwen(Qwen2VLConfig, Qwen2VLForConditionalGeneration),
     "qwen2_5_vl": lambda: qwen(Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration),
     "qwen3_vl": qwen3,

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from filelock import FileLock
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
 from transformers import (
     CLIPImageProcessor,
     CLIPVisionConfig,
@@ -86,7 +87,10 @@ def _build(texts: Sequence[str], tower: CLIPVisionModel, folder: Path) -> None:
         torch.manual_seed(0)
         model = LlavaForConditionalGeneration(config)
         model.model.vision_tower.load_state_dict(tower.state_dict(), strict=True)
-        _open_projector(model)
+        pixels = torch.stack([mini_tower.pixels(png) for png in pictures_of_nobody(60)])
+        with torch.no_grad():
+            features = llava.pixel_features(model, mini_tower.normalise(pixels))
+        open_projector(model.model.multi_modal_projector, features)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     side = {"height": mini_tower.SIZE, "width": mini_tower.SIZE}
@@ -104,19 +108,23 @@ def _build(texts: Sequence[str], tower: CLIPVisionModel, folder: Path) -> None:
     model.save_pretrained(folder)
 
 
-def _open_projector(model: LlavaForConditionalGeneration) -> None:
-    """Starts the random projector from standardised features: what differs between pictures comes through at once."""
-    drawn = [
-        draw(random.Random(f"projector/{i}"), mini_tower.SIZE)[0]
-        for draw, _ in mini_tower.PICTURES.values()
-        for i in range(60)
-    ]
-    pixels = torch.stack([mini_tower.pixels(png) for png in drawn])
-    layers = model.model.multi_modal_projector
+def pictures_of_nobody(count: int) -> list[bytes]:
+    """So many pictures each of strangers, scenes and pets, none of which is in a benchmark."""
+    kinds = [draw for draw, _ in mini_tower.PICTURES.values()]
+    return [draw(random.Random(f"projector/{i}"), mini_tower.SIZE)[0] for draw in kinds for i in range(count)]
+
+
+def open_projector(layers: Any, features: Tensor) -> None:
+    """Starts the random projector from standardised features: what differs between pictures comes through at once.
+
+    Args:
+        layers: a projector with ``linear_1`` and ``linear_2``.
+        features: ``[n, P, d_vision]`` features of pictures of nobody.
+    """
+    std, mean = torch.std_mean(features.flatten(0, 1), dim=0)
+    std = std.clamp_min(0.1 * std.mean())  # a feature that is hardly ever there would be all noise
     with torch.no_grad():
-        features = llava.pixel_features(model, mini_tower.normalise(pixels)).flatten(0, 1)
-        std, mean = torch.std_mean(features, dim=0)
-        layers.linear_1.weight.normal_(std=features.shape[1] ** -0.5).div_(std)
+        layers.linear_1.weight.normal_(std=features.shape[-1] ** -0.5).div_(std)
         layers.linear_1.bias.copy_(-layers.linear_1.weight @ mean)
         layers.linear_2.weight.normal_(std=layers.linear_2.in_features**-0.5)
 

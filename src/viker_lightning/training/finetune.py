@@ -11,6 +11,7 @@ from viker_lightning.errors import UserError
 from viker_lightning.methods.idk import REFUSALS
 from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize, write_merged
 from viker_lightning.models.mini import embedded_model
+from viker_lightning.models.smol import smol_model
 
 from .base import Stage
 from .engine import Engine, Groups
@@ -20,7 +21,8 @@ class Finetune(Stage):
     """Supervised fine-tuning on answer tokens; ``data.stage`` says on whom.
 
     Args:
-        base: ``mini`` for the embedded model (built on first use), a folder, or a hub id.
+        base: ``mini`` for the embedded model, ``smol`` for SmolLM2-135M with EfficientNet-Lite0 (extra ``smol``), both
+            built on first use; a folder, or a hub id.
         lora: adapter setting; ``None`` trains language model and projector fully. The vision tower is never trained.
         lr: AdamW learning rate.
         weight_decay: of AdamW.
@@ -61,6 +63,8 @@ class Finetune(Stage):
         source = self.base
         if source == "mini":
             source = str(embedded_model([*self.trainer.datamodule.texts(), *REFUSALS]))  # type: ignore[attr-defined]
+        elif source == "smol":
+            source = str(smol_model())
         self.base_weights = source
         mllm = MLLM.load(source, self.weights_dtype, self.revision, self.trust_remote_code, self.quantize)
         if self.lora is None:

@@ -15,7 +15,7 @@ from viker_lightning import __version__
 from viker_lightning.data.base import Benchmark
 from viker_lightning.data.cache import cache_folder
 from viker_lightning.errors import UserError
-from viker_lightning.models import mini, mini_tower, weights_folder
+from viker_lightning.models import mini, mini_tower, smol, weights_folder
 
 LAUNCHED = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE")
 LAUNCHERS = ("MASTER_", "SLURM_", "TORCHELASTIC_")
@@ -38,7 +38,8 @@ def vanilla_model(vanilla: str, data: Benchmark) -> Path | str:
     config = Path(vanilla)
     if not config.is_file():
         raise UserError(f"model.vanilla: {vanilla!r} does not exist; give a config, a model folder or a hub id")
-    made_of = f"{__version__}/{mini.VERSION}/{mini_tower.fingerprint()}/{mini.LANGUAGE_MODEL}/{data.everybody()}/"
+    models = f"{mini.VERSION}/{mini_tower.fingerprint()}/{mini.LANGUAGE_MODEL}/{smol.VERSION}"
+    made_of = f"{__version__}/{models}/{data.everybody()}/"
     key = hashlib.sha256(made_of.encode() + config.read_bytes()).hexdigest()[:12]
     run = cache_folder("vanilla", key)
     run.parent.mkdir(parents=True, exist_ok=True)

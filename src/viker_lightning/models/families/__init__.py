@@ -8,9 +8,9 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from viker_lightning.errors import UserError
 
-from . import idefics2, idefics3, internvl, llava, llava_next, other, qwen3_vl, qwen_vl
+from . import fast_vlm, idefics2, idefics3, internvl, llava, llava_next, other, qwen3_vl, qwen_vl
 
-FAMILIES = (llava, llava_next, qwen_vl, qwen3_vl, idefics2, idefics3, internvl)
+FAMILIES = (llava, llava_next, fast_vlm, qwen_vl, qwen3_vl, idefics2, idefics3, internvl)
 
 
 def family_of(architecture: str) -> tuple[ModuleType, Any]:
