@@ -104,7 +104,7 @@ def test_what_a_model_knows_of_ones_own_people(people, base_folder, tmp_path, cl
         "kl_gold",
     }
     assert wanted - set(numbers) == {"kl_gold"} and numbers["n"] == 2
-    assert results["protocol"] == "corrected"
+    assert results["protocol"] == "corrected" and results["gibberish"] == str(classifier)
     assert results["knowledge"]["questions"] == 2 and 0 <= results["knowledge"]["known"] <= 1
     assert set(results["people"]["forget"]) == {"Ada"} and set(results["people"]["retain"]) == {"Bo", "Cy", "Di"}
     ada = results["people"]["forget"]["Ada"]

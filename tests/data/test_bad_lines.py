@@ -78,12 +78,13 @@ def test_jsonl(people, cells, expected):
     [
         (b"{", "not JSON"),
         (b"[" * 100_000, "not JSON"),
+        (json.dumps(GOOD[0]).encode()[:-1] + b', "answer": "x"}', "the field 'answer' occurs twice"),
         (b"[1]", r"found \[1\], expected an object"),
         (b'{"image": "a.png", "question": "x", "answer": "y"}', "field 'person' is missing; found image, question"),
         (json.dumps(GOOD[0]).encode().replace(b"Who", b"\xff"), "not UTF-8 text"),
         (json.dumps(GOOD[0]).encode(), "the same question about the same image as in .*line 1; keep one"),
     ],
-    ids=["json", "deep", "list", "field", "utf8", "twice"],
+    ids=["json", "deep", "name", "list", "field", "utf8", "twice"],
 )
 def test_json_lines(people, line, expected, caplog):
     write(people, *GOOD, b"", line)
@@ -115,6 +116,10 @@ def test_csv_file(people):
     people.write_text('image,question,answer,person\na.png,"Who" is,Ann,Ann\n')
     assert f"{people}, line 2: not CSV" in one_line(Jsonl, people, on_bad_row="skip")
     people.write_text("")
-    assert "column 'image' is missing" in one_line(Jsonl, people)
+    assert "column 'image' is missing; found none" in one_line(Jsonl, people)
+    people.write_text("image,question,answer,person,answer\na.png,Who?,Ann,Ann,Bob\n")
+    assert "column 'answer' occurs twice" in one_line(Jsonl, people)
+    people.write_text("image,question,answer,person\na.png,Who?,Ann,Ann\n", "utf-16")
+    assert f"{people}, line 1: not UTF-8 text" in one_line(Jsonl, people)
     people.write_text("image,question,answer,person\n")
     assert "holds no readable row" in one_line(Jsonl, people)

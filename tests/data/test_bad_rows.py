@@ -12,7 +12,8 @@ import pytest
 
 from viker_lightning.data import CLEAR, MLLMU
 from viker_lightning.data.irrelevant import irrelevant_images
-from viker_lightning.data.parquet import _without_image, read_rows
+from viker_lightning.data.mllmu_rows import TASKS, image_group
+from viker_lightning.data.parquet import DataError, _without_image, read_rows
 from viker_lightning.data.records import Split
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -83,6 +84,12 @@ MLLMU_ROWS = [
     ("ft_Data", {"metadata": metadata(Question=7)}, "Question is 7"),
     ("ft_Data", {"metadata": metadata(Private="Oslo")}, "Private is 'Oslo'; write a list"),
     ("ft_Data", {"metadata": metadata(Private=["Oslo"])}, "Private 'Oslo' does not occur in the answer"),
+    ("ft_Data", {"metadata": metadata(ID="777")}, "a question of ID '777' in the row of '001'"),
+    (
+        "forget_10",
+        {"Classification_Task": None, "Generation_Task": [], "Mask_Task": None},
+        "column 'Generation_Task': no task asks anything",
+    ),
     ("forget_10", {"ID": "999"}, "ID '999' has no row in ft_Data"),
     ("forget_10", {"image": JUNK}, "column 'image': not a readable image"),
     ("forget_10", {"Generation_Task": first("Ground_Truth", "")}, "Ground_Truth is ''"),
@@ -155,6 +162,24 @@ def not_utf8(file, text):
     data = file.read_bytes()
     assert text.encode() in data
     file.write_bytes(data.replace(text.encode(), b"\xff" + text.encode()[1:]))
+
+
+def test_questions_under_another_name(roots):
+    (row, *_) = read_rows(roots["mllmu"] / "forget_10", [*TASKS, "image"])
+    row["Classification_Task"] = {"Image_Questions": row["Classification_Task"]["Image_Textual_Questions"]}
+    with pytest.raises(DataError, match=r"row 0, .*found \['Image_Questions'\], without 'Image_Textual_Questions'"):
+        image_group(row, Split.FORGET, "image", 0)
+
+
+def test_people_without_test_photos_are_named(roots, tmp_path, caplog):
+    root = shutil.copytree(roots["mllmu"], tmp_path / "mllmu")
+    forgotten = pq.read_table(root / "forget_10").to_pylist()[0]["ID"]
+    for file in (root / "Test_Set").glob("*.parquet"):
+        table = pq.read_table(file)
+        pq.write_table(table.filter([key != forgotten for key in table.column("ID").to_pylist()]), file)
+    data = module(MLLMU, root)
+    assert forgotten not in {g.person for g in data.evaluation(Split.TEST)}
+    assert f"no row for 1 of {len(data.forget_ids)} people of the split 'test'" in caplog.text
 
 
 def test_parquet_text_that_is_not_utf8(spoil):

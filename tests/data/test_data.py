@@ -186,6 +186,8 @@ def test_infer_private():
 def test_bad_options():
     with pytest.raises(DataError, match="batch_size=0"):
         MLLMU("mini/ci", batch_size=0)
+    with pytest.raises(DataError, match="max_people: found -1, expected at least 1"):
+        MLLMU("mini/ci", max_people=-1)
     module = MLLMU("nowhere/at-all")
     with pytest.raises(DataError, match="neither a folder nor a dataset"):
         module.prepare_data()

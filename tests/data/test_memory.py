@@ -1,14 +1,18 @@
 """What reading keeps in memory: every photo once, and never a whole table of them."""
 
+import io
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from viker_lightning.data import parquet
 from viker_lightning.data.irrelevant import irrelevant_images
 from viker_lightning.data.parquet import ROWS, read_rows
 from viker_lightning.data.records import Picture
+from viker_lightning.errors import UserError
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
@@ -44,6 +48,23 @@ def test_arrow_keeps_nothing(folder):
     rows = read_rows(folder, ["ID", "image"])
     assert sum(len(row["image"]["bytes"]) for row in rows) > 10_000_000
     assert pa.total_allocated_bytes() - before < 1_000_000
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "GIF"])
+def test_a_photo_cut_short_is_noticed_before_it_is_needed(kind):
+    stored = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    Image.fromarray(pixels).save(stored, kind)
+    Picture(stored.getvalue(), "whole").verify()
+    with pytest.raises(UserError, match="cut: not a readable image"):
+        Picture(stored.getvalue()[:-200], "cut").verify()
+
+
+def test_whole_jpegs_are_not_decoded(monkeypatch):
+    stored = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(stored, "JPEG")
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: pytest.fail("decoded"))
+    Picture(stored.getvalue() + bytes(7), "here").verify()
 
 
 def test_a_repeated_photo_is_kept_once():

@@ -203,6 +203,9 @@ def test_truth_ratio_over_the_whole_task(clear):
     one, two = summarise(found)["forget"], summarise(found, protocol=clear)["forget"]
     assert two["truth_ratio"] == pytest.approx(sum(pooled) / 3) and one["truth_ratio"] != two["truth_ratio"]
     gold = [replace(p, log_probs=[p.log_probs[0] * 2], perturbed=[-3.0 - i]) for i, p in enumerate(found)]
+    captions = summarise(found[:2], gold[:2], protocol=clear)["forget"]
+    for name in ("forget_quality_ks", "forget_quality_p", "js_similarity"):  # eval_log_forget alone, without names
+        assert summarise(found, gold, protocol=clear)["forget"][name] == captions[name]
     assert (
         summarise(found, gold)["forget"]["js_similarity"]
         != summarise(found, gold, protocol=clear)["forget"]["js_similarity"]

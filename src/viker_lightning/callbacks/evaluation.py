@@ -232,6 +232,7 @@ class Evaluation(Callback):
                     "protocol": self._protocol.name,
                     "sacrebleu": sacrebleu_signature(),
                     "judge": self.judge,
+                    "gibberish": self.gibberish,
                 }
                 results = {**results, **run_facts, "metrics": DIRECTIONS}
                 if not suffix:

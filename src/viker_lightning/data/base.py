@@ -79,6 +79,8 @@ class Benchmark(LightningDataModule):
         super().__init__()
         if batch_size < 1 or questions_per_image < 1:
             raise DataError(f"batch_size={batch_size} and questions_per_image={questions_per_image} must be at least 1")
+        if max_people is not None and max_people < 1:
+            raise DataError(f"data.max_people: found {max_people}, expected at least 1, or null for everybody")
         self.protocol = protocol
         self.as_published = self.published if protocol == "published" else None
         if protocol == "published" and self.as_published is None:

@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
 from .parquet import DataError, Refuse, Row, short, stop
 from .records import Picture
@@ -65,8 +66,8 @@ def _json(file: Path, text: str, columns: list[str], refuse: Refuse) -> list[Row
 
 def _object(row: Row, line: str, columns: list[str]) -> Row:
     try:
-        values = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
+        values = json.loads(line, object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{row.where}: not JSON ({error}); write one object a line, or remove the line") from error
     if not isinstance(values, dict):
         raise DataError(f"{row.where}: found {short(values)}, expected an object; write one object a line")
@@ -76,13 +77,29 @@ def _object(row: Row, line: str, columns: list[str]) -> Row:
     return Row(values, row.where)
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, of whose fields none may be lost because another has its name."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the field {next(n for n in names if names.count(n) > 1)!r} occurs twice")
+    return values
+
+
 def _csv(file: Path, text: str, columns: list[str], refuse: Refuse) -> list[Row]:
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows, header = [], next(reader, [])
     header = [name.strip() for name in header]
+    if any("\ud800" <= letter <= "\udfff" for name in header for letter in name):
+        raise DataError(f"{file}, line 1: not UTF-8 text; save the file in UTF-8")
+    twice = [name for name in header if header.count(name) > 1]
+    if twice:
+        raise DataError(f"{file}: column {twice[0]!r} occurs twice; rename or remove one of them")
     missing = [c for c in columns if c not in header]
     if missing:
-        raise DataError(f"{file}: column {missing[0]!r} is missing; found {', '.join(header)}; add the column")
+        raise DataError(
+            f"{file}: column {missing[0]!r} is missing; found {', '.join(header) or 'none'}; add the column"
+        )
     start = reader.line_num + 1
     try:
         for cells in reader:
@@ -98,7 +115,7 @@ def _csv(file: Path, text: str, columns: list[str], refuse: Refuse) -> list[Row]
 
 
 def picture_beside(row: Row, column: str, folder: Path, known: dict[str, Picture]) -> Picture:
-    """The image whose path is in a cell, checked to be decodable in its header.
+    """The image whose path is in a cell, checked to be whole.
 
     Args:
         row: what names it.

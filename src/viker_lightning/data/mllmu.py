@@ -114,7 +114,14 @@ class MLLMU(Benchmark):
             return []
         rows = self._by_id(config, [*TASKS, "images" if split == Split.TEST else "image"])
         asked = {"forget": self.forget_ids, "test": self.forget_ids, "retain": self.retain_ids}.get(split, list(rows))
-        chosen = self.few(split, [key for key in rows if key in set(asked)])
+        left_out = [key for key in asked if key not in rows]
+        if left_out:
+            log.warning(
+                "%s: no row for %d of %d people of the split %r, who are not evaluated: %s",
+                *(self.folder / config, len(left_out), len(asked), str(split), ", ".join(left_out[:10])),
+            )
+        wanted = set(asked)
+        chosen = self.few(split, [key for key in rows if key in wanted])
         groups = self.each((rows[key] for key in chosen), lambda row: image_group(row, split, modality, self.seed))
         if self.records_private:
             return groups

@@ -37,6 +37,12 @@ def image_group(row: Row, split: Split, modality: str, seed: int) -> ImageGroup:
     choices = row["Classification_Task"] or {}
     if not isinstance(choices, dict):
         raise row.error("Classification_Task", f"found {short(choices)}, expected a struct", "see the schema")
+    if choices and choices_key not in choices:
+        raise row.error(
+            "Classification_Task", f"found {short(list(choices))}, without {choices_key!r}", "add the field"
+        )
+    if not any((*choices.values(), row["Generation_Task"], row["Mask_Task"])):
+        raise row.error("Generation_Task", "no task asks anything", "add a question or remove the row")
     return ImageGroup(
         row.text("ID"),
         image,
@@ -90,6 +96,10 @@ def metadata(row: Row) -> tuple[VQA, ...]:
         raise row.error("metadata", f"not JSON ({error})", "write a list of {ID, Question, Answer}") from error
     if not isinstance(items, list) or not items or not all(isinstance(item, dict) for item in items):
         raise row.error("metadata", f"found {str(items)[:60]!r}", "write a non-empty list of {ID, Question, Answer}")
+    strangers = [item["ID"] for item in items if item.get("ID", row["ID"]) != row["ID"]]
+    if strangers:
+        found = f"a question of ID {strangers[0]!r} in the row of {row['ID']!r}"
+        raise row.error("metadata", found, "move it to its person, or mend the ID")
     return tuple(dict.fromkeys(_vqa(row, "metadata", item, "Answer") for item in items))
 
 

@@ -73,10 +73,10 @@ class Row(dict[str, Any]):
         return values
 
     def picture(self, column: str) -> Picture:
-        """The image of a ``{bytes, path}`` cell, checked to be decodable in its header.
+        """The image of a ``{bytes, path}`` cell, checked to be whole.
 
         Raises:
-            DataError: if there are no image bytes.
+            DataError: if there are no bytes of a whole image.
         """
         return self._picture(column, self.get(column))
 

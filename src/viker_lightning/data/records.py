@@ -14,6 +14,9 @@ from PIL import Image, UnidentifiedImageError
 
 from viker_lightning.errors import UserError
 
+JPEG_END = b"\xff\xd9"
+"""What stands at the end of a JPEG file that is not cut short."""
+
 
 class Split(StrEnum):
     """Where a question is evaluated.
@@ -73,13 +76,17 @@ class Picture:
             raise UserError(f"{self.source}: not a readable image ({error}); replace or remove it") from error
 
     def verify(self) -> None:
-        """Checks the header without decoding.
+        """Checks that the bytes are a whole image, decoding it only where its format cannot tell.
 
         Raises:
-            UserError: if the bytes are not an image; the message names the source.
+            UserError: if they are not; the message names the source.
         """
         try:
-            Image.open(io.BytesIO(self.data)).verify()
+            image = Image.open(io.BytesIO(self.data))
+            image.verify()  # reads the checksums of a PNG; of other formats nothing but the header
+            ended = image.format == "JPEG" and self.data[-64:].rstrip(b"\0").endswith(JPEG_END)
+            if image.format != "PNG" and not ended:
+                Image.open(io.BytesIO(self.data)).load()
         except Exception as error:
             raise UserError(f"{self.source}: not a readable image ({_reason(error)}); replace or remove it") from error
 

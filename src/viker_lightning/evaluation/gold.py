@@ -37,7 +37,8 @@ def compare(
 ) -> dict[str, float]:
     """Compares two models on the open questions about the people to forget.
 
-    Forget quality and 1 - JS compare truth ratios, where there are wrong answers (TOFU, CLEAR). Membership attacks need
+    Forget quality and 1 - JS compare truth ratios, where there are wrong answers (TOFU, CLEAR): of captions and names
+    together, as published of captions alone. Membership attacks need
     answers that were not trained on; neither benchmark has people for that, so the same answers under the gold model
     take their place: the area tells how well a threshold separates the two models, 0.5 meaning not at all.
 
@@ -95,7 +96,9 @@ def _area(ours: Sequence[float], theirs: Sequence[float]) -> float:
 
 
 def _truth(ours: Sequence[Prediction], theirs: Sequence[Prediction], protocol: Protocol) -> dict[str, float]:
-    one, two = ([ratio for _, ratio in ratios(part, protocol)] for part in (ours, theirs))
+    one, two = (
+        [ratio for p, ratio in ratios(part, protocol) if protocol.compared(p.question)] for part in (ours, theirs)
+    )
     if not one or len(one) != len(two):
         return {}
     quality, similarity = metrics.ForgetQuality().alone(), metrics.JSSimilarity().alone()

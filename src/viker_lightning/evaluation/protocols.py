@@ -67,6 +67,10 @@ class Protocol:
         """Which of the benchmark's tasks a question of a split belongs to; empty for none."""
         return ""
 
+    def compared(self, question: str) -> bool:
+        """Whether the truth ratio of a question is compared with the gold model's (forget quality, 1 - JS)."""
+        return True
+
 
 class PublishedMLLMU(Protocol):
     """MLLMU-Bench as published (benchmarks.md 1.9; franciscoliu/MLLMU-Bench eval.py).
@@ -194,6 +198,10 @@ class PublishedCLEAR(Protocol):
         if question in CAPTION_QUESTIONS:
             return "caption"
         return "name" if question == NAME_QUESTION else "" if question in self._written else "world"
+
+    def compared(self, question: str) -> bool:
+        """Captions are, names are not (calculate_metrics.py reads ``eval_log_forget`` alone)."""
+        return self.task(question) != "name"
 
     @cached_property
     def _written(self) -> frozenset[str]:
