@@ -78,7 +78,7 @@ POINTS = {  # in the order of a run: three steps an epoch, a checkpoint every tw
 }
 
 
-FEW = ("evaluation after step 3", "step 5", "evaluation after step 6", "adapter")
+FEW = ("evaluation after step 3", "evaluation after step 6", "checkpoint 8", "adapter")
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from viker_lightning.errors import UserError
 from viker_lightning.files import replacing_folder
 from viker_lightning.models import MLLM, AnswerTokens, Quantize, check_first_gradients
 
-from .checkpoint import check_names, obey
+from .checkpoint import check_names, count_epochs, obey
 from .engine import Engine, Groups, parts_of, warn_of_small_steps
 from .sharding import FSDP2, average_gradients, clip_gradients, shard
 
@@ -281,6 +281,9 @@ class Stage(LightningModule):
         """
         self.report = checkpoint.get("report", {})
         obey(checkpoint, self.lr, self.weight_decay)
-        # Not from the loops' counters: they are one epoch short after a second resumption.
-        self.trainer.datamodule.steps_done = checkpoint["global_step"]  # type: ignore[attr-defined]
+        if self.trainer.state.fn == TrainerFn.FITTING and "loops" in checkpoint:
+            data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+            data.steps_done = checkpoint["global_step"]
+            if self.trainer.limit_train_batches == 1.0:
+                count_epochs(checkpoint, len(data.train_dataloader()))
         check_names(checkpoint, {n for n, p in self.named_parameters() if p.requires_grad})

@@ -126,6 +126,24 @@ def obey(checkpoint: dict[str, Any], lr: float, weight_decay: float) -> None:
         scheduler["base_lrs"] = [lr] * len(scheduler["base_lrs"])
 
 
+def count_epochs(checkpoint: dict[str, Any], steps: int) -> None:
+    """Counts the epochs of a checkpoint from the steps taken.
+
+    Lightning's own counters are one short in a run that was resumed at the end of an epoch, so that a second resumption
+    at such a point would take an epoch again.
+
+    Args:
+        checkpoint: of any moment; one that was not saved at the end of a step is left alone.
+        steps: of an epoch.
+    """
+    loop = checkpoint["loops"]["fit_loop"]
+    batches = loop["epoch_loop.batch_progress"]["total"]
+    if checkpoint["global_step"] > 0 and batches["completed"] == batches["processed"] - 1:
+        done = (checkpoint["global_step"] - 1) // steps  # the epoch of the newest step is left for Lightning to end
+        for counts in loop["epoch_progress"].values():
+            counts |= {"ready": done + 1, "started": done + 1, "processed": done, "completed": done}
+
+
 def check_names(checkpoint: dict[str, Any], trained: set[str]) -> None:
     """Makes sure that a checkpoint holds exactly what is trained.
 
