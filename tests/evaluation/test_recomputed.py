@@ -27,10 +27,10 @@ def row(number, name):
 
 @pytest.fixture
 def groups(tmp_path):
-    """Forty forgotten and forty retained questions in TOFU's files."""
+    """Sixteen forgotten and sixteen retained questions in TOFU's files."""
     for names, author in ((("forget01", "forget01_perturbed"), "Ilva"), (("retain99", "retain_perturbed"), "Oren")):
         for name in names:
-            lines = [json.dumps(row(i, author)) for i in range(40)]
+            lines = [json.dumps(row(i, author)) for i in range(16)]
             (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
     data = CLEAR(str(tmp_path), forget=1, modality="text")
     data.prepare_data()
@@ -50,7 +50,7 @@ def mean_log_prob(mllm, question, answer):
 
 def plain_ratios(mllm, author):
     found = []
-    for r in (row(i, author) for i in range(40)):
+    for r in (row(i, author) for i in range(16)):
         true = mean_log_prob(mllm, r["question"], r["paraphrased_answer"])
         wrong = [mean_log_prob(mllm, r["question"], text) for text in r["perturbed_answer"]]
         found.append(math.exp(sum(wrong) / len(wrong) - true))
@@ -64,11 +64,11 @@ def test_truth_ratio_and_forget_quality(mllm, groups):
         gold, gold_ratios = predict(mllm, groups), plain_ratios(mllm, "Ilva")
     found, ratios, kept = predict(mllm, groups), plain_ratios(mllm, "Ilva"), plain_ratios(mllm, "Oren")
     summary = summarise(found, gold)
-    assert len(ratios) == sum(p.split == "forget" for p in found) == 40
+    assert len(ratios) == sum(p.split == "forget" for p in found) == 16
 
-    forget = sum(min(r, 1 / r) for r in ratios) / 40
+    forget = sum(min(r, 1 / r) for r in ratios) / 16
     assert summary["forget"]["truth_ratio"] == pytest.approx(forget, abs=1e-6)
-    retain = sum(max(0.0, 1 - r) for r in kept) / 40
+    retain = sum(max(0.0, 1 - r) for r in kept) / 16
     assert summary["retain"]["truth_ratio"] == pytest.approx(retain, abs=1e-6)
     test = ks_2samp(ratios, gold_ratios)
     assert 0 < test.pvalue < 1
