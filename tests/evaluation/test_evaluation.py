@@ -217,3 +217,10 @@ def test_nothing_private(people):
     group = ImageGroup("A", people["A"].images[0], Split.FORGET, (VQA("Q", "A"),))
     with pytest.raises(UserError, match="nothing to unlearn"):
         measure_knowledge(None, [group], people, ["B"])
+
+
+def test_a_model_without_numbers_is_refused(mllm, asked):
+    with torch.no_grad():
+        mllm.head.weight.fill_(math.nan)
+    with pytest.raises(UserError, match="probabilities are not numbers"):
+        predict(mllm, asked)

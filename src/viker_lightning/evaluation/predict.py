@@ -12,6 +12,7 @@ import torch
 from viker_lightning.data.encoding import Encoded
 from viker_lightning.data.packing import in_budget, row_tokens
 from viker_lightning.data.records import VQA, Cloze, ImageGroup, MultipleChoice, Split
+from viker_lightning.errors import UserError
 from viker_lightning.ideal import token_kl
 from viker_lightning.metrics import log_prob_moments
 from viker_lightning.models import MLLM, AnswerTokens, answer, generate
@@ -121,6 +122,9 @@ def predict(
 
     Returns:
         Predictions in the order of the groups: of each its open questions, its clozes, its multiple-choice questions.
+
+    Raises:
+        UserError: if the model gives probabilities that are not numbers.
     """
     training = mllm.training
     mllm.eval()
@@ -176,6 +180,11 @@ def _predict(
     decoded = [first for first, one in zip(firsts, everything, strict=False) if one.decoded]
     tokens, texts = answer(mllm, batch, decoded, MAX_NEW_TOKENS)
     sizes = [len(q.answer) for q in batch.encoded]
+    if tokens.log_probs.isnan().any():
+        raise UserError(
+            "the model's probabilities are not numbers (NaN); load it with model.dtype float32 or bfloat16, "
+            "or evaluate other weights"
+        )
     log_probs = tokens.log_probs.cpu().split(sizes)
     correct = (tokens.logits.argmax(-1) == tokens.labels).cpu().split(sizes)
     text = dict(zip(decoded, texts, strict=True))
