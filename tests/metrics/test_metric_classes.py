@@ -48,6 +48,8 @@ CASES: list[tuple[Any, tuple[list, ...], Any]] = [
     (m.AnswerProbability, (LOG_PROBS,), m.answer_probability),
     (m.ExtractionStrength, (CORRECT,), m.extraction_strength),
     (m.ExactMemorization, (CORRECT,), m.exact_memorization),
+    (partial(m.RougeN, 1), (ANSWERS, TRUTHS), lambda p, t: m.rouge_n(p, t, 1)),
+    (partial(m.RougeN, 2), (ANSWERS, TRUTHS), lambda p, t: m.rouge_n(p, t, 2)),
     (m.RougeLRecall, (ANSWERS, TRUTHS), lambda p, t: m.rouge_l(p, t, "recall")),
     (partial(m.TruthRatio, "forget"), (TRUTH_RATIOS,), lambda ratio: m.truth_ratio_score(ratio, "forget")),
     (partial(m.TruthRatio, "retain"), (TRUTH_RATIOS,), lambda ratio: m.truth_ratio_score(ratio, "retain")),

@@ -18,6 +18,7 @@ from viker_lightning.metrics import (
     keyword_match,
     repetition,
     rouge_l,
+    rouge_n,
     sacrebleu_signature,
 )
 
@@ -30,10 +31,12 @@ def random_text(rng: random.Random, most: int = 14) -> str:
 
 def test_rouge_and_bleu_equal_the_packages() -> None:
     rng = random.Random(0)
-    scorer = RougeScorer(["rougeL"], use_stemmer=True)
+    scorer = RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True)
     unstemmed = RougeScorer(["rougeL"], use_stemmer=False)
     for _ in range(200):
         prediction, reference = random_text(rng), random_text(rng)
+        for n in (1, 2):
+            assert rouge_n(prediction, reference, n) == scorer.score(reference, prediction)[f"rouge{n}"].fmeasure
         golden = scorer.score(reference, prediction)["rougeL"]
         assert rouge_l(prediction, reference) == golden.fmeasure
         assert rouge_l(prediction, reference, "recall") == golden.recall

@@ -4,6 +4,8 @@ DIRECTIONS = {
     "accuracy": "multiple-choice accuracy, 0-1",
     "option_probability": "probability of the right option over that of all options (per token), 0-1",
     "cloze": "share of blanks filled right, 0-1",
+    "rouge_1": "ROUGE-1 F of the greedy answer, stemmed, 0-1",
+    "rouge_2": "ROUGE-2 F of the greedy answer, stemmed, 0-1",
     "rouge_l": "ROUGE-L F of the greedy answer, stemmed, 0-1",
     "rouge_l_recall": "ROUGE-L recall of the greedy answer, stemmed, 0-1",
     "bleu": "mean sentence BLEU-4 (nltk method1) of the greedy answer, 0-1",

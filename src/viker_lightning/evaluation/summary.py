@@ -85,6 +85,8 @@ def numbers(
         "accuracy": metrics.Accuracy(),
         "option_probability": metrics.OptionProbability(),
         "cloze": metrics.Cloze(),
+        "rouge_1": metrics.RougeN(1),
+        "rouge_2": metrics.RougeN(2),
         "rouge_l": metrics.RougeL(),
         "rouge_l_recall": metrics.RougeLRecall(),
         "bleu": metrics.BleuMLLMU(),
@@ -109,7 +111,7 @@ def numbers(
         elif p.task == "cloze":
             scores["cloze"].update(p.answer, p.reference)
     for p in generated:
-        for name in ("rouge_l", "rouge_l_recall", "bleu", "sacrebleu"):
+        for name in ("rouge_1", "rouge_2", "rouge_l", "rouge_l_recall", "bleu", "sacrebleu"):
             scores[name].update(p.answer, p.reference)
         scores["repetition"].update(p.answer)
         scores["distinct_3"].update(metrics.distinct_3(p.answer))

@@ -15,6 +15,7 @@ from .classes import (
     Repetition,
     RougeL,
     RougeLRecall,
+    RougeN,
 )
 from .coherence import Coherence, bits_per_character, coherence, distinct_3, usual_bits
 from .gibberish import Gibberish, GibberishClassifier
@@ -37,7 +38,7 @@ from .ranking import (
     exposure,
     key_token_auroc,
 )
-from .text import bleu_mllmu, choice_correct, cloze_correct, keyword_match, repetition, rouge_l
+from .text import bleu_mllmu, choice_correct, cloze_correct, keyword_match, repetition, rouge_l, rouge_n
 from .truth import OptionProbability, TruthRatio, option_probability, truth_ratio, truth_ratio_score
 from .utility import ModalityGap, model_utility
 
@@ -65,6 +66,7 @@ __all__ = [
     "Repetition",
     "RougeL",
     "RougeLRecall",
+    "RougeN",
     "TruthRatio",
     "aligned_rouge",
     "answer_probability",
@@ -92,6 +94,7 @@ __all__ = [
     "reference_score",
     "repetition",
     "rouge_l",
+    "rouge_n",
     "sacrebleu_signature",
     "truth_ratio",
     "truth_ratio_score",

@@ -21,6 +21,7 @@ from .text import (
     keyword_match,
     repetition,
     rouge_l,
+    rouge_n,
 )
 
 
@@ -52,6 +53,25 @@ class RougeLRecall(RougeL):
     def __init__(self, stem: bool = True) -> None:
         """Choose whether words are stemmed, as in both benchmarks."""
         super().__init__("recall", stem)
+
+
+class RougeN(SampleMean):
+    """Mean of `rouge_n`, in [0, 1], as MLLMU-Bench reports it."""
+
+    higher_is_better = True
+
+    def __init__(self, n: Literal[1, 2]) -> None:
+        """Choose how many words in a row are compared.
+
+        Args:
+            n: 1 for ROUGE-1, 2 for ROUGE-2.
+        """
+        super().__init__()
+        self.n = n
+
+    def update(self, prediction: str | Sequence[str], reference: str | Sequence[str]) -> None:
+        """Add generated answers and their true answers."""
+        self._add(rouge_n(p, r, self.n) for p, r in zip(_listed(prediction), _listed(reference), strict=True))
 
 
 class BleuMLLMU(SampleMean):

@@ -20,7 +20,7 @@ _LOOP_IN_WORD = re.compile(r"(\S{1,24}?)\1{7,}")
 def _rouge_scorer(stem: bool) -> RougeScorer:
     from rouge_score.rouge_scorer import RougeScorer  # imports nltk
 
-    return RougeScorer(["rougeL"], use_stemmer=stem)
+    return RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=stem)
 
 
 def rouge_l(
@@ -48,6 +48,23 @@ def rouge_l(
     if measure not in ("fmeasure", "recall"):
         raise ValueError(f"measure must be 'fmeasure' or 'recall', not {measure!r}")
     return float(getattr(_rouge_scorer(stem).score(reference, prediction)["rougeL"], measure))
+
+
+def rouge_n(prediction: str, reference: str, n: Literal[1, 2]) -> float:
+    """Measure the words (n = 1) or pairs of neighbouring words (n = 2) that two texts share: ROUGE-N F, stemmed.
+
+    In [0, 1], with the direction and limits of `rouge_l`; a text of one word has no pair and scores 0 at n = 2.
+    MLLMU-Bench reports both beside ROUGE-L (`eval.py` L680, L786-789).
+
+    Args:
+        prediction: The generated answer; an empty one scores 0.
+        reference: The true answer.
+        n: Words in a row.
+
+    Returns:
+        The score.
+    """
+    return float(_rouge_scorer(True).score(reference, prediction)[f"rouge{n}"].fmeasure)
 
 
 def bleu_mllmu(prediction: str, reference: str) -> float:
