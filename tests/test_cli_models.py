@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import torch
 
 from viker_lightning.cli import main
 from viker_lightning.models import folder_fingerprint
@@ -35,6 +36,15 @@ def run(stage, config, folder, *options):
     logger = {"class_path": "CSVLogger", "init_args": {"save_dir": str(folder), "name": "", "version": ""}}
     where = [f"--trainer.default_root_dir={folder}", f"--trainer.logger={json.dumps(logger)}"]
     main([stage, "--config", f"configs/mini/{config}.yaml", *where, *SHORT, *options])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_no_gpu_is_said_in_one_line(tmp_path):
+    with pytest.raises(
+        SystemExit, match=r"^error: trainer: No supported gpu backend found!; see configs/trainer"
+    ) as stop:
+        run("fit", "viker", tmp_path, "--config=configs/trainer/gpu.yaml")
+    assert "\n" not in str(stop.value.code)
 
 
 def test_full_fine_tuning_writes_a_model_that_validates_alike(base_folder, tmp_path):

@@ -5,6 +5,7 @@ import random
 import signal
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from viker_lightning import files
 from viker_lightning.callbacks import Evaluation
 from viker_lightning.errors import UserError
 from viker_lightning.files import replacing, replacing_folder
+from viker_lightning.models import features
 from viker_lightning.training import CheckpointFile
 from viker_lightning.training.checkpoint import rng_state, set_rng_state
 
@@ -161,3 +163,14 @@ def test_errors_of_the_system_name_the_file(tmp_path):
     with pytest.raises(OSError, match=r"No space left on device: .*weights") as raised, replacing(tmp_path / "weights"):
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
     assert raised.value.errno == errno.ENOSPC and not list(tmp_path.iterdir())
+
+
+def test_other_errors_stay_as_they_are(tmp_path, monkeypatch):
+    with pytest.raises(TypeError, match="odd") as raised, replacing(tmp_path / "file"):
+        raise TypeError("odd")
+    assert raised.value.__cause__ is None, "who looks for causes would never come to an end"
+    full = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    monkeypatch.setattr(features, "save_file", Mock(side_effect=full))
+    with pytest.raises(OSError, match=r"No space left on device: .*features"):
+        features.save_atomically({"x": torch.ones(1)}, tmp_path / "features")
+    assert not list(tmp_path.iterdir())

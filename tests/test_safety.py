@@ -176,6 +176,9 @@ def test_a_checkpoint_with_code_is_refused(base_folder, tmp_path, monkeypatch):
     said = str(stop.value.code)
     assert said.startswith("error: ckpt_path") and "could run code" in said and "\n" not in said
     assert not (tmp_path / "sprung").exists()
+    for nowhere in ("best", "hpc", "nowhere.ckpt"):
+        with pytest.raises(SystemExit, match=rf"error: ckpt_path: {nowhere} does not exist"):
+            main([*arguments, f"--ckpt_path={nowhere}"])
 
 
 def bomb():

@@ -13,6 +13,7 @@ from typing import Any
 
 import wandb
 from jsonargparse import set_parsing_settings
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from viker_lightning import methods  # noqa: F401 - makes short class names of methods known
@@ -96,7 +97,8 @@ class CLI(LightningCLI):
                 raise UserError(f"ckpt_path: {run} has no checkpoint; give another trainer.default_root_dir or a file")
             log.info("%s has no checkpoint: starting afresh", run)
             return None
-        if given not in (None, "best", "last", "hpc", "registry") and not Path(given).exists():
+        requeued = given == "hpc" and any(run.glob("hpc_ckpt_*"))
+        if given not in (None, "last") and not requeued and not Path(given).exists():
             raise UserError(f"ckpt_path: {given} does not exist; give a checkpoint, or 'last'")
         if command == "fit" and given == "last":
             why = finished(run, config.trainer.max_steps, config.trainer.max_epochs)
@@ -165,6 +167,10 @@ def main(args: ArgsType = None) -> None:
         if isinstance(error, OSError) and error.errno in UNWRITABLE:
             remedy = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "make it writable"
             sys.exit(hide(f"error: {error}; {remedy}, then go on with --ckpt_path last: what was saved is intact"))
+        if isinstance(error, MisconfigurationException):  # of the trainer: no GPU, two options at odds
+            sys.exit(
+                hide(f"error: trainer: {' '.join(str(error).split())}; see configs/trainer for what fits together")
+            )
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, UserError):  # the parser wraps what a class refuses
             cause = cause.__cause__ or cause.__context__

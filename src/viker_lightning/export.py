@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     try:
         print(export(given.run, given.base))
-    except UserError as error:
+    except (UserError, OSError) as error:
         sys.exit(hide(f"error: {error}"))
 
 

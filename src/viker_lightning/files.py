@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 from safetensors import SafetensorError
 
@@ -35,7 +36,7 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise _as_system_error(error, path) from error
+        raise_named(error, path)
 
 
 @contextlib.contextmanager
@@ -57,14 +58,16 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(former, ignore_errors=True)
     except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise _as_system_error(error, path) from error
+        raise_named(error, path)
 
 
-def _as_system_error(error: BaseException, path: Path) -> BaseException:
-    """Names the file where an error does not, and the number of an error of the system that safetensors reports."""
+def raise_named(error: BaseException, path: Path) -> NoReturn:
+    """Raises an error again; one of the system names the file and has its number, even if safetensors reported it."""
     number = re.search(r"os error (\d+)", str(error)) if isinstance(error, SafetensorError) else None
     code = int(number[1]) if number else error.errno if isinstance(error, OSError) else None
-    return OSError(code, os.strerror(code), str(path)) if code else error
+    if code is None:
+        raise error
+    raise OSError(code, os.strerror(code), str(path)) from error
 
 
 def _to_disk(path: Path) -> None:

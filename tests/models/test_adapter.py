@@ -92,3 +92,15 @@ def test_commit_of_a_hub_id_is_known(base_folder, tmp_path):
     environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == commit, done.stderr
+
+
+def test_a_target_that_names_no_layer_is_an_error(base_folder):
+    with pytest.raises(UserError, match=r"no layer of the language model is called out_proj; name some of down_proj, "):
+        MLLM.load(base_folder).adapt(Lora(targets=("q_proj", "out_proj")))  # the tower has one
+
+
+@pytest.mark.parametrize("odd", [{"r": 0}, {"alpha": 0}, {"dropout": 1.0}, {"targets": ()}])
+def test_odd_settings_are_named(odd):
+    ((name, value),) = odd.items()
+    with pytest.raises(UserError, match=rf"model.lora: .*{name}={'.*' if name == 'targets' else value}"):
+        Lora(**odd)

@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 import torch
 from peft import PeftModel
@@ -155,3 +157,16 @@ def test_unknown_architecture(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}')
     with pytest.raises(UserError, match="'LlamaForCausalLM' is not supported"):
         MLLM.load(tmp_path)
+
+
+def test_weights_that_are_not_whole_are_an_error(base_folder, tmp_path):
+    shutil.copytree(base_folder, tmp_path / "model")
+    file = tmp_path / "model/model.safetensors"
+    weights = load_file(file)
+    weights.pop(next(name for name in sorted(weights) if "q_proj" in name))
+    save_file(weights, file, {"format": "pt"})
+    with pytest.raises(UserError, match=r"model: 1 weights are missing, e.g. '.*q_proj.weight'"):
+        MLLM.load(tmp_path / "model")
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(UserError, match=r"model: no model could be loaded \(.*incomplete"):
+        MLLM.load(tmp_path / "model")

@@ -63,9 +63,9 @@ class CollapseGuard(Callback):
             self._groups = one_question_each(people, self.questions)
             if not self._groups:
                 raise UserError("guard: bounds need retained people, and the data has none; leave the bounds out")
-            if trainer.global_step == 0 and (why := self._crossed(pl_module)):
+            if trainer.global_step == 0 and (why := self._crossed(trainer, pl_module)):
                 raise UserError(f"guard: before training the {why}; raise the bound")
-        if not self._good:
+        if not self._good or any(isinstance(p, DTensor) for p in pl_module.parameters()):  # kept whole, if at all
             self._keep(trainer, pl_module)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: Any, optimizer: Any) -> None:
@@ -85,7 +85,7 @@ class CollapseGuard(Callback):
         if not isinstance(pl_module, Unlearn):
             return
         if not pl_module.broken and trainer.global_step % self.every_n_steps == 0:
-            why = self._crossed(pl_module)
+            why = self._crossed(trainer, pl_module)
             if why is None:
                 self._keep(trainer, pl_module)
             else:
@@ -102,8 +102,12 @@ class CollapseGuard(Callback):
         """Takes it up."""
         self._good_step, self._good = state_dict.get("step", 0), state_dict.get("weights", {})
 
-    def _crossed(self, pl_module: Any) -> str | None:
-        """Which number crossed its bound, if any."""
+    def _crossed(self, trainer: Trainer, pl_module: Any) -> str | None:
+        """Which number crossed its bound, if any, as the first process sees it: rounding must not part the others."""
+        why: str | None = trainer.strategy.broadcast(self._over(pl_module))
+        return why
+
+    def _over(self, pl_module: Any) -> str | None:
         if not self._groups:
             return None
         with pl_module.mllm.together():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,13 @@ class Lora:
     dropout: float = 0.0
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
+    def __post_init__(self) -> None:
+        if self.r < 1 or self.alpha < 1 or not 0 <= self.dropout < 1 or not self.targets:
+            raise UserError(
+                f"model.lora: r={self.r} and alpha={self.alpha} must be at least 1, dropout={self.dropout} from 0 to "
+                f"below 1, and targets={list(self.targets)} must name layers"
+            )
+
 
 def adapted(model: Any, language_model: str, lora: Lora | None, adapter: str | Path | None = None) -> PeftModel:
     """A model with LoRA on its language model, everything else frozen.
@@ -47,7 +55,7 @@ def adapted(model: Any, language_model: str, lora: Lora | None, adapter: str | P
         adapter: folder of a saved adapter to start from.
 
     Raises:
-        UserError: if no layer has one of the names, or the saved adapter is pickled, not there, or made with another
+        UserError: if a name is that of no layer, or the saved adapter is pickled, not there, or made with another
             setting.
     """
     if lora is None:
@@ -55,6 +63,7 @@ def adapted(model: Any, language_model: str, lora: Lora | None, adapter: str | P
         adapter_config(adapter)  # whose errors are plainer
         config = LoraConfig.from_pretrained(str(adapter))
     else:
+        _check_targets(model.get_submodule(language_model), lora.targets)
         config = LoraConfig(
             r=lora.r,
             lora_alpha=lora.alpha,
@@ -64,8 +73,8 @@ def adapted(model: Any, language_model: str, lora: Lora | None, adapter: str | P
     try:
         peft_model: Any = get_peft_model(model, config)
     except ValueError as error:
-        found = f"any of {lora.targets}" if lora else f"as {adapter} says"
-        raise UserError(f"lora.targets: no layer of the language model is called {found}") from error
+        made = lora or f"the adapter_config.json of {adapter}"
+        raise UserError(f"model.lora: {str(error).splitlines()[0]} ({made})") from error
     if adapter is not None:
         saved = saved_adapter(Path(adapter), lora)
         expected = set(get_peft_model_state_dict(peft_model))
@@ -77,6 +86,21 @@ def adapted(model: Any, language_model: str, lora: Lora | None, adapter: str | P
                 )
         set_peft_model_state_dict(peft_model, saved)
     return peft_model
+
+
+def _check_targets(language_model: nn.Module, targets: Sequence[str]) -> None:
+    """Makes sure that each target names a layer; one that does not would be left out without a word.
+
+    Raises:
+        UserError: if one does not.
+    """
+    named = dict(language_model.named_modules())
+    if unknown := [t for t in targets if not any(f".{name}".endswith(f".{t}") for name in named)]:
+        linear = sorted({name.split(".")[-1] for name, module in named.items() if isinstance(module, nn.Linear)})
+        raise UserError(
+            f"model.lora.targets: no layer of the language model is called {' or '.join(unknown)}; name some of "
+            f"{', '.join(linear)}"
+        )
 
 
 def check_first_gradients(model: nn.Module, finite: bool = True) -> bool:

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from viker_lightning.data.records import Picture
+from viker_lightning.files import raise_named
 
 from .kept import Kept
 
@@ -76,6 +77,6 @@ def save_atomically(tensors: dict[str, Tensor], file: Path, metadata: dict[str, 
     try:
         save_file(tensors, name, metadata)
         os.replace(name, file)
-    except BaseException:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
-        raise
+        raise_named(error, file)

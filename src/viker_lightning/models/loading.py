@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoProcessor, BitsAndBytesConfig
 from transformers.utils.hub import cached_file, extract_commit_hash
@@ -50,8 +51,8 @@ def loaded(
         quantize: how the language model's linear layers are kept.
 
     Raises:
-        UserError: if there is nothing to load, the weights are pickled, the architecture has no family, or the
-            quantisation is not available here.
+        UserError: if there is nothing to load, the weights are pickled or incomplete, the architecture has no family,
+            or the quantisation is not available here.
     """
     source = str(weights_folder(source))
     if revision is not None and Path(source).is_dir():
@@ -64,16 +65,21 @@ def loaded(
         family, model_class = family_of((config.architectures or ["unknown"])[0])
         if quantize is not None:
             options["quantization_config"] = quantization(quantize, config, family, model_class, options["dtype"])
-        model = model_class.from_pretrained(source, use_safetensors=True, **options)
+        model, report = model_class.from_pretrained(source, use_safetensors=True, output_loading_info=True, **options)
         for module in model.modules():
             if hasattr(module, "support_avx512bf16_for_cpu"):  # once packed so, they pass no gradient (0.50)
                 module.support_avx512bf16_for_cpu = False
         processor = AutoProcessor.from_pretrained(source, **remote)
         commit = extract_commit_hash(cached_file(source, "config.json", revision=revision), None)
-        return Loaded(model, processor, commit)
-    except (OSError, ValueError, ImportError, RuntimeError) as error:
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{source}: no model could be loaded ({reason}); give a model folder or a hub id") from error
+    if missing := sorted(report["missing_keys"]):
+        raise UserError(
+            f"{source}: {len(missing)} weights are missing, e.g. {missing[0]!r}, and would be random; give a complete "
+            "model"
+        )
+    return Loaded(model, processor, commit)
 
 
 def quantization(

@@ -140,9 +140,11 @@ def average_gradients(mllm: MLLM) -> None:
 def clip_gradients(parameters: Iterable[nn.Parameter], most: float) -> None:
     """Scales gradients down so that their norm over all weights and processes is at most ``most``."""
     gradients = [p.grad for p in parameters if p.grad is not None]
+    if not gradients:
+        return
     parts = [g.to_local() for g in gradients if isinstance(g, DTensor)]
-    squares = torch.stack([_square(parts), _square([g for g in gradients if not isinstance(g, DTensor)])])
-    squares = squares.to(gradients[0].device)
+    whole_ones = [g for g in gradients if not isinstance(g, DTensor)]
+    squares = torch.stack([_square(found, gradients[0].device) for found in (parts, whole_ones)])
     dist.all_reduce(squares[:1])
     factor = most / (squares.sum().sqrt().item() + 1e-6)  # as torch.nn.utils.clip_grad_norm_
     if factor < 1 or not math.isfinite(factor):
@@ -150,8 +152,11 @@ def clip_gradients(parameters: Iterable[nn.Parameter], most: float) -> None:
             g.mul_(factor)
 
 
-def _square(tensors: list[Tensor]) -> Tensor:
-    return torch.stack([n.float() for n in torch._foreach_norm(tensors)]).square().sum() if tensors else torch.zeros(())
+def _square(tensors: list[Tensor], device: torch.device) -> Tensor:
+    """Square of the norm of tensors on a device, of which there may be none."""
+    if not tensors:
+        return torch.zeros((), device=device)
+    return torch.stack([n.float() for n in torch._foreach_norm(tensors)]).square().sum()
 
 
 def _like(value: Tensor, parameter: Tensor) -> Tensor:

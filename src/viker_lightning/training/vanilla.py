@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +26,7 @@ def vanilla_model(vanilla: str, data: Benchmark) -> Path | str:
 
     Args:
         vanilla: a model folder, run folder or hub id, returned as it is; or the YAML of a fine-tuning run. The run is
-            kept in the cache folder under a hash of the YAML and the training data.
+            kept in the cache folder under a hash of the YAML and the training data; one that was stopped goes on.
         data: the data the run is made on.
 
     Raises:
@@ -45,10 +44,9 @@ def vanilla_model(vanilla: str, data: Benchmark) -> Path | str:
     run.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{run}.lock"):
         if not (run / "results.json").is_file():
-            shutil.rmtree(run, ignore_errors=True)
             print(f"There is no vanilla model of this data yet: running {config} (once) into {run}", flush=True)
             command = [sys.executable, "-m", "viker_lightning", "fit", "--config", str(config)]
-            command += [*data.vanilla_options(), f"--trainer.default_root_dir={run}"]
+            command += [*data.vanilla_options(), f"--trainer.default_root_dir={run}", "--ckpt_path=last"]
             alone = {k: v for k, v in os.environ.items() if k not in LAUNCHED and not k.startswith(LAUNCHERS)}
             done = subprocess.run(command, check=False, env=alone)
             if done.returncode or not (run / "results.json").is_file():

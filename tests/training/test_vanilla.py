@@ -1,0 +1,35 @@
+"""A vanilla model that is made on demand."""
+
+import subprocess
+from types import SimpleNamespace
+
+import pytest
+
+from viker_lightning.errors import UserError
+from viker_lightning.training import vanilla
+
+
+def test_a_stopped_vanilla_run_goes_on(tmp_path, monkeypatch):
+    """The second time it is asked for, what the first had learned is still there, and the run is told so."""
+    monkeypatch.setenv("VIKER_LIGHTNING_CACHE", str(tmp_path))
+    (tmp_path / "vanilla.yaml").write_text("")
+    data = SimpleNamespace(everybody=lambda: "somebody", vanilla_options=lambda: [])
+    seen = []
+
+    def fit(command, **options):
+        (where,) = (a.split("=")[1] for a in command if a.startswith("--trainer.default_root_dir"))
+        checkpoint = vanilla.Path(where) / "checkpoints/last.ckpt"
+        seen.append(checkpoint.exists())
+        assert "--ckpt_path=last" in command
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        checkpoint.touch()
+        (checkpoint.parents[1] / "model").mkdir(exist_ok=True)
+        if len(seen) == 2:
+            (checkpoint.parents[1] / "results.json").write_text("{}")
+        return SimpleNamespace(returncode=-9 if len(seen) == 1 else 0)
+
+    monkeypatch.setattr(subprocess, "run", fit)
+    with pytest.raises(UserError, match="exit code -9"):
+        vanilla.vanilla_model(str(tmp_path / "vanilla.yaml"), data)
+    assert vanilla.vanilla_model(str(tmp_path / "vanilla.yaml"), data).name == "model"
+    assert seen == [False, True]
