@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 
 from viker_lightning import files
-from viker_lightning.callbacks import Evaluation
+from viker_lightning.callbacks import Evaluation, set_aside
 from viker_lightning.errors import UserError
 from viker_lightning.files import replacing, replacing_folder
 from viker_lightning.models import features
@@ -174,3 +174,10 @@ def test_other_errors_stay_as_they_are(tmp_path, monkeypatch):
     with pytest.raises(OSError, match=r"No space left on device: .*features"):
         features.save_atomically({"x": torch.ones(1)}, tmp_path / "features")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_requeued_job_does_not_go_on_from_an_earlier_run(tmp_path):
+    (tmp_path / "hpc_ckpt_2.ckpt").write_text("weights")
+    set_aside(tmp_path)
+    assert [path.name for path in (tmp_path / "earlier-1").iterdir()] == ["hpc_ckpt_2.ckpt"]
+    assert not list(tmp_path.glob("hpc_ckpt_*"))

@@ -13,6 +13,7 @@ from typing import Any
 
 import wandb
 from jsonargparse import set_parsing_settings
+from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
@@ -78,7 +79,10 @@ class CLI(LightningCLI):
             config["weights_only"] = True
         run = Path(config.trainer.default_root_dir)
         config["ckpt_path"] = checkpoint = self._checkpoint(run, config)
-        requeued = any(run.glob("hpc_ckpt_*"))  # Lightning finds it by itself
+        done = (run / "results.json").is_file()
+        requeued = (
+            SLURMEnvironment.detect() and any(run.glob("hpc_ckpt_*")) and not done
+        )  # Lightning finds it by itself
         if command == "fit" and checkpoint is None and not requeued:
             set_aside(run)
         else:

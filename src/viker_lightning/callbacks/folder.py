@@ -73,11 +73,12 @@ def keep_metrics(run: Path) -> None:
 def set_aside(run: Path) -> None:
     """Moves what an earlier run left into ``earlier-<n>/``: nothing in the folder can be mistaken for this run's."""
     clear(run)
-    if not any((run / name).exists() for name in WORTH_KEEPING):
+    requeues = [path.name for path in run.glob("hpc_ckpt_*")]
+    if not requeues and not any((run / name).exists() for name in WORTH_KEEPING):
         return
     aside = run / f"earlier-{len(list(run.glob('earlier-*'))) + 1}"
     aside.mkdir()
-    for name in (*WORTH_KEEPING, *MOVED_WITH_THEM):
+    for name in (*WORTH_KEEPING, *MOVED_WITH_THEM, *requeues):
         if (run / name).exists():
             (run / name).replace(aside / name)
     done = "finished" if (aside / "results.json").is_file() else "unfinished"
