@@ -47,6 +47,12 @@ def test_no_gpu_is_said_in_one_line(tmp_path):
     assert "\n" not in str(stop.value.code)
 
 
+def test_a_wrong_strategy_is_said_in_one_line(tmp_path):
+    with pytest.raises(SystemExit, match=r"^error: trainer: .*invalid strategy name: `strategy='nonsense'`") as stop:
+        run("fit", "viker", tmp_path, "--trainer.strategy=nonsense")
+    assert "\n" not in str(stop.value.code)
+
+
 def test_full_fine_tuning_writes_a_model_that_validates_alike(base_folder, tmp_path):
     folder = tmp_path / "full"
     run("fit", "npo", folder, f"--model.vanilla={base_folder}", "--model.lora=null", "--model.lr=1e-3")

@@ -15,6 +15,7 @@ import wandb
 from jsonargparse import set_parsing_settings
 from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from viker_lightning import methods  # noqa: F401 - makes short class names of methods known
@@ -109,6 +110,17 @@ class CLI(LightningCLI):
             if why:
                 raise NothingToDo(f"{run} is finished ({why}); for more, raise trainer.max_steps or max_epochs")
         return str(last) if given == "last" else given
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """As usual; what the trainer does not understand is said in one line.
+
+        Raises:
+            UserError: if an option is wrong.
+        """
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except ValueError as error:
+            raise UserError(f"trainer: {' '.join(str(error).split())}") from error
 
     def _parse_ckpt_path(self) -> None:
         """Does nothing: settings come from the config and the command line alone."""
