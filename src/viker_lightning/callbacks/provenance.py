@@ -18,6 +18,7 @@ from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
 
+from viker_lightning.data.hub import commit_of
 from viker_lightning.models import folder_fingerprint, weights_folder
 from viker_lightning.secrets import hide_in
 
@@ -76,6 +77,8 @@ class Provenance(Callback):
             },
             "data": {
                 "root": data.root,
+                "revision": data.revision,
+                "commit": commit_of(data.folder),
                 "fingerprint": data.fingerprint(),
                 "forget": data.forget,
                 "stage": data.stage,

@@ -16,6 +16,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 
 from .cache import cache_folder
+from .hub import dataset_folder
 from .parquet import DataError, Row
 from .published import Published
 from .records import ImageGroup, Person, Split, Training, asked
@@ -74,6 +75,7 @@ class Benchmark(LightningDataModule):
         max_people: int | None = None,
         seed: int = 0,
         on_bad_row: Literal["error", "skip"] = "error",
+        revision: str | None = None,
         protocol: Literal["corrected", "published"] = "corrected",
     ) -> None:
         super().__init__()
@@ -89,6 +91,7 @@ class Benchmark(LightningDataModule):
         self.batch_size, self.questions_per_image = batch_size, questions_per_image
         self.splits = [Split(name) for name in splits or Split]
         self.modality, self.max_people, self.on_bad_row = modality, max_people, on_bad_row
+        self.revision = revision
         self.skipped: list[str] = []  # file, row and reason of every row left out
         self.batches_per_step = 1
         self.in_passes = False  # whether the streams take turns, a whole pass each
@@ -125,7 +128,7 @@ class Benchmark(LightningDataModule):
         """Where the files are."""
         if self._mini_size:
             return cache_folder("benchmarks", f"mini-{self._mini_size}-{self.embedded_version()}")
-        return Path(self.root) if Path(self.root).is_dir() else self._hub_folder(local_files_only=True)
+        return Path(self.root) if Path(self.root).is_dir() else dataset_folder(self.root, self.revision, there=True)
 
     @property
     def _mini_size(self) -> str | None:
@@ -142,18 +145,7 @@ class Benchmark(LightningDataModule):
         if self._mini_size:
             self.write_embedded(self.folder, self._mini_size)
         elif not self.folder.is_dir():
-            self._hub_folder()
-
-    def _hub_folder(self, **options: Any) -> Path:
-        from huggingface_hub import snapshot_download
-
-        try:
-            return Path(snapshot_download(self.root, repo_type="dataset", **options))
-        except Exception as error:
-            reason = str(error).strip().splitlines()[0]
-            raise DataError(
-                f"data.root: {self.root!r} is neither a folder nor a dataset to be had ({reason})"
-            ) from error
+            dataset_folder(self.root, self.revision)
 
     def setup(self, stage: str | None = None) -> None:
         """Reads training people and split lists; evaluation rows are read when asked for.
@@ -207,8 +199,10 @@ class Benchmark(LightningDataModule):
     def vanilla_options(self) -> list[str]:
         """Command-line options that make another run use the same people, whichever data its config names."""
         name = f"{type(self).__module__}.{type(self).__qualname__}"
-        options = {"class_path": name} | {k: getattr(self, k) for k in ("root", "forget", "on_bad_row", "protocol")}
-        return [f"--data.{key}={value}" for key, value in options.items()]
+        options = {"class_path": name} | {
+            k: getattr(self, k) for k in ("root", "forget", "on_bad_row", "protocol", "revision")
+        }
+        return [f"--data.{key}={value}" for key, value in options.items() if value is not None]
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Steps as lists of image groups by stream; each process gets its own steps."""
