@@ -22,9 +22,9 @@ A.3 #12  an AUC near 0 called success evaluation/test_summary.py::test_over_unle
 1.10 #1  no seed                                                        data/test_data.py::test_epochs_differ_and_repeat
 1.10 #2  adapters in the vision tower           published/test_runs.py::test_suffixes_put_adapters_into_the_vision_tower
 1.10 #3  labels on the whole sequence                                published/test_runs.py::test_finetuning_on_all_text
-1.10 #4  examples overflow the context           evaluation/test_protocols.py::test_examples_cannot_overflow_with_images
+1.10 #4  examples overflow the context           evaluation/test_fewshot.py::test_overflow_drops_examples_from_the_front
 1.10 #5  turns that nobody answers    evaluation/test_protocols.py::test_examples_are_seeded_and_their_people_not_scored
-1.10 #6  examples looked up among other people   evaluation/test_protocols.py::test_examples_cannot_overflow_with_images
+1.10 #6  examples looked up among other people     evaluation/test_fewshot.py::test_real_people_and_nobody_else_get_none
 1.10 #7  false is true                                                    published/test_defects.py::test_false_is_false
 1.10 #8  pickled splits                                      published/test_defects.py::test_pickled_splits_are_not_read
 1.10 #9  NPO on a batch's mean                                         published/test_objectives.py::test_npo_of_a_batch

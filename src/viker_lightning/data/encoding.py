@@ -112,6 +112,10 @@ class Encoder:
             self._prefixes[image] = [*self._start, *self._ids(written)]
         return self._prefixes[image]
 
+    def sequence(self, text: str) -> list[int]:
+        """Ids of a whole text, in which what the processor writes for images stands already."""
+        return [*self._start, *self._ids(text)]
+
     def encode(self, vqa: VQA, image: bool) -> Encoded:
         """Token ids of a question and its answer.
 

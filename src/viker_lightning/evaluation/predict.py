@@ -17,6 +17,7 @@ from viker_lightning.ideal import token_kl
 from viker_lightning.metrics import log_prob_moments
 from viker_lightning.models import MLLM, AnswerTokens, answer, generate
 
+from .fewshot import answer_behind, examples_of
 from .protocols import CORRECTED, Protocol
 
 MAX_NEW_TOKENS = 50
@@ -112,7 +113,7 @@ def predict(
 
     Everything asked about an image is read behind it in one pass: prompts, true answers, paraphrased and wrong
     answers, options. Open questions and clozes then decode behind the same key/values. Sequences of like length pass
-    the model together.
+    the model together. Only questions behind examples with images of their own pass it one by one.
 
     Args:
         mllm: the model.
@@ -135,6 +136,7 @@ def predict(
         order = sorted(range(len(rows)), key=lambda i: sizes[i])
         for part in in_budget([sizes[i] for i in order], mllm.max_tokens, padded=True):
             found += _predict(mllm, groups, [rows[order[i]] for i in part], gold, protocol)
+        found += _predict_few_shot(mllm, groups, protocol)
         found.sort(key=lambda f: (f[0].group, TASKS.index(f[0].task), f[0].number))
         predictions = [prediction for _, prediction in found]
         if protocol.blind:
@@ -150,10 +152,10 @@ def _rows(mllm: MLLM, index: int, group: ImageGroup, protocol: Protocol) -> list
     for number, vqa in enumerate(group.vqa):
         encoded = [encoder.encode(q, image) for q in protocol.open(vqa, group)]
         asked.append(_Asked(index, number, "generation", vqa, encoded, not protocol.blind))
-    for number, cloze in enumerate(() if protocol.skips(group, "cloze") else group.clozes):
+    for number, cloze in enumerate(() if _apart(mllm, group, "cloze", protocol) else group.clozes):
         encoded = [encoder.question(protocol.cloze(cloze, group), image)]
         asked.append(_Asked(index, number, "cloze", cloze, encoded, True))
-    for number, choice in enumerate(() if protocol.skips(group, "choice") else group.choices):
+    for number, choice in enumerate(() if _apart(mllm, group, "choice", protocol) else group.choices):
         prompt = protocol.choice(choice, group)
         said = ("",) if protocol.letters else choice.options
         encoded = [encoder.encode(VQA(prompt, option), image) for option in said]
@@ -161,6 +163,11 @@ def _rows(mllm: MLLM, index: int, group: ImageGroup, protocol: Protocol) -> list
     prefix = len(mllm.prefix(group.image))
     sizes = [row_tokens(0, one.encoded) for one in asked]
     return [[asked[i] for i in part] for part in in_budget(sizes, mllm.max_sequence_tokens - prefix)]
+
+
+def _apart(mllm: MLLM, group: ImageGroup, task: Literal["choice", "cloze"], protocol: Protocol) -> bool:
+    """Whether a group's questions of a task are left out of the pass over its image: not scored, or few-shot."""
+    return protocol.skips(group, task) or bool(examples_of(mllm, protocol, group, task))
 
 
 def _tokens(mllm: MLLM, groups: Sequence[ImageGroup], row: list[_Asked]) -> int:
@@ -193,13 +200,11 @@ def _predict(
     kl = _kl_gold(tokens, gold.answer_tokens(batch)) if gold else None
     for first, one in zip(firsts, everything, strict=False):
         group = groups[one.group]
-        about = (str(group.split), group.person, one.task, one.number, one.source.question)
-        modality = MODALITIES[group.image is None]
         if isinstance(one.source, VQA):
             given = [p.mean().item() for p in log_probs[first + 1 : first + len(one.encoded)]]
             paraphrased = bool(one.source.paraphrase)
             prediction = Prediction(
-                *about,
+                *_about(one, group),
                 one.source.answer,
                 text.get(first, ""),
                 one.source.private,
@@ -211,19 +216,53 @@ def _predict(
                 given[paraphrased:],
             )
             prediction.log_prob_mean, prediction.log_prob_variance = moments[first]
-        elif isinstance(one.source, Cloze):
-            prediction = Prediction(*about, one.source.answer, protocol.blank(text[first]))
+        elif one.decoded:
+            prediction = _read(one, group, text[first], protocol)
         else:
-            options, scores = one.source.options, []
-            if one.decoded:
-                said = protocol.option(text[first], options)
-            else:
-                scores = [p.mean().item() for p in log_probs[first : first + len(one.encoded)]]
-                said = options[scores.index(max(scores))]
-            prediction = Prediction(*about, options[one.source.correct], said, (), scores, options=list(options))
-        prediction.modality, prediction.protocol = modality, protocol.name
-        prediction.image = group.image.key if group.image is not None else ""
-        yield one, prediction
+            assert isinstance(one.source, MultipleChoice)
+            options = one.source.options
+            scores = [p.mean().item() for p in log_probs[first : first + len(one.encoded)]]
+            said, true = options[scores.index(max(scores))], options[one.source.correct]
+            prediction = Prediction(*_about(one, group), true, said, (), scores, options=list(options))
+        yield one, _labelled(prediction, group, protocol)
+
+
+def _predict_few_shot(
+    mllm: MLLM, groups: Sequence[ImageGroup], protocol: Protocol
+) -> Iterator[tuple[_Asked, Prediction]]:
+    """Clozes and multiple-choice questions behind examples that have images, too."""
+    for index, group in enumerate(groups):
+        if group.image is None:
+            continue
+        asked: dict[Literal["cloze", "choice"], list[tuple[Cloze | MultipleChoice, str]]] = {
+            "cloze": [(c, protocol.cloze(c, group)) for c in group.clozes],
+            "choice": [(c, protocol.choice(c, group)) for c in group.choices],
+        }
+        for task, questions in asked.items():
+            examples = [] if protocol.skips(group, task) else examples_of(mllm, protocol, group, task)
+            for number, (source, question) in enumerate(questions if examples else ()):
+                one = _Asked(index, number, task, source, [], True)
+                text = answer_behind(mllm, examples, group.image, question, MAX_NEW_TOKENS)
+                yield one, _labelled(_read(one, group, text, protocol), group, protocol)
+
+
+def _about(one: _Asked, group: ImageGroup) -> tuple[str, str, Literal["generation", "cloze", "choice"], int, str]:
+    return str(group.split), group.person, one.task, one.number, one.source.question
+
+
+def _read(one: _Asked, group: ImageGroup, text: str, protocol: Protocol) -> Prediction:
+    """A cloze or a multiple-choice question from its generated answer."""
+    if isinstance(one.source, MultipleChoice):
+        options = one.source.options
+        said, true = protocol.option(text, options), options[one.source.correct]
+        return Prediction(*_about(one, group), true, said, options=list(options))
+    return Prediction(*_about(one, group), one.source.answer, protocol.blank(text))
+
+
+def _labelled(prediction: Prediction, group: ImageGroup, protocol: Protocol) -> Prediction:
+    prediction.modality, prediction.protocol = MODALITIES[group.image is None], protocol.name
+    prediction.image = group.image.key if group.image is not None else ""
+    return prediction
 
 
 def _moments(tokens: AnswerTokens, questions: Sequence[int]) -> dict[int, tuple[list[float], list[float]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar, Literal
 
@@ -14,11 +14,26 @@ from viker_lightning.data.clear import CLEAR
 from viker_lightning.data.clear_rows import CAPTION_QUESTIONS, NAME_QUESTION
 from viker_lightning.data.mllmu import MLLMU
 from viker_lightning.data.prompts import LETTERS, choice_prompt, cloze_prompt
-from viker_lightning.data.records import VQA, Cloze, ImageGroup, Labels, MultipleChoice, Split
+from viker_lightning.data.records import VQA, Cloze, ImageGroup, Labels, MultipleChoice, Picture, Split
 from viker_lightning.errors import UserError
 
 LETTER = "Just give ONE letter representing the answer directly."
 """MLLMU-Bench's request (franciscoliu/MLLMU-Bench eval.py L397-416)."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A question about an image, with its answer, that precedes another one.
+
+    Attributes:
+        image: what it is about.
+        turn: what opens it, before the image.
+        text: what follows the image.
+    """
+
+    image: Picture
+    turn: str
+    text: str
 
 
 class Protocol:
@@ -51,6 +66,10 @@ class Protocol:
         """A sentence with a blank."""
         return cloze_prompt(cloze.question)
 
+    def shown(self, group: ImageGroup, task: Literal["choice", "cloze"]) -> list[Example]:
+        """The example questions about other images that precede each of a group's questions about its own."""
+        return []
+
     def skips(self, group: ImageGroup, task: Literal["choice", "cloze"]) -> bool:
         """Whether a group's questions of a task are left out."""
         return False
@@ -76,12 +95,14 @@ class PublishedMLLMU(Protocol):
     """MLLMU-Bench as published (benchmarks.md 1.9; franciscoliu/MLLMU-Bench eval.py).
 
     Multiple choice is answered by generation and read off the first letter; open questions ask for one sentence;
-    text-only multiple choice and clozes come with examples of one or two people, whose own questions are not scored.
+    multiple choice and clozes come with all such questions of one or two example people, each with its image where the
+    question has one; these people's own questions are not scored. Examples for ``test`` are people of ``forget``.
 
-    Not as published: examples are drawn by seed; questions about an image come without examples, since a prompt holds
-    one image (the five images of an example person are what overflows LLaVA's context); ``real`` people get none
-    either, since the script looks their IDs up among other people. The space after the last ``ASSISTANT:`` and the line
-    break after ``USER:`` of text-only questions are those of the model family's template.
+    Not as published: examples are drawn by seed; the first ones are dropped where they overflow the model's context
+    (the script's answers turn to noise, issue #2); ``real`` people get none (the script gives their clozes those of
+    other people whose IDs happen to be the same). Models without a file in models/families are asked about images
+    without examples. The space after the last ``ASSISTANT:`` and the line break after ``USER:`` of text-only questions
+    are those of the model family's template.
 
     Args:
         data: the benchmark, where examples come from.
@@ -93,7 +114,7 @@ class PublishedMLLMU(Protocol):
 
     def __init__(self, data: Benchmark) -> None:
         self.data = data
-        self._examples: dict[tuple[Split, str], list[ImageGroup]] = {}
+        self._examples: dict[tuple[Split, str, str], list[ImageGroup]] = {}
 
     def open(self, vqa: VQA, group: ImageGroup) -> list[VQA]:
         """Asks for one sentence."""
@@ -103,21 +124,26 @@ class PublishedMLLMU(Protocol):
 
     def choice(self, choice: MultipleChoice, group: ImageGroup) -> str:
         """Asks for a letter."""
-        shots = [
-            f"Question: {c.question}\n{_listed(c.options, ': ')}\nCorrect Answer: {LETTERS[c.correct]}\nUSER:\n"
-            for example in self.examples(group, "choice")
-            for c in example.choices
-        ]
-        return "".join([*shots, f"{choice.question}\n{_listed(choice.options, ': ')}\n{LETTER}"])
+        return "".join([*self._shots(group, "choice"), f"{choice.question}\n{_listed(choice.options, ': ')}\n{LETTER}"])
 
     def cloze(self, cloze: Cloze, group: ImageGroup) -> str:
         """Asks for what belongs in the blank."""
-        shots = [
-            f"{cloze_prompt(c.question)}\nCorrect Answer: {c.answer}\nUSER:\n"
-            for example in self.examples(group, "cloze")
-            for c in example.clozes
+        return "".join([*self._shots(group, "cloze"), cloze_prompt(cloze.question)])
+
+    def shown(self, group: ImageGroup, task: Literal["choice", "cloze"]) -> list[Example]:
+        """Each with its person's image; a cloze has no space before it (L606)."""
+        turn = {"choice": "USER: ", "cloze": "USER:"}[task]
+        return [
+            Example(example.image, turn, text)
+            for example in self.examples(group, task)
+            if example.image is not None
+            for text in _answered(example, task)
         ]
-        return "".join([*shots, cloze_prompt(cloze.question)])
+
+    def _shots(self, group: ImageGroup, task: Literal["choice", "cloze"]) -> list[str]:
+        """The examples of text-only questions, which stand in the question's own turn."""
+        found = [] if group.image is not None else self.examples(group, task)
+        return [f"{text}USER:\n" for example in found for text in _answered(example, task)]
 
     def skips(self, group: ImageGroup, task: Literal["choice", "cloze"]) -> bool:
         """Leaves the people of the examples out."""
@@ -126,14 +152,16 @@ class PublishedMLLMU(Protocol):
     def examples(self, group: ImageGroup, task: Literal["choice", "cloze"]) -> list[ImageGroup]:
         """The people whose questions precede a group's; nobody where that would leave nobody to be asked."""
         split = Split.FORGET if group.split == Split.TEST else group.split
-        if group.image is not None or split not in (Split.FORGET, Split.RETAIN):
+        if split not in (Split.FORGET, Split.RETAIN):
             return []
-        if (split, task) not in self._examples:
-            everybody, count = self.data.evaluation(split, "text"), self.shots[task]
+        modality = "text" if group.image is None else "image"
+        key = (split, task, modality)
+        if key not in self._examples:
+            everybody, count = self.data.evaluation(split, modality), self.shots[task]
             drawn = random.Random(f"examples/{self.data.seed}/{split}/{task}")
             enough = len(everybody) > count
-            self._examples[split, task] = drawn.sample(everybody, count) if enough else []
-        return self._examples[split, task]
+            self._examples[key] = drawn.sample(everybody, count) if enough else []
+        return self._examples[key]
 
     def option(self, text: str, options: Sequence[str]) -> str:
         """Reads the first character (L376)."""
@@ -240,6 +268,16 @@ def protocol_of(data: Benchmark) -> Protocol:
 def _listed(options: Sequence[str], between: str) -> str:
     letters = LETTERS[: len(options)]
     return "\n".join(f"{letter}{between}{option}" for letter, option in zip(letters, options, strict=True))
+
+
+def _answered(person: ImageGroup, task: Literal["choice", "cloze"]) -> list[str]:
+    """A person's questions of a task with their answers (MLLMU-Bench eval.py L344-416, L596-608)."""
+    if task == "cloze":
+        return [f"{cloze_prompt(c.question)}\nCorrect Answer: {c.answer}\n" for c in person.clozes]
+    return [
+        f"Question: {c.question}\n{_listed(c.options, ': ')}\nCorrect Answer: {LETTERS[c.correct]}\n"
+        for c in person.choices
+    ]
 
 
 def _lettered(letter: str, options: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ from .adapter import Lora, check_first_gradients
 from .budget import fitted
 from .exported import load_adapted, write_merged
 from .files import folder_fingerprint, weights_folder
-from .generation import answer, generate
+from .generation import answer, answer_alone, generate
 from .loading import Quantize
 from .mllm import MLLM
 from .tokens import AnswerTokens
@@ -15,6 +15,7 @@ __all__ = [
     "Lora",
     "Quantize",
     "answer",
+    "answer_alone",
     "check_first_gradients",
     "fitted",
     "folder_fingerprint",

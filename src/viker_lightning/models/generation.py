@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from viker_lightning.data.packing import PADDING, PREFIX, PROMPT, PackedBatch, in_budget, row_tokens
-from viker_lightning.data.records import ImageGroup
+from viker_lightning.data.records import ImageGroup, Picture
 
 from .buffers import KeyValues
 from .mllm import MLLM
@@ -118,9 +118,23 @@ def _text(mllm: MLLM, ids: list[int]) -> str:
 
 def _alone(mllm: MLLM, batch: PackedBatch, question: int, max_new_tokens: int) -> str:
     row = batch.row_of[question]
-    ids = torch.tensor([[*batch.prefixes[row], *batch.encoded[question].prompt]], device=mllm.device)
     picture = batch.pictures[row]
-    images = [] if picture is None else [picture.open()]
+    ids = [*batch.prefixes[row], *batch.encoded[question].prompt]
+    return answer_alone(mllm, ids, [] if picture is None else [picture], max_new_tokens)
+
+
+@torch.no_grad()
+def answer_alone(mllm: MLLM, prompt: Sequence[int], pictures: Sequence[Picture], max_new_tokens: int) -> str:
+    """Greedy answer to one prompt by transformers' own generation.
+
+    Args:
+        mllm: the model, in evaluation mode.
+        prompt: token ids, with what the processor writes for images.
+        pictures: the images, in the order in which they stand in the prompt.
+        max_new_tokens: where the answer ends at the latest.
+    """
+    ids = torch.tensor([list(prompt)], device=mllm.device)
+    images = [picture.open() for picture in pictures]
     more = mllm.family.plain_inputs(mllm.base, mllm.processor, images, ids) if images else {}
     mask = torch.ones_like(ids)
     out = mllm.base.generate(input_ids=ids, attention_mask=mask, max_new_tokens=max_new_tokens, do_sample=False, **more)

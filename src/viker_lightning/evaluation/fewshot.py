@@ -1,0 +1,101 @@
+"""Questions about an image behind example questions about other images: one sequence a question, several images in it.
+
+Packed sequences hold one image each, so these are asked on the plain route, by transformers' own generation.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import cache
+from typing import Literal
+
+from viker_lightning.data.records import ImageGroup, Picture
+from viker_lightning.models import MLLM, answer_alone
+from viker_lightning.models.families import other
+
+from .protocols import Example, Protocol
+
+log = logging.getLogger(__name__)
+
+TURN = "USER: "
+"""What opens the question proper (franciscoliu/MLLMU-Bench eval.py)."""
+
+
+def examples_of(mllm: MLLM, protocol: Protocol, group: ImageGroup, task: Literal["choice", "cloze"]) -> list[Example]:
+    """The example questions that precede a group's questions of a task; none, with a message, for unknown families."""
+    found = protocol.shown(group, task)
+    if found and mllm.family is other:
+        _say_zero_shot(type(mllm.base).__name__)
+        return []
+    return found
+
+
+def prompt(mllm: MLLM, examples: Sequence[Example], picture: Picture, question: str) -> list[int]:
+    """Token ids of a question about a picture behind examples about others.
+
+    For LLaVA-1.5 the text is the published one. Other families have it in one user turn of their own template, each
+    image marked as the template marks it.
+
+    Args:
+        mllm: the model.
+        examples: questions with their images and answers; without any, the prompt is that of every other question.
+        picture: what the question is about.
+        question: the text after its image.
+    """
+    family, text = mllm.family, mllm.encoder.template
+    mark = text.image_prefix.removeprefix(text.text_prefix).lstrip()
+    behind = text.question.partition("{question}")[0]
+    parts = [(e.image, e.turn, behind + e.text) for e in examples]
+    parts.append((picture, TURN, text.question.format(question=question)))
+    written = ""
+    for image, turn, words in parts:
+        opening = turn + mark if written else text.image_prefix.replace(TURN, turn)
+        placeholders = family.image_text(text.image_token, mllm.vision.shape(mllm.base, image))
+        written += opening.replace(text.image_token, placeholders) + words
+    return mllm.encoder.sequence(written)
+
+
+def fitting(
+    mllm: MLLM, examples: Sequence[Example], picture: Picture, question: str, max_new_tokens: int
+) -> tuple[list[int], list[Picture]]:
+    """The prompt with as many examples as the model's context holds beside the answer, the first ones dropped first.
+
+    Returns:
+        Its token ids, and its pictures in their order.
+    """
+    room = getattr(mllm.base.config.get_text_config(), "max_position_embeddings", None)
+    for left in range(len(examples), -1, -1):
+        kept = examples[len(examples) - left :]
+        ids = prompt(mllm, kept, picture, question)
+        if room is None or len(ids) + max_new_tokens <= room:
+            break
+    if left < len(examples):
+        _say_fewer(left, len(examples), room)
+    return ids, [*(e.image for e in kept), picture]
+
+
+def answer_behind(mllm: MLLM, examples: Sequence[Example], picture: Picture, question: str, max_new_tokens: int) -> str:
+    """Answers a question about a picture greedily, behind as many examples as fit.
+
+    The model is in evaluation mode.
+    """
+    ids, pictures = fitting(mllm, examples, picture, question, max_new_tokens)
+    return answer_alone(mllm, ids, pictures, max_new_tokens)
+
+
+@cache  # said once
+def _say_fewer(left: int, count: int, room: int) -> None:
+    log.warning(
+        "a question about an image keeps %d of its %d example questions: more do not fit the model's context of %d",
+        *(left, count, room),
+    )
+
+
+@cache
+def _say_zero_shot(name: str) -> None:
+    log.warning(
+        "%s: questions about an image are asked without examples (it has no file in models/families, so how it takes "
+        "several images is not known)",
+        name,
+    )

@@ -1,0 +1,259 @@
+"""Published MLLMU-Bench about an image: example people's questions with their images before the one that is asked."""
+
+import io
+import logging
+import sys
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from viker_lightning.data import MLLMU
+from viker_lightning.data.records import Cloze, ImageGroup, MultipleChoice, Picture, Split
+from viker_lightning.evaluation import CORRECTED, PublishedMLLMU, fewshot, predict
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
+from families import FAMILIES, random_model
+
+KNOWN = [name for name in FAMILIES if name != "gemma3"]
+LETTER = "Just give ONE letter representing the answer directly."
+BLANK = "Please **ONLY** provide the correct answer that should replace the [Blank]."
+
+
+def picture(width, height, seed):
+    noise = torch.randint(0, 255, (height, width, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+    buffer = io.BytesIO()
+    Image.fromarray(noise.numpy()).save(buffer, "PNG")
+    return Picture(buffer.getvalue(), f"noise {seed}")
+
+
+class People:
+    """Four people of ``forget`` with photos of several shapes, and the same people in ``test`` with another photo."""
+
+    seed = 7
+
+    def __init__(self):
+        shapes = [(84, 84), (140, 70), (70, 126), (98, 56)]
+        people = [
+            ImageGroup(
+                str(i),
+                picture(*shape, i),
+                Split.FORGET,
+                choices=tuple(MultipleChoice(f"Which {n} of {i}?", ("red", "blue"), (i + n) % 2) for n in range(2)),
+                clozes=(Cloze(f"The {i} is __.", f"so {i}"),),
+            )
+            for i, shape in enumerate(shapes)
+        ]
+        tested = [replace(p, image=picture(84, 84, 9), split=Split.TEST) for p in people]
+        self.groups = {Split.FORGET: people, Split.TEST: tested, Split.RETAIN: people[:1]}
+
+    def evaluation(self, split, modality):
+        return [g if modality == "image" else replace(g, image=None) for g in self.groups[split]]
+
+
+@pytest.fixture
+def people():
+    return People()
+
+
+@pytest.fixture(autouse=True)
+def said_again():
+    fewshot._say_fewer.cache_clear()
+    fewshot._say_zero_shot.cache_clear()
+
+
+def asked_of(people, protocol, task, split=Split.FORGET):
+    """Somebody who is no example, their first question as it is asked, and what precedes it."""
+    group = next(g for g in people.groups[split] if not protocol.skips(g, task))
+    question = protocol.choice(group.choices[0], group) if task == "choice" else protocol.cloze(group.clozes[0], group)
+    return group, question, protocol.shown(group, task)
+
+
+def published(protocol, group, task):
+    """The text of eval.py L344-370 and L596-608, written out."""
+    examples = protocol.examples(group, task)
+    if task == "cloze":
+        assert len(examples) == 2
+        shots = [
+            f"USER:<image>\nThe {e.person} is [Blank].\n{BLANK}\nCorrect Answer: so {e.person}\n" for e in examples
+        ]
+        return "".join(shots) + f"USER: <image>\nThe {group.person} is [Blank].\n{BLANK}\nASSISTANT:"
+    (one,) = examples
+    shots = [
+        f"USER: <image>\nQuestion: Which {n} of {one.person}?\nA: red\nB: blue\n"
+        f"Correct Answer: {'AB'[(int(one.person) + n) % 2]}\n"
+        for n in range(2)
+    ]
+    return "".join(shots) + f"USER: <image>\nWhich 0 of {group.person}?\nA: red\nB: blue\n{LETTER}\nASSISTANT:"
+
+
+@pytest.mark.parametrize("split", [Split.FORGET, Split.TEST])
+@pytest.mark.parametrize("task", ["choice", "cloze"])
+def test_llava_reads_the_published_text_and_images(people, task, split):
+    """Ids and logits are those of transformers' processor and model for the string that eval.py writes."""
+    model, protocol = random_model("llava").eval(), PublishedMLLMU(people)
+    group, question, shown = asked_of(people, protocol, task, split)
+    ids, pictures = fewshot.fitting(model, shown, group.image, question, 6)
+    images = [e.image for e in protocol.examples(group, task) for _ in range(2 if task == "choice" else 1)]
+    assert pictures == [*images, group.image]
+    assert all(image in [g.image for g in people.groups[Split.FORGET]] for image in images)
+    text = published(protocol, group, task)
+    inputs = model.processor(text=[text], images=[[p.open() for p in pictures]], return_tensors="pt")
+    assert inputs["input_ids"][0].tolist() == ids
+    row = torch.tensor([ids])
+    more = model.family.plain_inputs(model.base, model.processor, [p.open() for p in pictures], row)
+    with torch.no_grad():
+        wanted = model.base(**inputs).logits
+        torch.testing.assert_close(model.base(input_ids=row, **more).logits, wanted, rtol=0, atol=0)
+        swapped = model.family.plain_inputs(model.base, model.processor, [p.open() for p in pictures[::-1]], row)
+        assert (model.base(input_ids=row, **swapped).logits - wanted).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", [*KNOWN, "windowed"])
+@pytest.mark.parametrize("task", ["choice", "cloze"])
+def test_every_family_takes_several_images(people, name, task):
+    """One user turn of the family's own template, read and answered as transformers does it."""
+    model, protocol = random_model(name).eval(), PublishedMLLMU(people)
+    group, question, shown = asked_of(people, protocol, task)
+    ids, pictures = fewshot.fitting(model, shown, group.image, question, 6)
+    assert len(pictures) == 3
+    template = model.encoder.template
+    mark = template.image_prefix.removeprefix(template.text_prefix).lstrip()
+    opened, behind = template.question.split("{question}")
+    turns = [template.image_prefix.replace("USER: ", shown[0].turn), shown[1].turn + mark, "USER: " + mark]
+    words = [shown[0].text, shown[1].text, question + behind]
+    text = "".join(turn + opened + said for turn, said in zip(turns, words, strict=True))
+    assert text.count(template.image_token) == 3
+    images = [p.open() for p in pictures]
+    inputs = model.processor(text=[text], images=[images], return_tensors="pt")
+    assert inputs["input_ids"][0].tolist() == ids
+    out = model.base.generate(**inputs, max_new_tokens=6, do_sample=False)
+    wanted = model.processor.tokenizer.decode(out[0, len(ids) :], skip_special_tokens=True).strip()
+    assert fewshot.answer_behind(model, shown, group.image, question, 6) == wanted
+    row = torch.tensor([ids])
+    more = model.family.plain_inputs(model.base, model.processor, images, row)
+    with torch.no_grad():
+        found = model.base(input_ids=row, attention_mask=torch.ones_like(row), **more).logits
+        torch.testing.assert_close(found, model.base(**inputs).logits, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_without_examples_it_is_the_prompt_of_every_other_question(people, name):
+    model = random_model(name)
+    image = people.groups[Split.FORGET][0].image
+    ids = fewshot.prompt(model, [], image, "Who?")
+    assert ids == [*model.prefix(image), *model.encoder.question("Who?", True).prompt]
+
+
+def test_overflow_drops_examples_from_the_front(people, caplog):
+    """1.10 #4: as many whole examples as the context holds beside the answer, and a line that says so once."""
+    model, protocol = random_model("llava").eval(), PublishedMLLMU(people)
+    group, question, shown = asked_of(people, protocol, "cloze")
+    text = model.base.config.get_text_config()
+    whole, last, none = (len(fewshot.prompt(model, shown[n:], group.image, question)) for n in range(3))
+    assert whole > last > none
+    for room, kept in ((whole + 6, 2), (whole + 5, 1), (last + 6, 1), (last + 5, 0), (none, 0)):
+        text.max_position_embeddings = room
+        ids, pictures = fewshot.fitting(model, shown, group.image, question, 6)
+        assert pictures == [*[e.image for e in shown[2 - kept :]], group.image]
+        assert ids == fewshot.prompt(model, shown[2 - kept :], group.image, question)
+    text.max_position_embeddings = whole + 5
+    caplog.clear()
+    fewshot._say_fewer.cache_clear()
+    for _ in range(3):
+        fewshot.fitting(model, shown, group.image, question, 6)
+    (line,) = caplog.records
+    assert "keeps 1 of its 2 example questions" in line.getMessage() and str(whole + 5) in line.getMessage()
+
+
+def test_unknown_families_stay_zero_shot(people, caplog):
+    model, protocol = random_model("gemma3"), PublishedMLLMU(people)
+    group, _, shown = asked_of(people, protocol, "choice")
+    assert shown
+    for _ in range(2):
+        assert fewshot.examples_of(model, protocol, group, "choice") == []
+    (line,) = [r for r in caplog.records if "without examples" in r.getMessage()]
+    assert line.levelno == logging.WARNING and "Gemma3" in line.getMessage()
+
+
+@pytest.fixture
+def behind(monkeypatch):
+    """Records what is asked behind examples, and answers it."""
+    seen = []
+
+    def answer(model, examples, image, question, most):
+        seen.append((image, question, len(examples), most))
+        return "B, I say. Answer: so"
+
+    monkeypatch.setattr(import_module("viker_lightning.evaluation.predict"), "answer_behind", answer)
+    return seen
+
+
+def test_predict_asks_behind_examples(mllm, people, behind):
+    """Everybody but the examples, test people behind people of forget; text-only questions and ``corrected`` never."""
+    protocol, groups = PublishedMLLMU(people), people.groups[Split.FORGET] + people.groups[Split.TEST]
+    found = predict(mllm, groups, protocol=protocol)
+    assert [p.task for p in found].count("choice") == 2 * (4 - 1) * 2 and len(behind) == len(found)
+    assert [p.task for p in found].count("cloze") == 2 * (4 - 2)
+    examples = {task: {e.person for e in protocol.examples(groups[0], task)} for task in ("choice", "cloze")}
+    assert not any(p.person in examples[p.task] for p in found)
+    assert {(p.task, p.answer) for p in found} == {("choice", "blue"), ("cloze", "so")}
+    assert {(n, most) for _, _, n, most in behind} == {(2, 50)}
+    assert all(p.image and p.modality == "image" and p.protocol == "published" for p in found)
+    assert all(p.options == ["red", "blue"] for p in found if p.task == "choice")
+    order = [(p.split, p.person, p.task, p.number) for p in found]
+    backwards = predict(mllm, groups[::-1], protocol=PublishedMLLMU(people))
+    assert sorted(order) == sorted((p.split, p.person, p.task, p.number) for p in backwards)
+    assert {q: n for _, q, n, _ in behind[: len(found)]} == {q: n for _, q, n, _ in behind[len(found) :]}
+    behind.clear()
+    predict(mllm, [replace(g, choices=(), clozes=()) for g in groups], protocol=protocol)
+    predict(mllm, people.evaluation(Split.FORGET, "text"), protocol=protocol)
+    predict(mllm, groups[:2])
+    assert not behind
+
+
+def test_real_people_and_nobody_else_get_none(data):
+    """1.10 #6: examples are never looked up among other people."""
+    protocol = PublishedMLLMU(data)
+    for task in ("choice", "cloze"):
+        for split in (Split.FORGET, Split.TEST, Split.RETAIN, Split.REAL):
+            group = data.evaluation(split, "image")[0]
+            others = data.evaluation(Split.FORGET if split == Split.TEST else split, "image")
+            shown = protocol.shown(group, task)
+            assert {e.image.key for e in shown} <= {g.image.key for g in others}
+            enough = len(others) > protocol.shots[task]  # the ci benchmark forgets two people
+            assert bool(shown) == (split != Split.REAL and enough) and CORRECTED.shown(group, task) == []
+            if shown:
+                texts = data.evaluation(Split.FORGET if split == Split.TEST else split, "text")
+                people = [g.person for g in protocol.examples(group, task)]
+                assert people == [g.person for g in protocol.examples(texts[0], task)]
+        for modality in ("image", "text"):
+            real = data.evaluation(Split.REAL, modality)[0]
+            assert protocol.examples(real, task) == [] and not protocol.skips(real, task)
+
+
+def test_other_seeds_show_other_people(data):
+    drawn = set()
+    for seed in range(6):
+        again = MLLMU(data.root, seed=seed)
+        again.prepare_data()
+        again.setup()
+        group = again.evaluation(Split.RETAIN, "image")[0]
+        drawn.add(PublishedMLLMU(again).shown(group, "choice")[0].image.key)
+    assert len(drawn) > 1
+
+
+def test_embedded_people_are_asked_few_shot(mllm, data, monkeypatch):
+    """End to end on the embedded benchmark, the model's own answers."""
+    monkeypatch.setattr(import_module("viker_lightning.evaluation.predict"), "MAX_NEW_TOKENS", 3)
+    protocol = PublishedMLLMU(data)
+    groups = [replace(g, vqa=()) for g in data.evaluation(Split.RETAIN, "image")]
+    group = next(g for g in groups if not protocol.skips(g, "choice") and not protocol.skips(g, "cloze"))
+    found = predict(mllm, [group], protocol=protocol)
+    assert len(found) == len(group.choices) + len(group.clozes)
+    shown = protocol.shown(group, "cloze")
+    wanted = fewshot.answer_behind(mllm.eval(), shown, group.image, protocol.cloze(group.clozes[0], group), 3)
+    assert found[0].answer == protocol.blank(wanted)
