@@ -44,6 +44,6 @@ def test_forgotten_and_kept(run):
 def test_entropy_finds_private_tokens(run):
     """Bounds of the ci size: with 7 values an attribute, not 14, the frozen model is surer of its guesses.
 
-    They leave room for rounding, which training blows up: 0.94 was measured, and more than 0.95 with other rounding.
+    0.867 and 0.940 were measured.
     """
-    assert run["key_tokens"]["auroc"] > 0.8 and run["key_tokens"]["auroc_first"] > 0.9
+    assert run["key_tokens"]["auroc"] > 0.85 and run["key_tokens"]["auroc_first"] > 0.9

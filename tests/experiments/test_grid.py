@@ -85,6 +85,13 @@ def test_published_numbers_are_between_0_and_1():
     assert source.value("5 %", "NPO", "real/rouge_l") is None and source.value("10 %", "NPO", "forget/rouge_l") is None
 
 
+def test_published_numbers_are_not_there(tmp_path):
+    with pytest.raises(UserError, match="no section 'umu'; found mllmu, clear"):
+        published("umu")
+    with pytest.raises(UserError, match="does not exist; run from the repository"):
+        published("mllmu", tmp_path / "published.yaml")
+
+
 def spoilt(tmp_path, change):
     found = yaml.safe_load(Path("experiments/ablations.yaml").read_text())
     change(found)

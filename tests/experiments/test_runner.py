@@ -96,6 +96,18 @@ def test_a_changed_command_or_gold_model_is_another_run(made, cells, monkeypatch
     assert viker.state() == State.MISSING
 
 
+def test_a_stopped_run_goes_on_where_it_was(made, cells):
+    viker = cells["ViKeR"]
+    results = viker.folder / "results.json"
+    before = json.loads(results.read_text())
+    results.unlink()
+    assert viker.state() == State.STARTED
+    assert viker.run() == State.FINISHED
+    after = json.loads(results.read_text())["after"]
+    assert after == {split: pytest.approx(values, abs=1e-6) for split, values in before["after"].items()}
+    assert not list(viker.folder.glob("earlier-*"))
+
+
 def test_list_names_every_run(made, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     main(["list", str(made[1]), *arguments(made[0])])

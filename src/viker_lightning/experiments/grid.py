@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from dataclasses import dataclass, field
@@ -113,11 +114,16 @@ class Grid:
 
 def setting(config: str, key: str) -> Any:
     """What a run's YAML says of an option of the command line; ``None`` if nothing."""
-    node: Any = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
+    node: Any = _read(config)
     for part in key.split("."):
         node = node.get("init_args", node) if isinstance(node, dict) else None
         node = node.get(part) if isinstance(node, dict) else None
     return node
+
+
+@functools.cache
+def _read(config: str) -> Any:
+    return yaml.safe_load(Path(config).read_text(encoding="utf-8"))
 
 
 def read_grid(file: Path, scale: str, seeds: int) -> Grid:

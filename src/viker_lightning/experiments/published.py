@@ -45,8 +45,10 @@ def published(section: str, file: Path = FILE) -> list[Source]:
     """Published numbers of a section.
 
     Raises:
-        UserError: if the section is missing, or a row has more or fewer numbers than columns.
+        UserError: if file or section is missing, or a row has more or fewer numbers than columns.
     """
+    if not file.is_file():
+        raise UserError(f"{file}: does not exist; run from the repository, or leave 'published' out of the grid")
     found = yaml.safe_load(file.read_text(encoding="utf-8"))
     if section not in found:
         raise UserError(f"{file}: no section {section!r}; found {', '.join(found)}")
