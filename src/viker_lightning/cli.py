@@ -11,11 +11,13 @@ from pathlib import Path
 from traceback import format_exception
 from typing import Any
 
+import transformers
 import wandb
 from jsonargparse import set_parsing_settings
 from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from viker_lightning import methods  # noqa: F401 - makes short class names of methods known
@@ -30,6 +32,7 @@ from viker_lightning.callbacks import (
     SaveConfig,
     SimilarityAudit,
     Stopped,
+    TerminalProgress,
     finished,
     keep_metrics,
     last_checkpoint,
@@ -37,6 +40,7 @@ from viker_lightning.callbacks import (
 )
 from viker_lightning.data import Benchmark
 from viker_lightning.errors import UserError
+from viker_lightning.progress import quiet
 from viker_lightning.secrets import HidingFormatter, hide
 from viker_lightning.training.base import Stage
 
@@ -67,6 +71,15 @@ DEFAULTS: dict[str, Any] = {
 
 class NothingToDo(Exception):
     """The run that was to go on is finished."""
+
+
+class LogHandler(logging.StreamHandler[Any]):
+    """Writes to what standard error is at the moment: a progress bar that is shown puts itself in its place."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """As usual."""
+        self.setStream(sys.stderr)
+        super().emit(record)
 
 
 class CLI(LightningCLI):
@@ -112,15 +125,26 @@ class CLI(LightningCLI):
         return str(last) if given == "last" else given
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """As usual; what the trainer does not understand is said in one line.
+        """As usual, with our own progress where somebody watches; what is not understood is said in one line.
 
         Raises:
             UserError: if an option is wrong.
         """
         try:
-            return super().instantiate_trainer(**kwargs)
+            return super().instantiate_trainer(**self._progress(), **kwargs)
         except ValueError as error:
             raise UserError(f"trainer: {' '.join(str(error).split())}") from error
+
+    def _progress(self) -> dict[str, Any]:
+        """Our progress bar before all other callbacks, if none was chosen and somebody watches."""
+        trainer = self.config_init[self.config_init.subcommand].trainer
+        callbacks = trainer.callbacks or []
+        callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+        if any(isinstance(callback, ProgressBar) for callback in callbacks):
+            return {}
+        if trainer.enable_progress_bar is False or quiet():
+            return {"enable_progress_bar": False}
+        return {"callbacks": [TerminalProgress(), *callbacks]}
 
     def _parse_ckpt_path(self) -> None:
         """Does nothing: settings come from the config and the command line alone."""
@@ -140,7 +164,7 @@ def main(args: ArgsType = None) -> None:
     """Runs the command line; errors a user can mend end in one line and exit code 1."""
     for name in ("lightning", "lightning.pytorch", "transformers"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    handler = logging.StreamHandler()
+    handler = LogHandler()
     handler.setFormatter(HidingFormatter("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -158,6 +182,8 @@ def main(args: ArgsType = None) -> None:
         "predict returned None",
     ):
         warnings.filterwarnings("ignore", message=f".*{harmless}.*")
+    if quiet():
+        transformers.utils.logging.disable_progress_bar()
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     try:
         CLI(

@@ -6,6 +6,7 @@ from .evaluation import Evaluation
 from .folder import finished, keep_metrics, last_checkpoint, set_aside
 from .gate import KnowledgeGate
 from .guard import CollapseGuard
+from .progress import TerminalProgress
 from .provenance import Provenance, SaveConfig
 from .report import Report
 from .selection import Selection
@@ -23,6 +24,7 @@ __all__ = [
     "Selection",
     "SimilarityAudit",
     "Stopped",
+    "TerminalProgress",
     "finished",
     "keep_metrics",
     "last_checkpoint",

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
-from tqdm import tqdm
 
 from viker_lightning.data import Questions
 from viker_lightning.errors import UserError
@@ -29,7 +28,8 @@ from viker_lightning.evaluation import (
 from viker_lightning.files import replacing_folder
 from viker_lightning.metrics import GibberishClassifier, sacrebleu_signature
 from viker_lightning.models import MLLM
-from viker_lightning.reporting import knowledge_table, write_cards
+from viker_lightning.progress import Bar
+from viker_lightning.reporting import before_after_table, knowledge_table, write_cards
 from viker_lightning.training import Unlearn
 
 from .device import back_on_device
@@ -129,6 +129,8 @@ class Evaluation(Callback):
             self._log(trainer, "distance_to_gold/", way)
         report = pl_module.report | ({"distance_to_gold": way} if way else {})
         self._write(trainer, "", {**self.summaries, **report})
+        if trainer.is_global_zero:
+            Console().print(before_after_table(self.summaries.get("before", {}), self.summaries["after"]))
 
     def _select(self, trainer: Trainer) -> dict[str, Any]:
         """Ends with the chosen adapter: what was measured of it becomes ``after``, and the last one's ``last``."""
@@ -168,9 +170,16 @@ class Evaluation(Callback):
     def evaluate(self, trainer: Trainer, pl_module: Any, when: str) -> Summary:
         """Answers all evaluation questions and logs the numbers."""
         batches = trainer.datamodule.evaluation_dataloader()  # type: ignore[attr-defined]
-        bar = tqdm(batches, desc=f"evaluation {when}", unit="batch", disable=not trainer.is_global_zero)
-        with pl_module.mllm.together():
-            found = [p for batch in bar for p in self._answers(pl_module, batch)]
+        shown = trainer.is_global_zero and trainer.progress_bar_callback is not None
+        found: list[Prediction] = []
+        with (
+            pl_module.mllm.together(),
+            Bar(f"evaluation {when}", len(batches), "questions", shown=shown) as bar,
+        ):
+            for batch in batches:
+                answers = self._answers(pl_module, batch)
+                found += answers
+                bar.advance(1, len(answers) * trainer.world_size)
         summary = self._finish(trainer, when, found)
         self._write(trainer, "")
         return summary

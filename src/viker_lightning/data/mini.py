@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
-from tqdm import tqdm
+
+from viker_lightning.progress import track
 
 from . import portraits, profiles, scenes
 from .mini_files import IMAGE, fingerprint, stored, write_config, write_sized
@@ -165,7 +166,7 @@ def _build(root: Path, size: MiniSize, seed: int) -> None:
     faces = dict(zip([*ids, *real], portraits.cast(f"mini/{seed}", size.people + size.real), strict=True))
 
     training, full, test = {}, {}, []
-    for key in tqdm([*ids, *real], desc="writing the embedded benchmark", unit="person", leave=False, disable=None):
+    for key in track([*ids, *real], "writing the embedded benchmark", len(faces), "people"):
         asker = Asker(people[key], pools, seed)
         views = [portraits.portrait(faces[key], view) for view in portraits.TRAINING_VIEWS]
         images = [stored(data, f"{key}_view{view}.png") for view, data in enumerate(views)]

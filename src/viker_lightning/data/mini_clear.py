@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
-from tqdm import tqdm
+
+from viker_lightning.progress import track
 
 from . import portraits, profiles, scenes
 from .clear_rows import BLOCK, CAPTION_QUESTIONS, CHOICE_QUESTION, NAME_QUESTION
@@ -176,7 +177,7 @@ def _build(root: Path, size: ClearSize, seed: int) -> None:
 
     everybody = {key: author(key, face) for key, face in zip([*ids, *celebrities], faces, strict=True)}
     photos: dict[str, list[Record]] = {}
-    for key in tqdm(ids, desc="writing the embedded benchmark", unit="person", leave=False, disable=None):
+    for key in track(ids, "writing the embedded benchmark", len(ids), "people"):
         photos[key] = [everybody[key].photo(view) for view in range(size.photos)]
     lives = {key: everybody[key].life(rng) for key in ids}
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from viker_lightning.errors import UserError
+from viker_lightning.progress import track
 
 from .records import Picture
 
@@ -104,7 +104,7 @@ class ClipEmbedder:
         device = next(self.model.parameters()).device
         rows = []
         starts = range(0, len(pictures), self.batch_size)
-        for start in tqdm(starts, desc="open_clip", unit="batch", leave=False, disable=len(starts) < _SHOWN):
+        for start in track(starts, "open_clip", len(starts), "batches", len(starts) >= _SHOWN):
             batch = torch.stack([self.preprocess(p.open()) for p in pictures[start : start + self.batch_size]])
             rows.append(self.model.encode_image(batch.to(device), normalize=True).float().cpu())
         found = torch.cat(rows) if rows else torch.zeros(0, 0)

@@ -10,13 +10,13 @@ import torch
 from filelock import FileLock
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from viker_lightning.data.encoding import Encoded
 from viker_lightning.data.packing import PackedBatch
 from viker_lightning.data.records import Picture
 from viker_lightning.errors import UserError
 from viker_lightning.models import MLLM
+from viker_lightning.progress import Bar
 
 from .prefix import ImagePrefixes
 from .reference import Reference, output_weight, reduce_distribution
@@ -103,13 +103,11 @@ class IdealDistribution:
         return FileLock(self.store.folder / f"{name}.lock")
 
     def _compute(self, questions: list[Encoded]) -> None:
-        with tqdm(
-            total=len(questions), desc="ideal distribution", unit="question", disable=len(questions) < 100
-        ) as bar:
+        with Bar("ideal distribution", len(questions), "questions", shown=len(questions) >= 100) as bar:
             for first in range(0, len(questions), QUESTIONS_PER_PART):
                 part = questions[first : first + QUESTIONS_PER_PART]
                 self.store.add(zip(map(self._key, part), self._fresh(part), strict=True))
-                bar.update(len(part))
+                bar.advance(len(part))
 
     def _fresh(self, questions: Sequence[Encoded]) -> list[Reference]:
         weight = output_weight(self.mllm.head)

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from viker_lightning.data.packing import PackedBatch
 from viker_lightning.data.records import ImageGroup
 from viker_lightning.errors import UserError
 from viker_lightning.models import MLLM, fitted
 from viker_lightning.models.kept import Kept
+from viker_lightning.progress import Bar
 
 from .distribution import why_not_reduced
 from .reference import Reference, reference_of
@@ -50,11 +50,11 @@ class OwnReference:
         rank, world = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if parallel else (0, 1)
         parts = fitted(self.mllm, groups)[rank::world]
         questions = sum(len(group.vqa) for part in parts for group in part)
-        bar = tqdm(total=questions, desc="original model", unit="question", disable=questions < 100)
+        bar = Bar("original model", questions, "questions", shown=questions >= 100)
         with bar, self.mllm.together():
             for part in parts:
                 self.reference(self.mllm.pack(part))
-                bar.update(sum(len(group.vqa) for group in part))
+                bar.advance(sum(len(group.vqa) for group in part))
         if parallel:
             torch.distributed.barrier()
             self.store.refresh()

@@ -21,12 +21,12 @@ import torch.nn.functional as F
 from filelock import FileLock
 from PIL import Image
 from torch import Tensor, nn
-from tqdm import tqdm
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from viker_lightning.data import scenes
 from viker_lightning.data.cache import cache_folder
 from viker_lightning.data.portraits import random_portrait
+from viker_lightning.progress import track
 
 VERSION = "1"
 SIZE, PATCH = 64, 16
@@ -73,8 +73,7 @@ def train_tower(steps: int = STEPS, seed: int = 0) -> CLIPVisionModel:
         heads = nn.Linear((SIZE // PATCH) ** 2 * CONFIG["hidden_size"], sum(classes))
         optimizer = torch.optim.AdamW([*tower.parameters(), *heads.parameters()], lr=LEARNING_RATE, weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, steps, pct_start=0.1)
-        bar = tqdm(range(steps), desc="vision tower", unit="step")
-        for _ in bar:
+        for _ in track(range(steps), "vision tower", steps, "steps"):
             chosen = torch.randint(len(images), (BATCH,))
             features = tower(_augment(images[chosen])).last_hidden_state[:, 1:].flatten(1)
             losses = [
@@ -86,7 +85,6 @@ def train_tower(steps: int = STEPS, seed: int = 0) -> CLIPVisionModel:
             loss.backward()
             optimizer.step()
             schedule.step()
-            bar.set_postfix(loss=f"{loss.item():.2f}")
     return tower.eval()
 
 
@@ -117,7 +115,7 @@ def _pictures(seed: int) -> tuple[Tensor, Tensor, list[int]]:
         return pixels(png), {f"{kind} {name}": value for name, value in traits.items()}
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        drawn = list(tqdm(pool.map(draw, jobs), total=len(jobs), desc="pictures of nobody", unit="picture"))
+        drawn = list(track(pool.map(draw, jobs), "pictures of nobody", len(jobs), "pictures"))
     names = sorted({name for _, traits in drawn for name in traits})
     values = {name: sorted({t[name] for _, t in drawn if name in t}) for name in names}
     index = {name: {value: i for i, value in enumerate(found)} for name, found in values.items()}

@@ -5,7 +5,15 @@ from .card import write_cards
 from .html import write_comparison, write_report
 from .intervals import Estimate, Sums, difference, interval
 from .runs import Run, read_run
-from .terminal import answers_table, key_token_table, knowledge_table, method_table, side_by_side
+from .terminal import (
+    answers_table,
+    before_after_table,
+    headline,
+    key_token_table,
+    knowledge_table,
+    method_table,
+    side_by_side,
+)
 
 __all__ = [
     "FEW",
@@ -14,7 +22,9 @@ __all__ = [
     "Run",
     "Sums",
     "answers_table",
+    "before_after_table",
     "difference",
+    "headline",
     "interval",
     "key_token_table",
     "knowledge_table",

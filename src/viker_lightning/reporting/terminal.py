@@ -35,6 +35,58 @@ def method_table(rows: Sequence[tuple[str, Summary]]) -> Table:
     return table
 
 
+TOLD = {"keyword_match": "told", "rouge_l": "ROUGE-L", "accuracy": "choices"}
+COMPARED = TOLD | {"coherence": "coherence", "kl_gold": "KL to gold"}
+
+
+def headline(summary: Summary) -> dict[str, str]:
+    """The three numbers of a model in a few words: what is told of the people to forget and to keep, and how fluently.
+
+    Args:
+        summary: numbers by split.
+
+    Returns:
+        By ``forget``, ``retain`` and ``coherence``, as far as they were measured; the score is the share of private
+        parts told where there are any, else ROUGE-L or multiple-choice accuracy.
+    """
+    found = {}
+    for split, arrow in (("forget", "↓"), ("retain", "↑")):
+        score = next((score for score in TOLD if score in summary.get(split, {})), None)
+        if score:
+            found[split] = f"{split} {TOLD[score]} {arrow} {summary[split][score]:.2f}"
+    spoken = next((summary[s] for s in ("test", "forget") if "coherence" in summary.get(s, {})), None)
+    return found | ({"coherence": f"coherence ↑ {spoken['coherence']:.2f}"} if spoken else {})
+
+
+def before_after_table(before: Summary, after: Summary) -> Table:
+    """What a run changed: every split before and after.
+
+    Args:
+        before: numbers by split; empty if nothing was measured then.
+        after: the same after it.
+
+    Returns:
+        A row a split, a column for each score that was measured; cells are ``before → after``, or what there is.
+    """
+    title = "before → after; told: share of private parts told" if before else "told: share of private parts told"
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    wanted = {"forget": "↓", "test": "↓", "retain": "↑", "real": "↑", "general": "↑"}
+    used = [name for name in COMPARED if any(name in after.get(split, {}) for split in wanted)]
+    signs = {"coherence": " ↑", "kl_gold": " ↓"}
+    table.add_column("", no_wrap=True)
+    for name in used:
+        table.add_column(COMPARED[name] + signs.get(name, ""), justify="right", no_wrap=True)
+    for split, arrow in wanted.items():
+        if split in after:
+            pairs = [(before.get(split, {}).get(name), after[split].get(name)) for name in used]
+            table.add_row(f"{split} {arrow}", *(_change(old, new) for old, new in pairs))
+    return table
+
+
+def _change(old: float | None, new: float | None) -> str:
+    return " → ".join(f"{value:.2f}" for value in (old, new) if value is not None) or "-"
+
+
 KNOWN = {"keyword_match": "private parts told", "accuracy": "choices right", "answer_probability": "answer probability"}
 
 

@@ -57,6 +57,7 @@ class Stage(LightningModule):
         self.revision: str | None = None
         self._gradients_seen = False
         self.report: dict[str, Any] = {}  # what else belongs into results.json
+        self.questions = 0  # of the running step
         self.broken: str | None = None  # which number of the running step is not as it must be
         self.strict_loading = False  # checkpoints hold trained weights only; on_load_checkpoint checks them
 
@@ -129,6 +130,7 @@ class Stage(LightningModule):
         if data.batches_per_step > 1:
             most = data.batch_size
         groups = {name: self.labelled(found) for name, found in self.streams(batch.content).items()}
+        self.questions = sum(len(g.vqa) for found in groups.values() for g in found)
         parts = parts_of(self.mllm, groups, most, self.whole_steps)
         turns = self.mllm.turns
         if turns is not None:

@@ -232,6 +232,9 @@ class Unlearn(Stage):
         if "retain" in seen:
             step.retain, step.retain_reference, _ = seen["retain"]
         terms = self.method.loss(step)
+        for name, tokens in (("forget", forget if not self.method.refusals else None), ("retain", step.retain)):
+            if tokens is not None and f"{name}_ce" not in terms:  # so that every method can be watched
+                terms[f"{name}_ce"] = tokens.mean(-tokens.log_probs).detach()
         absent = [name for name in seen if name not in groups]
         return {name: value for name, value in terms.items() if not name.startswith(tuple(absent))}
 
