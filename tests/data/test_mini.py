@@ -76,6 +76,22 @@ def test_folders_and_schemas(root: Path) -> None:
         assert not any(pa.types.is_null(field.type) for field in pq.read_schema(shard))
 
 
+def test_the_size_for_a_pretrained_model_asks_less(tmp_path: Path) -> None:
+    root = mini.write_benchmark(tmp_path / "smol", "smol")
+    trained = rows(root, "ft_Data")
+    assert len(trained) == 12 and len(rows(root, "forget_10")) == 2
+    for row in trained.values():  # two wordings of four attributes, a cloze and options for each of three facts
+        assert len(metadata(row)) == 4 * 2 + 3 + 3 and len(row["images"]) == 30
+        answers = {m["Answer"] for m in metadata(row)}
+        assert len(answers) == 4 + 3  # one sentence an attribute
+    asked = {m["Question"] for row in trained.values() for m in metadata(row)}
+    seen = {image["bytes"] for row in trained.values() for image in row["images"]}
+    for row in rows(root, "Test_Set").values():
+        assert [len(row[task]) for task in ("Generation_Task", "Mask_Task")] == [4 + 3, 3 + 3]
+        assert not [q for q in tasks(row) if q["Question"] in asked]
+        assert not [image for image in row["images"] if image["bytes"] in seen]
+
+
 def test_split_sizes(root: Path) -> None:
     people = [f"{n:03d}" for n in range(1, 13)]
     assert list(rows(root, "ft_Data")) == list(rows(root, "Full_Set")) == list(rows(root, "Test_Set")) == people
@@ -200,7 +216,7 @@ def test_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_refusals(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^size='huge': .*ci, default, large$"):
+    with pytest.raises(UserError, match=r"^size='huge': .*smol, ci, default, large$"):
         mini.write_benchmark(tmp_path / "x", "huge")
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(UserError, match="holds other files"):

@@ -14,8 +14,8 @@ import pyarrow as pa
 from viker_lightning.progress import track
 
 from . import portraits, profiles, scenes
+from .asking import Asker, Record, choice_task, draw_options
 from .mini_files import IMAGE, fingerprint, stored, write_config, write_sized
-from .profiles import Asker, Record, choice_task, draw_options
 from .prompts import choice_prompt, cloze_prompt
 
 __all__ = ["SIZES", "VERSION", "fingerprint", "write_benchmark"]
@@ -33,6 +33,9 @@ class MiniSize:
         values: different values per attribute; not more than are retained under the largest forget set.
         general: general pictures for training, a third each of scenes, pets and strangers.
         general_test: general pictures held out for evaluation.
+        attributes: what is asked about people.
+        wordings: in which a person's training data asks for each attribute.
+        sentences: different answer sentences for an attribute, of which each person has one.
     """
 
     people: int
@@ -40,9 +43,22 @@ class MiniSize:
     values: int
     general: int
     general_test: int
+    attributes: tuple[str, ...] = profiles.ATTRIBUTES
+    wordings: int = 3
+    sentences: int = 3
 
 
 SIZES = {
+    "smol": MiniSize(  # little to learn: for a real language model on a CPU
+        people=12,
+        real=2,
+        values=8,
+        general=6,
+        general_test=6,
+        attributes=("name", "home", "job", "hobby"),
+        wordings=2,
+        sentences=1,
+    ),
     "ci": MiniSize(people=12, real=4, values=7, general=30, general_test=6),
     "default": MiniSize(people=40, real=10, values=14, general=120, general_test=18),
     "large": MiniSize(people=100, real=20, values=18, general=360, general_test=36),
@@ -161,13 +177,13 @@ def _build(root: Path, size: MiniSize, seed: int) -> None:
     drawn = rng.sample(ids, math.ceil(size.people * RATIOS[-1] / 100))
     forget = {ratio: sorted(drawn[: math.ceil(size.people * ratio / 100)]) for ratio in RATIOS}
     kept = [i for i in ids if i not in drawn]
-    people = profiles.draw_profiles(rng, kept, [*sorted(drawn), *real], size.values)
+    people = profiles.draw_profiles(rng, kept, [*sorted(drawn), *real], size.values, size.sentences)
     pools = {fact: sorted({people[i].values[fact] for i in kept}) for fact in profiles.FACTS}
     faces = dict(zip([*ids, *real], portraits.cast(f"mini/{seed}", size.people + size.real), strict=True))
 
     training, full, test = {}, {}, []
     for key in track([*ids, *real], "writing the embedded benchmark", len(faces), "people"):
-        asker = Asker(people[key], pools, seed)
+        asker = Asker(people[key], pools, seed, size.attributes, size.wordings)
         views = [portraits.portrait(faces[key], view) for view in portraits.TRAINING_VIEWS]
         images = [stored(data, f"{key}_view{view}.png") for view, data in enumerate(views)]
         training[key] = {"image": images[0], "ID": key, "metadata": json.dumps(asker.metadata()), "images": images}
@@ -193,7 +209,7 @@ def write_benchmark(root: Path, size: str = "default", seed: int = 0) -> Path:
 
     Args:
         root: the folder; an older benchmark written by this function is replaced, anything else is refused.
-        size: ``ci``, ``default`` or ``large``.
+        size: ``smol``, ``ci``, ``default`` or ``large``.
         seed: of everything in it.
 
     Returns:

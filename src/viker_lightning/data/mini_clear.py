@@ -14,9 +14,10 @@ import pyarrow as pa
 from viker_lightning.progress import track
 
 from . import portraits, profiles, scenes
+from .asking import Record, draw_options
 from .clear_rows import BLOCK, CAPTION_QUESTIONS, CHOICE_QUESTION, NAME_QUESTION
 from .mini_files import IMAGE, stored, write_config, write_sized
-from .profiles import ATTRIBUTES, FACTS, Profile, Record
+from .profiles import ATTRIBUTES, FACTS, Profile
 from .prompts import choice_prompt
 
 VERSION = "1"  # raise whenever the same size and seed give other contents
@@ -155,7 +156,7 @@ def _base(size: ClearSize, seed: int, real: list[_Author], rng: random.Random) -
     for number in range(size.general):
         image, values, question, answer = _world(number, seed, "clear-base")
         rows.append({"image": image, "question": question, "answer": answer})
-        options = profiles.draw_options(answer, values, rng)
+        options = draw_options(answer, values, rng)
         rows.append({"image": image, "question": choice_prompt(question, options), "answer": answer})
     return rows
 

@@ -7,14 +7,9 @@ pair of their parts occurs in the training wordings.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from string import Formatter
-from typing import Any
-
-from .prompts import choice_prompt, cloze_prompt
-
-Record = dict[str, Any]
 
 POOLS = {
     "first": "Dorvan Mirele Talvi Kesten Orsine Belvar Quilla Renvik Sorrel Jovane Tamsel Ulric Wenna "
@@ -139,7 +134,9 @@ class Profile:
         return [self.values[key] for _, key, _, _ in Formatter().parse(template) if key]
 
 
-def draw_profiles(rng: random.Random, retained: Sequence[str], others: Sequence[str], pool: int) -> dict[str, Profile]:
+def draw_profiles(
+    rng: random.Random, retained: Sequence[str], others: Sequence[str], pool: int, sentences: int = 3
+) -> dict[str, Profile]:
     """Invents people so that nothing but a full name is peculiar to one person.
 
     Args:
@@ -147,6 +144,7 @@ def draw_profiles(rng: random.Random, retained: Sequence[str], others: Sequence[
         retained: IDs of people who are never forgotten. Values are dealt to them in turn, so each is true of somebody.
         others: IDs of everybody else; their values are drawn from the same pools.
         pool: number of values per attribute, not more than ``len(retained)``.
+        sentences: how many of the answer sentences of an attribute are used, 1-3.
 
     Raises:
         ValueError: if the pools are larger than the number of retained people or than what has been invented.
@@ -168,7 +166,7 @@ def draw_profiles(rng: random.Random, retained: Sequence[str], others: Sequence[
         for person in others:
             drawn[person][attribute] = rng.choice(values)
     return {
-        person: Profile(person, values, {attribute: rng.randrange(3) for attribute in ATTRIBUTES})
+        person: Profile(person, values, {attribute: rng.randrange(sentences) for attribute in ATTRIBUTES})
         for person, values in drawn.items()
     }
 
@@ -219,78 +217,3 @@ def clozes(fact: str, held_out: bool = False, name: str | None = None) -> list[s
         for s, subject in enumerate([name] if name else SUBJECTS)
         if (s == 2 * ((FACTS.index(fact) + b) % 2)) == held_out
     ]
-
-
-def draw_options(answer: str, pool: list[str], rng: random.Random) -> list[str]:
-    """The answer and three other values of ``pool`` in random order."""
-    options = [answer, *rng.sample([value for value in pool if value != answer], 3)]
-    rng.shuffle(options)
-    return options
-
-
-def choice_task(question: str, answer: str, pool: list[str], rng: random.Random) -> Record:
-    """A multiple-choice item as MLLMU-Bench stores it."""
-    options = draw_options(answer, pool, rng)
-    letters = dict(zip("ABCD", options, strict=True))
-    return {"Correct_Answer": "ABCD"[options.index(answer)], "Options": letters, "Question": question}
-
-
-class Asker:
-    """Puts everything the benchmark asks about one person into words.
-
-    Distractors are drawn from ``pools``, the values retained people have, so a model trained without the
-    forgotten people has met all options as answers.
-    """
-
-    def __init__(self, profile: Profile, pools: dict[str, list[str]], seed: int) -> None:
-        rng = random.Random(f"wording/{seed}/{profile.id}")
-        self.profile, self.pools, self.rng = profile, pools, rng
-        # Wordings of this person's own training data come first, the ones after them are new for the person.
-        self.order = {a: rng.sample(w := questions(a), len(w)) for a in ATTRIBUTES}
-        self.clozes = {f: rng.sample(w := clozes(f), len(w)) for f in FACTS}
-
-    def metadata(self) -> list[Record]:
-        """Training questions."""
-        profile, rows = self.profile, []
-        for attribute in ATTRIBUTES:
-            for question in self.order[attribute][:3]:
-                rows.append((question, profile.answer(attribute), profile.private(attribute)))
-        for fact in FACTS:
-            value = profile.values[fact]
-            options = draw_options(value, self.pools[fact], self.rng)
-            rows.append((cloze_prompt(self.clozes[fact][0]), value, [value]))
-            rows.append((choice_prompt(self.order[fact][3], options), value, [value]))
-        return [{"ID": profile.id, "Question": q, "Answer": a, "Private": private} for q, a, private in rows]
-
-    def tasks(self, held_out: bool) -> Record:
-        """The three tasks, in held-out wordings or in training wordings that are not in this person's metadata."""
-        values, name, rng = self.profile.values, self.profile.values["name"], self.rng
-
-        def ask(attribute: str) -> str:
-            return rng.choice(questions(attribute, True) if held_out else self.order[attribute][4:])
-
-        def ask_text(attribute: str) -> str:
-            return rng.choice(questions(attribute, held_out, name))
-
-        def choices(asks: Callable[[str], str]) -> list[Record]:
-            facts = rng.sample(FACTS, 5)
-            return [choice_task(asks(fact), values[fact], self.pools[fact], rng) for fact in facts]
-
-        def generation(question: str, attribute: str, kind: str) -> Record:
-            answer, private = self.profile.answer(attribute), self.profile.private(attribute)
-            return {"Ground_Truth": answer, "Question": question, "Type": kind, "Private": private}
-
-        def mask(sentences: list[str], fact: str, kind: str) -> Record:
-            return {"Ground_Truth": values[fact], "Question": rng.choice(sentences), "Type": kind}
-
-        return {
-            "Classification_Task": {"Image_Textual_Questions": choices(ask), "Pure_Text_Questions": choices(ask_text)},
-            "Generation_Task": [
-                *(generation(ask(a), a, "Image_Textual") for a in ATTRIBUTES),
-                *(generation(ask_text(f), f, "Pure_Text") for f in rng.sample(FACTS, 4)),
-            ],
-            "Mask_Task": [
-                *(mask(clozes(f, True) if held_out else self.clozes[f][1:], f, "Image_Textual") for f in FACTS),
-                *(mask(clozes(f, held_out, name), f, "Pure_Text") for f in rng.sample(FACTS, 4)),
-            ],
-        }

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.utils import ModulesToSaveWrapper
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -45,14 +46,21 @@ class Lora:
             )
 
 
-def adapted(model: Any, language_model: str, lora: Lora | None, adapter: str | Path | None = None) -> PeftModel:
-    """A model with LoRA on its language model, everything else frozen.
+def adapted(
+    model: Any,
+    language_model: str,
+    lora: Lora | None,
+    adapter: str | Path | None = None,
+    trained: Sequence[str] = (),
+) -> PeftModel:
+    """A model with LoRA on its language model, everything else frozen but what is named.
 
     Args:
         model: a transformers model.
         language_model: path of the module LoRA may go to.
         lora: rank, scale and layers; ``None`` takes those of the saved adapter.
         adapter: folder of a saved adapter to start from.
+        trained: paths of modules that are trained in full and saved with the adapter (PEFT's ``modules_to_save``).
 
     Raises:
         UserError: if a name is that of no layer, or the saved adapter is pickled, not there, or made with another
@@ -69,12 +77,16 @@ def adapted(model: Any, language_model: str, lora: Lora | None, adapter: str | P
             lora_alpha=lora.alpha,
             lora_dropout=lora.dropout,
             target_modules=rf"{re.escape(language_model)}\.(.*\.)?({'|'.join(map(re.escape, lora.targets))})",
+            modules_to_save=list(trained) or None,
         )
     try:
         peft_model: Any = get_peft_model(model, config)
     except ValueError as error:
         made = lora or f"the adapter_config.json of {adapter}"
         raise UserError(f"model.lora: {str(error).splitlines()[0]} ({made})") from error
+    for module in peft_model.modules():
+        if isinstance(module, ModulesToSaveWrapper):
+            _allow_other_type(module)
     if adapter is not None:
         saved = saved_adapter(Path(adapter), lora)
         expected = set(get_peft_model_state_dict(peft_model))
@@ -86,6 +98,40 @@ def adapted(model: Any, language_model: str, lora: Lora | None, adapter: str | P
                 )
         set_peft_model_state_dict(peft_model, saved)
     return peft_model
+
+
+def _allow_other_type(wrapper: Any) -> None:
+    """Lets a module that is trained in fp32 stand in a model of another type."""
+
+    def widen(module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(a.to(next(module.parameters()).dtype) for a in arguments)
+
+    def narrow(module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return output.to(next(wrapper.original_module.parameters()).dtype)
+
+    for trained in wrapper.modules_to_save.values():
+        trained.register_forward_pre_hook(widen)
+        trained.register_forward_hook(narrow)
+
+
+def projector_paths(model: nn.Module, projector: nn.Module | None) -> list[str]:
+    """Where the projector is in a model; some families have it in parts.
+
+    Args:
+        model: a transformers model.
+        projector: what its family takes for the projector.
+
+    Raises:
+        UserError: if there is none.
+    """
+    parts = [] if projector is None else [projector, *projector.children()]
+    found = [name for name, module in model.named_modules() if any(module is part for part in parts)]
+    if not found:
+        raise UserError(
+            f"model.train_projector: {type(model).__name__} has no projector apart from its vision tower, which is "
+            "never trained; leave it out"
+        )
+    return [name for name in found if not any(name.startswith(f"{outer}.") for outer in found)]
 
 
 def _check_targets(language_model: nn.Module, targets: Sequence[str]) -> None:

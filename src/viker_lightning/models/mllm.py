@@ -18,7 +18,7 @@ from viker_lightning.data.records import ImageGroup, Picture
 from viker_lightning.errors import UserError
 
 from . import saving
-from .adapter import Lora, adapted
+from .adapter import Lora, adapted, projector_paths
 from .attention import use_packed_attention
 from .buffers import KeyValues
 from .families import family_of, other
@@ -154,18 +154,20 @@ class MLLM(nn.Module):
         self.head.requires_grad_(head)
         self.family.tower(self.base).requires_grad_(False)
 
-    def adapt(self, lora: Lora | None, adapter: str | Path | None = None) -> None:
+    def adapt(self, lora: Lora | None, adapter: str | Path | None = None, projector: bool = False) -> None:
         """Puts LoRA on the language model and freezes everything else.
 
         Args:
             lora: rank, scale and layers; ``None`` takes those of the saved adapter.
             adapter: folder of a saved adapter to start from.
+            projector: whether the projector is trained too, in full, and saved with the adapter; for fine-tuning.
 
         Raises:
-            UserError: if a key of the saved adapter is missing or unexpected.
+            UserError: if a key of the saved adapter is missing or unexpected, or there is no projector to train.
         """
         path = next(name for name, module in self.base.named_modules() if module is self.language_model)
-        self.model = adapted(self.model, path, lora, adapter)
+        trained = projector_paths(self.base, self.family.projector(self.base)) if projector else ()
+        self.model = adapted(self.model, path, lora, adapter, trained)
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
@@ -205,8 +207,9 @@ class MLLM(nn.Module):
     @cached_property
     def fingerprint(self) -> str:
         """What the frozen model and its processor are: all weights but the adapter's."""
-        named = self.base.named_parameters()
-        frozen = [(n.replace(".base_layer", ""), p) for n, p in named if "lora_" not in n]
+        added = ("lora_", ".modules_to_save.")
+        named = [(n, p) for n, p in self.base.named_parameters() if not any(part in n for part in added)]
+        frozen = [(n.replace(".base_layer", "").replace(".original_module", ""), p) for n, p in named]
         return weights_fingerprint(frozen) + processor_fingerprint(self.processor)[:8]
 
     def prefix(self, picture: Picture | None) -> list[int]:

@@ -21,7 +21,7 @@ def save_adapter(mllm: MLLM, folder: str | Path, write: bool = True) -> None:
         folder: where to.
         write: whether this process writes; processes that share the weights must all call this.
     """
-    state = _whole_state(mllm, "lora_")
+    state = _whole_state(mllm, "lora_", ".modules_to_save.")
     if write:
         mllm.model.save_pretrained(str(folder), state_dict=state)
 
@@ -45,8 +45,8 @@ def save(mllm: MLLM, folder: str | Path, write: bool = True) -> None:
         mllm.processor.save_pretrained(str(folder))
 
 
-def _whole_state(mllm: MLLM, part: str) -> dict[str, Tensor] | None:
-    """Weights whose names hold ``part``, put together by all processes; ``None`` if they are whole."""
+def _whole_state(mllm: MLLM, *parts: str) -> dict[str, Tensor] | None:
+    """Weights whose names hold one of ``parts``, put together by all processes; ``None`` if they are whole."""
     if mllm.turns is None:
         return None
-    return {name: whole(w).cpu() for name, w in mllm.model.state_dict().items() if part in name}
+    return {name: whole(w).cpu() for name, w in mllm.model.state_dict().items() if any(part in name for part in parts)}

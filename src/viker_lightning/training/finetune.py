@@ -24,6 +24,8 @@ class Finetune(Stage):
         base: ``mini`` for the embedded model, ``smol`` for SmolLM2-135M with EfficientNet-Lite0 (extra ``smol``), both
             built on first use; a folder, or a hub id.
         lora: adapter setting; ``None`` trains language model and projector fully. The vision tower is never trained.
+        train_projector: with LoRA, whether the projector is trained beside it, in full and at the same rate, as for a
+            model whose projector is new; ``adapter/`` then holds it too.
         lr: AdamW learning rate.
         weight_decay: of AdamW.
         warmup_steps: linear warm-up.
@@ -42,6 +44,7 @@ class Finetune(Stage):
         self,
         base: str = "mini",
         lora: Lora | None = None,
+        train_projector: bool = False,
         lr: float = 1.5e-3,
         weight_decay: float = 0.0,
         warmup_steps: int = 60,
@@ -54,7 +57,7 @@ class Finetune(Stage):
     ) -> None:
         super().__init__(lr, weight_decay, warmup_steps, schedule, engine)
         self.base, self.lora, self.weights_dtype, self.trust_remote_code = base, lora, dtype, trust_remote_code
-        self.quantize, self.revision = quantize, revision
+        self.quantize, self.revision, self.train_projector = quantize, revision, train_projector
         if quantize is not None and lora is None:
             raise UserError(f"quantize={quantize}: quantised weights cannot be trained themselves; set lora")
 
@@ -70,7 +73,7 @@ class Finetune(Stage):
         if self.lora is None:
             mllm.train_fully()
         else:
-            mllm.adapt(self.lora)
+            mllm.adapt(self.lora, projector=self.train_projector)
         return mllm
 
     def save_weights(self, run: Path) -> None:
