@@ -62,12 +62,12 @@ def test_the_same_run_is_made_once():
     assert gold < {c.folder for c in cells["mllmu"] if c.row == "Gold"}
     shared = {c.folder for c in cells["ablations"] if c.row == "ViKeR" and c.block == "with retain data"}
     assert shared == {c.folder for c in cells["mllmu"] if c.row == "ViKeR" and c.block == "10 %"}
-    one_seed = {c.folder for c in cells["lambda"] if c.row == "lambda = 3.0" and c.seed}
+    one_seed = {c.folder for c in cells["lambda"] if c.row == "lambda = 10.0" and c.seed}
     assert one_seed == {c.folder for c in cells["k"] if c.row == "k = 5" and c.seed}
 
 
 def test_options_that_change_nothing_are_left_out():
-    assert setting("configs/mini/viker.yaml", "model.method.lam") == 3.0
+    assert setting("configs/mini/viker.yaml", "model.method.lam") == 10.0
     assert setting("configs/mini/viker.yaml", "data.forget") == 10
     assert setting("configs/mini/viker.yaml", "data.max_people") is None
     assert setting("configs/mini/viker.yaml", "model.method.images.none") is None
