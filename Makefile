@@ -2,12 +2,15 @@
 VENV ?= .venv
 PYTHON ?= python3
 PY := $(VENV)/bin/python
+ENTITY ?=
+PROJECT ?=
+GROUP ?=
 SEEDS ?=
 SCALE ?=
 JOBS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo table-mllmu table-clear ablations figures test test-all lint format bench clean
+.PHONY: help setup demo table-mllmu table-clear ablations figures dashboard test test-all lint format bench clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -39,6 +42,11 @@ ablations: setup  ## ViKeR without each of its parts, and with other irrelevant 
 figures: setup  ## sweeps of lambda and k
 	$(call GRID,lambda)
 	$(call GRID,k)
+
+dashboard: setup  ## W&B workspace and report of the runs there (ENTITY= PROJECT= GROUP=)
+	$(PY) -m pip install --quiet --editable '.[dashboards]'
+	$(PY) -m viker_lightning.reporting.dashboard $(if $(ENTITY),--entity=$(ENTITY)) $(if $(PROJECT),--project=$(PROJECT)) \
+		$(if $(GROUP),--group='$(GROUP)')
 
 test: setup  ## the fast tests
 	$(PY) -m pytest -q

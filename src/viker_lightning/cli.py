@@ -25,6 +25,7 @@ from viker_lightning.callbacks import (
     Answers,
     Checkpoint,
     CollapseGuard,
+    Dashboard,
     Evaluation,
     KnowledgeGate,
     Provenance,
@@ -67,6 +68,16 @@ DEFAULTS: dict[str, Any] = {
         },
     ],
 }
+"""Trainer options that differ from Lightning's.
+
+Loggers are Lightning's own and are replaced as a whole: ``--trainer.logger false`` for none, or a list of any in the
+YAML (or as JSON on the command line), e.g. ``[{"class_path": "TensorBoardLogger", "init_args": {"save_dir": "x"}}]``.
+Without a CSVLogger there is no ``metrics.csv``, from which reports draw their curves; everything else in a run folder
+is there without any logger.
+"""
+
+FOR_WANDB = ("WANDB_JOB_TYPE", "WANDB_DATA_DIR")
+"""Environment variables that are of one run."""
 
 
 class NothingToDo(Exception):
@@ -101,6 +112,8 @@ class CLI(LightningCLI):
             set_aside(run)
         else:
             keep_metrics(run)
+        os.environ.setdefault("WANDB_JOB_TYPE", job_type(command, config))
+        os.environ.setdefault("WANDB_DATA_DIR", str(run.resolve() / "wandb"))  # where pictures of a table wait
 
     def _checkpoint(self, run: Path, config: Any) -> str | None:
         """The checkpoint to start from.
@@ -160,6 +173,22 @@ class CLI(LightningCLI):
         parser.add_lightning_class_args(Checkpoint, "checkpoint")
 
 
+def job_type(command: str, config: Any) -> str:
+    """Under what W&B files a run, if neither the environment nor the logger's ``job_type`` says so.
+
+    Args:
+        command: of the command line.
+        config: of this command.
+
+    Returns:
+        The class of the method for an unlearning run, ``vanilla`` or ``gold`` for another fit, else the command.
+    """
+    if command != "fit":
+        return command
+    method = config.get("model.init_args.method.class_path")
+    return method.rpartition(".")[2] if method else str(config.get("data.init_args.stage", command))
+
+
 def main(args: ArgsType = None) -> None:
     """Runs the command line; errors a user can mend end in one line and exit code 1."""
     for name in ("lightning", "lightning.pytorch", "transformers"):
@@ -184,6 +213,7 @@ def main(args: ArgsType = None) -> None:
         warnings.filterwarnings("ignore", message=f".*{harmless}.*")
     if quiet():
         transformers.utils.logging.disable_progress_bar()
+    given = {name: os.environ.get(name) for name in FOR_WANDB}
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     try:
         CLI(
@@ -193,7 +223,7 @@ def main(args: ArgsType = None) -> None:
             subclass_mode_data=True,
             save_config_callback=SaveConfig,
             save_config_kwargs={"save_to_log_dir": False},
-            trainer_defaults={**DEFAULTS, "callbacks": [Provenance()]},
+            trainer_defaults={**DEFAULTS, "callbacks": [Provenance(), Dashboard()]},
             seed_everything_default=0,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
@@ -223,3 +253,6 @@ def main(args: ArgsType = None) -> None:
     finally:
         wandb.finish()
         wandb.teardown()  # waits for the writing process: an offline run is on disk only then
+        for name, value in given.items():
+            if value is None:
+                os.environ.pop(name, None)

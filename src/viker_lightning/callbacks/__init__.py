@@ -2,6 +2,7 @@
 
 from .answers import Answers
 from .checkpoint import Checkpoint, Stopped
+from .dashboard import Dashboard
 from .evaluation import Evaluation
 from .folder import finished, keep_metrics, last_checkpoint, set_aside
 from .gate import KnowledgeGate
@@ -16,6 +17,7 @@ __all__ = [
     "Answers",
     "Checkpoint",
     "CollapseGuard",
+    "Dashboard",
     "Evaluation",
     "KnowledgeGate",
     "Provenance",

@@ -32,6 +32,7 @@ from viker_lightning.progress import Bar
 from viker_lightning.reporting import before_after_table, knowledge_table, write_cards
 from viker_lightning.training import Unlearn
 
+from .dashboard import define
 from .device import back_on_device
 from .files import gold_answers, read_predictions, write_json, write_predictions
 from .selection import Selection
@@ -287,6 +288,7 @@ class Evaluation(Callback):
     def _log(self, trainer: Trainer, prefix: str, summary: Summary) -> None:
         flat = {f"{prefix}{split}/{name}": v for split, values in summary.items() for name, v in values.items()}
         for logger in trainer.loggers:
+            define(logger, flat)
             logger.log_metrics(flat, step=trainer.global_step)
             logger.save()
 

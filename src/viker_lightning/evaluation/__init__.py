@@ -1,6 +1,6 @@
 """Tasks and protocols: predictions, and numbers from predictions. One path for fit, validate, test and reload."""
 
-from .directions import DIRECTIONS
+from .directions import DIRECTIONS, better
 from .fluency import score_texts
 from .gold import compare, distances
 from .health import measure_health
@@ -21,6 +21,7 @@ __all__ = [
     "Protocol",
     "PublishedCLEAR",
     "PublishedMLLMU",
+    "better",
     "by_person",
     "compare",
     "distances",

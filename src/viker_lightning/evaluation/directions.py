@@ -1,5 +1,9 @@
 """What each number of a summary is, and which direction is good."""
 
+from __future__ import annotations
+
+from typing import Literal
+
 DIRECTIONS = {
     "accuracy": "multiple-choice accuracy, 0-1",
     "option_probability": "probability of the right option over that of all options (per token), 0-1",
@@ -58,3 +62,22 @@ DIRECTIONS = {
     "n": "open questions, a count",
 }
 """What each number is. If nothing is said: high is good on retain, real and general, low is good on forget and test."""
+
+
+def better(split: str, name: str) -> Literal["min", "max"] | None:
+    """Which end of a number is good, as :data:`DIRECTIONS` says.
+
+    Args:
+        split: e.g. ``forget``, or ``forget_text`` for questions without image.
+        name: of the number.
+
+    Returns:
+        ``min`` where low is good, ``max`` where high is good, ``None`` for a count, for what should come near a value,
+        and for a number that is not described.
+    """
+    said = DIRECTIONS.get(name)
+    if said is None or said.endswith("a count"):
+        return None
+    if "is good" in said:
+        return "min" if "low is good" in said else "max" if "high is good" in said else None
+    return "min" if split.removesuffix("_text") in ("forget", "test") else "max"

@@ -1,9 +1,10 @@
 """Reads run folders, and nothing else: tables, answers, key tokens, model cards, report.html."""
 
-from .answers import FEW, QUESTIONS
+from .answers import FEW, QUESTIONS, token_views
 from .card import write_cards
-from .html import write_comparison, write_report
+from .html import token_page, write_comparison, write_report
 from .intervals import Estimate, Sums, difference, interval
+from .probes import probe_rows
 from .runs import Run, read_run
 from .terminal import (
     answers_table,
@@ -29,8 +30,11 @@ __all__ = [
     "key_token_table",
     "knowledge_table",
     "method_table",
+    "probe_rows",
     "read_run",
     "side_by_side",
+    "token_page",
+    "token_views",
     "write_cards",
     "write_comparison",
     "write_report",

@@ -34,14 +34,12 @@ def answers_of(run: Run, people: Sequence[str] | None, photos: bool) -> list[dic
         private parts each answer tells, 0 to 1, or ``None``.
     """
     found = []
-    for split, few in FEW.items():
-        known = run.people(split)
-        chosen = [p for p in people if p in known] if people is not None else known[:few]
+    for split, chosen in shown_people(run, people).items():
         shown = [
             {
                 "person": person,
                 "photo": run.portraits.get(split, {}).get(person) if photos else None,
-                "questions": [_question(rows) for rows in _asked(run, split, person)[:QUESTIONS]],
+                "questions": [_question(r) for r in asked(run, split, person) if "after" in r][:QUESTIONS],
             }
             for person in chosen
         ]
@@ -50,14 +48,27 @@ def answers_of(run: Run, people: Sequence[str] | None, photos: bool) -> list[dic
     return found
 
 
-def _asked(run: Run, split: str, person: str) -> list[dict[str, Row]]:
-    """The open questions about a person, each with its rows by moment."""
+def shown_people(run: Run, people: Sequence[str] | None) -> dict[str, list[str]]:
+    """Who is shown of each split: those named, else the first by ID, so that all runs on the same data show the same.
+
+    Args:
+        run: the run.
+        people: their IDs, if somebody has chosen.
+    """
+    known = {split: run.people(split) for split in FEW}
+    if people is None:
+        return {split: known[split][:few] for split, few in FEW.items()}
+    return {split: [person for person in people if person in known[split]] for split in FEW}
+
+
+def asked(run: Run, split: str, person: str) -> list[dict[str, Row]]:
+    """The open questions about a person, each with its rows ``before`` and ``after``, or the one there is."""
     found: dict[tuple[str, int, str], dict[str, Row]] = {}
     for when in ("before", "after"):
         for row in run.predictions.get(when, []):
             if (row["split"], row["person"], row["task"]) == (split, person, "generation"):
                 found.setdefault((row["modality"], row["number"], row["question"]), {})[when] = row
-    return [rows for _, rows in sorted(found.items()) if "after" in rows]
+    return [rows for _, rows in sorted(found.items())]
 
 
 def _question(rows: dict[str, Row]) -> dict[str, Any]:

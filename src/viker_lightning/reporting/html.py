@@ -79,7 +79,16 @@ def write_comparison(runs: Sequence[Path], file: Path) -> Path:
     return _write(file, "comparison.html", _comparison_page([read_run(run) for run in runs]))
 
 
-def _write(file: Path, template: str, page: dict[str, Any]) -> Path:
+def token_page(answers: Sequence[dict[str, Any]]) -> str:
+    """A page of its own with answers token by token: coloured by entropy, the ideal distribution behind each token.
+
+    Args:
+        answers: some of :func:`~viker_lightning.reporting.answers.token_views`.
+    """
+    return _rendered("tokens.html", {"answers": answers})
+
+
+def _rendered(template: str, page: dict[str, Any]) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("viker_lightning.reporting"),
         autoescape=True,
@@ -88,7 +97,11 @@ def _write(file: Path, template: str, page: dict[str, Any]) -> Path:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": number, "score": lambda name: LABELS.get(name, name.replace("_", " "))}
-    text = environment.get_template(template).render(page | {"draws": DRAWS, "splits": SPLITS})
+    return environment.get_template(template).render(page | {"draws": DRAWS, "splits": SPLITS})
+
+
+def _write(file: Path, template: str, page: dict[str, Any]) -> Path:
+    text = _rendered(template, page)
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     temporary.write_text(text, encoding="utf-8")

@@ -49,6 +49,11 @@ def scored(rows: Sequence[Row]) -> Scored:
     return {split: _split_scores(part) for split, part in parts.items()}
 
 
+def question_scores(row: Row) -> dict[str, float]:
+    """Every score of one open question, choice or cloze, that needs no other questions: all but coherence."""
+    return {name: sum(map(float, values)) / len(values) for name, values in _scores(row, None) if len(values)}
+
+
 def _split_scores(rows: Sequence[Row]) -> dict[str, Sums]:
     found: dict[str, list[tuple[str, float, float]]] = defaultdict(list)
     usual = _usual(rows)

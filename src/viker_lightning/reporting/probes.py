@@ -1,0 +1,57 @@
+"""A few fixed questions with their answers before and after, one a row, ready for a table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .answers import QUESTIONS, asked, shown_people, token_views
+from .html import token_page
+from .runs import Run
+from .scores import Row, question_scores
+
+SCORES = ("keyword_match", "rouge_l", "answer_probability", "repetition")
+
+
+def probe_rows(run: Run) -> list[dict[str, Any]]:
+    """The first open questions about a few people of forget, test, retain and real.
+
+    People and questions follow from the data alone, or from ``report.people``, so the rows of different methods meet.
+
+    Args:
+        run: a run; before it has ended, what came ``after`` is ``None``.
+
+    Returns:
+        Rows with ``id`` (the same in every run on the same data), ``split``, ``person``, ``picture`` (a data URI, or
+        ``None`` where the run keeps none), ``question``, ``expected``, ``before``, ``after``, each of :data:`SCORES`
+        with ``_before`` and ``_after`` (0-1, or ``None``), and ``key_tokens``: for forget answers a page with every
+        token coloured by key-token entropy, where the run asked an ideal distribution.
+    """
+    pages = {_key(answer): token_page([answer]) for answer in token_views(run)}
+    return [
+        _row(run, rows, pages)
+        for split, people in shown_people(run, (run.config.get("report") or {}).get("people")).items()
+        for person in people
+        for rows in asked(run, split, person)[:QUESTIONS]
+    ]
+
+
+def _row(run: Run, rows: dict[str, Row], pages: dict[tuple[Any, ...], str]) -> dict[str, Any]:
+    one = next(iter(rows.values()))
+    split, person = one["split"], one["person"]
+    scores = {when: question_scores(row) for when, row in rows.items()}
+    return {
+        "id": f"{split}/{person}/{one['modality']}/{one['number']}",
+        "split": split,
+        "person": person,
+        "picture": run.portraits.get(split, {}).get(person),
+        "question": one["question"],
+        "expected": one["reference"],
+        "before": rows["before"]["answer"] if "before" in rows else None,
+        "after": rows["after"]["answer"] if "after" in rows else None,
+        **{f"{name}_{w}": scores.get(w, {}).get(name) for name in SCORES for w in ("before", "after")},
+        "key_tokens": pages.get(_key({**one, "answer": one["reference"]})) if split == "forget" else None,
+    }
+
+
+def _key(asked_of: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(asked_of[name] for name in ("person", "modality", "number", "answer"))
