@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from viker_lightning.experiments import read_grid, tabulate
 from viker_lightning.reporting import write_comparison, write_report
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
 from folders import write_run
+from made import finish, small_grid
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -128,3 +131,49 @@ def test_comparison_is_readable(tmp_path, visit, width, scheme):
     assert page.evaluate(CONTRAST) == []
     assert {"vanilla", "ViKeR", "NPO", "$x_1$ <i>"} <= set(page.locator("svg text").all_text_contents())
     assert page.locator(".best").count() > 3
+
+
+@pytest.fixture(scope="module")
+def table_pages(tmp_path_factory):
+    """The page of a table of methods, and that of a sweep."""
+    out = tmp_path_factory.mktemp("tables")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(Path(__file__).parents[2])
+        for file in (small_grid(out), Path("experiments/k.yaml")):
+            grid = read_grid(file, "mini", 1)
+            for cell in grid.cells(out / file.stem):
+                finish(cell, told=cell.row in ("NPO", "k = 1"), key_tokens=cell.row != "NPO")
+            tabulate(grid, out / file.stem, out)
+    return out
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")])
+def test_table_is_readable(table_pages, visit, width, scheme):
+    page = visit(table_pages / "small-mini.html", width, scheme)
+    assert page.title() == "Small"
+    assert page.locator("svg").count() == 2, "a trade-off for each block"
+    assert {"Vanilla", "Gold", "NPO", "ViKeR"} <= set(page.locator("svg text").all_text_contents())
+    assert page.locator("#tuning td").first.is_hidden() and page.locator("#runs code").first.is_hidden()
+    page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+    assert page.locator("#tuning td").first.is_visible() and page.locator("#runs code").first.is_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0)") and page.locator("img").count()
+    assert page.evaluate(CONTRAST) == []
+    assert page.evaluate(
+        "(ids => new Set(ids).size == ids.length)([...document.querySelectorAll('[id]')].map(e => e.id))"
+    )
+
+
+def test_keys_open_what_is_collapsed(table_pages, visit):
+    page = visit(table_pages / "small-mini.html", 390)
+    page.locator("#runs summary").focus()
+    page.keyboard.press("Enter")
+    assert page.get_by_role("region", name="Commands").is_visible()
+
+
+def test_sweep_is_readable(table_pages, visit):
+    page = visit(table_pages / "k-mini.html", 390, "dark")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.evaluate(CONTRAST) == []
+    texts = page.locator("svg text").all_text_contents()
+    assert {"1", "3", "5", "10", "k, number of irrelevant images", "test: keyword match"} <= set(texts)

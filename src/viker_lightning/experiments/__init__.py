@@ -3,6 +3,7 @@
 from .cells import Cell, State
 from .grid import Grid, read_grid
 from .runner import run_grid
-from .table import Table, tabulate
+from .table import Table
+from .write import tabulate
 
 __all__ = ["Cell", "Grid", "State", "Table", "read_grid", "run_grid", "tabulate"]

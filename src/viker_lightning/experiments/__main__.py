@@ -18,7 +18,7 @@ from .figures import figures
 from .grid import Grid, read_grid
 from .render import summary
 from .runner import run_grid
-from .table import tabulate
+from .write import tabulate
 
 COMMANDS = {
     "run": "run what is not finished, then write table and figures",
@@ -83,7 +83,7 @@ def _one(cells: list[Cell], number: int | None) -> None:
 def _write(grid: Grid, out: Path, results: Path, console: Console) -> None:
     table = tabulate(grid, out, results)
     console.print(Markdown(summary(table)))
-    written = [f"{results / f'{grid.name}-{grid.scale}'}.md, .json and .tex"]
+    written = [f"{results / f'{grid.name}-{grid.scale}'}.html, .md, .json and .tex"]
     written += [str(file) for file in figures(table, results / "figures")]
     console.print("written: " + ", ".join(written), soft_wrap=True, highlight=False)
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .cells import State
+from .facts import COSTS, KEY_TOKENS, costs, key_tokens
 from .table import Table
 
 STYLE: dict[Any, Any] = {
@@ -45,7 +44,7 @@ def figures(table: Table, folder: Path) -> list[Path]:
             drawn[name] = sweep_figure(table)
         else:
             drawn[f"{name}-trade-off"] = trade_off_figure(table)
-            drawn[f"{name}-cost"] = cost_figure(table)
+        drawn[f"{name}-cost"] = cost_figure(table)
         drawn[f"{name}-key-tokens"] = key_token_figure(table)
         files = []
         for stem, figure in drawn.items():
@@ -109,48 +108,44 @@ def sweep_figure(table: Table) -> Figure | None:
 
 def cost_figure(table: Table) -> Figure | None:
     """Mean wall time and peak memory of a row's runs, loading and evaluation included."""
-    noted: dict[str, list[dict[str, Any]]] = {}
-    for cell in table.cells:
-        if cell.state() == State.FINISHED:
-            noted.setdefault(cell.row, []).append(cell.note())
+    noted = costs(table)
     if not noted:
         return None
-    figure, panels = _panels(2)
-    names = list(noted)
-    for axes, key, scale, label in (
-        (panels[0], "seconds", 1, "seconds a run"),
-        (panels[1], "peak_memory_bytes", 2**20, "peak memory, MiB"),
-    ):
-        axes.barh(names, [mean(n[key] for n in noted[name]) / scale for name in names])
-        axes.set(xlabel=label)
+    figure, panels = _panels(2, len(noted))
+    names = _names(noted)
+    for axes, key in zip(panels, COSTS, strict=True):
+        axes.barh(names, [fact[key] for fact in noted])
+        axes.set(xlabel=f"{COSTS[key]}, a run")
         axes.invert_yaxis()
     return figure
 
 
 def key_token_figure(table: Table) -> Figure | None:
-    """How well key-token entropy finds private tokens, by row: area under the ROC curve."""
-    found: dict[str, list[float]] = {}
-    for contenders in table.contenders.values():
-        for contender in contenders:
-            reports = [run.results.get("key_tokens") or {} for run in contender.runs]
-            found.setdefault(contender.name, []).extend(_numbers(reports, "auroc"))
-    found = {name: values for name, values in found.items() if values}
-    if len(found) < 2:
+    """How well key-token entropy finds private tokens, how high it is, and where the regulariser pulls, by row."""
+    found = key_tokens(table)
+    if not found:
         return None
-    figure, (axes,) = _panels(1)
-    axes.barh(list(found), [mean(values) for values in found.values()])
-    axes.axvline(0.5, color="black", linewidth=0.7, linestyle=":")
-    axes.set(xlim=(0, 1), xlabel="AUROC of key-token entropy for private tokens (0.5 is chance)")
-    axes.invert_yaxis()
+    figure, panels = _panels(3, 2 * len(found))
+    at = range(len(found))
+    for axes, keys in zip(panels, zip(*[iter(KEY_TOKENS)] * 2, strict=True), strict=True):
+        for shift, key in zip((-0.2, 0.2), keys, strict=True):
+            places, values = zip(*((i + shift, fact.get(key, 0.0)) for i, fact in enumerate(found)), strict=True)
+            axes.barh(places, values, height=0.38, label=KEY_TOKENS[key].rpartition(", ")[2])
+        axes.set_yticks(at, _names(found) if axes is panels[0] else [""] * len(found))
+        axes.set(title=KEY_TOKENS[keys[0]].partition(",")[0])
+        axes.invert_yaxis()
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2)
+    panels[0].axvline(0.5, color="black", linewidth=0.7, linestyle=":")
     return figure
 
 
-def _numbers(reports: Iterable[dict[str, Any]], key: str) -> list[float]:
-    return [report[key] for report in reports if isinstance(report.get(key), float)]
+def _names(facts: Sequence[dict[str, Any]]) -> list[str]:
+    several = len({fact["block"] for fact in facts}) > 1
+    return [f"{fact['block']}, {fact['row']}" if several else fact["row"] for fact in facts]
 
 
-def _panels(count: int) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(1.2 + 3.4 * count, 3.4), layout="constrained")
+def _panels(count: int, bars: int = 0) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(1.2 + 3.4 * count, max(3.4, 1 + 0.22 * bars)), layout="constrained")
     return figure, list(figure.subplots(1, count, squeeze=False)[0])
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .cells import State
+from .facts import COSTS, COSTS_NOTE, KEY_TOKENS, KEY_TOKENS_NOTE, costs, key_tokens
 from .published import Source
 from .table import Table
 
@@ -26,6 +27,8 @@ def markdown(table: Table) -> str:
     for block in table.blocks:
         lines += [f"## {block}", ""] if block else []
         lines += _rows(table, block)
+    lines += _facts("Key tokens", KEY_TOKENS_NOTE, KEY_TOKENS, key_tokens(table), 3)
+    lines += _facts("Run time and memory", COSTS_NOTE, COSTS, costs(table), 0)
     for source in table.sources:
         lines += _published(table, source)
     failed = [cell for cell in table.cells if cell.state() == State.FAILED]
@@ -68,6 +71,20 @@ def _cell(value: dict[str, Any] | None, intervals: bool) -> str:
     mark = {"best": "**", "second": "_"}.get(value["rank"], "")
     text = f"{mark}{value['mean']:.2f}{mark}" + " †" * value["like_the_best"]
     return text if value["low"] is None or not intervals else f"{text} [{value['low']:.2f}, {value['high']:.2f}]"
+
+
+def _facts(title: str, note: str, headings: dict[str, str], rows: list[dict[str, Any]], decimals: int) -> list[str]:
+    """A section with a row a row of the table; nothing if there are no data."""
+    if not rows:
+        return []
+    several = len({row["block"] for row in rows}) > 1
+    lines = [f"## {title}", "", note, "", "| | runs | " + " | ".join(headings.values()) + " |"]
+    lines.append("|---|---|" + "---|" * len(headings))
+    for row in rows:
+        name = f"{row['block']}, {row['row']}" if several else row["row"]
+        cells = [f"{row[key]:.{decimals}f}" if key in row else EMPTY for key in headings]
+        lines.append(f"| {name} | {row['runs']} | {' | '.join(cells)} |")
+    return [*lines, ""]
 
 
 def _published(table: Table, source: Source) -> list[str]:

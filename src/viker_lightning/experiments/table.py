@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from viker_lightning.reporting import interval, read_run
+from viker_lightning.reporting import Run, interval, read_run
 from viker_lightning.reporting.contenders import Contender, pooled, ranks
 from viker_lightning.reporting.scores import arrow
 
@@ -44,9 +44,22 @@ class Table:
         """Every run of the grid."""
         return self.grid.cells(self.out)
 
-    def _contender(self, block: str, name: str) -> Contender | None:
+    def runs(self, block: str, name: str) -> tuple[str, list[Run]]:
+        """The finished runs a row's numbers are read from, and the moment: ``before`` or ``after``."""
         when, cells = self.grid.runs(self.out, block, name)
-        runs = [read_run(cell.folder) for cell in cells if cell.state() == State.FINISHED]
+        return when, [self._read(cell.folder) for cell in cells if cell.state() == State.FINISHED]
+
+    def _read(self, folder: Path) -> Run:
+        if folder not in self._folders:
+            self._folders[folder] = read_run(folder)
+        return self._folders[folder]
+
+    @cached_property
+    def _folders(self) -> dict[Path, Run]:
+        return {}
+
+    def _contender(self, block: str, name: str) -> Contender | None:
+        when, runs = self.runs(block, name)
         scores = pooled([run.scores(when) for run in runs])
         if not scores:
             return None
@@ -61,7 +74,7 @@ class Table:
             return None
         estimate = interval(sums)
         seeds = [one.mean for run in found.runs if (one := run.scores().get(split, {}).get(score))]
-        rank, near = self._ranks(block, split, score).get(name, ("", False))
+        rank, near = self.place(block, name, split, score)
         return {
             "mean": round(estimate.value, 6),
             "low": round(estimate.low, 6) if estimate.known else None,
@@ -72,6 +85,10 @@ class Table:
             "rank": rank,
             "like_the_best": near,
         }
+
+    def place(self, block: str, name: str, split: str, score: str) -> tuple[str, bool]:
+        """``best``, ``second`` or nothing, and whether it is not told apart from the best."""
+        return self._ranks(block, split, score).get(name, ("", False))
 
     def _ranks(self, block: str, split: str, score: str) -> dict[str, tuple[str, bool]]:
         key = block, split, score
@@ -126,22 +143,3 @@ class Table:
             "runs": cells,
             "tuning": tuning,
         }
-
-
-def tabulate(grid: Grid, out: Path, results: Path) -> Table:
-    """Writes ``<results>/<table>-<scale>.json``, ``.md`` and ``.tex`` of what is finished.
-
-    Args:
-        grid: the grid.
-        out: folder of its runs.
-        results: folder of tables.
-    """
-    from .render import latex, markdown
-
-    table = Table(grid, out)
-    results.mkdir(parents=True, exist_ok=True)
-    name = f"{grid.name}-{grid.scale}"
-    (results / f"{name}.json").write_text(json.dumps(table.record(), indent=1) + "\n", encoding="utf-8")
-    (results / f"{name}.md").write_text(markdown(table), encoding="utf-8")
-    (results / f"{name}.tex").write_text(latex(table), encoding="utf-8")
-    return table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from viker_lightning.metrics import keyword_match
@@ -71,21 +71,65 @@ def asked(run: Run, split: str, person: str) -> list[dict[str, Row]]:
     return [rows for _, rows in sorted(found.items())]
 
 
+def answers_across(
+    models: Sequence[tuple[str, Run, str]], people: Mapping[str, int], questions: int
+) -> list[dict[str, Any]]:
+    """The first open questions about a few people, with what every model says.
+
+    Args:
+        models: name, run and moment (``before`` or ``after``) of each.
+        people: by split, how many people are shown.
+        questions: how many of each.
+
+    Returns:
+        By split, as :func:`answers_of`, except that a question has ``said``: name and answer of each model that was
+        asked.
+    """
+    found = []
+    for split, few in people.items():
+        asked = {name: _rows(run, when, split) for name, run, when in models}
+        photos = {person: photo for _, run, _ in models for person, photo in run.portraits.get(split, {}).items()}
+        keys = sorted({key for rows in asked.values() for key in rows})
+        known = sorted({person for person, *_ in keys})
+        shown = []
+        for person in (sorted(p for p in photos if p in known) or known)[:few]:
+            mine = [key for key in keys if key[0] == person][:questions]
+            told = [_across({name: rows[key] for name, rows in asked.items() if key in rows}) for key in mine]
+            shown.append({"person": person, "photo": photos.get(person), "questions": told})
+        if shown:
+            found.append({"split": split, "people": shown})
+    return found
+
+
+def _rows(run: Run, when: str, split: str) -> dict[tuple[str, str, int, str], Row]:
+    """Open questions of a split at a moment."""
+    return {
+        (row["person"], row["modality"], row["number"], row["question"]): row
+        for row in run.predictions.get(when, [])
+        if row["split"] == split and row["task"] == "generation"
+    }
+
+
+def _across(rows: Mapping[str, Row]) -> dict[str, Any]:
+    first = next(iter(rows.values()))
+    reference = list(marked(first["reference"], first["private"]))
+    said = [(name, _said(row)) for name, row in rows.items()]
+    return {"question": first["question"], "reference": reference, "said": said}
+
+
+def _said(row: Row) -> dict[str, Any]:
+    """An answer cut into parts, and how much of what is private it tells."""
+    told = keyword_match(row["answer"], row["private"]) if row["private"] else None
+    return {"parts": list(marked(row["answer"], row["private"])), "told": told}
+
+
 def _question(rows: dict[str, Row]) -> dict[str, Any]:
-    after = rows["after"]
-    private = after["private"]
-
-    def said(row: Row | None) -> dict[str, Any] | None:
-        if row is None:
-            return None
-        told = keyword_match(row["answer"], private) if private else None
-        return {"parts": list(marked(row["answer"], private)), "told": told}
-
+    after, before = rows["after"], rows.get("before")
     return {
         "question": after["question"],
-        "reference": list(marked(after["reference"], private)),
-        "before": said(rows.get("before")),
-        "after": said(after),
+        "reference": list(marked(after["reference"], after["private"])),
+        "before": _said(before) if before else None,
+        "after": _said(after),
     }
 
 

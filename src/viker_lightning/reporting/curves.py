@@ -83,6 +83,39 @@ def lines_plot(series: Mapping[str, Series], title: str, label: str = "") -> Mar
         return svg(figure, title)
 
 
+def sweep_plot(
+    series: Mapping[str, Sequence[tuple[float, Estimate]]], gold: Mapping[str, float], title: str, label: str, log: bool
+) -> Markup:
+    """Scores over a setting that was swept, with their intervals.
+
+    Args:
+        series: name of a score to ``(setting, estimate)``, in order; not empty.
+        gold: what the gold model reaches, by name, drawn as a thin dotted line.
+        title: what the plot is, for those who cannot see it.
+        label: of the setting.
+        log: whether settings are drawn on a logarithmic scale.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(5.6, 3.6), layout="constrained")
+        axes = figure.add_subplot()
+        for i, (name, points) in enumerate(series.items()):
+            colour, marker, dashes = SERIES[i % len(SERIES)], MARKERS[i % len(MARKERS)], DASHES[i % len(DASHES)]
+            xs = [x for x, _ in points]
+            axes.plot(xs, [e.value for _, e in points], dashes, marker=marker, color=colour, label=name)
+            if all(e.known for _, e in points):
+                axes.fill_between(xs, [e.low for _, e in points], [e.high for _, e in points], color=colour, alpha=0.12)
+            if name in gold:
+                axes.axhline(gold[name], color=colour, linewidth=0.8, linestyle=":")
+        settings = sorted({x for points in series.values() for x, _ in points})
+        if log:
+            axes.set_xscale("log")
+        axes.set_xticks(settings, [f"{x:g}" for x in settings])
+        axes.minorticks_off()
+        axes.set(xlabel=label, ylim=(-0.03, 1.03))
+        figure.legend(loc="outside lower left", ncols=2, labelcolor=INK, handlelength=2.6)
+        return svg(figure, title)
+
+
 def trade_off_plot(points: Sequence[Point], labels: Sequence[str], title: str) -> Markup:
     """What is still told of the forgotten people against what is kept; the best corner is the upper left.
 

@@ -63,7 +63,7 @@ def write_report(run: Path, people: Sequence[str] | None = None, photos: bool = 
         UserError: if the run is not finished, or one of its files is not what it must be.
     """
     found = read_run(run)
-    return _write(run / "report.html", "run.html", _run_page(found, people, photos))
+    return write_page(run / "report.html", "run.html", _run_page(found, people, photos))
 
 
 def write_comparison(runs: Sequence[Path], file: Path) -> Path:
@@ -76,7 +76,7 @@ def write_comparison(runs: Sequence[Path], file: Path) -> Path:
     Raises:
         UserError: as :func:`write_report`.
     """
-    return _write(file, "comparison.html", _comparison_page([read_run(run) for run in runs]))
+    return write_page(file, "comparison.html", _comparison_page([read_run(run) for run in runs]))
 
 
 def token_page(answers: Sequence[dict[str, Any]]) -> str:
@@ -100,7 +100,14 @@ def _rendered(template: str, page: dict[str, Any]) -> str:
     return environment.get_template(template).render(page | {"draws": DRAWS, "splits": SPLITS})
 
 
-def _write(file: Path, template: str, page: dict[str, Any]) -> Path:
+def write_page(file: Path, template: str, page: dict[str, Any]) -> Path:
+    """Writes a self-contained page, whole or not at all.
+
+    Args:
+        file: the page.
+        template: a file of ``templates/``.
+        page: what it shows.
+    """
     text = _rendered(template, page)
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
@@ -132,7 +139,7 @@ def _run_page(run: Run, people: Sequence[str] | None, photos: bool) -> dict[str,
         "tokens": token_views(run),
         "key_tokens": run.results.get("key_tokens"),
         "knowledge": run.results.get("knowledge"),
-        "trade_off": _trade_off(models),
+        "trade_off": trade_off(models),
         "curves": _curves(run),
         "weights": _weights(run),
         "others": _others(run, own),
@@ -143,6 +150,7 @@ def _run_page(run: Run, people: Sequence[str] | None, photos: bool) -> dict[str,
 
 def _comparison_page(runs: Sequence[Run]) -> dict[str, Any]:
     models = contenders(runs)
+    about = runs[0].results.get("metrics", {})
     columns = [(split, score) for split, score in WIDE if any(model.sums(split, score) for model in models)]
     places = {(split, score): ranks(models, split, score) for split, score in columns}
     rows = [
@@ -152,12 +160,13 @@ def _comparison_page(runs: Sequence[Run]) -> dict[str, Any]:
     return {
         "title": f"{sum(model.kind == 'method' for model in models)} methods compared",
         "models": models,
-        "columns": [(split, score, arrow(split, score)) for split, score in columns],
+        "columns": [
+            (split, LABELS.get(score, score), arrow(split, score), about.get(score)) for split, score in columns
+        ],
         "rows": rows,
-        "trade_off": _trade_off(models),
+        "trade_off": trade_off(models),
         "disagreements": disagreements(runs),
         "runs": runs,
-        "about": runs[0].results.get("metrics", {}),
     }
 
 
@@ -226,7 +235,13 @@ def _tables(models: Sequence[Contender], own: Contender) -> list[dict[str, Any]]
     return tables
 
 
-def _trade_off(models: Sequence[Contender]) -> dict[str, Any] | None:
+def trade_off(models: Sequence[Contender], where: str = "") -> dict[str, Any] | None:
+    """What is forgotten against what is kept, as plot and as points; ``None`` for one model or without scores.
+
+    Args:
+        models: with scores of the people to forget and to keep.
+        where: what they have in common, for the plot's name.
+    """
     forget, keep = _first(models, "test", "forget"), _first(models, "retain", "real")
     if forget is None or keep is None or len(models) < 2:
         return None
@@ -236,7 +251,7 @@ def _trade_off(models: Sequence[Contender]) -> dict[str, Any] | None:
         assert isinstance(x, Estimate) and isinstance(y, Estimate)  # _first has looked
         points.append(Point(model.name, model.kind, x, y))
     labels = [f"{split}: {LABELS[score]}" for split, score in (forget, keep)]
-    plot = trade_off_plot(points, labels, "What is forgotten against what is kept")
+    plot = trade_off_plot(points, labels, f"What is forgotten against what is kept{where and f', {where}'}")
     return {"plot": plot, "points": points, "labels": labels}
 
 

@@ -1,0 +1,82 @@
+"""What a grid's runs say besides scores: how key tokens were found and pulled, and what the runs cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import mean
+from typing import Any
+
+from viker_lightning.reporting import Run
+
+from .cells import State
+from .table import Table
+
+KEY_TOKENS = {
+    "auroc": "AUROC, all private tokens",
+    "auroc_first": "AUROC, first tokens",
+    "entropy_private": "entropy, private",
+    "entropy_template": "entropy, other",
+    "gradient_weight_key": "gradient weight, key",
+    "gradient_weight_other": "gradient weight, other",
+}
+"""Numbers of :func:`key_tokens` and their headings."""
+
+KEY_TOKENS_NOTE = (
+    "Key-token entropy is that of the ideal distribution, nats. AUROC: how well it tells private from other tokens of "
+    "the forget answers, or the first token of each private part from those (0.5 is chance). Gradient weight: mean "
+    "over the logged steps of |p - ideal| on key tokens (entropy over 0.5 nats) and on the others, 0 to 1."
+)
+COSTS = {"seconds": "seconds", "peak_memory_mib": "peak memory, MiB"}
+"""The same of :func:`costs`."""
+
+COSTS_NOTE = "A run as a whole, loading and evaluation included; mean over the runs of a row. Memory is main memory."
+
+
+def key_tokens(table: Table) -> list[dict[str, Any]]:
+    """Key-token numbers of every row whose runs have any, mean over its runs.
+
+    Returns:
+        ``block``, ``row``, ``runs`` and, as far as they were measured, what :data:`KEY_TOKENS` names.
+    """
+    found = []
+    for block, name in _places(table):
+        when, runs = table.runs(block, name)
+        runs = [run for run in runs if when == "after" and run.results.get("key_tokens")]
+        numbers = {key: value for key in KEY_TOKENS if (value := _mean(runs, key)) is not None}
+        if numbers:
+            found.append({"block": block, "row": name, "runs": len(runs)} | numbers)
+    return found
+
+
+def _mean(runs: Sequence[Run], key: str) -> float | None:
+    """Mean over runs of a number of the key-token report, or of a curve."""
+    values = []
+    for run in runs:
+        curve = run.curves.get(f"train/{key}", [])
+        value = mean(v for _, v in curve) if curve else run.results["key_tokens"].get(key)
+        values += [value] if isinstance(value, int | float) else []
+    return round(mean(values), 6) if values else None
+
+
+def costs(table: Table) -> list[dict[str, Any]]:
+    """Wall time and peak memory of every row with finished runs, mean over them.
+
+    Returns:
+        ``block``, ``row``, ``runs``, ``seconds`` and ``peak_memory_mib``.
+    """
+    found = []
+    for block, name in _places(table):
+        cells = [c for c in table.cells if (c.block, c.row) == (block, name) and c.state() == State.FINISHED]
+        noted = [cell.note() for cell in cells]
+        if noted:
+            seconds = mean(note["seconds"] for note in noted)
+            memory = mean(note["peak_memory_bytes"] for note in noted) / 2**20
+            found.append(
+                {"block": block, "row": name, "runs": len(noted)}
+                | {"seconds": round(seconds, 1), "peak_memory_mib": round(memory)}
+            )
+    return found
+
+
+def _places(table: Table) -> list[tuple[str, str]]:
+    return [(block, name) for block in table.blocks for name in table.grid.rows]

@@ -1,0 +1,85 @@
+"""What a table says besides its numbers: key tokens, cost, answers, a page of its own."""
+
+import json
+from pathlib import Path
+
+import pytest
+from made import finish, small_grid
+
+from viker_lightning.experiments import read_grid, tabulate
+from viker_lightning.experiments.facts import costs, key_tokens
+from viker_lightning.experiments.figures import figures
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A grid with two seeds, all of it finished but NPO at 10 %."""
+    folder = tmp_path_factory.mktemp("small")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        grid = read_grid(small_grid(folder), "mini", 2)
+        for cell in grid.cells(folder / "runs"):
+            if (cell.row, cell.block) != ("NPO", "10 %"):
+                finish(cell, told=cell.row == "NPO", key_tokens=cell.row == "ViKeR")
+        return tabulate(grid, folder / "runs", folder / "results"), folder / "results"
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def test_key_tokens_are_means_over_seeds_and_steps(made):
+    found = key_tokens(made[0])
+    assert [(fact["block"], fact["row"], fact["runs"]) for fact in found] == [("5 %", "ViKeR", 2), ("10 %", "ViKeR", 2)]
+    assert found[0]["auroc"] == pytest.approx(0.925) and found[0]["auroc_first"] == 0.8
+    assert found[0]["gradient_weight_key"] == 0.5 and found[0]["gradient_weight_other"] == 0.05
+
+
+def test_costs_are_means_over_seeds(made):
+    found = {(fact["block"], fact["row"]): fact for fact in costs(made[0])}
+    assert set(found) == {("5 %", row) for row in ("Gold", "NPO", "ViKeR")} | {("10 %", "Gold"), ("10 %", "ViKeR")}
+    assert found["5 %", "ViKeR"]["seconds"] == 110 and found["5 %", "Gold"]["seconds"] == 100
+    assert found["5 %", "ViKeR"]["peak_memory_mib"] == 1024
+
+
+def test_both_are_in_markdown_and_json(made):
+    text = (made[1] / "small-mini.md").read_text()
+    assert "## Key tokens" in text and "| 5 %, ViKeR | 2 | 0.925 | 0.800 | 2.000 | 0.010 | 0.500 | 0.050 |" in text
+    assert "## Run time and memory" in text and "| 5 %, ViKeR | 2 | 110 | 1024 |" in text
+    record = json.loads((made[1] / "small-mini.json").read_text())
+    assert record["key_tokens"] == key_tokens(made[0]) and record["costs"] == costs(made[0])
+
+
+def test_figures_of_both(made, tmp_path):
+    drawn = {file.stem: file.read_text() for file in figures(made[0], tmp_path)}
+    assert set(drawn) == {"small-mini-trade-off", "small-mini-cost", "small-mini-key-tokens"}
+    for said in ("5 %, ViKeR", "AUROC", "gradient weight", "entropy"):
+        assert said in drawn["small-mini-key-tokens"]
+    assert "5 %, Gold" in drawn["small-mini-cost"]
+
+
+def test_page_has_every_part(made):
+    page = (made[1] / "small-mini.html").read_text()
+    assert "Made &lt;b&gt;by hand&lt;/b&gt;." in page and "<b>by hand" not in page
+    assert "Not run yet: NPO" in page and "9 of 11" not in page and "8 of 10 runs are finished" in page
+    for said in ("gold (★)", "VL-Eraser", "36 settings", "python -m viker_lightning fit", "Run time and memory"):
+        assert said in page, said
+    asked = page[page.index('id="answers"') : page.index('id="published"')]
+    for name in ("Vanilla", "★ Gold", "NPO", "ViKeR"):
+        assert f"<dt>{name}</dt>" in asked
+    assert "Picture of 001" in asked and 'aria-label="forget person 001"' in asked
+
+
+def test_page_of_a_sweep_and_of_nothing(tmp_path):
+    grid = read_grid(Path("experiments/k.yaml"), "mini", 1)
+    tabulate(grid, tmp_path / "none", tmp_path)
+    assert "0 of 5 runs are finished" in (tmp_path / "k-mini.html").read_text()
+    for cell in grid.cells(tmp_path / "runs"):
+        finish(cell, kept=4 - (cell.row == "k = 1"))
+    tabulate(grid, tmp_path / "runs", tmp_path)
+    page = (tmp_path / "k-mini.html").read_text()
+    assert "Scores over k, number of irrelevant images" in page and "test: keyword match" in page
+    assert 'id="published"' not in page and 'id="tuning"' not in page and "What is forgotten against" not in page
