@@ -1,6 +1,7 @@
 """Signals, full disks and kills at any moment: nothing is lost, and what happened is said in one line."""
 
 import contextlib
+import os
 import random
 import re
 import shutil
@@ -12,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from viker_lightning.callbacks import Evaluation
+from viker_lightning.callbacks import Evaluation, lock
 from viker_lightning.training import CheckpointFile, Unlearn
 
 sys.path.insert(0, str(Path(__file__).parent))
-from killing import command, in_step, run, same, shorten
+from killing import command, dies, in_step, run, same, shorten
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +82,24 @@ def test_afresh_beside_an_earlier_run(whole, base_folder, tmp_path):
     for gone in ("adapter", "results.json", "predictions.parquet"):
         assert not (tmp_path / "run" / gone).exists(), "nothing can be mistaken for this run's"
     same(whole("npo"), tmp_path / "run/earlier-1")
+
+
+def test_two_runs_in_one_folder(whole, base_folder, tmp_path):
+    """The second one stops before it moves anything; a lock that a killed run left holds nobody up."""
+    folder = tmp_path / "run"
+    shutil.copytree(whole("npo"), folder)
+    held = lock(folder)
+    assert run(command(folder, base_folder), tmp_path / "said") == 1
+    error = (tmp_path / "said").read_text().splitlines()[-1]
+    assert error.startswith(f"error: trainer.default_root_dir: another run is at work in {folder}; wait for it")
+    same(whole("npo"), folder)
+    held.release()
+    pid = os.fork()
+    if pid == 0:
+        lock(folder)
+        dies()
+    os.waitpid(pid, 0)
+    lock(folder).release()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
 from traceback import format_exception
 from typing import Any
@@ -37,10 +38,12 @@ from viker_lightning.callbacks import (
     finished,
     keep_metrics,
     last_checkpoint,
+    lock,
     set_aside,
 )
 from viker_lightning.data import Benchmark
 from viker_lightning.errors import UserError
+from viker_lightning.processes import stop_with_parent
 from viker_lightning.progress import quiet
 from viker_lightning.secrets import HidingFormatter, hide
 from viker_lightning.training.base import Stage
@@ -94,7 +97,16 @@ class LogHandler(logging.StreamHandler[Any]):
 
 
 class CLI(LightningCLI):
-    """fit, validate, test and predict."""
+    """fit, validate, test and predict.
+
+    Args:
+        held: what is given back in the end: the run folder.
+        options: of LightningCLI.
+    """
+
+    def __init__(self, held: ExitStack, **options: Any) -> None:
+        self.held = held
+        super().__init__(**options)
 
     def before_instantiate_classes(self) -> None:
         """Loads checkpoints as tensors only, unless somebody insists, and sees what an earlier run left."""
@@ -104,6 +116,8 @@ class CLI(LightningCLI):
             config["weights_only"] = True
         run = Path(config.trainer.default_root_dir)
         config["ckpt_path"] = checkpoint = self._checkpoint(run, config)
+        if locked := lock(run):
+            self.held.callback(locked.release)
         done = (run / "results.json").is_file()
         requeued = (
             SLURMEnvironment.detect() and any(run.glob("hpc_ckpt_*")) and not done
@@ -191,6 +205,7 @@ def job_type(command: str, config: Any) -> str:
 
 def main(args: ArgsType = None) -> None:
     """Runs the command line; errors a user can mend end in one line and exit code 1."""
+    stop_with_parent()
     for name in ("lightning", "lightning.pytorch", "transformers"):
         logging.getLogger(name).setLevel(logging.WARNING)
     handler = LogHandler()
@@ -215,8 +230,10 @@ def main(args: ArgsType = None) -> None:
         transformers.utils.logging.disable_progress_bar()
     given = {name: os.environ.get(name) for name in FOR_WANDB}
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+    held = ExitStack()
     try:
         CLI(
+            held,
             model_class=Stage,
             datamodule_class=Benchmark,
             subclass_mode_model=True,
@@ -253,6 +270,7 @@ def main(args: ArgsType = None) -> None:
     finally:
         wandb.finish()
         wandb.teardown()  # waits for the writing process: an offline run is on disk only then
+        held.close()
         for name, value in given.items():
             if value is None:
                 os.environ.pop(name, None)

@@ -1,11 +1,13 @@
 """A vanilla model that is made on demand."""
 
+import os
 import subprocess
 from types import SimpleNamespace
 
 import pytest
 
 from viker_lightning.errors import UserError
+from viker_lightning.processes import PARENT
 from viker_lightning.training import vanilla
 
 
@@ -21,6 +23,7 @@ def test_a_stopped_vanilla_run_goes_on(tmp_path, monkeypatch):
         checkpoint = vanilla.Path(where) / "checkpoints/last.ckpt"
         seen.append(checkpoint.exists())
         assert "--ckpt_path=last" in command
+        assert options["env"][PARENT] == str(os.getpid()), "it stops if nobody waits any more"
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
         checkpoint.touch()
         (checkpoint.parents[1] / "model").mkdir(exist_ok=True)

@@ -8,7 +8,10 @@ import logging
 import shutil
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from viker_lightning.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -17,6 +20,26 @@ MOVED_WITH_THEM = (
     *("predictions.parquet", "provenance.json", "config.yaml", "metrics.csv", "similarity.json"),
     *("key_tokens.json", "portraits.json", "report.html"),
 )
+
+
+@rank_zero_only
+def lock(run: Path) -> FileLock:
+    """Takes a run folder for this process, until the lock is released or the process ends, however it ends.
+
+    The first process of a run has it for all of them.
+
+    Raises:
+        UserError: if another run has it.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    held = FileLock(run / ".lock", timeout=0)
+    try:
+        held.acquire()
+    except Timeout:
+        raise UserError(
+            f"trainer.default_root_dir: another run is at work in {run}; wait for it, or give another folder"
+        ) from None
+    return held
 
 
 def last_checkpoint(run: Path) -> Path | None:

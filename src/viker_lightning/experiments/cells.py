@@ -19,6 +19,8 @@ from typing import Any
 import yaml
 from filelock import FileLock
 
+from viker_lightning.processes import waited_for
+
 NOTE, LOG = "cell.json", "log.txt"
 UNUSED = ("experiments", "reporting")
 """Rooms of the package whose code changes no run."""
@@ -129,7 +131,7 @@ class Cell:
         started = time.monotonic()
         with (self.folder / LOG).open("a" if again else "w", encoding="utf-8") as log:
             process = subprocess.Popen(
-                command, env=environment, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+                command, env=waited_for(environment), stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
             )
             try:
                 _, status, used = os.wait4(process.pid, 0)

@@ -15,6 +15,7 @@ from viker_lightning.data.base import Benchmark
 from viker_lightning.data.cache import cache_folder
 from viker_lightning.errors import UserError
 from viker_lightning.models import mini, mini_tower, smol, weights_folder
+from viker_lightning.processes import waited_for
 
 LAUNCHED = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE")
 LAUNCHERS = ("MASTER_", "SLURM_", "TORCHELASTIC_")
@@ -48,7 +49,7 @@ def vanilla_model(vanilla: str, data: Benchmark) -> Path | str:
             command = [sys.executable, "-m", "viker_lightning", "fit", "--config", str(config)]
             command += [*data.vanilla_options(), f"--trainer.default_root_dir={run}", "--ckpt_path=last"]
             alone = {k: v for k, v in os.environ.items() if k not in LAUNCHED and not k.startswith(LAUNCHERS)}
-            done = subprocess.run(command, check=False, env=alone)
+            done = subprocess.run(command, check=False, env=waited_for(alone))
             if done.returncode or not (run / "results.json").is_file():
                 raise UserError(f"{config}: the vanilla run failed with exit code {done.returncode}; see above")
     return weights_folder(run)

@@ -1,0 +1,40 @@
+"""Runs that start runs: one that was started does not outlive the one that waits for it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+
+PARENT = "VIKER_LIGHTNING_PARENT"
+"""The variable by which a run is told the process that waits for it."""
+
+
+def waited_for(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment for a run that this process waits for."""
+    return {**environment, PARENT: str(os.getpid())}
+
+
+def stop_with_parent(every: float = 1.0) -> None:
+    """Sends this process SIGTERM once the process that waits for it is gone, however it ended.
+
+    The run then saves a checkpoint and stops. Without a waiting process nothing happens.
+
+    Args:
+        every: seconds between two looks.
+    """
+    parent = os.environ.pop(PARENT, None)  # it is not the parent of what this process starts
+    if parent is None:
+        return
+    if os.getppid() != int(parent):
+        sys.exit("error: the process that started this run is gone")
+
+    def watch() -> None:
+        while os.getppid() == int(parent):
+            time.sleep(every)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
