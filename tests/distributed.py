@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from viker_lightning.cli import main
-from viker_lightning.models import MLLM
+from viker_lightning.models import MLLM, Lora
 
 ROOT = Path(__file__).parent.parent
 
@@ -36,10 +36,20 @@ def on_two(name):
     return (f"--config=configs/trainer/{name}.yaml", *here)
 
 
+def arguments(run, *options, before=()):
+    """The command line as a user types it."""
+    return [sys.executable, *before, "-m", "viker_lightning", *options, f"--trainer.default_root_dir={run}"]
+
+
+def threaded():
+    """This environment, with one thread a process."""
+    return os.environ | {"OMP_NUM_THREADS": "1"}
+
+
 def launch(run, *options, before=(), environment=None, timeout=400, expect=0):
     """Runs the command line as a user does; a run that hangs fails."""
-    command = [sys.executable, *before, "-m", "viker_lightning", *options, f"--trainer.default_root_dir={run}"]
-    env = os.environ | {"OMP_NUM_THREADS": "1"} | (environment or {})
+    command = arguments(run, *options, before=before)
+    env = threaded() | (environment or {})
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=env, timeout=timeout)
     assert done.returncode == expect, done.stderr[-3000:]
     return done
@@ -66,6 +76,18 @@ def random_vanilla(base_folder, folder, tied=False):
         base.lm_head.weight = torch.nn.Parameter(torch.randn_like(base.lm_head.weight) * 0.08)
     mllm.save(folder)
     return folder
+
+
+def random_adapter(vanilla, folder):
+    """An adapter that changes what a model says."""
+    torch.manual_seed(1)
+    mllm = MLLM.load(vanilla)
+    mllm.adapt(Lora())
+    with torch.no_grad():
+        for name, p in mllm.named_parameters():
+            if "lora_B" in name:
+                p.normal_(std=0.05)
+    mllm.save_adapter(folder)
 
 
 def weights(run):

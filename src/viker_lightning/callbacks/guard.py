@@ -13,6 +13,7 @@ from torch.distributed.tensor import DTensor
 from viker_lightning.data.records import ImageGroup, Person
 from viker_lightning.errors import UserError
 from viker_lightning.evaluation import measure_health
+from viker_lightning.models.whole import like, whole
 from viker_lightning.training import Unlearn
 
 log = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ class CollapseGuard(Callback):
                 raise UserError("guard: bounds need retained people, and the data has none; leave the bounds out")
             if trainer.global_step == 0 and (why := self._crossed(trainer, pl_module)):
                 raise UserError(f"guard: before training the {why}; raise the bound")
-        if not self._good or any(isinstance(p, DTensor) for p in pl_module.parameters()):  # kept whole, if at all
+        if not self._good:
             self._keep(trainer, pl_module)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: Any, optimizer: Any) -> None:
@@ -94,9 +95,8 @@ class CollapseGuard(Callback):
             self._put_back(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
-        """The last good adapter, so that a resumed run falls back to the same one."""
-        sharded = any(isinstance(w, DTensor) for w in self._good.values())
-        return {} if sharded else {"step": self._good_step, "weights": self._good}
+        """The last good adapter, whole, so that a resumed run falls back to it; all processes ask together."""
+        return {"step": self._good_step, "weights": {name: whole(w) for name, w in self._good.items()}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes it up."""
@@ -126,7 +126,8 @@ class CollapseGuard(Callback):
         with torch.no_grad():
             for name, p in pl_module.named_parameters():
                 if p.requires_grad:
-                    p.copy_(self._good[name])
+                    good = self._good[name]
+                    p.copy_(good if isinstance(good, DTensor) else like(good, p))  # whole from a checkpoint
         pl_module.broken = None
         pl_module.report["stopped"] = {"step": trainer.global_step, "why": why, "good_step": self._good_step}
         log.warning("stopped at %s; the adapter is that of step %d", why, self._good_step)

@@ -13,12 +13,12 @@ from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
 
 from viker_lightning.errors import UserError
 from viker_lightning.models import MLLM
 from viker_lightning.models.turns import Turns
-from viker_lightning.models.whole import whole
+from viker_lightning.models.whole import like, whole
 
 
 class FSDP2(ModelParallelStrategy):
@@ -54,7 +54,7 @@ class FSDP2(ModelParallelStrategy):
         with torch.no_grad():
             for name, p in self.lightning_module.named_parameters():
                 if name in saved:
-                    p.copy_(_like(saved[name], p))
+                    p.copy_(like(saved[name], p))
 
     def optimizer_state(self, optimizer: Any) -> dict[str, Any]:
         """State of an optimizer, whole; to be called by all processes."""
@@ -69,7 +69,7 @@ class FSDP2(ModelParallelStrategy):
         for optimizer, saved in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             state = {
-                i: {k: _like(v, parameters[i]) if k != "step" else v for k, v in values.items()}
+                i: {k: like(v, parameters[i]) if k != "step" else v for k, v in values.items()}
                 for i, values in saved["state"].items()
             }
             optimizer.load_state_dict({**saved, "state": state})
@@ -134,7 +134,7 @@ def average_gradients(mllm: MLLM) -> None:
         p, gradient = parameters[name], gradients[name]
         gradient = torch.zeros(p.shape, dtype=p.dtype, device=p.device) if gradient is None else gradient
         dist.all_reduce(gradient)
-        p.grad = _like(gradient / dist.get_world_size(), p)
+        p.grad = like(gradient / dist.get_world_size(), p)
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], most: float) -> None:
@@ -157,13 +157,6 @@ def _square(tensors: list[Tensor], device: torch.device) -> Tensor:
     if not tensors:
         return torch.zeros((), device=device)
     return torch.stack([n.float() for n in torch._foreach_norm(tensors)]).square().sum()
-
-
-def _like(value: Tensor, parameter: Tensor) -> Tensor:
-    """A whole tensor, in parts if a parameter is."""
-    if not isinstance(parameter, DTensor):
-        return value.to(parameter.device)
-    return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements)
 
 
 def _whole_on_cpu(value: Any) -> Any:
