@@ -18,6 +18,7 @@ from viker_lightning.data.irrelevant import irrelevant_images
 from viker_lightning.data.similarity import WEIGHTS
 from viker_lightning.evaluation import OVERALL, PublishedCLEAR
 from viker_lightning.ideal import IdealDistribution
+from viker_lightning.models import folder_fingerprint, origin
 
 ROOT = Path(__file__).parent.parent
 PEOPLE = {"Ada": "Corlune", "Bo": "Eskmere", "Cy": "Gorsby", "Di": "Kelmoor"}
@@ -104,7 +105,10 @@ def test_what_a_model_knows_of_ones_own_people(people, base_folder, tmp_path, cl
         "kl_gold",
     }
     assert wanted - set(numbers) == {"kl_gold"} and numbers["n"] == 2
-    assert results["protocol"] == "corrected" and results["gibberish"] == str(classifier)
+    assert results["protocol"] == "corrected" and len(results["other_weights"]) == 1
+    assert results["other_weights"]["evaluation.gibberish"] == origin(classifier)
+    short = run("validate", "data/jsonl", tmp_path / "short", base_folder, *options, "--evaluation.gibberish_tokens=3")
+    assert short["validate"]["forget"]["gibberish_clean"] != numbers["gibberish_clean"]
     assert results["knowledge"]["questions"] == 2 and 0 <= results["knowledge"]["known"] <= 1
     assert set(results["people"]["forget"]) == {"Ada"} and set(results["people"]["retain"]) == {"Bo", "Cy", "Di"}
     ada = results["people"]["forget"]["Ada"]
@@ -223,6 +227,9 @@ def test_forget_images_that_nearly_repeat(people, base_folder, tmp_path, clip, c
     irrelevant = [f"--model.clip={clip}", "--model.clip_threshold=1", *OPEN_GATE, "--evaluation.before=false"]
     run("fit", "data/jsonl", tmp_path / "run", base_folder, *options, *irrelevant)
     assert set(json.loads((tmp_path / "run/similarity.json").read_text())) == {"irrelevant", "retain", "test"}
+    looked = {"source": str(clip), "commit": None, "fingerprint": folder_fingerprint(clip)}
+    recorded = json.loads((tmp_path / "run/provenance.json").read_text())["other_weights"]
+    assert recorded == {"audit.clip": looked, "model.clip": looked}
     run("fit", "data/jsonl", tmp_path / "run", base_folder, options[0], *OPEN_GATE, "--evaluation.before=false")
     assert not (tmp_path / "run/similarity.json").exists()
     assert "audit: clip=x" in refused("validate", "data/jsonl", tmp_path, base_folder, options[0], "--audit.clip=x")
@@ -239,6 +246,10 @@ def test_clear_vanilla_gold_and_viker(base_folder, tmp_path):
         assert "coherence" not in results["after"]["forget"]  # there is no model before unlearning to ask
     gold = f"--evaluation.gold={tmp_path / 'mini_gold'}"
     results = run("fit", "clear/mini_viker", tmp_path / "viker", tmp_path / "mini_vanilla", *CLEAR_RUN, gold)
+    assert results["other_weights"] == {"evaluation.gold": origin(tmp_path / "mini_gold")}
+    assert results["other_weights"]["evaluation.gold"]["fingerprint"] == folder_fingerprint(
+        tmp_path / "mini_gold/model"
+    )
     forget = results["after"]["forget"]
     attacks = {"mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_plus_plus", "mia_reference"}
     wanted = attacks | {"truth_ratio", "relative_probability", "kl_gold", "js_similarity", "exposure"}
@@ -252,7 +263,10 @@ def test_a_given_model_judges_coherence(people, base_folder, tmp_path):
     """Where the model before training is gone, another one can judge, of another tokenizer, too."""
     options = [f"--data.root={people()}", "--data.class_path=Jsonl", f"--model.base={base_folder}"]
     results = run("fit", "mini/vanilla", tmp_path / "run", None, *options, f"--evaluation.judge={base_folder}")
-    assert 0 <= results["after"]["forget"]["coherence"] <= 1 and results["judge"] == str(base_folder)
+    assert 0 <= results["after"]["forget"]["coherence"] <= 1
+    assert results["other_weights"] == {"evaluation.judge": origin(base_folder)}
+    recorded = json.loads((tmp_path / "run/provenance.json").read_text())["other_weights"]
+    assert recorded == results["other_weights"] and recorded["evaluation.judge"]["fingerprint"]
     said = refused("fit", "mini/vanilla", tmp_path / "no", None, *options, f"--evaluation.judge={tmp_path}")
     assert f"{tmp_path}: no model could be loaded" in said
 

@@ -115,6 +115,8 @@ def test_csv_file(people):
     assert "column 'answer' is missing; found image, question, anwser, person" in one_line(Jsonl, people)
     people.write_text('image,question,answer,person\na.png,"Who" is,Ann,Ann\n')
     assert f"{people}, line 2: not CSV" in one_line(Jsonl, people, on_bad_row="skip")
+    people.write_text(f"image,question,answer,person\na.png,Who?,{'x' * 200_000},Ann\n")
+    assert re.search(r"line 2: not CSV \(field larger .*; close a quote .*, or shorten", one_line(Jsonl, people))
     people.write_text("")
     assert "column 'image' is missing; found none" in one_line(Jsonl, people)
     people.write_text("image,question,answer,person,answer\na.png,Who?,Ann,Ann,Bob\n")

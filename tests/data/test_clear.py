@@ -185,6 +185,12 @@ def test_plain_tofu(tmp_path):
     assert by_split[Split.FORGET][0].vqa[3].perturbed == ("Wrong.", "Wrong, too.")
     assert by_split[Split.RETAIN][0].vqa[0].paraphrase == "" and by_split[Split.REAL][0].vqa[0].perturbed == ("Liszt",)
     assert all(step.content["forget"][0].image is None for step in data.train_dataloader())
+    lines = (tmp_path / "forget01.json").read_text().splitlines()
+    (tmp_path / "forget01.json").write_text("\n".join(["{", *lines[1:]]))
+    skipping = module(tmp_path, forget=1, modality="text", on_bad_row="skip")
+    forgotten = [p for p in skipping.people() if p.id in skipping.forget_ids]
+    assert [len(p.vqa) for p in forgotten] == [19, 20], "a line that is no JSON moves nobody's questions to the next"
+    assert all("Bob" in vqa.question for vqa in forgotten[1].vqa)
 
 
 def test_names_in_captions():

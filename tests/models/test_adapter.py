@@ -1,4 +1,4 @@
-"""The first step reaches every adapter, and a run knows which weights it began with."""
+"""The first step reaches everything that is trained, and a run knows which weights it began with."""
 
 import os
 import subprocess
@@ -6,11 +6,15 @@ import sys
 
 import pytest
 import torch
+import torch.distributed as dist
 from lightning.pytorch import Trainer
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Shard, distribute_tensor
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from viker_lightning.errors import UserError
 from viker_lightning.methods import GradientAscent
-from viker_lightning.models import MLLM, Lora, check_first_gradients, folder_fingerprint
+from viker_lightning.models import MLLM, Lora, check_first_gradients, folder_fingerprint, origin
 from viker_lightning.training import Unlearn
 
 
@@ -51,6 +55,51 @@ def test_step_without_any_gradient_is_not_judged(fresh):
     assert not check_first_gradients(fresh)
 
 
+@pytest.fixture
+def full(base_folder, groups):
+    """A model trained in full after a backward pass, and one weight it does not use."""
+    model = MLLM.load(base_folder)
+    model.train_fully()
+    model.language_model.register_parameter("spare", torch.nn.Parameter(torch.ones(3)))
+    model.answer_tokens(model.pack(groups)).log_probs.mean().backward()
+    return model
+
+
+def test_a_weight_without_use_stops_full_fine_tuning(full):
+    trained = sum(p.requires_grad for p in full.parameters())
+    named = rf"no gradient reaches 1 of {trained} trained weights, e.g. model.language_model.spare; .*model.lora\)"
+    with pytest.raises(UserError, match=named):
+        check_first_gradients(full)
+    full.language_model.spare.requires_grad_(False)
+    assert check_first_gradients(full), "all others are reached, the tied embedding and the projector among them"
+
+
+def test_the_projector_waits_for_an_image(full):
+    full.language_model.spare.requires_grad_(False)
+    projector = full.base.model.multi_modal_projector
+    projector.zero_grad()
+    assert not check_first_gradients(full, images=False), "not judged yet"
+    with pytest.raises(UserError, match=r"e.g. model.multi_modal_projector"):
+        check_first_gradients(full)
+
+
+def test_other_processes_may_hold_what_this_one_does_not(full, monkeypatch):
+    """The last of four processes has no part of three rows, and hears of a gradient from another one."""
+    dist.init_process_group("fake", store=FakeStore(), rank=3, world_size=4)
+    try:
+        spare, mesh = full.language_model.spare, init_device_mesh("cpu", (4,))
+        shard = distribute_tensor(torch.ones(3), mesh, [Shard(0)], src_data_rank=None)
+        assert shard.to_local().numel() == 0
+        full.language_model.spare = torch.nn.Parameter(shard)
+        full.language_model.spare.grad = shard
+        with pytest.raises(UserError, match=r"e.g. model.language_model.spare"):
+            check_first_gradients(full)
+        monkeypatch.setattr(dist, "all_reduce", lambda found, _: found[:, 0].fill_(1))
+        assert check_first_gradients(full) and spare.grad is None
+    finally:
+        dist.destroy_process_group()
+
+
 def test_training_stops_at_the_first_step(base_folder, data):
     class Blind(GradientAscent):
         """Loses what reaches one layer."""
@@ -73,6 +122,9 @@ def test_folder_fingerprint_follows_the_bytes(tmp_path):
     (tmp_path / "README.md").write_text("no matter")
     assert first != second == folder_fingerprint(tmp_path)
     assert folder_fingerprint("owner/name") is None
+    file = tmp_path / "model.safetensors"
+    assert origin("a name", file)["fingerprint"] == folder_fingerprint(file) != second
+    assert origin(tmp_path / "nothing") == {"source": str(tmp_path / "nothing"), "commit": None, "fingerprint": None}
 
 
 def test_revision_of_a_folder_is_an_error(base_folder):
@@ -88,10 +140,12 @@ def test_commit_of_a_hub_id_is_known(base_folder, tmp_path):
     (model / "refs/v1").write_text(commit)
     (model / "snapshots").mkdir()
     (model / "snapshots" / commit).symlink_to(base_folder)
-    code = "from viker_lightning.models import MLLM; print(MLLM.load('nobody/tiny', revision='v1').commit)"
+    (model / "refs/main").write_text(commit)
+    code = "from viker_lightning.models import MLLM, origin; print(MLLM.load('nobody/tiny', revision='v1').commit); "
+    code += "print(*origin('nobody/tiny').values())"
     environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == commit, done.stderr
+    assert done.stdout.split() == [commit, "nobody/tiny", commit, "None"], done.stderr
 
 
 def test_a_target_that_names_no_layer_is_an_error(base_folder):

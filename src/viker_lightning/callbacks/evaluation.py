@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from viker_lightning.evaluation import (
 )
 from viker_lightning.files import replacing_folder
 from viker_lightning.metrics import GibberishClassifier, sacrebleu_signature
-from viker_lightning.models import MLLM
+from viker_lightning.models import MLLM, origin
 from viker_lightning.progress import Bar
 from viker_lightning.reporting import before_after_table, knowledge_table, write_cards
 from viker_lightning.training import Unlearn
@@ -55,6 +56,7 @@ class Evaluation(Callback):
         gold_predictions: ``predictions.parquet`` of the gold model on the same data and with the same protocol, to
             report forget quality and membership; by default that of ``gold``, if this is a run folder.
         gibberish: hub id or folder of a gibberish classifier, to report GIB; none by default.
+        gibberish_tokens: how many tokens of an answer it reads at most; open-unlearning has 32 on TOFU, 512 on MUSE.
         coherence: whether a language model judges, without images, how coherent answers are.
         judge: which one, a model folder or hub id of any tokenizer; by default the model before unlearning, which a
             stage without adapter no longer has.
@@ -68,12 +70,14 @@ class Evaluation(Callback):
         gold: str | None = None,
         gold_predictions: str | None = None,
         gibberish: str | None = None,
+        gibberish_tokens: int = 512,
         coherence: bool = True,
         judge: str | None = None,
         selection: Selection = Selection(),  # noqa: B008 - jsonargparse reads the default
     ) -> None:
         self.before, self.every_n_epochs, self.gold = before, every_n_epochs, gold
         self.gold_predictions, self.gibberish = gold_predictions, gibberish
+        self.gibberish_tokens = gibberish_tokens
         self.coherence, self.judge, self.selection = coherence, judge, selection
         self.summaries: dict[str, Summary] = {}
         self._predictions: list[tuple[str, Prediction]] = []
@@ -95,7 +99,8 @@ class Evaluation(Callback):
                 f"{self._protocol.name}; validate the gold model with the same protocol"
             )
         if self.gibberish and self._classifier is None:
-            self._classifier = GibberishClassifier.load(self.gibberish, device=trainer.strategy.root_device)
+            options = {"max_length": self.gibberish_tokens, "device": trainer.strategy.root_device}
+            self._classifier = GibberishClassifier.load(self.gibberish, **options)
         if stage == "fit" and trainer.is_global_zero:  # a run that goes on is not finished any more
             (Path(trainer.default_root_dir) / "results.json").unlink(missing_ok=True)
         chooses = stage == "fit" and self.selection.rule != "last"
@@ -241,13 +246,18 @@ class Evaluation(Callback):
                     "world_size": trainer.world_size,
                     "protocol": self._protocol.name,
                     "sacrebleu": sacrebleu_signature(),
-                    "judge": self.judge,
-                    "gibberish": self.gibberish,
+                    "other_weights": self.other_weights,
                 }
                 results = {**results, **run_facts, "metrics": DIRECTIONS}
                 if not suffix:
                     write_cards(run, results)
                 write_json(run / f"results{suffix}.json", results)
+
+    @cached_property
+    def other_weights(self) -> dict[str, dict[str, str | None]]:
+        """Which weights the numbers are also of, by option."""
+        named = {"gold": self.gold, "judge": self.judge, "gibberish": self.gibberish}
+        return {f"evaluation.{name}": origin(source) for name, source in named.items() if source}
 
     def state_dict(self) -> dict[str, Any]:
         """What was measured so far, so that a resumed run does not measure it on a changed model."""

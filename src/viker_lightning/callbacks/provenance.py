@@ -19,11 +19,12 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
 
 from viker_lightning.data.hub import commit_of
-from viker_lightning.models import folder_fingerprint, weights_folder
+from viker_lightning.models import folder_fingerprint, origin, weights_folder
 from viker_lightning.secrets import hide_in
 
 from .evaluation import Evaluation
 from .files import write_json, write_text
+from .similarity import SimilarityAudit
 
 PACKAGES = (
     "viker-lightning",
@@ -92,6 +93,7 @@ class Provenance(Callback):
             "base_revision": pl_module.revision,
             "base_commit": pl_module.mllm.commit,
             "base_fingerprint": folder_fingerprint(weights_folder(pl_module.base_weights)),
+            "other_weights": other_weights(trainer, pl_module),
             "dtype": pl_module.weights_dtype,
             "prompt": template.image_prefix + template.question,
             "method": {"name": type(method).__name__} | settings(method) if method else None,
@@ -115,6 +117,19 @@ def settings(thing: Any, names: Iterable[str] | None = None) -> dict[str, Any]:
 def distinct(ids: Iterable[str]) -> int:
     """How many people there are; one with several photos has an ID for each, ``name #1`` and so on."""
     return len({re.sub(r" (#\d+|\(text\))$", "", one) for one in ids})
+
+
+def other_weights(trainer: Any, pl_module: Any) -> dict[str, dict[str, str | None]]:
+    """Which weights a run uses besides those it trains, by the option that names them."""
+    found = {"model.clip": getattr(pl_module, "clip_weights", None)}
+    if gold := getattr(getattr(pl_module, "method", None), "gold", None):
+        found["model.method.gold"] = origin(gold)
+    for callback in trainer.callbacks:
+        if isinstance(callback, SimilarityAudit):
+            found["audit.clip"] = callback.weights
+        elif isinstance(callback, Evaluation):
+            found |= callback.other_weights
+    return {option: weights for option, weights in found.items() if weights}
 
 
 def selection_of(trainer: Any) -> dict[str, Any] | None:

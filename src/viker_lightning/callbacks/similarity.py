@@ -13,6 +13,7 @@ from viker_lightning.data import Benchmark
 from viker_lightning.data.records import Picture, Split
 from viker_lightning.data.similarity import ClipEmbedder, near_repeats, save_reports
 from viker_lightning.errors import UserError
+from viker_lightning.models import origin
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ class SimilarityAudit(Callback):
         if (clip is None) != (threshold is None):
             raise UserError(f"audit: clip={clip} and threshold={threshold} belong together; set both or neither")
         self.clip, self.threshold = clip, threshold
+        self.weights: dict[str, str | None] | None = None  # which ones looked
 
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         """Audits on the first process; what an earlier training run found in the same folder is removed."""
@@ -47,6 +49,7 @@ class SimilarityAudit(Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         forget = shown(data, data.forget_ids, Split.FORGET)
         embed = ClipEmbedder.named(self.clip, trainer.strategy.root_device)
+        self.weights = origin(self.clip, embed.files)
         others = {"retain": shown(data, data.retain_ids, Split.RETAIN), "test": shown(data, [], Split.TEST)}
         for name, pictures in others.items():
             if not forget or not pictures:

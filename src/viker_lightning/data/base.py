@@ -210,7 +210,7 @@ class Benchmark(LightningDataModule):
         groups = max(1, self.batch_size // self.questions_per_image) * self.batches_per_step
         most = min(self.questions_per_image, self.batch_size)
         sampler_class = PassSampler if self.in_passes else StepSampler
-        sampler = sampler_class(self.streams, groups, most, self.seed, rank, world, self.steps_done)
+        sampler = sampler_class(self.streams, groups, most, self.seed, rank, world, done=self.steps_done)
         apart = torch.Generator()  # a loader draws a number whenever it starts, which a resumed run does once more
         return DataLoader(StepDataset(self.streams), sampler=sampler, batch_size=None, generator=apart)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from . import mini_clear
 from .base import Benchmark
-from .clear_rows import BLOCK, number, options_question, pair, photo, photo_questions
+from .clear_rows import BLOCK, blocks, number, options_question, pair, photo, photo_questions
 from .lines import read_lines
 from .parquet import DataError, Row, read_rows
 from .private import infer_private
@@ -129,11 +129,9 @@ class CLEAR(Benchmark):
             count[person.id] += 1
             people.append(replace(person, id=f"{person.id} #{count[person.id]}"))
         if self.tofu or not has_photos:
-            written = self._text_rows(config)
-            for start in range(0, len(written), BLOCK):
-                block = self.each(written[start : start + BLOCK], asked)
-                if block:
-                    people.append(Person(f"{config} author {start // BLOCK + 1}", (), tuple(block)))
+            for at, rows in blocks(self._text_rows(config), BLOCK):
+                if block := self.each(rows, asked):
+                    people.append(Person(f"{config} author {at}", (), tuple(block)))
         return people, seen
 
     def _apart(self, row: Row, identity: dict[str, str], forgotten: dict[str, str]) -> None:
@@ -227,11 +225,11 @@ class CLEAR(Benchmark):
                 self._apart(row, {"question": _told(vqa)}, self._forgotten)
             return vqa
 
-        rows, size = self._text_rows(config), BLOCK if split in (Split.FORGET, Split.RETAIN) else 1
+        size = BLOCK if split in (Split.FORGET, Split.RETAIN) else 1
         people = []
-        for start in range(0, len(rows), size):
-            block = self.each(rows[start : start + size], asked)
-            people += [Person(f"{config} {start // size + 1}", (), tuple(block))] if block else []
+        for at, rows in blocks(self._text_rows(config), size):
+            if block := self.each(rows, asked):
+                people.append(Person(f"{config} {at}", (), tuple(block)))
         marked = infer_private([*self._written, *people])[len(self._written) :]
         return [ImageGroup(person.id, None, split, person.vqa) for person in marked]
 

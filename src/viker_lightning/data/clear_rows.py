@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 
 from .parquet import Row
 from .private import missing_part
@@ -109,7 +111,8 @@ def options_question(row: Row, split: Split, seed: int, person: str | None = Non
     """A row of ``real_faces`` or ``real_world``: one question, open and with its options.
 
     Args:
-        row: answer, options, and image or question or both.
+        row: answer, options (wrong answers; the right one may be among them, and else is added), and image or question
+            or both.
         split: what it evaluates.
         seed: of the order of options.
         person: who it is about; the answer by default, which then is a name to be told from the image.
@@ -129,6 +132,12 @@ def options_question(row: Row, split: Split, seed: int, person: str | None = Non
         (VQA(NAME_QUESTION if named else row.text("question"), answer, (answer,) if named else (), "", wrong),),
         (_choice(row, "options", CHOICE_QUESTION if named else row.text("question"), answer, [answer, *wrong], seed),),
     )
+
+
+def blocks(rows: Iterable[Row], size: int) -> Iterator[tuple[int, list[Row]]]:
+    """Rows by so many of their file, and the number of each block, from 1; a row that could not be read moves none."""
+    for block, found in groupby(rows, lambda row: row.place // size):
+        yield block + 1, list(found)
 
 
 def number(row: Row) -> str:

@@ -53,10 +53,9 @@ def read_text(file: Path, remedy: str) -> str:
 
 def _json(file: Path, text: str, columns: list[str], refuse: Refuse) -> list[Row]:
     rows = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        row = Row({}, f"{file}, line {number}")
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    for place, (number, line) in enumerate(lines):
+        row = Row({}, f"{file}, line {number}", place)
         try:
             rows.append(_object(row, line, columns))
         except DataError as error:
@@ -74,7 +73,7 @@ def _object(row: Row, line: str, columns: list[str]) -> Row:
     missing = [c for c in columns if c not in values]
     if missing:
         raise DataError(f"{row.where}: field {missing[0]!r} is missing; found {', '.join(values)}; add the field")
-    return Row(values, row.where)
+    return Row(values, row.where, row.place)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -100,17 +99,21 @@ def _csv(file: Path, text: str, columns: list[str], refuse: Refuse) -> list[Row]
         raise DataError(
             f"{file}: column {missing[0]!r} is missing; found {', '.join(header) or 'none'}; add the column"
         )
-    start = reader.line_num + 1
+    start, place = reader.line_num + 1, 0
     try:
         for cells in reader:
             where, start = f"{file}, line {start}", reader.line_num + 1
+            place += bool(cells)
             if len(cells) == len(header):
-                rows.append(Row({name: c for name, c in zip(header, cells, strict=True) if c.strip()}, where))
+                found_cells = {name: c for name, c in zip(header, cells, strict=True) if c.strip()}
+                rows.append(Row(found_cells, where, place - 1))
             elif cells:
                 found = f"{where}: found {len(cells)} cells, expected {len(header)}"
                 refuse(DataError(f"{found}; quote cells that hold a comma or a line break"))
     except csv.Error as error:
-        raise DataError(f"{file}, line {start}: not CSV ({error}); mend the quotes") from error
+        large = "field larger" in str(error)
+        remedy = "close a quote that is left open, or shorten the cell" if large else "mend the quotes"
+        raise DataError(f"{file}, line {start}: not CSV ({error}); {remedy}") from error
     return rows
 
 

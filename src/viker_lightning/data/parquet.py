@@ -23,11 +23,17 @@ class DataError(UserError):
 
 
 class Row(dict[str, Any]):
-    """A row that knows where it came from."""
+    """A row that knows where it came from.
 
-    def __init__(self, values: dict[str, Any], where: str) -> None:
+    Args:
+        values: by column.
+        where: file and row, for messages.
+        place: how many rows come before it, those that could not be read among them.
+    """
+
+    def __init__(self, values: dict[str, Any], where: str, place: int = 0) -> None:
         super().__init__(values)
-        self.where = where
+        self.where, self.place = where, place
 
     def error(self, column: str, found: str, remedy: str) -> DataError:
         """An error about one cell."""
@@ -144,6 +150,7 @@ def read_rows(
         siblings = sorted(p.name for p in folder.parent.iterdir() if p.is_dir()) if folder.parent.is_dir() else []
         raise DataError(f"{folder}: no parquet file here; folders beside it: {', '.join(siblings) or 'none'}")
     rows: list[Row] = []
+    count = 0
     for shard in shards:
         try:
             names = pq.read_schema(shard).names
@@ -154,7 +161,8 @@ def read_rows(
             wanted = _without_image(shard, empty) if empty else None
             for first, part in _parts(shard, chosen):
                 numbers = [i for i in range(first, first + len(part)) if wanted is None or i in wanted]
-                rows += _listed(part, first, shard, numbers, refuse)
+                rows += _listed(part, first, shard, dict(enumerate(numbers, start=count)), refuse)
+                count += len(numbers)
         except (pa.ArrowInvalid, OSError) as error:
             raise DataError(f"{shard}: not a readable parquet file ({error}); download or write it again") from error
     pa.default_memory_pool().release_unused()
@@ -181,16 +189,17 @@ def _without_image(shard: Path, column: str) -> set[int]:
     return found
 
 
-def _listed(table: pa.Table, first: int, shard: Path, numbers: Iterable[int], refuse: Refuse) -> list[Row]:
+def _listed(table: pa.Table, first: int, shard: Path, numbers: dict[int, int], refuse: Refuse) -> list[Row]:
+    """Rows of a part of a shard that begins with row ``first``: those of the numbers, by their place."""
     try:
         values = table.to_pylist()
-        return [Row(values[i - first], f"{shard}, row {i}") for i in numbers]
+        return [Row(values[i - first], f"{shard}, row {i}", place) for place, i in numbers.items()]
     except UnicodeDecodeError:  # some text is not UTF-8: find out where
         rows = []
-        for i in numbers:
+        for place, i in numbers.items():
             row, where = table.slice(i - first, 1), Row({}, f"{shard}, row {i}")
             try:
-                rows.append(Row({name: _cell(row, name, where) for name in table.column_names}, where.where))
+                rows.append(Row({name: _cell(row, name, where) for name in table.column_names}, where.where, place))
             except DataError as error:
                 refuse(error)
         return rows

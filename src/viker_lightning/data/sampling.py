@@ -97,18 +97,8 @@ class PassSampler(Sampler[Step]):
     :class:`StepSampler`.
     """
 
-    def __init__(
-        self,
-        streams: dict[str, Sequence[Person]],
-        groups: int,
-        questions_per_image: int,
-        seed: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-        done: int = 0,
-    ) -> None:
-        how = (groups, questions_per_image, seed, rank, world_size)
-        self.passes = [StepSampler({name: people}, *how) for name, people in streams.items()]
+    def __init__(self, streams: dict[str, Sequence[Person]], *how: int, done: int = 0, **more: int) -> None:
+        self.passes = [StepSampler({name: people}, *how, **more) for name, people in streams.items()]
         self.done = done % len(self)
 
     def set_epoch(self, epoch: int) -> None:

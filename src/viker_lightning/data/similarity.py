@@ -25,6 +25,8 @@ Embed = Callable[[Sequence[Picture]], Tensor]
 
 WEIGHTS = "open_clip_model.safetensors"
 BINS = 40
+LOCAL = "local-dir:"
+"""How open_clip is told of a folder."""
 
 # So many batches and a progress bar is shown.
 _SHOWN = 8
@@ -33,14 +35,18 @@ _SHOWN = 8
 class ClipEmbedder:
     """Embeds pictures with the image tower of an open_clip model."""
 
-    def __init__(self, model: Any, preprocess: Callable[[Any], Tensor], batch_size: int = 32) -> None:
+    def __init__(
+        self, model: Any, preprocess: Callable[[Any], Tensor], batch_size: int = 32, files: Path | None = None
+    ) -> None:
         """Takes a loaded model; see :meth:`load`.
 
         Args:
             model: with ``encode_image(batch, normalize=True)``.
             preprocess: an RGB image to the model's input ``[3, H, W]``.
             batch_size: pictures per forward pass.
+            files: the folder or file its weights were read from.
         """
+        self.files = files
         self.model = model.eval()
         self.preprocess = preprocess
         self.batch_size = batch_size
@@ -92,7 +98,7 @@ class ClipEmbedder:
                 "together"
             ) from error
         preprocess = image_transform_v2(PreprocessCfg(**built.visual.preprocess_cfg), is_train=False)
-        return cls(built, preprocess, batch_size)
+        return cls(built, preprocess, batch_size, Path(checkpoint or name.removeprefix(LOCAL)))
 
     @torch.inference_mode()
     def __call__(self, pictures: Sequence[Picture]) -> Tensor:
@@ -265,7 +271,7 @@ def _folder(folder: Path) -> str:
     for name in ("open_clip_config.json", WEIGHTS):
         if not (folder / name).is_file():
             raise UserError(f"open_clip model {folder}: found no {name}; nothing is unpickled, so add or convert it")
-    return f"local-dir:{folder}"
+    return f"{LOCAL}{folder}"
 
 
 def _download(repository: str) -> Path:

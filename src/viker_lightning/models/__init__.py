@@ -1,9 +1,10 @@
 """An MLLM as this project needs it. Benchmarks live in data/, losses in methods/."""
 
-from .adapter import Lora, check_first_gradients
+from .adapter import Lora
 from .budget import fitted
+from .coverage import check_first_gradients
 from .exported import load_adapted, write_merged
-from .files import folder_fingerprint, weights_folder
+from .files import folder_fingerprint, origin, weights_folder
 from .generation import answer, answer_alone, generate
 from .loading import Quantize
 from .mllm import MLLM
@@ -21,6 +22,7 @@ __all__ = [
     "folder_fingerprint",
     "generate",
     "load_adapted",
+    "origin",
     "weights_folder",
     "write_merged",
 ]

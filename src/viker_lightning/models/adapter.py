@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from peft.utils import ModulesToSaveWrapper
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from viker_lightning.errors import UserError
 
@@ -147,45 +145,6 @@ def _check_targets(language_model: nn.Module, targets: Sequence[str]) -> None:
             f"model.lora.targets: no layer of the language model is called {' or '.join(unknown)}; name some of "
             f"{', '.join(linear)}"
         )
-
-
-def check_first_gradients(model: nn.Module, finite: bool = True) -> bool:
-    """Makes sure that the first backward pass reached every adapter.
-
-    Only the second matrix of an adapter is looked at: the first one gets no gradient while the second is zero.
-
-    Args:
-        model: a model with adapters, after the backward pass.
-        finite: whether a gradient that is not finite is an error too; a scaled fp16 step may have some.
-
-    Returns:
-        Whether there was any gradient to judge by; a loss may be clipped everywhere.
-
-    Raises:
-        UserError: if adapters got none, or one that is not finite.
-    """
-    found = {name: p.grad for name, p in model.named_parameters() if p.requires_grad and "lora_B" in name and p.numel()}
-    sizes = {name: 0.0 if g is None else _local(g).abs().max().item() for name, g in found.items()}
-    odd = [name for name, size in sizes.items() if finite and not math.isfinite(size)]
-    if odd:
-        raise UserError(f"first step: {len(odd)} adapters have a gradient that is not finite, e.g. {_layer(odd[0])}")
-    missed = [name for name, size in sizes.items() if size == 0]
-    if missed and len(missed) < len(sizes):
-        raise UserError(
-            f"first step: no gradient reaches {len(missed)} of {len(sizes)} adapters, e.g. {_layer(missed[0])}; the "
-            "model does not use them: name other layers in model.lora.targets"
-        )
-    return len(missed) < len(sizes)
-
-
-def _local(gradient: Tensor) -> Tensor:
-    """What this process holds of a gradient, should it be sharded."""
-    return gradient.to_local() if isinstance(gradient, DTensor) else gradient
-
-
-def _layer(name: str) -> str:
-    """The path of an adapted layer in the model, from that of its adapter."""
-    return name.split("base_model.model.")[-1].split(".lora_B")[0]
 
 
 def saved_adapter(folder: Path, lora: Lora | None) -> dict[str, Tensor]:

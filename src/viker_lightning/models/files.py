@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from pathlib import Path
 
+from transformers.utils.hub import cached_file
+
+from viker_lightning.data.hub import commit_of
 from viker_lightning.errors import UserError
 
 
@@ -23,15 +27,40 @@ def weights_folder(source: str | Path) -> str | Path:
 
 
 def folder_fingerprint(folder: str | Path) -> str | None:
-    """Hash of what is in a model folder: names and bytes of its settings and safetensors; ``None`` for a hub id."""
+    """Hash of what is in a model folder: names and bytes of its settings and safetensors; ``None`` for a hub id.
+
+    A single file is hashed likewise.
+    """
     here = Path(folder)
-    if not here.is_dir():
+    if not here.exists():
         return None
+    files = here.iterdir() if here.is_dir() else [here]
     digest = hashlib.sha256()
-    for file in sorted(path for path in here.iterdir() if path.suffix in (".safetensors", ".json", ".jinja")):
+    for file in sorted(path for path in files if path.suffix in (".safetensors", ".json", ".jinja")):
         with file.open("rb") as opened:
             digest.update(f"{file.name} {hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()[:32]
+
+
+def origin(source: str | Path, files: Path | None = None) -> dict[str, str | None]:
+    """Which weights a name stands for, to be recorded.
+
+    Args:
+        source: folder, run folder or hub id.
+        files: the folder or file they were read from; by default where transformers finds them.
+
+    Returns:
+        ``source``; ``commit`` of weights from the hub; ``fingerprint`` of any others. Neither if they are not there.
+    """
+    found: str | Path | None = files
+    if found is None:
+        with contextlib.suppress(OSError, UserError):  # whoever needs them says what is missing
+            found = cached_file(str(weights_folder(source)), "config.json")
+        if found is None:
+            return {"source": str(source), "commit": None, "fingerprint": None}
+        found = Path(found).parent
+    commit = commit_of(Path(found))
+    return {"source": str(source), "commit": commit, "fingerprint": None if commit else folder_fingerprint(found)}
 
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")

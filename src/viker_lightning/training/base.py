@@ -56,6 +56,7 @@ class Stage(LightningModule):
         self.quantize: Quantize | None = None
         self.revision: str | None = None
         self._gradients_seen = False
+        self._shown = False  # whether the running step has an image
         self.report: dict[str, Any] = {}  # what else belongs into results.json
         self.questions = 0  # of the running step
         self.broken: str | None = None  # which number of the running step is not as it must be
@@ -130,6 +131,7 @@ class Stage(LightningModule):
         if data.batches_per_step > 1:
             most = data.batch_size
         groups = {name: self.labelled(found) for name, found in self.streams(batch.content).items()}
+        self._shown = any(g.image is not None for found in groups.values() for g in found)
         self.questions = sum(len(g.vqa) for found in groups.values() for g in found)
         parts = parts_of(self.mllm, groups, most, self.whole_steps)
         turns = self.mllm.turns
@@ -232,12 +234,12 @@ class Stage(LightningModule):
         self.mllm.moved = not self.mllm.adapted
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
-        """Averages gradients that sharding leaves alone, and makes sure, once, that they reach every adapter."""
+        """Averages gradients that sharding leaves alone, and makes sure, once, that they reach all that is trained."""
         if self.mllm.turns is not None:
             average_gradients(self.mllm)
-        if self.mllm.adapted and not self._gradients_seen:
+        if not self._gradients_seen:
             scaled = str(self.trainer.precision).startswith("16")
-            self._gradients_seen = check_first_gradients(self.mllm, finite=not scaled)
+            self._gradients_seen = check_first_gradients(self.mllm, not scaled, self._shown)
 
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from viker_lightning.data.irrelevant import irrelevant_images
 from viker_lightning.data.records import Person, Picture
 from viker_lightning.data.similarity import ClipEmbedder, FarFrom
+from viker_lightning.models import origin
 
 if TYPE_CHECKING:
     from .unlearn import Unlearn
@@ -28,6 +29,8 @@ def irrelevant_pictures(stage: Unlearn, size: int) -> list[Picture]:
     keep: FarFrom | None = None
     if stage.clip is not None and stage.clip_threshold is not None:
         embed = ClipEmbedder.named(stage.clip, trainer.strategy.root_device)
+        if trainer.is_global_zero:
+            stage.clip_weights = origin(stage.clip, embed.files)
         keep = FarFrom(_pictures(data.people(data.forget_ids)), embed, stage.clip_threshold)
     try:
         return irrelevant_images(method.images, method.k, stage.seed, size, people, keep)

@@ -98,6 +98,7 @@ class Unlearn(Stage):
         if (clip is None) != (clip_threshold is None):
             raise UserError(f"clip={clip} and clip_threshold={clip_threshold} belong together; set both or neither")
         self.clip, self.clip_threshold = clip, clip_threshold
+        self.clip_weights: dict[str, str | None] | None = None  # which ones looked
         for name, value in (("adapter", adapter), ("quantize", quantize), ("save_merged", save_merged or None)):
             if lora is None and value is not None:
                 raise UserError(f"{name}={value} goes with LoRA, but lora is null; leave one of them out")

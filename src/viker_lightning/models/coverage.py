@@ -1,0 +1,72 @@
+"""Whether the first backward pass reached everything that is trained."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from viker_lightning.errors import UserError
+
+if TYPE_CHECKING:
+    from .mllm import MLLM
+
+
+def check_first_gradients(mllm: MLLM, finite: bool = True, images: bool = True) -> bool:
+    """Makes sure that the first backward pass reached everything that is trained; all processes call it together.
+
+    Of an adapter only the second matrix is looked at: the first one gets no gradient while the second is zero.
+
+    Args:
+        mllm: a model after the backward pass.
+        finite: whether a gradient that is not finite is an error too; a scaled fp16 step may have some.
+        images: whether this process's step showed an image; if none did, only the language model is looked at.
+
+    Returns:
+        Whether everything could be judged; a loss may be clipped everywhere, and a step may show no image.
+
+    Raises:
+        UserError: if a weight got no gradient, or one that is not finite.
+    """
+    trained = {name: p for name, p in mllm.named_parameters() if p.requires_grad and p.numel()}
+    looked = {name: p for name, p in trained.items() if "lora_B" in name or not mllm.adapted}
+    language = {id(p) for module in (mllm.language_model, mllm.head) for p in module.parameters()}
+    states = [_state(p.grad, mllm.device) for p in looked.values()]
+    found = torch.stack([*states, torch.tensor([int(images), 0], device=mllm.device)])
+    if dist.is_initialized():  # each process may hold a part of the weights
+        dist.all_reduce(found, dist.ReduceOp.MAX)
+    *rows, (shown, _) = found.tolist()
+    if odd := [name for name, (_, infinite) in zip(looked, rows, strict=True) if finite and infinite]:
+        raise UserError(
+            f"first step: {_count(mllm, len(odd))} have a gradient that is not finite, e.g. {_layer(odd[0])}"
+        )
+    reached = {name: bool(some) for name, (some, _) in zip(looked, rows, strict=True)}
+    judged = {name: some for name, some in reached.items() if shown or id(looked[name]) in language}
+    missed = [name for name, some in judged.items() if not some]
+    if missed and len(missed) < len(judged):
+        remedy = "name other layers in model.lora.targets" if mllm.adapted else "train adapters instead (model.lora)"
+        raise UserError(
+            f"first step: no gradient reaches {len(missed)} of {_count(mllm, len(judged))}, e.g. {_layer(missed[0])}; "
+            f"the model does not use them: {remedy}"
+        )
+    return len(judged) == len(reached) and not missed
+
+
+def _state(gradient: Tensor | None, device: torch.device) -> Tensor:
+    """Whether what this process holds of a gradient (perhaps nothing) has values other than 0, and any not finite."""
+    if gradient is None:
+        return torch.zeros(2, dtype=torch.int64, device=device)
+    here = gradient.to_local() if isinstance(gradient, DTensor) else gradient
+    return torch.stack([here.ne(0).any(), ~here.isfinite().all()]).to(device, torch.int64)
+
+
+def _count(mllm: MLLM, number: int) -> str:
+    return f"{number} {'adapters' if mllm.adapted else 'trained weights'}"
+
+
+def _layer(name: str) -> str:
+    """The path of a weight in the model; of an adapter that of its layer."""
+    return name.removeprefix("model.").split("base_model.model.")[-1].split(".lora_B")[0]
