@@ -107,7 +107,7 @@ def test_what_a_model_knows_of_ones_own_people(people, base_folder, tmp_path, cl
     assert wanted - set(numbers) == {"kl_gold"} and numbers["n"] == 2
     assert results["protocol"] == "corrected" and len(results["other_weights"]) == 1
     assert results["other_weights"]["evaluation.gibberish"] == origin(classifier)
-    short = run("validate", "data/jsonl", tmp_path / "short", base_folder, *options, "--evaluation.gibberish_tokens=3")
+    short = run("validate", "data/jsonl", tmp_path / "short", base_folder, *options, "--evaluation.gibberish_tokens=1")
     assert short["validate"]["forget"]["gibberish_clean"] != numbers["gibberish_clean"]
     assert results["knowledge"]["questions"] == 2 and 0 <= results["knowledge"]["known"] <= 1
     assert set(results["people"]["forget"]) == {"Ada"} and set(results["people"]["retain"]) == {"Bo", "Cy", "Di"}

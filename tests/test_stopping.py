@@ -12,8 +12,9 @@ import time
 from pathlib import Path
 
 import pytest
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from viker_lightning.callbacks import Evaluation, lock
+from viker_lightning.callbacks import Evaluation, first_process, lock
 from viker_lightning.training import CheckpointFile, Unlearn
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -100,6 +101,18 @@ def test_two_runs_in_one_folder(whole, base_folder, tmp_path):
         dies()
     os.waitpid(pid, 0)
     lock(folder).release()
+
+
+def test_one_process_of_a_run_takes_the_folder(monkeypatch):
+    """The first one on the first node, whoever started it; two nodes without torchrun have no rank of their own yet."""
+    for variables, first in (({}, True), ({"NODE_RANK": "1"}, False), ({"GROUP_RANK": "0"}, True)):
+        for name in ("NODE_RANK", "GROUP_RANK"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        assert first_process() == first, variables
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    assert not first_process()
 
 
 @pytest.fixture

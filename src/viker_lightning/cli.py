@@ -36,6 +36,7 @@ from viker_lightning.callbacks import (
     Stopped,
     TerminalProgress,
     finished,
+    first_process,
     keep_metrics,
     last_checkpoint,
     lock,
@@ -116,8 +117,9 @@ class CLI(LightningCLI):
             config["weights_only"] = True
         run = Path(config.trainer.default_root_dir)
         config["ckpt_path"] = checkpoint = self._checkpoint(run, config)
-        if locked := lock(run):
-            self.held.callback(locked.release)
+        if not first_process():
+            return
+        self.held.callback(lock(run).release)
         done = (run / "results.json").is_file()
         requeued = (
             SLURMEnvironment.detect() and any(run.glob("hpc_ckpt_*")) and not done

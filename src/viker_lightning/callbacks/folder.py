@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import shutil
 from pathlib import Path
 
@@ -22,11 +23,19 @@ MOVED_WITH_THEM = (
 )
 
 
-@rank_zero_only
+def first_process() -> bool:
+    """Whether this is the first process of a run, as far as its launcher says, before there is a trainer.
+
+    Lightning's own guess does not look at the node, of which each has a process that Lightning starts others from.
+    """
+    node = os.environ.get("NODE_RANK") or os.environ.get("GROUP_RANK") or "0"
+    return rank_zero_only.rank == 0 and node == "0"
+
+
 def lock(run: Path) -> FileLock:
     """Takes a run folder for this process, until the lock is released or the process ends, however it ends.
 
-    The first process of a run has it for all of them.
+    The first process of a run takes it for all of them.
 
     Raises:
         UserError: if another run has it.
@@ -82,7 +91,6 @@ def clear(run: Path) -> None:
         (run / "checkpoints").rmdir()  # if it is empty
 
 
-@rank_zero_only
 def keep_metrics(run: Path) -> None:
     """Renames ``metrics.csv``, which the CSV logger would delete, to ``metrics-<n>.csv``."""
     clear(run)
@@ -92,7 +100,6 @@ def keep_metrics(run: Path) -> None:
         log.info("%s: earlier metrics kept", earlier)
 
 
-@rank_zero_only
 def set_aside(run: Path) -> None:
     """Moves what an earlier run left into ``earlier-<n>/``: nothing in the folder can be mistaken for this run's."""
     clear(run)

@@ -41,8 +41,10 @@ class GibberishClassifier:
         Raises:
             UserError: If there is no such class, no token is to be kept, or the tokenizer cannot pad.
         """
-        if max_length < 3:
-            raise UserError(f"gibberish classifier: max_length={max_length} leaves no room for a text; give at least 3")
+        if max_length <= (taken := tokenizer.num_special_tokens_to_add()):
+            raise UserError(
+                f"gibberish classifier: {max_length} tokens leave no room for a text; give at least {taken + 1}"
+            )
         labels = {int(i): str(name) for i, name in model.config.id2label.items()}
         found = [i for i, name in labels.items() if clean == i or str(clean).casefold() == name.casefold()]
         if len(found) != 1:
