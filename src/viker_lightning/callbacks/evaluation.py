@@ -36,7 +36,7 @@ from viker_lightning.training import Unlearn
 from .dashboard import define
 from .device import back_on_device
 from .files import gold_answers, read_predictions, write_json, write_predictions
-from .selection import Selection
+from .selection import Selection, candidate_folder
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +76,7 @@ class Evaluation(Callback):
         selection: Selection = Selection(),  # noqa: B008 - jsonargparse reads the default
     ) -> None:
         self.before, self.every_n_epochs, self.gold = before, every_n_epochs, gold
-        self.gold_predictions, self.gibberish = gold_predictions, gibberish
-        self.gibberish_tokens = gibberish_tokens
+        self.gold_predictions, self.gibberish, self.gibberish_tokens = gold_predictions, gibberish, gibberish_tokens
         self.coherence, self.judge, self.selection = coherence, judge, selection
         self.summaries: dict[str, Summary] = {}
         self._predictions: list[tuple[str, Prediction]] = []
@@ -99,8 +98,8 @@ class Evaluation(Callback):
                 f"{self._protocol.name}; validate the gold model with the same protocol"
             )
         if self.gibberish and self._classifier is None:
-            options = {"max_length": self.gibberish_tokens, "device": trainer.strategy.root_device}
-            self._classifier = GibberishClassifier.load(self.gibberish, **options)
+            tokens, device = self.gibberish_tokens, trainer.strategy.root_device
+            self._classifier = GibberishClassifier.load(self.gibberish, max_length=tokens, device=device)
         if stage == "fit" and trainer.is_global_zero:  # a run that goes on is not finished any more
             (Path(trainer.default_root_dir) / "results.json").unlink(missing_ok=True)
         chooses = stage == "fit" and self.selection.rule != "last"
@@ -301,8 +300,3 @@ class Evaluation(Callback):
             define(logger, flat)
             logger.log_metrics(flat, step=trainer.global_step)
             logger.save()
-
-
-def candidate_folder(run: Path, moment: str) -> Path:
-    """Where an adapter is kept that may be chosen in the end."""
-    return run / "checkpoints" / moment.replace(" ", "-")

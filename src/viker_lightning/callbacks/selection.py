@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from viker_lightning.errors import UserError
@@ -47,3 +48,8 @@ class Selection:
         if meeting:
             return min(latest_first, key=lambda m: forget[m]), True
         return max(latest_first, key=lambda m: retain[m]), False
+
+
+def candidate_folder(run: Path, moment: str) -> Path:
+    """Where an adapter is kept that may be chosen in the end."""
+    return run / "checkpoints" / moment.replace(" ", "-")
