@@ -117,6 +117,8 @@ class CLI(LightningCLI):
             config["weights_only"] = True
         run = Path(config.trainer.default_root_dir)
         config["ckpt_path"] = checkpoint = self._checkpoint(run, config)
+        os.environ.setdefault("WANDB_JOB_TYPE", job_type(command, config))
+        os.environ.setdefault("WANDB_DATA_DIR", str(run.resolve() / "wandb"))  # where pictures of a table wait
         if not first_process():
             return
         self.held.callback(lock(run).release)
@@ -128,8 +130,6 @@ class CLI(LightningCLI):
             set_aside(run)
         else:
             keep_metrics(run)
-        os.environ.setdefault("WANDB_JOB_TYPE", job_type(command, config))
-        os.environ.setdefault("WANDB_DATA_DIR", str(run.resolve() / "wandb"))  # where pictures of a table wait
 
     def _checkpoint(self, run: Path, config: Any) -> str | None:
         """The checkpoint to start from.

@@ -49,6 +49,18 @@ def test_missed_adapter_is_an_error(fresh):
     assert check_first_gradients(fresh, finite=False)
 
 
+def test_a_projector_trained_beside_adapters_counts(base_folder, groups):
+    model = MLLM.load(base_folder)
+    model.adapt(Lora(r=2), projector=True)
+    model.answer_tokens(model.pack(groups)).log_probs.mean().backward()
+    assert check_first_gradients(model)
+    for name, p in model.named_parameters():
+        if p.requires_grad and "multi_modal_projector" in name:
+            p.grad = None
+    with pytest.raises(UserError, match=r"no gradient reaches 4 of 25 trained weights, e.g. .*multi_modal_projector"):
+        check_first_gradients(model)
+
+
 def test_step_without_any_gradient_is_not_judged(fresh):
     for weight in adapters(fresh).values():
         weight.grad.zero_()

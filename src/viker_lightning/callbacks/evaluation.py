@@ -98,8 +98,8 @@ class Evaluation(Callback):
                 f"{self._protocol.name}; validate the gold model with the same protocol"
             )
         if self.gibberish and self._classifier is None:
-            tokens, device = self.gibberish_tokens, trainer.strategy.root_device
-            self._classifier = GibberishClassifier.load(self.gibberish, max_length=tokens, device=device)
+            device, most = trainer.strategy.root_device, self.gibberish_tokens
+            self._classifier = GibberishClassifier.load(self.gibberish, max_length=most, device=device)
         if stage == "fit" and trainer.is_global_zero:  # a run that goes on is not finished any more
             (Path(trainer.default_root_dir) / "results.json").unlink(missing_ok=True)
         chooses = stage == "fit" and self.selection.rule != "last"
@@ -226,8 +226,7 @@ class Evaluation(Callback):
         """Answers a batch of evaluation groups."""
         mllm: MLLM = pl_module.mllm
         found = predict(mllm, batch.content, self._gold_model(pl_module), self._protocol)
-        judge = self._judge_model(pl_module) if self.coherence else None
-        if judge is not None:
+        if self.coherence and (judge := self._judge_model(pl_module)) is not None:
             score_texts(judge, found, self._read)
         return found
 
@@ -255,8 +254,7 @@ class Evaluation(Callback):
     @cached_property
     def other_weights(self) -> dict[str, dict[str, str | None]]:
         """Which weights the numbers are also of, by option."""
-        named = {"gold": self.gold, "judge": self.judge, "gibberish": self.gibberish}
-        return {f"evaluation.{name}": origin(source) for name, source in named.items() if source}
+        return {f"evaluation.{n}": origin(s) for n in ("gold", "judge", "gibberish") if (s := getattr(self, n))}
 
     def state_dict(self) -> dict[str, Any]:
         """What was measured so far, so that a resumed run does not measure it on a changed model."""

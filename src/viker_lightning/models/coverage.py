@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 def check_first_gradients(mllm: MLLM, finite: bool = True, images: bool = True) -> bool:
     """Makes sure that the first backward pass reached everything that is trained; all processes call it together.
 
-    Of an adapter only the second matrix is looked at: the first one gets no gradient while the second is zero.
+    Of an adapter only the second matrix is looked at: the first one gets no gradient while the second is zero. Modules
+    trained beside adapters are looked at whole.
 
     Args:
         mllm: a model after the backward pass.
@@ -32,7 +34,7 @@ def check_first_gradients(mllm: MLLM, finite: bool = True, images: bool = True) 
         UserError: if a weight got no gradient, or one that is not finite.
     """
     trained = {name: p for name, p in mllm.named_parameters() if p.requires_grad and p.numel()}
-    looked = {name: p for name, p in trained.items() if "lora_B" in name or not mllm.adapted}
+    looked = {name: p for name, p in trained.items() if "lora_A" not in name}
     language = {id(p) for module in (mllm.language_model, mllm.head) for p in module.parameters()}
     states = [_state(p.grad, mllm.device) for p in looked.values()]
     found = torch.stack([*states, torch.tensor([int(images), 0], device=mllm.device)])
@@ -40,16 +42,14 @@ def check_first_gradients(mllm: MLLM, finite: bool = True, images: bool = True) 
         dist.all_reduce(found, dist.ReduceOp.MAX)
     *rows, (shown, _) = found.tolist()
     if odd := [name for name, (_, infinite) in zip(looked, rows, strict=True) if finite and infinite]:
-        raise UserError(
-            f"first step: {_count(mllm, len(odd))} have a gradient that is not finite, e.g. {_layer(odd[0])}"
-        )
+        raise UserError(f"first step: {_count(odd)} have a gradient that is not finite, e.g. {_layer(odd[0])}")
     reached = {name: bool(some) for name, (some, _) in zip(looked, rows, strict=True)}
     judged = {name: some for name, some in reached.items() if shown or id(looked[name]) in language}
     missed = [name for name, some in judged.items() if not some]
     if missed and len(missed) < len(judged):
         remedy = "name other layers in model.lora.targets" if mllm.adapted else "train adapters instead (model.lora)"
         raise UserError(
-            f"first step: no gradient reaches {len(missed)} of {_count(mllm, len(judged))}, e.g. {_layer(missed[0])}; "
+            f"first step: no gradient reaches {len(missed)} of {_count(judged)}, e.g. {_layer(missed[0])}; "
             f"the model does not use them: {remedy}"
         )
     return len(judged) == len(reached) and not missed
@@ -63,8 +63,8 @@ def _state(gradient: Tensor | None, device: torch.device) -> Tensor:
     return torch.stack([here.ne(0).any(), ~here.isfinite().all()]).to(device, torch.int64)
 
 
-def _count(mllm: MLLM, number: int) -> str:
-    return f"{number} {'adapters' if mllm.adapted else 'trained weights'}"
+def _count(names: Collection[str]) -> str:
+    return f"{len(names)} {'adapters' if all('lora_B' in name for name in names) else 'trained weights'}"
 
 
 def _layer(name: str) -> str:
