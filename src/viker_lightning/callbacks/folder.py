@@ -29,7 +29,7 @@ def first_process() -> bool:
     Lightning's own guess does not look at the node, of which each has a process that Lightning starts others from.
     """
     node = os.environ.get("NODE_RANK") or os.environ.get("GROUP_RANK") or "0"
-    return rank_zero_only.rank == 0 and node == "0"
+    return getattr(rank_zero_only, "rank", 0) == 0 and node == "0"
 
 
 def lock(run: Path) -> FileLock:
