@@ -7,8 +7,8 @@ What is replaced, since nobody can wait, download or have eight GPUs here:
 
 - `python -m viker_lightning ...` is first parsed as written (``--print_config``), then run with one step on one person
   of the smallest embedded data in place of what is on the hub, on one CPU process, with answers of three tokens, a CSV
-  logger, an open gate, and models with random weights in place of hub ids and of configs of vanilla runs (tiny ones,
-  too, in place of CLIP, judge and gibberish classifier; no quantisation). What is there is not replaced.
+  logger, an open gate and open bounds, and models with random weights in place of hub ids and of configs of vanilla runs
+  (tiny ones, too, in place of CLIP, judge and gibberish classifier; no quantisation). What is there is not replaced.
 - `torchrun` and `srun` are parsed as above and run as one process; test_launchers.py starts two of them.
 - `make` prints what it would do (``make -n``), and the options of every Python program in there are parsed by it.
 - `experiments run` and `cell` run nothing: the cells are listed.
@@ -163,9 +163,14 @@ def tiny(stage, config, desk):
         found += [f"--data.root={substitute(data, desk)}"]
     if model == "Unlearn":
         if not Path(value(config, "model.vanilla") + "/model").is_dir():
-            found += [f"--model.vanilla={desk.base}"]
+            found += [f"--model.vanilla={desk.base}", "--model.revision=null"]
         if stage == "fit":
             found += ["--gate.known=0", "--gate.shown=0", "--gate.asked=1"]
+            bounds = {
+                "guard.max_retain_loss": 100,
+                "guard.max_repetition": 1,
+            }  # models without training cross any other
+            found += [f"--{name}={bound}" for name, bound in bounds.items() if value(config, name) is not None]
     if model == "Finetune":
         found += [f"--model.base={desk.base}"]
     beside = {"evaluation.judge": desk.base, "evaluation.gibberish": "classifier", "audit.clip": "clip"}
