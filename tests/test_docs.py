@@ -7,7 +7,7 @@ What is replaced, since nobody can wait, download or have eight GPUs here:
 
 - `python -m viker_lightning ...` is first parsed as written (``--print_config``), then run with one step on one person
   of the smallest embedded data in place of what is on the hub, on one CPU process, with answers of three tokens, a CSV
-  logger, an open gate and open bounds, and models with random weights in place of hub ids and of configs of vanilla runs
+  logger, open gate and bounds, and models with random weights in place of hub ids and of configs of vanilla runs
   (tiny ones, too, in place of CLIP, judge and gibberish classifier; no quantisation). What is there is not replaced.
 - `torchrun` and `srun` are parsed as above and run as one process; test_launchers.py starts two of them.
 - `make` prints what it would do (``make -n``), and the options of every Python program in there are parsed by it.
