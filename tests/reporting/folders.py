@@ -65,6 +65,8 @@ def write_run(folder, told=0, kept=4, method="ViKeR", stage="unlearn", seed=0, b
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     provenance = {"git_commit": "0123456789abcdef", "data": {"root": EVIL, "fingerprint": data, "forget": 10}}
+    provenance["data"]["people"] = {"forget": 4, "retain": 8}
+    provenance["protocol"] = "corrected"
     write_json(folder / "provenance.json", provenance | {"versions": {"torch": "2.6"}, "adapter": None})
     names = ["loss", "ideal_kl", "gradient_weight_key", "gradient_weight_other"]
     lines = [",".join(["step", *(f"train/{name}" for name in names), "forget/keyword_match"])]

@@ -85,7 +85,8 @@ def test_report_says_what_the_run_measured(run):
     assert re.search(r"0\.375\s*\[0\.250, 0\.500\]", text)  # one or two of four questions, by person
     assert "overall/model_utility" in text and "0.750" in text
     assert "0123456789abcdef" in text and "torch" in text
-    assert "area under the ROC curve of 1.000" in text
+    assert "area under the ROC curve of 1.000, the first tokens of private parts with 0.875" in text
+    assert "people 4 forget, 8 retain" in text and text.count("protocolcorrected") == 1
     assert "0.500 on key tokens" in text and "0.050 on other tokens" in text
 
 
