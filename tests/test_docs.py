@@ -49,7 +49,7 @@ LINKED = ("configs", "experiments", "benchmarks", "src", "tests", "docs", "pypro
 ALL = {page.name: blocks(page) for page in PAGES}
 FILES = {block.file: block for found in ALL.values() for block in found if block.file}
 STAGES = ("fit", "validate", "test", "predict")
-MODULES = ("reporting", "export", "experiments")
+MODULES = ("reporting", "reporting.dashboard", "export", "experiments")
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
 
@@ -287,7 +287,7 @@ def made(words):
     """What a make target would run."""
     done = subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return [line for line in done.stdout.splitlines() if line.strip()]
+    return [line for line in done.stdout.replace("\\\n", " ").splitlines() if line.strip()]
 
 
 class Parsed(Exception):
