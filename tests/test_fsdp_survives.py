@@ -31,7 +31,7 @@ from distributed import (
 from viker_lightning.data.irrelevant import irrelevant_images
 from viker_lightning.training import CheckpointFile
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 FEW = ("--data.root=mini/ci", "--data.max_people=1", "--data.splits=[forget,retain]", "--evaluation.coherence=false")
 FEW += ("--trainer.logger=false", "--trainer.enable_progress_bar=false")
