@@ -9,7 +9,20 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from distributed import COMMON, FIT, GATE, SMALL, assert_same, here, launch, on_two, random_vanilla, results, weights
+from distributed import (
+    COMMON,
+    FIT,
+    GATE,
+    SMALL,
+    assert_close,
+    assert_same,
+    here,
+    launch,
+    on_two,
+    random_vanilla,
+    results,
+    weights,
+)
 from viker_lightning.training import CheckpointFile
 
 
@@ -48,7 +61,7 @@ def test_its_checkpoint_holds_what_is_trained_and_goes_on_anywhere(runs):
     one, two = (CheckpointFile().load_checkpoint(runs / name / "checkpoints/last.ckpt") for name in ("one", "fsdp"))
     assert one["state_dict"].keys() == two["state_dict"].keys()
     for name, w in one["state_dict"].items():
-        torch.testing.assert_close(two["state_dict"][name], w, atol=5e-5, rtol=0)
+        assert_close(two["state_dict"][name], w)
     assert len(one["optimizer_states"][0]["state"]) == len(two["optimizer_states"][0]["state"]) > 0
     for number, state in one["optimizer_states"][0]["state"].items():
         for name, value in state.items():

@@ -19,4 +19,4 @@ def test_two_processes_unlearn_in_full_as_one_does(strategy, method, base_folder
     options += ("--model.lora=null", "--model.lr=1e-4")
     here(tmp_path / "one", *options, "--data.batch_size=16")
     launch(tmp_path / strategy, *options, "--data.batch_size=8", *on_two(strategy))
-    assert_same(tmp_path / "one", tmp_path / strategy, weights_within=2e-5)
+    assert_same(tmp_path / "one", tmp_path / strategy)
