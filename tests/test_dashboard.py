@@ -88,7 +88,9 @@ def test_every_number_of_the_results_is_there(run, kept):
 
 def test_the_whole_config_is_there(run, kept):
     config = yaml.safe_load((run / "config.yaml").read_text())
-    assert config["model"]["init_args"]["method"]["init_args"]["lam"] == 3.0
+    given = yaml.safe_load((ROOT / "configs/mini/viker.yaml").read_text())
+    lam = [told["model"]["init_args"]["method"]["init_args"]["lam"] for told in (given, config)]
+    assert lam[0] == lam[1]
     assert {name: kept.config[name] for name in config} == config
 
 
@@ -118,10 +120,12 @@ def test_every_value_is_defined(run, kept):
 
 
 def test_what_is_no_number_stays_out_of_the_summary():
-    results = {"after": {"forget": {"rouge_l": 0.5}}, "epoch 1": {"forget": {"rouge_l": 0.7}}, "judge": None}
+    results = {"after": {"forget": {"rouge_l": 0.5}}, "epoch 1": {"forget": {"rouge_l": 0.7}}}
+    results |= {"other_weights": {"evaluation.judge": {"source": "some/judge", "commit": None}}}
     results |= {"metrics": {"rouge_l": "ROUGE-L"}, "people": {"forget": {"001": {"rouge_l": 0.5}}}, "seed": 3}
     results |= {"stopped": {"why": "loss"}, "key_token_example": {"answer": "Oslo", "tokens": [{"entropy": 1.0}]}}
-    assert dict(final_numbers(results)) == {"after/forget/rouge_l": 0.5, "seed": 3, "stopped/why": "loss"}
+    told = {"after/forget/rouge_l": 0.5, "seed": 3, "stopped/why": "loss"}
+    assert dict(final_numbers(results)) == told | {"other_weights/evaluation.judge/source": "some/judge"}
 
 
 def test_a_validate_run(base_folder, tmp_path, monkeypatch):
