@@ -2,6 +2,7 @@
 
 import json
 import re
+import weakref
 from importlib import import_module
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from viker_lightning.callbacks import Selection
+from viker_lightning.callbacks import CollapseGuard, Selection
 from viker_lightning.cli import main
 from viker_lightning.errors import UserError
 from viker_lightning.evaluation import predict as _  # noqa: F401 - the module is patched below
@@ -138,3 +139,29 @@ def test_the_rule():
     assert rule.choose(of(a=(0.3, 0.2), b=(0.1, 0.1))) == ("a", False)
     with pytest.raises(UserError, match="'bleu' was not measured on forget; measured on both: rouge_l"):
         Selection("lowest_forget_at_retain", "bleu").choose(of(a=(0.3, 0.2)))
+
+
+def test_weights_in_parts_are_put_together_one_at_a_time(monkeypatch):
+    """A GPU that holds a part of each weight has no room for all of them whole."""
+    together = weakref.WeakSet()
+
+    class Part:
+        """Stands for a weight of which other processes hold the rest."""
+
+    class Whole:
+        def cpu(self):
+            return "on the CPU"
+
+    def whole(part):
+        assert isinstance(part, Part) and not together
+        found = Whole()
+        together.add(found)
+        return found
+
+    module = import_module("viker_lightning.callbacks.guard")
+    monkeypatch.setattr(module, "DTensor", Part)
+    monkeypatch.setattr(module, "whole", whole)
+    guard = CollapseGuard()
+    guard.load_state_dict({"step": 4, "weights": {"a": Part(), "b": Part(), "c": (here := torch.ones(2))}})
+    saved = guard.state_dict()["weights"]
+    assert saved["a"] == saved["b"] == "on the CPU" and saved["c"] is here

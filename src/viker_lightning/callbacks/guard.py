@@ -96,7 +96,8 @@ class CollapseGuard(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The last good adapter, whole, so that a resumed run falls back to it; all processes ask together."""
-        return {"step": self._good_step, "weights": {name: whole(w) for name, w in self._good.items()}}
+        weights = {n: whole(w).cpu() if isinstance(w, DTensor) else w for n, w in self._good.items()}  # one at a time
+        return {"step": self._good_step, "weights": weights}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes it up."""
