@@ -16,6 +16,10 @@ def test_a_stopped_vanilla_run_goes_on(tmp_path, monkeypatch):
     monkeypatch.setenv("VIKER_LIGHTNING_CACHE", str(tmp_path))
     (tmp_path / "vanilla.yaml").write_text("")
     data = SimpleNamespace(everybody=lambda: "somebody", vanilla_options=lambda: [])
+    of_the_method = ("WANDB_JOB_TYPE", "WANDB_DATA_DIR", "WANDB_NAME", "WANDB_RUN_GROUP", "WANDB_TAGS")
+    of_both = ("WANDB_API_KEY", "WANDB_MODE")
+    for name in of_the_method + of_both:
+        monkeypatch.setenv(name, "offline")
     seen = []
 
     def fit(command, **options):
@@ -24,6 +28,8 @@ def test_a_stopped_vanilla_run_goes_on(tmp_path, monkeypatch):
         seen.append(checkpoint.exists())
         assert "--ckpt_path=last" in command
         assert options["env"][PARENT] == str(os.getpid()), "it stops if nobody waits any more"
+        assert not set(of_the_method) & set(options["env"]), "W&B does not file it as the run that asks for it"
+        assert set(of_both) <= set(options["env"])
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
         checkpoint.touch()
         (checkpoint.parents[1] / "model").mkdir(exist_ok=True)

@@ -21,6 +21,9 @@ LAUNCHED = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE")
 LAUNCHERS = ("MASTER_", "SLURM_", "TORCHELASTIC_")
 """What a launcher tells its processes, and the vanilla run must not hear."""
 
+FILED = ("WANDB_JOB_TYPE", "WANDB_DATA_DIR", "WANDB_NAME", "WANDB_RUN_GROUP", "WANDB_TAGS")
+"""Where W&B files the run that asks for the vanilla model; key, mode and project are for both."""
+
 
 def vanilla_model(vanilla: str, data: Benchmark) -> Path | str:
     """The vanilla weights, made first where they are asked for by a YAML.
@@ -48,7 +51,8 @@ def vanilla_model(vanilla: str, data: Benchmark) -> Path | str:
             print(f"There is no vanilla model of this data yet: running {config} (once) into {run}", flush=True)
             command = [sys.executable, "-m", "viker_lightning", "fit", "--config", str(config)]
             command += [*data.vanilla_options(), f"--trainer.default_root_dir={run}", "--ckpt_path=last"]
-            alone = {k: v for k, v in os.environ.items() if k not in LAUNCHED and not k.startswith(LAUNCHERS)}
+            mute = {*LAUNCHED, *FILED}
+            alone = {k: v for k, v in os.environ.items() if k not in mute and not k.startswith(LAUNCHERS)}
             done = subprocess.run(command, check=False, env=waited_for(alone))
             if done.returncode or not (run / "results.json").is_file():
                 raise UserError(f"{config}: the vanilla run failed with exit code {done.returncode}; see above")
