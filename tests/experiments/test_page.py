@@ -71,6 +71,18 @@ def test_page_has_every_part(made):
     for name in ("Vanilla", "★ Gold", "NPO", "ViKeR"):
         assert f"<dt>{name}</dt>" in asked
     assert "Picture of 001" in asked and 'aria-label="forget person 001"' in asked
+    assert asked.count("Runs of seed 0.") == 2 and "Seeds:" not in asked
+
+
+def test_page_says_whose_answers_are_of_another_seed(tmp_path):
+    """Answers are those of a row's first finished run."""
+    grid = read_grid(small_grid(tmp_path), "mini", 2)
+    for cell in grid.cells(tmp_path / "runs"):
+        if cell.block == "5 %" and (cell.row, cell.seed) != ("NPO", 0):
+            finish(cell)
+    tabulate(grid, tmp_path / "runs", tmp_path)
+    page = (tmp_path / "small-mini.html").read_text()
+    assert "Seeds: Vanilla 0, Gold 0, NPO 1, ViKeR 0." in page and "Runs of seed" not in page
 
 
 def test_page_of_a_sweep_and_of_nothing(tmp_path):

@@ -67,6 +67,7 @@ def _block(table: Table, number: int, block: str) -> dict[str, Any]:
         "trade_off": None if table.grid.figure else trade_off(models, block),
         "sweep": _sweep(table, block) if table.grid.figure else None,
         "answers": answers_across(asked, PEOPLE, QUESTIONS),
+        "answers_of": {name: run.seed for name, run, _ in asked},
     }
 
 
