@@ -57,7 +57,7 @@ def python(words):
     """The words behind ``python -m viker_lightning``, if they are such a command, else ``None``."""
     while words and (words[0] in ("srun", "torchrun") or re.match(r"\w+=", words[0])):
         launcher, words = words[0], words[1:]
-        if launcher == "torchrun":
+        if launcher in ("srun", "torchrun"):  # with options of their own
             words = ("python", *words[words.index("-m") :])
     return words[3:] if words[:3] == ("python", "-m", "viker_lightning") else None
 
