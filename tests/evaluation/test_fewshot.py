@@ -149,7 +149,7 @@ def test_without_examples_it_is_the_prompt_of_every_other_question(people, name)
 
 
 def test_overflow_drops_examples_from_the_front(people, caplog):
-    """1.10 #4: as many whole examples as the context holds beside the answer, and a line that says so once."""
+    """M4: as many whole examples as the context holds beside the answer, and a line that says so once."""
     model, protocol = random_model("llava").eval(), PublishedMLLMU(people)
     group, question, shown = asked_of(people, protocol, "cloze")
     text = model.base.config.get_text_config()
@@ -216,7 +216,7 @@ def test_predict_asks_behind_examples(mllm, people, behind):
 
 
 def test_real_people_and_nobody_else_get_none(data):
-    """1.10 #6: examples are never looked up among other people."""
+    """M6: examples are never looked up among other people."""
     protocol = PublishedMLLMU(data)
     for task in ("choice", "cloze"):
         for split in (Split.FORGET, Split.TEST, Split.RETAIN, Split.REAL):

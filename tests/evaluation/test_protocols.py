@@ -118,7 +118,7 @@ def test_mllmu_prompts(asked, groups, mllmu):
 
 
 def test_examples_are_seeded_and_their_people_not_scored(asked, data, mllmu):
-    """A.3 #9, 1.10 #1: the published draw has no seed; the denominators (24 x 5, 23 x 2) are the published ones."""
+    """P9, M1: the published draw has no seed; the denominators (24 x 5, 23 x 2) are the published ones."""
     retained = data.evaluation(Split.RETAIN, "text")
     again = PublishedMLLMU(MLLMU(data.root))
     again.data.prepare_data()
@@ -131,7 +131,7 @@ def test_examples_are_seeded_and_their_people_not_scored(asked, data, mllmu):
     prompt = mllmu.choice(CHOICE, retained[0])
     assert prompt.count("Correct Answer: ") == len(one.choices) and prompt.endswith(LETTER)
     corrected = CORRECTED.choice(CHOICE, retained[0])
-    assert "Correct Answer" not in corrected and "USER:" not in corrected  # 1.10 #5: turns nobody answers
+    assert "Correct Answer" not in corrected and "USER:" not in corrected  # M5: turns nobody answers
     skipped = asked([replace(one, vqa=())], mllmu)
     assert {p.task for p in skipped} <= {"cloze"}
     assert {p.task for p in asked([replace(one, vqa=())], CORRECTED)} == {"cloze", "choice"}
@@ -144,7 +144,7 @@ def test_nobody_is_left_out_where_that_would_leave_nobody(data, mllmu, monkeypat
 
 
 def test_clear_answers_without_the_image(asked, clear_data, clear):
-    """2.8 #1: ROUGE of CLEAR is of text-only answers; likelihoods do see the image."""
+    """C1: ROUGE of CLEAR is of text-only answers; likelihoods do see the image."""
     group = clear_data.evaluation(Split.FORGET)[0]
     found = asked([group], clear)
     assert {p.answer for p in found if p.task == "generation"} == {"blind, at most 300"}
@@ -153,7 +153,7 @@ def test_clear_answers_without_the_image(asked, clear_data, clear):
 
 
 def test_clear_mixes_caption_questions(clear_data, clear):
-    """2.8 #5: true, paraphrased and wrong captions are scored behind different questions."""
+    """C5: true, paraphrased and wrong captions are scored behind different questions."""
     groups = [g for split in (Split.FORGET, Split.RETAIN) for g in clear_data.evaluation(split)]
     mixed = 0
     for group in groups:
@@ -187,7 +187,7 @@ def captioned(number, true, wrong, question=CAPTION_QUESTIONS[0], split="forget"
 
 
 def test_truth_ratio_over_the_whole_task(clear):
-    """A.3 #1, 2.8 #6: one mean of the wrong answers for all questions in place of one for each."""
+    """P1, C6: one mean of the wrong answers for all questions in place of one for each."""
     found = [
         captioned(0, -1.0, [-1.0, -3.0]),
         captioned(1, -2.0, [-6.0, -6.0]),
@@ -277,7 +277,7 @@ def test_text_only_rows_are_none_of_clears_tasks(both_data, pictured):
 
 
 def test_extraction_strength_of_an_answer_without_its_end():
-    """A.3 #10: open-unlearning leaves 1 / L where nothing is extracted."""
+    """P10: open-unlearning leaves 1 / L where nothing is extracted."""
     found = replace(captioned(0, -1.0, []), log_probs=[-1.0, -1.0], correct=[True, False], private_tokens=[False] * 2)
     assert summarise([found])["forget"]["extraction_strength"] == 0
 

@@ -153,7 +153,7 @@ def test_every_photo_of_a_person_is_compared():
 
 
 def test_over_unlearned_is_as_far_from_gold_as_untouched():
-    """evaluation.md A.3 #12: an area near 0 is no better than one near 1."""
+    """Defect P12: an area near 0 is no better than one near 1."""
     gold = answers(3.0)
     before, over, half = (summarise(answers(shift), gold) for shift in (0.0, 9.0, 2.9))
     assert over["forget"]["mia_loss"] == 0

@@ -82,7 +82,7 @@ def test_distance_to_gold_punishes_both_sides() -> None:
     assert m.distance_to_gold(0.5, 0.5, 1.0) == 1.0
     assert m.distance_to_gold(1.0, 0.5, 1.0) == 0.0
     assert m.distance_to_gold(0.75, 0.5, 1.0) == m.distance_to_gold(0.25, 0.5, 1.0) == 0.5
-    assert m.distance_to_gold(1e-5, 0.5, 0.9) == 0.0  # the over-unlearned model of defect A.3 #12
+    assert m.distance_to_gold(1e-5, 0.5, 0.9) == 0.0  # the over-unlearned model of defect P12
     assert math.isnan(m.distance_to_gold(0.6, 0.5, 0.5))
 
 

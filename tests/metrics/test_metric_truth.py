@@ -37,7 +37,7 @@ def test_truth_ratio_is_tofu_s_per_question() -> None:
 
 
 def test_truth_ratio_averages_per_question_not_over_the_data_set() -> None:
-    # CLEAR's script (defect A.3 #1) subtracts one loss, averaged over all questions, from each.
+    # CLEAR's script (defect P1) subtracts one loss, averaged over all questions, from each.
     correct = [torch.tensor([-1.0]), torch.tensor([-3.0])]
     wrong = [[torch.tensor([-1.0])], [torch.tensor([-3.0])]]
     metric = m.TruthRatio("forget")

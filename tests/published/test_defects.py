@@ -1,54 +1,54 @@
 """Every known defect of the published code, and the test that shows what it changes.
 
-The groups are A.3 (found by reading code of several papers), 1.10 (MLLMU-Bench), 2.8 (CLEAR) and 3.3 (MMUnlearner); of
-the last only what concerns code that we have, too (its masks and their learning rate do not).
+Numbered by where they are: P in several papers' code, M in MLLMU-Bench's, C in CLEAR's, U in MMUnlearner's; of the last
+only what concerns code that we have, too (its masks and their learning rate do not).
 
-A.3 #1   truth ratio: one mean for all questions      evaluation/test_protocols.py::test_truth_ratio_over_the_whole_task
-A.3 #2   CLEAR's NPO does not read the answer   published/test_objectives.py::test_npo_of_clear_does_not_read_the_answer
-A.3 #3   CLEAR's DPO is refusal training             published/test_objectives.py::test_dpo_of_clear_is_refusal_training
-A.3 #4   KL over padding and image          published/test_objectives.py::test_published_kl_depends_on_padding_and_image
-A.3 #5   MLLMU's KL is summed over tokens            published/test_objectives.py::test_kl_minimization_sums_over_tokens
-A.3 #5   and comes in a pass of its own                       published/test_runs.py::test_two_passes_equal_a_plain_loop
-A.3 #6   prompt in the loss                        published/test_labels.py::test_published_labels_give_the_scripts_loss
-A.3 #6   image placeholders in the loss                          published/test_labels.py::test_image_tokens_never_count
-A.3 #7   NPO against a gold model                                 published/test_runs.py::test_npo_with_a_gold_reference
-A.3 #8   adapters in the vision tower           published/test_runs.py::test_suffixes_put_adapters_into_the_vision_tower
-A.3 #9   examples without seed        evaluation/test_protocols.py::test_examples_are_seeded_and_their_people_not_scored
-A.3 #9   prompt and answer decoded together, then split         models/test_mllm.py::test_generation_equals_transformers
-A.3 #10  extraction strength never 0 evaluation/test_protocols.py::test_extraction_strength_of_an_answer_without_its_end
-A.3 #11  ICD is gradient ascent                 published/test_objectives.py::test_icd_without_its_kl_is_gradient_ascent
-A.3 #12  an AUC near 0 called success evaluation/test_summary.py::test_over_unlearned_is_as_far_from_gold_as_untouched
+P1   truth ratio: one mean for all questions         evaluation/test_protocols.py::test_truth_ratio_over_the_whole_task
+P2   CLEAR's NPO does not read the answer      published/test_objectives.py::test_npo_of_clear_does_not_read_the_answer
+P3   CLEAR's DPO is refusal training                published/test_objectives.py::test_dpo_of_clear_is_refusal_training
+P4   KL over padding and image             published/test_objectives.py::test_published_kl_depends_on_padding_and_image
+P5   MLLMU's KL is summed over tokens               published/test_objectives.py::test_kl_minimization_sums_over_tokens
+P5   and comes in a pass of its own                          published/test_runs.py::test_two_passes_equal_a_plain_loop
+P6   prompt in the loss                           published/test_labels.py::test_published_labels_give_the_scripts_loss
+P6   image placeholders in the loss                             published/test_labels.py::test_image_tokens_never_count
+P7   NPO against a gold model                                    published/test_runs.py::test_npo_with_a_gold_reference
+P8   adapters in the vision tower              published/test_runs.py::test_suffixes_put_adapters_into_the_vision_tower
+P9   examples without seed           evaluation/test_protocols.py::test_examples_are_seeded_and_their_people_not_scored
+P9   prompt and answer decoded together, then split            models/test_mllm.py::test_generation_equals_transformers
+P10  extraction strength never 0    evaluation/test_protocols.py::test_extraction_strength_of_an_answer_without_its_end
+P11  ICD is gradient ascent                    published/test_objectives.py::test_icd_without_its_kl_is_gradient_ascent
+P12  an AUC near 0 called success      evaluation/test_summary.py::test_over_unlearned_is_as_far_from_gold_as_untouched
 
-1.10 #1  no seed                                                        data/test_data.py::test_epochs_differ_and_repeat
-1.10 #2  adapters in the vision tower           published/test_runs.py::test_suffixes_put_adapters_into_the_vision_tower
-1.10 #3  labels on the whole sequence                                published/test_runs.py::test_finetuning_on_all_text
-1.10 #4  examples overflow the context           evaluation/test_fewshot.py::test_overflow_drops_examples_from_the_front
-1.10 #5  turns that nobody answers    evaluation/test_protocols.py::test_examples_are_seeded_and_their_people_not_scored
-1.10 #6  examples looked up among other people     evaluation/test_fewshot.py::test_real_people_and_nobody_else_get_none
-1.10 #7  false is true                                                    published/test_defects.py::test_false_is_false
-1.10 #8  pickled splits                                      published/test_defects.py::test_pickled_splits_are_not_read
-1.10 #9  NPO on a batch's mean                                         published/test_objectives.py::test_npo_of_a_batch
-1.10 #9  KL grows with length                        published/test_objectives.py::test_kl_minimization_sums_over_tokens
-1.10 #10 two passes, not a sum                                          published/test_passes.py::test_passes_take_turns
-1.10 #11 fixed cache folders                        published/test_defects.py::test_caches_are_where_the_user_wants_them
-1.10 #11 training in half precision                                     training/test_engine.py::test_every_lora_b_moves
+M1   no seed                                                           data/test_data.py::test_epochs_differ_and_repeat
+M2   adapters in the vision tower              published/test_runs.py::test_suffixes_put_adapters_into_the_vision_tower
+M3   labels on the whole sequence                                   published/test_runs.py::test_finetuning_on_all_text
+M4   examples overflow the context              evaluation/test_fewshot.py::test_overflow_drops_examples_from_the_front
+M5   turns that nobody answers       evaluation/test_protocols.py::test_examples_are_seeded_and_their_people_not_scored
+M6   examples looked up among other people        evaluation/test_fewshot.py::test_real_people_and_nobody_else_get_none
+M7   false is true                                                       published/test_defects.py::test_false_is_false
+M8   pickled splits                                         published/test_defects.py::test_pickled_splits_are_not_read
+M9   NPO on a batch's mean                                            published/test_objectives.py::test_npo_of_a_batch
+M9   KL grows with length                           published/test_objectives.py::test_kl_minimization_sums_over_tokens
+M10  two passes, not a sum                                             published/test_passes.py::test_passes_take_turns
+M11  fixed cache folders                           published/test_defects.py::test_caches_are_where_the_user_wants_them
+M11  training in half precision                                        training/test_engine.py::test_every_lora_b_moves
 
-2.8 #1   answers without the image                    evaluation/test_protocols.py::test_clear_answers_without_the_image
-2.8 #2   ROUGE of nothing                                   evaluation/test_evaluation.py::test_summary_in_plain_numbers
-2.8 #3   refusals replaced by the truth             published/test_runs.py::test_idk_trains_on_refusals_not_on_the_truth
-2.8 #4   nothing is frozen                      published/test_runs.py::test_suffixes_put_adapters_into_the_vision_tower
-2.8 #5   different questions for one caption            evaluation/test_protocols.py::test_clear_mixes_caption_questions
-2.8 #6   truth ratio: one mean for all questions      evaluation/test_protocols.py::test_truth_ratio_over_the_whole_task
-2.8 #7   NPO                                    published/test_objectives.py::test_npo_of_clear_does_not_read_the_answer
-2.8 #7   DPO                                         published/test_objectives.py::test_dpo_of_clear_is_refusal_training
-2.8 #8   image placeholder known for Qwen alone                  published/test_labels.py::test_image_tokens_never_count
-2.8 #9   prediction fails                                               test_cli.py::test_validate_equals_the_end_of_fit
-2.8 #10  README names files that are not there                published/test_defects.py::test_readme_names_what_is_there
+C1   answers without the image                       evaluation/test_protocols.py::test_clear_answers_without_the_image
+C2   ROUGE of nothing                                      evaluation/test_evaluation.py::test_summary_in_plain_numbers
+C3   refusals replaced by the truth                published/test_runs.py::test_idk_trains_on_refusals_not_on_the_truth
+C4   nothing is frozen                         published/test_runs.py::test_suffixes_put_adapters_into_the_vision_tower
+C5   different questions for one caption               evaluation/test_protocols.py::test_clear_mixes_caption_questions
+C6   truth ratio: one mean for all questions         evaluation/test_protocols.py::test_truth_ratio_over_the_whole_task
+C7   NPO                                       published/test_objectives.py::test_npo_of_clear_does_not_read_the_answer
+C7   DPO                                            published/test_objectives.py::test_dpo_of_clear_is_refusal_training
+C8   image placeholder known for Qwen alone                     published/test_labels.py::test_image_tokens_never_count
+C9   prediction fails                                                  test_cli.py::test_validate_equals_the_end_of_fit
+C10  README names files that are not there                   published/test_defects.py::test_readme_names_what_is_there
 
-3.3 #1   a stale answer is scored                   evaluation/test_evaluation.py::test_answers_do_not_depend_on_company
-3.3 #2   case decides                                                   metrics/test_metric_text.py::test_choice_correct
-3.3 #3   failed steps are hidden                                                       test_cli.py::test_non_finite_loss
-3.3 #4   a second epoch finds no data                           published/test_runs.py::test_turns_log_what_they_measure
+U1   a stale answer is scored                      evaluation/test_evaluation.py::test_answers_do_not_depend_on_company
+U2   case decides                                                      metrics/test_metric_text.py::test_choice_correct
+U3   failed steps are hidden                                                          test_cli.py::test_non_finite_loss
+U4   a second epoch finds no data                              published/test_runs.py::test_turns_log_what_they_measure
 """
 
 import argparse
@@ -68,11 +68,11 @@ from viker_lightning.errors import UserError
 from viker_lightning.evaluation import protocol_of
 
 ROOT = Path(__file__).parents[2]
-NUMBERS = {"A.3": 12, "1.10": 11, "2.8": 10, "3.3": 4}
+NUMBERS = {"P": 12, "M": 11, "C": 10, "U": 4}
 
 
 def rows():
-    found = re.findall(r"^(\S+) #(\d+) +\S.* (\S+\.py)::(\w+)$", __doc__, re.MULTILINE)
+    found = re.findall(r"^([A-Z])(\d+) +\S.* (\S+\.py)::(\w+)$", __doc__, re.MULTILINE)
     assert len(found) == __doc__.count("::")
     return found
 
@@ -91,7 +91,7 @@ def test_every_defect_has_its_test():
 
 
 def test_false_is_false(capsys):
-    """1.10 #7: ``type=bool`` makes any word true; here a word is read as what it says, or refused."""
+    """M7: ``type=bool`` makes any word true; here a word is read as what it says, or refused."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--before", type=bool)
     assert parser.parse_args(["--before", "False"]).before is True
@@ -115,7 +115,7 @@ class Trap:
 
 
 def test_pickled_splits_are_not_read(tmp_path):
-    """1.10 #8: a split that is a pickle runs whatever its author wished; here it is no split."""
+    """M8: a split that is a pickle runs whatever its author wished; here it is no split."""
     for name in ("forget_10.pt", "retain_90.pt", "ft_Data.pt"):
         (tmp_path / name).write_bytes(pickle.dumps(Trap(tmp_path / "trapped")))
     with pytest.raises(UserError, match="no split 'forget_10'"):
@@ -131,7 +131,7 @@ def test_caches_are_where_the_user_wants_them(monkeypatch, tmp_path):
 
 
 def test_readme_names_what_is_there():
-    """2.8 #10: every path in README and docs that has a folder of this repository in it exists."""
+    """C10: every path in README and docs that has a folder of this repository in it exists."""
     pages = "".join(page.read_text() for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
     pages = pages.replace("src/trainer/", "")  # open-unlearning's
     named = set(re.findall(r"(?<![\w./-])(?:configs|src|experiments|benchmarks)/[\w./*-]+", pages))

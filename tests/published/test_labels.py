@@ -74,7 +74,7 @@ def script(model, vqa, image):
 
 
 def test_published_labels_give_the_scripts_loss(model, groups):
-    """A.3 #6, 1.10 #3: prompt and question are in the published loss, the end of sequence is not."""
+    """P6, M3: prompt and question are in the published loss, the end of sequence is not."""
     groups = [*groups, ImageGroup("text", None, vqa=QUESTIONS)]
     asked = [(vqa, g.image) for g in groups for vqa in g.vqa]
     with torch.no_grad():

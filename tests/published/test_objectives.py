@@ -36,7 +36,7 @@ def nothing(head):
 
 
 def test_gradient_difference_takes_turns(head):
-    """1.10 #10: the same two terms, one at a time, so that the retain set mends what the forget set has broken."""
+    """M10: the same two terms, one at a time, so that the retain set mends what the forget set has broken."""
     method = GradientDifference().published()
     assert method.in_passes and not GradientDifference().in_passes
     f, r, (none, _) = tokens(head, 1), tokens(head, 2), nothing(head)
@@ -51,7 +51,7 @@ def scripts_kl(student, teacher):
 
 
 def test_kl_minimization_sums_over_tokens(head):
-    """A.3 #5, 1.10 #9: the published KL grows with the length of answers, ours is a mean over their tokens."""
+    """P5, M9: the published KL grows with the length of answers, ours is a mean over their tokens."""
     method = KLMinimization().published()
     assert method.in_passes and method.uses_retain and method.retain_reference
     student, vanilla, (none, no_reference) = tokens(head, 2), tokens(head, 3), nothing(head)
@@ -69,7 +69,7 @@ def test_kl_minimization_sums_over_tokens(head):
 
 
 def test_published_kl_depends_on_padding_and_image(head):
-    """A.3 #4: flattened to ``[B T, V]``, positions nobody asks about dilute the KL; ours has answer tokens only."""
+    """P4: flattened to ``[B T, V]``, positions nobody asks about dilute the KL; ours has answer tokens only."""
     student, vanilla = tokens(head, 2), tokens(head, 3)
     logits, reference = head(student.hidden).detach(), head(vanilla.hidden).detach()
 
@@ -96,7 +96,7 @@ def test_kl_parts_add_up(head):
 
 
 def test_npo_of_a_batch(head):
-    """A.3 #7, 1.10 #9: one scalar a batch, against a gold reference; ours tells questions apart."""
+    """P7, M9: one scalar a batch, against a gold reference; ours tells questions apart."""
     method = NPO(beta=0.4, gold="somewhere").published()
     assert method.gold == "somewhere" and method.whole_steps and not NPO().whole_steps and NPO().gold is None
     f, gold = tokens(head, 1), tokens(head, 3)
@@ -125,7 +125,7 @@ def test_what_has_no_script_stays_as_it_is():
 
 
 def test_npo_of_clear_does_not_read_the_answer(head):
-    """A.3 #2, 2.8 #7 (mm/trainer.py L343-353): it is of the whole vocabulary; any answer gives the same loss."""
+    """P2, C7 (mm/trainer.py L343-353): it is of the whole vocabulary; any answer gives the same loss."""
 
     def clears(student, reference, beta=0.4):
         ratio = head(student.hidden).softmax(-1) / head(reference.hidden).softmax(-1)
@@ -139,7 +139,7 @@ def test_npo_of_clear_does_not_read_the_answer(head):
 
 
 def test_dpo_of_clear_is_refusal_training(head):
-    """A.3 #3, 2.8 #7 (mm/trainer.py L364-396): the loss is overwritten, and nothing is left of answer or reference."""
+    """P3, C7 (mm/trainer.py L364-396): the loss is overwritten, and nothing is left of answer or reference."""
     answer, refusal = tokens(head, 1), tokens(head, 2)
     answer_reference, refusal_reference = tokens(head, 3), tokens(head, 4)
 
@@ -164,7 +164,7 @@ def test_dpo_of_clear_is_refusal_training(head):
 
 
 def test_icd_without_its_kl_is_gradient_ascent(head):
-    """A.3 #11: FIUBench's ICD row repeats gradient ascent; our KL minimisation does not."""
+    """P11: FIUBench's ICD row repeats gradient ascent; our KL minimisation does not."""
     f, r, vanilla = tokens(head, 1), tokens(head, 2), tokens(head, 3)
     icd = -ce(f)  # + KL, commented out
     torch.testing.assert_close(GradientAscent().loss(Batch(f))["loss"], icd)

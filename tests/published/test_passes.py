@@ -21,7 +21,7 @@ def asked(steps, name):
 
 
 def test_passes_take_turns(streams):
-    """1.10 #10: as published no step sees both sets; as corrected every step does, and the retain set never ends."""
+    """M10: as published no step sees both sets; as corrected every step does, and the retain set never ends."""
     sampler = PassSampler(streams, 2, 3)
     steps = list(sampler)
     assert len(steps) == len(sampler) and [len(step) for step in steps] == [1] * len(steps)

@@ -83,7 +83,7 @@ def with_labels(groups):
 
 @pytest.mark.parametrize("method", [GradientDifference, KLMinimization])
 def test_two_passes_equal_a_plain_loop(vanilla, published, method):
-    """A.3 #5, 1.10 #10: -CE on all forget batches, then CE (and KL, summed) on all retain batches, one rate."""
+    """P5, M10: -CE on all forget batches, then CE (and KL, summed) on all retain batches, one rate."""
     module = unlearned(vanilla, published, method())
     start = weights(unlearned(vanilla, published, method(), max_steps=0))
     seed_everything(0, verbose=False)
@@ -143,7 +143,7 @@ def test_published_steps_in_parts(vanilla, published, method):
 
 
 def test_finetuning_on_all_text(base_folder, published):
-    """1.10 #3: the first loss is transformers' mean over everything but image and padding."""
+    """M3: the first loss is transformers' mean over everything but image and padding."""
     published.stage = "gold"
     module = fit(Finetune(base_folder, lr=1e-6), published, max_steps=1)
     (bundle, *_) = published.train_dataloader()
@@ -155,7 +155,7 @@ def test_finetuning_on_all_text(base_folder, published):
 
 
 def test_npo_with_a_gold_reference(vanilla, gold, published, data):
-    """A.3 #7, 1.10 #9: loss and gradient follow the batch's two cross-entropies, the second one of the gold model."""
+    """P7, M9: loss and gradient follow the batch's two cross-entropies, the second one of the gold model."""
     module = unlearned(vanilla, published, NPO(beta=0.4, gold=gold), max_steps=1)
     (bundle, *_) = published.train_dataloader()
     groups = with_labels(bundle.content["forget"])
@@ -194,7 +194,7 @@ def test_viker_looks_at_answers_alone(vanilla, published):
 
 
 def test_idk_trains_on_refusals_not_on_the_truth(cache, base_folder):
-    """2.8 #3 (mm/dataset.py L262-266): the published item replaces the answer in one dict and formats the other."""
+    """C3 (mm/dataset.py L262-266): the published item replaces the answer in one dict and formats the other."""
 
     def published(forget, refusal):
         idk = dict(forget)
@@ -214,7 +214,7 @@ def test_idk_trains_on_refusals_not_on_the_truth(cache, base_folder):
 
 
 def test_clear_draws_the_question_of_a_caption(cache, base_folder):
-    """2.8 #5: another question for the same photo each time; as corrected a photo keeps its own."""
+    """C5: another question for the same photo each time; as corrected a photo keeps its own."""
     options = {"forget": 10, "batch_size": 64, "questions_per_image": 8}
     asked = {}
     for protocol in ("published", "corrected"):
@@ -255,7 +255,7 @@ def linear_suffixes(model, skipped=("multi_modal_projector", "vision_model")):
 
 @pytest.mark.parametrize("skipped", [("multi_modal_projector", "vision_model"), ()], ids=["MLLMU-Bench", "CLEAR"])
 def test_suffixes_put_adapters_into_the_vision_tower(vanilla, skipped):
-    """A.3 #8, 1.10 #2, 2.8 #4: names without their path match anywhere; ours are looked for in the language model."""
+    """P8, M2, C4: names without their path match anywhere; ours are looked for in the language model."""
     published = MLLM.load(vanilla).model
     adapted = get_peft_model(published, LoraConfig(target_modules=sorted(linear_suffixes(published, skipped))))
     leaked = [n for n, p in adapted.named_parameters() if "lora_" in n and "vision_tower" in n]

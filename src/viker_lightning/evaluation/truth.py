@@ -23,7 +23,7 @@ def ratios(found: Sequence[Prediction], protocol: Protocol = CORRECTED) -> list[
     """Truth ratios TR = P(wrong) / P(true), per token, geometric mean over the wrong answers.
 
     The true answer is the paraphrased one where there is one. CLEAR as published divides by P(true) of each question
-    the mean of the wrong answers of *all* questions of the task (evaluation.md A.3 #1); text-only rows of TOFU, which
+    the mean of the wrong answers of *all* questions of the task; text-only rows of TOFU, which
     are none of its tasks, keep their own.
 
     Args:

@@ -34,7 +34,7 @@ def extraction_strength(correct: Tensor) -> float:
     k* is the smallest k such that every token t >= k (counted from 0) is predicted, so this is the length of the
     correct ending over L. In [0, 1]; 1 means that the whole answer can be extracted from its prompt. High is wanted
     on data to keep, low on data to forget. Exactly 0 if the last token is wrong, where open-unlearning's loop leaves
-    1 / L (defect A.3 #10 in evaluation.md).
+    1 / L.
 
     Args:
         correct: [T] bool, whether the most likely token is the true one.

@@ -97,10 +97,10 @@ def exposure(truth: float, alternatives: Tensor | Sequence[float]) -> float:
 def distance_to_gold(model: float, gold: float, full: float) -> float:
     """Return which part of the way from the full to the gold model an attack's area has gone.
 
-    s = 1 - min(1, |AUC_model - AUC_gold| / |AUC_full - AUC_gold|) (evaluation.md F.2). In [0, 1]; high is wanted: 1
-    means that the attack sees what it sees in a model that never had the data, 0 that it sees as much as before or
-    went as far astray on the other side. An area is never "better if lower": over-unlearned models have areas near 0
-    that tell members as surely as areas near 1 (defect A.3 #12).
+    s = 1 - min(1, |AUC_model - AUC_gold| / |AUC_full - AUC_gold|). In [0, 1]; high is wanted: 1 means that the
+    attack sees what it sees in a model that never had the data, 0 that it sees as much as before or went as far astray
+    on the other side. An area is never "better if lower": over-unlearned models have areas near 0
+    that tell members as surely as areas near 1.
 
     Args:
         model: Area of the model under test, in [0, 1].

@@ -166,7 +166,7 @@ def choice_correct(prediction: str | None, truth: str) -> bool:
 
 
 def repetition(text: str) -> float:
-    """Measure how much a text loops: 1 - distinct / all word trigrams (evaluation.md F.2, fluency).
+    """Measure how much a text loops: 1 - distinct / all word trigrams.
 
     In [0, 1); near 0 for prose, high for degenerate loops, so low is wanted on every data set. Eight or more copies of
     a piece inside one word ('aaaaaaaa', 'nonono...') count as so many words, because collapsed models also loop

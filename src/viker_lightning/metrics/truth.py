@@ -22,8 +22,8 @@ def truth_ratio(
     """Return how likely false answers are beside the true one, per token: TR = mean_k P(wrong_k) / P(correct).
 
     P is `answer_probability`. In [0, inf): 0 means that only the truth is known, 1 that true and false are alike. The
-    mean over the false answers *of this question* (CLEAR's script averages them over the whole data set, defect A.3
-    #1) is geometric in TOFU's and open-unlearning's code (mean loss; `aggregate_eval_stat.py`, `memorization.py`) and
+    mean over the false answers *of this question* (CLEAR's script averages them over the whole data set) is
+    geometric in TOFU's and open-unlearning's code (mean loss; `aggregate_eval_stat.py`, `memorization.py`) and
     arithmetic in TOFU's equation 1 (arXiv 2401.06121). No 1e-10 is added to the divisor, as open-unlearning does.
     open-unlearning's later form p_c / (p_c + p_w) is 1 / (1 + TR), TOFU's code stores 1 / TR.
 
