@@ -9,11 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from viker_lightning import cli
 from viker_lightning.callbacks import Evaluation, first_process, lock
 from viker_lightning.training import CheckpointFile, Unlearn
 
@@ -101,6 +103,28 @@ def test_two_runs_in_one_folder(whole, base_folder, tmp_path):
         dies()
     os.waitpid(pid, 0)
     lock(folder).release()
+
+
+def test_a_run_that_another_started_waits_for_its_folder(base_folder, tmp_path, monkeypatch):
+    """The one before it, whose starter was killed, is still at work; what it saves last is what counts."""
+    held, said = lock(tmp_path), []
+
+    def other_run_ends(message, *values):
+        said.append(message % values)
+        if "waiting" in message:
+            (tmp_path / "checkpoints").mkdir()
+            (tmp_path / "checkpoints/last.ckpt").touch()
+            (tmp_path / "results.json").write_text('{"steps": 8}')
+            held.release()
+
+    monkeypatch.setattr(cli, "stop_with_parent", lambda: True)
+    for module in (cli, import_module("viker_lightning.callbacks.folder")):
+        monkeypatch.setattr(module.log, "info", other_run_ends)
+    cli.main(command(tmp_path, base_folder, "--ckpt_path=last"))
+    assert said == [
+        f"{tmp_path}: another run is at work there; waiting up to {cli.PATIENCE} seconds for it to stop",
+        f"{tmp_path} is finished (8 steps of 8); for more, raise trainer.max_steps or max_epochs",
+    ]
 
 
 def test_one_process_of_a_run_takes_the_folder(monkeypatch):

@@ -84,6 +84,10 @@ FOR_WANDB = ("WANDB_JOB_TYPE", "WANDB_DATA_DIR")
 """Environment variables that are of one run."""
 
 
+PATIENCE = 120
+"""Seconds a run that another one started waits for its folder: a killed process's run may still be saving there."""
+
+
 class NothingToDo(Exception):
     """The run that was to go on is finished."""
 
@@ -102,11 +106,12 @@ class CLI(LightningCLI):
 
     Args:
         held: what is given back in the end: the run folder.
+        patience: seconds to wait for the run folder.
         options: of LightningCLI.
     """
 
-    def __init__(self, held: ExitStack, **options: Any) -> None:
-        self.held = held
+    def __init__(self, held: ExitStack, patience: float, **options: Any) -> None:
+        self.held, self.patience = held, patience
         super().__init__(**options)
 
     def before_instantiate_classes(self) -> None:
@@ -116,12 +121,13 @@ class CLI(LightningCLI):
         if config.get("weights_only") is None:
             config["weights_only"] = True
         run = Path(config.trainer.default_root_dir)
+        if first_process():
+            self.held.callback(lock(run, self.patience).release)
         config["ckpt_path"] = checkpoint = self._checkpoint(run, config)
         os.environ.setdefault("WANDB_JOB_TYPE", job_type(command, config))
         os.environ.setdefault("WANDB_DATA_DIR", str(run.resolve() / "wandb"))  # where pictures of a table wait
         if not first_process():
             return
-        self.held.callback(lock(run).release)
         done = (run / "results.json").is_file()
         requeued = (
             SLURMEnvironment.detect() and any(run.glob("hpc_ckpt_*")) and not done
@@ -207,7 +213,7 @@ def job_type(command: str, config: Any) -> str:
 
 def main(args: ArgsType = None) -> None:
     """Runs the command line; errors a user can mend end in one line and exit code 1."""
-    stop_with_parent()
+    patience = PATIENCE if stop_with_parent() else 0
     for name in ("lightning", "lightning.pytorch", "transformers"):
         logging.getLogger(name).setLevel(logging.WARNING)
     handler = LogHandler()
@@ -236,6 +242,7 @@ def main(args: ArgsType = None) -> None:
     try:
         CLI(
             held,
+            patience,
             model_class=Stage,
             datamodule_class=Benchmark,
             subclass_mode_model=True,

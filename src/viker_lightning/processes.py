@@ -18,17 +18,20 @@ def waited_for(environment: Mapping[str, str]) -> dict[str, str]:
     return {**environment, PARENT: str(os.getpid())}
 
 
-def stop_with_parent(every: float = 1.0) -> None:
+def stop_with_parent(every: float = 1.0) -> bool:
     """Sends this process SIGTERM once the process that waits for it is gone, however it ended.
 
     The run then saves a checkpoint and stops. Without a waiting process nothing happens.
 
     Args:
         every: seconds between two looks.
+
+    Returns:
+        Whether a process waits for this one.
     """
     parent = os.environ.pop(PARENT, None)  # it is not the parent of what this process starts
     if parent is None:
-        return
+        return False
     if os.getppid() != int(parent):
         sys.exit("error: the process that started this run is gone")
 
@@ -38,3 +41,4 @@ def stop_with_parent(every: float = 1.0) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()
+    return True

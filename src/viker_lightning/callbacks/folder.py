@@ -32,18 +32,27 @@ def first_process() -> bool:
     return getattr(rank_zero_only, "rank", 0) == 0 and node == "0"
 
 
-def lock(run: Path) -> FileLock:
+def lock(run: Path, patience: float = 0) -> FileLock:
     """Takes a run folder for this process, until the lock is released or the process ends, however it ends.
 
     The first process of a run takes it for all of them.
 
+    Args:
+        run: the folder.
+        patience: seconds to wait for another run that is at work there.
+
     Raises:
-        UserError: if another run has it.
+        UserError: if another run has it, and keeps it.
     """
     run.mkdir(parents=True, exist_ok=True)
-    held = FileLock(run / ".lock", timeout=0)
+    held = FileLock(run / ".lock")
+    with contextlib.suppress(Timeout):
+        held.acquire(timeout=0)
+        return held
+    if patience:
+        log.info("%s: another run is at work there; waiting up to %d seconds for it to stop", run, patience)
     try:
-        held.acquire()
+        held.acquire(timeout=patience)
     except Timeout:
         raise UserError(
             f"trainer.default_root_dir: another run is at work in {run}; wait for it, or give another folder"
