@@ -6,17 +6,25 @@ import struct
 import sys
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import markupsafe
 import pytest
 import yaml
 from jsonargparse import Namespace
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.trainer.states import TrainerFn
 
+from viker_lightning.callbacks import Dashboard, Report
 from viker_lightning.callbacks.dashboard import STEP, final_numbers
+from viker_lightning.callbacks.files import write_json
 from viker_lightning.cli import job_type, main
 from viker_lightning.reporting import probe_rows, read_run
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent / "reporting"))
+from folders import key_tokens, write_run
 from wandb_file import Offline
 
 ROOT = Path(__file__).parent.parent
@@ -197,6 +205,22 @@ def test_before_training_the_table_has_no_answers_after(kept):
     found = json.loads((kept.files / first).read_text())
     after = found["columns"].index("after")
     assert step == 0 and found["data"] and all(row[after] is None for row in found["data"])
+
+
+@pytest.mark.parametrize("to_wandb", [True, False])
+def test_people_stay_out_of_wandb_if_asked(tmp_path, to_wandb):
+    """Neither questions nor answers nor pictures; the numbers are there either way."""
+    folder = write_run(tmp_path / "run")
+    write_json(folder / "key_tokens.json", key_tokens())
+    logger = Mock(spec=WandbLogger)
+    trainer = SimpleNamespace(loggers=[logger], callbacks=[Report(to_wandb=to_wandb)], is_global_zero=True)
+    trainer.state, trainer.default_root_dir = SimpleNamespace(fn=TrainerFn.FITTING), str(folder)
+    trainer.global_step = 20
+    Dashboard().on_fit_end(trainer, None)
+    logged = {name for call in logger.experiment.log.call_args_list for name in call.args[0]} - {STEP}
+    assert logged == ({"probes/answers", "probes/key_tokens"} if to_wandb else set())
+    (told,) = logger.experiment.summary.update.call_args.args
+    assert told["after/overall/model_utility"] == 0.75
 
 
 def test_other_loggers_and_no_photos(base_folder, tmp_path):

@@ -19,6 +19,8 @@ from PIL import Image
 from viker_lightning.evaluation import better
 from viker_lightning.reporting import Run, probe_rows, token_page, token_views
 
+from .report import Report
+
 log = logging.getLogger(__name__)
 
 STEP = "trainer/global_step"
@@ -36,6 +38,7 @@ class Dashboard(Callback):
     summary gets ``before/<split>/<metric>``, ``after/<split>/<metric>`` and the other numbers of ``results.json`` under
     their path in the file. ``probes/answers`` is a table of :func:`~viker_lightning.reporting.probe_rows`, before
     training and at the end; ``probes/key_tokens`` is one page with the forget answers of the report token by token.
+    ``report.to_wandb: false`` leaves both out.
     A run never fails for it: what goes wrong is a warning.
     """
 
@@ -65,9 +68,10 @@ class Dashboard(Callback):
     def _show(self, trainer: Trainer, results: str | None = None) -> None:
         """Logs the probe questions of a fit as far as they are answered, and the results, if there are any."""
         run = Path(trainer.default_root_dir)
+        shown = all(c.to_wandb for c in trainer.callbacks if isinstance(c, Report))  # type: ignore[attr-defined]
         for logger in boards(trainer):
             try:
-                if trainer.state.fn == TrainerFn.FITTING:
+                if shown and trainer.state.fn == TrainerFn.FITTING:
                     for name, value in probes(Run(run, {})).items():
                         logger.experiment.log({name: value, STEP: trainer.global_step})
                 if results and (run / results).is_file():

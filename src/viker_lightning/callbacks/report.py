@@ -35,10 +35,13 @@ class Report(Callback):
         people: IDs of the people whose answers are shown; by default the first few of each split.
         photos: whether small pictures of these people are kept in ``portraits.json`` and shown. Turn it off before a
             folder or its report with real people is handed on.
+        to_wandb: whether a W&B run gets a few questions, answers and pictures of people, too, and what the report
+            shows of key tokens. It stays on this machine until it is synced, unless the logger is told
+            ``offline: false``; numbers and config are logged either way.
     """
 
-    def __init__(self, people: list[str] | None = None, photos: bool = True) -> None:
-        self.people, self.photos = people, photos
+    def __init__(self, people: list[str] | None = None, photos: bool = True, to_wandb: bool = True) -> None:
+        self.people, self.photos, self.to_wandb = people, photos, to_wandb
 
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         """Removes what was shown at the end of an earlier part of the run."""
