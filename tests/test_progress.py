@@ -105,6 +105,19 @@ def test_what_stands_in_while_training_is_named():
     assert training_note({}, "epoch 1", SUMMARY).endswith("(epoch 1)") and training_note({}, "", {}) == ""
 
 
+def test_a_step_without_retain_questions_shows_no_older_ones():
+    """Where the streams take turns, Lightning still knows what an earlier step logged."""
+    console = terminal()
+    trainer = SimpleNamespace(estimated_stepping_batches=3, global_step=1, world_size=1, callbacks=[])
+    trainer.callback_metrics = {"train/forget_ce": 2.0, "train/retain_ce": 1.0}
+    bar = TerminalProgress(console)
+    bar.on_train_start(trainer, None)
+    bar.on_train_batch_end(trainer, SimpleNamespace(questions=4, measured={"forget_ce": 2.0}), None, None, 1)
+    bar.on_train_end(trainer, None)
+    shown = console.file.getvalue()
+    assert "forget ↓ 0.14 (token probability, this step)" in shown and "retain" not in shown
+
+
 def test_table_of_a_run_fits_a_narrow_terminal():
     full = {"keyword_match": 0.5, "rouge_l": 0.5, "accuracy": 1.0, "coherence": 0.9, "repetition": 0.0, "kl_gold": 12.5}
     after = dict.fromkeys(("forget", "test", "retain", "real", "general"), full)

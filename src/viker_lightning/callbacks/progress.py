@@ -59,7 +59,7 @@ class TerminalProgress(ProgressBar):
         self._bar.advance(1, pl_module.questions * trainer.world_size)
         if time.monotonic() - self._looked >= LOOKS:
             self._looked = time.monotonic()
-            self._bar.say(training_note(self._batch(trainer), *self._newest(trainer)))
+            self._bar.say(training_note(seen(pl_module.measured), *self._newest(trainer)))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes the line away; the evaluation that follows has its own."""
@@ -77,9 +77,10 @@ class TerminalProgress(ProgressBar):
         """Shows all batches."""
         self._start("predict", _all(trainer.num_predict_batches))
 
-    def on_validation_batch_end(self, trainer: Any, *args: Any, **kwargs: Any) -> None:
+    def on_validation_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, *args: Any, **kwargs: Any
+    ) -> None:
         """Counts a batch and its questions."""
-        batch = kwargs.get("batch", args[2])
         if self._bar is not None:
             self._bar.advance(1, questions(batch.content) * trainer.world_size)
 
@@ -111,17 +112,22 @@ class TerminalProgress(ProgressBar):
             self._bar.stop()
             self._bar = None
 
-    def _batch(self, trainer: Trainer) -> dict[str, float]:
-        """Mean log-probability of an answer token of the step's questions, by stream, as far as it was logged."""
-        named = {stream: trainer.callback_metrics.get(f"train/{stream}_ce") for stream in ("forget", "retain")}
-        return {stream: -float(value) for stream, value in named.items() if value is not None}
-
     def _newest(self, trainer: Any) -> tuple[str, dict[str, Any]]:
         """When the newest evaluation was, and what it found; empty if there was none."""
         for callback in trainer.callbacks:
             if isinstance(callback, Evaluation) and callback.summaries:
                 return list(callback.summaries.items())[-1]
         return "", {}
+
+
+def seen(measured: dict[str, Any]) -> dict[str, float]:
+    """Mean log-probability of an answer token of a step's questions, by stream; a step may see one of them only.
+
+    Args:
+        measured: what was logged of this step; Lightning's own metrics keep those of earlier steps.
+    """
+    streams = ("forget", "retain")
+    return {stream: -float(measured[f"{stream}_ce"]) for stream in streams if f"{stream}_ce" in measured}
 
 
 def training_note(batch: dict[str, float], when: str, summary: dict[str, dict[str, float]]) -> str:

@@ -59,6 +59,7 @@ class Stage(LightningModule):
         self._shown = False  # whether the running step has an image
         self.report: dict[str, Any] = {}  # what else belongs into results.json
         self.questions = 0  # of the running step
+        self.measured: dict[str, Tensor] = {}  # what is logged of the running step
         self.broken: str | None = None  # which number of the running step is not as it must be
         self.strict_loading = False  # checkpoints hold trained weights only; on_load_checkpoint checks them
 
@@ -209,7 +210,8 @@ class Stage(LightningModule):
             terms = dict(zip(terms, values / self.trainer.world_size, strict=True))
         if not torch.isfinite(terms["loss"]):
             self.broken = f"the loss is {terms['loss'].item()}"
-        for name, value in self.logged(terms).items():
+        self.measured = self.logged(terms)
+        for name, value in self.measured.items():
             self.log(f"train/{name}", value, prog_bar=name == "loss", batch_size=questions)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
