@@ -25,6 +25,7 @@ from viker_lightning.reporting import probe_rows, read_run
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent / "reporting"))
 from folders import key_tokens, write_run
+
 from wandb_file import Offline
 
 ROOT = Path(__file__).parent.parent
