@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -118,34 +119,39 @@ class Cell:
         with FileLock(f"{self.folder}.lock"):
             if self.state() == State.FINISHED:
                 return State.FINISHED
-            again = bool(self.note())  # else an earlier run of other code is moved aside by the run itself
+            earlier = self.note()  # if it is empty, the run itself moves what other code has left aside
             self.folder.mkdir(exist_ok=True)
             noted = {"command": self.command, "fingerprint": self.fingerprint()}
+            if (self.folder / "checkpoints/last.ckpt").exists():  # else it starts over
+                noted |= {key: earlier[key] for key in ("seconds", "peak_memory_bytes") if key in earlier}
             self._write(noted)
-            self._write(noted | self._call({**os.environ, **self._dashboard(), **(environment or {})}, again))
+            self._call({**os.environ, **self._dashboard(), **(environment or {})}, noted, bool(earlier))
         return self.state()
 
-    def _call(self, environment: dict[str, str], again: bool) -> dict[str, Any]:
-        """Runs the command, going on where it stopped if it is run again."""
+    def _call(self, environment: dict[str, str], noted: dict[str, Any], again: bool) -> None:
+        """Runs the command, going on where it stopped if it is run again, and adds what it took to the note."""
         command = [sys.executable, "-m", "viker_lightning", *self.arguments, *["--ckpt_path=last"] * again]
         started = time.monotonic()
         with (self.folder / LOG).open("a" if again else "w", encoding="utf-8") as log:
             process = subprocess.Popen(
                 command, env=waited_for(environment), stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
             )
+            interrupted = None
             try:
                 _, status, used = os.wait4(process.pid, 0)
-            except BaseException:
-                process.terminate()  # the run writes a checkpoint and stops
-                process.wait()
-                raise
+            except BaseException as error:
+                interrupted = error
+                os.kill(process.pid, signal.SIGTERM)  # the run writes a checkpoint and stops
+                _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
-        scale = 1 if sys.platform == "darwin" else 1024
-        return {
-            "exit_code": process.returncode,
-            "seconds": round(time.monotonic() - started, 1),
-            "peak_memory_bytes": used.ru_maxrss * scale,
+        memory = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        noted = noted | {
+            "seconds": round(noted.get("seconds", 0) + time.monotonic() - started, 1),
+            "peak_memory_bytes": max(noted.get("peak_memory_bytes", 0), memory),
         }
+        self._write(noted if interrupted else noted | {"exit_code": process.returncode})
+        if interrupted:
+            raise interrupted
 
     def _dashboard(self) -> dict[str, str]:
         """Where W&B files the run: a group for each table, a job type for each row."""

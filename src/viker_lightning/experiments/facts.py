@@ -29,7 +29,12 @@ KEY_TOKENS_NOTE = (
 COSTS = {"seconds": "seconds", "peak_memory_mib": "peak memory, MiB"}
 """The same of :func:`costs`."""
 
-COSTS_NOTE = "A run as a whole, loading and evaluation included; mean over the runs of a row. Memory is main memory."
+COSTS_NOTE = (
+    "A run as a whole, loading and evaluation included; mean over the runs of a row. Memory is main memory. A run that "
+    "was stopped and gone on with counts all its parts, except one whose grid was killed with it. Where numbers before "
+    "training are shown, the run of seed 0 that they are taken from evaluates once more. Runs that make the vanilla "
+    "model, or wait for it, include that: the first ones of a grid on a machine without it."
+)
 
 
 def key_tokens(table: Table) -> list[dict[str, Any]]:

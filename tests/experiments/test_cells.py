@@ -1,0 +1,69 @@
+"""What a cell notes about its run, over all the times it was started."""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from made import finish, small_grid
+
+from viker_lightning.experiments import State, read_grid
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def stopped(tmp_path, monkeypatch):
+    """A cell that was stopped after 100 seconds; run again, it ends at once."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "executable", shutil.which("true"))
+    cell = read_grid(small_grid(tmp_path), "mini", 1).cells(tmp_path / "runs")[0]
+    finish(cell)
+    (cell.folder / "checkpoints").mkdir()
+    (cell.folder / "checkpoints/last.ckpt").touch()
+    change(cell, exit_code=143)
+    assert cell.state() == State.FAILED
+    return cell
+
+
+def change(cell, **values):
+    file = cell.folder / "cell.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+def test_time_adds_up_and_the_largest_memory_counts(stopped):
+    assert stopped.run() == State.FINISHED
+    note = stopped.note()
+    assert note["exit_code"] == 0 and note["seconds"] >= 100 and note["peak_memory_bytes"] == 2**30
+    change(stopped, exit_code=143, peak_memory_bytes=1)
+    assert stopped.run() == State.FINISHED
+    assert stopped.note()["peak_memory_bytes"] > 1
+
+
+def test_what_is_no_part_of_the_run_does_not_count(stopped):
+    change(stopped, fingerprint="other", seconds=1e6)
+    stopped.run()
+    assert stopped.note()["seconds"] < 1e6 and stopped.note()["peak_memory_bytes"] < 2**30
+    change(stopped, exit_code=1, seconds=1e6)
+    (stopped.folder / "checkpoints/last.ckpt").unlink()
+    stopped.run()
+    assert stopped.note()["seconds"] < 1e6, "it had to start over"
+
+
+def test_an_interrupted_part_counts(stopped, monkeypatch):
+    wait, calls = os.wait4, []
+
+    def interrupted(*args):
+        calls.append(args)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return wait(*args)
+
+    monkeypatch.setattr(os, "wait4", interrupted)
+    (stopped.folder / "results.json").unlink()
+    monkeypatch.setattr("time.monotonic", iter([0.0, 50.0]).__next__)
+    with pytest.raises(KeyboardInterrupt):
+        stopped.run()
+    assert stopped.state() == State.STARTED and stopped.note()["seconds"] == 150
