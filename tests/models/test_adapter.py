@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from viker_lightning.errors import UserError
 from viker_lightning.methods import GradientAscent
 from viker_lightning.models import MLLM, Lora, check_first_gradients, folder_fingerprint, origin
-from viker_lightning.training import Unlearn
+from viker_lightning.training import Unlearn, base
 
 
 @pytest.fixture
@@ -124,6 +125,21 @@ def test_training_stops_at_the_first_step(base_folder, data):
     )
     with pytest.raises(UserError, match=r"no gradient reaches 1 of 21 adapters, e.g. model.language_model.layers.0"):
         trainer.fit(Unlearn(Blind(), str(base_folder), Lora(r=2)), datamodule=data)
+
+
+def test_what_cannot_be_judged_is_let_be_after_a_few_steps(monkeypatch):
+    """A projector that no question needs must not cost every step a pass over all gradients."""
+    looks = []
+    for judged, expected in (([False] * 50, base.LOOKS), ([False, True, False], 2)):
+        answers = iter(judged)
+        monkeypatch.setattr(base, "check_first_gradients", lambda *_: looks.append(1) or next(answers))  # noqa: B023
+        looks.clear()
+        stage = base.Stage(lr=1e-3)
+        stage.mllm = SimpleNamespace(turns=None)
+        stage.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+        for _ in judged:
+            stage.on_before_optimizer_step(None)
+        assert len(looks) == expected
 
 
 def test_folder_fingerprint_follows_the_bytes(tmp_path):

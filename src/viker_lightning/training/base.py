@@ -26,6 +26,9 @@ from .checkpoint import check_names, count_epochs, obey
 from .engine import Engine, Groups, parts_of, warn_of_small_steps
 from .sharding import FSDP2, average_gradients, clip_gradients, shard
 
+LOOKS = 10
+"""At how many first steps gradients are looked at, at most; every look is a pass over all of them."""
+
 
 class Stage(LightningModule):
     """A training stage of a multimodal LLM.
@@ -55,7 +58,7 @@ class Stage(LightningModule):
         self.base_weights = ""
         self.quantize: Quantize | None = None
         self.revision: str | None = None
-        self._gradients_seen = False
+        self._looks = LOOKS
         self._shown = False  # whether the running step has an image
         self.report: dict[str, Any] = {}  # what else belongs into results.json
         self.questions = 0  # of the running step
@@ -239,9 +242,10 @@ class Stage(LightningModule):
         """Averages gradients that sharding leaves alone, and makes sure, once, that they reach all that is trained."""
         if self.mllm.turns is not None:
             average_gradients(self.mllm)
-        if not self._gradients_seen:
+        if self._looks:  # a projector can never be judged where no question has an image
             scaled = str(self.trainer.precision).startswith("16")
-            self._gradients_seen = check_first_gradients(self.mllm, not scaled, self._shown)
+            judged = check_first_gradients(self.mllm, not scaled, self._shown)
+            self._looks = 0 if judged else self._looks - 1
 
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
