@@ -17,10 +17,10 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
 
 from viker_lightning.callbacks import Dashboard, Report
-from viker_lightning.callbacks.dashboard import STEP, final_numbers
+from viker_lightning.callbacks.dashboard import STEP, final_numbers, probes
 from viker_lightning.callbacks.files import write_json
 from viker_lightning.cli import job_type, main
-from viker_lightning.reporting import probe_rows, read_run
+from viker_lightning.reporting import Run, probe_rows, read_run
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent / "reporting"))
@@ -209,6 +209,10 @@ def test_before_training_the_table_has_no_answers_after(kept):
 
 
 @pytest.mark.parametrize("to_wandb", [True, False])
+def test_nothing_is_shown_before_anything_is_answered(tmp_path):
+    assert probes(Run(tmp_path, {})) == {}
+
+
 def test_people_stay_out_of_wandb_if_asked(tmp_path, to_wandb):
     """Neither questions nor answers nor pictures; the numbers are there either way."""
     folder = write_run(tmp_path / "run")

@@ -105,8 +105,9 @@ def define(logger: Logger, names: Iterable[str]) -> None:
 def probes(run: Run) -> dict[str, Any]:
     """What W&B shows of the probe questions: a table, and a page of key tokens; empty before anything is answered."""
     found: dict[str, Any] = {}
-    rows = probe_rows(run) if (run.folder / "predictions.parquet").is_file() else []
-    if rows:
+    if not (run.folder / "predictions.parquet").is_file():
+        return found
+    if rows := probe_rows(run):
         found["probes/answers"] = wandb.Table([*rows[0]], [cells(row) for row in rows])
     if views := token_views(run):
         found["probes/key_tokens"] = wandb.Html(token_page(views), inject=False)
