@@ -201,6 +201,10 @@ def test_key_tokens_as_a_page(run, kept):
     assert "The ideal distribution would say" in page
 
 
+def test_nothing_is_shown_before_anything_is_answered(tmp_path):
+    assert probes(Run(tmp_path, {})) == {}
+
+
 def test_before_training_the_table_has_no_answers_after(kept):
     (step, first), *_ = kept.history["probes/answers/path"]
     found = json.loads((kept.files / first).read_text())
@@ -209,10 +213,6 @@ def test_before_training_the_table_has_no_answers_after(kept):
 
 
 @pytest.mark.parametrize("to_wandb", [True, False])
-def test_nothing_is_shown_before_anything_is_answered(tmp_path):
-    assert probes(Run(tmp_path, {})) == {}
-
-
 def test_people_stay_out_of_wandb_if_asked(tmp_path, to_wandb):
     """Neither questions nor answers nor pictures; the numbers are there either way."""
     folder = write_run(tmp_path / "run")
