@@ -21,6 +21,7 @@ import contextlib
 import functools
 import io
 import json
+import os
 import re
 import runpy
 import shutil
@@ -284,8 +285,9 @@ def entry(module):
 
 
 def made(words):
-    """What a make target would run."""
-    done = subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, capture_output=True, text=True)
+    """What a make target would run, asked as from a shell, not as part of the make that may run the tests."""
+    alone = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    done = subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, env=alone, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return [line for line in done.stdout.replace("\\\n", " ").splitlines() if line.strip()]
 
