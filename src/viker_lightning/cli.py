@@ -129,9 +129,8 @@ class CLI(LightningCLI):
         if not first_process():
             return
         done = (run / "results.json").is_file()
-        requeued = (
-            SLURMEnvironment.detect() and any(run.glob("hpc_ckpt_*")) and not done
-        )  # Lightning finds it by itself
+        # Lightning finds it by itself
+        requeued = SLURMEnvironment.detect() and any(run.glob("hpc_ckpt_*")) and not done
         if command == "fit" and checkpoint is None and not requeued:
             set_aside(run)
         else:

@@ -177,10 +177,8 @@ class Evaluation(Callback):
         batches = trainer.datamodule.evaluation_dataloader()  # type: ignore[attr-defined]
         shown = trainer.is_global_zero and trainer.progress_bar_callback is not None
         found: list[Prediction] = []
-        with (
-            pl_module.mllm.together(),
-            Bar(f"evaluation {when}", len(batches), "questions", shown=shown) as bar,
-        ):
+        bar = Bar(f"evaluation {when}", len(batches), "questions", shown=shown)
+        with pl_module.mllm.together(), bar:
             for batch in batches:
                 answers = self._answers(pl_module, batch)
                 found += answers
