@@ -79,15 +79,15 @@ def test_folders_and_schemas(root: Path) -> None:
 def test_the_size_for_a_pretrained_model_asks_less(tmp_path: Path) -> None:
     root = mini.write_benchmark(tmp_path / "smol", "smol")
     trained = rows(root, "ft_Data")
-    assert len(trained) == 12 and len(rows(root, "forget_10")) == 2
-    for row in trained.values():  # two wordings of four attributes, a cloze and options for each of three facts
-        assert len(metadata(row)) == 4 * 2 + 3 + 3 and len(row["images"]) == 30
-        answers = {m["Answer"] for m in metadata(row)}
-        assert len(answers) == 4 + 3  # one sentence an attribute
+    assert len(trained) == 8 and len(rows(root, "forget_15")) == 2 and not (root / "General_Set").exists()
+    for row in trained.values():  # two wordings of four attributes, one sentence an attribute
+        assert len(metadata(row)) == 4 * 2 and len({m["Answer"] for m in metadata(row)}) == 4
+        assert len(row["images"]) == 30
     asked = {m["Question"] for row in trained.values() for m in metadata(row)}
     seen = {image["bytes"] for row in trained.values() for image in row["images"]}
     for row in rows(root, "Test_Set").values():
-        assert [len(row[task]) for task in ("Generation_Task", "Mask_Task")] == [4 + 3, 3 + 3]
+        assert len(row["Generation_Task"]) == len(tasks(row)) == 4
+        assert all(q["Type"] == "Image_Textual" for q in row["Generation_Task"])
         assert not [q for q in tasks(row) if q["Question"] in asked]
         assert not [image for image in row["images"] if image["bytes"] in seen]
 

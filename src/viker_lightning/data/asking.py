@@ -38,6 +38,8 @@ class Asker:
         seed: of wordings and options.
         attributes: what is asked.
         wordings: in which training asks for each of them.
+        closed: whether facts are asked for by choices, clozes and the person's name, too; else all questions are open
+            and about a photo.
     """
 
     def __init__(
@@ -47,11 +49,12 @@ class Asker:
         seed: int,
         attributes: Sequence[str] = ATTRIBUTES,
         wordings: int = 3,
+        closed: bool = True,
     ) -> None:
         rng = random.Random(f"wording/{seed}/{profile.id}")
         self.profile, self.pools, self.rng = profile, pools, rng
         self.attributes, self.wordings = attributes, wordings
-        self.facts = [fact for fact in FACTS if fact in attributes]
+        self.facts = [fact for fact in FACTS if closed and fact in attributes]
         # Wordings of this person's own training data come first, the ones after them are new for the person.
         self.order = {a: rng.sample(w := questions(a), len(w)) for a in attributes}
         self.clozes = {f: rng.sample(w := clozes(f), len(w)) for f in self.facts}
