@@ -48,11 +48,14 @@ dashboard: setup  ## W&B workspace and report of the runs there (ENTITY= PROJECT
 	$(PY) -m viker_lightning.reporting.dashboard $(if $(ENTITY),--entity=$(ENTITY)) $(if $(PROJECT),--project=$(PROJECT)) \
 		$(if $(GROUP),--group='$(GROUP)')
 
+# One process a core; a file's tests stay together, for they share fixtures.
+PYTEST = $(PY) -m pytest -q -n auto --maxprocesses 4 --dist loadfile
+
 test: setup  ## the fast tests
-	$(PY) -m pytest -q
+	$(PYTEST)
 
 test-all: setup  ## all tests, those that take minutes too
-	$(PY) -m pytest -q -m ""
+	$(PYTEST) -m ""
 
 lint: setup  ## ruff and mypy
 	$(VENV)/bin/ruff check .

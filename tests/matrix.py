@@ -24,8 +24,9 @@ def unlearn(method, model="untied", engine=KEPT):
     return lambda models: Unlearn(method(), str(models / model), Lora(r=4, alpha=8), lr=1e-3, engine=engine)
 
 
-def finetune(model, lora=None):
-    return lambda models: Finetune(str(models / model), lora, lr=1e-3, warmup_steps=0, schedule="constant", engine=KEPT)
+def finetune(model, lora=None, projector=False):
+    options = {"lr": 1e-3, "warmup_steps": 0, "schedule": "constant", "engine": KEPT}
+    return lambda models: Finetune(str(models / model), lora, projector, **options)
 
 
 def viker():
@@ -47,6 +48,7 @@ CASES = {
     "unlearn full": (lambda models: Unlearn(viker(), str(models / "untied"), None, lr=1e-4, engine=KEPT), {}),
     "full tied": (finetune("tied"), {"stage": "vanilla"}),
     "finetune lora": (finetune("untied", Lora(r=4)), {"stage": "vanilla"}),
+    "finetune projector": (finetune("untied", Lora(r=4), projector=True), {"stage": "vanilla"}),
 }
 
 

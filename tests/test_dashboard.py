@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import struct
 import sys
 from importlib import import_module
@@ -16,7 +17,7 @@ from jsonargparse import Namespace
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
 
-from viker_lightning.callbacks import Dashboard, Report
+from viker_lightning.callbacks import Dashboard, Report, wandb_run
 from viker_lightning.callbacks.dashboard import STEP, final_numbers, probes
 from viker_lightning.callbacks.files import write_json
 from viker_lightning.cli import job_type, main
@@ -148,6 +149,26 @@ def test_a_validate_run(base_folder, tmp_path, monkeypatch):
         for name, value in numbers.items():
             assert kept.summary[f"validate/{split}/{name}"] == pytest.approx(value)
     assert not any(name.startswith("people") for name in kept.summary)
+
+
+def test_a_resumed_run_goes_on_with_the_run_it_had_on_the_server(base_folder, tmp_path):
+    fit(base_folder, tmp_path, "--trainer.max_steps=1")
+    (first,) = (tmp_path / "wandb").glob("offline-run-*")
+    fit(base_folder, tmp_path, "--trainer.max_steps=2", "--ckpt_path=last")
+    known = {path.name.split("-")[-1] for path in (tmp_path / "wandb").glob("offline-run-*")}
+    assert len(known) == 2, "wandb sync would not keep two offline runs with one id"
+    for path in (tmp_path / "wandb").glob("offline-run-*"):  # as if both had been sent as they ran, the second last
+        path.rename(path.with_name(path.name.removeprefix("offline-")))
+    latest = wandb_run(tmp_path)
+    assert latest in known and latest not in first.name
+    fit(base_folder, tmp_path, "--trainer.max_steps=3", "--ckpt_path=last")
+    (third,) = (tmp_path / "wandb").glob("offline-run-*")
+    assert third.name.endswith(f"-{latest}")
+    assert "WANDB_RUN_ID" not in os.environ
+
+
+def test_nothing_known_of_a_run():
+    assert wandb_run(Path("nowhere")) is None
 
 
 def test_job_types():

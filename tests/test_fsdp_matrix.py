@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent / "models"))
 from families import random_model
 
-from distributed import ROOT, difference, random_vanilla
+from distributed import ROOT, difference, random_vanilla, weights
 from matrix import CASES, run
 
 pytestmark = pytest.mark.slow
@@ -54,8 +54,13 @@ def test_two_processes_train_as_one_does(out, case, strategy):
     assert absolute <= 1e-4 and relative <= 1e-3  # AdamW blows up rounding where a gradient is next to nothing
 
 
+def test_a_projector_is_trained_and_kept_beside_the_adapter(out):
+    for strategy in ("one", *STRATEGIES):
+        assert sum("multi_modal_projector" in name for name in weights(out / strategy / "finetune projector")) == 4
+
+
 @pytest.mark.parametrize("saved", ["one", "ddp", "fsdp"])
-@pytest.mark.parametrize("case", ["viker", "full"])
+@pytest.mark.parametrize("case", ["viker", "full", "finetune projector"])
 def test_a_checkpoint_goes_on_anywhere(out, models, case, saved):
     """Two steps somewhere, two more elsewhere: the weights of four steps on one process."""
     run(case, models, out / "four", steps=4)

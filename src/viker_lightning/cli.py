@@ -41,6 +41,7 @@ from viker_lightning.callbacks import (
     last_checkpoint,
     lock,
     set_aside,
+    wandb_run,
 )
 from viker_lightning.data import Benchmark
 from viker_lightning.errors import UserError
@@ -80,7 +81,7 @@ Without a CSVLogger there is no ``metrics.csv``, from which reports draw their c
 is there without any logger.
 """
 
-FOR_WANDB = ("WANDB_JOB_TYPE", "WANDB_DATA_DIR")
+FOR_WANDB = ("WANDB_JOB_TYPE", "WANDB_DATA_DIR", "WANDB_RUN_ID")
 """Environment variables that are of one run."""
 
 
@@ -135,6 +136,8 @@ class CLI(LightningCLI):
             set_aside(run)
         else:
             keep_metrics(run)
+            if command == "fit" and (known := wandb_run(run)):
+                os.environ.setdefault("WANDB_RUN_ID", known)
 
     def _checkpoint(self, run: Path, config: Any) -> str | None:
         """The checkpoint to start from.

@@ -4,7 +4,7 @@ from .answers import Answers
 from .checkpoint import Checkpoint, Stopped
 from .dashboard import Dashboard
 from .evaluation import Evaluation
-from .folder import finished, first_process, keep_metrics, last_checkpoint, lock, set_aside
+from .folder import finished, first_process, keep_metrics, last_checkpoint, lock, set_aside, wandb_run
 from .gate import KnowledgeGate
 from .guard import CollapseGuard
 from .progress import TerminalProgress
@@ -33,4 +33,5 @@ __all__ = [
     "last_checkpoint",
     "lock",
     "set_aside",
+    "wandb_run",
 ]

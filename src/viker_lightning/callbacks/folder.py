@@ -109,6 +109,21 @@ def keep_metrics(run: Path) -> None:
         log.info("%s: earlier metrics kept", earlier)
 
 
+def wandb_run(run: Path) -> str | None:
+    """Id under which W&B's server knows what ran in a folder last, so that a resumed run goes on with the same curves.
+
+    Args:
+        run: the folder.
+
+    Returns:
+        The id; ``None`` if nothing was sent from there, or the last run was an offline one: ``wandb sync`` would not keep
+        two offline runs with one id.
+    """
+    runs = [path.name for path in (run / "wandb").glob("*run-*-*")]
+    newest = max(runs, key=lambda name: name.removeprefix("offline-"), default="")
+    return newest.split("-", 2)[2] if newest.startswith("run-") else None
+
+
 def set_aside(run: Path) -> None:
     """Moves what an earlier run left into ``earlier-<n>/``: nothing in the folder can be mistaken for this run's."""
     clear(run)

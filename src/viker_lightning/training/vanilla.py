@@ -21,7 +21,7 @@ LAUNCHED = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE")
 LAUNCHERS = ("MASTER_", "SLURM_", "TORCHELASTIC_")
 """What a launcher tells its processes, and the vanilla run must not hear."""
 
-FILED = ("WANDB_JOB_TYPE", "WANDB_DATA_DIR", "WANDB_NAME", "WANDB_RUN_GROUP", "WANDB_TAGS")
+FILED = ("WANDB_JOB_TYPE", "WANDB_DATA_DIR", "WANDB_NAME", "WANDB_RUN_GROUP", "WANDB_RUN_ID", "WANDB_TAGS")
 """Where W&B files the run that asks for the vanilla model; key, mode and project are for both."""
 
 
