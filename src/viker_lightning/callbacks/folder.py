@@ -116,8 +116,8 @@ def wandb_run(run: Path) -> str | None:
         run: the folder.
 
     Returns:
-        The id; ``None`` if nothing was sent from there, or the last run was an offline one: ``wandb sync`` would not keep
-        two offline runs with one id.
+        The id; ``None`` if nothing was sent from there, or the last run was an offline one: ``wandb sync`` would not
+        keep two offline runs with one id.
     """
     runs = [path.name for path in (run / "wandb").glob("*run-*-*")]
     newest = max(runs, key=lambda name: name.removeprefix("offline-"), default="")
