@@ -14,6 +14,7 @@ import yaml
 from viker_lightning.errors import UserError
 
 from .cells import Cell
+from .checks import check_columns, check_figure, mapping, only
 
 Options = dict[str, Any]
 
@@ -137,34 +138,46 @@ def read_grid(file: Path, scale: str, seeds: int) -> Grid:
     except (OSError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{file}: not a readable grid ({reason}); give a file of experiments/") from error
-    _only(file, "", found, {"title", "columns", "published", "scales", "figure"}, {"title", "columns", "scales"})
+    known = {"title", "columns", "published", "scales", "figure"}
+    only(file, "", found, known, {"title", "columns", "scales"})
+    mapping(file, "scales", found["scales"])
     if scale not in found["scales"]:
-        raise UserError(f"{file}: no scale {scale!r}; found {', '.join(found['scales'])}")
+        raise UserError(f"{file}: no scale {scale!r}; found {', '.join(map(str, found['scales']))}")
     if seeds < 1:
         raise UserError(f"seeds: found {seeds}, expected 1 or more")
-    at = found["scales"][scale]
+    at, place = found["scales"][scale], f"scales.{scale}"
     known = {"note", "config", "options", "blocks", "rows", "gold", "tuning"}
-    _only(file, f"scales.{scale}", at, known, {"note", "rows"})
+    only(file, place, at, known, {"note", "rows"})
+    mapping(file, f"{place}.options", at.get("options", {}))
+    blocks = mapping(file, f"{place}.blocks", at.get("blocks", {"": {}}))
+    for name, values in blocks.items():
+        mapping(file, f"{place}.blocks.{name}", values)
+    if at.get("tuning") and not Path(at["tuning"]).is_file():
+        raise UserError(f"{file}, {place}.tuning: {at['tuning']!r} does not exist; give a file of tried settings")
+    check_columns(file, found["columns"])
     rows = {}
-    for name, values in at["rows"].items():
-        where = f"scales.{scale}.rows.{name}"
-        _only(file, where, values or {}, {"config", "options", "seeds", "before"}, set())
+    for name, values in mapping(file, f"{place}.rows", at["rows"]).items():
+        where = f"{place}.rows.{name}"
+        only(file, where, values or {}, {"config", "options", "seeds", "before"}, set())
+        mapping(file, f"{where}.options", (values or {}).get("options", {}))
         row = Row(str(name), **{"config": at.get("config", ""), **(values or {})})
         if row.before and row.before not in at["rows"]:
-            raise UserError(f"{file}, {where}.before: no row {row.before!r}; found {', '.join(at['rows'])}")
+            raise UserError(f"{file}, {where}.before: no row {row.before!r}; found {', '.join(map(str, at['rows']))}")
         if not row.before and not Path(row.config).is_file():
             raise UserError(f"{file}, {where}.config: {row.config!r} does not exist; give the YAML of a run")
         rows[row.name] = row
+    if "figure" in found:
+        check_figure(file, found["figure"], rows)
     gold = at.get("gold", "")
     if gold and gold not in rows:
-        raise UserError(f"{file}, scales.{scale}.gold: no row {gold!r}; found {', '.join(rows)}")
+        raise UserError(f"{file}, {place}.gold: no row {gold!r}; found {', '.join(rows)}")
     return Grid(
         name=file.stem,
         title=found["title"],
         scale=scale,
         note=at["note"],
         columns=found["columns"],
-        blocks={str(name): values for name, values in at.get("blocks", {"": {}}).items()},
+        blocks={str(name): values for name, values in blocks.items()},
         rows=rows,
         gold=gold,
         seeds=seeds,
@@ -173,13 +186,3 @@ def read_grid(file: Path, scale: str, seeds: int) -> Grid:
         figure=found.get("figure", {}),
         options=at.get("options", {}),
     )
-
-
-def _only(file: Path, where: str, found: Any, known: set[str], needed: set[str]) -> None:
-    """Checks the keys of a mapping."""
-    place = f"{file}, {where}" if where else str(file)
-    if not isinstance(found, dict):
-        raise UserError(f"{place}: found {type(found).__name__}, expected keys {', '.join(sorted(known))}")
-    for wrong, what in ((set(found) - known, "unknown"), (needed - set(found), "missing")):
-        if wrong:
-            raise UserError(f"{place}: key {sorted(wrong)[0]!r} is {what}; keys are {', '.join(sorted(known))}")
