@@ -47,6 +47,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/demo"))
     parser.add_argument("--size", default="default", help="embedded benchmark: ci, default or large")
     args = parser.parse_args()
+    if args.seeds < 1:
+        sys.exit(f"error: --seeds: found {args.seeds}, expected 1 or more")
     started = time.time()
     out = args.out.resolve()
     data = f"--data.root=mini/{args.size}"

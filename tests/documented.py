@@ -2,12 +2,15 @@
 
 import re
 import shlex
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-PROGRAMS = ("python", "make", "torchrun", "srun", "sbatch", "pip", "wandb", "git", "accelerate", "export", "cd", "bash")
+PROGRAMS = ("python", "make", "torchrun", "srun", "sbatch", "pip", "wandb", "git", "source", "export", "cd", "bash")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
 
 FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`([^`]+)`")
@@ -85,6 +88,17 @@ def options():
         for line, code in inline(page)
         if code.startswith("--")
     ]
+
+
+def check_installed(words):
+    """What follows ``pip install``: this folder, since the package is on no index, or packages of an extra."""
+    for word in words:
+        extras = re.search(r"\[([\w,]+)\]", word)
+        for extra in extras[1].split(",") if extras else []:
+            assert extra in EXTRAS, f"{word}: no extra {extra}"
+        name = re.match(r"[\w-]+", word)
+        known = name and name[0] != PROJECT["name"] and name[0] in (ROOT / "pyproject.toml").read_text("utf-8")
+        assert word.startswith(("-", ".")) or known, f"{word} is neither this folder nor a package of an extra"
 
 
 def links(page):

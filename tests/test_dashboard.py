@@ -267,6 +267,19 @@ def test_other_loggers_and_no_photos(base_folder, tmp_path):
     assert (tmp_path / "metrics.csv").is_file() and not (tmp_path / "wandb").exists()
 
 
+def test_a_logger_whose_package_is_missing_is_named_in_one_line(base_folder, tmp_path, monkeypatch):
+    module = import_module("lightning.fabric.loggers.tensorboard")
+    for name in ("_TENSORBOARD_AVAILABLE", "_TENSORBOARDX_AVAILABLE"):
+        monkeypatch.setattr(module, name, False)
+    board = {"class_path": "TensorBoardLogger", "init_args": {"save_dir": str(tmp_path)}}
+    for logger in (board, [board]):
+        with pytest.raises(SystemExit) as stop:
+            fit(base_folder, tmp_path, f"--trainer.logger={json.dumps(logger)}")
+        said = stop.value.code
+        assert said.startswith("error: lightning.pytorch.loggers.TensorBoardLogger: ") and "\n" not in said
+        assert "`tensorboardX`" in said and "pip install -e '.[tensorboard]'" in said and "Expected" not in said
+
+
 def test_no_logger_at_all(base_folder, tmp_path):
     fit(base_folder, tmp_path, "--trainer.max_steps=1", "--trainer.logger=false", "--report.photos=false")
     assert {"before", "after"} <= set(json.loads((tmp_path / "results.json").read_text()))

@@ -1,4 +1,4 @@
-"""The whole story on the smallest benchmark: learn, unlearn, still speak. Takes minutes."""
+"""The whole story on the smallest benchmark: learn, unlearn, still speak. Takes minutes; and what the demo refuses."""
 
 import json
 import os
@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +26,13 @@ def run(tmp_path_factory):
     return json.loads((folder / "run/results.json").read_text())
 
 
+@pytest.mark.slow
 def test_vanilla_knows_and_looks(run):
     knowledge = run["knowledge"]
     assert knowledge["known"] > 0.9 and knowledge["shown"] > 0.9 and knowledge["asked"] < 0.06
 
 
+@pytest.mark.slow
 def test_forgotten_and_kept(run):
     before, after = run["before"], run["after"]
     assert before["test"]["keyword_match"] > 0.8
@@ -41,9 +42,17 @@ def test_forgotten_and_kept(run):
     assert after["test"]["repetition"] < 0.05
 
 
+@pytest.mark.slow
 def test_entropy_finds_private_tokens(run):
     """Bounds of the ci size: with 7 values an attribute, not 14, the frozen model is surer of its guesses.
 
     0.867 and 0.940 were measured.
     """
     assert run["key_tokens"]["auroc"] > 0.85 and run["key_tokens"]["auroc_first"] > 0.9
+
+
+def test_no_seeds_are_refused_before_anything_runs(tmp_path):
+    command = [sys.executable, "experiments/demo.py", "--seeds=0", f"--out={tmp_path / 'demo'}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=dict(os.environ))
+    assert done.returncode == 1 and done.stderr == "error: --seeds: found 0, expected 1 or more\n"
+    assert not done.stdout and not (tmp_path / "demo").exists()

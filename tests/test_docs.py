@@ -12,7 +12,8 @@ What is replaced, since nobody can wait, download or have eight GPUs here:
 - `torchrun` and `srun` are parsed as above and run as one process; test_launchers.py starts two of them.
 - `make` prints what it would do (``make -n``), and the options of every Python program in there are parsed by it.
 - `experiments run` and `cell` run nothing: the cells are listed.
-- `pip install`: the extras must exist. `wandb sync` needs a network: the command must exist.
+- `pip install`: the extras must exist; `source`: the environment that make makes. `wandb sync` needs a network: the
+  command must exist.
 
 Training runs are marked slow; without that mark they are parsed only.
 """
@@ -28,7 +29,6 @@ import shutil
 import subprocess
 import sys
 import time
-import tomllib
 from argparse import ArgumentParser
 from importlib import import_module
 from pathlib import Path
@@ -43,7 +43,7 @@ from viker_lightning.data.irrelevant import irrelevant_images
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent / "data"))
 import documented
-from documented import PAGES, ROOT, blocks
+from documented import EXTRAS, PAGES, ROOT, blocks, check_installed
 from test_cli_data import classifier, clip  # noqa: F401 - fixtures
 
 LINKED = ("configs", "experiments", "benchmarks", "src", "tests", "docs", "pyproject.toml", "README.md")
@@ -51,7 +51,6 @@ ALL = {page.name: blocks(page) for page in PAGES}
 FILES = {block.file: block for found in ALL.values() for block in found if block.file}
 STAGES = ("fit", "validate", "test", "predict")
 MODULES = ("reporting", "reporting.dashboard", "export", "experiments")
-EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
 
 def python(words):
@@ -261,6 +260,8 @@ def test_another_command(command, desk, capsys):
             check_made(line)
     elif words[:2] == ["pip", "install"]:
         check_installed(words[2:])
+    elif words[0] == "source":
+        assert words[1:] == [".venv/bin/activate"] and "\nVENV ?= .venv\n" in (ROOT / "Makefile").read_text()
     elif words[:2] == ["wandb", "sync"]:
         import wandb.cli.cli
 
@@ -327,17 +328,6 @@ def check_made(line):
                 runpy.run_module(program[1], run_name="__main__", alter_sys=True)
             else:
                 runpy.run_path(program[0], run_name="__main__")
-
-
-def check_installed(words):
-    """An installation names this package, a folder or packages of an extra; extras exist."""
-    for word in words:
-        extras = re.search(r"\[([\w,]+)\]", word)
-        for extra in extras[1].split(",") if extras else []:
-            assert extra in EXTRAS, f"{word}: no extra {extra}"
-        known = (ROOT / "pyproject.toml").read_text()
-        name = re.match(r"[\w-]+", word)
-        assert word.startswith(("-", ".")) or (name and name[0] in known), f"{word} is not in pyproject.toml"
 
 
 BASES = ("fit mini/viker", "fit data/jsonl", "fit mini/npo", "fit mini/vanilla", "predict data/questions")

@@ -44,7 +44,7 @@ from viker_lightning.callbacks import (
     wandb_run,
 )
 from viker_lightning.data import Benchmark
-from viker_lightning.errors import UserError
+from viker_lightning.errors import UserError, unmade
 from viker_lightning.processes import stop_with_parent
 from viker_lightning.progress import quiet
 from viker_lightning.secrets import HidingFormatter, hide
@@ -76,9 +76,9 @@ DEFAULTS: dict[str, Any] = {
 """Trainer options that differ from Lightning's.
 
 Loggers are Lightning's own and are replaced as a whole: ``--trainer.logger false`` for none, or a list of any in the
-YAML (or as JSON on the command line), e.g. ``[{"class_path": "TensorBoardLogger", "init_args": {"save_dir": "x"}}]``.
-Without a CSVLogger there is no ``metrics.csv``, from which reports draw their curves; everything else in a run folder
-is there without any logger.
+YAML (or as JSON on the command line), e.g. ``[{"class_path": "TensorBoardLogger", "init_args": {"save_dir": "x"}}]``
+(extra ``tensorboard``). Without a CSVLogger there is no ``metrics.csv``, from which reports draw their curves;
+everything else in a run folder is there without any logger.
 """
 
 FOR_WANDB = ("WANDB_JOB_TYPE", "WANDB_DATA_DIR", "WANDB_RUN_ID")
@@ -274,6 +274,8 @@ def main(args: ArgsType = None) -> None:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, UserError):  # the parser wraps what a class refuses
             cause = cause.__cause__ or cause.__context__
+        if cause is None and (line := unmade(error)):
+            cause = UserError(line)
         if cause is None:
             sys.excepthook = lambda *found: print(hide("".join(format_exception(*found))), file=sys.stderr, end="")
             raise

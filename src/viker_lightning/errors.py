@@ -1,8 +1,31 @@
 """Errors a user can cause and mend."""
 
+import re
+
+EXTRAS = {"TensorBoardLogger": "; pip install -e '.[tensorboard]' in the repository"}
+"""What to do where a class of others wants a package that only an extra brings."""
+
+_UNMADE = re.compile(r"( *)(?:- )?Problem with given class_path '([^']+)':\n((?:\1 {2,}.*\n?)+)")
+
 
 class UserError(Exception):
     """Something is not as it must be; the message is one line that says where, what was found and what to do.
 
     The command line prints the message alone and exits with 1.
     """
+
+
+def unmade(error: BaseException) -> str | None:
+    """Which class of a config could not be made, and why.
+
+    Args:
+        error: what came out of the parser, which wraps what a class says in many lines of its own.
+
+    Returns:
+        One line, e.g. that a logger's package is missing; ``None`` if the error speaks of no class.
+    """
+    found = _UNMADE.search(str(error)) if isinstance(error, ValueError) else None
+    if found is None:
+        return None
+    name, why = found[2], " ".join(found[3].split())
+    return f"{name}: {why}{EXTRAS.get(name.rpartition('.')[2], '')}"

@@ -200,5 +200,5 @@ def test_photos():
 
 def test_photos_without_their_package(monkeypatch):
     monkeypatch.setattr(irrelevant, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"needs scikit-image.*viker-lightning\[photos\]"):
+    with pytest.raises(UserError, match=r"needs scikit-image.*pip install -e '\.\[photos\]'"):
         irrelevant_images("photos", 2)

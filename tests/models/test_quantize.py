@@ -56,7 +56,7 @@ def test_settings_name_what_is_kept_whole(whole, monkeypatch):
 def test_missing_bitsandbytes_is_one_line(whole, monkeypatch):
     monkeypatch.setattr(loading, "find_spec", lambda name: None)
     with pytest.raises(
-        UserError, match=r"quantize=nf4: bitsandbytes is not installed; pip install 'viker-light[^\n]*$"
+        UserError, match=r"quantize=nf4: bitsandbytes is not installed; pip install -e '\.\[quant\]'[^\n]*$"
     ):
         MLLM.load(whole[1], quantize="nf4")
 

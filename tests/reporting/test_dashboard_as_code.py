@@ -43,7 +43,7 @@ def test_without_the_extra_one_line_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb_workspaces.reports.v2", None)
     with pytest.raises(SystemExit) as stop:
         dashboard.main(["--entity=team"])
-    assert "\n" not in stop.value.code and "pip install 'viker-lightning[dashboards]'" in stop.value.code
+    assert "\n" not in stop.value.code and "pip install -e '.[dashboards]'" in stop.value.code
 
 
 def test_what_wandb_refuses_is_one_line_without_secrets(monkeypatch):

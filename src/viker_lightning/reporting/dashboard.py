@@ -49,7 +49,7 @@ def modules() -> tuple[ModuleType, ModuleType]:
         import wandb_workspaces.workspaces as workspaces
     except ModuleNotFoundError as error:
         raise UserError(
-            f"a W&B workspace needs wandb-workspaces ({error}); pip install 'viker-lightning[dashboards]'"
+            f"a W&B workspace needs wandb-workspaces ({error}); pip install -e '.[dashboards]' in the repository"
         ) from error
     return workspaces, reports
 
