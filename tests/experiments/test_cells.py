@@ -3,15 +3,20 @@
 import json
 import os
 import shutil
+import signal
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 from made import finish, small_grid
 
 from viker_lightning.experiments import State, read_grid
+from viker_lightning.experiments.__main__ import main
 
 ROOT = Path(__file__).parents[2]
+LOOP = "while true; do sleep 0.05; done\n"
 
 
 @pytest.fixture
@@ -69,3 +74,28 @@ def test_an_interrupted_part_counts(stopped, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         stopped.run()
     assert stopped.state() == State.STARTED and stopped.note()["seconds"] == 150
+
+
+@pytest.mark.parametrize("command", ["run", "cell"])
+def test_sigterm_lets_the_run_save(tmp_path, monkeypatch, command):
+    """In a thread of ``run``, and in the main thread of ``cell``."""
+    monkeypatch.chdir(ROOT)
+    run = tmp_path / "run"
+    run.write_text(f"#!/bin/sh\ntrap 'touch {tmp_path}/saved; exit 143' TERM\ntouch {tmp_path}/started\n{LOOP}")
+    run.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(run))
+    grid, seen = small_grid(tmp_path), signal.getsignal(signal.SIGTERM)
+    cells = read_grid(grid, "mini", 1).cells(tmp_path / "runs")
+    place = [f"--runs={tmp_path / 'runs'}", f"--results={tmp_path}", "--scale=mini", "--seeds=1", "--jobs=1"]
+
+    def terminate():
+        while not (tmp_path / "started").exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=terminate, daemon=True).start()
+    with pytest.raises(SystemExit, match="stopped; the same command goes on"):
+        main([command, str(grid), *place, "--number=0"])
+    assert (tmp_path / "saved").exists() and signal.getsignal(signal.SIGTERM) == seen
+    assert [cell.state() for cell in cells] == [State.STARTED] + [State.MISSING] * (len(cells) - 1)
+    assert cells[0].note()["seconds"] > 0

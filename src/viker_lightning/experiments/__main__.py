@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -46,6 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--number", type=int, default=None, help="of the cell")
     given = parser.parse_args(arguments)
     console = Console()
+    former = signal.signal(signal.SIGTERM, _interrupt)  # clusters and make send it; the runs are to save
     try:
         if not given.scale:
             given.scale = "paper" if torch.cuda.is_available() else "mini"
@@ -71,6 +74,12 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("stopped; the same command goes on where this one was")
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt
 
 
 def _one(cells: list[Cell], number: int | None) -> None:

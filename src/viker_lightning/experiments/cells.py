@@ -10,15 +10,17 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from viker_lightning.processes import waited_for
 
@@ -104,19 +106,24 @@ class Cell:
             return State.FINISHED
         return State.FAILED if noted.get("exit_code") else State.STARTED
 
-    def run(self, environment: Mapping[str, str] | None = None) -> State:
+    def run(self, environment: Mapping[str, str] | None = None, stop: threading.Event | None = None) -> State:
         """Runs what is left to be run, the gold model first; processes that want the same cell wait for each other.
 
         Args:
             environment: variables besides those of this process.
+            stop: when it is set, the run is told to save and stop; signals reach the main thread alone.
 
         Returns:
             Finished, or failed; ``log.txt`` in the folder says why.
+
+        Raises:
+            KeyboardInterrupt: if it was stopped.
         """
-        if self.gold and self.gold.run(environment) != State.FINISHED:
+        stop = stop or threading.Event()
+        if self.gold and self.gold.run(environment, stop) != State.FINISHED:
             return State.FAILED
         self.folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{self.folder}.lock"):
+        with _locked(f"{self.folder}.lock", stop):
             if self.state() == State.FINISHED:
                 return State.FINISHED
             earlier = self.note()  # if it is empty, the run itself moves what other code has left aside
@@ -125,10 +132,11 @@ class Cell:
             if (self.folder / "checkpoints/last.ckpt").exists():  # else it starts over
                 noted |= {key: earlier[key] for key in ("seconds", "peak_memory_bytes") if key in earlier}
             self._write(noted)
-            self._call({**os.environ, **self._dashboard(), **(environment or {})}, noted, bool(earlier))
+            environment = {**os.environ, **self._dashboard(), **(environment or {})}
+            self._call(environment, noted, bool(earlier), stop)
         return self.state()
 
-    def _call(self, environment: dict[str, str], noted: dict[str, Any], again: bool) -> None:
+    def _call(self, environment: Mapping[str, str], noted: dict[str, Any], again: bool, stop: threading.Event) -> None:
         """Runs the command, going on where it stopped if it is run again, and adds what it took to the note."""
         command = [sys.executable, "-m", "viker_lightning", *self.arguments, *["--ckpt_path=last"] * again]
         started = time.monotonic()
@@ -138,7 +146,11 @@ class Cell:
             )
             interrupted = None
             try:
-                _, status, used = os.wait4(process.pid, 0)
+                ended = 0
+                while not ended:
+                    ended, status, used = os.wait4(process.pid, os.WNOHANG)
+                    if not ended and stop.wait(0.2):
+                        raise KeyboardInterrupt
             except BaseException as error:
                 interrupted = error
                 os.kill(process.pid, signal.SIGTERM)  # the run writes a checkpoint and stops
@@ -176,6 +188,25 @@ class Cell:
         said = [line.strip() for line in lines if line.strip()]
         errors = [line for line in said if line.startswith("error:")]
         return (errors or said or ["it left no log"])[-1]
+
+
+@contextmanager
+def _locked(file: str, stop: threading.Event) -> Iterator[None]:
+    """Holds a lock that other processes and threads may want, too.
+
+    Raises:
+        KeyboardInterrupt: if it is to stop before it has the lock.
+    """
+    lock = FileLock(file)
+    while not lock.is_locked:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        with suppress(Timeout):
+            lock.acquire(timeout=1)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @functools.cache

@@ -35,7 +35,7 @@ def places(jobs: int | None) -> list[dict[str, str]]:
 
 
 def run_grid(cells: Sequence[Cell], jobs: int | None = None, console: Console | None = None) -> list[Cell]:
-    """Runs what is not finished. A cell that fails stops no other; Ctrl-C stops all, and they go on later.
+    """Runs what is not finished. A cell that fails stops no other; Ctrl-C has all save and stop, and they go on later.
 
     Args:
         cells: in the order they are to be started.
@@ -59,7 +59,7 @@ def run_grid(cells: Sequence[Cell], jobs: int | None = None, console: Console | 
     def work(cell: Cell) -> State:
         place = free.get()
         try:
-            return cell.state() if stop.is_set() else cell.run(place)
+            return cell.state() if stop.is_set() else cell.run(place, stop)
         finally:
             free.put(place)
 
@@ -69,9 +69,10 @@ def run_grid(cells: Sequence[Cell], jobs: int | None = None, console: Console | 
         ThreadPoolExecutor(len(found)) as pool,
     ):
         task = progress.add_task("runs", total=len(left))
-        running: dict[Future[State], Cell] = {pool.submit(work, cell): cell for cell in left}
+        running: dict[Future[State], Cell] = {}
+        failed = []
         try:
-            failed = []
+            running |= {pool.submit(work, cell): cell for cell in left}
             while running:
                 done, _ = wait(running, timeout=1, return_when=FIRST_COMPLETED)
                 for future in done:
@@ -81,7 +82,7 @@ def run_grid(cells: Sequence[Cell], jobs: int | None = None, console: Console | 
                         console.print(f"failed: {cell.title}: {cell.complaint()}", markup=False, soft_wrap=True)
                     progress.advance(task)
         except BaseException:
-            stop.set()
+            stop.set()  # what leaves here waits for the pool
             for future in running:
                 future.cancel()
             raise
