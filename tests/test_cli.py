@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from importlib import import_module
+from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 
 import pyarrow as pa
@@ -172,6 +173,16 @@ def test_wandb_offline_by_default(vanilla, tmp_path):
     for logged in (b"forget/keyword_match", b"retain/accuracy", b"test/repetition", b"GradientAscent"):
         assert logged in content
     assert (tmp_path / "metrics.csv").is_file()
+
+
+def test_a_run_of_a_sweep_is_sent(monkeypatch):
+    found = []
+    for name in ("OTHER", "WANDB_SWEEP_ID"):
+        monkeypatch.setenv(name, "1")
+        spec = find_spec("viker_lightning.cli")
+        spec.loader.exec_module(module := module_from_spec(spec))
+        found.append(module.DEFAULTS["logger"][1]["init_args"]["offline"])
+    assert found == [True, False]
 
 
 def test_wrong_key(capsys):

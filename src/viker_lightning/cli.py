@@ -55,6 +55,9 @@ log = logging.getLogger(__name__)
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 """What the system says where nothing can be written."""
 
+OFFLINE = "WANDB_SWEEP_ID" not in os.environ
+"""Whether W&B's server hears nothing by default; a run that an agent starts is shown on the page of its sweep."""
+
 DEFAULTS: dict[str, Any] = {
     "default_root_dir": "runs/run",
     "use_distributed_sampler": False,  # the datamodule shards, without repeating a sample
@@ -69,7 +72,7 @@ DEFAULTS: dict[str, Any] = {
         },
         {
             "class_path": "lightning.pytorch.loggers.WandbLogger",
-            "init_args": {"save_dir": "${....default_root_dir}", "project": "viker-lightning", "offline": True},
+            "init_args": {"save_dir": "${....default_root_dir}", "project": "viker-lightning", "offline": OFFLINE},
         },
     ],
 }

@@ -12,6 +12,19 @@ from collections.abc import Mapping
 PARENT = "VIKER_LIGHTNING_PARENT"
 """The variable by which a run is told the process that waits for it."""
 
+LAUNCHED = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE")
+LAUNCHERS = ("MASTER_", "SLURM_", "TORCHELASTIC_")
+"""What a launcher tells its processes."""
+
+SWEPT = ("WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH")
+"""What a W&B agent tells the run that it starts: one of its sweep, under an ID of its own."""
+
+
+def by_itself(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment for a run that is none of a launcher's processes, nor the run of a W&B sweep."""
+    mute = {*LAUNCHED, *SWEPT}
+    return {name: v for name, v in environment.items() if name not in mute and not name.startswith(LAUNCHERS)}
+
 
 def waited_for(environment: Mapping[str, str]) -> dict[str, str]:
     """An environment for a run that this process waits for."""

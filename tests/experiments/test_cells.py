@@ -77,6 +77,30 @@ def test_an_interrupted_part_counts(stopped, monkeypatch):
 
 
 @pytest.mark.parametrize("command", ["run", "cell"])
+def test_the_cell_alone_is_the_run_of_a_sweep(tmp_path, monkeypatch, command):
+    """Not its gold model; and of a whole grid no run is. No run takes itself for one of SLURM's processes."""
+    monkeypatch.chdir(ROOT)
+    run = tmp_path / "run"
+    run.write_text(
+        "#!/bin/sh\nfor last; do :; done\nfolder=${last#*=}\necho {} > $folder/results.json; env > $folder/env"
+    )
+    run.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(run))
+    for name in ("WANDB_RUN_ID", "WANDB_SWEEP_ID", "SLURM_NTASKS", "WANDB_MODE"):
+        monkeypatch.setenv(name, "1")
+    grid = small_grid(tmp_path)
+    cells = read_grid(grid, "mini", 1).cells(tmp_path / "runs")
+    monkeypatch.setattr("viker_lightning.experiments.__main__._write", lambda *_: None)
+    main([command, str(grid), f"--runs={tmp_path / 'runs'}", "--scale=mini", "--seeds=1", f"--number={len(cells) - 1}"])
+    made = {cell.row: (cell.folder / "env").read_text() for cell in cells if cell.folder.exists()}
+    assert set(made) == ({"Gold", "ViKeR"} if command == "cell" else {"Gold", "NPO", "ViKeR"})
+    for row, environment in made.items():
+        assert "WANDB_MODE=1" in environment and "SLURM_NTASKS" not in environment
+        swept = [f"WANDB_{name}_ID=1" in environment for name in ("RUN", "SWEEP")]
+        assert swept == [command == "cell" and row == "ViKeR"] * 2
+
+
+@pytest.mark.parametrize("command", ["run", "cell"])
 def test_sigterm_lets_the_run_save(tmp_path, monkeypatch, command):
     """In a thread of ``run``, and in the main thread of ``cell``."""
     monkeypatch.chdir(ROOT)

@@ -17,6 +17,7 @@ def test_a_stopped_vanilla_run_goes_on(tmp_path, monkeypatch):
     (tmp_path / "vanilla.yaml").write_text("")
     data = SimpleNamespace(everybody=lambda: "somebody", vanilla_options=lambda: [])
     of_the_method = ("WANDB_JOB_TYPE", "WANDB_DATA_DIR", "WANDB_NAME", "WANDB_RUN_GROUP", "WANDB_RUN_ID", "WANDB_TAGS")
+    of_the_method += ("WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH", "SLURM_NTASKS", "RANK")
     of_both = ("WANDB_API_KEY", "WANDB_MODE")
     for name in of_the_method + of_both:
         monkeypatch.setenv(name, "offline")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from viker_lightning.errors import UserError
+from viker_lightning.processes import SWEPT
 
 from .cells import Cell, State
 from .export import slurm, sweep
@@ -85,7 +87,7 @@ def _interrupt(number: int, frame: Any) -> None:
 def _one(cells: list[Cell], number: int | None) -> None:
     if number is None or not 0 <= number < len(cells):
         raise UserError(f"--number: found {number}, expected 0 to {len(cells) - 1}")
-    if cells[number].run() != State.FINISHED:
+    if cells[number].run({name: os.environ[name] for name in SWEPT if name in os.environ}) != State.FINISHED:
         raise UserError(f"{cells[number].title}: {cells[number].complaint()}")
 
 

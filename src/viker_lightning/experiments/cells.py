@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from viker_lightning.processes import waited_for
+from viker_lightning.processes import by_itself, waited_for
 
 NOTE, LOG = "cell.json", "log.txt"
 UNUSED = ("experiments", "reporting")
@@ -110,7 +110,8 @@ class Cell:
         """Runs what is left to be run, the gold model first; processes that want the same cell wait for each other.
 
         Args:
-            environment: variables besides those of this process.
+            environment: variables besides those of this process, which runs as one of SLURM (it would leave saving to
+                requeueing) or of a W&B sweep only if they are given here; its gold model never is of a sweep.
             stop: when it is set, the run is told to save and stop; signals reach the main thread alone.
 
         Returns:
@@ -120,7 +121,7 @@ class Cell:
             KeyboardInterrupt: if it was stopped.
         """
         stop = stop or threading.Event()
-        if self.gold and self.gold.run(environment, stop) != State.FINISHED:
+        if self.gold and self.gold.run(by_itself(environment or {}), stop) != State.FINISHED:
             return State.FAILED
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         with _locked(f"{self.folder}.lock", stop):
@@ -132,7 +133,7 @@ class Cell:
             if (self.folder / "checkpoints/last.ckpt").exists():  # else it starts over
                 noted |= {key: earlier[key] for key in ("seconds", "peak_memory_bytes") if key in earlier}
             self._write(noted)
-            environment = {**os.environ, **self._dashboard(), **(environment or {})}
+            environment = {**by_itself(os.environ), **self._dashboard(), **(environment or {})}
             self._call(environment, noted, bool(earlier), stop)
         return self.state()
 

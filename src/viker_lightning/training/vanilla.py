@@ -15,13 +15,9 @@ from viker_lightning.data.base import Benchmark
 from viker_lightning.data.cache import cache_folder
 from viker_lightning.errors import UserError
 from viker_lightning.models import mini, mini_tower, smol, weights_folder
-from viker_lightning.processes import waited_for
+from viker_lightning.processes import by_itself, waited_for
 
-LAUNCHED = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE")
-LAUNCHERS = ("MASTER_", "SLURM_", "TORCHELASTIC_")
-"""What a launcher tells its processes, and the vanilla run must not hear."""
-
-FILED = ("WANDB_JOB_TYPE", "WANDB_DATA_DIR", "WANDB_NAME", "WANDB_RUN_GROUP", "WANDB_RUN_ID", "WANDB_TAGS")
+FILED = ("WANDB_JOB_TYPE", "WANDB_DATA_DIR", "WANDB_NAME", "WANDB_RUN_GROUP", "WANDB_TAGS")
 """Where W&B files the run that asks for the vanilla model; key, mode and project are for both."""
 
 
@@ -51,9 +47,8 @@ def vanilla_model(vanilla: str, data: Benchmark) -> Path | str:
             print(f"There is no vanilla model of this data yet: running {config} (once) into {run}", flush=True)
             command = [sys.executable, "-m", "viker_lightning", "fit", "--config", str(config)]
             command += [*data.vanilla_options(), f"--trainer.default_root_dir={run}", "--ckpt_path=last"]
-            mute = {*LAUNCHED, *FILED}
-            alone = {k: v for k, v in os.environ.items() if k not in mute and not k.startswith(LAUNCHERS)}
-            done = subprocess.run(command, check=False, env=waited_for(alone))
+            environment = {k: v for k, v in by_itself(os.environ).items() if k not in FILED}
+            done = subprocess.run(command, check=False, env=waited_for(environment))
             if done.returncode or not (run / "results.json").is_file():
                 raise UserError(f"{config}: the vanilla run failed with exit code {done.returncode}; see above")
     return weights_folder(run)
