@@ -138,10 +138,11 @@ def selection_of(trainer: Any) -> dict[str, Any] | None:
 
 
 def git_commit() -> str | None:
-    """The commit of the working folder, with ``+`` if it has uncommitted changes; ``None`` outside a repository."""
+    """The commit of the working folder, with ``+`` if tracked files differ; ``None`` outside a repository."""
     try:
         commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changed = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
+        status = ["git", "status", "--porcelain", "--untracked-files=no"]  # results lie beside the code
+        changed = subprocess.run(status, capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return None
     return commit + ("+" if changed.strip() else "")

@@ -43,7 +43,8 @@ def write_table_page(table: Table, file: Path) -> Path:
         "facts": {"costs": costs(table), "key_tokens": key_tokens(table)},
         "headings": KEY_TOKENS,
         "notes": {"costs": COSTS_NOTE, "key_tokens": KEY_TOKENS_NOTE},
-        "sources": table.sources,
+        "sources": [(source, table.comparable(source)) for source in table.sources],
+        "difference": table.difference,
         "tuning": sorted(tuning, key=lambda tried: (tried["method"], -tried["score"])),
         "runs": [_run(cell) for cell in table.cells],
         "columns": [(split, heading[:-2], heading[-1], about.get(score)) for split, score, heading in table.columns],
@@ -72,7 +73,7 @@ def _block(table: Table, number: int, block: str) -> dict[str, Any]:
 
 
 def _cell(table: Table, block: str, model: Contender, split: str, score: str) -> tuple[Any, tuple[str, bool]]:
-    return model.estimate(split, score), table.place(block, model.name, split, score)
+    return table.estimate(block, model.name, split, score), table.place(block, model.name, split, score)
 
 
 def _sweep(table: Table, block: str) -> Any:

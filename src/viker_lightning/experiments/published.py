@@ -20,6 +20,7 @@ class Source:
     Attributes:
         source: where the numbers were read.
         setting: model, data and metric as far as they are known.
+        protocol: ``published`` or ``corrected``, as ``data.protocol`` has them.
         second_hand: whether they were read elsewhere than in the paper that made them.
         columns: ``<split>/<score>`` of each column.
         blocks: by block of our table and row, a value a column, 0 to 1; ``None`` where there is none.
@@ -27,6 +28,7 @@ class Source:
 
     source: str
     setting: str
+    protocol: str
     second_hand: bool
     columns: list[str]
     blocks: dict[str, dict[str, list[float | None]]] = field(default_factory=dict)

@@ -88,30 +88,25 @@ def _facts(title: str, note: str, headings: dict[str, str], rows: list[dict[str,
 
 
 def _published(table: Table, source: Source) -> list[str]:
-    """Published numbers; with the difference to ours where the scale is the paper's."""
-    ours = table.grid.scale == "paper"
+    """Published numbers, with the difference to ours where they compare."""
     said = "second-hand" if source.second_hand else "read in the paper"
-    lines = [f"## Published: {source.source} ({said})", "", source.setting, ""]
-    if not ours:
-        lines += ["Another model and other data than above: to be compared by order, not by value.", ""]
+    lines = [f"## Published: {source.source} ({said})", "", f"{source.setting} {table.comparable(source)}", ""]
     for block, rows in source.blocks.items():
         lines += [f"| {block} | " + " | ".join(source.columns) + " |", "|---|" + "---|" * len(source.columns)]
         for row in rows:
-            cells = []
-            for column in source.columns:
-                split, _, score = column.partition("/")
-                known = block in table.blocks and row in table.grid.rows
-                found = table.value(block, row, split, score) if ours and known else None
-                cells.append(_difference(source.value(block, row, column), found))
+            cells = [
+                _difference(source.value(block, row, column), table.difference(source, block, row, column))
+                for column in source.columns
+            ]
             lines.append(f"| {row} | " + " | ".join(cells) + " |")
         lines.append("")
     return lines
 
 
-def _difference(theirs: float | None, ours: dict[str, Any] | None) -> str:
+def _difference(theirs: float | None, difference: float | None) -> str:
     if theirs is None:
         return EMPTY
-    return f"{theirs:.3f}" if ours is None else f"{theirs:.3f} (ours {ours['mean'] - theirs:+.3f})"
+    return f"{theirs:.3f}" if difference is None else f"{theirs:.3f} (ours {difference:+.3f})"
 
 
 def latex(table: Table) -> str:

@@ -6,15 +6,19 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
-from viker_lightning.reporting import Run, interval, read_run
+from viker_lightning.evaluation import better
+from viker_lightning.reporting import Estimate, Run, interval, read_run
 from viker_lightning.reporting.contenders import Contender, pooled, ranks
-from viker_lightning.reporting.scores import arrow
 
 from .cells import Cell, State
 from .grid import Grid
 from .published import Source, published
+
+SIGNS = {"min": "↓", "max": "↑", None: "·"}
+"""What is good; a point where a value is to be near another one."""
 
 
 @dataclass
@@ -68,11 +72,9 @@ class Table:
 
     def value(self, block: str, name: str, split: str, score: str) -> dict[str, Any] | None:
         """A cell of the table: mean, interval, runs, people and rank; ``None`` if it was not run."""
-        found = {c.name: c for c in self.contenders[block]}.get(name)
-        sums = found.sums(split, score) if found else None
-        if found is None or sums is None:
+        found, estimate = self._contenders(block).get(name), self.estimate(block, name, split, score)
+        if found is None or estimate is None:
             return None
-        estimate = interval(sums)
         seeds = [one.mean for run in found.runs if (one := run.scores().get(split, {}).get(score))]
         rank, near = self.place(block, name, split, score)
         return {
@@ -85,6 +87,19 @@ class Table:
             "rank": rank,
             "like_the_best": near,
         }
+
+    def estimate(self, block: str, name: str, split: str, score: str) -> Estimate | None:
+        """Mean and interval; of a score that is no mean over questions, as truth ratio, the mean over runs alone."""
+        found = self._contenders(block).get(name)
+        if sums := found.sums(split, score) if found else None:
+            return interval(sums)
+        when, runs = self.runs(block, name)
+        values = [run.results.get(when, {}).get(split, {}).get(score) for run in runs]
+        known = [value for value in values if isinstance(value, int | float)]
+        return Estimate(mean(known), float("nan"), float("nan"), 0) if known else None
+
+    def _contenders(self, block: str) -> dict[str, Contender]:
+        return {contender.name: contender for contender in self.contenders[block]}
 
     def place(self, block: str, name: str, split: str, score: str) -> tuple[str, bool]:
         """``best``, ``second`` or nothing, and whether it is not told apart from the best."""
@@ -104,7 +119,7 @@ class Table:
     def columns(self) -> list[tuple[str, str, str]]:
         """Split, score and heading with arrow of every column."""
         return [
-            (split, score, f"{heading} {arrow(split, score)}")
+            (split, score, f"{heading} {SIGNS[better(split, score)]}")
             for split, scores in self.grid.columns.items()
             for score, heading in scores.items()
         ]
@@ -113,6 +128,29 @@ class Table:
     def sources(self) -> list[Source]:
         """Published numbers that belong beside this table."""
         return published(self.grid.published) if self.grid.published else []
+
+    def difference(self, source: Source, block: str, name: str, column: str) -> float | None:
+        """Ours minus the published number; ``None`` unless scale and protocol are the same and both are known."""
+        theirs = source.value(block, name, column)
+        known = block in self.blocks and name in self.grid.rows and self.grid.scale == "paper"
+        if theirs is None or not known or self._protocols([(block, name)]) != {source.protocol}:
+            return None
+        split, _, score = column.partition("/")
+        ours = self.estimate(block, name, split, score)
+        return ours.value - theirs if ours else None
+
+    def comparable(self, source: Source) -> str:
+        """Protocol of published numbers and of ours, and why no difference is given, if so."""
+        if self.grid.scale != "paper":
+            why = "Another model and other data than above: to be compared by order, not by value."
+            return f"Protocol: {source.protocol}. {why}"
+        rows = [(b, name) for b in source.blocks if b in self.blocks for name in source.blocks[b]]
+        ours = self._protocols([place for place in rows if place[1] in self.grid.rows])
+        why = " No difference is given: numbers of two protocols do not compare." if ours - {source.protocol} else ""
+        return f"Protocol: {source.protocol}; ours: {', '.join(sorted(ours)) or 'not run yet'}.{why}"
+
+    def _protocols(self, places: list[tuple[str, str]]) -> set[str]:
+        return {str(run.results.get("protocol")) for place in places for run in self.runs(*place)[1]}
 
     def record(self) -> dict[str, Any]:
         """Everything, for ``results/<table>.json``: numbers, commands, what failed, and what else was tried."""
