@@ -1,8 +1,13 @@
-"""The commit that a run notes."""
+"""What a run notes of itself: the commit, and memory on GPUs."""
 
+import json
 import subprocess
+from types import SimpleNamespace
 
-from viker_lightning.callbacks.provenance import git_commit
+import pytest
+import torch
+
+from viker_lightning.callbacks.provenance import Provenance, git_commit
 
 
 def test_a_commit_with_changes_is_marked(tmp_path, monkeypatch):
@@ -20,3 +25,17 @@ def test_a_commit_with_changes_is_marked(tmp_path, monkeypatch):
     assert git_commit() == commit
     (tmp_path / "code.py").write_text("2")
     assert git_commit() == commit + "+"
+
+
+@pytest.mark.parametrize("kind", ["cuda", "cpu"])
+def test_the_peak_of_gpu_memory_is_added(tmp_path, monkeypatch, kind):
+    (tmp_path / "provenance.json").write_text('{"seed": 1}')
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 7)
+    tensor = torch.tensor
+    monkeypatch.setattr(torch, "tensor", lambda value, device: tensor(value))
+    strategy = SimpleNamespace(root_device=torch.device(kind))
+    Provenance().on_fit_end(
+        SimpleNamespace(strategy=strategy, world_size=1, is_global_zero=True, default_root_dir=str(tmp_path)), None
+    )
+    added = {"peak_gpu_memory_bytes": 7} if kind == "cuda" else {}
+    assert json.loads((tmp_path / "provenance.json").read_text()) == {"seed": 1} | added

@@ -45,10 +45,27 @@ def test_costs_are_means_over_seeds(made):
     assert found["5 %", "ViKeR"]["peak_memory_mib"] == 1024
 
 
+def test_gpu_memory_where_it_was_measured(tmp_path):
+    grid = read_grid(small_grid(tmp_path), "mini", 1)
+    for cell in grid.cells(tmp_path / "runs"):
+        finish(cell)
+        if cell.row == "ViKeR":
+            file = cell.folder / "provenance.json"
+            file.write_text(json.dumps(json.loads(file.read_text()) | {"peak_gpu_memory_bytes": 3 * 2**30}))
+    table = tabulate(grid, tmp_path / "runs", tmp_path)
+    assert [fact.get("peak_gpu_memory_mib") for fact in costs(table)] == [None, None, 3072] * 2
+    text = (tmp_path / "small-mini.md").read_text()
+    assert "| 5 %, ViKeR | 1 | 100 | 1024 | 3072 |" in text and "| 5 %, NPO | 1 | 100 | 1024 |  |" in text
+    assert "peak GPU memory, MiB" in (tmp_path / "small-mini.html").read_text()
+    (drawn,) = (file for file in figures(table, tmp_path) if "cost" in file.stem)
+    assert "peak GPU memory" in drawn.read_text()
+
+
 def test_both_are_in_markdown_and_json(made):
     text = (made[1] / "small-mini.md").read_text()
     assert "## Key tokens" in text and "| 5 %, ViKeR | 2 | 0.925 | 0.800 | 2.000 | 0.010 | 0.500 | 0.050 |" in text
     assert "## Run time and memory" in text and "| 5 %, ViKeR | 2 | 110 | 1024 |" in text
+    assert "peak GPU" not in text
     record = json.loads((made[1] / "small-mini.json").read_text())
     assert record["key_tokens"] == key_tokens(made[0]) and record["costs"] == costs(made[0])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import platform
 import re
 import subprocess
@@ -54,7 +55,7 @@ class SaveConfig(SaveConfigCallback):
 
 
 class Provenance(Callback):
-    """Writes ``<run>/provenance.json`` when training starts."""
+    """Writes ``<run>/provenance.json`` when training starts, and adds the peak of GPU memory when it has ended."""
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Records versions, commit, seed, batch (most questions of a stream in a step), data, method and weights."""
@@ -105,6 +106,19 @@ class Provenance(Callback):
             "trained_weights": len(trained),
         }
         write_json(Path(trainer.default_root_dir) / "provenance.json", hide_in(record))
+
+    def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Adds the most memory that tensors took on a GPU, in bytes, of all processes since this one started."""
+        device = trainer.strategy.root_device
+        if device.type != "cuda":
+            return
+        peak = torch.tensor(torch.cuda.max_memory_allocated(device), device=device)
+        if trainer.world_size > 1:
+            torch.distributed.all_reduce(peak, torch.distributed.ReduceOp.MAX)
+        file = Path(trainer.default_root_dir) / "provenance.json"
+        if trainer.is_global_zero and file.is_file():
+            record = json.loads(file.read_text(encoding="utf-8"))
+            write_json(file, record | {"peak_gpu_memory_bytes": int(peak)})
 
 
 def settings(thing: Any, names: Iterable[str] | None = None) -> dict[str, Any]:

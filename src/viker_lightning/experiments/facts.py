@@ -26,11 +26,16 @@ KEY_TOKENS_NOTE = (
     "the forget answers, or the first token of each private part from those (0.5 is chance). Gradient weight: mean "
     "over the logged steps of |p - ideal| on key tokens (entropy over 0.5 nats) and on the others, 0 to 1."
 )
-COSTS = {"seconds": "seconds", "peak_memory_mib": "peak memory, MiB"}
-"""The same of :func:`costs`."""
+COSTS = {
+    "seconds": "seconds",
+    "peak_memory_mib": "peak memory, MiB",
+    "peak_gpu_memory_mib": "peak GPU memory, MiB",
+}
+"""The same of :func:`costs`; GPU memory is there only if it was measured."""
 
 COSTS_NOTE = (
-    "A run as a whole, loading and evaluation included; mean over the runs of a row. Memory is main memory. A run that "
+    "A run as a whole, loading and evaluation included; mean over the runs of a row. Memory is main memory; "
+    "GPU memory is the most that tensors took on one GPU in the last part of a run. A run that "
     "was stopped and gone on with counts all its parts, except one whose grid was killed with it. Where numbers before "
     "training are shown, the run of seed 0 that they are taken from evaluates once more. Runs that make the vanilla "
     "model, or wait for it, include that: the first ones of a grid on a machine without it."
@@ -67,7 +72,7 @@ def costs(table: Table) -> list[dict[str, Any]]:
     """Wall time and peak memory of every row with finished runs, mean over them.
 
     Returns:
-        ``block``, ``row``, ``runs``, ``seconds`` and ``peak_memory_mib``.
+        ``block``, ``row``, ``runs``, ``seconds``, ``peak_memory_mib`` and, of runs on GPUs, ``peak_gpu_memory_mib``.
     """
     found = []
     for block, name in _places(table):
@@ -76,11 +81,19 @@ def costs(table: Table) -> list[dict[str, Any]]:
         if noted:
             seconds = mean(note["seconds"] for note in noted)
             memory = mean(note["peak_memory_bytes"] for note in noted) / 2**20
+            runs = [] if table.grid.rows[name].before else table.runs(block, name)[1]
+            gpu = [peak for run in runs if (peak := run.provenance.get("peak_gpu_memory_bytes"))]
             found.append(
                 {"block": block, "row": name, "runs": len(noted)}
                 | {"seconds": round(seconds, 1), "peak_memory_mib": round(memory)}
+                | ({"peak_gpu_memory_mib": round(mean(gpu) / 2**20)} if gpu else {})
             )
     return found
+
+
+def measured(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Those of :data:`COSTS` that any row has."""
+    return {key: heading for key, heading in COSTS.items() if any(key in row for row in rows)}
 
 
 def _places(table: Table) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .facts import COSTS, KEY_TOKENS, costs, key_tokens
+from .facts import COSTS, KEY_TOKENS, costs, key_tokens, measured
 from .table import Table
 
 STYLE: dict[Any, Any] = {
@@ -111,10 +111,10 @@ def cost_figure(table: Table) -> Figure | None:
     noted = costs(table)
     if not noted:
         return None
-    figure, panels = _panels(2, len(noted))
+    figure, panels = _panels(len(measured(noted)), len(noted))
     names = _names(noted)
-    for axes, key in zip(panels, COSTS, strict=True):
-        axes.barh(names, [fact[key] for fact in noted])
+    for axes, key in zip(panels, measured(noted), strict=True):
+        axes.barh(names, [fact.get(key, 0) for fact in noted])
         axes.set(xlabel=f"{COSTS[key]}, a run")
         axes.invert_yaxis()
     return figure

@@ -13,7 +13,7 @@ from viker_lightning.reporting.curves import sweep_plot
 from viker_lightning.reporting.html import trade_off, write_page
 
 from .cells import Cell, State
-from .facts import COSTS_NOTE, KEY_TOKENS, KEY_TOKENS_NOTE, costs, key_tokens
+from .facts import COSTS_NOTE, KEY_TOKENS, KEY_TOKENS_NOTE, costs, key_tokens, measured
 from .table import Table
 
 PEOPLE = {"forget": 2, "test": 1, "retain": 1}
@@ -42,6 +42,7 @@ def write_table_page(table: Table, file: Path) -> Path:
         "blocks": [_block(table, number, block) for number, block in enumerate(table.blocks)],
         "facts": {"costs": costs(table), "key_tokens": key_tokens(table)},
         "headings": KEY_TOKENS,
+        "cost_headings": measured(costs(table)),
         "notes": {"costs": COSTS_NOTE, "key_tokens": KEY_TOKENS_NOTE},
         "sources": [(source, table.comparable(source)) for source in table.sources],
         "difference": table.difference,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .cells import State
-from .facts import COSTS, COSTS_NOTE, KEY_TOKENS, KEY_TOKENS_NOTE, costs, key_tokens
+from .facts import COSTS_NOTE, KEY_TOKENS, KEY_TOKENS_NOTE, costs, key_tokens, measured
 from .published import Source
 from .table import Table
 
@@ -28,7 +28,7 @@ def markdown(table: Table) -> str:
         lines += [f"## {block}", ""] if block else []
         lines += _rows(table, block)
     lines += _facts("Key tokens", KEY_TOKENS_NOTE, KEY_TOKENS, key_tokens(table), 3)
-    lines += _facts("Run time and memory", COSTS_NOTE, COSTS, costs(table), 0)
+    lines += _facts("Run time and memory", COSTS_NOTE, measured(costs(table)), costs(table), 0)
     for source in table.sources:
         lines += _published(table, source)
     failed = [cell for cell in table.cells if cell.state() == State.FAILED]
