@@ -12,8 +12,8 @@ What is replaced, since nobody can wait, download or have eight GPUs here:
 - `torchrun` and `srun` are parsed as above and run as one process; test_launchers.py starts two of them.
 - `make` prints what it would do (``make -n``), and the options of every Python program in there are parsed by it.
 - `experiments run` and `cell` run nothing: the cells are listed.
-- `pip install`: the extras must exist; `source`: the environment that make makes. `wandb sync` needs a network: the
-  command must exist.
+- `pip install`: the extras must exist; `source`: the environment that make makes. `wandb sync` and `wandb agent` need
+  a network: the command must exist.
 
 Training runs are marked slow; without that mark they are parsed only.
 """
@@ -262,10 +262,10 @@ def test_another_command(command, desk, capsys):
         check_installed(words[2:])
     elif words[0] == "source":
         assert words[1:] == [".venv/bin/activate"] and "\nVENV ?= .venv\n" in (ROOT / "Makefile").read_text()
-    elif words[:2] == ["wandb", "sync"]:
+    elif words[0] == "wandb":
         import wandb.cli.cli
 
-        assert "sync" in wandb.cli.cli.cli.commands and "wandb" in words[2]
+        assert words[1] in wandb.cli.cli.cli.commands and (words[1] == "agent" or "wandb" in words[2])
     else:
         pytest.fail(f"{command.page}, line {command.line}: this test does not know how to run {' '.join(words)!r}")
 
@@ -290,7 +290,8 @@ def made(words):
     alone = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     done = subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, env=alone, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return [line for line in done.stdout.replace("\\\n", " ").splitlines() if line.strip()]
+    lines = done.stdout.replace("\\\n", " ").splitlines()
+    return [line for line in lines if line.strip() and not line.startswith("make: Nothing to be done")]
 
 
 class Parsed(Exception):

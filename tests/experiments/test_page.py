@@ -82,7 +82,8 @@ def test_page_has_every_part(made):
     page = (made[1] / "small-mini.html").read_text()
     assert "Made &lt;b&gt;by hand&lt;/b&gt;." in page and "<b>by hand" not in page
     assert "Not run yet: NPO" in page and "9 of 11" not in page and "8 of 10 runs are finished" in page
-    for said in ("gold (★)", "VL-Eraser", "36 settings", "python -m viker_lightning fit", "Run time and memory"):
+    settings = f"{len(json.loads((ROOT / 'experiments/tuning/mini.json').read_text()))} settings"
+    for said in ("gold (★)", "VL-Eraser", settings, "python -m viker_lightning fit", "Run time and memory"):
         assert said in page, said
     asked = page[page.index('id="answers"') : page.index('id="published"')]
     for name in ("Vanilla", "★ Gold", "NPO", "ViKeR"):
