@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,14 @@ def test_results_are_explained():
     facts = re.search(r"run_facts = \{(.*?)\n                \}", source, re.DOTALL)[1]
     written |= set(re.findall(r'"(\w+)":', facts))
     assert written >= {"knowledge", "seed", "stopped"} and written <= described, written - described
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
+def test_tables_are_those_of_the_results(page):
+    text = (DOCS.parent / page).read_text("utf-8")
+    renew = runpy.run_path(str(DOCS / "tables.py"))["renew"]
+    assert "<!-- table: " in text and renew(text) == text, "run python docs/tables.py"
+    assert renew(text.replace("| ViKeR | ", "| ViKeR | 9")) == text, "a wrong number would be seen"
 
 
 def test_what_a_method_may_ask_for():

@@ -1,0 +1,49 @@
+"""Copies columns of docs/results/*.md into the tables of README.md and docs/results.md.
+
+A comment above each table says what it shows:
+
+    <!-- table: mllmu-mini | 10 % | test MC, test Keywords | intervals -->
+
+the file, the heading in it (empty: the first table), the columns, and ``intervals`` where these and the marks of the
+best are kept. ``python docs/tables.py`` rewrites all tables; a test runs it and finds nothing to change.
+"""
+
+import re
+from pathlib import Path
+
+DOCS = Path(__file__).resolve().parent
+PAGES = (DOCS.parent / "README.md", DOCS / "results.md")
+TABLE = re.compile(r"<!-- table: (.+?) \|(.*?)\| (.+?)(\| intervals)? -->\n\n((?:\|.*\n)*)")
+
+
+def table(file: str, heading: str, columns: list[str], intervals: bool) -> str:
+    """Columns of the table under a heading of a file of results, as Markdown.
+
+    Raises:
+        KeyError: the file has no such heading or column.
+    """
+    blocks = re.split(r"^## (.+)$", (DOCS / f"results/{file}.md").read_text("utf-8"), flags=re.MULTILINE)
+    text = dict(zip(["", *blocks[1::2]], blocks[::2], strict=True))[heading]
+    lines = [[cell.strip() for cell in line[2:-1].split("|")] for line in re.findall(r"^\|.*", text, re.MULTILINE)]
+    places = {cell.rstrip(" ↑↓"): i for i, cell in enumerate(lines[0])}
+    kept = [[line[0], *(line[places[column]] for column in columns)] for line in lines]
+    if not intervals:
+        kept = [[re.sub(r" \[.*\]| †|\*\*|(?<!\w)_|_(?!\w)", "", cell) for cell in line] for line in kept]
+    kept[1] = ["---"] * len(kept[0])
+    return "".join(f"| {' | '.join(line)} |\n" for line in kept)
+
+
+def renew(text: str) -> str:
+    """A page with its tables as the results are now."""
+
+    def one(found: re.Match[str]) -> str:
+        file, heading, columns, intervals, old = found.groups()
+        names = [name.strip() for name in columns.split(",")]
+        return found[0].removesuffix(old) + table(file, heading.strip(), names, bool(intervals))
+
+    return TABLE.sub(one, text)
+
+
+if __name__ == "__main__":
+    for page in PAGES:
+        page.write_text(renew(page.read_text("utf-8")), "utf-8")
