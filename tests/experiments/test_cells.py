@@ -7,13 +7,16 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from made import finish, small_grid
 
-from viker_lightning.experiments import State, read_grid
+from viker_lightning.experiments import Cell, State, read_grid
 from viker_lightning.experiments.__main__ import main
+from viker_lightning.experiments.cells import inputs
 
 ROOT = Path(__file__).parents[2]
 LOOP = "while true; do sleep 0.05; done\n"
@@ -74,6 +77,42 @@ def test_an_interrupted_part_counts(stopped, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         stopped.run()
     assert stopped.state() == State.STARTED and stopped.note()["seconds"] == 150
+
+
+def test_whatever_a_run_reads_makes_it_another_run(tmp_path, monkeypatch):
+    """The command, its YAML and that of its vanilla model, a file or folder of people, the gold model; nothing else."""
+    monkeypatch.chdir(tmp_path)
+    data, weights = tmp_path / "people.jsonl", tmp_path / "weights"
+    weights.mkdir()
+    for file in (data, weights / "model.safetensors", tmp_path / "image.txt"):
+        file.write_text("a")
+    init = {"vanilla": "vanilla.yaml"}
+    run = {"model": {"init_args": init}, "data": {"init_args": {"root": str(data)}}}
+    Path("run.yaml").write_text(yaml.safe_dump(run | {"trainer": {"default_root_dir": "."}}))
+    Path("vanilla.yaml").write_text(yaml.safe_dump({"model": {"init_args": {"base": str(weights)}}}))
+    gold = Cell("g", "", "Gold", 0, "run.yaml", {}, tmp_path / "runs/gold")
+    cell = Cell("g", "", "ViKeR", 0, "run.yaml", {"evaluation.gold": str(gold.folder)}, tmp_path / "runs/viker", gold)
+    seen = [fresh(cell)]
+    (tmp_path / "image.txt").write_text("other")
+    assert fresh(cell) == seen[0]
+    moved = replace(gold, folder=tmp_path / "other/gold")
+    options = {"evaluation.gold": str(moved.folder)}
+    assert fresh(replace(cell, folder=tmp_path / "other/viker", gold=moved, options=options)) == seen[0]
+    for file in (data, weights / "model.safetensors", weights / "more.json"):
+        file.write_text("changed")
+        seen.append(fresh(cell))
+    for name in ("run.yaml", "vanilla.yaml"):
+        Path(name).write_text(Path(name).read_text() + "\nseed_everything: 1\n")
+        seen.append(fresh(cell))
+    seen.append(fresh(replace(cell, options=cell.options | {"model.lr": 1e-3})))
+    seen.append(fresh(replace(cell, gold=replace(gold, options={"data.forget": 5}))))
+    assert len(set(seen)) == len(seen)
+
+
+def fresh(cell):
+    """The fingerprint that a new process finds."""
+    inputs.cache_clear()
+    return cell.fingerprint()
 
 
 @pytest.mark.parametrize("command", ["run", "cell"])

@@ -15,6 +15,7 @@ from viker_lightning.experiments.published import published
 ROOT = Path(__file__).parents[2]
 GRIDS = ["mllmu", "clear", "ablations", "references", "lambda", "k"]
 OUT = Path("runs/tables")
+PLACE = ["--scale=mini", "--seeds=2", "--runs=elsewhere"]
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +76,20 @@ def test_options_that_change_nothing_are_left_out():
     assert "--data.root" not in command and "--data.forget" not in command and "--data.max_people=12" in command
 
 
+@pytest.mark.parametrize("row", ["GA", "GradDiff", "KL-Min", "NPO", "IDK", "ViKeR"])
+def test_clear_has_the_settings_that_were_tuned(row, capsys):
+    """Its methods are options of one YAML, whose own settings would be carried over if they were not set."""
+    found = {}
+    for name in ("clear", "mllmu"):
+        cell = next(c for c in grid(name).cells(OUT) if (c.row, c.seed) == (row, 0))
+        with pytest.raises(SystemExit):
+            main([*cell.arguments, "--print_config"])
+        config = yaml.safe_load(capsys.readouterr().out)
+        init = config["model"]["init_args"]
+        found[name] = [init["method"], init["lr"], init["lora"], config["trainer"]["max_steps"]]
+    assert found["clear"] == found["mllmu"]
+
+
 def test_published_numbers_are_between_0_and_1():
     for section in ("mllmu", "clear"):
         for source in published(section):
@@ -111,6 +126,10 @@ def spoilt(tmp_path, change):
         (lambda g: g["scales"].pop("mini"), "no scale 'mini'; found paper"),
         (lambda g: g["scales"]["mini"].update(gold="Golden"), "gold: no row 'Golden'"),
         (lambda g: g["scales"]["mini"]["rows"].update(GA={"config": "no.yaml"}), "rows.GA.config: 'no.yaml'"),
+        (
+            lambda g: g["scales"]["mini"]["rows"].update(GA={"options": {"model.vanilla": "nope.yaml"}}),
+            "scales.mini.rows.GA: model.vanilla 'nope.yaml' does not exist",
+        ),
         (lambda g: g["scales"]["mini"]["rows"].update(V={"before": "X"}), "rows.V.before: no row 'X'"),
         (lambda g: g["scales"]["mini"]["rows"].update(GA={"option": {}}), "rows.GA: key 'option' is unknown"),
         (lambda g: g.update(scales=["mini"]), "scales: found ['mini'], expected 'name: value' pairs"),
@@ -148,8 +167,9 @@ def test_missing_file_and_seeds(tmp_path):
 
 
 def test_sweep_and_array_reach_every_cell():
-    found = yaml.safe_load(sweep("experiments/k.yaml", "mini", 2, 9))
+    found = yaml.safe_load(sweep("experiments/k.yaml", PLACE, 9))
     assert found["parameters"]["number"]["values"] == list(range(9))
-    assert found["command"][-1] == "${args}" and "--seeds=2" in found["command"]
-    script = slurm("experiments/k.yaml", "paper", 2, 9, 4)
+    assert found["command"][-1] == "${args}" and found["command"][-4:-1] == PLACE and "mini" in found["name"]
+    script = slurm("experiments/k.yaml", PLACE, 9, 4)
+    assert " --runs=elsewhere " in script
     assert "#SBATCH --array=0-8%4" in script and '--number="$SLURM_ARRAY_TASK_ID"' in script

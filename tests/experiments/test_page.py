@@ -1,14 +1,19 @@
 """What a table says besides its numbers: key tokens, cost, answers, a page of its own."""
 
+import io
 import json
 from pathlib import Path
 
 import pytest
+from folders import key_tokens as answers_by_token
 from made import finish, small_grid
+from rich.console import Console
 
-from viker_lightning.experiments import read_grid, tabulate
+from viker_lightning.callbacks.files import write_json
+from viker_lightning.experiments import Table, read_grid, tabulate
 from viker_lightning.experiments.facts import costs, key_tokens
 from viker_lightning.experiments.figures import figures
+from viker_lightning.experiments.render import summary
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,6 +28,9 @@ def made(tmp_path_factory):
         for cell in grid.cells(folder / "runs"):
             if (cell.row, cell.block) != ("NPO", "10 %"):
                 finish(cell, told=cell.row == "NPO", key_tokens=cell.row == "ViKeR")
+                (cell.folder / "report.html").touch()
+                if cell.row == "ViKeR":
+                    write_json(cell.folder / "key_tokens.json", answers_by_token())
         return tabulate(grid, folder / "runs", folder / "results"), folder / "results"
 
 
@@ -113,3 +121,53 @@ def test_page_of_a_sweep_and_of_nothing(tmp_path):
     page = (tmp_path / "k-mini.html").read_text()
     assert "Scores over k, number of irrelevant images" in page and "test: keyword match" in page
     assert 'id="published"' not in page and 'id="tuning"' in page and "What is forgotten against" not in page
+
+
+def test_page_shows_tokens_curves_and_where_numbers_are_from(made):
+    page = (made[1] / "small-mini.html").read_text()
+    assert 'id="tokens"' in page and page.count("The ideal distribution would say:") == 6, "two answers of three tokens"
+    assert page.count("Training curve: KL to ideal, 5 %") and page.count("Where the regulariser pulls, 10 %") == 1
+    assert "Gradient weight on key and on other tokens, 5 % ViKeR" in page
+    assert "<dt>commit</dt><dd>0123456789abcdef</dd>" in page and "<dt>torch</dt><dd>2.6</dd>" in page
+    cell = next(cell for cell in made[0].cells if (cell.block, cell.row, cell.seed) == ("5 %", "ViKeR", 0))
+    assert f'<a href="../runs/{cell.folder.name}/report.html">5 % / ViKeR / seed 0</a>' in page
+    record = json.loads((made[1] / "small-mini.json").read_text())
+    assert record["made_with"]["commit"] == ["0123456789abcdef"] and record["made_with"]["data, 5 %"] == ["abc"]
+    assert "- torch: 2.6\n" in (made[1] / "small-mini.md").read_text()
+
+
+def test_few_people_are_said_and_tell_no_methods_apart(made):
+    text = (made[1] / "small-mini.md").read_text()
+    assert "People: forget 4, test 4, retain 4." in text and "fewer than 6 people" in text
+    value = made[0].value("5 %", "NPO", "forget", "keyword_match")
+    assert value["like_the_best"] and value["rank"] == "second" and value["people"] == 4
+    assert "% 5 %: forget 4, test 4, retain 4 people" in (made[1] / "small-mini.tex").read_text()
+
+
+def test_a_row_of_which_seeds_are_missing_says_so_and_takes_no_place(tmp_path):
+    grid = read_grid(small_grid(tmp_path), "mini", 2)
+    for cell in grid.cells(tmp_path / "runs"):
+        if (cell.row, cell.seed) != ("NPO", 1):
+            finish(cell)
+    table = tabulate(grid, tmp_path / "runs", tmp_path)
+    assert table.value("5 %", "NPO", "forget", "keyword_match")["rank"] == ""
+    for kind, said in (("md", "| NPO (1 of 2 seeds) |"), ("tex", "NPO (1 of 2 seeds) &"), ("html", "(1 of 2 seeds)")):
+        assert said in (tmp_path / f"small-mini.{kind}").read_text()
+    assert "ViKeR (" not in (tmp_path / "small-mini.md").read_text()
+
+
+@pytest.mark.parametrize(("width", "count"), [(80, 6), (240, 16)])
+def test_summary_is_whole_at_any_width(tmp_path, width, count):
+    """The shipped main table has 16 columns; a narrow terminal shows those that matter most, and cuts none."""
+    grid = read_grid(Path("experiments/mllmu.yaml"), "mini", 1)
+    for cell in grid.cells(tmp_path / "runs"):
+        finish(cell, told=cell.row == "NPO")
+    console = Console(width=width, file=io.StringIO())
+    tables = summary(Table(grid, tmp_path / "runs"), width)
+    assert len(tables) == 3 and {len(table.columns) for table in tables} == {1 + count}
+    for table in tables:
+        console.print(table)
+    shown = console.file.getvalue()
+    assert "\N{HORIZONTAL ELLIPSIS}" not in shown and max(map(len, shown.splitlines())) <= width
+    for said in ("forget", "Keywords ↓", "retain", "Keywords ↑", "Coherence ↑", "ViKeR", "Gold", "forget 4"):
+        assert said in shown

@@ -1,7 +1,10 @@
 """Cells as real runs: made once, gone on with, and without harm from one that fails."""
 
+import io
 import json
 import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,16 +87,31 @@ def test_finished_runs_are_not_made_again(made, cells, capsys):
     assert times == {name: (cells[name].folder / "results.json").stat().st_mtime_ns for name in times}
 
 
-def test_a_changed_command_or_gold_model_is_another_run(made, cells, monkeypatch):
-    viker = cells["ViKeR"]
-    note = viker.folder / "cell.json"
-    kept = note.read_text()
-    note.write_text(json.dumps(json.loads(kept) | {"fingerprint": "other"}))
-    assert viker.state() == State.MISSING
-    note.write_text(kept)
-    assert viker.state() == State.FINISHED
+def test_changed_code_makes_other_runs(cells, monkeypatch):
+    assert cells["ViKeR"].state() == State.FINISHED
     monkeypatch.setattr("viker_lightning.experiments.cells.code_fingerprint", lambda: "changed")
-    assert viker.state() == State.MISSING
+    assert cells["ViKeR"].state() == State.MISSING
+
+
+def test_runs_that_were_moved_are_finished_still(made, monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    shutil.copytree(made[0] / "runs", tmp_path / "elsewhere")
+    moved = {cell.row: cell for cell in read_grid(made[1], "mini", 1).cells(tmp_path / "elsewhere")}
+    assert moved["Gold"].state() == moved["ViKeR"].state() == State.FINISHED
+
+
+def test_a_cell_that_cannot_even_start_stops_no_other(made, cells, monkeypatch):
+    """Its folder cannot be written, say."""
+
+    def refuse(*_):
+        raise PermissionError("no room here")
+
+    bad = replace(cells["bad"], folder=made[0] / "runs/other")
+    monkeypatch.setattr(type(bad), "run", lambda cell, *_: refuse() if cell == bad else State.FINISHED)
+    console = Console(file=io.StringIO())
+    again = replace(cells["ViKeR"], folder=made[0] / "runs/another")
+    assert run_grid([bad, again], 1, console) == [bad]
+    assert "failed: bad / seed 0: PermissionError: no room here" in console.file.getvalue()
 
 
 def test_a_stopped_run_goes_on_where_it_was(made, cells):

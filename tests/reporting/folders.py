@@ -43,11 +43,13 @@ def predictions(told, kept, people=4, kl_gold=None):
     return found
 
 
-def write_run(folder, told=0, kept=4, method="ViKeR", stage="unlearn", seed=0, before=True, gold=None, data="abc"):
-    """A run folder; ``told`` and ``kept`` are out of four questions."""
+def write_run(
+    folder, told=0, kept=4, method="ViKeR", stage="unlearn", seed=0, before=True, gold=None, data="abc", **more
+):
+    """A run folder; ``told`` and ``kept`` are out of four questions, ``people`` of each split are four by default."""
     folder.mkdir(parents=True)
     moments = {"before": predictions(4, 4)} if before else {}
-    moments["after"] = predictions(told, kept, kl_gold=0.5)
+    moments["after"] = predictions(told, kept, kl_gold=0.5, **more)
     write_predictions(folder / "predictions.parquet", [(when, p) for when, found in moments.items() for p in found])
     results = {when: summarise(found) for when, found in moments.items()}
     results |= {"steps": 20, "seed": seed, "world_size": 1, "protocol": "corrected", "metrics": DIRECTIONS}

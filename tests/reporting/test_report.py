@@ -156,7 +156,7 @@ def test_comparison(tmp_path):
     viker = models[2]
     assert viker.estimate("test", "keyword_match").value == pytest.approx((0 + 0.375) / 2)
     assert viker.estimate("test", "keyword_match").people == 4
-    assert ranks(models, "test", "keyword_match") == {"ViKeR": ("best", False), "NPO": ("second", False)}
+    assert ranks(models, "test", "keyword_match") == {"ViKeR": ("best", False), "NPO": ("second", True)}, "four people"
     assert ranks(models, "retain", "keyword_match")["ViKeR"] == ("best", False)
     assert "do not compare" not in text
     assert "gold" in text and len(page.all("svg")) == 1
@@ -164,12 +164,21 @@ def test_comparison(tmp_path):
 
 def test_a_small_lead_is_no_lead(tmp_path):
     """Three models, the third as good as the best on some people and worse on others."""
-    folders = [write_run(tmp_path / name, told, 4, name) for name, told in (("A", 0), ("B", 0), ("C", 4))]
+    made = (("A", 0), ("B", 0), ("C", 4))
+    folders = [write_run(tmp_path / name, told, 4, name, people=6) for name, told in made]
     models = contenders([read_run(folder) for folder in folders])
     sums = models[2].scores["test"]["keyword_match"]
     sums.totals[0] = 1.0
     placed = ranks(models, "test", "keyword_match")
     assert placed == {"A": ("best", False), "B": ("second", True), "C": ("", False)}
+    models[2].partial = "1 of 3 seeds"
+    assert ranks(models, "test", "keyword_match") == {"A": ("best", False), "C": ("second", False)}
+
+
+def test_few_people_tell_no_methods_apart(tmp_path):
+    folders = [write_run(tmp_path / name, told, 4, name, people=5) for name, told in (("A", 0), ("B", 4))]
+    placed = ranks(contenders([read_run(folder) for folder in folders]), "test", "keyword_match")
+    assert placed == {"A": ("best", False), "B": ("second", True)}
 
 
 def test_runs_on_other_data_do_not_compare(tmp_path):

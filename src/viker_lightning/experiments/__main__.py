@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.markdown import Markdown
 
 from viker_lightning.errors import UserError
 from viker_lightning.processes import SWEPT
@@ -42,7 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("command", choices=COMMANDS)
     parser.add_argument("grid", type=Path, help="a file of experiments/")
-    parser.add_argument("--scale", default="", help="mini or paper; by default paper where there is a GPU")
+    parser.add_argument("--scale", default="", help="of the grid, as mini; by default paper where there is a GPU")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=None, help="runs at a time; by default one a GPU or core")
     parser.add_argument("--runs", type=Path, default=Path("runs/tables"))
@@ -58,15 +57,16 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"scale: {given.scale}, since {why}; --scale (SCALE=) sets it", file=sys.stderr)
         grid = read_grid(given.grid, given.scale, given.seeds)
         cells = grid.cells(given.runs)
+        place = [f"--scale={given.scale}", f"--seeds={given.seeds}", f"--runs={given.runs}"]
         if given.command == "list":
             for number, cell in enumerate(cells):
                 print(f"{number}\t{cell.state()}\t{cell.title}\t{cell.command}")
         elif given.command == "cell":
             _one(cells, given.number)
         elif given.command == "sweep":
-            print(sweep(str(given.grid), given.scale, given.seeds, len(cells)), end="")
+            print(sweep(str(given.grid), place, len(cells)), end="")
         elif given.command == "slurm":
-            print(slurm(str(given.grid), given.scale, given.seeds, len(cells), given.jobs or 8), end="")
+            print(slurm(str(given.grid), place, len(cells), given.jobs or 8), end="")
         else:
             failed = run_grid(cells, given.jobs, console) if given.command == "run" else []
             _write(grid, given.runs, given.results, console)
@@ -93,8 +93,9 @@ def _one(cells: list[Cell], number: int | None) -> None:
 
 def _write(grid: Grid, out: Path, results: Path, console: Console) -> None:
     table = tabulate(grid, out, results)
-    console.print(Markdown(summary(table)))
-    written = [f"{results / f'{grid.name}-{grid.scale}'}.html, .md, .json and .tex"]
+    for one in summary(table, console.width):
+        console.print(one)
+    written = [f"{results / f'{grid.name}-{grid.scale}'}.html, .md, .json and .tex with all columns and intervals"]
     written += [str(file) for file in figures(table, results / "figures")]
     console.print("written: " + ", ".join(written), soft_wrap=True, highlight=False)
 

@@ -43,7 +43,7 @@ class Cell:
     """One run.
 
     Attributes:
-        grid: name of the grid.
+        grid: name of the table, with its scale.
         block: e.g. the forget ratio.
         row: e.g. the method.
         seed: of everything but the irrelevant images.
@@ -79,12 +79,17 @@ class Cell:
         return "python -m viker_lightning " + shlex.join(self.arguments)
 
     def fingerprint(self) -> str:
-        """Changes with the command, the YAML files it reads, the code, and the gold model."""
-        made_of = [*self.arguments, _text_of(self.config), code_fingerprint()]
-        vanilla = (yaml.safe_load(_text_of(self.config)).get("model", {}).get("init_args") or {}).get("vanilla", "")
-        vanilla = str(self.options.get("model.vanilla", vanilla))
-        if vanilla.endswith((".yaml", ".yml")):
-            made_of.append(_text_of(vanilla))
+        """Changes with the command, the files and folders it reads, the code, and the gold model.
+
+        It stays the same where the folder of all runs is moved.
+        """
+        gold = str(self.gold.folder) if self.gold else ""
+        named = {k: Path(gold).name if v == gold else _text(v) for k, v in self.options.items()}
+        read = inputs(self.config)
+        for value in self.options.values():
+            read |= inputs(value) if isinstance(value, str) and value != gold else {}
+        made_of = [self.folder.name, code_fingerprint()]
+        made_of += [f"{name}={value}" for name, value in [*sorted(named.items()), *sorted(read.items())]]
         if self.gold:
             made_of.append(self.gold.fingerprint())
         return hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:16]
@@ -222,8 +227,42 @@ def code_fingerprint() -> str:
 
 
 @functools.cache
-def _text_of(file: str) -> str:
-    return Path(file).read_text(encoding="utf-8")
+def inputs(value: str) -> dict[str, str]:
+    """The file or folder an option names, and those that are named in it if it is YAML.
+
+    Args:
+        value: of an option; most name no file.
+
+    Returns:
+        A fingerprint by path: of a file its content, of a folder the names, sizes and times of what is in it.
+    """
+    path = Path(value)
+    try:
+        if not value or not path.exists():
+            return {}
+    except OSError:  # too long for a name
+        return {}
+    if path.is_dir():
+        files = [(file, file.stat()) for file in sorted(path.rglob("*")) if file.is_file()]
+        content = "\n".join(f"{file.relative_to(path)} {s.st_size} {s.st_mtime_ns}" for file, s in files).encode()
+    else:
+        content = path.read_bytes()
+    found = {value: hashlib.sha256(content).hexdigest()[:16]}
+    for leaf in _leaves(yaml.safe_load(content)) if path.suffix in (".yaml", ".yml") and path.is_file() else ():
+        found |= inputs(leaf)
+    return found
+
+
+def _leaves(node: Any) -> Iterator[str]:
+    """Every text in a YAML file but where a run goes."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from _leaves(value) if key != "default_root_dir" else ()
+    elif isinstance(node, list):
+        for value in node:
+            yield from _leaves(value)
+    elif isinstance(node, str):
+        yield node
 
 
 def _text(value: Any) -> str:

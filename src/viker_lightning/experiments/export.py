@@ -9,32 +9,35 @@ import yaml
 MODULE = "viker_lightning.experiments"
 
 
-def sweep(grid: str, scale: str, seeds: int, count: int) -> str:
+def sweep(grid: str, options: list[str], count: int) -> str:
     """A W&B sweep over the cells of a grid, for ``wandb sweep FILE`` and any number of ``wandb agent``.
 
     Args:
         grid: path of the grid.
-        scale: of the grid.
-        seeds: of the grid.
+        options: scale, seeds and folder of the runs, as on the command line.
         count: how many cells there are.
     """
-    call = ["${env}", "python", "-m", MODULE, "cell", grid, f"--scale={scale}", f"--seeds={seeds}", "${args}"]
+    call = ["${env}", "python", "-m", MODULE, "cell", grid, *options, "${args}"]
     parameters = {"number": {"values": list(range(count))}}
-    found = {"name": f"{grid} {scale}", "project": "viker-lightning", "method": "grid", "command": call}
+    found = {
+        "name": f"{grid} {options[0].partition('=')[2]}",
+        "project": "viker-lightning",
+        "method": "grid",
+        "command": call,
+    }
     return yaml.safe_dump({**found, "parameters": parameters}, sort_keys=False)
 
 
-def slurm(grid: str, scale: str, seeds: int, count: int, at_once: int) -> str:
+def slurm(grid: str, options: list[str], count: int, at_once: int) -> str:
     """A batch script for ``sbatch``: one array task a cell.
 
     Args:
         grid: path of the grid.
-        scale: of the grid.
-        seeds: of the grid.
+        options: scale, seeds and folder of the runs, as on the command line.
         count: how many cells there are.
         at_once: most tasks at the same time.
     """
-    call = shlex.join(["python", "-m", MODULE, "cell", grid, f"--scale={scale}", f"--seeds={seeds}"])
+    call = shlex.join(["python", "-m", MODULE, "cell", grid, *options])
     return "\n".join(
         [
             "#!/bin/bash",

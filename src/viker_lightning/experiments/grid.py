@@ -98,9 +98,10 @@ class Grid:
         if name != self.gold:  # the vanilla model is the same for all rows: once is enough
             options["evaluation.before"] = seed == 0 and any(other.before == name for other in self.rows.values())
         options = {key: value for key, value in options.items() if setting(row.config, key) != value}
-        digest = hashlib.sha256(json.dumps([row.config, options], sort_keys=True).encode()).hexdigest()[:8]
+        named = options | ({"evaluation.gold": gold.folder.name} if gold else {})  # wherever the runs are
+        digest = hashlib.sha256(json.dumps([row.config, named], sort_keys=True).encode()).hexdigest()[:8]
         folder = out / "-".join([*Path(row.config).with_suffix("").parts[-2:], str(seed), digest])
-        return Cell(self.name, block, name, seed, row.config, options, folder, gold)
+        return Cell(f"{self.name}-{self.scale}", block, name, seed, row.config, options, folder, gold)
 
     def runs(self, out: Path, block: str, name: str) -> tuple[str, list[Cell]]:
         """What the numbers of a row are read from: ``before`` or ``after``, and of which runs."""
@@ -165,6 +166,10 @@ def read_grid(file: Path, scale: str, seeds: int) -> Grid:
             raise UserError(f"{file}, {where}.before: no row {row.before!r}; found {', '.join(map(str, at['rows']))}")
         if not row.before and not Path(row.config).is_file():
             raise UserError(f"{file}, {where}.config: {row.config!r} does not exist; give the YAML of a run")
+        vanilla = row.options.get("model.vanilla") or ("" if row.before else setting(row.config, "model.vanilla"))
+        if str(vanilla).endswith((".yaml", ".yml")) and not Path(str(vanilla)).is_file():
+            found_in = f"{file}, {where}" if "model.vanilla" in row.options else row.config
+            raise UserError(f"{found_in}: model.vanilla {vanilla!r} does not exist; give the YAML of a run, or weights")
         rows[row.name] = row
     if "figure" in found:
         check_figure(file, found["figure"], rows)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from viker_lightning.reporting import Estimate
-from viker_lightning.reporting.answers import answers_across
+from viker_lightning.reporting import Estimate, Run
+from viker_lightning.reporting.answers import answers_across, token_views
 from viker_lightning.reporting.contenders import Contender, disagreements
 from viker_lightning.reporting.curves import sweep_plot
+from viker_lightning.reporting.history import compared, weights
 from viker_lightning.reporting.html import trade_off, write_page
 
 from .cells import Cell, State
@@ -20,10 +23,12 @@ PEOPLE = {"forget": 2, "test": 1, "retain": 1}
 """How many people's answers are shown of each block, and of how many questions."""
 
 QUESTIONS = 3
+TOKEN_ANSWERS = 4
+"""How many forget answers are shown token by token."""
 
 
 def write_table_page(table: Table, file: Path) -> Path:
-    """Writes ``<results>/<table>-<scale>.html``: numbers by block, trade-off or sweep, answers, cost, commands.
+    """Writes ``<results>/<table>-<scale>.html``: numbers, trade-off or sweep, answers, tokens, curves, cost, commands.
 
     Args:
         table: of a grid, however far its runs are.
@@ -47,7 +52,9 @@ def write_table_page(table: Table, file: Path) -> Path:
         "sources": [(source, table.comparable(source)) for source in table.sources],
         "difference": table.difference,
         "tuning": sorted(tuning, key=lambda tried: (tried["method"], -tried["score"])),
-        "runs": [_run(cell) for cell in table.cells],
+        "tokens": _tokens(runs),
+        "runs": [_run(cell, file.parent) for cell in table.cells],
+        "made_with": table.made_with(),
         "columns": [(split, heading[:-2], heading[-1], about.get(score)) for split, score, heading in table.columns],
     }
     return write_page(file, "table.html", page)
@@ -59,6 +66,7 @@ def _block(table: Table, number: int, block: str) -> dict[str, Any]:
     ordered = sorted(models, key=lambda model: ("vanilla", "gold", "method").index(model.kind))
     rows = [(model, [_cell(table, block, model, split, score) for split, score, _ in columns]) for model in ordered]
     moments = {name: table.runs(block, name) for name in table.grid.rows}
+    methods = {m.name: m.runs for m in models if m.kind == "method"}
     asked = [(name, found[0], when) for name, (when, found) in moments.items() if found]
     return {
         "name": block,
@@ -68,6 +76,8 @@ def _block(table: Table, number: int, block: str) -> dict[str, Any]:
         "disagreements": disagreements([run for _, runs in moments.values() for run in runs]),
         "trade_off": None if table.grid.figure else trade_off(models, block),
         "sweep": _sweep(table, block) if table.grid.figure else None,
+        "curves": compared(methods, block),
+        "weights": [(row, found) for row, mine in methods.items() if (found := weights(mine, f"{block} {row}"))],
         "answers": answers_across(asked, PEOPLE, QUESTIONS),
         "answers_of": {name: run.seed for name, run, _ in asked},
     }
@@ -98,12 +108,20 @@ def _sweep(table: Table, block: str) -> Any:
     return sweep_plot(series, golds, title, wanted["label"], bool(wanted.get("log"))) if series else None
 
 
-def _run(cell: Cell) -> dict[str, Any]:
+def _tokens(runs: Sequence[Run]) -> tuple[str, list[dict[str, Any]]] | None:
+    """The method whose ideal distribution is shown, and some forget answers token by token."""
+    last = next((run for run in reversed(runs) if run.key_tokens), None)
+    return (last.method, token_views(last)[:TOKEN_ANSWERS]) if last else None
+
+
+def _run(cell: Cell, beside: Path) -> dict[str, Any]:
+    report = cell.folder / "report.html"
     note, failed = cell.note(), cell.state() == State.FAILED
     return {
         "title": cell.title,
         "state": cell.state().value,
         "seconds": note.get("seconds"),
         "command": cell.command,
+        "report": Path(os.path.relpath(report, beside)).as_posix() if report.is_file() else None,
         "complaint": cell.complaint() if failed else "",
     }

@@ -1,9 +1,15 @@
-"""Tables as Markdown and LaTeX."""
+"""Tables as Markdown and LaTeX, and for a terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+
+from rich import box
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from viker_lightning.reporting.contenders import FEWEST
 
 from .cells import State
 from .facts import COSTS_NOTE, KEY_TOKENS, KEY_TOKENS_NOTE, costs, key_tokens, measured
@@ -13,6 +19,9 @@ from .table import Table
 EMPTY = ""
 """What was not run stays visibly empty."""
 
+FIRST = ("keyword_match", "coherence", "accuracy", "rouge_l")
+"""Scores in the order they are shown in where there is no room for all."""
+
 
 def markdown(table: Table) -> str:
     """A Markdown page: a table a block, what it is, published numbers, and the command of every run."""
@@ -20,13 +29,15 @@ def markdown(table: Table) -> str:
     lines = [f"# {grid.title}", "", f"Scale `{grid.scale}`, {_seeds(grid.seeds)}. {grid.note}", ""]
     lines += [
         "Mean over seeds with its 95 % interval over people (whole people drawn, with the answers of all seeds). "
-        "Arrows say what is good. **Best** and _second_ of the methods by column; † marks those whose paired "
-        "difference to the best includes 0. A low value on forget or test is not the aim by itself: gold is.",
+        "Arrows say what is good. **Best** and _second_ of the methods by column; † marks those not told apart from "
+        f"the best: the paired interval of the difference includes 0, or fewer than {FEWEST} people were asked, who "
+        "tell no two methods apart. A low value on forget or test is not the aim by itself: gold is.",
         "",
     ]
     for block in table.blocks:
         lines += [f"## {block}", ""] if block else []
         lines += _rows(table, block)
+        lines += [f"People: {_people(table, block)}.", ""] if table.people(block) else []
     lines += _facts("Key tokens", KEY_TOKENS_NOTE, KEY_TOKENS, key_tokens(table), 3)
     lines += _facts("Run time and memory", COSTS_NOTE, measured(costs(table)), costs(table), 0)
     for source in table.sources:
@@ -43,34 +54,66 @@ def markdown(table: Table) -> str:
         memory = noted.get("peak_memory_bytes")
         shown = [cell.title, cell.state(), noted.get("seconds", EMPTY), memory // 2**20 if memory else EMPTY]
         lines.append(f"| {' | '.join(map(str, shown))} | `{cell.command}` |")
+    if made := table.made_with():
+        lines += ["", "## Made with", "", *(f"- {fact}: {', '.join(values)}" for fact, values in made.items())]
     return "\n".join(lines) + "\n"
 
 
-def summary(table: Table) -> str:
-    """The tables alone, without intervals, for a terminal."""
-    lines = [f"# {table.grid.title} ({table.grid.scale}, {_seeds(table.grid.seeds)})", ""]
+def _people(table: Table, block: str) -> str:
+    return ", ".join(f"{split} {count}" for split, count in table.people(block).items())
+
+
+def summary(table: Table, width: int) -> list[RichTable]:
+    """The numbers without intervals, for a terminal: a table a block, with the columns there is room for.
+
+    Args:
+        table: of a grid.
+        width: of the terminal, in characters; what is told, coherence and choices come first.
+    """
+    names = [table.label(block, name) for block in table.blocks for name in table.grid.rows]
+    left = width - max(map(len, names))
+    kept = []
+    for column in sorted(table.columns, key=lambda c: FIRST.index(c[1]) if c[1] in FIRST else len(FIRST)):
+        left -= 2 + max(len(column[0]), len(column[2]), len("0.00 †"))
+        kept += [column] if left >= 0 else []
+    columns = [column for column in table.columns if column in kept]
+    found = []
     for block in table.blocks:
-        lines += [f"## {block}", ""] if block else []
-        lines += _rows(table, block, intervals=False)
-    return "\n".join(lines)
+        title = ": ".join(part for part in (block or table.grid.title, f"{_people(table, block)} people") if part)
+        one = RichTable(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        one.add_column("", no_wrap=True)
+        for split, _, heading in columns:
+            one.add_column(f"{split}\n{heading}", justify="right", no_wrap=True)
+        for name in table.grid.rows:
+            values = [table.value(block, name, split, score) for split, score, _ in columns]
+            one.add_row(table.label(block, name), *map(_shown, values))
+        found.append(one)
+    return found
 
 
-def _rows(table: Table, block: str, intervals: bool = True) -> list[str]:
+def _shown(value: dict[str, Any] | None) -> Text:
+    if value is None:
+        return Text("-")
+    style = {"best": "bold", "second": "underline"}.get(value["rank"], "")
+    return Text.assemble((f"{value['mean']:.2f}", style), " †" if value["like_the_best"] else "  ")
+
+
+def _rows(table: Table, block: str) -> list[str]:
     columns = table.columns
     lines = ["| | " + " | ".join(f"{split} {heading}" for split, _, heading in columns) + " |"]
     lines.append("|---|" + "---|" * len(columns))
     for name in table.grid.rows:
-        cells = [_cell(table.value(block, name, split, score), intervals) for split, score, _ in columns]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        cells = [_cell(table.value(block, name, split, score)) for split, score, _ in columns]
+        lines.append(f"| {table.label(block, name)} | " + " | ".join(cells) + " |")
     return [*lines, ""]
 
 
-def _cell(value: dict[str, Any] | None, intervals: bool) -> str:
+def _cell(value: dict[str, Any] | None) -> str:
     if value is None:
         return EMPTY
     mark = {"best": "**", "second": "_"}.get(value["rank"], "")
     text = f"{mark}{value['mean']:.2f}{mark}" + " †" * value["like_the_best"]
-    return text if value["low"] is None or not intervals else f"{text} [{value['low']:.2f}, {value['high']:.2f}]"
+    return text if value["low"] is None else f"{text} [{value['low']:.2f}, {value['high']:.2f}]"
 
 
 def _facts(title: str, note: str, headings: dict[str, str], rows: list[dict[str, Any]], decimals: int) -> list[str]:
@@ -118,6 +161,8 @@ def latex(table: Table) -> str:
     lines = [
         f"% {table.grid.title}; scale {table.grid.scale}, {_seeds(table.grid.seeds)}",
         f"% {table.grid.note}",
+        *(f"% {block or 'people'}: {_people(table, block)} people" for block in table.blocks if table.people(block)),
+        rf"% bold: best method; underlined: second; $^\dagger$: not told apart from it, or fewer than {FEWEST} people",
         rf"\begin{{tabular}}{{l{'c' * len(columns)}}}",
         r"\toprule",
         rf" & {spans} \\",
@@ -129,7 +174,7 @@ def latex(table: Table) -> str:
             lines.append(rf"\multicolumn{{{len(columns) + 1}}}{{l}}{{{_tex(block)}}} \\")
         for name in table.grid.rows:
             cells = [_tex_cell(table.value(block, name, split, score)) for split, score, _ in columns]
-            lines.append(rf"{_tex(name)} & {' & '.join(cells)} \\")
+            lines.append(rf"{_tex(table.label(block, name))} & {' & '.join(cells)} \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
@@ -137,7 +182,7 @@ def _tex_cell(value: dict[str, Any] | None) -> str:
     if value is None:
         return EMPTY
     wrap: dict[str, Callable[[str], str]] = {"best": r"\textbf{{{}}}".format, "second": r"\underline{{{}}}".format}
-    text = wrap.get(value["rank"], str)(f"{value['mean']:.2f}")
+    text = wrap.get(value["rank"], str)(f"{value['mean']:.2f}") + r"$^\dagger$" * value["like_the_best"]
     if value["low"] is None:
         return text
     half = (value["high"] - value["low"]) / 2

@@ -56,10 +56,14 @@ def run_grid(cells: Sequence[Cell], jobs: int | None = None, console: Console | 
         free.put(place)
     stop = threading.Event()
 
-    def work(cell: Cell) -> State:
+    def work(cell: Cell) -> str:
+        """What went wrong; empty if nothing."""
         place = free.get()
         try:
-            return cell.state() if stop.is_set() else cell.run(place, stop)
+            state = cell.state() if stop.is_set() else cell.run(place, stop)
+            return "" if state == State.FINISHED else cell.complaint()
+        except Exception as error:  # its files cannot be read or written, say; the others go on
+            return f"{type(error).__name__}: {error}"
         finally:
             free.put(place)
 
@@ -69,7 +73,7 @@ def run_grid(cells: Sequence[Cell], jobs: int | None = None, console: Console | 
         ThreadPoolExecutor(len(found)) as pool,
     ):
         task = progress.add_task("runs", total=len(left))
-        running: dict[Future[State], Cell] = {}
+        running: dict[Future[str], Cell] = {}
         failed = []
         try:
             running |= {pool.submit(work, cell): cell for cell in left}
@@ -77,9 +81,9 @@ def run_grid(cells: Sequence[Cell], jobs: int | None = None, console: Console | 
                 done, _ = wait(running, timeout=1, return_when=FIRST_COMPLETED)
                 for future in done:
                     cell = running.pop(future)
-                    if future.result() != State.FINISHED:
+                    if wrong := future.result():
                         failed.append(cell)
-                        console.print(f"failed: {cell.title}: {cell.complaint()}", markup=False, soft_wrap=True)
+                        console.print(f"failed: {cell.title}: {wrong}", markup=False, soft_wrap=True)
                     progress.advance(task)
         except BaseException:
             stop.set()  # what leaves here waits for the pool

@@ -68,7 +68,37 @@ class Table:
         if not scores:
             return None
         kind = "gold" if name == self.grid.gold else "vanilla" if when == "before" else "method"
-        return Contender(name, kind, scores, runs if when == "after" else [])  # type: ignore[arg-type]
+        wanted = len(self.grid.runs(self.out, block, name)[1])
+        partial = f"{len(runs)} of {wanted} seeds" if len(runs) < wanted else ""
+        return Contender(name, kind, scores, runs if when == "after" else [], partial)  # type: ignore[arg-type]
+
+    def label(self, block: str, name: str) -> str:
+        """Name of a row, and how many of its seeds were run if some were not."""
+        found = self._contenders(block).get(name)
+        return f"{name} ({found.partial})" if found and found.partial else name
+
+    def people(self, block: str) -> dict[str, int]:
+        """How many people the numbers of a block are about, by split: the most of any row."""
+        found: dict[str, int] = {}
+        for contender in self.contenders[block]:
+            for split in self.grid.columns:
+                asked = {person for sums in contender.scores.get(split, {}).values() for person in sums.people}
+                found[split] = max(found.get(split, 0), len(asked))
+        return {split: count for split, count in found.items() if count}
+
+    def made_with(self) -> dict[str, list[str]]:
+        """Commit, versions, device and data of the finished runs; more than one value where they differ."""
+        found: dict[str, set[str]] = {}
+        for block in self.blocks:
+            for name in self.grid.rows:
+                for run in self.runs(block, name)[1]:
+                    told, data = run.provenance, run.provenance.get("data", {})
+                    facts = {"commit": told.get("git_commit"), "device": told.get("device")}
+                    facts |= {"vanilla model": told.get("base_fingerprint") if told.get("adapter") else None}
+                    facts |= {f"data, {block}".rstrip(", "): data.get("fingerprint")} | told.get("versions", {})
+                    for fact, value in facts.items():
+                        found.setdefault(fact, set()).update([str(value)] if value else [])
+        return {fact: sorted(values) for fact, values in found.items() if values}
 
     def value(self, block: str, name: str, split: str, score: str) -> dict[str, Any] | None:
         """A cell of the table: mean, interval, runs, people and rank; ``None`` if it was not run."""
@@ -84,6 +114,7 @@ class Table:
             "people": estimate.people,
             "runs": max(1, len(found.runs)),
             "by_seed": [round(value, 6) for value in seeds],
+            "seeds_missing": bool(found.partial),
             "rank": rank,
             "like_the_best": near,
         }
@@ -132,7 +163,7 @@ class Table:
     def difference(self, source: Source, block: str, name: str, column: str) -> float | None:
         """Ours minus the published number; ``None`` unless scale and protocol are the same and both are known."""
         theirs = source.value(block, name, column)
-        known = block in self.blocks and name in self.grid.rows and self.grid.scale == "paper"
+        known = block in self.blocks and name in self.grid.rows and self.grid.scale != "mini"
         if theirs is None or not known or self._protocols([(block, name)]) != {source.protocol}:
             return None
         split, _, score = column.partition("/")
@@ -141,7 +172,7 @@ class Table:
 
     def comparable(self, source: Source) -> str:
         """Protocol of published numbers and of ours, and why no difference is given, if so."""
-        if self.grid.scale != "paper":
+        if self.grid.scale == "mini":
             why = "Another model and other data than above: to be compared by order, not by value."
             return f"Protocol: {source.protocol}. {why}"
         rows = [(b, name) for b in source.blocks if b in self.blocks for name in source.blocks[b]]
@@ -178,6 +209,8 @@ class Table:
             "columns": [{"split": s, "score": score, "heading": heading} for s, score, heading in self.columns],
             "values": values,
             "published": [source.record() for source in self.sources],
+            "people": {block: self.people(block) for block in self.blocks},
             "runs": cells,
+            "made_with": self.made_with(),
             "tuning": tuning,
         }

@@ -14,6 +14,9 @@ from .scores import Scored, arrow
 DECIMALS = 3
 """Values that agree to so many places are equally good."""
 
+FEWEST = 6
+"""Fewer people tell no two methods apart: a sign test on five gives p = 0.0625 even if all five agree."""
+
 
 @dataclass
 class Contender:
@@ -24,12 +27,14 @@ class Contender:
         kind: ``vanilla`` and ``gold`` are there to be compared with, and win nothing.
         runs: its runs; empty for the model another run began with.
         scores: what each person adds to each score, all seeds together.
+        partial: says which seeds were run where some are missing; such a method takes no place either.
     """
 
     name: str
     kind: Literal["vanilla", "gold", "method"]
     scores: Scored
     runs: list[Run] = field(default_factory=list)
+    partial: str = ""
 
     def sums(self, split: str, score: str) -> Sums | None:
         """What each person adds to a score, if it was measured."""
@@ -92,11 +97,11 @@ def ranks(found: Sequence[Contender], split: str, score: str) -> dict[str, tuple
 
     Returns:
         By name of a method, ``best``, ``second`` or nothing, and whether it is worse than the best without being told
-        apart from it: the paired 95 % interval of the difference includes 0. Empty where fewer than two methods were
-        measured.
+        apart from it: the paired 95 % interval of the difference includes 0, or fewer than :data:`FEWEST` people were
+        asked. Empty where fewer than two methods were measured.
     """
     low = arrow(split, score) == "↓"
-    sums = {c.name: one for c in found if c.kind == "method" and (one := c.sums(split, score))}
+    sums = {c.name: one for c in found if c.kind == "method" and not c.partial and (one := c.sums(split, score))}
     if len(sums) < 2:
         return {}
     values = {name: round(one.mean, DECIMALS) for name, one in sums.items()}
@@ -106,8 +111,8 @@ def ranks(found: Sequence[Contender], split: str, score: str) -> dict[str, tuple
     placed = {}
     for name, value in values.items():
         gap = difference(sums[name], sums[best])
-        near = value != order[0] and gap is not None and gap.known and gap.low <= 0 <= gap.high
-        placed[name] = places.get(value, ""), near
+        apart = gap is not None and gap.people >= FEWEST and not gap.low <= 0 <= gap.high
+        placed[name] = places.get(value, ""), value != order[0] and not apart
     return placed
 
 

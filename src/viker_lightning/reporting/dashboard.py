@@ -15,7 +15,8 @@ from typing import Any
 from viker_lightning.errors import UserError
 from viker_lightning.secrets import hide
 
-from .html import CURVES, LABELS, SPLITS
+from .history import CURVES, WEIGHTS
+from .html import LABELS, SPLITS
 from .scores import arrow
 
 STEP, PROJECT = "trainer/global_step", "viker-lightning"
@@ -23,7 +24,6 @@ FORGOTTEN = [(split, score) for split in ("forget", "test") for score in ("keywo
 KEPT = [(split, score) for split in ("retain", "real") for score in ("keyword_match", "accuracy", "rouge_l")]
 FLUENT = [("test", score) for score in ("coherence", "template_probability", "repetition", "kl_gold")]
 PINNED = [("test", "keyword_match"), ("retain", "keyword_match"), ("real", "keyword_match"), ("test", "coherence")]
-WEIGHTS = ["train/gradient_weight_key", "train/gradient_weight_other"]
 ABOUT = {
     "Forgetting": "What is still told of the people to forget, as trained (forget), and on other photos and in other "
     "words (test). Bars are values after unlearning, lines the way there. Low is good.",
@@ -69,7 +69,10 @@ def panels(section: str) -> list[Any]:
     if section == "Training":
         terms = {"loss": "loss"} | CURVES
         curves = [wr.LinePlot(title=label, x=STEP, y=[f"train/{term}"]) for term, label in terms.items()]
-        return [wr.LinePlot(title="gradient weight on key and on other tokens", x=STEP, y=WEIGHTS), *curves]
+        return [
+            wr.LinePlot(title="gradient weight on key and on other tokens", x=STEP, y=list(WEIGHTS.values())),
+            *curves,
+        ]
     wide, tall = wr.Layout(w=24, h=16), wr.Layout(w=24, h=10)
     return [
         wr.WeavePanelSummaryTable(table_name="probes/answers", layout=wide),

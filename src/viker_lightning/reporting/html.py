@@ -13,8 +13,9 @@ import yaml
 from viker_lightning.errors import UserError
 
 from .answers import answers_of, token_views
-from .contenders import Contender, contenders, disagreements, ranks
-from .curves import Point, lines_plot, trade_off_plot
+from .contenders import FEWEST, Contender, contenders, disagreements, ranks
+from .curves import Point, trade_off_plot
+from .history import curves, weights
 from .intervals import DRAWS, Estimate, difference
 from .runs import Run, read_run
 from .scores import arrow
@@ -45,7 +46,6 @@ ABOUT = ("keyword_match", "rouge_l", "accuracy")
 
 WIDE = [(split, score) for split in ("forget", "test", "retain", "real") for score in ("keyword_match", "accuracy")]
 WIDE += [("test", "coherence"), ("test", "repetition"), ("test", "kl_gold")]
-CURVES = {"forget_ce": "cross-entropy, forget", "retain_ce": "cross-entropy, retain", "ideal_kl": "KL to ideal"}
 
 
 def write_report(run: Path, people: Sequence[str] | None = None, photos: bool = True) -> Path:
@@ -96,6 +96,7 @@ def _rendered(template: str, page: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["fewest"] = FEWEST
     environment.filters |= {"number": number, "score": lambda name: LABELS.get(name, name.replace("_", " "))}
     return environment.get_template(template).render(page | {"draws": DRAWS, "splits": SPLITS})
 
@@ -140,8 +141,8 @@ def _run_page(run: Run, people: Sequence[str] | None, photos: bool) -> dict[str,
         "key_tokens": run.results.get("key_tokens"),
         "knowledge": run.results.get("knowledge"),
         "trade_off": trade_off(models),
-        "curves": _curves(run),
-        "weights": _weights(run),
+        "curves": curves(run, list(SPLITS)),
+        "weights": weights([run]),
         "others": _others(run, own),
         "about": run.results.get("metrics", {}),
         "config": yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True) if run.config else "",
@@ -253,32 +254,6 @@ def trade_off(models: Sequence[Contender], where: str = "") -> dict[str, Any] | 
     labels = [f"{split}: {LABELS[score]}" for split, score in (forget, keep)]
     plot = trade_off_plot(points, labels, f"What is forgotten against what is kept{where and f', {where}'}")
     return {"plot": plot, "points": points, "labels": labels}
-
-
-def _curves(run: Run) -> list[Any]:
-    """One plot for each logged term of the loss, and what is known over time where that was measured."""
-    plots = []
-    for name, series in run.curves.items():
-        term = name.removeprefix("train/")
-        if name.startswith("train/") and not term.startswith("gradient_weight"):
-            label = CURVES.get(term, term.replace("_", " "))
-            plots.append((label, series, lines_plot({label: series}, f"Training curve: {label}")))
-    known = {split: run.curves.get(f"{split}/keyword_match", []) for split in SPLITS}
-    measured = {split: series for split, series in known.items() if len(series) > 2}
-    if measured:
-        title = "Private parts told, over training"
-        plots.append((title, next(iter(measured.values())), lines_plot(measured, title)))
-    return plots
-
-
-def _weights(run: Run) -> Any:
-    """Gradient weight of the regulariser on key and on other tokens, over time."""
-    names = {"key tokens": "train/gradient_weight_key", "other tokens": "train/gradient_weight_other"}
-    series = {label: run.curves[name] for label, name in names.items() if name in run.curves}
-    if not series:
-        return None
-    plot = lines_plot(series, "Gradient weight on key and on other tokens", "mean |p - ideal|")
-    return {"plot": plot, "means": {label: sum(v for _, v in s) / len(s) for label, s in series.items()}}
 
 
 def _others(run: Run, own: Contender) -> list[tuple[str, str, float | None, float]]:

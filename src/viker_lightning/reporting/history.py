@@ -1,0 +1,75 @@
+"""What was logged while a model was trained, as plots over its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from .curves import Series, lines_plot
+from .runs import Run
+
+CURVES = {"forget_ce": "cross-entropy, forget", "retain_ce": "cross-entropy, retain", "ideal_kl": "KL to ideal"}
+WEIGHTS = {"key tokens": "train/gradient_weight_key", "other tokens": "train/gradient_weight_other"}
+
+
+def curves(run: Run, splits: Sequence[str]) -> list[tuple[str, Series, Markup]]:
+    """One plot for each logged term of the loss, and what is known over time where that was measured.
+
+    Args:
+        run: the run.
+        splits: whose private parts told are shown over time.
+
+    Returns:
+        What a plot shows, its values, and the plot.
+    """
+    plots: list[tuple[str, Series, Markup]] = []
+    for name, series in run.curves.items():
+        term = name.removeprefix("train/")
+        if name.startswith("train/") and not term.startswith("gradient_weight"):
+            label = CURVES.get(term, term.replace("_", " "))
+            plots.append((label, series, lines_plot({label: series}, f"Training curve: {label}")))
+    known = {split: run.curves.get(f"{split}/keyword_match", []) for split in splits}
+    measured = {split: series for split, series in known.items() if len(series) > 2}
+    if measured:
+        title = "Private parts told, over training"
+        plots.append((title, next(iter(measured.values())), lines_plot(measured, title)))
+    return plots
+
+
+def weights(runs: Sequence[Run], where: str = "") -> dict[str, Any] | None:
+    """Gradient weight of the regulariser on key and on other tokens, over time; ``None`` if it was not measured.
+
+    Args:
+        runs: that differ in their seed alone.
+        where: what they are, for the plot's name.
+    """
+    series = {label: mean for label, name in WEIGHTS.items() if (mean := mean_curve(runs, name))}
+    if not series:
+        return None
+    title = f"Gradient weight on key and on other tokens{where and f', {where}'}"
+    plot = lines_plot(series, title, "mean |p - ideal|")
+    return {"plot": plot, "means": {label: sum(v for _, v in s) / len(s) for label, s in series.items()}}
+
+
+def compared(methods: Mapping[str, Sequence[Run]], where: str = "") -> list[tuple[str, Markup]]:
+    """A plot for each term of the loss, with a line for each method: the mean of its seeds.
+
+    Args:
+        methods: the runs of each method.
+        where: what they have in common, for the plots' names.
+    """
+    plots = []
+    for term, label in CURVES.items():
+        series = {name: mean for name, runs in methods.items() if (mean := mean_curve(runs, f"train/{term}"))}
+        if series:
+            plots.append((label, lines_plot(series, f"Training curve: {label}{where and f', {where}'}")))
+    return plots
+
+
+def mean_curve(runs: Sequence[Run], name: str) -> Series:
+    """Mean over runs of a logged value at every step that all have; empty if one has none."""
+    logged = [dict(run.curves.get(name, [])) for run in runs]
+    steps = sorted(set.intersection(*(set(one) for one in logged))) if logged else []
+    return [(step, sum(one[step] for one in logged) / len(logged)) for step in steps]
