@@ -36,22 +36,20 @@ smol: setup  ## the story with a real pretrained language model, SmolLM2-135M: v
 	$(call SMOL,viker,with gold)
 	$(PY) -m viker_lightning.reporting runs/smol/gold runs/smol/gradient_difference runs/smol/viker
 
-GRID = $(PY) -m viker_lightning.experiments run experiments/$(1).yaml \
+GRID = $(PY) -m viker_lightning.experiments run $(1:%=experiments/%.yaml) \
 	$(if $(SCALE),--scale=$(SCALE)) $(if $(SEEDS),--seeds=$(SEEDS)) $(if $(JOBS),--jobs=$(JOBS))
 
-table-mllmu: setup  ## main table on MLLMU-Bench, 5/10/15 % forgotten (SCALE=mini|paper SEEDS=3 JOBS=)
+table-mllmu: setup  ## main table on MLLMU-Bench, 5/10/15 % forgotten (SCALE=mini|paper|published SEEDS=3 JOBS=)
 	$(call GRID,mllmu)
 
 table-clear: setup  ## main table on CLEAR, 1/5/10 % forgotten
 	$(call GRID,clear)
 
 ablations: setup  ## ViKeR without each of its parts, and with other irrelevant images
-	$(call GRID,ablations)
-	$(call GRID,references)
+	$(call GRID,ablations references)
 
 figures: setup  ## sweeps of lambda and k
-	$(call GRID,lambda)
-	$(call GRID,k)
+	$(call GRID,lambda k)
 
 dashboard: setup  ## W&B workspace and report of the runs there (ENTITY= PROJECT= GROUP=)
 	$(PY) -m pip install --quiet --editable '.[dashboards]'

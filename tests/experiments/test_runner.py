@@ -147,3 +147,19 @@ def test_places(monkeypatch):
     assert [p["CUDA_VISIBLE_DEVICES"] for p in places(3)] == ["2", "5", "2"]
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert all(int(p["OMP_NUM_THREADS"]) >= 1 for p in places(None))
+
+
+def test_a_failure_in_one_grid_stops_no_other(made, tmp_path, monkeypatch, capsys):
+    """As make ablations and make figures run two."""
+    monkeypatch.chdir(ROOT)
+    other = tmp_path / "other.yaml"
+    found = yaml.safe_load(made[1].read_text())
+    del found["scales"]["mini"]["rows"]["bad"]
+    other.write_text(yaml.safe_dump(found))
+    with pytest.raises(SystemExit) as stop:
+        main(["run", str(made[1]), str(other), *arguments(made[0])])
+    assert stop.value.code == "error: 1 of 3 runs failed: bad / seed 0"
+    assert "all 2 runs are finished already" in capsys.readouterr().out
+    assert (made[0] / "results/other-mini.md").is_file()
+    with pytest.raises(SystemExit, match="sweep: found 2 grids, expected one"):
+        main(["sweep", str(made[1]), str(other), *arguments(made[0])])

@@ -8,6 +8,8 @@ import pytest
 
 from viker_lightning.reporting import dashboard
 
+GROUPED = ('"group"', "jobType", "data.value.init_args.forget")
+
 
 @pytest.fixture
 def library():
@@ -19,7 +21,7 @@ def test_workspace(library):
     assert [section.name for section in made.sections] == list(dashboard.ABOUT)
     assert all(section.panels for section in made.sections)
     sent = made._to_model().model_dump_json(by_alias=True, exclude_none=True)  # what save() would send
-    for wanted in ("after/test/keyword_match", "retain/keyword_match", "test/coherence", "jobType", "main table"):
+    for wanted in ("after/test/keyword_match", "retain/keyword_match", "test/coherence", *GROUPED, "main table"):
         assert wanted in sent, wanted
     for wanted in ("train/gradient_weight_key", "train/forget_ce", "probes/answers", "probes/key_tokens"):
         assert wanted in sent, wanted
@@ -34,7 +36,7 @@ def test_report(library, monkeypatch):
     sent = json.dumps(made._to_model().model_dump(by_alias=True, mode="json"))
     for name, about in dashboard.ABOUT.items():
         assert name in sent and json.dumps(about)[1:-1] in sent
-    for wanted in ("after/forget/keyword_match", "train/gradient_weight_other", "probes/answers", "jobType"):
+    for wanted in ("after/forget/keyword_match", "train/gradient_weight_other", "probes/answers", *GROUPED):
         assert wanted in sent, wanted
 
 

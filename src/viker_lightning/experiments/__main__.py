@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
         prog="viker_lightning.experiments", description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("command", choices=COMMANDS)
-    parser.add_argument("grid", type=Path, help="a file of experiments/")
+    parser.add_argument("grid", type=Path, nargs="+", help="a file of experiments/; run and table take several")
     parser.add_argument("--scale", default="", help="of the grid, as mini; by default paper where there is a GPU")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=None, help="runs at a time; by default one a GPU or core")
@@ -55,29 +55,39 @@ def main(arguments: list[str] | None = None) -> None:
             given.scale = "paper" if torch.cuda.is_available() else "mini"
             why = "a GPU is there" if torch.cuda.is_available() else "no GPU was found"
             print(f"scale: {given.scale}, since {why}; --scale (SCALE=) sets it", file=sys.stderr)
-        grid = read_grid(given.grid, given.scale, given.seeds)
-        cells = grid.cells(given.runs)
-        place = [f"--scale={given.scale}", f"--seeds={given.seeds}", f"--runs={given.runs}"]
-        if given.command == "list":
-            for number, cell in enumerate(cells):
-                print(f"{number}\t{cell.state()}\t{cell.title}\t{cell.command}")
-        elif given.command == "cell":
-            _one(cells, given.number)
-        elif given.command == "sweep":
-            print(sweep(str(given.grid), place, len(cells)), end="")
-        elif given.command == "slurm":
-            print(slurm(str(given.grid), place, len(cells), given.jobs or 8), end="")
-        else:
-            failed = run_grid(cells, given.jobs, console) if given.command == "run" else []
-            _write(grid, given.runs, given.results, console)
-            if failed:
-                sys.exit(f"error: {len(failed)} of {len(cells)} runs failed: {', '.join(c.title for c in failed)}")
+        grids = [(file, read_grid(file, given.scale, given.seeds)) for file in given.grid]
+        if len(grids) > 1 and given.command not in ("run", "table"):
+            raise UserError(f"{given.command}: found {len(grids)} grids, expected one")
+        failed = [wrong for file, grid in grids if (wrong := _do(given, file, grid, console))]
+        if failed:
+            sys.exit(f"error: {'; '.join(failed)}")
     except UserError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("stopped; the same command goes on where this one was")
     finally:
         signal.signal(signal.SIGTERM, former)
+
+
+def _do(given: argparse.Namespace, file: Path, grid: Grid, console: Console) -> str:
+    """Carries out a command for a grid; returns which runs failed."""
+    cells = grid.cells(given.runs)
+    place = [f"--scale={given.scale}", f"--seeds={given.seeds}", f"--runs={given.runs}"]
+    if given.command == "list":
+        for number, cell in enumerate(cells):
+            print(f"{number}\t{cell.state()}\t{cell.title}\t{cell.command}")
+    elif given.command == "cell":
+        _one(cells, given.number)
+    elif given.command == "sweep":
+        print(sweep(str(file), place, len(cells)), end="")
+    elif given.command == "slurm":
+        print(slurm(str(file), place, len(cells), given.jobs or 8), end="")
+    else:
+        failed = run_grid(cells, given.jobs, console) if given.command == "run" else []
+        _write(grid, given.runs, given.results, console)
+        if failed:
+            return f"{len(failed)} of {len(cells)} runs failed: {', '.join(c.title for c in failed)}"
+    return ""
 
 
 def _interrupt(number: int, frame: Any) -> None:

@@ -1,7 +1,7 @@
 """``python -m viker_lightning.reporting.dashboard --entity E --project P``: a W&B workspace and report of all runs.
 
 Both are built from code with wandb-workspaces (extra ``dashboards``), and need runs that were logged online or synced.
-Runs of one method are one line or bar, since their job type is the method.
+Runs of one table, method and forget ratio are one line or bar: a table is a group, a method a job type.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from .html import LABELS, SPLITS
 from .scores import arrow
 
 STEP, PROJECT = "trainer/global_step", "viker-lightning"
+RATIO = "data.init_args.forget"
+"""Runs of one method are averaged over seeds, never over forget ratios."""
 FORGOTTEN = [(split, score) for split in ("forget", "test") for score in ("keyword_match", "accuracy", "rouge_l")]
 KEPT = [(split, score) for split in ("retain", "real") for score in ("keyword_match", "accuracy", "rouge_l")]
 FLUENT = [("test", score) for score in ("coherence", "template_probability", "repetition", "kl_gold")]
@@ -111,7 +113,7 @@ def workspace(entity: str, project: str, group: str | None = None) -> Any:
     """
     ws, _ = modules()
     settings = ws.RunsetSettings(
-        groupby=[ws.Metric("JobType")],
+        groupby=[ws.Metric("Group"), ws.Metric("JobType"), ws.Config(RATIO)],
         filters=_of(group),
         pinned_columns=[f"summary:after/{split}/{score}" for split, score in PINNED],
     )
@@ -123,7 +125,12 @@ def workspace(entity: str, project: str, group: str | None = None) -> Any:
 def report(entity: str, project: str, group: str | None = None) -> Any:
     """The same as a report with a sentence for each section; arguments and errors as for :func:`workspace`."""
     _, wr = modules()
-    runs = {"entity": entity, "project": project, "name": group or "all runs", "groupby": ["JobType"]}
+    runs = {
+        "entity": entity,
+        "project": project,
+        "name": group or "all runs",
+        "groupby": ["Group", "JobType", f"config.{RATIO}"],
+    }
     splits = [f"{split}: {meaning}" for split, meaning in SPLITS.items()]
     blocks = [
         wr.TableOfContents(),
@@ -148,7 +155,7 @@ def main(args: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--entity", required=True, help="W&B user or team")
     parser.add_argument("--project", default=PROJECT, help=f"W&B project (default: {PROJECT})")
-    parser.add_argument("--group", help="only the runs of this group, e.g. the name of a grid")
+    parser.add_argument("--group", help="only the runs of this group, e.g. mllmu-mini")
     given = vars(parser.parse_args(args))
     try:
         made = [build(**given) for build in (workspace, report)]
