@@ -39,10 +39,10 @@ smol: setup  ## the story with a real pretrained language model, SmolLM2-135M: v
 GRID = $(PY) -m viker_lightning.experiments run $(1:%=experiments/%.yaml) \
 	$(if $(SCALE),--scale=$(SCALE)) $(if $(SEEDS),--seeds=$(SEEDS)) $(if $(JOBS),--jobs=$(JOBS))
 
-table-mllmu: setup  ## main table on MLLMU-Bench, 5/10/15 % forgotten (SCALE=mini|paper|published SEEDS=3 JOBS=)
+table-mllmu: setup  ## main table on MLLMU-Bench, 5/10/15 % forgotten (SCALE=mini|paper|published)
 	$(call GRID,mllmu)
 
-table-clear: setup  ## main table on CLEAR, 1/5/10 % forgotten
+table-clear: setup  ## main table on CLEAR, 1/5/10 % forgotten (these take SEEDS=3 JOBS= too)
 	$(call GRID,clear)
 
 ablations: setup  ## ViKeR without each of its parts, and with other irrelevant images

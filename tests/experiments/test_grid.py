@@ -1,5 +1,6 @@
 """Grids: what the shipped ones hold, and what is wrong with others."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from viker_lightning.experiments.published import published
 
 ROOT = Path(__file__).parents[2]
 GRIDS = ["mllmu", "clear", "ablations", "references", "lambda", "k"]
+SCALES = [*itertools.product(GRIDS, ["mini", "paper"]), ("mllmu", "published"), ("clear", "published")]
 OUT = Path("runs/tables")
 PLACE = ["--scale=mini", "--seeds=2", "--runs=elsewhere"]
 
@@ -27,8 +29,7 @@ def grid(name, scale="mini", seeds=3):
     return read_grid(Path(f"experiments/{name}.yaml"), scale, seeds)
 
 
-@pytest.mark.parametrize("scale", ["mini", "paper"])
-@pytest.mark.parametrize("name", GRIDS)
+@pytest.mark.parametrize("name, scale", SCALES)
 def test_shipped_grids(name, scale):
     found = grid(name, scale)
     cells = found.cells(OUT)
@@ -42,8 +43,7 @@ def test_shipped_grids(name, scale):
         assert when == "before" and runs[0].options.get("evaluation.before", True) is True
 
 
-@pytest.mark.parametrize("scale", ["mini", "paper"])
-@pytest.mark.parametrize("name", GRIDS)
+@pytest.mark.parametrize("name, scale", SCALES)
 def test_every_command_is_understood(name, scale, capsys):
     seen = set()
     for cell in grid(name, scale, 1).cells(OUT):
@@ -65,6 +65,13 @@ def test_the_same_run_is_made_once():
     assert shared == {c.folder for c in cells["mllmu"] if c.row == "ViKeR" and c.block == "10 %"}
     one_seed = {c.folder for c in cells["lambda"] if c.row == "lambda = 10.0" and c.seed}
     assert one_seed == {c.folder for c in cells["k"] if c.row == "k = 5" and c.seed}
+
+
+def test_published_npo_is_given_the_gold_model_of_its_ratio():
+    cells = grid("mllmu", "published").cells(OUT)
+    for cell in (cell for cell in cells if cell.row == "NPO"):
+        assert cell.options["model.method.gold"] == cell.options["evaluation.gold"] == str(cell.gold.folder)
+    assert len({cell.gold.folder for cell in cells if cell.row == "NPO"}) == 3
 
 
 def test_options_that_change_nothing_are_left_out():

@@ -17,6 +17,8 @@ from .cells import Cell
 from .checks import check_columns, check_figure, mapping, only
 
 Options = dict[str, Any]
+GOLD = "{gold}"
+"""An option of this value is given the folder of the block's gold model."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Grid:
     Attributes:
         name: of the file.
         title: of the table.
-        scale: ``mini`` or ``paper``.
+        scale: ``mini``, ``paper`` or ``published``.
         note: what this scale is, in a sentence.
         columns: metrics by split, each with its heading.
         blocks: options by block.
@@ -94,11 +96,13 @@ class Grid:
             options = {**shared, **row.options, "seed_everything": seed}
         elif self.gold:
             gold = self.cell(out, block, self.gold, 0)
+            options = {key: str(gold.folder) if value == GOLD else value for key, value in options.items()}
             options["evaluation.gold"] = str(gold.folder)
         if name != self.gold:  # the vanilla model is the same for all rows: once is enough
             options["evaluation.before"] = seed == 0 and any(other.before == name for other in self.rows.values())
         options = {key: value for key, value in options.items() if setting(row.config, key) != value}
-        named = options | ({"evaluation.gold": gold.folder.name} if gold else {})  # wherever the runs are
+        folders = {str(gold.folder): gold.folder.name} if gold else {}
+        named = {key: folders.get(str(value), value) for key, value in options.items()}  # wherever the runs are
         digest = hashlib.sha256(json.dumps([row.config, named], sort_keys=True).encode()).hexdigest()[:8]
         folder = out / "-".join([*Path(row.config).with_suffix("").parts[-2:], str(seed), digest])
         return Cell(f"{self.name}-{self.scale}", block, name, seed, row.config, options, folder, gold)
