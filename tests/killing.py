@@ -76,12 +76,17 @@ def dies():
 
 
 def command(folder, base, *options, method="npo"):
-    fixed = [f"--config=configs/mini/{method}.yaml", f"--model.vanilla={base}", *OPTIONS]
+    """A run of a method, ``viker-full`` being without LoRA."""
+    name, _, full = method.partition("-")
+    fixed = [f"--config=configs/mini/{name}.yaml", f"--model.vanilla={base}", *OPTIONS]
+    fixed += ["--model.lora=null"] if full else []
     return ["fit", *fixed, f"--trainer.default_root_dir={folder}", "--trainer.max_steps=8", *options]
 
 
-def adapter(folder):
-    return load_file(folder / "adapter/adapter_model.safetensors")
+def trained(folder):
+    """The adapter, or the whole model without LoRA."""
+    adapter = folder / "adapter/adapter_model.safetensors"
+    return load_file(adapter if adapter.is_file() else folder / "model/model.safetensors")
 
 
 def results(folder):
@@ -89,13 +94,16 @@ def results(folder):
 
 
 def same(one, two):
-    """The same adapter to the last bit, and the same measurements."""
-    first, second = adapter(one), adapter(two)
+    """The same weights to the last bit, the same measurements, and a report of the same tokens."""
+    first, second = trained(one), trained(two)
     assert set(first) == set(second)
     assert all(torch.equal(second[name], weight) for name, weight in first.items())
     assert results(one) == results(two)
     keys = [pq.read_table(f / "predictions.parquet").select(["when", "split", "person", "number"]) for f in (one, two)]
     assert keys[0].to_pylist() == keys[1].to_pylist()
+    assert (one / "report.html").is_file() and (two / "report.html").is_file()
+    tokens = [(f / "key_tokens.json").read_text() if (f / "key_tokens.json").is_file() else None for f in (one, two)]
+    assert tokens[0] == tokens[1]
     assert not list(two.rglob(".*.tmp"))
 
 

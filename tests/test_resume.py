@@ -75,20 +75,26 @@ POINTS = {  # in the order of a run: three steps an epoch, a checkpoint every tw
     "evaluation after step 6": in_evaluation("epoch 2"),
     "checkpoint 8": writing_checkpoint(8),
     "adapter": writing("adapter"),
+    "model": writing("model"),
     "evaluation after": in_evaluation("after"),
     "results": writing("results.json"),
 }
 
 
+ADAPTER = tuple(name for name in POINTS if name != "model")
+FULL = tuple(name for name in POINTS if name != "adapter")
 FEW = ("evaluation after step 3", "evaluation after step 6", "checkpoint 8", "adapter")
+FEW_FULL = ("step 1", "step 5")
 
 
 @pytest.mark.parametrize(
     ("method", "points"),
     [
         pytest.param("npo", FEW, id="few"),
-        pytest.param("npo", POINTS, marks=pytest.mark.slow, id="npo"),
-        pytest.param("viker", POINTS, marks=pytest.mark.slow, id="viker"),
+        pytest.param("viker-full", FEW_FULL, id="few-full"),
+        pytest.param("npo", ADAPTER, marks=pytest.mark.slow, id="npo"),
+        pytest.param("viker", ADAPTER, marks=pytest.mark.slow, id="viker"),
+        pytest.param("viker-full", FULL, marks=pytest.mark.slow, id="viker-full"),
     ],
 )
 def test_killed_again_and_again(whole, base_folder, tmp_path, method, points):

@@ -6,6 +6,7 @@ import base64
 import io
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from viker_lightning.data.records import ImageGroup, Picture, Split
 from viker_lightning.ideal import key_token_example
 from viker_lightning.reporting import FEW, QUESTIONS, write_report
 
-from .device import back_on_device
 from .files import write_json
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,8 @@ class Report(Callback):
     """Writes ``key_tokens.json``, ``portraits.json`` and ``report.html`` when a fit has ended.
 
     A run never fails for its report: what goes wrong is a warning, and ``python -m viker_lightning.reporting
-    RUN_FOLDER`` writes the page again from the folder's files.
+    RUN_FOLDER`` writes the page again from the folder's files. What is shown of key tokens is asked before the first
+    step, since a model that is trained in full is another one in the end, and kept in checkpoints.
 
     Args:
         people: IDs of the people whose answers are shown; by default the first few of each split.
@@ -42,6 +43,7 @@ class Report(Callback):
 
     def __init__(self, people: list[str] | None = None, photos: bool = True, to_wandb: bool = True) -> None:
         self.people, self.photos, self.to_wandb = people, photos, to_wandb
+        self._tokens: list[dict[str, Any]] | None = None  # what is shown of key tokens, once it was asked
 
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         """Removes what was shown at the end of an earlier part of the run."""
@@ -49,22 +51,32 @@ class Report(Callback):
             for name in ("key_tokens.json", "portraits.json", "report.html"):
                 (Path(trainer.default_root_dir) / name).unlink(missing_ok=True)
 
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Asks what is shown of key tokens, once, while the model is the original; every process does."""
+        if self._tokens is None and not pl_module.mllm.moved:
+            with _warned_of("a report without key tokens"), pl_module.mllm.together():
+                self._tokens = list(self._key_tokens(trainer.datamodule, pl_module))  # type: ignore[attr-defined]
+
     def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Writes the files; the Evaluation callback comes first and has written the results."""
-        back_on_device(trainer, pl_module)
+        if not trainer.is_global_zero:
+            return
         run, data = Path(trainer.default_root_dir), trainer.datamodule  # type: ignore[attr-defined]
-        try:
-            with pl_module.mllm.together():  # every process asks, since the model may be shared out
-                tokens = list(self._key_tokens(data, pl_module))
-            if not trainer.is_global_zero:
-                return
-            if tokens:
-                write_json(run / "key_tokens.json", tokens)
+        with _warned_of(f"{run}: no report"):
+            if self._tokens:
+                write_json(run / "key_tokens.json", self._tokens)
             if self.photos and (portraits := self._portraits(data)):
                 write_json(run / "portraits.json", portraits)
             log.info("%s written", write_report(run))
-        except Exception as error:
-            log.warning("%s: no report (%s: %s); the run itself is complete", run, type(error).__name__, error)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is shown of key tokens, and who was asked for."""
+        return {"people": self.people, "tokens": self._tokens}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes it up, unless others are to be shown now."""
+        if state_dict["people"] == self.people:
+            self._tokens = state_dict["tokens"]
 
     def _key_tokens(self, data: Any, pl_module: Any) -> Iterator[dict[str, Any]]:
         """Forget answers of the people shown with what the ideal distribution says of each token."""
@@ -82,7 +94,8 @@ class Report(Callback):
                     "answer": vqa.answer,
                     "tokens": key_token_example(ideal, encoded),
                 }
-        ideal.release()
+        if ideal.keep != "off":
+            ideal.release()
 
     def _portraits(self, data: Any) -> dict[str, dict[str, str]]:
         """One small picture for each person shown, by split."""
@@ -97,6 +110,15 @@ class Report(Callback):
             firsts.setdefault(group.person, group)
         chosen = self.people if self.people is not None else sorted(firsts)[: FEW.get(split, 0)]
         return [firsts[person] for person in chosen if person in firsts]
+
+
+@contextmanager
+def _warned_of(what: str) -> Iterator[None]:
+    """Makes a warning of whatever goes wrong."""
+    try:
+        yield
+    except Exception as error:
+        log.warning("%s (%s: %s); the run itself is complete", what, type(error).__name__, error)
 
 
 def portrait(picture: Picture) -> str:

@@ -162,10 +162,10 @@ class Unlearn(Stage):
             checkpoint["said"] = {name: own.state_dict() for name, own in self.own.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """As in every stage; a model trained in full is not the original any more."""
+        """As in every stage; a model trained in full is not the original any more, once it has taken a step."""
         super().on_load_checkpoint(checkpoint)
         self._said = checkpoint.get("said", {})
-        self.mllm.moved = self.lora is None
+        self.mllm.moved = self.lora is None and checkpoint["global_step"] > 0
 
     def _own(self, stream: str, reduced: bool = True, gold: str | None = None) -> OwnReference:
         """What the frozen (or gold) model says behind a stream's own images; all of it now if it will be gone later."""
