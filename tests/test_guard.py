@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from viker_lightning.callbacks import CollapseGuard, Selection
+from viker_lightning.callbacks import CollapseGuard, Evaluation, Selection
 from viker_lightning.cli import main
 from viker_lightning.errors import UserError
 from viker_lightning.evaluation import predict as _  # noqa: F401 - the module is patched below
@@ -83,6 +83,25 @@ def test_what_is_not_finite_stops_the_run(fit, monkeypatch, caplog, kind, named)
     caplog.set_level("INFO")
     fit("run", "--trainer.max_steps=9", "--ckpt_path=last")
     assert "is finished" in caplog.text and named in caplog.text
+
+
+def test_killed_after_the_stop(fit, monkeypatch):
+    """A run that is killed in the evaluation after its stop goes on with that evaluation, not with training."""
+    not_finite(monkeypatch, 3, "loss")
+    whole = fit("whole", "--trainer.max_steps=9")
+    evaluate = Evaluation.evaluate
+
+    def killed(self, trainer, pl_module, when):
+        if when == "after":
+            raise SystemExit(137)
+        return evaluate(self, trainer, pl_module, when)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(Evaluation, "evaluate", killed)
+        fit("run", "--trainer.max_steps=9")
+    monkeypatch.setattr(Unlearn, "training_step", lambda *args: pytest.fail("it trains"))
+    run = fit("run", "--trainer.max_steps=9", "--ckpt_path=last")
+    assert same_adapter(whole, run) and results(whole) == results(run)
 
 
 def test_nothing_good_is_an_error(fit, monkeypatch, tmp_path):

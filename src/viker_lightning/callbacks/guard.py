@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
@@ -24,7 +25,8 @@ class CollapseGuard(Callback):
 
     When a bound is crossed the run stops, says which number crossed it, puts the adapter back to what it was at the
     last check that went well, and ends as usual: that adapter is evaluated and saved, and ``results.json`` says
-    ``stopped``. If no check has gone well since training started, the run ends in an error.
+    ``stopped``. If no check has gone well since training started, the run ends in an error. A stopped run that is
+    killed before it has ended goes on with its evaluation.
 
     Args:
         every_n_steps: optimizer steps between two checks, and so the most that a stopped run loses.
@@ -49,6 +51,11 @@ class CollapseGuard(Callback):
         self._good_step = 0
         self._good: dict[str, Tensor] = {}
         self._groups: list[ImageGroup] = []
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Trains no further if the run had stopped here."""
+        if trainer.state.fn == TrainerFn.FITTING and "stopped" in pl_module.report:
+            trainer.should_stop = True
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Chooses the questions, and makes sure that the bounds are not crossed to begin with.
