@@ -5,6 +5,7 @@ python -m torch.distributed.run --standalone --nproc_per_node 2 tests/matrix.py 
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -29,6 +30,22 @@ def finetune(model, lora=None, projector=False):
     return lambda models: Finetune(str(models / model), lora, projector, **options)
 
 
+class FewPhotos(Finetune):
+    """One process has an image in its last step and the other has none; then nobody has one; then both do."""
+
+    def streams(self, batch):
+        every = [True, False, False, False, True, True]
+        world, rank, each = self.trainer.world_size, self.trainer.global_rank, 2 // self.trainer.world_size
+        mine = every[2 * self.global_step :][rank * each : (rank + 1) * each]
+        assert len(batch["train"]) == each and world <= 2
+        photos = zip(batch["train"], mine, strict=True)
+        return {"train": [group if shown else replace(group, image=None) for group, shown in photos]}
+
+
+def few_photos(models):
+    return FewPhotos(str(models / "untied"), Lora(r=4), True, lr=1e-3, warmup_steps=0, schedule="constant", engine=KEPT)
+
+
 def viker():
     return ViKeR(lam=2.0, k=2, retain_weight=1.0)
 
@@ -49,6 +66,7 @@ CASES = {
     "full tied": (finetune("tied"), {"stage": "vanilla"}),
     "finetune lora": (finetune("untied", Lora(r=4)), {"stage": "vanilla"}),
     "finetune projector": (finetune("untied", Lora(r=4), projector=True), {"stage": "vanilla"}),
+    "few photos": (few_photos, {"stage": "vanilla", "steps": 3}),
 }
 
 

@@ -10,6 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file
 
+sys.path.insert(0, str(Path(__file__).parent))
+import matrix
+from distributed import difference, random_vanilla, threaded
+
 ROOT = Path(__file__).parent.parent
 
 SMALL = ("--model.engine.max_sequence_tokens=140", "--model.engine.max_tokens=200")
@@ -71,3 +75,14 @@ def test_two_processes_train_as_one_does(runs, other):
     one, two = (load_file(runs[name][0] / "adapter/adapter_model.safetensors") for name in ("one", other))
     for name, weight in one.items():
         assert (two[name] - weight).norm() <= 1e-3 * weight.norm(), name
+
+
+def test_a_process_without_images_leaves_the_projector_to_the_other(base_folder, tmp_path):
+    random_vanilla(base_folder, tmp_path / "untied")
+    matrix.run("few photos", tmp_path, tmp_path / "one")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += ["tests/matrix.py", str(tmp_path), str(tmp_path / "two"), "ddp", "few photos"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=threaded(), timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    absolute, relative = difference(tmp_path / "one/few photos", tmp_path / "two/few photos")
+    assert absolute <= 1e-4 and relative <= 1e-3

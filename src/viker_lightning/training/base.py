@@ -24,7 +24,8 @@ from viker_lightning.models import MLLM, AnswerTokens, Quantize, check_first_gra
 
 from .checkpoint import check_names, count_epochs, obey
 from .engine import Engine, Groups, parts_of, warn_of_small_steps
-from .sharding import FSDP2, average_gradients, clip_gradients, shard
+from .projector import leave_alone, projector, reached, shows_images
+from .sharding import FSDP2, average_gradients, clip_gradients, largest, shard
 
 LOOKS = 10
 """At how many first steps gradients are looked at, at most; every look is a pass over all of them."""
@@ -135,18 +136,20 @@ class Stage(LightningModule):
         if data.batches_per_step > 1:
             most = data.batch_size
         groups = {name: self.labelled(found) for name, found in self.streams(batch.content).items()}
-        self._shown = any(g.image is not None for found in groups.values() for g in found)
+        self._shown = shows_images(groups)
         self.questions = sum(len(g.vqa) for found in groups.values() for g in found)
         parts = parts_of(self.mllm, groups, most, self.whole_steps)
         turns = self.mllm.turns
         if turns is not None:
-            parts += [{name: [] for name in groups}] * (self._most(len(parts)) - len(parts))
+            parts += [{name: [] for name in groups}] * (largest(len(parts), self.device) - len(parts))
         totals = {name: self._totals(found) for name, found in groups.items()}
         terms: dict[str, Tensor] = {}
         for number, part in enumerate(parts, start=1):
             with self.mllm.together(keep=True):
                 values = self.part(part, totals)
             loss = values["loss"] if turns is None else values["loss"] + turns.level()
+            if turns is None and self.trainer.world_size > 1 and number == len(parts) and not shows_images(part):
+                loss = loss + reached(self.mllm)
             terms = {k: terms.get(k, 0) + v.detach() for k, v in values.items()}
             if number < len(parts):
                 self.trainer.strategy.backward(loss, None)
@@ -200,12 +203,6 @@ class Stage(LightningModule):
         tokens, questions = totals.tolist()
         return tokens, questions
 
-    def _most(self, number: int) -> int:
-        """The largest of all processes' numbers."""
-        found = torch.tensor(number, device=self.device)
-        torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
-        return int(found.item())
-
     def _log_terms(self, terms: dict[str, Tensor], questions: int) -> None:
         if self.trainer.world_size > 1:  # at once: what is logged in the end may differ between processes
             values = torch.stack(list(terms.values()))
@@ -242,6 +239,8 @@ class Stage(LightningModule):
         """Averages gradients that sharding leaves alone, and makes sure, once, that they reach all that is trained."""
         if self.mllm.turns is not None:
             average_gradients(self.mllm)
+        if self.trainer.world_size > 1 and projector(self.mllm) and not largest(int(self._shown), self.device):
+            leave_alone(self.mllm)
         if self._looks:  # a projector can never be judged where no question has an image
             scaled = str(self.trainer.precision).startswith("16")
             judged = check_first_gradients(self.mllm, not scaled, self._shown)

@@ -137,6 +137,13 @@ def average_gradients(mllm: MLLM) -> None:
         p.grad = like(gradient / dist.get_world_size(), p)
 
 
+def largest(number: int, device: torch.device) -> int:
+    """The largest of all processes' numbers."""
+    found = torch.tensor(number, device=device)
+    dist.all_reduce(found, dist.ReduceOp.MAX)
+    return int(found.item())
+
+
 def clip_gradients(parameters: Iterable[nn.Parameter], most: float) -> None:
     """Scales gradients down so that their norm over all weights and processes is at most ``most``."""
     gradients = [p.grad for p in parameters if p.grad is not None]
