@@ -15,6 +15,7 @@ from viker_lightning.cli import main
 from viker_lightning.data.records import VQA, ImageGroup, Picture
 from viker_lightning.export import main as export
 from viker_lightning.models import MLLM, Lora, generate, load_adapted, write_merged
+from viker_lightning.models.exported import share_kept
 from viker_lightning.reporting.card import model_card
 
 sys.path.insert(0, str(Path(__file__).parent / "models"))
@@ -22,6 +23,23 @@ from families import FAMILIES, random_model
 
 ROOT = Path(__file__).parent.parent
 QUESTIONS = ("Where does this person live?", "What is the job of the person shown?", "Who is it?")
+
+
+def unlearn(vanilla, run, *options):
+    """A run of three steps that also writes merged/."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        for name in ("predict", "knowledge"):
+            patch.setattr(import_module(f"viker_lightning.evaluation.{name}"), "MAX_NEW_TOKENS", 3)
+        main(
+            [
+                *("fit", "--config=configs/mini/viker.yaml", f"--model.vanilla={vanilla}", "--model.save_merged=true"),
+                *("--data.root=mini/ci", "--data.max_people=1", "--data.splits=[forget,retain]"),
+                *("--trainer.max_steps=3", "--gate.known=0", "--gate.shown=0", "--gate.asked=1"),
+                *("--trainer.logger=false", "--trainer.enable_progress_bar=false"),
+                *(f"--trainer.default_root_dir={run}", *options),
+            ]
+        )
 
 
 @pytest.fixture(scope="module")
@@ -35,19 +53,7 @@ def run(tmp_path_factory, base_folder, data):
             if p.ndim == 2 and "vision_tower" not in name:
                 p.normal_(std=0.1)
     vanilla.save(folder / "vanilla")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT)
-        for name in ("predict", "knowledge"):
-            patch.setattr(import_module(f"viker_lightning.evaluation.{name}"), "MAX_NEW_TOKENS", 3)
-        main(
-            [
-                *("fit", "--config=configs/mini/viker.yaml", f"--model.vanilla={folder / 'vanilla'}"),
-                *("--data.root=mini/ci", "--data.max_people=1", "--data.splits=[forget,retain]", "--model.lr=0.02"),
-                *("--trainer.max_steps=3", "--gate.known=0", "--gate.shown=0", "--gate.asked=1"),
-                *("--trainer.logger=false", "--trainer.enable_progress_bar=false", "--model.save_merged=true"),
-                f"--trainer.default_root_dir={folder / 'run'}",
-            ]
-        )
+    unlearn(folder / "vanilla", folder / "run", "--model.lr=0.02")
     photo = data.people()[0].images[0]
     (folder / "photo.jpg").write_bytes(photo.data)
     return folder
@@ -119,6 +125,47 @@ def test_a_finished_run_is_exported_later(run, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         export([str(run / "run"), f"--base={tmp_path}"])
     assert "no model could be loaded" in str(stop.value.code)
+
+
+def test_merging_rounds_no_small_change_away(run, data, tmp_path, caplog):
+    """Weights published in bf16, as most are, and steps far below their last bit."""
+    mllm = MLLM.load(run / "vanilla", "bfloat16")
+    mllm.save(tmp_path / "vanilla")
+    unlearn(tmp_path / "vanilla", tmp_path / "run", "--model.dtype=bfloat16", "--model.lr=1e-4")
+    picture = data.people()[0].images[0]
+
+    _, before = ours(MLLM.load(tmp_path / "vanilla"), picture)
+
+    def moved(mllm):
+        texts, logits = ours(mllm, picture)
+        return texts, logits - before
+
+    texts, wanted = moved(load_adapted(tmp_path / "run/adapter"))
+    found = moved(MLLM.load(tmp_path / "run/merged"))
+    assert found[0] == texts and (found[1] - wanted).norm() < 1e-2 * wanted.norm()
+    assert json.loads((tmp_path / "run/merged/config.json").read_text())["dtype"] == "float32"
+    caplog.clear()
+    export([str(tmp_path / "run")])
+    assert moved(MLLM.load(tmp_path / "run/merged"))[1].equal(found[1]) and not caplog.records
+    export([str(tmp_path / "run"), "--dtype=bfloat16"])
+    (warning,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
+    share = float(re.search(r"merged: bfloat16 keeps ([\d.]+) of the change.*write float32$", warning)[1])
+    assert share < 0.5
+    assert json.loads((tmp_path / "run/merged/config.json").read_text())["dtype"] == "bfloat16"
+    rounded = moved(MLLM.load(tmp_path / "run/merged"))[1]
+    assert (rounded - wanted).norm() > 0.5 * wanted.norm(), "that is what the warning is about"
+
+
+@pytest.mark.parametrize(("size", "least", "most"), [(2**-12, 0, 0), (2**-7, 1, 1), (1e-2, 0.78, 0.79), (0, 1, 1)])
+def test_share_of_a_change_that_rounding_keeps(base_folder, size, least, most):
+    """Weights of 1, whose last bit is 2**-7 above and half of it below, all moved by the same."""
+    mllm = MLLM.load(base_folder)
+    mllm.adapt(Lora(r=1, alpha=1))
+    with torch.no_grad():
+        for name, p in mllm.named_parameters():
+            p.fill_(size if "lora_B" in name else 1)
+    assert least <= share_kept(mllm.model, torch.bfloat16) <= most
+    assert share_kept(mllm.model, torch.float32) == pytest.approx(1, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", FAMILIES)

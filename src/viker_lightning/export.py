@@ -13,12 +13,13 @@ from viker_lightning.reporting import read_run, write_cards
 from viker_lightning.secrets import hide
 
 
-def export(run: Path, base: str | None = None) -> Path:
+def export(run: Path, base: str | None = None, dtype: str = "float32") -> Path:
     """Writes ``<run>/merged/``: the model with its adapter added, the processor and a model card.
 
     Args:
         run: folder of a finished unlearning run.
         base: the vanilla model, where it is no longer where the run found it.
+        dtype: ``float32``, ``bfloat16`` or ``float16``, of the weights that are written.
 
     Returns:
         The folder that was written.
@@ -31,7 +32,7 @@ def export(run: Path, base: str | None = None) -> Path:
         raise UserError(f"{run}: no adapter/, so there is nothing to merge; model/ holds full weights already")
     made = json.loads((run / "provenance.json").read_text(encoding="utf-8"))
     revision = None if base else made.get("base_commit") or made.get("base_revision")
-    dtype, remote = made.get("dtype", "float32"), made.get("trust_remote_code", False)
+    remote = made.get("trust_remote_code", False)
     write_merged(run / "adapter", run / "merged", dtype, base, revision, remote)
     write_cards(run, results)
     return run / "merged"
@@ -42,9 +43,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m viker_lightning.export", description=__doc__)
     parser.add_argument("run", type=Path, help="folder of a finished unlearning run")
     parser.add_argument("--base", help="the vanilla model, where it is no longer where the run found it")
+    types = ("float32", "bfloat16", "float16")
+    said = "of the weights written; the smaller types may round a small change away, which is then said"
+    parser.add_argument("--dtype", default="float32", choices=types, help=said)
     given = parser.parse_args(arguments)
     try:
-        print(export(given.run, given.base))
+        print(export(given.run, given.base, given.dtype))
     except (UserError, OSError) as error:
         sys.exit(hide(f"error: {error}"))
 

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import torch
+from peft.tuners.lora import LoraLayer
+from peft.utils import ModulesToSaveWrapper
+from torch import Tensor
 
 from viker_lightning.errors import UserError
 from viker_lightning.files import replacing_folder
@@ -10,6 +18,11 @@ from viker_lightning.files import replacing_folder
 from .adapter import adapter_config
 from .files import refuse_pickles
 from .mllm import MLLM
+
+log = logging.getLogger(__name__)
+
+ENOUGH = 0.95
+"""Least share of an adapter's change that merged weights keep without a warning."""
 
 
 def load_adapted(
@@ -51,12 +64,14 @@ def write_merged(
 ) -> None:
     """Writes full weights (safetensors) with an adapter added to them, and the processor; whole or not at all.
 
-    The weights are read again, in main memory: a model in training keeps its own, and a GPU needs no room for a copy.
+    The weights are read again, in main memory and in float32: a model in training keeps its own, a GPU needs no room
+    for a copy, and no small change is rounded away as it is added. A smaller type rounds afterwards, and a warning says
+    so if less than 0.95 of the change is left.
 
     Args:
         adapter: folder as PEFT writes it.
         folder: where to; what is there is replaced.
-        dtype: of the weights that are written.
+        dtype: ``float32``, ``bfloat16`` or ``float16``, of the weights that are written.
         base: the model, where it is not where the adapter says it was.
         revision: its branch, tag or commit, if it is a hub id.
         trust_remote_code: whether code that comes with the weights may run.
@@ -64,7 +79,43 @@ def write_merged(
     Raises:
         UserError: if adapter or model cannot be loaded, or they do not belong together.
     """
-    mllm = load_adapted(adapter, dtype, base, revision, trust_remote_code)
-    mllm.model = mllm.model.merge_and_unload()
+    mllm = load_adapted(adapter, "float32", base, revision, trust_remote_code)
+    if dtype != "float32" and (share := share_kept(mllm.model, getattr(torch, dtype))) < ENOUGH:
+        log.warning("%s: %s keeps %.2f of the change, the rest is rounded away; write float32", folder, dtype, share)
+    mllm.model = mllm.model.merge_and_unload().to(getattr(torch, dtype))
     with replacing_folder(Path(folder)) as written:
         mllm.save(written)
+
+
+def share_kept(model: Any, dtype: torch.dtype) -> float:
+    """How much of an adapter's change is left once the changed weights are rounded.
+
+    With W the weights before, d the change and r the rounding, it is <r(W + d) - W, d> / <d, d> over all changed
+    weights together: 1 if the whole change is left, 0 if rounding takes W + d back to W. That is what happens to
+    changes below half the last bit of a W that is of this type itself; rounding a finer W loses none on average.
+
+    Args:
+        model: a PEFT model, not merged.
+        dtype: what the changed weights are rounded to.
+    """
+    left = whole = 0.0
+    with torch.no_grad():
+        for before, change in _changes(model):
+            kept = (before + change).to(dtype).to(before.dtype) - before
+            left += float((kept * change).sum(dtype=torch.float64))
+            whole += float(change.square().sum(dtype=torch.float64))
+    return left / whole if whole else 1.0
+
+
+def _changes(model: Any) -> Iterator[tuple[Tensor, Tensor]]:
+    """Weights before, and what the adapter adds to them, one after the other."""
+    for module in model.modules():
+        if isinstance(module, LoraLayer):
+            layer: Any = module
+            for name in layer.active_adapters:
+                yield layer.get_base_layer().weight, layer.get_delta_weight(name)
+        elif isinstance(module, ModulesToSaveWrapper):
+            for trained in module.modules_to_save.values():
+                for name, weight in trained.named_parameters():
+                    before = module.original_module.get_parameter(name)
+                    yield before, weight - before

@@ -112,7 +112,7 @@ def _facts(provenance: dict[str, Any], results: dict[str, Any], base: str, revis
     data = provenance["data"]
     yield f"| base model | {base}{f', revision {revision}' if revision else ''} |"
     quantize = provenance.get("quantize")
-    yield f"| weights | {provenance.get('dtype', 'float32')}{f', {quantize} while training' if quantize else ''} |"
+    yield f"| weights while training | {provenance.get('dtype', 'float32')}{f', {quantize}' if quantize else ''} |"
     for name in ("method", "training", "adapter"):
         found = dict(provenance.get(name) or {})
         if found:

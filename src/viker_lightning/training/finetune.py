@@ -79,13 +79,14 @@ class Finetune(Stage):
     def save_weights(self, run: Path) -> None:
         """Writes ``model/``, with any adapter merged in, so that a vanilla or gold model always loads by itself.
 
+        An adapter is merged in float32, and so written, whatever type the run had: a smaller one may round it away.
         An adapter of a quantised model is merged into the weights as they were before, as is usual with QLoRA: the
         model written says nearly, not exactly, what the trained one said.
         """
         super().save_weights(run)
         if self.mllm.adapted and self.trainer.is_global_zero:
             base, remote = self.base_weights, self.trust_remote_code
-            write_merged(run / "adapter", run / "model", self.weights_dtype, base, self.revision, remote)
+            write_merged(run / "adapter", run / "model", "float32", base, self.revision, remote)
 
     def part(self, groups: Groups, totals: dict[str, tuple[float, float]]) -> dict[str, Tensor]:
         """Mean cross-entropy of the answer tokens, nats."""

@@ -64,8 +64,8 @@ class Unlearn(Stage):
             bitsandbytes (extra ``quant``) and LoRA.
         revision: branch, tag or commit of a hub id.
         trust_remote_code: whether code that comes with hub weights may run.
-        save_merged: whether the run also writes ``merged/``, full weights with the adapter added to them; later,
-            ``python -m viker_lightning.export`` does.
+        save_merged: whether the run also writes ``merged/``, full weights in float32 with the adapter added to
+            them; later, ``python -m viker_lightning.export`` does.
         engine: budgets, and what is kept where.
     """
 
@@ -217,7 +217,7 @@ class Unlearn(Stage):
         super().save_weights(run)
         if self.save_merged and self.trainer.is_global_zero:
             base, remote = self.base_weights, self.trust_remote_code
-            write_merged(run / "adapter", run / "merged", self.weights_dtype, base, self.revision, remote)
+            write_merged(run / "adapter", run / "merged", "float32", base, self.revision, remote)
 
     def streams(self, batch: Groups) -> Groups:
         """Forget questions, answered by refusals if the method asks for it, and retain questions if it uses them."""
