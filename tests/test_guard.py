@@ -14,6 +14,7 @@ from viker_lightning.callbacks import CollapseGuard, Evaluation, Selection
 from viker_lightning.cli import main
 from viker_lightning.errors import UserError
 from viker_lightning.evaluation import predict as _  # noqa: F401 - the module is patched below
+from viker_lightning.models import write_merged
 from viker_lightning.training import Unlearn
 
 ROOT = Path(__file__).parent.parent
@@ -146,6 +147,35 @@ def test_selection_ends_with_the_chosen_adapter(fit, tmp_path):
     assert recorded == {"rule": "lowest_forget_at_retain", "by": "answer_probability", "min_retain": bound}
     with pytest.raises(SystemExit, match="every_n_epochs"):
         fit("wrong", "--trainer.max_steps=1", *rule)
+
+
+def same_weights(one, two):
+    first, second = load_file(one / "model.safetensors"), load_file(two / "model.safetensors")
+    return first.keys() == second.keys() and all(torch.equal(second[name], w) for name, w in first.items())
+
+
+FIRST = ("--trainer.max_epochs=2", "--trainer.max_steps=-1", "--evaluation.every_n_epochs=1", "--model.lr=3e-3")
+FIRST += ("--evaluation.selection.rule=lowest_forget_at_retain", "--evaluation.selection.by=answer_probability")
+FIRST += ("--evaluation.selection.min_retain=1",)  # nobody's: the first epoch, which keeps most, is chosen
+
+
+def test_the_chosen_adapter_is_merged(fit):
+    run = fit("run", *FIRST, "--model.save_merged=true")
+    assert results(run)["selection"]["chosen"] == "epoch 1"
+    write_merged(run / "adapter", run / "wanted")
+    assert same_weights(run / "merged", run / "wanted")
+    kept = run / "checkpoints/epoch-1"
+    assert same_adapter(kept, run) and [folder.name for folder in kept.iterdir()] == ["adapter"]
+    assert (run / "merged/README.md").is_file()
+
+
+def test_full_weights_are_chosen(fit):
+    run = fit("run", *FIRST, "--model.lora=null")
+    assert results(run)["selection"]["chosen"] == "epoch 1"
+    kept = run / "checkpoints/epoch-1"
+    assert same_weights(kept / "model", run / "model") and [folder.name for folder in kept.iterdir()] == ["model"]
+    first = fit("first", "--trainer.max_epochs=1", "--trainer.max_steps=-1", "--model.lr=3e-3", "--model.lora=null")
+    assert same_weights(first / "model", run / "model")
 
 
 def test_the_rule():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,6 @@ from viker_lightning.evaluation import (
     score_texts,
     summarise,
 )
-from viker_lightning.files import replacing_folder
 from viker_lightning.metrics import GibberishClassifier, sacrebleu_signature
 from viker_lightning.models import MLLM, origin
 from viker_lightning.progress import Bar
@@ -36,7 +34,7 @@ from viker_lightning.training import Unlearn
 from .dashboard import define
 from .device import back_on_device
 from .files import gold_answers, read_predictions, write_json, write_predictions
-from .selection import Selection, candidate_folder
+from .selection import Selection, candidate_folder, put_back
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +58,7 @@ class Evaluation(Callback):
         coherence: whether a language model judges, without images, how coherent answers are.
         judge: which one, a model folder or hub id of any tokenizer; by default the model before unlearning, which a
             stage without adapter no longer has.
-        selection: which of the evaluated adapters the run ends with; see :class:`Selection`.
+        selection: the weights of which evaluation the run ends with; see :class:`Selection`.
     """
 
     def __init__(
@@ -129,6 +127,8 @@ class Evaluation(Callback):
         self.evaluate(trainer, pl_module, "after")
         if self.selection.rule != "last":
             pl_module.report["selection"] = self._select(trainer)
+        if isinstance(pl_module, Unlearn):
+            pl_module.merge(Path(trainer.default_root_dir))
         way = distances(self.summaries.get("before", {}), self.summaries["after"])
         if way:
             self._log(trainer, "distance_to_gold/", way)
@@ -138,7 +138,7 @@ class Evaluation(Callback):
             Console().print(before_after_table(self.summaries.get("before", {}), self.summaries["after"]))
 
     def _select(self, trainer: Trainer) -> dict[str, Any]:
-        """Ends with the chosen adapter: what was measured of it becomes ``after``, and the last one's ``last``."""
+        """Ends with the chosen weights: what was measured of it becomes ``after``, and the last one's ``last``."""
         candidates = self._candidates()
         chosen, met = self.selection.choose(candidates)
         run = Path(trainer.default_root_dir)
@@ -147,8 +147,7 @@ class Evaluation(Callback):
             renamed = [("last" if when == "after" else when, p) for when, p in self._predictions]
             self._predictions = renamed + [("after", p) for when, p in renamed if when == chosen]
             if trainer.is_global_zero:
-                with replacing_folder(run / "adapter") as folder:
-                    shutil.copytree(candidate_folder(run, chosen) / "adapter", folder, dirs_exist_ok=True)
+                put_back(run, chosen)
         values = {m: {s: c[s][self.selection.by] for s in ("forget", "retain")} for m, c in candidates.items()}
         log.info("selection: %s%s", chosen, "" if met else f"; no retain value reaches {self.selection.min_retain}")
         return vars(self.selection) | {"chosen": chosen, "met": met, "candidates": values}

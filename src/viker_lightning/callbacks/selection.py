@@ -1,12 +1,14 @@
-"""Which of the evaluated adapters a run ends with."""
+"""The weights of which evaluation a run ends with."""
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from viker_lightning.errors import UserError
+from viker_lightning.files import replacing_folder
 
 
 @dataclass
@@ -51,5 +53,13 @@ class Selection:
 
 
 def candidate_folder(run: Path, moment: str) -> Path:
-    """Where an adapter is kept that may be chosen in the end."""
+    """Where trained weights are kept that may be chosen in the end."""
     return run / "checkpoints" / moment.replace(" ", "-")
+
+
+def put_back(run: Path, moment: str) -> None:
+    """Copies what was trained, ``adapter/`` or ``model/``, from where it was kept to where a run has it."""
+    kept = candidate_folder(run, moment)
+    name = "adapter" if (kept / "adapter").is_dir() else "model"
+    with replacing_folder(run / name) as folder:
+        shutil.copytree(kept / name, folder, dirs_exist_ok=True)

@@ -212,9 +212,8 @@ class Unlearn(Stage):
         labels = super().labels
         return Labels.UNENDED if self.method.answers_only and labels == Labels.TEXT else labels
 
-    def save_weights(self, run: Path) -> None:
-        """Writes ``adapter/``, and ``merged/`` if asked."""
-        super().save_weights(run)
+    def merge(self, run: Path) -> None:
+        """Writes ``merged/`` from ``adapter/``, if asked; the first process does."""
         if self.save_merged and self.trainer.is_global_zero:
             base, remote = self.base_weights, self.trust_remote_code
             write_merged(run / "adapter", run / "merged", "float32", base, self.revision, remote)
