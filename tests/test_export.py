@@ -127,6 +127,22 @@ def test_a_finished_run_is_exported_later(run, tmp_path, capsys):
     assert "no model could be loaded" in str(stop.value.code)
 
 
+def test_code_of_a_model_runs_only_if_the_command_says_so(run, monkeypatch):
+    """Whoever hands a run folder on does not decide that."""
+    trusted = []
+    monkeypatch.setattr("viker_lightning.export.write_merged", lambda *given: trusted.append(given[-1]))
+    file = run / "run/provenance.json"
+    made = file.read_text()
+    export([str(run / "run")])
+    file.write_text(json.dumps(json.loads(made) | {"trust_remote_code": True}))
+    with pytest.raises(SystemExit, match=r"error: .*provenance\.json.*add --trust_remote_code$") as stop:
+        export([str(run / "run")])
+    assert "\n" not in stop.value.code
+    export([str(run / "run"), "--trust_remote_code"])
+    file.write_text(made)
+    assert trusted == [False, True]
+
+
 def test_merging_rounds_no_small_change_away(run, data, tmp_path, caplog):
     """Weights published in bf16, as most are, and steps far below their last bit."""
     mllm = MLLM.load(run / "vanilla", "bfloat16")

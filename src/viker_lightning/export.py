@@ -13,27 +13,33 @@ from viker_lightning.reporting import read_run, write_cards
 from viker_lightning.secrets import hide
 
 
-def export(run: Path, base: str | None = None, dtype: str = "float32") -> Path:
+def export(run: Path, base: str | None = None, dtype: str = "float32", trust_remote_code: bool = False) -> Path:
     """Writes ``<run>/merged/``: the model with its adapter added, the processor and a model card.
 
     Args:
         run: folder of a finished unlearning run.
         base: the vanilla model, where it is no longer where the run found it.
         dtype: ``float32``, ``bfloat16`` or ``float16``, of the weights that are written.
+        trust_remote_code: whether code that comes with the vanilla model may run, which is not for a folder to say.
 
     Returns:
         The folder that was written.
 
     Raises:
-        UserError: if the run is not finished, has no adapter, or the model is not found.
+        UserError: if the run is not finished or has no adapter, the model is not found, or needs code that is not
+            trusted.
     """
     results = read_run(run).results
     if not (run / "adapter").is_dir():
         raise UserError(f"{run}: no adapter/, so there is nothing to merge; model/ holds full weights already")
     made = json.loads((run / "provenance.json").read_text(encoding="utf-8"))
     revision = None if base else made.get("base_commit") or made.get("base_revision")
-    remote = made.get("trust_remote_code", False)
-    write_merged(run / "adapter", run / "merged", dtype, base, revision, remote)
+    if made.get("trust_remote_code") and not trust_remote_code:
+        raise UserError(
+            f"{run / 'provenance.json'}: the run let code that comes with {made['base_weights']} run; if you trust "
+            "it, add --trust_remote_code"
+        )
+    write_merged(run / "adapter", run / "merged", dtype, base, revision, trust_remote_code)
     write_cards(run, results)
     return run / "merged"
 
@@ -46,9 +52,11 @@ def main(arguments: list[str] | None = None) -> None:
     types = ("float32", "bfloat16", "float16")
     said = "of the weights written; the smaller types may round a small change away, which is then said"
     parser.add_argument("--dtype", default="float32", choices=types, help=said)
+    trusted = "let code that comes with the vanilla model run, if the run did"
+    parser.add_argument("--trust_remote_code", action="store_true", help=trusted)
     given = parser.parse_args(arguments)
     try:
-        print(export(given.run, given.base, given.dtype))
+        print(export(given.run, given.base, given.dtype, given.trust_remote_code))
     except (UserError, OSError) as error:
         sys.exit(hide(f"error: {error}"))
 
