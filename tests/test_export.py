@@ -143,6 +143,15 @@ def test_code_of_a_model_runs_only_if_the_command_says_so(run, monkeypatch):
     assert trusted == [False, True]
 
 
+def test_a_folder_in_the_hubs_cache_is_exported(run):
+    """Its commit is recorded, but it cannot be asked for another."""
+    file = run / "run/provenance.json"
+    made = file.read_text()
+    file.write_text(json.dumps(json.loads(made) | {"base_commit": "0" * 40}))
+    export([str(run / "run")])
+    file.write_text(made)
+
+
 def test_merging_rounds_no_small_change_away(run, data, tmp_path, caplog):
     """Weights published in bf16, as most are, and steps far below their last bit."""
     mllm = MLLM.load(run / "vanilla", "bfloat16")

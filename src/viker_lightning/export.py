@@ -33,7 +33,8 @@ def export(run: Path, base: str | None = None, dtype: str = "float32", trust_rem
     if not (run / "adapter").is_dir():
         raise UserError(f"{run}: no adapter/, so there is nothing to merge; model/ holds full weights already")
     made = json.loads((run / "provenance.json").read_text(encoding="utf-8"))
-    revision = None if base else made.get("base_commit") or made.get("base_revision")
+    of_hub = not base and not Path(made["base_weights"]).is_dir()
+    revision = made.get("base_commit") or made.get("base_revision") if of_hub else None
     if made.get("trust_remote_code") and not trust_remote_code:
         raise UserError(
             f"{run / 'provenance.json'}: the run let code that comes with {made['base_weights']} run; if you trust "

@@ -160,20 +160,59 @@ def test_revision_of_a_folder_is_an_error(base_folder):
         MLLM.load(base_folder, revision="v2")
 
 
-def test_commit_of_a_hub_id_is_known(base_folder, tmp_path):
-    """From a cache laid out as the hub client lays it out, without any network."""
-    commit = "0123456789abcdef0123456789abcdef01234567"
-    model = tmp_path / "models--nobody--tiny"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def hub(base_folder, tmp_path):
+    """A cache with nobody/tiny, laid out as the hub client lays it out; runs code that sees it, without any network."""
+    model = tmp_path / "hub/models--nobody--tiny"
     (model / "refs").mkdir(parents=True)
-    (model / "refs/v1").write_text(commit)
+    (model / "refs/v1").write_text(COMMIT)
     (model / "snapshots").mkdir()
-    (model / "snapshots" / commit).symlink_to(base_folder)
-    (model / "refs/main").write_text(commit)
+    (model / "snapshots" / COMMIT).symlink_to(base_folder)
+
+    def said(code):
+        env = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
+        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split()
+
+    said.model = model
+    return said
+
+
+def test_commit_of_a_hub_id_is_known(hub):
+    (hub.model / "refs/main").write_text(COMMIT)
     code = "from viker_lightning.models import MLLM, origin; print(MLLM.load('nobody/tiny', revision='v1').commit); "
-    code += "print(*origin('nobody/tiny').values())"
-    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-    assert done.stdout.split() == [commit, "nobody/tiny", commit, "None"], done.stderr
+    assert hub(code + "print(*origin('nobody/tiny').values())") == [COMMIT, "nobody/tiny", COMMIT, "None"]
+
+
+ADAPT = """
+import json
+from pathlib import Path
+from peft import PeftConfig, PeftModel
+from transformers import AutoModelForImageTextToText
+from viker_lightning.models import MLLM, Lora, load_adapted
+
+for model, revision in (("nobody/tiny", "v1"), ({snapshot!r}, None)):
+    mllm = MLLM.load(model, revision=revision)
+    mllm.adapt(Lora(r=2))
+    mllm.save_adapter({adapter!r})
+    Path({branch!r}).unlink(missing_ok=True)
+    print(json.loads(Path({adapter!r}, "adapter_config.json").read_text())["revision"])
+    print(load_adapted({adapter!r}).commit)
+    made = PeftConfig.from_pretrained({adapter!r})
+    base = AutoModelForImageTextToText.from_pretrained(made.base_model_name_or_path, revision=made.revision)
+    print(type(PeftModel.from_pretrained(base, {adapter!r})).__name__)
+"""
+
+
+def test_an_adapter_knows_the_commit_of_its_model(hub, tmp_path):
+    """Not the branch, which moves or goes; a folder has no revision, be it one in the hub's cache."""
+    snapshot, branch = str(hub.model / "snapshots" / COMMIT), str(hub.model / "refs/v1")
+    said = hub(ADAPT.format(adapter=str(tmp_path / "adapter"), snapshot=snapshot, branch=branch))
+    assert said == [COMMIT, COMMIT, "PeftModel", "None", COMMIT, "PeftModel"]
 
 
 def test_a_target_that_names_no_layer_is_an_error(base_folder):

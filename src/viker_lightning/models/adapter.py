@@ -50,6 +50,7 @@ def adapted(
     lora: Lora | None,
     adapter: str | Path | None = None,
     trained: Sequence[str] = (),
+    commit: str | None = None,
 ) -> PeftModel:
     """A model with LoRA on its language model, everything else frozen but what is named.
 
@@ -59,6 +60,7 @@ def adapted(
         lora: rank, scale and layers; ``None`` takes those of the saved adapter.
         adapter: folder of a saved adapter to start from.
         trained: paths of modules that are trained in full and saved with the adapter (PEFT's ``modules_to_save``).
+        commit: the commit the model comes from; saved with the adapter, unless the model is that of a folder.
 
     Raises:
         UserError: if a name is that of no layer, or the saved adapter is pickled, not there, or made with another
@@ -77,6 +79,7 @@ def adapted(
             target_modules=rf"{re.escape(language_model)}\.(.*\.)?({'|'.join(map(re.escape, lora.targets))})",
             modules_to_save=list(trained) or None,
         )
+    config.revision = None if Path(model.name_or_path).is_dir() else commit  # PEFT itself notes the name alone
     try:
         peft_model: Any = get_peft_model(model, config)
     except ValueError as error:

@@ -167,7 +167,7 @@ class MLLM(nn.Module):
         """
         path = next(name for name, module in self.base.named_modules() if module is self.language_model)
         trained = projector_paths(self.base, self.family.projector(self.base)) if projector else ()
-        self.model = adapted(self.model, path, lora, adapter, trained)
+        self.model = adapted(self.model, path, lora, adapter, trained, self.commit)
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
