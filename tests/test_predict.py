@@ -168,6 +168,18 @@ def test_questions_are_only_predicted(model, questions, tmp_path):
     assert "no model could be loaded" in str(stop.value.code)
 
 
+@pytest.mark.parametrize("config", ["viker", "vanilla"])
+def test_a_model_that_people_must_teach_first_is_named(questions, tmp_path, config):
+    file, _ = questions
+    arguments = ["predict", f"--config={ROOT / f'configs/mini/{config}.yaml'}", "--data=Questions"]
+    arguments += [f"--data.root={file}", "--trainer.logger=false", f"--trainer.default_root_dir={tmp_path / 'run'}"]
+    with pytest.raises(SystemExit) as stop:
+        main([*arguments, *([f"--model.vanilla={ROOT / 'configs/mini/vanilla.yaml'}"] if config == "viker" else [])])
+    said = str(stop.value.code)
+    assert said.startswith("error: data: ") and "\n" not in said
+    assert str(file) in said and "configs/data/questions.yaml" in said and "--model.source" in said
+
+
 def test_an_exported_model_is_validated(model, tmp_path):
     """The numbers of an adapter do not depend on how its model was loaded."""
     data = ["--data=MLLMU", "--data.root=mini/ci", "--data.max_people=1", "--data.splits=[forget]"]

@@ -14,7 +14,7 @@ from .base import GROUPS_PER_BATCH, Benchmark
 from .jsonl_rows import is_empty, lines_file
 from .lines import picture_beside, read_lines
 from .parquet import DataError, Row
-from .records import VQA, ImageGroup, Picture
+from .records import VQA, ImageGroup, Person, Picture
 from .sampling import Bundle
 
 ANSWERS = ("before", "after")
@@ -74,6 +74,17 @@ class Questions(Benchmark):
             self._refuse_other_stages()
         if not self.asks:
             self._reported(self._read)
+
+    def people(self, ids: list[str] | None = None) -> list[Person]:
+        """Nobody, so that no model can be made on these data.
+
+        Raises:
+            DataError: saying what to use.
+        """
+        raise DataError(
+            f"data: {self.root} holds questions and no people, on whom the model of this config would have to be made "
+            "first; use configs/data/questions.yaml with --model.source, a run folder, an adapter or a model"
+        )
 
     def _read(self) -> None:
         pictures: dict[str, Picture] = {}
