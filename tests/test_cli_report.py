@@ -60,11 +60,24 @@ def test_people_and_photos_are_chosen(unlearn):
     """A second run in the same folder shows nothing of the first one, which is set aside as a whole."""
     folder = unlearn("viker")
     assert (folder / "portraits.json").is_file()
-    unlearn("npo", "--report.photos=false", "--report.people=[nobody]")
+    unlearn("npo", "--report.photos=false", "--report.people=[]")
     assert (folder / "earlier-1/portraits.json").is_file() and (folder / "earlier-1/report.html").is_file()
     assert not (folder / "portraits.json").exists() and not (folder / "key_tokens.json").exists()
     report = (folder / "report.html").read_text()
     assert "<img" not in report and "asked no ideal distribution" in report and "NPO" in report
+
+
+def test_people_who_are_not_in_the_data_are_named_before_anything_is_trained(unlearn, tmp_path):
+    with pytest.raises(SystemExit, match="report.people: found 'nobody', expected IDs of people who are evaluated"):
+        unlearn("npo", "--report.people=[nobody]")
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_page_about_people_to_keep_says_why_no_answer_is_coloured(unlearn):
+    rows = pq.read_table(unlearn("viker") / "predictions.parquet").to_pylist()
+    kept = next(row["person"] for row in rows if row["split"] == "retain")
+    report = (unlearn("viker", f"--report.people={json.dumps([kept])}") / "report.html").read_text()
+    assert "none of these people is to be forgotten" in report and "asked no ideal distribution" not in report
 
 
 def test_a_report_fails_no_run(unlearn, monkeypatch, caplog):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import difflib
 import io
 import logging
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ from lightning.pytorch import Callback, Trainer
 from PIL import Image
 
 from viker_lightning.data.records import ImageGroup, Picture, Split
+from viker_lightning.errors import UserError
 from viker_lightning.ideal import key_token_example
 from viker_lightning.reporting import FEW, QUESTIONS, write_report
 
@@ -46,7 +48,20 @@ class Report(Callback):
         self._tokens: list[dict[str, Any]] | None = None  # what is shown of key tokens, once it was asked
 
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
-        """Removes what was shown at the end of an earlier part of the run."""
+        """Removes what was shown at the end of an earlier part of the run.
+
+        Raises:
+            UserError: if somebody is to be shown whom the data does not hold.
+        """
+        if stage == "fit" and self.people:
+            data = trainer.datamodule  # type: ignore[attr-defined]
+            known = sorted({group.person for group in data.evaluation_groups()})
+            if unknown := [person for person in self.people if person not in known]:
+                near = difflib.get_close_matches(unknown[0], known, 1) or known[:5]
+                raise UserError(
+                    f"report.people: found {unknown[0]!r}, expected IDs of people who are evaluated, e.g. "
+                    f"{', '.join(near)}; name others, or leave it out for the first few"
+                )
         if stage == "fit" and trainer.is_global_zero:
             for name in ("key_tokens.json", "portraits.json", "report.html"):
                 (Path(trainer.default_root_dir) / name).unlink(missing_ok=True)
