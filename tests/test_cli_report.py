@@ -68,7 +68,7 @@ def test_people_and_photos_are_chosen(unlearn):
 
 
 def test_people_who_are_not_in_the_data_are_named_before_anything_is_trained(unlearn, tmp_path):
-    with pytest.raises(SystemExit, match="report.people: found 'nobody', expected IDs of people who are evaluated"):
+    with pytest.raises(SystemExit, match=r"report\.people: found 'nobody', expected IDs of people who are evaluated"):
         unlearn("npo", "--report.people=[nobody]")
     assert not (tmp_path / "checkpoints").exists()
 

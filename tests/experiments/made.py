@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "reporting"))
+from folders import key_tokens as answers_by_token
 from folders import photo, write_run
 
 from viker_lightning.callbacks.files import write_json
@@ -42,6 +43,7 @@ def finish(cell, told=0, kept=4, key_tokens=True):
         numbers = {"images": 5, "auroc": 0.9 + cell.seed / 20, "auroc_first": 0.8}
         results["key_tokens"] = numbers | {"entropy_private": 2.0, "entropy_template": 0.01}
         write_json(cell.folder / "results.json", results)
+        write_json(cell.folder / "key_tokens.json", answers_by_token())
     write_json(cell.folder / "portraits.json", {"forget": {"001": photo()}, "retain": {"050": photo()}})
     noted = {"exit_code": 0, "seconds": 100 + 20 * cell.seed, "peak_memory_bytes": 2**30}
     write_json(cell.folder / "cell.json", {"fingerprint": cell.fingerprint()} | noted)

@@ -5,11 +5,9 @@ import json
 from pathlib import Path
 
 import pytest
-from folders import key_tokens as answers_by_token
 from made import finish, small_grid
 from rich.console import Console
 
-from viker_lightning.callbacks.files import write_json
 from viker_lightning.experiments import Table, read_grid, tabulate
 from viker_lightning.experiments.facts import costs, key_tokens
 from viker_lightning.experiments.figures import figures
@@ -29,8 +27,6 @@ def made(tmp_path_factory):
             if (cell.row, cell.block) != ("NPO", "10 %"):
                 finish(cell, told=cell.row == "NPO", key_tokens=cell.row == "ViKeR")
                 (cell.folder / "report.html").touch()
-                if cell.row == "ViKeR":
-                    write_json(cell.folder / "key_tokens.json", answers_by_token())
         return tabulate(grid, folder / "runs", folder / "results"), folder / "results"
 
 

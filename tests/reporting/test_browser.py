@@ -151,7 +151,8 @@ def table_pages(tmp_path_factory):
 def test_table_is_readable(table_pages, visit, width, scheme):
     page = visit(table_pages / "small-mini.html", width, scheme)
     assert page.title() == "Small"
-    assert page.locator("svg").count() == 2, "a trade-off for each block"
+    shown = {part: page.locator(f"#{part} svg").count() for part in ("numbers", "tokens", "curves")}
+    assert shown == dict.fromkeys(shown, 2), "trade-off, gradient weight and KL to ideal, for each block"
     assert {"Vanilla", "Gold", "NPO", "ViKeR"} <= set(page.locator("svg text").all_text_contents())
     assert page.locator("#tuning td").first.is_hidden() and page.locator("#runs code").first.is_hidden()
     page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
@@ -162,6 +163,15 @@ def test_table_is_readable(table_pages, visit, width, scheme):
     assert page.evaluate(
         "(ids => new Set(ids).size == ids.length)([...document.querySelectorAll('[id]')].map(e => e.id))"
     )
+
+
+def test_tokens_of_a_table_say_what_the_ideal_distribution_would(table_pages, visit):
+    page = visit(table_pages / "small-mini.html", 390)
+    token = page.locator("#tokens .tok.private", has_text="Oslo0").first
+    assert token.locator(".tip").is_hidden()
+    token.focus()
+    assert token.locator(".tip").is_visible() and "Rome" in token.locator(".tip").inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def test_keys_open_what_is_collapsed(table_pages, visit):
