@@ -1,14 +1,29 @@
 """The processes of a run come from torchrun or from SLURM."""
 
+import re
+import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from distributed import COMMON, FIT, GATE, assert_same, launch, on_two, random_vanilla, results
+from distributed import (
+    COMMON,
+    FIT,
+    GATE,
+    ROOT,
+    arguments,
+    assert_same,
+    launch,
+    on_two,
+    random_vanilla,
+    results,
+    threaded,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -35,14 +50,40 @@ def test_torchrun(options, one, strategy):
     assert_same(one, run)
 
 
-def test_slurm(options, one):
-    """Two tasks as srun starts them: each finds its place in its environment."""
-    run = one.parent / "slurm"
+def slurm_tasks():
+    """What two tasks find in their environment, as srun starts them."""
     job = {"SLURM_JOB_ID": "4242", "SLURM_JOB_NAME": "unlearn", "SLURM_NODELIST": "127.0.0.1", "SLURM_NNODES": "1"}
     job |= {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NODEID": "0"}
-    tasks = [job | {"SLURM_PROCID": str(i), "SLURM_LOCALID": str(i)} for i in range(2)]
-    given = (*options, "--data.batch_size=8", *on_two("fsdp"))
+    return [job | {"SLURM_PROCID": str(i), "SLURM_LOCALID": str(i)} for i in range(2)]
+
+
+def on_slurm(run, *options):
     with ThreadPoolExecutor() as pool:
-        done = list(pool.map(lambda task: launch(run, *given, environment=task), tasks))
+        done = list(pool.map(lambda task: launch(run, *options, environment=task), slurm_tasks()))
     assert all(isinstance(process, subprocess.CompletedProcess) for process in done)
+
+
+def test_slurm(options, one):
+    run = one.parent / "slurm"
+    on_slurm(run, *options, "--data.batch_size=8", *on_two("fsdp"))
     assert_same(one, run)
+
+
+def test_slurm_tells_all_tasks_to_stop(options, one):
+    """They stop at the same step, say so, and go on from there."""
+    run = one.parent / "stopped"
+    given = (*options, "--data.batch_size=8", *on_two("ddp"), "--ckpt_path=last")
+    command = arguments(run, *given, "--trainer.max_steps=200")
+    how = {"cwd": ROOT, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    tasks = [subprocess.Popen(command, env=threaded() | task, **how) for task in slurm_tasks()]
+    while not (run / "checkpoints/last.ckpt").exists() and all(task.poll() is None for task in tasks):
+        time.sleep(0.1)
+    for task in tasks:
+        task.send_signal(signal.SIGTERM)
+    said = [task.communicate(timeout=300)[1] for task in tasks]
+    assert [task.returncode for task in tasks] == [128 + signal.SIGTERM] * 2, said
+    steps = {re.search(r"stopped by SIGTERM after step (\d+); .*--ckpt_path last", text)[1] for text in said}
+    assert len(steps) == 1
+    step = int(steps.pop()) + 1
+    on_slurm(run, *given, f"--trainer.max_steps={step}")
+    assert results(run)["steps"] == step

@@ -1,6 +1,7 @@
 """A run that is stopped, whenever and however, goes on to the adapter it would have had."""
 
 import errno
+import os
 import random
 import signal
 import sys
@@ -13,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 
 from viker_lightning import files
-from viker_lightning.callbacks import Evaluation, set_aside
+from viker_lightning.callbacks import Evaluation, last_checkpoint, set_aside
 from viker_lightning.errors import UserError
 from viker_lightning.files import replacing, replacing_folder
 from viker_lightning.models import features
@@ -180,6 +181,21 @@ def test_other_errors_stay_as_they_are(tmp_path, monkeypatch):
     with pytest.raises(OSError, match=r"No space left on device: .*features"):
         features.save_atomically({"x": torch.ones(1)}, tmp_path / "features")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_last_checkpoint_may_be_that_of_a_requeued_job(tmp_path):
+    """Of several, the one with the highest number; an older one than ``last.ckpt`` was gone on from long ago."""
+    assert last_checkpoint(tmp_path) is None
+    (tmp_path / "checkpoints").mkdir()
+    made = ["checkpoints/last.ckpt", "hpc_ckpt_9.ckpt", "hpc_ckpt_10.ckpt"]
+    for at, name in enumerate(made, start=1):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (at, at))
+    assert last_checkpoint(tmp_path) == tmp_path / "hpc_ckpt_10.ckpt"
+    os.utime(tmp_path / "checkpoints/last.ckpt", (3, 3))
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoints/last.ckpt"
+    (tmp_path / "checkpoints/last.ckpt").unlink()
+    assert last_checkpoint(tmp_path) == tmp_path / "hpc_ckpt_10.ckpt"
 
 
 def test_a_requeued_job_does_not_go_on_from_an_earlier_run(tmp_path):

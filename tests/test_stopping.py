@@ -77,6 +77,30 @@ def test_signals_stop_a_run_without_loss(whole, base_folder, tmp_path):
     same(whole("npo"), tmp_path)
 
 
+def test_slurm_tells_a_run_to_stop(whole, base_folder, tmp_path):
+    """As everywhere, whether the time is up or somebody cancels the job: requeueing has another signal."""
+    task = {"SLURM_JOB_ID": "4242", "SLURM_JOB_NAME": "unlearn", "SLURM_NODELIST": "127.0.0.1", "SLURM_NNODES": "1"}
+    task |= {"SLURM_NTASKS": "1", "SLURM_NTASKS_PER_NODE": "1", "SLURM_NODEID": "0", "SLURM_PROCID": "0"}
+    task |= {"SLURM_LOCALID": "0"}
+    again, said = command(tmp_path, base_folder, "--ckpt_path=last"), tmp_path / "said"
+
+    def on_slurm(change=lambda: None):
+        return lambda: (os.environ.update(task), change())
+
+    def terminated():
+        signal.raise_signal(signal.SIGTERM)
+
+    assert run(again, said, on_slurm(during("before", terminated))) == 128 + signal.SIGTERM
+    assert "stopped by SIGTERM after step 0; nothing was trained yet" in said.read_text()
+    assert run(again, said, on_slurm(at(4, terminated))) == 128 + signal.SIGTERM
+    assert "stopped by SIGTERM after step 5;" in said.read_text() and "--ckpt_path last" in said.read_text()
+    assert run(again, said, on_slurm(during("after", terminated))) == 128 + signal.SIGTERM
+    assert "stopped by SIGTERM after step 8;" in said.read_text()
+    assert run(again, said, on_slurm()) == 0
+    said.unlink()
+    same(whole("npo"), tmp_path)
+
+
 def test_afresh_beside_an_earlier_run(whole, base_folder, tmp_path):
     shutil.copytree(whole("npo"), tmp_path / "run")
     short = command(tmp_path / "run", base_folder, "--evaluation.before=false", "--trainer.max_steps=1")

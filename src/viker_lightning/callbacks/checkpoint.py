@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerStatus
@@ -44,7 +43,7 @@ class Checkpoint(ModelCheckpoint):
 
     It is written when training starts (after the evaluation before it), every so many steps, before an evaluation, at
     the end, and on SIGTERM or Ctrl-C, after the running step. A second Ctrl-C does not wait. A run that goes on from it
-    takes the steps it would have taken anyway. On SLURM, requeueing is left to Lightning.
+    takes the steps it would have taken anyway. On SLURM, requeueing (SIGUSR1) is left to Lightning.
 
     Args:
         every_n_train_steps: steps between two checkpoints.
@@ -168,7 +167,7 @@ class Checkpoint(ModelCheckpoint):
 
     def _listen(self) -> None:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT,) if SLURMEnvironment.detect() else (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, signal.SIGTERM):
                 self._former.setdefault(number, signal.getsignal(number))
                 signal.signal(number, self._ask)
 

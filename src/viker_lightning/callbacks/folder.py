@@ -61,9 +61,10 @@ def lock(run: Path, patience: float = 0) -> FileLock:
 
 
 def last_checkpoint(run: Path) -> Path | None:
-    """``checkpoints/last.ckpt``, a file or (sharded) a folder, if the run has one."""
-    file = run / "checkpoints" / "last.ckpt"
-    return file if file.exists() else None
+    """The newest of ``checkpoints/last.ckpt`` and what Lightning wrote when SLURM requeued the job, if there is any."""
+    requeued = sorted(run.glob("hpc_ckpt_*.ckpt"), key=lambda file: (len(file.name), file.name))[-1:]
+    found = [file for file in (run / "checkpoints" / "last.ckpt", *requeued) if file.exists()]
+    return max(found, key=lambda file: file.stat().st_mtime_ns, default=None)
 
 
 def finished(run: Path, max_steps: int, max_epochs: int | None) -> str | None:
