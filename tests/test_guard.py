@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from viker_lightning.callbacks import CollapseGuard, Evaluation, Selection
 from viker_lightning.cli import main
@@ -194,23 +195,36 @@ def test_weights_in_parts_are_put_together_one_at_a_time(monkeypatch):
     """A GPU that holds a part of each weight has no room for all of them whole."""
     together = weakref.WeakSet()
 
-    class Part:
-        """Stands for a weight of which other processes hold the rest."""
-
     class Whole:
         def cpu(self):
             return "on the CPU"
 
-    def whole(part):
-        assert isinstance(part, Part) and not together
+    def whole_from(here, shard):
+        assert (here, shard) in (("part a", "a"), ("part b", "b")) and not together
         found = Whole()
         together.add(found)
         return found
 
-    module = import_module("viker_lightning.callbacks.guard")
-    monkeypatch.setattr(module, "DTensor", Part)
-    monkeypatch.setattr(module, "whole", whole)
+    monkeypatch.setattr(import_module("viker_lightning.callbacks.guard"), "whole_from", whole_from)
     guard = CollapseGuard()
-    guard.load_state_dict({"step": 4, "weights": {"a": Part(), "b": Part(), "c": (here := torch.ones(2))}})
+    guard._good = {"a": "part a", "b": "part b", "c": (here := torch.ones(2))}
+    guard._shards = {"a": "a", "b": "b"}
     saved = guard.state_dict()["weights"]
     assert saved["a"] == saved["b"] == "on the CPU" and saved["c"] is here
+
+
+def test_the_good_weights_are_in_main_memory():
+    """A second model would not fit on the GPU that one is trained on in full."""
+    guard = CollapseGuard()
+    with FakeTensorMode():  # as if there were a GPU
+        guard._keep("weight", torch.nn.Parameter(torch.ones(3, device="cuda")))
+        assert guard._good["weight"].device.type == "cpu"
+    guard = CollapseGuard()
+    weight = torch.nn.Parameter(torch.ones(3))
+    guard._keep("weight", weight)
+    place = guard._good["weight"].data_ptr()
+    with torch.no_grad():
+        weight.add_(1)
+    assert guard._good["weight"].tolist() == [1, 1, 1]
+    guard._keep("weight", weight)
+    assert guard._good["weight"].tolist() == [2, 2, 2] and guard._good["weight"].data_ptr() == place

@@ -14,7 +14,7 @@ from torch.distributed.tensor import DTensor
 from viker_lightning.data.records import ImageGroup, Person
 from viker_lightning.errors import UserError
 from viker_lightning.evaluation import measure_health
-from viker_lightning.models.whole import like, whole
+from viker_lightning.models.whole import like, part, whole_from
 from viker_lightning.training import Unlearn
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,8 @@ class CollapseGuard(Callback):
     When a bound is crossed the run stops, says which number crossed it, puts the adapter back to what it was at the
     last check that went well, and ends as usual: that adapter is evaluated and saved, and ``results.json`` says
     ``stopped``. If no check has gone well since training started, the run ends in an error. A stopped run that is
-    killed before it has ended goes on with its evaluation.
+    killed before it has ended goes on with its evaluation. The good adapter, or without LoRA all that is trained, is
+    kept in main memory.
 
     Args:
         every_n_steps: optimizer steps between two checks, and so the most that a stopped run loses.
@@ -49,7 +50,9 @@ class CollapseGuard(Callback):
         self.every_n_steps, self.questions = every_n_steps, questions
         self.bounds = {"retain loss": max_retain_loss, "repetition": max_repetition}
         self._good_step = 0
-        self._good: dict[str, Tensor] = {}
+        self._good: dict[str, Tensor] = {}  # in main memory; of sharded weights what this process holds of them
+        self._shards: dict[str, DTensor] = {}  # the weights themselves, where each process holds a part
+        self._saved: dict[str, Tensor] = {}  # whole, from a checkpoint
         self._groups: list[ImageGroup] = []
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
@@ -73,15 +76,18 @@ class CollapseGuard(Callback):
                 raise UserError("guard: bounds need retained people, and the data has none; leave the bounds out")
             if trainer.global_step == 0 and (why := self._crossed(trainer, pl_module)):
                 raise UserError(f"guard: before training the {why}; raise the bound")
-        if not self._good:
-            self._keep(trainer, pl_module)
+        saved, self._saved, trained = self._saved, {}, _trained(pl_module)
+        self._shards = {name: p for name, p in trained.items() if isinstance(p, DTensor)}
+        for name, p in trained.items():
+            self._keep(name, like(saved[name], p).to(p.dtype) if saved else p)
+        self._good_step = self._good_step if saved else trainer.global_step
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: Any, optimizer: Any) -> None:
         """Looks at the gradient, unless a scaler does that (fp16)."""
         if trainer.precision == "16-mixed" or pl_module.broken:
             return
         gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
-        norms = torch._foreach_norm([g.to_local() if isinstance(g, DTensor) else g for g in gradients])
+        norms = torch._foreach_norm([part(g) for g in gradients])
         total = torch.stack(norms).sum()
         if trainer.world_size > 1:  # each may hold a part of the weights
             torch.distributed.all_reduce(total)
@@ -95,7 +101,9 @@ class CollapseGuard(Callback):
         if not pl_module.broken and trainer.global_step % self.every_n_steps == 0:
             why = self._crossed(trainer, pl_module)
             if why is None:
-                self._keep(trainer, pl_module)
+                self._good_step = trainer.global_step
+                for name, p in _trained(pl_module).items():
+                    self._keep(name, p)
             else:
                 pl_module.broken = f"the {why}"
         if pl_module.broken and self._good_step > 0:
@@ -103,12 +111,13 @@ class CollapseGuard(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The last good adapter, whole, so that a resumed run falls back to it; all processes ask together."""
-        weights = {n: whole(w).cpu() if isinstance(w, DTensor) else w for n, w in self._good.items()}  # one at a time
-        return {"step": self._good_step, "weights": weights}
+        shards = self._shards
+        weights = {n: whole_from(w, shards[n]).cpu() if n in shards else w for n, w in self._good.items()}  # one by one
+        return {"step": self._good_step, "weights": weights or self._saved}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes it up."""
-        self._good_step, self._good = state_dict.get("step", 0), state_dict.get("weights", {})
+        self._good_step, self._saved = state_dict.get("step", 0), state_dict.get("weights", {})
 
     def _crossed(self, trainer: Trainer, pl_module: Any) -> str | None:
         """Which number crossed its bound, if any, as the first process sees it: rounding must not part the others."""
@@ -125,21 +134,26 @@ class CollapseGuard(Callback):
                 return f"{name} is {found[name]:.4g}, over its bound {bound:.4g}"
         return None
 
-    def _keep(self, trainer: Trainer, pl_module: Any) -> None:
-        trained = {name: p for name, p in pl_module.named_parameters() if p.requires_grad}
-        self._good_step, self._good = trainer.global_step, {name: p.detach().clone() for name, p in trained.items()}
+    def _keep(self, name: str, weight: Tensor) -> None:
+        """Copies a weight to main memory, always to the same place there."""
+        here = part(weight.detach())
+        if name not in self._good:
+            self._good[name] = torch.empty_like(here, device="cpu")
+        self._good[name].copy_(here)
 
     def _put_back(self, trainer: Trainer, pl_module: Any) -> None:
         why = f"step {trainer.global_step}: {pl_module.broken}"
         with torch.no_grad():
-            for name, p in pl_module.named_parameters():
-                if p.requires_grad:
-                    good = self._good[name]
-                    p.copy_(good if isinstance(good, DTensor) else like(good, p))  # whole from a checkpoint
+            for name, p in _trained(pl_module).items():
+                part(p).copy_(self._good[name])
         pl_module.broken = None
         pl_module.report["stopped"] = {"step": trainer.global_step, "why": why, "good_step": self._good_step}
         log.warning("stopped at %s; the adapter is that of step %d", why, self._good_step)
         trainer.should_stop = True
+
+
+def _trained(pl_module: Any) -> dict[str, Tensor]:
+    return {name: p for name, p in pl_module.named_parameters() if p.requires_grad}
 
 
 def one_question_each(people: list[Person], most: int) -> list[ImageGroup]:

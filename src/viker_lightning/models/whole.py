@@ -16,3 +16,16 @@ def like(tensor: Tensor, other: Tensor) -> Tensor:
     if not isinstance(other, DTensor):
         return tensor.to(other.device)
     return distribute_tensor(tensor.to(other.device), other.device_mesh, other.placements)
+
+
+def part(tensor: Tensor) -> Tensor:
+    """What this process holds of a tensor, in the same memory."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def whole_from(part: Tensor, other: DTensor) -> Tensor:
+    """A tensor that is shared out as another one is, from what each process holds; all must ask for it together."""
+    there = part.to(other.device)
+    return DTensor.from_local(
+        there, other.device_mesh, other.placements, shape=other.shape, stride=other.stride()
+    ).full_tensor()
