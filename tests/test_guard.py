@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from viker_lightning.callbacks import CollapseGuard, Evaluation, Selection
+from viker_lightning.callbacks import CollapseGuard, Evaluation, Selection, set_aside
 from viker_lightning.cli import main
 from viker_lightning.errors import UserError
 from viker_lightning.evaluation import predict as _  # noqa: F401 - the module is patched below
@@ -83,8 +83,13 @@ def test_what_is_not_finite_stops_the_run(fit, monkeypatch, caplog, kind, named)
     assert results(run)["after"] == results(good)["after"]
     assert any(named in record.getMessage() and "step 2" in record.getMessage() for record in caplog.records)
     caplog.set_level("INFO")
+    caplog.clear()
     fit("run", "--trainer.max_steps=9", "--ckpt_path=last")
     assert "is finished" in caplog.text and named in caplog.text
+    assert "lower model.lr" in caplog.text and "raise trainer.max_steps" not in caplog.text
+    set_aside(run)
+    assert "an earlier run (stopped by the guard) is now in earlier-1" in caplog.text
+    assert "--ckpt_path last would have" not in caplog.text
 
 
 def test_killed_after_the_stop(fit, monkeypatch):

@@ -16,7 +16,7 @@ import pytest
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from viker_lightning import cli
-from viker_lightning.callbacks import Evaluation, first_process, lock
+from viker_lightning.callbacks import Evaluation, Stopped, first_process, lock
 from viker_lightning.training import CheckpointFile, Unlearn
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -52,6 +52,19 @@ def during(moment, do):
     return lambda: setattr(Evaluation, "evaluate", evaluation)
 
 
+def starting(do):
+    """Does something before a run trains, or goes on to."""
+    start = Evaluation.on_train_start
+    return lambda: setattr(Evaluation, "on_train_start", lambda self, *run: (do(), start(self, *run)))
+
+
+def test_what_to_go_on_from(tmp_path):
+    """A checkpoint that ``last`` would not find is named."""
+    line = Stopped(signal.SIGTERM, 3, tmp_path / "other.ckpt", last=False).line
+    assert line.endswith(f"go on with the same command and --ckpt_path {tmp_path / 'other.ckpt'}")
+    assert Stopped(signal.SIGTERM, 0, None).line == "stopped by SIGTERM after step 0; nothing was trained yet"
+
+
 def test_signals_stop_a_run_without_loss(whole, base_folder, tmp_path):
     again = command(tmp_path, base_folder, "--ckpt_path=last")
     said = tmp_path / "said"
@@ -62,6 +75,7 @@ def test_signals_stop_a_run_without_loss(whole, base_folder, tmp_path):
     stops = [
         (signal.SIGTERM, lambda do: at(0, do), 1),
         (signal.SIGINT, lambda do: during("epoch 1", do), 3),
+        (signal.SIGINT, starting, 3),
         (signal.SIGTERM, lambda do: during("after", do), 8),
     ]
     for number, when, step in stops:

@@ -161,7 +161,7 @@ class CLI(LightningCLI):
         if command == "fit" and given == "last":
             why = finished(run, config.trainer.max_steps, config.trainer.max_epochs)
             if why:
-                raise NothingToDo(f"{run} is finished ({why}); for more, raise trainer.max_steps or max_epochs")
+                raise NothingToDo(f"{run} {why}")
         return str(last) if given == "last" else given
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:

@@ -16,6 +16,7 @@ from lightning.pytorch.trainer.states import TrainerStatus
 from viker_lightning.training import CheckpointFile, rng_state, set_rng_state
 
 from .evaluation import Evaluation
+from .folder import last_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -27,14 +28,14 @@ class Stopped(SystemExit):
         number: of the signal. The exit code is 128 more, as shells have it.
         step: optimizer steps taken.
         checkpoint: what to go on from, if there is anything yet.
+        last: whether ``--ckpt_path last`` finds it.
     """
 
-    def __init__(self, number: int, step: int, checkpoint: Path | None) -> None:
-        self.line = f"stopped by {signal.Signals(number).name} after step {step}; " + (
-            f"{checkpoint} holds everything: go on with the same command and --ckpt_path last"
-            if checkpoint
-            else "nothing was trained yet"
-        )
+    def __init__(self, number: int, step: int, checkpoint: Path | None, last: bool = True) -> None:
+        option = "last" if last else checkpoint
+        what = f"{checkpoint} holds everything: go on with the same command and --ckpt_path {option}"
+        what = what if checkpoint else "nothing was trained yet"
+        self.line = f"stopped by {signal.Signals(number).name} after step {step}; {what}"
         super().__init__(128 + number)
 
 
@@ -75,6 +76,7 @@ class Checkpoint(ModelCheckpoint):
         )
         self._rng: list[dict[str, Any]] = []  # of every process, until the first step of a resumed run
         self._saved = -1  # the step of the newest checkpoint
+        self._newest: Path | None = None
         self._asked: int | None = None  # the signal that asked to stop
         self._stepping = False
         self._trainer: Trainer | None = None
@@ -151,6 +153,7 @@ class Checkpoint(ModelCheckpoint):
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Takes them up; they are put back right before the first step, since preparing draws some."""
         self._rng = checkpoint.get("rng", [])
+        self._saved, self._newest = checkpoint["global_step"], Path(str(trainer.ckpt_path))
 
     def _save(self, trainer: Trainer) -> None:
         if self._saved != trainer.global_step:
@@ -158,12 +161,13 @@ class Checkpoint(ModelCheckpoint):
 
     def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
         super()._save_checkpoint(trainer, filepath)
-        self._saved = trainer.global_step
+        self._saved, self._newest = trainer.global_step, Path(filepath)
 
     def _stopped(self, trainer: Trainer) -> Stopped:
-        return Stopped(
-            self._asked or signal.SIGTERM, trainer.global_step, Path(self.last_model_path) if self._saved >= 0 else None
-        )
+        step = max(self._saved, trainer.global_step)  # a run that goes on may not have come as far yet
+        last = last_checkpoint(Path(trainer.default_root_dir))
+        found = last is not None and self._newest is not None and last.resolve() == self._newest.resolve()
+        return Stopped(self._asked or signal.SIGTERM, step, self._newest, found)
 
     def _listen(self) -> None:
         if threading.current_thread() is threading.main_thread():
@@ -180,7 +184,7 @@ class Checkpoint(ModelCheckpoint):
         if self._asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self._asked = number
-        saved = self._saved in (-1, self._trainer.global_step)
+        saved = self._saved == -1 or self._saved >= self._trainer.global_step
         if saved and not self._stepping and self._trainer.world_size == 1:
             raise self._stopped(self._trainer)
         log.info("%s: stopping after this step", signal.Signals(number).name)

@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -68,25 +69,33 @@ def last_checkpoint(run: Path) -> Path | None:
 
 
 def finished(run: Path, max_steps: int, max_epochs: int | None) -> str | None:
-    """Why a run has nothing left to do; ``None`` if it has.
+    """Why a run has nothing left to do, and what to do for more; ``None`` if it has something left.
 
     Args:
         run: its folder.
         max_steps: optimizer steps asked for; -1 for no limit.
         max_epochs: epochs asked for; ``None`` and -1 for no limit.
     """
-    try:
-        results = json.loads((run / "results.json").read_text(encoding="utf-8"))
-    except OSError:
+    results = _results(run)
+    if results is None:
         return None
     steps, epochs = results["steps"], results.get("epochs", 0)
-    if results.get("stopped"):
-        return results["stopped"]["why"]
-    if 0 <= max_steps <= steps:
-        return f"{steps} steps of {max_steps}"
-    if max_epochs is not None and 0 <= max_epochs <= epochs:
-        return f"{epochs} epochs of {max_epochs}"
+    if stopped := results.get("stopped"):
+        return (
+            f"is finished: the guard stopped it ({stopped['why']}); to try again, lower model.lr or the weights of the "
+            "loss and leave --ckpt_path out"
+        )
+    for name, done, most in (("steps", steps, max_steps), ("epochs", epochs, max_epochs)):
+        if most is not None and 0 <= most <= done:
+            return f"is finished ({done} {name} of {most}); for more, raise trainer.max_steps or max_epochs"
     return None
+
+
+def _results(run: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads((run / "results.json").read_text(encoding="utf-8"))
+    except OSError:
+        return None
 
 
 def clear(run: Path) -> None:
@@ -136,6 +145,8 @@ def set_aside(run: Path) -> None:
     for name in (*WORTH_KEEPING, *MOVED_WITH_THEM, *requeues):
         if (run / name).exists():
             (run / name).replace(aside / name)
-    done = "finished" if (aside / "results.json").is_file() else "unfinished"
-    moved = f"an earlier run ({done}) is now in {aside.name}; --ckpt_path last would have gone on with it"
-    log.warning("%s: %s", run, moved)
+    results = _results(aside)
+    stopped = bool(results and results.get("stopped"))
+    done = "unfinished" if results is None else "stopped by the guard" if stopped else "finished"
+    more = "" if stopped else "; --ckpt_path last would have gone on with it"
+    log.warning("%s: an earlier run (%s) is now in %s%s", run, done, aside.name, more)
