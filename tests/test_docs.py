@@ -332,8 +332,8 @@ def check_made(line):
 
 
 BASES = ("fit mini/viker", "fit data/jsonl", "fit mini/npo", "fit mini/vanilla", "predict data/questions")
-EXPLAINED = ("--help", "--print_config", "--config", "--model.help", "--ckpt_path")
-"""Options of the command line itself."""
+EXPLAINED = ("--help", "--print_config", "--config", "--model.help", "--ckpt_path", "--signal")
+"""Options of the command line itself, and of sbatch."""
 
 
 def names(config, path=""):
