@@ -134,7 +134,7 @@ def test_page_shows_tokens_curves_and_where_numbers_are_from(made):
 
 def test_few_people_are_said_and_tell_no_methods_apart(made):
     text = (made[1] / "small-mini.md").read_text()
-    assert "People: forget 4, test 4, retain 4." in text and "fewer than 6 people" in text
+    assert "People, at most: forget 4, test 4, retain 4." in text and "fewer than 6 people" in text
     value = made[0].value("5 %", "NPO", "forget", "keyword_match")
     assert value["like_the_best"] and value["rank"] == "second" and value["people"] == 4
     assert "% 5 %: forget 4, test 4, retain 4 people" in (made[1] / "small-mini.tex").read_text()

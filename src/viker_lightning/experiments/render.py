@@ -37,7 +37,7 @@ def markdown(table: Table) -> str:
     for block in table.blocks:
         lines += [f"## {block}", ""] if block else []
         lines += _rows(table, block)
-        lines += [f"People: {_people(table, block)}.", ""] if table.people(block) else []
+        lines += [f"People, at most: {_people(table, block)}.", ""] if table.people(block) else []
     lines += _facts("Key tokens", KEY_TOKENS_NOTE, KEY_TOKENS, key_tokens(table), 3)
     lines += _facts("Run time and memory", COSTS_NOTE, measured(costs(table)), costs(table), 0)
     for source in table.sources:
