@@ -69,14 +69,15 @@ def test_slurm(options, one):
     assert_same(one, run)
 
 
-def test_slurm_tells_all_tasks_to_stop(options, one):
-    """They stop at the same step, say so, and go on from there."""
-    run = one.parent / "stopped"
+@pytest.mark.parametrize("there", ["checkpoints/last.ckpt", "provenance.json"])
+def test_slurm_tells_all_tasks_to_stop(options, one, there):
+    """They stop at the same step, say so, and go on from there, even if they are told in the evaluation before it."""
+    run = one.parent / f"stopped-{Path(there).stem}"
     given = (*options, "--data.batch_size=8", *on_two("ddp"), "--ckpt_path=last")
     command = arguments(run, *given, "--trainer.max_steps=200")
     how = {"cwd": ROOT, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     tasks = [subprocess.Popen(command, env=threaded() | task, **how) for task in slurm_tasks()]
-    while not (run / "checkpoints/last.ckpt").exists() and all(task.poll() is None for task in tasks):
+    while not (run / there).exists() and all(task.poll() is None for task in tasks):
         time.sleep(0.1)
     for task in tasks:
         task.send_signal(signal.SIGTERM)

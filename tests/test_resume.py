@@ -109,6 +109,17 @@ def test_killed_again_and_again(whole, base_folder, tmp_path, method, points):
     same(whole(method), tmp_path)
 
 
+def test_shortened_epochs_go_on_where_they_were(base_folder, tmp_path):
+    """With ``trainer.limit_train_batches`` an epoch ends before its data does."""
+    made = [tmp_path / "whole", tmp_path / "killed"]
+    assert run(command(made[0], base_folder, "--trainer.limit_train_batches=2"), tmp_path / "said") == 0
+    for step in (3, 5):
+        limited = command(made[1], base_folder, "--trainer.limit_train_batches=2", "--ckpt_path=last")
+        assert run(limited, tmp_path / "said", in_step(step)) == -signal.SIGKILL
+    assert run(limited, tmp_path / "said") == 0
+    same(*made)
+
+
 def test_what_draws_random_numbers_goes_on():
     state = rng_state()
     drawn = random.random(), np.random.rand(), torch.rand(()).item()

@@ -32,6 +32,7 @@ from viker_lightning.callbacks import (
     Provenance,
     Report,
     SaveConfig,
+    Signals,
     SimilarityAudit,
     Stopped,
     TerminalProgress,
@@ -132,10 +133,7 @@ class CLI(LightningCLI):
         os.environ.setdefault("WANDB_DATA_DIR", str(run.resolve() / "wandb"))  # where pictures of a table wait
         if not first_process():
             return
-        done = (run / "results.json").is_file()
-        # Lightning finds it by itself
-        requeued = SLURMEnvironment.detect() and any(run.glob("hpc_ckpt_*")) and not done
-        if command == "fit" and checkpoint is None and not requeued:
+        if command == "fit" and checkpoint is None:
             set_aside(run)
         else:
             keep_metrics(run)
@@ -150,6 +148,9 @@ class CLI(LightningCLI):
             UserError: if it does not exist.
         """
         command, given, last = self.config.subcommand, config.get("ckpt_path"), last_checkpoint(run)
+        started = SLURMEnvironment.detect() and any(run.glob("hpc_ckpt_*")) and not (run / "results.json").is_file()
+        if command == "fit" and given is None and started:  # a requeued job; Lightning looks for its own file alone
+            return str(last)
         if given == "last" and last is None:
             if command != "fit":
                 raise UserError(f"ckpt_path: {run} has no checkpoint; give another trainer.default_root_dir or a file")
@@ -254,7 +255,7 @@ def main(args: ArgsType = None) -> None:
             subclass_mode_data=True,
             save_config_callback=SaveConfig,
             save_config_kwargs={"save_to_log_dir": False},
-            trainer_defaults={**DEFAULTS, "callbacks": [Provenance(), Dashboard()]},
+            trainer_defaults={**DEFAULTS, "callbacks": [Signals(), Provenance(), Dashboard()]},
             seed_everything_default=0,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from viker_lightning.errors import UserError
-from viker_lightning.models import write_merged
+from viker_lightning.models import revision_of, write_merged
 from viker_lightning.reporting import read_run, write_cards
 from viker_lightning.secrets import hide
 
@@ -33,8 +33,8 @@ def export(run: Path, base: str | None = None, dtype: str = "float32", trust_rem
     if not (run / "adapter").is_dir():
         raise UserError(f"{run}: no adapter/, so there is nothing to merge; model/ holds full weights already")
     made = json.loads((run / "provenance.json").read_text(encoding="utf-8"))
-    of_hub = not base and not Path(made["base_weights"]).is_dir()
-    revision = made.get("base_commit") or made.get("base_revision") if of_hub else None
+    found = revision_of(made["base_weights"], made.get("base_commit"), made.get("base_revision"))
+    revision = None if base else found
     if made.get("trust_remote_code") and not trust_remote_code:
         raise UserError(
             f"{run / 'provenance.json'}: the run let code that comes with {made['base_weights']} run; if you trust "

@@ -183,6 +183,17 @@ def test_infer_private():
     assert marked[5].vqa[1].private == ("k",)
 
 
+def test_every_seed_asks_the_same_people():
+    """Else seeds, and the vanilla and gold models beside them, would be measured on other people."""
+    asked = []
+    for seed in (0, 1):
+        module = MLLMU("mini/ci", max_people=3, seed=seed)
+        module.prepare_data()
+        module.setup()
+        asked.append([group.person for group in module.evaluation(Split.RETAIN)])
+    assert asked[0] == asked[1] and len(set(asked[0])) == 3
+
+
 def test_bad_options():
     with pytest.raises(DataError, match="batch_size=0"):
         MLLMU("mini/ci", batch_size=0)

@@ -180,3 +180,10 @@ def test_sweep_and_array_reach_every_cell():
     script = slurm("experiments/k.yaml", PLACE, 9, 4)
     assert " --runs=elsewhere " in script
     assert "#SBATCH --array=0-8%4" in script and '--number="$SLURM_ARRAY_TASK_ID"' in script
+
+
+def test_blocks_that_are_no_forget_ratios_are_groups_of_their_own():
+    """W&B averages the runs of a group, method and ratio."""
+    groups = {cell.grid for cell in grid("ablations").cells(OUT)}
+    assert groups == {"ablations-mini, with retain data", "ablations-mini, forget data alone"}
+    assert {cell.grid for cell in grid("mllmu").cells(OUT)} == {"mllmu-mini"}

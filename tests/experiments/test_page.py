@@ -138,6 +138,15 @@ def test_few_people_are_said_and_tell_no_methods_apart(made):
     value = made[0].value("5 %", "NPO", "forget", "keyword_match")
     assert value["like_the_best"] and value["rank"] == "second" and value["people"] == 4
     assert "% 5 %: forget 4, test 4, retain 4 people" in (made[1] / "small-mini.tex").read_text()
+    assert (made[1] / "small-mini.html").read_text().count("People, at most: forget 4, test 4, retain 4.") == 2
+
+
+def test_latex_has_intervals_and_published_numbers(made):
+    tex, value = (made[1] / "small-mini.tex").read_text(), made[0].value("5 %", "NPO", "forget", "keyword_match")
+    assert value["low"] < value["high"]
+    assert rf"{value['mean']:.2f}}}$^\dagger$ {{\scriptsize [{value['low']:.2f}, {value['high']:.2f}]}}" in tex
+    assert "% Published: VL-Eraser" in tex and r"NPO & 0.419 & 0.421 & 0.510 & 0.415 & 0.174 & 0.218 \\" in tex
+    assert tex.count(r"\begin{tabular}") == tex.count(r"\end{tabular}") == 1 + 3
 
 
 def test_a_row_of_which_seeds_are_missing_says_so_and_takes_no_place(tmp_path):

@@ -1,7 +1,7 @@
 """What happens around training: evaluation, the stage-1 gate, provenance, audits. Numbers come from evaluation/."""
 
 from .answers import Answers
-from .checkpoint import Checkpoint, Stopped
+from .checkpoint import Checkpoint, Signals, Stopped
 from .dashboard import Dashboard
 from .evaluation import Evaluation
 from .folder import finished, first_process, keep_metrics, last_checkpoint, lock, set_aside, wandb_run
@@ -24,6 +24,7 @@ __all__ = [
     "Report",
     "SaveConfig",
     "Selection",
+    "Signals",
     "SimilarityAudit",
     "Stopped",
     "TerminalProgress",

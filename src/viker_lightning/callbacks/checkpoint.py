@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerStatus
 
@@ -90,12 +90,12 @@ class Checkpoint(ModelCheckpoint):
         trainer.strategy.checkpoint_io = CheckpointFile()
         if stage == "fit":
             self._trainer = trainer
-            self._listen()
+            self.listen()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves what was measured before training; comes last, since all other callbacks come before."""
         super().on_train_start(trainer, pl_module)
-        self._listen()  # to us alone: Lightning talks to other processes in the middle of whatever they do
+        self.listen()
         if trainer.ckpt_path is None:
             self._save(trainer)
         else:
@@ -169,7 +169,8 @@ class Checkpoint(ModelCheckpoint):
         found = last is not None and self._newest is not None and last.resolve() == self._newest.resolve()
         return Stopped(self._asked or signal.SIGTERM, step, self._newest, found)
 
-    def _listen(self) -> None:
+    def listen(self) -> None:
+        """Takes SIGTERM over from Lightning, which talks to other processes in the middle of whatever they do."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._former.setdefault(number, signal.getsignal(number))
@@ -188,3 +189,13 @@ class Checkpoint(ModelCheckpoint):
         if saved and not self._stepping and self._trainer.world_size == 1:
             raise self._stopped(self._trainer)
         log.info("%s: stopping after this step", signal.Signals(number).name)
+
+
+class Signals(Callback):
+    """Has :class:`Checkpoint` listen before any other callback evaluates; comes first, right after Lightning's own."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Called on every process."""
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, Checkpoint):
+                callback.listen()

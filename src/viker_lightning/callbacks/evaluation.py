@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,7 @@ class Evaluation(Callback):
             self._classifier = GibberishClassifier.load(self.gibberish, max_length=most, device=device)
         if stage == "fit" and trainer.is_global_zero:  # a run that goes on is not finished any more
             (Path(trainer.default_root_dir) / "results.json").unlink(missing_ok=True)
+            shutil.rmtree(Path(trainer.default_root_dir) / "merged", ignore_errors=True)
         chooses = stage == "fit" and self.selection.rule != "last"
         if chooses and not (self.every_n_epochs and isinstance(pl_module, Unlearn)):
             raise UserError(

@@ -69,7 +69,8 @@ class Report(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Asks what is shown of key tokens, once, while the model is the original; every process does."""
         if self._tokens is None and not pl_module.mllm.moved:
-            with _warned_of("a report without key tokens"), pl_module.mllm.together():
+            self._tokens = []
+            with _warned_of("the report will have no key tokens"), pl_module.mllm.together():
                 self._tokens = list(self._key_tokens(trainer.datamodule, pl_module))  # type: ignore[attr-defined]
 
     def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
@@ -77,7 +78,7 @@ class Report(Callback):
         if not trainer.is_global_zero:
             return
         run, data = Path(trainer.default_root_dir), trainer.datamodule  # type: ignore[attr-defined]
-        with _warned_of(f"{run}: no report"):
+        with _warned_of(f"{run}: the run itself is complete; no report"):
             if self._tokens:
                 write_json(run / "key_tokens.json", self._tokens)
             if self.photos and (portraits := self._portraits(data)):
@@ -133,7 +134,7 @@ def _warned_of(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        log.warning("%s (%s: %s); the run itself is complete", what, type(error).__name__, error)
+        log.warning("%s (%s: %s)", what, type(error).__name__, error)
 
 
 def portrait(picture: Picture) -> str:

@@ -20,7 +20,7 @@ from .hub import dataset_folder
 from .parquet import DataError, Row
 from .published import Published
 from .records import ImageGroup, Person, Split, Training, asked
-from .sampling import Bundle, PassSampler, StepDataset, StepSampler
+from .sampling import Bundle, PassSampler, StepDataset, StepSampler, epoch_steps
 
 log = logging.getLogger(__name__)
 
@@ -210,7 +210,9 @@ class Benchmark(LightningDataModule):
         groups = max(1, self.batch_size // self.questions_per_image) * self.batches_per_step
         most = min(self.questions_per_image, self.batch_size)
         sampler_class = PassSampler if self.in_passes else StepSampler
-        sampler = sampler_class(self.streams, groups, most, self.seed, rank, world, done=self.steps_done)
+        sampler = sampler_class(self.streams, groups, most, self.seed, rank, world)
+        limit = self.trainer.limit_train_batches if self.trainer else 1.0
+        sampler.done = self.steps_done % epoch_steps(len(sampler), limit)
         apart = torch.Generator()  # a loader draws a number whenever it starts, which a resumed run does once more
         return DataLoader(StepDataset(self.streams), sampler=sampler, batch_size=None, generator=apart)
 
@@ -248,10 +250,10 @@ class Benchmark(LightningDataModule):
         return self._groups[key]
 
     def few(self, split: Split, people: Iterable[str]) -> list[str]:
-        """Whom of a split to evaluate: at most ``max_people`` of them, drawn by seed."""
+        """Whom of a split to evaluate: at most ``max_people``, the same for every seed, so that runs compare."""
         distinct = list(dict.fromkeys(people))
         if self.max_people is not None and len(distinct) > self.max_people:
-            distinct = random.Random(f"{self.seed}/{split}").sample(distinct, self.max_people)
+            distinct = random.Random(f"0/{split}").sample(distinct, self.max_people)
         return distinct
 
     def refuse(self, error: DataError) -> None:

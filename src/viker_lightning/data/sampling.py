@@ -32,7 +32,9 @@ class StepSampler(Sampler[Step]):
         seed: of all draws.
         rank: which process this is.
         world_size: number of processes; each gets every ``world_size``-th step.
-        done: steps of the first epoch to leave out, since a resumed run has taken them.
+
+    Attributes:
+        done: steps of the next epoch to leave out, since a resumed run has taken them.
     """
 
     def __init__(
@@ -43,11 +45,10 @@ class StepSampler(Sampler[Step]):
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
-        done: int = 0,
     ) -> None:
         self.streams, self.groups, self.questions_per_image = streams, groups, questions_per_image
         self.seed, self.rank, self.world_size, self.epoch = seed, rank, world_size, 0
-        self.done = done % len(self)
+        self.done = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the trainer."""
@@ -93,13 +94,13 @@ class StepSampler(Sampler[Step]):
 class PassSampler(Sampler[Step]):
     """Draws the steps of an epoch in which the streams take turns: a whole pass over one, then over the next.
 
-    So MLLMU-Bench's scripts do it (baselines/GA_Difference.py L409-441). The arguments are those of
-    :class:`StepSampler`.
+    So MLLMU-Bench's scripts do it (baselines/GA_Difference.py L409-441). Arguments and ``done``
+    are those of :class:`StepSampler`.
     """
 
-    def __init__(self, streams: dict[str, Sequence[Person]], *how: int, done: int = 0, **more: int) -> None:
+    def __init__(self, streams: dict[str, Sequence[Person]], *how: int, **more: int) -> None:
         self.passes = [StepSampler({name: people}, *how, **more) for name, people in streams.items()]
-        self.done = done % len(self)
+        self.done = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the trainer."""
@@ -112,6 +113,11 @@ class PassSampler(Sampler[Step]):
     def __iter__(self) -> Iterator[Step]:
         done, self.done = self.done, 0
         return islice(chain.from_iterable(self.passes), done, None)
+
+
+def epoch_steps(whole: int, limit: float) -> int:
+    """Steps of an epoch under ``trainer.limit_train_batches``: a number of steps, or a share if it is no integer."""
+    return max(1, min(whole, limit) if isinstance(limit, int) else int(whole * limit))
 
 
 class Bundle:

@@ -43,7 +43,7 @@ class Cell:
     """One run.
 
     Attributes:
-        grid: name of the table, with its scale.
+        grid: name of the table, with its scale, and the block if this is no forget ratio.
         block: e.g. the forget ratio.
         row: e.g. the method.
         seed: of everything but the irrelevant images.

@@ -105,7 +105,10 @@ class Grid:
         named = {key: folders.get(str(value), value) for key, value in options.items()}  # wherever the runs are
         digest = hashlib.sha256(json.dumps([row.config, named], sort_keys=True).encode()).hexdigest()[:8]
         folder = out / "-".join([*Path(row.config).with_suffix("").parts[-2:], str(seed), digest])
-        return Cell(f"{self.name}-{self.scale}", block, name, seed, row.config, options, folder, gold)
+        table = f"{self.name}-{self.scale}"
+        if block and set(self.blocks[block]) != {"data.forget"}:  # W&B is to average over neither
+            table += f", {block}"
+        return Cell(table, block, name, seed, row.config, options, folder, gold)
 
     def runs(self, out: Path, block: str, name: str) -> tuple[str, list[Cell]]:
         """What the numbers of a row are read from: ``before`` or ``after``, and of which runs."""

@@ -72,6 +72,7 @@ def _block(table: Table, number: int, block: str) -> dict[str, Any]:
         "name": block,
         "id": f"block-{number}",
         "rows": rows,
+        "people": table.people(block),
         "empty": [name for name in table.grid.rows if name not in {model.name for model in models}],
         "disagreements": disagreements([run for _, runs in moments.values() for run in runs]),
         "trade_off": None if table.grid.figure else trade_off(models, block),

@@ -31,7 +31,8 @@ def markdown(table: Table) -> str:
         "Mean over seeds with its 95 % interval over people (whole people drawn, with the answers of all seeds). "
         "Arrows say what is good. **Best** and _second_ of the methods by column; † marks those not told apart from "
         f"the best: the paired interval of the difference includes 0, or fewer than {FEWEST} people were asked, who "
-        "tell no two methods apart. A low value on forget or test is not the aim by itself: gold is.",
+        "tell no two methods apart; a method some of whose seeds are missing takes no place. A low value on forget "
+        "or test is not the aim by itself: gold is.",
         "",
     ]
     for block in table.blocks:
@@ -175,7 +176,24 @@ def latex(table: Table) -> str:
         for name in table.grid.rows:
             cells = [_tex_cell(table.value(block, name, split, score)) for split, score, _ in columns]
             lines.append(rf"{_tex(table.label(block, name))} & {' & '.join(cells)} \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    for source in table.sources:
+        lines += _tex_published(table, source)
+    return "\n".join(lines) + "\n"
+
+
+def _tex_published(table: Table, source: Source) -> list[str]:
+    """Published numbers, with the difference to ours where they compare, as a table of their own."""
+    said = "second-hand" if source.second_hand else "read in the paper"
+    lines = ["", f"% Published: {source.source} ({said}). {table.comparable(source)}"]
+    lines += [rf"\begin{{tabular}}{{l{'c' * len(source.columns)}}}", r"\toprule"]
+    lines.append(rf" & {' & '.join(map(_tex, source.columns))} \\")
+    for block, rows in source.blocks.items():
+        lines += [r"\midrule", rf"\multicolumn{{{len(source.columns) + 1}}}{{l}}{{{_tex(block)}}} \\"]
+        for row in rows:
+            pairs = [(source.value(block, row, c), table.difference(source, block, row, c)) for c in source.columns]
+            lines.append(rf"{_tex(row)} & {' & '.join(_difference(*pair) for pair in pairs)} \\")
+    return [*lines, r"\bottomrule", r"\end{tabular}"]
 
 
 def _tex_cell(value: dict[str, Any] | None) -> str:
@@ -185,8 +203,7 @@ def _tex_cell(value: dict[str, Any] | None) -> str:
     text = wrap.get(value["rank"], str)(f"{value['mean']:.2f}") + r"$^\dagger$" * value["like_the_best"]
     if value["low"] is None:
         return text
-    half = (value["high"] - value["low"]) / 2
-    return rf"{text}{{\scriptsize$\pm${half:.2f}}}"
+    return rf"{text} {{\scriptsize [{value['low']:.2f}, {value['high']:.2f}]}}"
 
 
 def _tex(text: str) -> str:

@@ -3,7 +3,7 @@
 from .adapter import Lora
 from .budget import fitted
 from .coverage import check_first_gradients
-from .exported import load_adapted, write_merged
+from .exported import load_adapted, revision_of, write_merged
 from .files import folder_fingerprint, origin, weights_folder
 from .generation import answer, answer_alone, generate
 from .loading import Quantize
@@ -23,6 +23,7 @@ __all__ = [
     "generate",
     "load_adapted",
     "origin",
+    "revision_of",
     "weights_folder",
     "write_merged",
 ]

@@ -87,6 +87,11 @@ def write_merged(
         mllm.save(written)
 
 
+def revision_of(source: str, commit: str | None, revision: str | None) -> str | None:
+    """What to read weights again at: the commit that was read, else the revision asked for; a folder has neither."""
+    return None if Path(source).is_dir() else commit or revision
+
+
 def share_kept(model: Any, dtype: torch.dtype) -> float:
     """How much of an adapter's change is left once the changed weights are rounded.
 

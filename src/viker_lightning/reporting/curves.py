@@ -58,18 +58,20 @@ class Point:
     kept: Estimate
 
 
-def lines_plot(series: Mapping[str, Series], title: str, label: str = "") -> Markup:
+def lines_plot(series: Mapping[str, Series], title: str, label: str = "", order: Sequence[str] = ()) -> Markup:
     """Values over training steps, one line each.
 
     Args:
         series: name to ``(step, value)``; not empty.
         title: what the plot is, for those who cannot see it.
         label: unit of the values.
+        order: names that keep their colour over several plots; by default every plot begins anew.
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.4, 2.5), layout="constrained")
         axes = figure.add_subplot()
-        for i, (name, points) in enumerate(series.items()):
+        for name, points in series.items():
+            i = list(order or series).index(name)
             steps, values = zip(*points, strict=True)
             alone = len(points) == 1
             dashes, marker = DASHES[i % len(DASHES)], MARKERS[i % len(MARKERS)] if alone else ""
@@ -78,7 +80,7 @@ def lines_plot(series: Mapping[str, Series], title: str, label: str = "") -> Mar
         axes.set_ylabel(label)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(4))
-        if len(series) > 1:
+        if order or len(series) > 1:
             axes.legend(labelcolor=INK, handlelength=2.6)
         return svg(figure, title)
 

@@ -64,7 +64,8 @@ def compared(methods: Mapping[str, Sequence[Run]], where: str = "") -> list[tupl
     for term, label in CURVES.items():
         series = {name: mean for name, runs in methods.items() if (mean := mean_curve(runs, f"train/{term}"))}
         if series:
-            plots.append((label, lines_plot(series, f"Training curve: {label}{where and f', {where}'}")))
+            title = f"Training curve: {label}{where and f', {where}'}"
+            plots.append((label, lines_plot(series, title, order=list(methods))))
     return plots
 
 

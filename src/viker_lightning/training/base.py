@@ -17,7 +17,7 @@ from transformers import get_scheduler
 from viker_lightning.data.encoding import Encoder
 from viker_lightning.data.packing import PackedBatch
 from viker_lightning.data.records import ImageGroup, Labels
-from viker_lightning.data.sampling import Bundle
+from viker_lightning.data.sampling import Bundle, epoch_steps
 from viker_lightning.errors import UserError
 from viker_lightning.files import replacing_folder
 from viker_lightning.models import MLLM, AnswerTokens, Quantize, check_first_gradients
@@ -293,6 +293,5 @@ class Stage(LightningModule):
         if self.trainer.state.fn == TrainerFn.FITTING and "loops" in checkpoint:
             data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
             data.steps_done = checkpoint["global_step"]
-            if self.trainer.limit_train_batches == 1.0:
-                count_epochs(checkpoint, len(data.train_dataloader()))
+            count_epochs(checkpoint, epoch_steps(len(data.train_dataloader()), self.trainer.limit_train_batches))
         check_names(checkpoint, {n for n, p in self.named_parameters() if p.requires_grad})

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from viker_lightning.errors import UserError
 from viker_lightning.methods.idk import REFUSALS
-from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize, write_merged
+from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize, revision_of, write_merged
 from viker_lightning.models.mini import embedded_model
 from viker_lightning.models.smol import smol_model
 
@@ -86,7 +86,8 @@ class Finetune(Stage):
         super().save_weights(run)
         if self.mllm.adapted and self.trainer.is_global_zero:
             base, remote = self.base_weights, self.trust_remote_code
-            write_merged(run / "adapter", run / "model", "float32", base, self.revision, remote)
+            revision = revision_of(base, self.mllm.commit, self.revision)
+            write_merged(run / "adapter", run / "model", "float32", base, revision, remote)
 
     def part(self, groups: Groups, totals: dict[str, tuple[float, float]]) -> dict[str, Tensor]:
         """Mean cross-entropy of the answer tokens, nats."""

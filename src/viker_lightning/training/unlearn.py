@@ -28,7 +28,7 @@ from viker_lightning.ideal import (
     why_not_reduced,
 )
 from viker_lightning.methods import Batch, Method
-from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize, write_merged
+from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize, revision_of, write_merged
 
 from .base import Stage
 from .engine import Engine, Groups
@@ -216,7 +216,8 @@ class Unlearn(Stage):
         """Writes ``merged/`` from ``adapter/``, if asked; the first process does."""
         if self.save_merged and self.trainer.is_global_zero:
             base, remote = self.base_weights, self.trust_remote_code
-            write_merged(run / "adapter", run / "merged", "float32", base, self.revision, remote)
+            revision = revision_of(base, self.mllm.commit, self.revision)
+            write_merged(run / "adapter", run / "merged", "float32", base, revision, remote)
 
     def streams(self, batch: Groups) -> Groups:
         """Forget questions, answered by refusals if the method asks for it, and retain questions if it uses them."""
