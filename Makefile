@@ -56,8 +56,8 @@ dashboard: setup  ## W&B workspace and report of the runs there (ENTITY= PROJECT
 	$(PY) -m viker_lightning.reporting.dashboard $(if $(ENTITY),--entity=$(ENTITY)) $(if $(PROJECT),--project=$(PROJECT)) \
 		$(if $(GROUP),--group='$(GROUP)')
 
-# One process a core; a file's tests stay together, for they share fixtures.
-PYTEST = $(PY) -m pytest -q -n auto --maxprocesses 4 --dist loadfile
+# One process a core, of one thread each, also where tests start programs; a file's tests stay together, for they share fixtures.
+PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest -q -n auto --maxprocesses 4 --dist loadfile
 
 test: setup  ## the fast tests
 	$(PYTEST)

@@ -27,12 +27,14 @@ def run(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_vanilla_knows_and_looks(run):
     knowledge = run["knowledge"]
     assert knowledge["known"] > 0.9 and knowledge["shown"] > 0.9 and knowledge["asked"] < 0.06
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_forgotten_and_kept(run):
     before, after = run["before"], run["after"]
     assert before["test"]["keyword_match"] > 0.8
@@ -43,6 +45,7 @@ def test_forgotten_and_kept(run):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_entropy_finds_private_tokens(run):
     """Bounds of the ci size: with 7 values an attribute, not 14, the frozen model is surer of its guesses.
 
