@@ -57,7 +57,9 @@ dashboard: setup  ## W&B workspace and report of the runs there (ENTITY= PROJECT
 		$(if $(GROUP),--group='$(GROUP)')
 
 # One process a core, of one thread each, also where tests start programs; a file's tests stay together, for they share fixtures.
-PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest -q -n auto --maxprocesses 4 --dist loadfile
+PYTEST = $(PY) -m pytest -q -n auto --maxprocesses 4 --dist loadfile
+
+test test-all: export OMP_NUM_THREADS = 1
 
 test: setup  ## the fast tests
 	$(PYTEST)
