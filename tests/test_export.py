@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -14,7 +15,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from viker_lightning.cli import main
 from viker_lightning.data.records import VQA, ImageGroup, Picture
 from viker_lightning.export import main as export
-from viker_lightning.models import MLLM, Lora, generate, load_adapted, write_merged
+from viker_lightning.models import MLLM, Lora, generate, load_adapted, revision_of, write_merged
 from viker_lightning.models.exported import share_kept
 from viker_lightning.reporting.card import model_card
 
@@ -276,3 +277,17 @@ def test_fine_tuning_with_lora_leaves_a_whole_model(run, data, tmp_path, monkeyp
     torch.testing.assert_close(found[1], wanted[1], rtol=1e-5, atol=1e-5)
     assert (found[1] - ours(MLLM.load(run / "vanilla"), picture)[1]).abs().max() > 0.05
     assert "fine-tuned (vanilla): full weights" in (tmp_path / "model/README.md").read_text()
+
+
+def test_merged_weights_of_an_earlier_part_do_not_outlive_it(run, tmp_path):
+    """A model card of the new numbers would stand beside old weights."""
+    shutil.copytree(run / "run", tmp_path / "on")
+    assert (tmp_path / "on/merged/model.safetensors").is_file()
+    unlearn(run / "vanilla", tmp_path / "on", "--trainer.max_steps=4", "--model.save_merged=false", "--ckpt_path=last")
+    assert json.loads((tmp_path / "on/results.json").read_text())["steps"] == 4
+    assert not (tmp_path / "on/merged").exists()
+
+
+def test_weights_are_merged_at_the_commit_that_was_loaded(tmp_path):
+    assert revision_of("org/model", "abc", "main") == "abc" and revision_of("org/model", None, "main") == "main"
+    assert revision_of(str(tmp_path), "abc", "main") is None

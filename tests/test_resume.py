@@ -6,6 +6,7 @@ import random
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import Mock
 
 import numpy as np
@@ -15,6 +16,7 @@ from safetensors import SafetensorError
 
 from viker_lightning import files
 from viker_lightning.callbacks import Evaluation, last_checkpoint, set_aside
+from viker_lightning.cli import CLI
 from viker_lightning.errors import UserError
 from viker_lightning.files import replacing, replacing_folder
 from viker_lightning.models import features
@@ -214,3 +216,17 @@ def test_a_requeued_job_does_not_go_on_from_an_earlier_run(tmp_path):
     set_aside(tmp_path)
     assert [path.name for path in (tmp_path / "earlier-1").iterdir()] == ["hpc_ckpt_2.ckpt"]
     assert not list(tmp_path.glob("hpc_ckpt_*"))
+
+
+def test_a_requeued_job_starts_from_the_newest_checkpoint(tmp_path, monkeypatch):
+    """Lightning by itself would take its own file, however old."""
+    for name, value in {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "unlearn", "SLURM_JOB_ID": "1"}.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "checkpoints").mkdir()
+    for at, name in enumerate(("hpc_ckpt_1.ckpt", "checkpoints/last.ckpt")):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (at, at))
+    cli = SimpleNamespace(config=SimpleNamespace(subcommand="fit"))
+    assert CLI._checkpoint(cli, tmp_path, {}) == str(tmp_path / "checkpoints/last.ckpt")
+    (tmp_path / "results.json").touch()
+    assert CLI._checkpoint(cli, tmp_path, {}) is None, "a finished run is set aside"

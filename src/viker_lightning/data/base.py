@@ -47,7 +47,7 @@ class Benchmark(LightningDataModule):
             all.
         modality: ``image`` asks about the photo, ``text`` names the person instead, without any image; ``both``
             evaluates either.
-        max_people: evaluates at most so many people of every split (drawn by seed); ``None`` is all.
+        max_people: evaluates at most so many people of every split (drawn, the same for every seed); ``None`` is all.
         seed: of the order of steps and the choice of test photos.
         on_bad_row: ``error`` stops at the first row that is not as it must be; ``skip`` leaves such rows out, warns,
             and lists them in ``skipped``. A missing file, folder or column is an error in any case.

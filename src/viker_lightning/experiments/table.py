@@ -114,7 +114,6 @@ class Table:
             "people": estimate.people,
             "runs": max(1, len(found.runs)),
             "by_seed": [round(value, 6) for value in seeds],
-            "seeds_missing": bool(found.partial),
             "rank": rank,
             "like_the_best": near,
         }
