@@ -1,5 +1,6 @@
 """The processes of a run come from torchrun or from SLURM."""
 
+import os
 import re
 import signal
 import subprocess
@@ -70,15 +71,23 @@ def test_slurm(options, one):
 
 
 @pytest.mark.parametrize("there", ["checkpoints/last.ckpt", "provenance.json"])
-def test_slurm_tells_all_tasks_to_stop(options, one, there):
-    """They stop at the same step, say so, and go on from there, even if they are told in the evaluation before it."""
+def test_slurm_tells_all_tasks_to_stop(options, one, there, tmp_path):
+    """They requeue and stop at the same step, say so, and go on from there, even if told in the evaluation before."""
+    (tmp_path / "scontrol").write_text(f"#!/bin/sh\ntouch {tmp_path / 'requeued'}\n")
+    (tmp_path / "scontrol").chmod(0o755)
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     run = one.parent / f"stopped-{Path(there).stem}"
     given = (*options, "--data.batch_size=8", *on_two("ddp"), "--ckpt_path=last")
     command = arguments(run, *given, "--trainer.max_steps=200")
     how = {"cwd": ROOT, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    tasks = [subprocess.Popen(command, env=threaded() | task, **how) for task in slurm_tasks()]
+    tasks = [subprocess.Popen(command, env=threaded() | task | path, **how) for task in slurm_tasks()]
     while not (run / there).exists() and all(task.poll() is None for task in tasks):
         time.sleep(0.1)
+    if there.endswith("ckpt"):
+        tasks[1].send_signal(signal.SIGUSR1)
+        while not (tmp_path / "requeued").exists() and all(task.poll() is None for task in tasks):
+            time.sleep(0.1)
+        assert (run / "hpc_ckpt_1.ckpt").exists()
     for task in tasks:
         task.send_signal(signal.SIGTERM)
     said = [task.communicate(timeout=300)[1] for task in tasks]

@@ -91,15 +91,19 @@ def test_signals_stop_a_run_without_loss(whole, base_folder, tmp_path):
     same(whole("npo"), tmp_path)
 
 
-def test_slurm_tells_a_run_to_stop(whole, base_folder, tmp_path):
-    """As everywhere, whether the time is up or somebody cancels the job: requeueing has another signal."""
+def slurm_task():
+    """What a job's only task finds in its environment."""
     task = {"SLURM_JOB_ID": "4242", "SLURM_JOB_NAME": "unlearn", "SLURM_NODELIST": "127.0.0.1", "SLURM_NNODES": "1"}
     task |= {"SLURM_NTASKS": "1", "SLURM_NTASKS_PER_NODE": "1", "SLURM_NODEID": "0", "SLURM_PROCID": "0"}
-    task |= {"SLURM_LOCALID": "0"}
+    return task | {"SLURM_LOCALID": "0"}
+
+
+def test_slurm_tells_a_run_to_stop(whole, base_folder, tmp_path):
+    """As everywhere, whether the time is up or somebody cancels the job: requeueing has another signal."""
     again, said = command(tmp_path, base_folder, "--ckpt_path=last"), tmp_path / "said"
 
     def on_slurm(change=lambda: None):
-        return lambda: (os.environ.update(task), change())
+        return lambda: (os.environ.update(slurm_task()), change())
 
     def terminated():
         signal.raise_signal(signal.SIGTERM)
@@ -113,6 +117,34 @@ def test_slurm_tells_a_run_to_stop(whole, base_folder, tmp_path):
     assert run(again, said, on_slurm()) == 0
     said.unlink()
     same(whole("npo"), tmp_path)
+
+
+@pytest.mark.parametrize("hook", ["on_before_optimizer_step", "on_train_batch_start"])
+def test_a_requeued_job_takes_no_step_twice(hook, whole, base_folder, tmp_path):
+    """Lightning saves when the running step is over; here SLURM kills the job as soon as it is requeued."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "scontrol").write_text(f"#!/bin/sh\necho $* >> {tools / 'asked'}\nkill -9 $PPID\n")
+    (tools / "scontrol").chmod(0o755)
+    again, said = command(tmp_path / "run", base_folder, "--ckpt_path=last"), tmp_path / "said"
+    before = getattr(Unlearn, hook)
+
+    def signalled(self, *given):
+        if self.global_step == 3:
+            signal.raise_signal(signal.SIGUSR1)
+        return before(self, *given)
+
+    def first():
+        os.environ.update(slurm_task(), PATH=f"{tools}:{os.environ['PATH']}")
+        setattr(Unlearn, hook, signalled)
+
+    assert run(again, said, first) == -signal.SIGKILL, said.read_text()
+    assert (tools / "asked").read_text() == "requeue 4242\n"
+    saved = CheckpointFile().load_checkpoint(tmp_path / "run/hpc_ckpt_1.ckpt")
+    assert saved["global_step"] == 4
+    assert run(again, said, lambda: os.environ.update(slurm_task())) == 0, said.read_text()
+    (tmp_path / "run/hpc_ckpt_1.ckpt").unlink()
+    same(whole("npo"), tmp_path / "run")
 
 
 def test_afresh_beside_an_earlier_run(whole, base_folder, tmp_path):

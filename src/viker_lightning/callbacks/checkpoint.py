@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.trainer.states import TrainerStatus
 
 from viker_lightning.training import CheckpointFile, rng_state, set_rng_state
@@ -19,6 +20,9 @@ from .evaluation import Evaluation
 from .folder import last_checkpoint
 
 log = logging.getLogger(__name__)
+
+REQUEUE = getattr(signal, "SIGUSR1", None)
+"""Has Lightning save and requeue a job on SLURM."""
 
 
 class Stopped(SystemExit):
@@ -44,7 +48,8 @@ class Checkpoint(ModelCheckpoint):
 
     It is written when training starts (after the evaluation before it), every so many steps, before an evaluation, at
     the end, and on SIGTERM or Ctrl-C, after the running step. A second Ctrl-C does not wait. A run that goes on from it
-    takes the steps it would have taken anyway. On SLURM, requeueing (SIGUSR1) is left to Lightning.
+    takes the steps it would have taken anyway. On SLURM, SIGUSR1 waits for the running step, too; then Lightning
+    saves and requeues the job.
 
     Args:
         every_n_train_steps: steps between two checkpoints.
@@ -126,6 +131,9 @@ class Checkpoint(ModelCheckpoint):
             asked = torch.tensor(self._asked or 0, device=pl_module.device)
             torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX)
             self._asked = int(asked) or None
+        if self._asked and self._asked == REQUEUE:
+            self._asked = None
+            self._former[REQUEUE](REQUEUE, None)
         evaluated = trainer.is_last_batch and any(
             c.every_n_epochs for c in trainer.callbacks if isinstance(c, Evaluation)
         )
@@ -170,9 +178,10 @@ class Checkpoint(ModelCheckpoint):
         return Stopped(self._asked or signal.SIGTERM, step, self._newest, found)
 
     def listen(self) -> None:
-        """Takes SIGTERM over from Lightning, which talks to other processes in the middle of whatever they do."""
+        """Takes signals over from Lightning, which saves and talks to others in the middle of whatever they do."""
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            requeues = SLURMEnvironment.detect() and REQUEUE is not None and callable(signal.getsignal(REQUEUE))
+            for number in (signal.SIGINT, signal.SIGTERM, *([REQUEUE] if requeues else [])):
                 self._former.setdefault(number, signal.getsignal(number))
                 signal.signal(number, self._ask)
 
@@ -184,6 +193,10 @@ class Checkpoint(ModelCheckpoint):
             return
         if self._asked and number == signal.SIGINT:
             raise KeyboardInterrupt
+        if number == REQUEUE:
+            self._asked = self._asked or number
+            log.info("%s: requeueing after this step", signal.Signals(number).name)
+            return
         self._asked = number
         saved = self._saved == -1 or self._saved >= self._trainer.global_step
         if saved and not self._stepping and self._trainer.world_size == 1:
