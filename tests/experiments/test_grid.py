@@ -180,6 +180,8 @@ def test_sweep_and_array_reach_every_cell():
     script = slurm("experiments/k.yaml", PLACE, 9, 4)
     assert " --runs=elsewhere " in script
     assert "#SBATCH --array=0-8%4" in script and '--number="$SLURM_ARRAY_TASK_ID"' in script
+    assert "#SBATCH --gpus=1\n" in script
+    assert script.replace("#SBATCH --gpus=1\n", "") == slurm("experiments/k.yaml", PLACE, 9, 4, gpu=False)
 
 
 def test_blocks_that_are_no_forget_ratios_are_groups_of_their_own():

@@ -21,8 +21,8 @@ from .folder import last_checkpoint
 
 log = logging.getLogger(__name__)
 
-REQUEUE = getattr(signal, "SIGUSR1", None)
-"""Has Lightning save and requeue a job on SLURM."""
+REQUEUE: int = getattr(signal, "SIGUSR1", 0)
+"""Has Lightning save and requeue a job on SLURM; 0 where there is no such signal."""
 
 
 class Stopped(SystemExit):
@@ -180,7 +180,7 @@ class Checkpoint(ModelCheckpoint):
     def listen(self) -> None:
         """Takes signals over from Lightning, which saves and talks to others in the middle of whatever they do."""
         if threading.current_thread() is threading.main_thread():
-            requeues = SLURMEnvironment.detect() and REQUEUE is not None and callable(signal.getsignal(REQUEUE))
+            requeues = REQUEUE and SLURMEnvironment.detect() and callable(signal.getsignal(REQUEUE))
             for number in (signal.SIGINT, signal.SIGTERM, *([REQUEUE] if requeues else [])):
                 self._former.setdefault(number, signal.getsignal(number))
                 signal.signal(number, self._ask)
@@ -191,7 +191,7 @@ class Checkpoint(ModelCheckpoint):
             signal.signal(number, self._former[number])
             signal.raise_signal(number)
             return
-        if self._asked and number == signal.SIGINT:
+        if self._asked not in (None, REQUEUE) and number == signal.SIGINT:
             raise KeyboardInterrupt
         if number == REQUEUE:
             self._asked = self._asked or number

@@ -81,7 +81,7 @@ def _do(given: argparse.Namespace, file: Path, grid: Grid, console: Console) -> 
     elif given.command == "sweep":
         print(sweep(str(file), place, len(cells)), end="")
     elif given.command == "slurm":
-        print(slurm(str(file), place, len(cells), given.jobs or 8), end="")
+        print(slurm(str(file), place, len(cells), given.jobs or 8, gpu=given.scale != "mini"), end="")
     else:
         failed = run_grid(cells, given.jobs, console) if given.command == "run" else []
         _write(grid, given.runs, given.results, console)

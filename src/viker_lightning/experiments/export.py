@@ -28,7 +28,7 @@ def sweep(grid: str, options: list[str], count: int) -> str:
     return yaml.safe_dump({**found, "parameters": parameters}, sort_keys=False)
 
 
-def slurm(grid: str, options: list[str], count: int, at_once: int) -> str:
+def slurm(grid: str, options: list[str], count: int, at_once: int, gpu: bool = True) -> str:
     """A batch script for ``sbatch``: one array task a cell.
 
     Args:
@@ -36,6 +36,7 @@ def slurm(grid: str, options: list[str], count: int, at_once: int) -> str:
         options: scale, seeds and folder of the runs, as on the command line.
         count: how many cells there are.
         at_once: most tasks at the same time.
+        gpu: whether a task asks for one.
     """
     call = shlex.join(["python", "-m", MODULE, "cell", grid, *options])
     return "\n".join(
@@ -43,7 +44,7 @@ def slurm(grid: str, options: list[str], count: int, at_once: int) -> str:
             "#!/bin/bash",
             "#SBATCH --job-name=viker-lightning",
             f"#SBATCH --array=0-{count - 1}%{at_once}",
-            "#SBATCH --gpus=1",
+            *(["#SBATCH --gpus=1"] if gpu else []),
             "#SBATCH --time=08:00:00",
             "#SBATCH --signal=SIGTERM@120",
             "#SBATCH --output=slurm-%A_%a.log",
