@@ -176,3 +176,4 @@ def test_summary_is_whole_at_any_width(tmp_path, width, count):
     assert "\N{HORIZONTAL ELLIPSIS}" not in shown and max(map(len, shown.splitlines())) <= width
     for said in ("forget", "Keywords ↓", "retain", "Keywords ↑", "Coherence ↑", "ViKeR", "Gold", "forget 4"):
         assert said in shown
+    assert len(summary(Table(grid, tmp_path / "runs"), 8)[0].columns) == 2, "one column, however narrow"

@@ -65,7 +65,7 @@ def _people(table: Table, block: str) -> str:
 
 
 def summary(table: Table, width: int) -> list[RichTable]:
-    """The numbers without intervals, for a terminal: a table a block, with the columns there is room for.
+    """The numbers without intervals, for a terminal: a table a block, with the columns there is room for, one at least.
 
     Args:
         table: of a grid.
@@ -76,7 +76,7 @@ def summary(table: Table, width: int) -> list[RichTable]:
     kept = []
     for column in sorted(table.columns, key=lambda c: FIRST.index(c[1]) if c[1] in FIRST else len(FIRST)):
         left -= 2 + max(len(column[0]), len(column[2]), len("0.00 †"))
-        kept += [column] if left >= 0 else []
+        kept += [column] if left >= 0 or not kept else []
     columns = [column for column in table.columns if column in kept]
     found = []
     for block in table.blocks:
