@@ -241,7 +241,7 @@ def test_model_card(run, data, kind, monkeypatch, capsys):
     for value in (results["before"]["forget"]["answer_probability"], results["after"]["retain"]["rouge_l"]):
         assert f"{value:.3g}" in card
     assert (
-        "ViKeR: lam 10.0" in card
+        "ViKeR: lam 3.0" in card
         and "| forget | keyword_match | ↓ |" in card
         and "| retain | keyword_match | ↑ |" in card
     )

@@ -1,6 +1,7 @@
 """Grids: what the shipped ones hold, and what is wrong with others."""
 
 import itertools
+import json
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,7 @@ def test_the_same_run_is_made_once():
     assert gold < {c.folder for c in cells["mllmu"] if c.row == "Gold"}
     shared = {c.folder for c in cells["ablations"] if c.row == "ViKeR" and c.block == "with retain data"}
     assert shared == {c.folder for c in cells["mllmu"] if c.row == "ViKeR" and c.block == "10 %"}
-    one_seed = {c.folder for c in cells["lambda"] if c.row == "lambda = 10.0" and c.seed}
+    one_seed = {c.folder for c in cells["lambda"] if c.row == "lambda = 3.0" and c.seed}
     assert one_seed == {c.folder for c in cells["k"] if c.row == "k = 5" and c.seed}
 
 
@@ -75,7 +76,7 @@ def test_published_npo_is_given_the_gold_model_of_its_ratio():
 
 
 def test_options_that_change_nothing_are_left_out():
-    assert setting("configs/mini/viker.yaml", "model.method.lam") == 10.0
+    assert setting("configs/mini/viker.yaml", "model.method.lam") == 3.0
     assert setting("configs/mini/viker.yaml", "data.forget") == 10
     assert setting("configs/mini/viker.yaml", "data.max_people") is None
     assert setting("configs/mini/viker.yaml", "model.method.images.none") is None
@@ -95,6 +96,25 @@ def test_clear_has_the_settings_that_were_tuned(row, capsys):
         init = config["model"]["init_args"]
         found[name] = [init["method"], init["lr"], init["lora"], config["trainer"]["max_steps"]]
     assert found["clear"] == found["mllmu"]
+
+
+def test_every_method_had_as_many_settings_and_has_the_best():
+    """By the mean of three seeds, of the three that one seed found best."""
+    rows = json.loads(Path("experiments/tuning/mini.json").read_text())
+    tried = {name: [row for row in rows if row["method"] == name] for name in {row["method"] for row in rows}}
+    assert len(tried) == 6 and {len(found) for found in tried.values()} == {11}
+    for name, found in tried.items():
+        assert [row["seeds"] for row in found] == [3] * 3 + [1] * 8
+        assert len({json.dumps(row["setting"], sort_keys=True) for row in found}) == 11
+        best = max(found[:3], key=lambda row: row["score"])["setting"]
+        config = yaml.safe_load(Path(f"configs/mini/{name}.yaml").read_text())
+        there = {
+            "model.lr": float(config["model"]["init_args"]["lr"]),
+            "trainer.max_steps": config["trainer"]["max_steps"],
+        }
+        method = config["model"]["init_args"]["method"].get("init_args", {})
+        there |= {f"model.method.{key}": value for key, value in method.items()}
+        assert best.items() <= there.items()
 
 
 def test_published_numbers_are_between_0_and_1():

@@ -51,7 +51,7 @@ def write_table_page(table: Table, file: Path) -> Path:
         "notes": {"costs": COSTS_NOTE, "key_tokens": KEY_TOKENS_NOTE},
         "sources": [(source, table.comparable(source)) for source in table.sources],
         "difference": table.difference,
-        "tuning": sorted(tuning, key=lambda tried: (tried["method"], -tried["score"])),
+        "tuning": sorted(tuning, key=lambda tried: (tried["method"], -tried.get("seeds", 1), -tried["score"])),
         "tokens": _tokens(runs),
         "runs": [_run(cell, file.parent) for cell in table.cells],
         "made_with": table.made_with(),

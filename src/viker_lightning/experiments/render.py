@@ -73,7 +73,7 @@ def summary(table: Table, width: int) -> list[RichTable]:
     """
     names = [table.label(block, name) for block in table.blocks for name in table.grid.rows]
     left = width - max(map(len, names))
-    kept = []
+    kept: list[Any] = []
     for column in sorted(table.columns, key=lambda c: FIRST.index(c[1]) if c[1] in FIRST else len(FIRST)):
         left -= 2 + max(len(column[0]), len(column[2]), len("0.00 †"))
         kept += [column] if left >= 0 or not kept else []
