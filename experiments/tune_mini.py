@@ -126,7 +126,9 @@ def main() -> None:
         }
         for (method, number), afters in found.items()
     ]
-    rows.sort(key=lambda row: (args.methods.index(row["method"]), -row["seeds"], -row["score"]))
+    kept = json.loads(args.results.read_text(encoding="utf-8")) if args.results.exists() else []
+    rows += [row for row in kept if row["method"] not in args.methods]
+    rows.sort(key=lambda row: (list(GRIDS).index(row["method"]), -row["seeds"], -row["score"]))
     args.results.parent.mkdir(parents=True, exist_ok=True)
     args.results.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     for row in rows:

@@ -116,7 +116,11 @@ def test_validate_equals_the_end_of_fit(vanilla, tmp_path):
     common = ["--config", "configs/mini/viker.yaml", f"--model.vanilla={vanilla}", *SHORT, gold]
     adapter = f"--model.adapter={tmp_path / 'fit/adapter'}"
     main(["validate", *common, adapter, f"--trainer.default_root_dir={tmp_path / 'v'}"])
-    assert json.loads((tmp_path / "v/results-validate.json").read_text())["validate"] == close(fitted)
+    found = json.loads((tmp_path / "v/results-validate.json").read_text())
+    assert found["validate"] == close(fitted)
+    record = json.loads((tmp_path / "fit/provenance.json").read_text())
+    assert found["weights"]["source"] == str(vanilla) and found["weights"]["commit"] is None
+    assert found["weights"]["fingerprint"] == record["base_fingerprint"]
     checkpoint = f"--ckpt_path={tmp_path / 'fit/checkpoints/last.ckpt'}"
     main(["test", *common, checkpoint, f"--trainer.default_root_dir={tmp_path / 't'}"])
     assert json.loads((tmp_path / "t/results-test.json").read_text())["test"] == close(fitted)

@@ -13,7 +13,7 @@ from families import random_model
 from distributed import ROOT, difference, random_vanilla, weights
 from matrix import CASES, run
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 STRATEGIES = ("ddp", "fsdp")
 
@@ -51,7 +51,8 @@ def out(models, tmp_path_factory):
 def test_two_processes_train_as_one_does(out, case, strategy):
     absolute, relative = difference(out / "one" / case, out / strategy / case)
     print(f"{case}, {strategy}: weights differ by at most {absolute:.1e}, a tensor by {relative:.1e} of its norm")
-    assert absolute <= 1e-4 and relative <= 1e-3  # AdamW blows up rounding where a gradient is next to nothing
+    most = (1e-3, 2e-3) if case == "bf16" else (1e-4, 1e-3)  # AdamW blows up rounding of gradients next to nothing
+    assert absolute <= most[0] and relative <= most[1]
 
 
 def test_a_projector_is_trained_and_kept_beside_the_adapter(out):

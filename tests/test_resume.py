@@ -81,6 +81,7 @@ POINTS = {  # in the order of a run: three steps an epoch, a checkpoint every tw
     "model": writing("model"),
     "evaluation after": in_evaluation("after"),
     "results": writing("results.json"),
+    "report": writing("report.html"),
 }
 
 

@@ -108,13 +108,18 @@ def test_slurm_tells_a_run_to_stop(whole, base_folder, tmp_path):
     def terminated():
         signal.raise_signal(signal.SIGTERM)
 
-    assert run(again, said, on_slurm(during("before", terminated))) == 128 + signal.SIGTERM
+    def requeued():
+        signal.raise_signal(signal.SIGUSR1)
+
+    assert run(again, said, on_slurm(during("before", lambda: (requeued(), terminated())))) == 128 + signal.SIGTERM
+    assert "SIGUSR1: requeueing after this step" in said.read_text() and not list(tmp_path.glob("hpc_ckpt*"))
     assert "stopped by SIGTERM after step 0; nothing was trained yet" in said.read_text()
     assert run(again, said, on_slurm(at(4, terminated))) == 128 + signal.SIGTERM
     assert "stopped by SIGTERM after step 5;" in said.read_text() and "--ckpt_path last" in said.read_text()
     assert run(again, said, on_slurm(during("after", terminated))) == 128 + signal.SIGTERM
     assert "stopped by SIGTERM after step 8;" in said.read_text()
-    assert run(again, said, on_slurm()) == 0
+    assert run(again, said, on_slurm(during("after", requeued))) == 0
+    assert "SIGUSR1: every step is taken and saved, the last evaluation goes on" in said.read_text()
     said.unlink()
     same(whole("npo"), tmp_path)
 

@@ -166,26 +166,26 @@ class CLI(LightningCLI):
         return str(last) if given == "last" else given
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """As usual, with our own progress where somebody watches; what is not understood is said in one line.
+        """As usual, signals and progress before all other callbacks; what is not understood is said in one line.
 
         Raises:
             UserError: if an option is wrong.
         """
         try:
-            return super().instantiate_trainer(**self._progress(), **kwargs)
+            return super().instantiate_trainer(**self._first(), **kwargs)
         except ValueError as error:
             raise UserError(f"trainer: {' '.join(str(error).split())}") from error
 
-    def _progress(self) -> dict[str, Any]:
-        """Our progress bar before all other callbacks, if none was chosen and somebody watches."""
+    def _first(self) -> dict[str, Any]:
+        """The callbacks that come first; our progress bar is one if none was chosen and somebody watches."""
         trainer = self.config_init[self.config_init.subcommand].trainer
         callbacks = trainer.callbacks or []
         callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
         if any(isinstance(callback, ProgressBar) for callback in callbacks):
-            return {}
+            return {"callbacks": [Signals(), *callbacks]}
         if trainer.enable_progress_bar is False or quiet():
-            return {"enable_progress_bar": False}
-        return {"callbacks": [TerminalProgress(), *callbacks]}
+            return {"callbacks": [Signals(), *callbacks], "enable_progress_bar": False}
+        return {"callbacks": [Signals(), TerminalProgress(), *callbacks]}
 
     def _parse_ckpt_path(self) -> None:
         """Does nothing: settings come from the config and the command line alone."""
@@ -255,7 +255,7 @@ def main(args: ArgsType = None) -> None:
             subclass_mode_data=True,
             save_config_callback=SaveConfig,
             save_config_kwargs={"save_to_log_dir": False},
-            trainer_defaults={**DEFAULTS, "callbacks": [Signals(), Provenance(), Dashboard()]},
+            trainer_defaults={**DEFAULTS, "callbacks": [Provenance(), Dashboard()]},
             seed_everything_default=0,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,

@@ -84,6 +84,7 @@ class Checkpoint(ModelCheckpoint):
         self._newest: Path | None = None
         self._asked: int | None = None  # the signal that asked to stop
         self._stepping = False
+        self._trained = False  # no step is left
         self._trainer: Trainer | None = None
         self._former: dict[int, Any] = {}  # who listened to signals before
 
@@ -127,20 +128,18 @@ class Checkpoint(ModelCheckpoint):
         self._stepping = False
         if pl_module.broken:  # the module will stop
             return
-        if trainer.world_size > 1:  # all stop at the same step, whoever was asked
-            asked = torch.tensor(self._asked or 0, device=pl_module.device)
-            torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX)
-            self._asked = int(asked) or None
-        if self._asked and self._asked == REQUEUE:
-            self._asked = None
+        asked = self._agreed(trainer, pl_module)
+        if asked and asked == REQUEUE:
+            self._asked = None if self._asked == REQUEUE else self._asked
             self._former[REQUEUE](REQUEUE, None)
+            asked = 0 if trainer.world_size > 1 else self._asked or 0  # SLURM may have told this one to stop by now
         evaluated = trainer.is_last_batch and any(
             c.every_n_epochs for c in trainer.callbacks if isinstance(c, Evaluation)
         )
-        if self._asked or evaluated or trainer.should_stop or trainer.global_step == trainer.max_steps:
+        if asked or evaluated or trainer.should_stop or trainer.global_step == trainer.max_steps:
             self._save(trainer)
-        if self._asked:
-            raise self._stopped(trainer)
+        if asked:
+            raise self._stopped(trainer, asked)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves what the last epoch made."""
@@ -171,16 +170,29 @@ class Checkpoint(ModelCheckpoint):
         super()._save_checkpoint(trainer, filepath)
         self._saved, self._newest = trainer.global_step, Path(filepath)
 
-    def _stopped(self, trainer: Trainer) -> Stopped:
+    def _agreed(self, trainer: Trainer, pl_module: LightningModule) -> int:
+        """The signal that all processes act on after this step, 0 for none; one that comes meanwhile has to wait."""
+        if trainer.world_size == 1:
+            return self._asked or 0
+        asked = torch.tensor(self._asked or 0, device=pl_module.device)
+        torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX)
+        return int(asked)
+
+    def _stopped(self, trainer: Trainer, number: int) -> Stopped:
         step = max(self._saved, trainer.global_step)  # a run that goes on may not have come as far yet
         last = last_checkpoint(Path(trainer.default_root_dir))
         found = last is not None and self._newest is not None and last.resolve() == self._newest.resolve()
-        return Stopped(self._asked or signal.SIGTERM, step, self._newest, found)
+        return Stopped(number, step, self._newest, found)
 
-    def listen(self) -> None:
-        """Takes signals over from Lightning, which saves and talks to others in the middle of whatever they do."""
+    def listen(self, trained: bool = False) -> None:
+        """Takes signals over from Lightning, which saves and talks to others in the middle of whatever they do.
+
+        Args:
+            trained: whether no step is left.
+        """
+        self._trained = trained
         if threading.current_thread() is threading.main_thread():
-            requeues = REQUEUE and SLURMEnvironment.detect() and callable(signal.getsignal(REQUEUE))
+            requeues = REQUEUE and SLURMEnvironment.detect() and (trained or callable(signal.getsignal(REQUEUE)))
             for number in (signal.SIGINT, signal.SIGTERM, *([REQUEUE] if requeues else [])):
                 self._former.setdefault(number, signal.getsignal(number))
                 signal.signal(number, self._ask)
@@ -188,20 +200,22 @@ class Checkpoint(ModelCheckpoint):
     def _ask(self, number: int, frame: Any) -> None:
         """A signal came: it has to wait for the end of the next step, unless nothing is lost by stopping here."""
         if self._trainer is None or self._trainer.state.status != TrainerStatus.RUNNING:  # the run is over
-            signal.signal(number, self._former[number])
-            signal.raise_signal(number)
+            if number != REQUEUE:
+                signal.signal(number, self._former[number])
+                signal.raise_signal(number)
             return
         if self._asked not in (None, REQUEUE) and number == signal.SIGINT:
             raise KeyboardInterrupt
         if number == REQUEUE:
             self._asked = self._asked or number
-            log.info("%s: requeueing after this step", signal.Signals(number).name)
-            return
-        self._asked = number
-        saved = self._saved == -1 or self._saved >= self._trainer.global_step
-        if saved and not self._stepping and self._trainer.world_size == 1:
-            raise self._stopped(self._trainer)
-        log.info("%s: stopping after this step", signal.Signals(number).name)
+        else:
+            self._asked = number
+            saved = self._saved == -1 or self._saved >= self._trainer.global_step
+            if saved and not self._stepping and self._trainer.world_size == 1:
+                raise self._stopped(self._trainer, number)
+        then = "requeueing after this step" if number == REQUEUE else "stopping after this step"
+        then = "every step is taken and saved, the last evaluation goes on" if self._trained else then
+        log.info("%s: %s", signal.Signals(number).name, then)
 
 
 class Signals(Callback):
@@ -209,6 +223,13 @@ class Signals(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Called on every process."""
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        self._listen(trainer)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Before the evaluation that ends a run Lightning has put the former handlers back."""
+        self._listen(trainer, trained=True)
+
+    def _listen(self, trainer: Any, trained: bool = False) -> None:
+        for callback in trainer.callbacks:
             if isinstance(callback, Checkpoint):
-                callback.listen()
+                callback.listen(trained)

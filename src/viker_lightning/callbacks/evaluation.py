@@ -223,17 +223,15 @@ class Evaluation(Callback):
 
     def _answers(self, pl_module: Any, batch: Any) -> list[Prediction]:
         """Answers a batch of evaluation groups."""
-        mllm: MLLM = pl_module.mllm
-        found = predict(mllm, batch.content, self._gold_model(pl_module), self._protocol)
+        found = predict(pl_module.mllm, batch.content, self._gold_model(pl_module), self._protocol)
         if self.coherence and (judge := self._judge_model(pl_module)) is not None:
             score_texts(judge, found, self._read)
         return found
 
-    def _write(self, trainer: Trainer, suffix: str, results: dict[str, Any] | None = None) -> None:
+    def _write(self, trainer: Any, suffix: str, results: dict[str, Any] | None = None) -> None:
         """Writes predictions, then results, if there are any yet."""
         if trainer.is_global_zero:
-            run = Path(trainer.default_root_dir)
-            run.mkdir(parents=True, exist_ok=True)
+            (run := Path(trainer.default_root_dir)).mkdir(parents=True, exist_ok=True)
             write_predictions(run / f"predictions{suffix}.parquet", self._predictions)
             if results is not None:
                 run_facts = {
@@ -245,7 +243,9 @@ class Evaluation(Callback):
                     "sacrebleu": sacrebleu_signature(),
                     "other_weights": self.other_weights,
                 }
-                results = {**results, **run_facts, "metrics": DIRECTIONS}
+                model = trainer.lightning_module  # of a fit, provenance.json has it
+                weights = {"weights": origin(model.base_weights) | {"commit": model.mllm.commit}} if suffix else {}
+                results = {**results, **run_facts, **weights, "metrics": DIRECTIONS}
                 if not suffix:
                     write_cards(run, results)
                 write_json(run / f"results{suffix}.json", results)

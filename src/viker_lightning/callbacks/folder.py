@@ -77,7 +77,7 @@ def finished(run: Path, max_steps: int, max_epochs: int | None) -> str | None:
         max_epochs: epochs asked for; ``None`` and -1 for no limit.
     """
     results = _results(run)
-    if results is None:
+    if results is None or not (run / "report.html").is_file():  # killed at the very end: the report is written last
         return None
     steps, epochs = results["steps"], results.get("epochs", 0)
     if stopped := results.get("stopped"):

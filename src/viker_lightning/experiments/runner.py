@@ -12,6 +12,8 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from viker_lightning.progress import quiet
+
 from .cells import Cell, State
 
 
@@ -69,7 +71,7 @@ def run_grid(cells: Sequence[Cell], jobs: int | None = None, console: Console | 
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with (
-        Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console) as progress,
+        Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console, disable=quiet()) as progress,
         ThreadPoolExecutor(len(found)) as pool,
     ):
         task = progress.add_task("runs", total=len(left))
