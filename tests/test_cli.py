@@ -119,7 +119,7 @@ def test_validate_equals_the_end_of_fit(vanilla, tmp_path):
     found = json.loads((tmp_path / "v/results-validate.json").read_text())
     assert found["validate"] == close(fitted)
     record = json.loads((tmp_path / "fit/provenance.json").read_text())
-    assert found["weights"]["source"] == str(vanilla) and found["weights"]["commit"] is None
+    assert found["weights"]["source"] == str(vanilla / "model") and found["weights"]["commit"] is None
     assert found["weights"]["fingerprint"] == record["base_fingerprint"]
     checkpoint = f"--ckpt_path={tmp_path / 'fit/checkpoints/last.ckpt'}"
     main(["test", *common, checkpoint, f"--trainer.default_root_dir={tmp_path / 't'}"])

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from rich.console import Console
 
 from viker_lightning import progress
-from viker_lightning.callbacks import TerminalProgress
+from viker_lightning.callbacks import Signals, TerminalProgress
 from viker_lightning.callbacks.progress import training_note
 from viker_lightning.cli import main
 from viker_lightning.reporting import before_after_table, headline
@@ -178,4 +178,5 @@ def test_which_bar_a_run_has(watched, monkeypatch):
     assert [type(trainer.progress_bar_callback).__name__ for trainer in seen] == [
         *("TerminalProgress", "NoneType", "TQDMProgressBar", "NoneType")
     ]
-    assert isinstance(seen[0].callbacks[0], TerminalProgress), "it shows the evaluation before training, too"
+    assert isinstance(seen[0].callbacks[1], TerminalProgress), "it shows the evaluation before training, too"
+    assert all(isinstance(trainer.callbacks[0], Signals) for trainer in seen), "a signal may come during it"
