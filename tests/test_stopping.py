@@ -190,6 +190,7 @@ def test_a_run_that_another_started_waits_for_its_folder(base_folder, tmp_path, 
             (tmp_path / "checkpoints").mkdir()
             (tmp_path / "checkpoints/last.ckpt").touch()
             (tmp_path / "results.json").write_text('{"steps": 8}')
+            (tmp_path / "report.html").touch()
             held.release()
 
     monkeypatch.setattr(cli, "stop_with_parent", lambda: True)
