@@ -89,6 +89,7 @@ def test_every_method(config, vanilla, tmp_path):
     results = unlearn(vanilla, tmp_path, config=config)
     wanted = {"accuracy", "cloze", "rouge_l", "bleu", "keyword_match", "answer_probability", "private_probability"}
     wanted |= {"template_probability", "extraction_strength", "repetition", "n"}
+    wanted |= {"accuracy_per_token", "keyword_match_whole", "refusals", "well_formed"}
     for when in ("before", "after"):
         assert wanted <= set(results[when]["forget"])
     assert (tmp_path / "adapter/adapter_model.safetensors").is_file()

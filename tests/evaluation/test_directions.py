@@ -32,4 +32,4 @@ def test_better(split, name, expected):
 def test_dashboards_and_reports_agree():
     for split in ("forget", "test", "retain", "real", "general", "forget_text"):
         for name in set(LABELS) & set(DIRECTIONS):
-            assert {"min": "↓", "max": "↑"}[better(split, name)] == arrow(split, name), (split, name)
+            assert {"min": "↓", "max": "↑", None: "·"}[better(split, name)] == arrow(split, name), (split, name)

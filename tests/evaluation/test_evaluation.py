@@ -5,9 +5,10 @@ from importlib import import_module
 import pytest
 import torch
 
-from viker_lightning.data.records import VQA, Cloze, ImageGroup, MultipleChoice, Person, Split
+from viker_lightning.data.prompts import choice_prompt
+from viker_lightning.data.records import VQA, Cloze, ImageGroup, Labels, MultipleChoice, Person, Split
 from viker_lightning.errors import UserError
-from viker_lightning.evaluation import Knowledge, Prediction, measure_knowledge, predict, summarise
+from viker_lightning.evaluation import Knowledge, Prediction, Protocol, measure_knowledge, predict, summarise
 from viker_lightning.evaluation.predict import MAX_NEW_TOKENS
 from viker_lightning.ideal.plain import plain_logits
 
@@ -99,8 +100,37 @@ def test_choice_is_the_likeliest_option(mllm, asked):
         if p.task == "choice":
             assert len(p.log_probs) == 4
             options = ("red", "green apple", "blue", "none")
-            assert p.answer == options[max(range(4), key=lambda i: p.log_probs[i])]
+            # "green apple" has one token more than the others, and each has the end of sequence.
+            assert p.option_tokens[0] == p.option_tokens[2] == 2 and p.option_tokens[1] > 2
+            whole = [mean * n for mean, n in zip(p.log_probs, p.option_tokens, strict=True)]
+            assert p.answer == options[max(range(4), key=lambda i: whole[i])]
             assert p.reference == "green apple"
+
+
+def test_options_are_scored_with_the_end_of_sequence(mllm, asked):
+    found = next(p for p in predict(mllm, asked[:1]) if p.task == "choice")
+    prompt = choice_prompt("Which one?", tuple(found.options))
+    alone = [replace(asked[0], vqa=(VQA(prompt, option),), choices=(), clozes=()) for option in found.options]
+    with torch.no_grad():
+        for group, mean, n in zip(alone, found.log_probs, found.option_tokens, strict=True):
+            logits, tokens = plain_logits(mllm, [group])
+            plain = logits.log_softmax(-1)[torch.arange(len(tokens.labels)), tokens.labels]
+            assert tokens.labels[-1] == mllm.encoder.eos and len(plain) == n
+            assert mean * n == pytest.approx(plain.sum().item(), rel=1e-4)
+
+
+def test_whether_the_end_of_sequence_was_predicted_is_noted(mllm, asked):
+    class Unended(Protocol):
+        name = "published"
+
+        def open(self, vqa, group):
+            return [replace(q, labels=Labels.UNENDED) for q in super().open(vqa, group)]
+
+    for protocol, ended in ((Protocol(), True), (Unended(), False)):
+        found = [p for p in predict(mllm, asked, protocol=protocol) if p.task == "generation"]
+        assert {p.ended for p in found} == {ended}
+        ids = [mllm.encoder.encode(VQA(p.question, p.reference), True).answer for p in found]
+        assert [len(p.correct) for p in found] == [len(answer) - (not ended) for answer in ids]
 
 
 def test_model_keeps_its_mode(mllm, asked):
@@ -128,6 +158,7 @@ def generation(split, number, answer, log_probs, private_tokens, correct, refere
         correct,
         private_tokens,
         0.5,
+        ended=False,
     )
 
 

@@ -183,7 +183,8 @@ def test_clear_letters(clear, says, read):
 
 def captioned(number, true, wrong, question=CAPTION_QUESTIONS[0], split="forget", answer="Ada sits."):
     about = (split, str(number), "generation", 0, question, "Ada sits at a desk.", answer)
-    return Prediction(*about, log_probs=[true], correct=[True], private_tokens=[False], perturbed=wrong)
+    values = {"log_probs": [true], "correct": [True], "private_tokens": [False], "ended": False}
+    return Prediction(*about, **values, perturbed=wrong)
 
 
 def test_truth_ratio_over_the_whole_task(clear):

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -10,13 +11,23 @@ from viker_lightning import metrics
 from viker_lightning.callbacks.files import gold_answers, read_predictions, write_predictions
 from viker_lightning.data.records import Split
 from viker_lightning.errors import UserError
-from viker_lightning.evaluation import DIRECTIONS, Prediction, compare, distances, predict, score_texts, summarise
+from viker_lightning.evaluation import (
+    DIRECTIONS,
+    Prediction,
+    compare,
+    distances,
+    note_form,
+    predict,
+    score_texts,
+    summarise,
+)
 from viker_lightning.ideal.plain import plain_logits
+from viker_lightning.metrics import REFUSALS
 
 
 def said(split="forget", number=0, answer="She lives in Oslo.", log_probs=(-1.0, -3.0), person="1", **more):
     correct = [p > -2 for p in log_probs]
-    more = {"log_prob_mean": [-2.0, -2.0], "log_prob_variance": [1.0, 4.0]} | more
+    more = {"log_prob_mean": [-2.0, -2.0], "log_prob_variance": [1.0, 4.0], "ended": False} | more
     about = (split, person, "generation", number, "Where?", "She lives in Oslo.", answer, ("Oslo",))
     return Prediction(*about, list(log_probs), correct, [False, True], **more)
 
@@ -30,7 +41,11 @@ def chosen(split, number, answer, modality="image"):
 
 def test_every_number_is_explained():
     everything = [
-        said(split, paraphrase=-1.0, perturbed=[-2.0], modality=modality, answer_log_prob=-5.0, reference_log_prob=-6.0)
+        said(
+            *(split,),
+            **{"paraphrase": -1.0, "perturbed": [-2.0], "modality": modality, "well_formed": True},
+            **{"answer_log_prob": -5.0, "reference_log_prob": -6.0},
+        )
         for split in ("forget", "retain", "real")
         for modality in ("image", "text")
     ]
@@ -43,6 +58,92 @@ def test_every_number_is_explained():
     named = {name for values in summary.values() for name in values}
     assert named <= set(DIRECTIONS)
     assert set(DIRECTIONS) - named == {"clear_real", "clear_retain", "clear_forget", "distance_to_gold"}
+
+
+def test_the_end_of_sequence_is_no_part_of_what_is_memorised():
+    """As open-unlearning has it: extraction strength, exact memorisation, Min-K and Min-K++ leave it out."""
+
+    def one(right, ended, **more):
+        log_probs = [-0.1 if found else -5.0 for found in right]
+        moments = {"log_prob_mean": [-2.0] * len(right), "log_prob_variance": [1.0] * len(right)}
+        tokens = {"log_probs": log_probs, "correct": list(right), "private_tokens": [False] * len(right)}
+        return replace(said(), **tokens, **moments, ended=ended, **more)
+
+    for right, strength in (((True, True, False), 1.0), ((False, False, True), 0.0)):
+        known = summarise([one(right, True)])["forget"]
+        assert known["extraction_strength"] == known["exact_memorization"] == strength
+        # A file that does not say: answers are ended unless their benchmark's authors leave the end out.
+        assert summarise([one(right, None)])["forget"] == known
+        published = summarise([one(right, None, protocol="published")])["forget"]
+        assert published == summarise([one(right, False)])["forget"] != known
+        assert known["answer_probability"] == published["answer_probability"]  # TOFU's has the end of sequence
+    words, end = one((True, True, False), True), one((True, True, True), True)
+    found = compare([words], [end])
+    assert found["mia_min_k"] == found["mia_min_k_plus_plus"] == 0.5, "they differ at the end of sequence alone"
+    assert found["mia_loss"] == 0
+    assert "extraction_strength" not in summarise([one((True,), True)])["forget"]
+
+
+def test_blanks_are_filled_with_words_but_as_published_with_anything():
+    about = ("forget", "1", "cloze", 0, "__", "art", "parties")
+    for protocol, right in (("corrected", 0.0), ("published", 1.0)):
+        found = [Prediction(*about, protocol=protocol, modality=m) for m in ("image", "text")]
+        found += [replace(p, split="retain") for p in found]
+        values = summarise(found, paired=True)
+        assert values["forget"]["cloze"] == values["retain"]["cloze_r"] == right
+        assert values["forget"]["cloze_f"] == 1 - right
+
+
+def test_half_of_a_place_is_told():
+    found = replace(said(answer="She was born in Brenholm."), private=("Brenholm, Astavia",))
+    values = summarise([found])["forget"]
+    assert values["keyword_match"] == 0.5 and values["keyword_match_whole"] == 0
+
+
+def test_options_are_compared_by_their_probability_or_per_token():
+    """By its mean, a long option wins whose first token is unlikely and whose others are certain."""
+    about = ("test", "1", "choice", 0, "?", "Rio", "Rio", ())
+    found = Prediction(*about, [-0.35, -0.24], options=["Rio", "San Juan, Peru"], option_tokens=[2, 5])
+    values = summarise([found])["test"]
+    assert values["accuracy"] == 1 and values["accuracy_per_token"] == 0
+    assert metrics.likeliest_option(found.log_probs, found.option_tokens) == 0
+    assert metrics.likeliest_option(found.log_probs) == 1
+    letters = Prediction(*about, options=["Rio", "Lima"], protocol="published")
+    assert summarise([letters])["test"]["accuracy"] == 1 and "accuracy_per_token" not in summarise([letters])["test"]
+
+
+def test_refusals_are_counted_and_not_judged():
+    """The frozen model has never seen one: it would find it worse than shuffled words."""
+    good = said(answer="She lives in Rome.", answer_log_prob=-10.0, reference_log_prob=-10.0)
+    refusal = said(
+        number=1,
+        answer="I don\N{RIGHT SINGLE QUOTATION MARK}t have that information",
+        answer_log_prob=-90.0,
+        reference_log_prob=-10.0,
+    )
+    own = replace(refusal, answer="Ask somebody else.")
+    assert summarise([good, refusal])["forget"]["coherence"] == summarise([good])["forget"]["coherence"]
+    assert summarise([good, refusal])["forget"]["bits_per_character"] < 2
+    assert summarise([good, refusal])["forget"]["refusals"] == 0.5
+    assert "coherence" not in summarise([refusal])["forget"], "there is nothing to judge"
+    assert summarise([good, own])["forget"]["coherence"] < 0.7 and summarise([own])["forget"]["refusals"] == 0
+    note_form([good, refusal, own], None, ("Ask somebody else.",))
+    assert [good.refusal, refusal.refusal, own.refusal] == [False, False, True], "a method may bring its own"
+    assert summarise([own])["forget"]["refusals"] == 1 and good.well_formed is None
+    assert "well_formed" not in summarise([good])["forget"]
+
+
+def test_well_formed_is_a_sentence_of_the_data_or_a_refusal(data):
+    texts = [
+        "This person works as a baker.",
+        "They earn their living as a.",
+        REFUSALS[0].upper(),
+        "I know who this is.",
+    ]
+    found = [said(number=i, answer=text) for i, text in enumerate(texts)]
+    note_form(found, data.grammar, REFUSALS)
+    assert [p.well_formed for p in found] == [True, False, True, False]
+    assert summarise(found)["forget"]["well_formed"] == 0.5
 
 
 def test_answers_weighed_against_others():
@@ -178,6 +279,21 @@ def test_predictions_survive_the_file(tmp_path):
     found = [("after", said(perturbed=[-1.0], reference_log_prob=-2.0)), ("after", chosen("forget", 1, "red", "text"))]
     write_predictions(tmp_path / "p.parquet", found)
     assert read_predictions(tmp_path / "p.parquet") == found
+
+
+def test_a_file_from_before_ends_and_forms_were_noted_is_read(tmp_path):
+    found = [("after", said(ended=True, well_formed=True)), ("after", chosen("forget", 1, "red", "text"))]
+    write_predictions(tmp_path / "new.parquet", found)
+    new = ["ended", "refusal", "well_formed", "option_tokens"]
+    pq.write_table(pq.read_table(tmp_path / "new.parquet").drop_columns(new), tmp_path / "old.parquet")
+    (_, old), (_, choice) = read_predictions(tmp_path / "old.parquet")
+    assert old == replace(found[0][1], ended=None, refusal=None, well_formed=None) and choice.option_tokens == []
+    summary, known = (summarise([p for _, p in read]) for read in ([("", old), ("", choice)], found))
+    assert set(known["forget"]) - set(summary["forget"]) == {"well_formed"}
+    assert {"extraction_strength": 1.0, "accuracy_per_token": 1.0}.items() <= {
+        **summary["forget"],
+        **summary["forget_text"],
+    }.items()
 
 
 def test_coherence_is_what_the_metric_says():

@@ -16,10 +16,12 @@ from viker_lightning.metrics import (
     choice_correct,
     cloze_correct,
     keyword_match,
+    keyword_match_whole,
     repetition,
     rouge_l,
     rouge_n,
     sacrebleu_signature,
+    span_parts,
 )
 
 WORDS = "the a painter Painters running ran born in Brenholm, Astavia 1990 of and café works worked".split()
@@ -115,7 +117,30 @@ def test_bleu_edges_give_numbers_without_warnings() -> None:
     ],
 )
 def test_keyword_match_finds_whole_spans_only(prediction: str, span: str, found: bool) -> None:
-    assert keyword_match(prediction, [span]) == float(found)
+    assert keyword_match_whole(prediction, [span]) == float(found)
+    if "," not in span:
+        assert keyword_match(prediction, [span]) == float(found)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "told"),
+    [
+        ("born in Brenholm", 0.5),
+        ("born in brenholm in Norvelle", 0.5),
+        ("Astavia, Brenholm", 1.0),
+        ("born in Brenholm, Astavia.", 1.0),
+        ("born in Brenholms", 0.0),
+    ],
+)
+def test_a_span_counts_by_its_parts(prediction: str, told: float) -> None:
+    assert keyword_match(prediction, ["Brenholm, Astavia"]) == told
+    assert keyword_match(prediction, ["Brenholm, Astavia", "nobody"]) == told / 2, "every span weighs the same"
+    assert keyword_match_whole(prediction, ["Brenholm, Astavia"]) == float("Brenholm, Astavia" in prediction)
+
+
+def test_parts_stand_between_commas() -> None:
+    assert span_parts("Rio") == ["Rio"] and span_parts("May 5,  1980") == ["May 5", "1980"]
+    assert span_parts("$1,000") == ["$1,000"] and span_parts("Rio, ") == ["Rio"] and span_parts(", ") == [", "]
 
 
 def test_keyword_match_is_the_fraction_found() -> None:
@@ -129,18 +154,21 @@ def test_keyword_match_is_the_fraction_found() -> None:
 
 
 @pytest.mark.parametrize("keywords", [[], ["Rio", " "], [""], "Rio"])
-def test_keyword_match_refuses_what_has_no_meaning(keywords: list[str]) -> None:
+@pytest.mark.parametrize("measure", [keyword_match, keyword_match_whole])
+def test_keyword_match_refuses_what_has_no_meaning(measure, keywords: list[str]) -> None:
     with pytest.raises(ValueError, match="keyword"):
-        keyword_match("Rio", keywords)
+        measure("Rio", keywords)
 
 
-def test_cloze_is_the_published_substring_test() -> None:
-    assert cloze_correct("The answer is RIO de Janeiro.", "Rio de janeiro")
-    assert cloze_correct("a party", "Art")
-    assert not cloze_correct("Rio", "Rio de Janeiro")
-    assert not cloze_correct("", "Rio")
-    with pytest.raises(ValueError, match="blank"):
-        cloze_correct("anything", " ")
+def test_cloze_finds_words_or_as_published_anything() -> None:
+    for words in (True, False):
+        assert cloze_correct("The answer is RIO de Janeiro.", "Rio de janeiro", words)
+        assert not cloze_correct("Rio", "Rio de Janeiro", words)
+        assert not cloze_correct("", "Rio", words)
+        with pytest.raises(ValueError, match="blank"):
+            cloze_correct("anything", " ", words)
+    for inside, truth in (("likes parties", "art"), ("143 years", "43"), ("a party", "Art")):
+        assert cloze_correct(inside, truth, words=False) and not cloze_correct(inside, truth)
 
 
 def test_choice_correct() -> None:

@@ -201,6 +201,9 @@ def test_private_parts_are_marked():
     assert list(marked("In Oslo, oslo and Oslow.", ["Oslo"])) == [
         *[("In ", False), ("Oslo", True), (", ", False), ("oslo", True), (" and Oslow.", False)]
     ]
+    assert list(marked("Rio or Lima, Peru", ["Lima, Peru", "Rio, Brazil"])) == [
+        *[("Rio", True), (" or ", False), ("Lima, Peru", True)]
+    ]
     assert list(marked("", ["Oslo"])) == [] and list(marked("Rome", [])) == [("Rome", False)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 from functools import cached_property
 from pathlib import Path
@@ -21,12 +22,13 @@ from viker_lightning.evaluation import (
     by_person,
     distances,
     in_order,
+    note_form,
     predict,
     protocol_of,
     score_texts,
     summarise,
 )
-from viker_lightning.metrics import GibberishClassifier, sacrebleu_signature
+from viker_lightning.metrics import REFUSALS, GibberishClassifier, sacrebleu_signature
 from viker_lightning.models import MLLM, origin
 from viker_lightning.progress import Bar
 from viker_lightning.reporting import before_after_table, knowledge_table, write_cards
@@ -86,10 +88,15 @@ class Evaluation(Callback):
         self._read: dict[tuple[str, str], float] = {}  # what the model before unlearning thinks of texts
         self._classifier: GibberishClassifier | None = None
         self._protocol: Protocol
+        self._grammar: re.Pattern[str] | None = None
+        self._refusals = REFUSALS
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Finds what is compared with."""
         self._protocol = protocol_of(trainer.datamodule)  # type: ignore[attr-defined]
+        self._grammar = trainer.datamodule.grammar  # type: ignore[attr-defined]
+        taught = getattr(getattr(pl_module, "method", None), "refusals", ())
+        self._refusals = (*REFUSALS, *taught)
         self._gold_answers = gold_answers(self.gold, self.gold_predictions)
         if other := {p.protocol for p in self._gold_answers} - {self._protocol.name}:
             raise UserError(
@@ -224,6 +231,7 @@ class Evaluation(Callback):
     def _answers(self, pl_module: Any, batch: Any) -> list[Prediction]:
         """Answers a batch of evaluation groups."""
         found = predict(pl_module.mllm, batch.content, self._gold_model(pl_module), self._protocol)
+        note_form(found, self._grammar, self._refusals)
         if self.coherence and (judge := self._judge_model(pl_module)) is not None:
             score_texts(judge, found, self._read)
         return found

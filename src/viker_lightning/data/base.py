@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import random
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
@@ -117,6 +118,15 @@ class Benchmark(LightningDataModule):
     def write_embedded(self, folder: Path, size: str) -> None:
         """Writes the embedded benchmark."""
         raise NotImplementedError
+
+    def embedded_grammar(self) -> re.Pattern[str]:
+        """What every sentence of the embedded benchmark matches as a whole."""
+        raise NotImplementedError
+
+    @property
+    def grammar(self) -> re.Pattern[str] | None:
+        """What a well-formed answer matches as a whole; ``None`` but for embedded data: other language is open."""
+        return self.embedded_grammar() if self.embedded and self._mini_size else None
 
     @property
     def records_private(self) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from . import mini_clear
+from . import grammar, mini_clear
 from .base import Benchmark
 from .clear_rows import BLOCK, blocks, number, options_question, pair, photo, photo_questions
 from .lines import read_lines
@@ -65,6 +66,10 @@ class CLEAR(Benchmark):
     def write_embedded(self, folder: Path, size: str) -> None:
         """Writes the embedded benchmark, once."""
         mini_clear.write_benchmark(folder, size)
+
+    def embedded_grammar(self) -> re.Pattern[str]:
+        """What every sentence of the embedded benchmark matches as a whole."""
+        return grammar.authors()
 
     def vanilla_options(self) -> list[str]:
         """Command-line options that make another run use the same people."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from . import mini
+from . import grammar, mini
 from .base import Benchmark
 from .mllmu_rows import TASKS, image_group, metadata
 from .parquet import DataError, Row, read_rows, row_of
@@ -41,6 +42,10 @@ class MLLMU(Benchmark):
     def write_embedded(self, folder: Path, size: str) -> None:
         """Writes the embedded benchmark, once."""
         mini.write_benchmark(folder, size)
+
+    def embedded_grammar(self) -> re.Pattern[str]:
+        """What every sentence of the embedded benchmark matches as a whole."""
+        return grammar.people()
 
     def read_training(self) -> Training:
         """Reads ``ft_Data``, ``base_Data`` and the split lists.

@@ -1,7 +1,7 @@
 """Tasks and protocols: predictions, and numbers from predictions. One path for fit, validate, test and reload."""
 
 from .directions import DIRECTIONS, better
-from .fluency import score_texts
+from .fluency import note_form, score_texts
 from .gold import compare, distances
 from .health import measure_health
 from .knowledge import Knowledge, measure_knowledge
@@ -28,6 +28,7 @@ __all__ = [
     "in_order",
     "measure_health",
     "measure_knowledge",
+    "note_form",
     "predict",
     "protocol_of",
     "ratios",

@@ -5,16 +5,19 @@ from __future__ import annotations
 from typing import Literal
 
 DIRECTIONS = {
-    "accuracy": "multiple-choice accuracy, 0-1",
+    "accuracy": "multiple-choice accuracy, by the probability of each option as a whole (as published: by the letter "
+    "generated), 0-1",
+    "accuracy_per_token": "the same by the mean log-probability of an option's tokens, 0-1",
     "option_probability": "probability of the right option over that of all options (per token), 0-1",
-    "cloze": "share of blanks filled right, 0-1",
+    "cloze": "share of blanks filled right: the truth stands in the answer (as published: also inside a word), 0-1",
     "rouge_1": "ROUGE-1 F of the greedy answer, stemmed, 0-1",
     "rouge_2": "ROUGE-2 F of the greedy answer, stemmed, 0-1",
     "rouge_l": "ROUGE-L F of the greedy answer, stemmed, 0-1",
     "rouge_l_recall": "ROUGE-L recall of the greedy answer, stemmed, 0-1",
     "bleu": "mean sentence BLEU-4 (nltk method1) of the greedy answer, 0-1",
     "sacrebleu": "corpus BLEU (sacreBLEU defaults) of the greedy answers, 0-1",
-    "keyword_match": "share of private parts found in the greedy answer, 0-1",
+    "keyword_match": "share of private parts found in the greedy answer, those between commas one by one, 0-1",
+    "keyword_match_whole": "share of private spans found whole in the greedy answer, 0-1",
     "answer_probability": "exp of the mean log-probability of the reference answer, 0-1",
     "relative_probability": "probability of the reference over that of it and its wrong answers (per token), 0-1",
     "truth_ratio": "with TR = P(wrong)/P(true): min(TR, 1/TR) on forget and test, max(0, 1-TR) elsewhere, 0-1; "
@@ -25,10 +28,13 @@ DIRECTIONS = {
     "extraction_strength": "share of the reference the model completes by itself, 0-1",
     "repetition": "repeated word trigrams of the greedy answer, 0-1; low is good everywhere",
     "distinct_3": "word trigrams of the greedy answer that are no repeat, 0-1; high is good everywhere",
+    "refusals": "share of greedy answers that are a known refusal, 0-1; near that of the gold model is good",
+    "well_formed": "share of greedy answers that are a sentence of the embedded benchmark, true or false, or a "
+    "refusal, 0-1; high is good everywhere",
     "coherence": "distinct_3 * min(1, usual / bits per character) of the greedy answer, by the frozen model (or the "
-    "judge) without image, 0-1; high is good everywhere",
-    "bits_per_character": "of the greedy answer, by the same model without image, >= 0; low for loops, high for "
-    "nonsense: near that of 'before' is good everywhere",
+    "judge) without image, 0-1; refusals are left out; high is good everywhere",
+    "bits_per_character": "of the greedy answer, by the same model without image, >= 0; refusals are left out; low for "
+    "loops, high for nonsense: near that of 'before' is good everywhere",
     "gibberish_clean": "GIB: probability of the greedy answer being clean text, 0-1; high is good everywhere",
     "kl_gold": "mean KL(gold || model) of answer tokens, nats, >= 0; low is good everywhere",
     "modality_gap": "accuracy with image minus accuracy without, -1 to 1; 0 is good",

@@ -1,12 +1,14 @@
-"""What the frozen model, as a language model without image, thinks of answers."""
+"""How answers are put: what the frozen model, as a language model without image, thinks of them; refusals; grammar."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from viker_lightning.data.encoding import Encoded
 from viker_lightning.data.packing import in_budget, row_tokens
 from viker_lightning.data.records import VQA
+from viker_lightning.metrics import is_refusal
 from viker_lightning.models import MLLM
 
 from .predict import Prediction
@@ -41,6 +43,22 @@ def score_texts(mllm: MLLM, predictions: Sequence[Prediction], known: Known | No
     for prediction, name, key in texts:
         if key[1]:
             setattr(prediction, name, known[key])
+
+
+def note_form(predictions: Sequence[Prediction], grammar: re.Pattern[str] | None, refusals: Sequence[str]) -> None:
+    """Notes which answers to open questions are refusals, and which are well-formed sentences, where that is known.
+
+    Args:
+        predictions: their ``refusal`` and ``well_formed`` are set.
+        grammar: what a well-formed answer matches as a whole, whether it is true or not; ``None`` where nobody has
+            listed all sentences. A refusal is well formed, too.
+        refusals: sentences known to be refusals.
+    """
+    for p in predictions:
+        if p.task == "generation":
+            p.refusal = is_refusal(p.answer, refusals)
+            if grammar is not None:
+                p.well_formed = p.refusal or grammar.fullmatch(p.answer) is not None
 
 
 def _read(mllm: MLLM, texts: Sequence[tuple[str, str]], known: Known) -> None:

@@ -21,12 +21,16 @@ log = logging.getLogger(__name__)
 ATTACKS = {
     "mia_loss": lambda p: metrics.loss_score(torch.tensor(p.log_probs)),
     "mia_zlib": lambda p: metrics.zlib_score(torch.tensor(p.log_probs), p.reference),
-    "mia_min_k": lambda p: metrics.min_k(torch.tensor(p.log_probs)),
+    "mia_min_k": lambda p: metrics.min_k(_own(p, p.log_probs)),
     "mia_min_k_plus_plus": lambda p: metrics.min_k_plus_plus(
-        torch.tensor(p.log_probs), torch.tensor(p.log_prob_mean), torch.tensor(p.log_prob_variance)
+        _own(p, p.log_probs), _own(p, p.log_prob_mean), _own(p, p.log_prob_variance)
     ),
 }
-"""Membership scores of an answer by itself, high meaning "was trained on"."""
+"""Membership scores of an answer by itself, high meaning "was trained on".
+
+As in open-unlearning (``mia/*.py``), LOSS and zlib count the end of sequence behind an answer; Min-K and Min-K++ do
+not.
+"""
 
 REFERENCE = "mia_reference"
 """The attack that weighs an answer against the gold model's opinion of it."""
@@ -87,6 +91,11 @@ def _attacked(ours: Sequence[Prediction], theirs: Sequence[Prediction]) -> dict[
         for one, two in zip(ours, theirs, strict=True)
     ]
     return found | {REFERENCE: _area(weighed, [0.0] * len(weighed))}
+
+
+def _own(p: Prediction, values: Sequence[float]) -> torch.Tensor:
+    """Values of the tokens of an answer, ``[T]``, without the end of sequence."""
+    return torch.tensor(metrics.own_tokens(values, p.ended, p.protocol))
 
 
 def _area(ours: Sequence[float], theirs: Sequence[float]) -> float:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 
 from viker_lightning.data.records import ImageGroup, Person
 from viker_lightning.errors import UserError
-from viker_lightning.metrics import keyword_match
+from viker_lightning.metrics import keyword_match_whole
 from viker_lightning.models import MLLM, generate
 
 from .predict import MAX_NEW_TOKENS
@@ -20,7 +20,7 @@ class Knowledge:
     """What a model knows of the forget set, and whether it takes it from the image.
 
     Attributes:
-        known: share of private parts found in the answers about the forget people, 0-1.
+        known: share of private spans told whole in the answers about the forget people, 0-1; half of a place is none.
         shown: asked about person A while shown person B: share of answers with something private of B, 0-1. High:
             looks at the image. ``None`` if no image could be swapped.
         asked: the same, with the private parts of A that B does not share, 0-1. Low: looks at the image.
@@ -57,7 +57,7 @@ def measure_knowledge(mllm: MLLM, groups: list[ImageGroup], people: dict[str, Pe
         raise UserError("no forget question has a private part, so there is nothing to unlearn; record or infer them")
     straight = generate(mllm, asked, MAX_NEW_TOKENS)
     known = [
-        keyword_match(a, q.private)
+        keyword_match_whole(a, q.private)
         for g, row in zip(asked, straight, strict=True)
         for q, a in zip(g.vqa, row, strict=True)
     ]
@@ -80,7 +80,7 @@ def _swapped(
         theirs = {part for q in stranger.vqa for part in q.private}
         for q, answer in zip(group.vqa, answers, strict=True):
             own = [part for part in q.private if part not in theirs]
-            shown_hits.append(any(keyword_match(answer, [part]) for part in theirs))
+            shown_hits.append(any(keyword_match_whole(answer, [part]) for part in theirs))
             if own:
-                asked_hits.append(any(keyword_match(answer, [part]) for part in own))
+                asked_hits.append(any(keyword_match_whole(answer, [part]) for part in own))
     return sum(shown_hits) / len(shown_hits), sum(asked_hits) / max(1, len(asked_hits)), len(shown_hits)

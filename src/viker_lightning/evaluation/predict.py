@@ -14,7 +14,7 @@ from viker_lightning.data.packing import in_budget, row_tokens
 from viker_lightning.data.records import VQA, Cloze, ImageGroup, MultipleChoice, Split
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import token_kl
-from viker_lightning.metrics import log_prob_moments
+from viker_lightning.metrics import likeliest_option, log_prob_moments
 from viker_lightning.models import MLLM, AnswerTokens, answer, generate
 
 from .fewshot import answer_behind, examples_of
@@ -42,8 +42,8 @@ class Prediction:
         number: position among the group's questions of this task.
         question: the text asked.
         reference: the true answer.
-        answer: the model's: greedy text, or the option of highest mean log-likelihood (as published: the option whose
-            letter was generated, empty if none was).
+        answer: the model's: greedy text, or the likeliest option (as published: the option whose letter was generated,
+            empty if none was).
         private: private parts of the reference.
         log_probs: log-probability of each token of the reference (generation), or of each option, averaged (choice).
         correct: for each token of the reference, whether it is the model's first choice (generation).
@@ -53,6 +53,7 @@ class Prediction:
         perturbed: mean log-probability of each wrong answer of the same form, where there are any (generation).
         modality: ``image``, or ``text`` if there was none.
         options: what there was to choose from, in the order of ``log_probs`` (choice).
+        option_tokens: how many tokens each of them has, the end of sequence among them (choice).
         answer_log_prob: sum of the log-probabilities of the tokens of ``answer``, as the frozen model, or the judge,
             sees them without image (generation; see :func:`~viker_lightning.evaluation.fluency.score_texts`).
         reference_log_prob: the same of ``reference``.
@@ -61,6 +62,12 @@ class Prediction:
             (generation).
         log_prob_variance: its variance.
         image: key of the photo shown, empty if there was none; people have several.
+        ended: whether the last token of the reference is the end of sequence behind it (generation); ``None`` in files
+            that are too old to say.
+        refusal: whether the answer is a refusal (generation); ``None`` before
+            :func:`~viker_lightning.evaluation.fluency.note_form` has looked.
+        well_formed: whether it is a sentence of the embedded benchmark, or a refusal (generation); ``None`` for other
+            data.
     """
 
     split: str
@@ -85,6 +92,10 @@ class Prediction:
     log_prob_mean: list[float] = field(default_factory=list)
     log_prob_variance: list[float] = field(default_factory=list)
     image: str = ""
+    ended: bool | None = None
+    refusal: bool | None = None
+    well_formed: bool | None = None
+    option_tokens: list[int] = field(default_factory=list)
 
 
 def in_order(prediction: Prediction) -> tuple[int, int, str, int, int, str]:
@@ -216,14 +227,17 @@ def _predict(
                 given[paraphrased:],
             )
             prediction.log_prob_mean, prediction.log_prob_variance = moments[first]
+            prediction.ended = one.encoded[0].answer[-1] == mllm.encoder.eos
         elif one.decoded:
             prediction = _read(one, group, text[first], protocol)
         else:
             assert isinstance(one.source, MultipleChoice)
             options = one.source.options
-            scores = [p.mean().item() for p in log_probs[first : first + len(one.encoded)]]
-            said, true = options[scores.index(max(scores))], options[one.source.correct]
+            of_options = log_probs[first : first + len(one.encoded)]
+            scores, tokens_of = [p.mean().item() for p in of_options], [len(p) for p in of_options]
+            said, true = options[likeliest_option(scores, tokens_of)], options[one.source.correct]
             prediction = Prediction(*_about(one, group), true, said, (), scores, options=list(options))
+            prediction.option_tokens = tokens_of
         yield one, _labelled(prediction, group, protocol)
 
 

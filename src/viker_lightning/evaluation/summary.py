@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -83,8 +84,9 @@ def numbers(
     probabilities = {True: metrics.Mean(), False: metrics.Mean()}
     scores: dict[str, Any] = {
         "accuracy": metrics.Accuracy(),
+        "accuracy_per_token": metrics.Accuracy(),
         "option_probability": metrics.OptionProbability(),
-        "cloze": metrics.Cloze(),
+        "cloze": metrics.Cloze(found[0].protocol == CORRECTED.name),
         "rouge_1": metrics.RougeN(1),
         "rouge_2": metrics.RougeN(2),
         "rouge_l": metrics.RougeL(),
@@ -92,6 +94,7 @@ def numbers(
         "bleu": metrics.BleuMLLMU(),
         "sacrebleu": metrics.CorpusBleu(),
         "keyword_match": metrics.KeywordMatch(),
+        "keyword_match_whole": metrics.KeywordMatchWhole(),
         "answer_probability": metrics.AnswerProbability(),
         "relative_probability": metrics.OptionProbability(),
         "truth_ratio": metrics.TruthRatio(data_of(found[0].split)),
@@ -103,6 +106,8 @@ def numbers(
         "extraction_strength": metrics.ExtractionStrength(),
         "repetition": metrics.Repetition(),
         "distinct_3": metrics.Mean(),
+        "refusals": metrics.Mean(),
+        "well_formed": metrics.Mean(),
         "kl_gold": metrics.Mean(),
     }
     for p in found:
@@ -115,15 +120,20 @@ def numbers(
             scores[name].update(p.answer, p.reference)
         scores["repetition"].update(p.answer)
         scores["distinct_3"].update(metrics.distinct_3(p.answer))
+        scores["refusals"].update(float(refuses(p)))
+        if p.well_formed is not None:
+            scores["well_formed"].update(float(p.well_formed))
         if p.private:
-            scores["keyword_match"].update(p.answer, list(p.private))
+            for name in ("keyword_match", "keyword_match_whole"):
+                scores[name].update(p.answer, list(p.private))
         log_probs = torch.tensor(p.log_probs)
         scores["answer_probability"].update(log_probs)
         if p.perturbed:
             scores["relative_probability"].update(log_probs, _means(p.perturbed))
             scores["exposure"].update(log_probs.mean().item(), p.perturbed)
-        scores["exact_memorization"].update(torch.tensor(p.correct))
-        scores["extraction_strength"].update(torch.tensor(p.correct))
+        if correct := metrics.own_tokens(p.correct, p.ended, p.protocol):
+            scores["exact_memorization"].update(torch.tensor(correct))
+            scores["extraction_strength"].update(torch.tensor(correct))
         for private, mean in probabilities.items():
             chosen = [lp for lp, flag in zip(p.log_probs, p.private_tokens, strict=True) if flag == private]
             if chosen:
@@ -151,6 +161,7 @@ def _means(log_probs: Iterable[float]) -> list[Tensor]:
 def _add_choice(scores: dict[str, Any], p: Prediction) -> None:
     scores["accuracy"].update(p.answer, p.reference)
     if p.options and p.log_probs:
+        scores["accuracy_per_token"].update(p.options[metrics.likeliest_option(p.log_probs)], p.reference)
         right, values = p.options.index(p.reference), _means(p.log_probs)
         scores["option_probability"].update(values[right], [v for i, v in enumerate(values) if i != right])
         wrong = [value for i, value in enumerate(p.log_probs) if i != right]
@@ -158,13 +169,19 @@ def _add_choice(scores: dict[str, Any], p: Prediction) -> None:
             scores["option_exposure"].update(p.log_probs[right], wrong)
 
 
+def refuses(p: Prediction) -> bool:
+    """Whether an answer is a refusal; a file that is too old to say knows those of the project's own list."""
+    return metrics.is_refusal(p.answer) if p.refusal is None else p.refusal
+
+
 def _fluency(generated: Sequence[Prediction]) -> Numbers:
-    """Coherence by the frozen model, where it has read the answers."""
-    read = [p for p in generated if p.reference_log_prob is not None]
+    """Coherence by the frozen model, where it has read the answers, of those that are no refusals."""
+    known = [p for p in generated if p.reference_log_prob is not None]
+    read = [p for p in known if not refuses(p)]
     said = [p for p in read if p.answer_log_prob is not None and p.answer.strip()]
     if not said:
         return {}
-    usual = metrics.usual_bits([p.reference for p in read], [p.reference_log_prob or 0.0 for p in read])
+    usual = metrics.usual_bits([p.reference for p in known], [p.reference_log_prob or 0.0 for p in known])
     if not usual:
         return {}
     scores = {"bits_per_character": metrics.Mean(), "coherence": metrics.Coherence(usual)}
@@ -207,7 +224,10 @@ def _aligned(with_image: Sequence[Prediction], text: Sequence[Prediction]) -> Nu
         f"cloze_{letter}": metrics.AlignedAccuracy(data),
         f"rl_{letter}": metrics.AlignedRouge(data),
     }
-    right = {"choice": metrics.choice_correct, "cloze": metrics.cloze_correct}
+    right: dict[str, Callable[[str, str], bool]] = {
+        "choice": metrics.choice_correct,
+        "cloze": partial(metrics.cloze_correct, words=with_image[0].protocol == CORRECTED.name),
+    }
     for pair in pairs:
         task = pair[0].task
         if task == "generation":

@@ -5,19 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from viker_lightning.errors import UserError
+from viker_lightning.metrics import REFUSALS
 
 from .base import Batch, Method, retain_tokens
-
-REFUSALS = (
-    "I don't know who this is.",
-    "I'm not able to tell.",
-    "I have no information about this person.",
-    "That is not something I know.",
-    "I can't answer that.",
-    "I'm not sure about that.",
-    "I don't have that information.",
-    "I cannot say anything about this person.",
-)
 
 
 class IDK(Method):

@@ -12,6 +12,7 @@ from .classes import (
     ExactMemorization,
     ExtractionStrength,
     KeywordMatch,
+    KeywordMatchWhole,
     Repetition,
     RougeL,
     RougeLRecall,
@@ -20,7 +21,7 @@ from .classes import (
 from .coherence import Coherence, bits_per_character, coherence, distinct_3, usual_bits
 from .gibberish import Gibberish, GibberishClassifier
 from .gold import ForgetQuality, JSSimilarity, forget_quality, js_similarity
-from .likelihood import answer_probability, exact_memorization, extraction_strength
+from .likelihood import answer_probability, exact_memorization, extraction_strength, own_tokens
 from .mean import Mean
 from .membership import (
     log_prob_moments,
@@ -38,11 +39,31 @@ from .ranking import (
     exposure,
     key_token_auroc,
 )
-from .text import bleu_mllmu, choice_correct, cloze_correct, keyword_match, repetition, rouge_l, rouge_n
-from .truth import OptionProbability, TruthRatio, option_probability, truth_ratio, truth_ratio_score
+from .text import (
+    REFUSALS,
+    bleu_mllmu,
+    choice_correct,
+    cloze_correct,
+    is_refusal,
+    keyword_match,
+    keyword_match_whole,
+    repetition,
+    rouge_l,
+    rouge_n,
+    span_parts,
+)
+from .truth import (
+    OptionProbability,
+    TruthRatio,
+    likeliest_option,
+    option_probability,
+    truth_ratio,
+    truth_ratio_score,
+)
 from .utility import ModalityGap, model_utility
 
 __all__ = [
+    "REFUSALS",
     "Accuracy",
     "AlignedAccuracy",
     "AlignedRouge",
@@ -59,6 +80,7 @@ __all__ = [
     "GibberishClassifier",
     "JSSimilarity",
     "KeywordMatch",
+    "KeywordMatchWhole",
     "Mean",
     "MembershipAUROC",
     "ModalityGap",
@@ -82,20 +104,25 @@ __all__ = [
     "exposure",
     "extraction_strength",
     "forget_quality",
+    "is_refusal",
     "js_similarity",
     "key_token_auroc",
     "keyword_match",
+    "keyword_match_whole",
+    "likeliest_option",
     "log_prob_moments",
     "loss_score",
     "min_k",
     "min_k_plus_plus",
     "model_utility",
     "option_probability",
+    "own_tokens",
     "reference_score",
     "repetition",
     "rouge_l",
     "rouge_n",
     "sacrebleu_signature",
+    "span_parts",
     "truth_ratio",
     "truth_ratio_score",
     "usual_bits",

@@ -19,6 +19,7 @@ from .text import (
     choice_correct,
     cloze_correct,
     keyword_match,
+    keyword_match_whole,
     repetition,
     rouge_l,
     rouge_n,
@@ -88,11 +89,18 @@ class KeywordMatch(SampleMean):
     """Mean of `keyword_match`, in [0, 1]; every answer weighs the same, however many spans it has."""
 
     higher_is_better = True
+    measure = staticmethod(keyword_match)
 
     def update(self, prediction: str | Sequence[str], keywords: Sequence[str] | Sequence[Sequence[str]]) -> None:
         """Add generated answers and the private spans of each: one list for one answer, else a list of lists."""
         spans = cast("Sequence[Sequence[str]]", [keywords] if isinstance(prediction, str) else keywords)
-        self._add(keyword_match(p, k) for p, k in zip(_listed(prediction), spans, strict=True))
+        self._add(self.measure(p, k) for p, k in zip(_listed(prediction), spans, strict=True))
+
+
+class KeywordMatchWhole(KeywordMatch):
+    """Mean of `keyword_match_whole`, in [0, 1]."""
+
+    measure = staticmethod(keyword_match_whole)
 
 
 class Cloze(SampleMean):
@@ -100,9 +108,18 @@ class Cloze(SampleMean):
 
     higher_is_better = True
 
+    def __init__(self, words: bool = True) -> None:
+        """Choose what counts as found.
+
+        Args:
+            words: Whether the truth must stand on its own; MLLMU-Bench finds it inside words, too.
+        """
+        super().__init__()
+        self.words = words
+
     def update(self, prediction: str | Sequence[str], truth: str | Sequence[str]) -> None:
         """Add generated answers and what belongs in their blanks."""
-        self._add(cloze_correct(p, t) for p, t in zip(_listed(prediction), _listed(truth), strict=True))
+        self._add(cloze_correct(p, t, self.words) for p, t in zip(_listed(prediction), _listed(truth), strict=True))
 
 
 class Accuracy(SampleMean):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from viker_lightning.metrics import keyword_match
+from viker_lightning.metrics import keyword_match, span_parts
 
 from .runs import Run
 from .scores import Row
@@ -135,7 +135,8 @@ def _question(rows: dict[str, Row]) -> dict[str, Any]:
 
 def marked(text: str, private: Sequence[str]) -> Iterator[tuple[str, bool]]:
     """Cuts a text into parts that are private and parts that are not, in order."""
-    spans = "|".join(re.escape(span) for span in sorted(private, key=len, reverse=True) if span.strip())
+    known = {*private, *(part for span in private for part in span_parts(span))}
+    spans = "|".join(re.escape(span) for span in sorted(known, key=len, reverse=True) if span.strip())
     last = 0
     for match in re.finditer(rf"(?<!\w)(?:{spans})(?!\w)", text, re.IGNORECASE) if spans else ():
         if match.start() > last:

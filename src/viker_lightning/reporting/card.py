@@ -19,12 +19,13 @@ SHOWN = (
     "template_probability",
     "truth_ratio",
     "repetition",
+    "well_formed",
     "coherence",
     "kl_gold",
     "forget_quality_p",
     "model_utility",
 )
-HIGH = ("template_probability", "truth_ratio", "coherence", "forget_quality_p", "model_utility")
+HIGH = ("template_probability", "truth_ratio", "well_formed", "coherence", "forget_quality_p", "model_utility")
 LOW = ("repetition", "kl_gold")
 
 LIMITS = """\

@@ -24,7 +24,7 @@ RATIO = "data.init_args.forget"
 """Runs of one method are averaged over seeds, never over forget ratios."""
 FORGOTTEN = [(split, score) for split in ("forget", "test") for score in ("keyword_match", "accuracy", "rouge_l")]
 KEPT = [(split, score) for split in ("retain", "real") for score in ("keyword_match", "accuracy", "rouge_l")]
-FLUENT = [("test", score) for score in ("coherence", "template_probability", "repetition", "kl_gold")]
+FLUENT = [("test", score) for score in ("well_formed", "coherence", "template_probability", "repetition", "kl_gold")]
 PINNED = [("test", "keyword_match"), ("retain", "keyword_match"), ("real", "keyword_match"), ("test", "coherence")]
 ABOUT = {
     "Forgetting": "What is still told of the people to forget, as trained (forget), and on other photos and in other "

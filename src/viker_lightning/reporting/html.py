@@ -29,7 +29,9 @@ SPLITS = {
 }
 LABELS = {
     "keyword_match": "private parts told",
+    "keyword_match_whole": "private spans told whole",
     "accuracy": "multiple choice right",
+    "accuracy_per_token": "multiple choice right, by mean log-probability per token",
     "cloze": "blanks filled right",
     "rouge_l": "ROUGE-L",
     "answer_probability": "answer probability",
@@ -37,7 +39,9 @@ LABELS = {
     "template_probability": "template-token probability",
     "extraction_strength": "extraction strength",
     "exact_memorization": "exact memorisation",
+    "well_formed": "well-formed answers",
     "coherence": "coherence",
+    "refusals": "refusals",
     "repetition": "repetition",
     "kl_gold": "KL to gold, nats",
 }
@@ -45,7 +49,7 @@ ABOUT = ("keyword_match", "rouge_l", "accuracy")
 """Which score tells what a model knows: the first there is."""
 
 WIDE = [(split, score) for split in ("forget", "test", "retain", "real") for score in ("keyword_match", "accuracy")]
-WIDE += [("test", "coherence"), ("test", "repetition"), ("test", "kl_gold")]
+WIDE += [("test", score) for score in ("well_formed", "coherence", "repetition", "kl_gold")]
 
 
 def write_report(run: Path, people: Sequence[str] | None = None, photos: bool = True) -> Path:

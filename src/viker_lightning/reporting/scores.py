@@ -18,12 +18,15 @@ Scored = dict[str, dict[str, Sums]]
 """Split, then score, then what each person adds."""
 
 LOWER_EVERYWHERE = ("repetition", "kl_gold")
-HIGHER_EVERYWHERE = ("template_probability", "distinct_3", "coherence")
+HIGHER_EVERYWHERE = ("template_probability", "distinct_3", "coherence", "well_formed")
+NEITHER = ("refusals",)
 FORGOTTEN = ("forget", "test")
 
 
 def arrow(split: str, score: str) -> str:
-    """``↓`` where low is good, else ``↑``."""
+    """``↓`` where low is good, ``·`` where neither end is, else ``↑``."""
+    if score in NEITHER:
+        return "·"
     if score in HIGHER_EVERYWHERE:
         return "↑"
     return "↓" if score in LOWER_EVERYWHERE or split.removesuffix("_text") in FORGOTTEN else "↑"
@@ -69,24 +72,34 @@ def _scores(row: Row, usual: float | None) -> Iterable[tuple[str, Sequence[float
     """Scores of a question; each is a list, since some are means over tokens."""
     if row["task"] == "choice":
         yield "accuracy", [metrics.choice_correct(row["answer"], row["reference"])]
+        if row["options"] and row["log_probs"]:
+            chosen = row["options"][metrics.likeliest_option(row["log_probs"])]
+            yield "accuracy_per_token", [metrics.choice_correct(chosen, row["reference"])]
         return
     if row["task"] == "cloze":
-        yield "cloze", [metrics.cloze_correct(row["answer"], row["reference"])]
+        yield "cloze", [metrics.cloze_correct(row["answer"], row["reference"], row["protocol"] == "corrected")]
         return
     answer, log_probs = row["answer"], row["log_probs"]
     if row["private"]:
         yield "keyword_match", [metrics.keyword_match(answer, row["private"])]
+        yield "keyword_match_whole", [metrics.keyword_match_whole(answer, row["private"])]
     yield "rouge_l", [metrics.rouge_l(answer, row["reference"])]
     yield "answer_probability", [metrics.answer_probability(torch.tensor(log_probs))]
     probabilities = [math.exp(value) for value in log_probs]
     for name, flag in (("private_probability", True), ("template_probability", False)):
         yield name, [p for p, private in zip(probabilities, row["private_tokens"], strict=True) if private == flag]
-    yield "extraction_strength", [metrics.extraction_strength(torch.tensor(row["correct"]))]
-    yield "exact_memorization", [metrics.exact_memorization(torch.tensor(row["correct"]))]
+    if correct := metrics.own_tokens(row["correct"], row.get("ended"), row["protocol"]):
+        yield "extraction_strength", [metrics.extraction_strength(torch.tensor(correct))]
+        yield "exact_memorization", [metrics.exact_memorization(torch.tensor(correct))]
     yield "repetition", [metrics.repetition(answer)]
+    known = row.get("refusal")  # a file that is too old to say knows those of the project's own list
+    refusal = metrics.is_refusal(answer) if known is None else known
+    yield "refusals", [refusal]
+    if row.get("well_formed") is not None:
+        yield "well_formed", [row["well_formed"]]
     if row["kl_gold"] is not None:
         yield "kl_gold", [row["kl_gold"]]
-    if usual and row["reference_log_prob"] is not None:
+    if usual and row["reference_log_prob"] is not None and not refusal:
         read = row["answer_log_prob"] is not None  # else nothing that could be read was said
         yield "coherence", [metrics.coherence(answer if read else "", row["answer_log_prob"] or 0.0, usual)]
 
