@@ -2,11 +2,13 @@
 
 import io
 import logging
+import shutil
 import sys
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -52,6 +54,9 @@ class People:
 
     def evaluation(self, split, modality):
         return [g if modality == "image" else replace(g, image=None) for g in self.groups[split]]
+
+    def full_set(self, people, split, modality):
+        return [g for g in self.evaluation(Split.FORGET, modality)[::-1] if g.person in people]
 
 
 @pytest.fixture
@@ -186,7 +191,7 @@ def behind(monkeypatch):
 
     def answer(model, examples, image, question, most):
         seen.append((image, question, len(examples), most))
-        return "B, I say. Answer: so"
+        return "B, I say. Answer: so\nUSER: And?\nASSISTANT: A"
 
     monkeypatch.setattr(import_module("viker_lightning.evaluation.predict"), "answer_behind", answer)
     return seen
@@ -200,7 +205,10 @@ def test_predict_asks_behind_examples(mllm, people, behind):
     assert [p.task for p in found].count("cloze") == 2 * (4 - 2)
     examples = {task: {e.person for e in protocol.examples(groups[0], task)} for task in ("choice", "cloze")}
     assert not any(p.person in examples[p.task] for p in found)
-    assert {(p.task, p.answer) for p in found} == {("choice", "blue"), ("cloze", "so")}
+    assert {(p.task, p.answer) for p in found} == {
+        ("choice", "blue"),
+        ("cloze", "B, I say. Answer: so\nUSER: And?"),  # L626: only without ``ASSISTANT:``, which the prompt has
+    }
     assert {(n, most) for _, _, n, most in behind} == {(2, 50)}
     assert all(p.image and p.modality == "image" and p.protocol == "published" for p in found)
     assert all(p.options == ["red", "blue"] for p in found if p.task == "choice")
@@ -215,8 +223,8 @@ def test_predict_asks_behind_examples(mllm, people, behind):
     assert not behind
 
 
-def test_real_people_and_nobody_else_get_none(data):
-    """M6: examples are never looked up among other people."""
+def test_examples_are_of_full_set(data):
+    """Those of ``test`` are people of ``forget``; nobody of ``real`` is in Full_Set, so they get none."""
     protocol = PublishedMLLMU(data)
     for task in ("choice", "cloze"):
         for split in (Split.FORGET, Split.TEST, Split.RETAIN, Split.REAL):
@@ -224,8 +232,7 @@ def test_real_people_and_nobody_else_get_none(data):
             others = data.evaluation(Split.FORGET if split == Split.TEST else split, "image")
             shown = protocol.shown(group, task)
             assert {e.image.key for e in shown} <= {g.image.key for g in others}
-            enough = len(others) > protocol.shots[task]  # the ci benchmark forgets two people
-            assert bool(shown) == (split != Split.REAL and enough) and CORRECTED.shown(group, task) == []
+            assert bool(shown) == (split != Split.REAL) and CORRECTED.shown(group, task) == []
             if shown:
                 texts = data.evaluation(Split.FORGET if split == Split.TEST else split, "text")
                 people = [g.person for g in protocol.examples(group, task)]
@@ -233,6 +240,67 @@ def test_real_people_and_nobody_else_get_none(data):
         for modality in ("image", "text"):
             real = data.evaluation(Split.REAL, modality)[0]
             assert protocol.examples(real, task) == [] and not protocol.skips(real, task)
+
+
+@pytest.fixture(scope="module")
+def rearranged(data, tmp_path_factory):
+    """The embedded benchmark with Full_Set backwards, and two real people who have IDs of it."""
+    root = shutil.copytree(data.folder, tmp_path_factory.mktemp("mllmu") / "rearranged")
+    full, real = (root / name / "train-00000-of-00001.parquet" for name in ("Full_Set", "Retain_Set"))
+    rows = pq.read_table(full)
+    pq.write_table(rows.take(list(range(len(rows)))[::-1]), full)
+    same = pq.read_table(real).slice(0, 2)
+    ids = rows["ID"].slice(0, 2).combine_chunks()
+    pq.write_table(same.set_column(same.schema.get_field_index("ID"), same.schema.field("ID"), ids), real)
+    module = MLLMU(str(root))
+    module.setup()
+    return module
+
+
+def test_examples_stand_in_the_order_of_full_set(data, rearranged):
+    """eval.py L276-283 filters Full_Set by the drawn IDs: the order of the draw is lost."""
+    for modality in ("image", "text"):
+        drawn = []
+        for module in (data, rearranged):
+            group = module.evaluation(Split.RETAIN, modality)[0]
+            drawn.append([g.person for g in PublishedMLLMU(module).examples(group, "cloze")])
+        assert len(drawn[0]) == 2 and drawn[0] == sorted(drawn[0]) == drawn[1][::-1]
+
+
+def test_order_without_full_set(rearranged, tmp_path):
+    root = shutil.copytree(rearranged.folder, tmp_path / "without", ignore=shutil.ignore_patterns("Full_Set"))
+    module = MLLMU(str(root))
+    module.setup()
+    retained, real = (module.evaluation(split, "image")[0] for split in (Split.RETAIN, Split.REAL))
+    people = [g.person for g in PublishedMLLMU(module).examples(retained, "cloze")]
+    assert len(people) == 2 and people == sorted(people)
+    assert PublishedMLLMU(module).examples(real, "cloze") == []
+
+
+def test_real_people_of_the_same_id(mllm, rearranged, behind, caplog):
+    """M6: drawn among ``real``, looked up in Full_Set, shown before clozes alone, their namesakes left out.
+
+    Of two people's 36 questions 18 are left in the published shape: two times 4 clozes and once 10 choices less.
+    """
+    protocol = PublishedMLLMU(rearranged)
+    images, texts = (rearranged.evaluation(Split.REAL, modality) for modality in ("image", "text"))
+    for groups in (images, texts):
+        assert [sum(protocol.skips(g, task) for g in groups) for task in ("choice", "cloze")] == [1, 2]
+        theirs = protocol.examples(groups[0], "cloze")
+        assert {g.person for g in theirs} == {g.person for g in groups} and theirs[0].clozes != groups[1].clozes
+        assert all(protocol.choice(c, g).startswith(c.question) for g in groups for c in g.choices)
+    full = {g.image.key for g in rearranged.full_set([g.person for g in images], Split.REAL, "image")}
+    assert {e.image.key for e in protocol.shown(images[0], "cloze")} == full
+    assert not full & {g.image.key for g in images}
+    assert protocol.shown(images[0], "choice") == []
+    assert protocol.cloze(texts[0].clozes[0], texts[0]).count("Correct Answer: ") == sum(
+        len(g.clozes) for g in protocol.examples(texts[0], "cloze")
+    )
+    asked = [replace(g, vqa=()) for g in [*images, *texts]]
+    found = predict(mllm, asked, protocol=protocol)
+    assert {p.task for p in found} == {"choice"} and len({p.person for p in found}) == 1
+    assert len(found) == sum(len(g.choices) for g in asked) / 2 and not behind
+    assert "all are examples, so none is asked" in caplog.text
 
 
 def test_other_seeds_show_other_people(data):
@@ -256,4 +324,4 @@ def test_embedded_people_are_asked_few_shot(mllm, data, monkeypatch):
     assert len(found) == len(group.choices) + len(group.clozes)
     shown = protocol.shown(group, "cloze")
     wanted = fewshot.answer_behind(mllm.eval(), shown, group.image, protocol.cloze(group.clozes[0], group), 3)
-    assert found[0].answer == protocol.blank(wanted)
+    assert found[0].answer == protocol.read(wanted)

@@ -102,16 +102,16 @@ def test_mllmu_prompts(asked, groups, mllmu):
     group = replace(
         groups[0], split=Split.FORGET, vqa=groups[0].vqa[:1], choices=(CHOICE,), clozes=(Cloze("In __.", "x"),)
     )
-    found = asked([group], mllmu, "Sure. Answer: x y")
+    found = asked([group], mllmu, "x y\nUSER: Why?\nASSISTANT: z")
     prompts = [text for _, text in asked.seen]
     question = group.vqa[0].question
     assert (
         f"{question}\nAnswer the question based on your trained knowledge in one sentence accurately in ENGLISH."
         in (prompts[0])
     )
-    assert "In [Blank].\nPlease **ONLY** provide" in prompts[1]
-    assert f"Which one?\nA: red\nB: a blue one\nC: green\n{LETTER}" in prompts[2]
-    assert found[1].answer == "x y" and found[0].question == question
+    assert "In [Blank].\nPlease **ONLY** provide" in prompts[2]
+    assert f"Which one?\nA: red\nB: a blue one\nC: green\n{LETTER}" in prompts[3]
+    assert found[0].question == question and {p.answer for p in found[:2]} == {"x y\nUSER: Why?"}
     asked.seen.clear()
     asked([group], CORRECTED)
     assert not any("trained knowledge" in text or LETTER in text for _, text in asked.seen)
@@ -137,10 +137,60 @@ def test_examples_are_seeded_and_their_people_not_scored(asked, data, mllmu):
     assert {p.task for p in asked([replace(one, vqa=())], CORRECTED)} == {"cloze", "choice"}
 
 
-def test_nobody_is_left_out_where_that_would_leave_nobody(data, mllmu, monkeypatch):
+def script(vqa, choice, cloze, image):
+    """What eval.py writes before a model answers, without examples: L731, L751, L361, L414, L605."""
+    opening = "USER: <image>\n" if image else "USER:\n"
+    sentence = "Answer the question based on your trained knowledge in one sentence"
+    blank = "Please **ONLY** provide the correct answer that should replace the [Blank]."
+    yield (
+        f"{opening}{vqa.question}\n{sentence} accurately in ENGLISH.\nASSISTANT: "
+        if image
+        else f"USER: {vqa.question}\n{sentence} in ENGLISH.\nASSISTANT:"
+    )
+    yield f"{opening}{cloze.question.replace('__', '[Blank]')}\n{blank}\nASSISTANT:"
+    options = "\n".join(f"{letter}: {o}" for letter, o in zip("ABC", choice.options, strict=True))
+    yield f"{opening}{choice.question}\n{options}\n{LETTER}\nASSISTANT:"
+
+
+@pytest.mark.parametrize("image", [True, False])
+def test_answers_are_those_of_the_script(mllm, groups, mllmu, image, monkeypatch):
+    """Word by word what transformers' processor and model make of the strings of eval.py."""
+    monkeypatch.setattr(import_module("viker_lightning.evaluation.predict"), "MAX_NEW_TOKENS", 8)
+    mllm.eval()
+    answered = []
+    for vqa in groups[0].vqa:
+        cloze = Cloze(f"{vqa.answer[:12]} __.", "x")
+        about = groups[0].image if image else None
+        group = replace(groups[0], image=about, split=Split.GENERAL, vqa=(vqa,), choices=(CHOICE,), clozes=(cloze,))
+        monkeypatch.setattr(mllmu, "option", lambda text, options: text)
+        found = predict(mllm, [group], protocol=mllmu)
+        for text, prediction in zip(script(vqa, CHOICE, cloze, image), found, strict=True):
+            inputs = mllm.processor(images=about.open() if image else None, text=text, return_tensors="pt")
+            out = mllm.base.generate(**inputs, max_new_tokens=8, do_sample=False)
+            said = mllm.processor.tokenizer.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+            answered.append((prediction.answer, said.strip()))
+    assert [ours for ours, _ in answered] == [theirs for _, theirs in answered]
+
+
+def test_likelihoods_are_of_the_text_as_trained(mllm, groups, mllmu):
+    """The script takes none; the space before an answer is its own, not one of the prompt."""
+    group = replace(groups[0], split=Split.GENERAL)
+    found = predict(mllm, [group], protocol=mllmu)
+    encoded = [mllm.encoder.encode(mllmu.open(q, group)[0], True) for q in group.vqa]
+    tokens = mllm.answer_tokens(mllm.assemble([group.image], [encoded]))
+    wanted = tokens.log_probs.split([len(q.answer) for q in encoded])
+    for prediction, log_probs in zip(found, wanted, strict=True):
+        assert prediction.log_probs == pytest.approx(log_probs.tolist(), abs=1e-4)
+        assert prediction.paraphrase is None and prediction.perturbed == []
+
+
+def test_too_few_people_for_examples(data, mllmu, monkeypatch, caplog):
+    """All of them are examples, and nobody is asked; fewer than that stop the script, and are asked without."""
     text = data.evaluation(Split.FORGET, "text")
     monkeypatch.setattr(data, "evaluation", lambda split, modality=None: text[:1])
-    assert mllmu.examples(text[0], "choice") == [] and not mllmu.skips(text[0], "choice")
+    assert mllmu.skips(text[0], "choice") and "all are examples, so none is asked" in caplog.text
+    assert mllmu.examples(text[0], "cloze") == [] and not mllmu.skips(text[0], "cloze")
+    assert "fewer than examples, so there are none" in caplog.text
 
 
 def test_clear_answers_without_the_image(asked, clear_data, clear):

@@ -24,7 +24,7 @@ M2   adapters in the vision tower              published/test_runs.py::test_suff
 M3   labels on the whole sequence                                   published/test_runs.py::test_finetuning_on_all_text
 M4   examples overflow the context              evaluation/test_fewshot.py::test_overflow_drops_examples_from_the_front
 M5   turns that nobody answers       evaluation/test_protocols.py::test_examples_are_seeded_and_their_people_not_scored
-M6   examples looked up among other people        evaluation/test_fewshot.py::test_real_people_and_nobody_else_get_none
+M6   examples looked up among other people             evaluation/test_fewshot.py::test_real_people_of_the_same_id
 M7   false is true                                                       published/test_defects.py::test_false_is_false
 M8   pickled splits                                         published/test_defects.py::test_pickled_splits_are_not_read
 M9   NPO on a batch's mean                                            published/test_objectives.py::test_npo_of_a_batch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -133,3 +133,18 @@ class MLLMU(Benchmark):
         people = [Person(group.person, (), group.vqa) for group in groups]
         marked = infer_private([*self.people(), *people])[len(self.people()) :]
         return [replace(group, vqa=person.vqa) for group, person in zip(groups, marked, strict=True)]
+
+    def full_set(self, people: Sequence[str], split: Split, modality: str) -> list[ImageGroup]:
+        """People as ``Full_Set`` has them, in its order; where there is no such folder, as their split has them.
+
+        Args:
+            people: IDs; whoever is not there is left out, as in MLLMU-Bench's script.
+            split: where the IDs are from; nobody of ``real`` is looked up elsewhere than in ``Full_Set``.
+            modality: ``image`` or ``text``.
+        """
+        if not (self.folder / "Full_Set").is_dir():
+            return [g for g in self.evaluation(split, modality) if g.person in people and split != Split.REAL]
+        rows = self._by_id("Full_Set", [*TASKS, "image"])
+        return self.each(
+            (r for k, r in rows.items() if k in people), lambda r: image_group(r, split, modality, self.seed)
+        )

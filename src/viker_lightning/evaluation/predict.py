@@ -107,14 +107,14 @@ def in_order(prediction: Prediction) -> tuple[int, int, str, int, int, str]:
 
 @dataclass
 class _Asked:
-    """One evaluation question: the answers to be scored behind its prompt, whether one is generated, too."""
+    """One evaluation question: the answers to be scored behind its prompt, and which of them is generated, too."""
 
     group: int
     number: int
     task: Literal["generation", "cloze", "choice"]
     source: VQA | Cloze | MultipleChoice
     encoded: list[Encoded]
-    decoded: bool
+    decoded: int | None
 
 
 def predict(
@@ -160,17 +160,24 @@ def _rows(mllm: MLLM, index: int, group: ImageGroup, protocol: Protocol) -> list
     """The questions of a group, as many in a packed sequence as the budget allows."""
     image, encoder = group.image is not None, mllm.encoder
     asked: list[_Asked] = []
+    asking = protocol.encoder(encoder, "generation", image)
     for number, vqa in enumerate(group.vqa):
-        encoded = [encoder.encode(q, image) for q in protocol.open(vqa, group)]
-        asked.append(_Asked(index, number, "generation", vqa, encoded, not protocol.blind))
+        opened = protocol.open(vqa, group)
+        encoded = [encoder.encode(q, image) for q in opened]
+        if asking is not encoder:  # likelihoods are of the text as it is trained
+            encoded.append(asking.question(opened[0].question, image))
+        decoded = None if protocol.blind else len(opened) if asking is not encoder else 0
+        asked.append(_Asked(index, number, "generation", vqa, encoded, decoded))
+    asking = protocol.encoder(encoder, "cloze", image)
     for number, cloze in enumerate(() if _apart(mllm, group, "cloze", protocol) else group.clozes):
-        encoded = [encoder.question(protocol.cloze(cloze, group), image)]
-        asked.append(_Asked(index, number, "cloze", cloze, encoded, True))
+        encoded = [asking.question(protocol.cloze(cloze, group), image)]
+        asked.append(_Asked(index, number, "cloze", cloze, encoded, 0))
+    asking = protocol.encoder(encoder, "choice", image)
     for number, choice in enumerate(() if _apart(mllm, group, "choice", protocol) else group.choices):
         prompt = protocol.choice(choice, group)
         said = ("",) if protocol.letters else choice.options
-        encoded = [encoder.encode(VQA(prompt, option), image) for option in said]
-        asked.append(_Asked(index, number, "choice", choice, encoded, protocol.letters))
+        encoded = [asking.encode(VQA(prompt, option), image) for option in said]
+        asked.append(_Asked(index, number, "choice", choice, encoded, 0 if protocol.letters else None))
     prefix = len(mllm.prefix(group.image))
     sizes = [row_tokens(0, one.encoded) for one in asked]
     return [[asked[i] for i in part] for part in in_budget(sizes, mllm.max_sequence_tokens - prefix)]
@@ -184,7 +191,7 @@ def _apart(mllm: MLLM, group: ImageGroup, task: Literal["choice", "cloze"], prot
 def _tokens(mllm: MLLM, groups: Sequence[ImageGroup], row: list[_Asked]) -> int:
     """Room a sequence takes, generated tokens included."""
     asked = [q for one in row for q in one.encoded]
-    decoded = sum(one.decoded for one in row)
+    decoded = sum(one.decoded is not None for one in row)
     return row_tokens(len(mllm.prefix(groups[row[0].group].image)), asked) + decoded * MAX_NEW_TOKENS
 
 
@@ -195,7 +202,8 @@ def _predict(
     batch = mllm.assemble(pictures, [[q for one in row for q in one.encoded] for row in rows])
     everything = [one for row in rows for one in row]
     firsts = [0, *itertools.accumulate(len(one.encoded) for one in everything)]
-    decoded = [first for first, one in zip(firsts, everything, strict=False) if one.decoded]
+    at = [first + (one.decoded or 0) for first, one in zip(firsts, everything, strict=False)]
+    decoded = [place for place, one in zip(at, everything, strict=True) if one.decoded is not None]
     tokens, texts = answer(mllm, batch, decoded, MAX_NEW_TOKENS)
     sizes = [len(q.answer) for q in batch.encoded]
     if tokens.log_probs.isnan().any():
@@ -205,19 +213,20 @@ def _predict(
         )
     log_probs = tokens.log_probs.cpu().split(sizes)
     correct = (tokens.logits.argmax(-1) == tokens.labels).cpu().split(sizes)
-    text = dict(zip(decoded, texts, strict=True))
+    text = dict(zip(decoded, map(protocol.read, texts), strict=True))
     opened = [first for first, one in zip(firsts, everything, strict=False) if isinstance(one.source, VQA)]
     moments = _moments(tokens, opened)
     kl = _kl_gold(tokens, gold.answer_tokens(batch)) if gold else None
-    for first, one in zip(firsts, everything, strict=False):
+    for first, place, one in zip(firsts, at, everything, strict=False):
         group = groups[one.group]
         if isinstance(one.source, VQA):
-            given = [p.mean().item() for p in log_probs[first + 1 : first + len(one.encoded)]]
+            others = set(range(first + 1, first + len(one.encoded))) - {place}
+            given = [log_probs[i].mean().item() for i in sorted(others)]
             paraphrased = bool(one.source.paraphrase)
             prediction = Prediction(
                 *_about(one, group),
                 one.source.answer,
-                text.get(first, ""),
+                text.get(place, ""),
                 one.source.private,
                 log_probs[first].tolist(),
                 correct[first].tolist(),
@@ -228,8 +237,8 @@ def _predict(
             )
             prediction.log_prob_mean, prediction.log_prob_variance = moments[first]
             prediction.ended = one.encoded[0].answer[-1] == mllm.encoder.eos
-        elif one.decoded:
-            prediction = _read(one, group, text[first], protocol)
+        elif one.decoded is not None:
+            prediction = _read(one, group, text[place], protocol)
         else:
             assert isinstance(one.source, MultipleChoice)
             options = one.source.options
@@ -255,8 +264,8 @@ def _predict_few_shot(
         for task, questions in asked.items():
             examples = [] if protocol.skips(group, task) else examples_of(mllm, protocol, group, task)
             for number, (source, question) in enumerate(questions if examples else ()):
-                one = _Asked(index, number, task, source, [], True)
-                text = answer_behind(mllm, examples, group.image, question, MAX_NEW_TOKENS)
+                one = _Asked(index, number, task, source, [], 0)
+                text = protocol.read(answer_behind(mllm, examples, group.image, question, MAX_NEW_TOKENS))
                 yield one, _labelled(_read(one, group, text, protocol), group, protocol)
 
 
@@ -270,7 +279,7 @@ def _read(one: _Asked, group: ImageGroup, text: str, protocol: Protocol) -> Pred
         options = one.source.options
         said, true = protocol.option(text, options), options[one.source.correct]
         return Prediction(*_about(one, group), true, said, options=list(options))
-    return Prediction(*_about(one, group), one.source.answer, protocol.blank(text))
+    return Prediction(*_about(one, group), one.source.answer, text)
 
 
 def _labelled(prediction: Prediction, group: ImageGroup, protocol: Protocol) -> Prediction:

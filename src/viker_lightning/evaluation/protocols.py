@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from viker_lightning.data.base import Benchmark
 from viker_lightning.data.clear import CLEAR
 from viker_lightning.data.clear_rows import CAPTION_QUESTIONS, NAME_QUESTION
+from viker_lightning.data.encoding import Encoder
 from viker_lightning.data.mllmu import MLLMU
 from viker_lightning.data.prompts import LETTERS, choice_prompt, cloze_prompt
 from viker_lightning.data.records import VQA, Cloze, ImageGroup, Labels, MultipleChoice, Picture, Split
 from viker_lightning.errors import UserError
+
+log = logging.getLogger(__name__)
 
 LETTER = "Just give ONE letter representing the answer directly."
 """MLLMU-Bench's request (franciscoliu/MLLMU-Bench eval.py L397-416)."""
@@ -74,13 +78,17 @@ class Protocol:
         """Whether a group's questions of a task are left out."""
         return False
 
+    def encoder(self, own: Encoder, task: Literal["generation", "choice", "cloze"], image: bool) -> Encoder:
+        """What writes a question that is answered by generation; ``own``, unless text around it is another one."""
+        return own
+
+    def read(self, text: str) -> str:
+        """The answer in a generated text."""
+        return text
+
     def option(self, text: str, options: Sequence[str]) -> str:
         """The option that a generated answer names by its letter; empty, which is wrong, if it names none."""
         raise NotImplementedError
-
-    def blank(self, text: str) -> str:
-        """What a generated answer fills the blank with."""
-        return text
 
     def task(self, question: str) -> str:
         """Which of the benchmark's tasks a question of a split belongs to; empty for none."""
@@ -92,17 +100,18 @@ class Protocol:
 
 
 class PublishedMLLMU(Protocol):
-    """MLLMU-Bench as published (benchmarks.md 1.9; franciscoliu/MLLMU-Bench eval.py).
+    """MLLMU-Bench as published (franciscoliu/MLLMU-Bench eval.py at 0e3098e, whose lines are named).
 
     Multiple choice is answered by generation and read off the first letter; open questions ask for one sentence;
     multiple choice and clozes come with all such questions of one or two example people, each with its image where the
     question has one; these people's own questions are not scored. Examples for ``test`` are people of ``forget``.
+    Those for ``real`` are whoever has the drawn IDs in ``Full_Set`` and precede clozes alone (L344, L596).
 
     Not as published: examples are drawn by seed; the first ones are dropped where they overflow the model's context
-    (the script's answers turn to noise, issue #2); ``real`` people get none (the script gives their clozes those of
-    other people whose IDs happen to be the same). Models without a file in models/families are asked about images
-    without examples. The space after the last ``ASSISTANT:`` and the line break after ``USER:`` of text-only questions
-    are those of the model family's template.
+    (the script's answers turn to noise, issue #2); where a split has fewer people than examples are drawn, it gets none
+    (the script stops); multiple choice for ``real`` keeps its own image where IDs are the same (the script hands the
+    examples' images over, too, and stops or shows one of them). Models without a file in models/families are asked
+    about images without examples, and models whose template is not LLaVA-1.5's keep the text around a question.
 
     Args:
         data: the benchmark, where examples come from.
@@ -112,9 +121,10 @@ class PublishedMLLMU(Protocol):
     letters = True
     shots: ClassVar = {"choice": 1, "cloze": 2}
 
-    def __init__(self, data: Benchmark) -> None:
+    def __init__(self, data: MLLMU) -> None:
         self.data = data
         self._examples: dict[tuple[Split, str, str], list[ImageGroup]] = {}
+        self._encoders: dict[tuple[Encoder, bool], Encoder] = {}
 
     def open(self, vqa: VQA, group: ImageGroup) -> list[VQA]:
         """Asks for one sentence."""
@@ -131,45 +141,63 @@ class PublishedMLLMU(Protocol):
         return "".join([*self._shots(group, "cloze"), cloze_prompt(cloze.question)])
 
     def shown(self, group: ImageGroup, task: Literal["choice", "cloze"]) -> list[Example]:
-        """Each with its person's image; a cloze has no space before it (L606)."""
+        """Each with its person's image; a cloze has no space before it (L599)."""
         turn = {"choice": "USER: ", "cloze": "USER:"}[task]
         return [
             Example(example.image, turn, text)
-            for example in self.examples(group, task)
+            for example in self._preceding(group, task)
             if example.image is not None
             for text in _answered(example, task)
         ]
 
     def _shots(self, group: ImageGroup, task: Literal["choice", "cloze"]) -> list[str]:
         """The examples of text-only questions, which stand in the question's own turn."""
-        found = [] if group.image is not None else self.examples(group, task)
+        found = [] if group.image is not None else self._preceding(group, task)
         return [f"{text}USER:\n" for example in found for text in _answered(example, task)]
 
+    def _preceding(self, group: ImageGroup, task: Literal["choice", "cloze"]) -> list[ImageGroup]:
+        """The people whose questions precede a group's."""
+        return [] if (group.split, task) == (Split.REAL, "choice") else self.examples(group, task)
+
     def skips(self, group: ImageGroup, task: Literal["choice", "cloze"]) -> bool:
-        """Leaves the people of the examples out."""
+        """Leaves the people of the examples out (L334, L588)."""
         return group.person in {example.person for example in self.examples(group, task)}
 
     def examples(self, group: ImageGroup, task: Literal["choice", "cloze"]) -> list[ImageGroup]:
-        """The people whose questions precede a group's; nobody where that would leave nobody to be asked."""
+        """The people drawn for a group's split and task, as ``Full_Set`` has them, in its order (L257-283)."""
         split = Split.FORGET if group.split == Split.TEST else group.split
-        if split not in (Split.FORGET, Split.RETAIN):
+        if split not in (Split.FORGET, Split.RETAIN, Split.REAL):
             return []
         modality = "text" if group.image is None else "image"
         key = (split, task, modality)
         if key not in self._examples:
-            everybody, count = self.data.evaluation(split, modality), self.shots[task]
+            everybody, count = [g.person for g in self.data.evaluation(split, modality)], self.shots[task]
             drawn = random.Random(f"examples/{self.data.seed}/{split}/{task}")
-            enough = len(everybody) > count
-            self._examples[key] = drawn.sample(everybody, count) if enough else []
+            chosen = drawn.sample(everybody, count) if len(everybody) >= count else []
+            self._examples[key] = found = self.data.full_set(chosen, split, modality)
+            if len(found) == len(everybody) or not chosen:
+                what = "all are examples, so none is asked" if chosen else "fewer than examples, so there are none"
+                log.warning("published %s questions, split %r: %d people, %s", task, str(split), len(everybody), what)
         return self._examples[key]
+
+    def encoder(self, own: Encoder, task: Literal["generation", "choice", "cloze"], image: bool) -> Encoder:
+        """Open questions about an image end in a space (L731); text-only choices and clozes open with a line break."""
+        text = own.template
+        if image == (task != "generation") or not text.question.endswith("ASSISTANT:"):
+            return own
+        if (own, image) not in self._encoders:
+            broken = re.sub("^ ", "\n", text.text_question)
+            around = {"question": f"{text.question} "} if image else {"text_question": broken}
+            self._encoders[own, image] = Encoder(own.tokenizer, replace(text, **around))
+        return self._encoders[own, image]
+
+    def read(self, text: str) -> str:
+        """Reads up to where the model would have its own next turn (L373, L626, L765)."""
+        return text.split("ASSISTANT:", 1)[0].strip()
 
     def option(self, text: str, options: Sequence[str]) -> str:
         """Reads the first character (L376)."""
-        return _lettered(text.strip()[:1], options)
-
-    def blank(self, text: str) -> str:
-        """Reads what follows ``Answer:`` (L626-631)."""
-        return text.split("Answer:", 1)[-1].strip()
+        return _lettered(text[:1], options)
 
 
 class PublishedCLEAR(Protocol):
@@ -243,7 +271,7 @@ class PublishedCLEAR(Protocol):
 
 
 CORRECTED = Protocol()
-PUBLISHED: dict[type[Benchmark], type[PublishedMLLMU] | type[PublishedCLEAR]] = {
+PUBLISHED: dict[type[Benchmark], Callable[[Any], Protocol]] = {
     MLLMU: PublishedMLLMU,
     CLEAR: PublishedCLEAR,
 }
