@@ -42,6 +42,7 @@ CASES: list[tuple[Any, tuple[list, ...], Any]] = [
     (m.RougeL, (ANSWERS, TRUTHS), m.rouge_l),
     (m.BleuMLLMU, (ANSWERS, TRUTHS), m.bleu_mllmu),
     (m.KeywordMatch, (ANSWERS, SPANS), m.keyword_match),
+    (m.KeywordMatchWhole, (ANSWERS, SPANS), m.keyword_match_whole),
     (m.Cloze, (ANSWERS, TRUTHS), m.cloze_correct),
     (m.Accuracy, (["A", None, "b", "C", "D"], list("ABBDD")), m.choice_correct),
     (m.Repetition, (ANSWERS,), m.repetition),
