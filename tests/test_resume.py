@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 
 from viker_lightning import files
-from viker_lightning.callbacks import Evaluation, last_checkpoint, set_aside
+from viker_lightning.callbacks import Evaluation, keep_metrics, last_checkpoint, set_aside
 from viker_lightning.cli import CLI
 from viker_lightning.errors import UserError
 from viker_lightning.files import replacing, replacing_folder
@@ -231,3 +231,24 @@ def test_a_requeued_job_starts_from_the_newest_checkpoint(tmp_path, monkeypatch)
     assert CLI._checkpoint(cli, tmp_path, {}) == str(tmp_path / "checkpoints/last.ckpt")
     (tmp_path / "results.json").touch()
     assert CLI._checkpoint(cli, tmp_path, {}) is None, "a finished run is set aside"
+
+
+@pytest.mark.parametrize(("there", "new"), [(["2"], 3), (["1", "3"], 4), (["1", "2", "10"], 11), (["2", "of-mine"], 3)])
+def test_earlier_metrics_are_never_written_over(tmp_path, there, new):
+    """Whichever of them somebody has removed, and whatever else is called so."""
+    for name in there:
+        (tmp_path / f"metrics-{name}.csv").write_text(name)
+    (tmp_path / "metrics.csv").write_text("new")
+    keep_metrics(tmp_path)
+    assert [(tmp_path / f"metrics-{name}.csv").read_text() for name in there] == there
+    assert (tmp_path / f"metrics-{new}.csv").read_text() == "new"
+
+
+def test_a_fresh_run_begins_though_an_earlier_folder_is_gone(tmp_path):
+    (tmp_path / "earlier-2").mkdir()
+    for name in ("results.json", "metrics.csv", "metrics-1.csv"):
+        (tmp_path / name).write_text("{}")
+    set_aside(tmp_path)
+    moved = sorted(path.name for path in (tmp_path / "earlier-3").iterdir())
+    assert moved == ["metrics-1.csv", "metrics.csv", "results.json"], "the curves of a resumed run go with it"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["earlier-2", "earlier-3"]
