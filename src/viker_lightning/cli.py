@@ -120,11 +120,18 @@ class CLI(LightningCLI):
         super().__init__(**options)
 
     def before_instantiate_classes(self) -> None:
-        """Loads checkpoints as tensors only, unless somebody insists, and sees what an earlier run left."""
+        """Loads checkpoints as tensors only and sees what an earlier run left.
+
+        Raises:
+            UserError: if a checkpoint is to be unpickled, or there is none.
+        """
         command = self.config.subcommand
         config = self.config[command]
-        if config.get("weights_only") is None:
-            config["weights_only"] = True
+        if config.get("weights_only") is False:
+            raise UserError(
+                "weights_only: found false, but nothing is unpickled, since that can run code; leave it out"
+            )
+        config["weights_only"] = True
         run = Path(config.trainer.default_root_dir)
         if first_process():
             self.held.callback(lock(run, self.patience).release)

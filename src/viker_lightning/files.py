@@ -1,16 +1,19 @@
-"""Writing files and folders so that whoever looks, whenever, finds the old one or the new one, whole."""
+"""Writing files and folders whole or not at all, and reading none that could run code."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 from safetensors import SafetensorError
+
+from viker_lightning.errors import UserError
 
 
 @contextlib.contextmanager
@@ -68,6 +71,32 @@ def raise_named(error: BaseException, path: Path) -> NoReturn:
     if code is None:
         raise error
     raise OSError(code, os.strerror(code), str(path)) from error
+
+
+def check_index(index: Path) -> None:
+    """Makes sure that an index of weights in several files names safetensors beside it alone.
+
+    transformers opens whatever stands there, pickles and files elsewhere too.
+
+    Args:
+        index: ``model.safetensors.index.json``.
+
+    Raises:
+        UserError: if it names something else, or is no index.
+    """
+    try:
+        named = {str(file): name for name, file in json.loads(index.read_text(encoding="utf-8"))["weight_map"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(
+            f"{index}: no index of weights ({type(error).__name__}: {str(error).splitlines()[0]}); write the weights "
+            "again with save_pretrained"
+        ) from error
+    for file, name in named.items():
+        if not file.endswith(".safetensors") or file != PurePosixPath(file).name or "\\" in file:
+            raise UserError(
+                f"{index}: {name} is said to be in {file!r}; expected a .safetensors file in the same folder, since "
+                "nothing is unpickled and nothing elsewhere is read; write the weights again with save_pretrained"
+            )
 
 
 def _to_disk(path: Path) -> None:
