@@ -23,8 +23,11 @@ from viker_lightning.data.records import Picture
 from viker_lightning.errors import UserError
 from viker_lightning.metrics.gibberish import GibberishClassifier
 from viker_lightning.models import MLLM, Lora
-from viker_lightning.secrets import HIDDEN, HidingFormatter, hide, hide_in
+from viker_lightning.secrets import HIDDEN, HidingFormatter, hide, hide_arguments, hide_in
 from viker_lightning.training import CheckpointFile
+
+sys.path.insert(0, str(Path(__file__).parent))
+from wandb_file import records
 
 ROOT = Path(__file__).parent.parent
 SHORT = ["--data.root=mini/ci", "--data.max_people=1", "--data.splits=[forget]", "--trainer.max_steps=1"]
@@ -72,6 +75,39 @@ def test_what_is_hidden_in_a_config(monkeypatch):
     }
 
 
+@pytest.mark.parametrize(
+    ("said", "rest"),
+    [
+        (
+            "Unrecognized arguments: --hf_tokn=short --x.api_ky also -v",
+            "Unrecognized arguments: --hf_tokn=*** --x.api_ky *** -v",
+        ),
+        ("--a.api_key=short: no such option", "--a.api_key=*** no such option"),
+        ("near --my.password 'two words' here", "near --my.password *** here"),
+        ("Namespace(api_key='short', tokenizer='own')", "Namespace(api_key=***, tokenizer='own')"),
+        ("{'hub_token': 'short', 'max_tokens': 3}", "{'hub_token': ***, 'max_tokens': 3}"),
+        ("Given value: NestedArg(key='api_ky', val='short')", "Given value: NestedArg(key='api_ky', val=***)"),
+        (f"--data.root={URL}: not found", "--data.root=https://***@example.org/data: not found"),
+        ("--data.forget=5: expected one of 1, 2; --model.lr=-1", None),
+        ("--model.engine.max_tokens=4096 is too few", None),
+        ("--trainer.max_epochs ten: expected a number", None),
+    ],
+)
+def test_what_is_hidden_in_a_parser_error(said, rest):
+    assert hide_arguments(said) == (said if rest is None else rest)
+
+
+@pytest.mark.parametrize(
+    "typed", [f"--modl.key={HUB}", "--hf_tokn=correct-horse", "--trainer.logger.api_ky=correct-horse"]
+)
+def test_a_mistyped_option_does_not_show_its_value(capsys, typed):
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", f"--config={ROOT / 'configs/mini/viker.yaml'}", typed])
+    said = capsys.readouterr().err + str(stop.value.code)
+    assert HUB not in said and "correct-horse" not in said
+    assert typed.partition("=")[0].rpartition(".")[2].removeprefix("--") in said, "what is wrong is named"
+
+
 def test_log_messages_and_tracebacks_hide_secrets():
     try:
         raise ValueError(URL)
@@ -114,7 +150,14 @@ def test_a_run_folder_holds_no_secret(base_folder, tmp_path, monkeypatch, caplog
     monkeypatch.syspath_prepend(repository)
     told = {"api_token": "short", "hook": URL, "channel": "correct-horse"}
     extra = tmp_path / "extra.yaml"
-    extra.write_text(yaml.safe_dump({"trainer": {"callbacks": [{"class_path": "notify.Notify", "init_args": told}]}}))
+    shown = {"notes": f"see {URL} with {HUB}", "tags": [URL, "correct-horse", "plain"], "name": f"of {HUB}"}
+    loggers = [
+        {"class_path": "CSVLogger", "init_args": {"save_dir": str(run), "name": "", "version": ""}},
+        {"class_path": "WandbLogger", "init_args": {"save_dir": str(run), "offline": True, **shown}},
+    ]
+    callbacks = [{"class_path": "notify.Notify", "init_args": told}]
+    extra.write_text(yaml.safe_dump({"trainer": {"callbacks": callbacks, "logger": loggers}}))
+    monkeypatch.setenv("WANDB_RUN_GROUP", f"group {URL}")
     arguments = ["fit", "--config=configs/mini/gradient_ascent.yaml", f"--config={extra}", *SHORT]
     arguments += [f"--model.vanilla={base_folder}", f"--trainer.default_root_dir={run}"]
     arguments += [f"--evaluation.gold_predictions={URL}", "--evaluation.gibberish=correct-horse"]
@@ -131,6 +174,12 @@ def test_a_run_folder_holds_no_secret(base_folder, tmp_path, monkeypatch, caplog
     for path in written:
         for secret in (HUB, WANDB_KEY, "pa55word9", "correct-horse"):
             assert secret.encode() not in path.read_bytes(), path
+    (file,) = run.rglob("*.wandb")
+    (started,) = (record.run for record in records(file) if record.WhichOneof("record_type") == "run")
+    hidden = "https://***@example.org/data"
+    assert (started.notes, started.display_name) == (f"see {hidden} with ***", "of ***")
+    assert list(started.tags) == [hidden, HIDDEN, "plain"] and started.run_group == f"group {hidden}"
+    assert os.environ["WANDB_RUN_GROUP"] == f"group {URL}", "a program that goes on has its environment back"
     (callback,) = yaml.safe_load((run / "config.yaml").read_text())["trainer"]["callbacks"]
     assert callback["init_args"] == {
         "api_token": HIDDEN,
