@@ -92,10 +92,17 @@ def finished(run: Path, max_steps: int, max_epochs: int | None) -> str | None:
 
 
 def _results(run: Path) -> dict[str, Any] | None:
+    """What ``results.json`` holds; ``None`` if it is not there, or not whole: such a run is not finished."""
     try:
-        return json.loads((run / "results.json").read_text(encoding="utf-8"))
+        found = json.loads((run / "results.json").read_text(encoding="utf-8"))
     except OSError:
         return None
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or not isinstance(found.get("steps"), int):
+        log.warning("%s: not whole, so the run counts as unfinished", run / "results.json")
+        return None
+    return found
 
 
 def clear(run: Path) -> None:
