@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import glob
 import json
 import os
 import re
 import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
@@ -62,6 +65,59 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise_named(error, path)
+
+
+@contextlib.contextmanager
+def draft(folder: Path, name: str) -> Iterator[Path]:
+    """An empty folder of this process's own to write in; what is still there in the end is removed.
+
+    It is locked for as long as the process lives, by which :func:`remove_drafts` knows those of killed ones.
+
+    Args:
+        folder: where it is made.
+        name: what is written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    while True:
+        path = folder / f".{name}-{uuid.uuid4().hex[:12]}.tmp"
+        path.mkdir()
+        handle = os.open(path, os.O_RDONLY)
+        with contextlib.suppress(OSError):  # where folders cannot be locked, none is taken for a killed one's
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if path.exists():
+            break
+        os.close(handle)  # somebody cleared it away before it was locked
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(handle)
+
+
+def remove_drafts(folder: Path, name: str | None = None) -> list[Path]:
+    """Removes drafts whose process is gone.
+
+    Args:
+        folder: where they were made.
+        name: what was written; ``None`` for whatever it was.
+
+    Returns:
+        Which they were.
+    """
+    removed = []
+    for left in sorted(folder.glob(f".{glob.escape(name) if name else '*'}-*.tmp")):
+        with contextlib.suppress(OSError):
+            handle = os.open(left, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # an error if its process lives
+                if left.is_dir():
+                    shutil.rmtree(left)
+                else:
+                    left.unlink()
+                removed.append(left)
+            finally:
+                os.close(handle)
+    return removed
 
 
 def raise_named(error: BaseException, path: Path) -> NoReturn:
