@@ -228,7 +228,9 @@ def test_weights_in_several_files_are_read(base_folder, tmp_path):
 def test_an_index_that_names_anything_else_is_refused(base_folder, tmp_path, other):
     good = sharded(base_folder, tmp_path / "two", ["a.safetensors", "pytorch_model.bin"])
     index = good / "model.safetensors.index.json"
-    index.write_text(index.read_text().replace("pytorch_model.bin", other))
+    weights = load_file(base_folder / "model.safetensors")
+    torch.save(weights, good / "pytorch_model.bin")
+    index.write_text(json.dumps({"metadata": {}, "weight_map": dict.fromkeys(weights, other)}))
     with pytest.raises(UserError, match=rf"index.json: .* is said to be in '{other}'; expected a .safetensors file"):
         MLLM.load(good)
     with pytest.raises(UserError, match="is said to be in"):

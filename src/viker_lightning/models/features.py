@@ -71,6 +71,8 @@ class FrozenFeatures:
                 found = load_file(file) if key in self._checked else load_checked(file)
                 self._checked.add(key)
                 return found["features"]
+            except Unchecked:
+                return None
             except (Damaged, SafetensorError, OSError, KeyError) as error:
                 log.warning("%s is damaged (%s) and is made again", file, error)
         return None
@@ -103,6 +105,10 @@ class Damaged(Exception):
     """A file is not what was written; says why."""
 
 
+class Unchecked(Damaged):
+    """A file has no checksum: an earlier version wrote it."""
+
+
 def load_checked(file: Path) -> dict[str, Tensor]:
     """Reads what :func:`save_atomically` wrote.
 
@@ -115,8 +121,10 @@ def load_checked(file: Path) -> dict[str, Tensor]:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}
     except (SafetensorError, OSError, ValueError) as error:
         raise Damaged((str(error).strip() or type(error).__name__).splitlines()[0]) from error
+    if noted is None:
+        raise Unchecked("it has no checksum")
     if noted != checksum(tensors):
-        raise Damaged("its checksum is another" if noted else "it has no checksum")
+        raise Damaged("its checksum is another")
     return tensors
 
 
