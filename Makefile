@@ -10,10 +10,10 @@ SCALE ?=
 JOBS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo smol table-mllmu table-clear ablations figures dashboard test test-all lint format bench clean
+.PHONY: help setup demo smol table-mllmu table-clear ablations figures dashboard test test-all lint format bench clean-cache clean
 
 help:  ## show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.installed  ## make a virtual environment here and install everything
 
@@ -81,5 +81,8 @@ format: setup  ## let ruff format and mend
 bench: setup  ## speed and memory of the engine, as ratios
 	$(PY) benchmarks/engine.py
 
-clean:  ## remove runs, caches and the virtual environment
+clean-cache: setup  ## remove what was built once: embedded models and benchmarks, vanilla models, ideal distributions, features
+	$(PY) -m viker_lightning.clean_cache
+
+clean:  ## remove runs, results, caches of tools and the virtual environment
 	rm -rf $(VENV) runs results .pytest_cache .mypy_cache .ruff_cache build dist

@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import save_file
 
 from viker_lightning import files
-from viker_lightning.callbacks import Evaluation, last_checkpoint, set_aside
+from viker_lightning.callbacks import Evaluation, keep_metrics, last_checkpoint, set_aside
 from viker_lightning.cli import CLI
 from viker_lightning.errors import UserError
 from viker_lightning.files import replacing, replacing_folder
 from viker_lightning.models import features
 from viker_lightning.training import CheckpointFile
-from viker_lightning.training.checkpoint import rng_state, set_rng_state
+from viker_lightning.training.checkpoint import check_names, rng_state, set_rng_state
 
 sys.path.insert(0, str(Path(__file__).parent))
 from killing import command, dies, in_step, run, same, shorten
@@ -130,9 +131,13 @@ def test_what_draws_random_numbers_goes_on():
     assert drawn == (random.random(), np.random.rand(), torch.rand(()).item())
 
 
+STATE = {"global_step": 1, "epoch": 0, "loops": {}, "optimizer_states": [], "lr_schedulers": []}
+STATE |= {"pytorch-lightning_version": "2.6.1", "state_dict": {}}
+
+
 def test_a_checkpoint_holds_whatever_is_plain(tmp_path):
     tied = torch.arange(6.0).reshape(2, 3)
-    given = {
+    given = STATE | {
         "a": [1, 2.5, float("inf"), None, True, "x"],
         "b": {0: (1, (2,)), "t": tied.t()},
         "c": {},
@@ -149,15 +154,55 @@ def test_a_checkpoint_holds_whatever_is_plain(tmp_path):
 
 
 def test_a_checkpoint_by_torch_is_read_without_running_code(tmp_path):
-    torch.save({"state_dict": {"w": torch.ones(2)}, "epoch": 3}, tmp_path / "old.ckpt")
+    torch.save(STATE | {"state_dict": {"w": torch.ones(2)}, "epoch": 3}, tmp_path / "old.ckpt")
     assert CheckpointFile().load_checkpoint(tmp_path / "old.ckpt", weights_only=True)["epoch"] == 3
 
 
-@pytest.mark.parametrize("content", [b"", b"junk" * 50, b"PK\3\4 junk"])
-def test_what_is_no_checkpoint_is_named(tmp_path, content):
-    (tmp_path / "bad.ckpt").write_bytes(content)
-    with pytest.raises(UserError, match=r"bad\.ckpt is no readable checkpoint"):
+def tensors(path, structure):
+    save_file({"w": torch.ones(2)}, path, {"checkpoint": structure} if structure is not None else None)
+
+
+FOREIGN = {
+    "nothing": lambda path: path.write_bytes(b""),
+    "junk": lambda path: path.write_bytes(b"junk" * 50),
+    "a broken archive": lambda path: path.write_bytes(b"PK\3\4 junk"),
+    "a folder": lambda path: path.mkdir(),
+    "weights alone": lambda path: tensors(path, None),
+    "no JSON": lambda path: tensors(path, "{"),
+    "other JSON": lambda path: tensors(path, '{"a": 1, "b": 2}'),
+    "deep JSON": lambda path: tensors(path, "[" * 99_999),
+    "a tensor that is not there": lambda path: tensors(path, '{"tensor": "v"}'),
+    "a list": lambda path: tensors(path, "[]"),
+    "a tensor by torch": lambda path: torch.save(torch.ones(2), path),
+    "weights by torch": lambda path: torch.save({"w": torch.ones(2)}, path),
+    "another project's weights": lambda path: torch.save({"state_dict": {"w": torch.ones(2)}, "epoch": 3}, path),
+    "one key too few": lambda path: torch.save({k: v for k, v in STATE.items() if k != "loops"}, path),
+    "another type": lambda path: torch.save(STATE | {"loops": 1}, path),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_what_is_no_checkpoint_is_named(tmp_path, kind):
+    FOREIGN[kind](tmp_path / "bad.ckpt")
+    with pytest.raises(
+        UserError, match=r"^ckpt_path: .*bad\.ckpt is no (readable )?checkpoint .*start afresh$"
+    ) as error:
         CheckpointFile().load_checkpoint(tmp_path / "bad.ckpt", weights_only=True)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ({}, "1 trained weights are missing, 0 unexpected, e.g. 'w'"),
+        ({"w": torch.ones(2), 3: torch.ones(2)}, "0 trained weights are missing, 1 unexpected, e.g. 3"),
+        ({"w": torch.ones(3)}, r"w has shape \[3\], expected \[2\]"),
+        ({"w": "text"}, r"w has shape \[\], expected \[2\]"),
+    ],
+)
+def test_a_checkpoint_of_another_model_is_named(state, said):
+    with pytest.raises(UserError, match=f"^checkpoint: {said}; it belongs to another model or LoRA setting$"):
+        check_names({"state_dict": state}, {"w": torch.ones(2)})
 
 
 def test_files_and_folders_are_replaced_whole(tmp_path):
@@ -231,3 +276,24 @@ def test_a_requeued_job_starts_from_the_newest_checkpoint(tmp_path, monkeypatch)
     assert CLI._checkpoint(cli, tmp_path, {}) == str(tmp_path / "checkpoints/last.ckpt")
     (tmp_path / "results.json").touch()
     assert CLI._checkpoint(cli, tmp_path, {}) is None, "a finished run is set aside"
+
+
+@pytest.mark.parametrize(("there", "new"), [(["2"], 3), (["1", "3"], 4), (["1", "2", "10"], 11), (["2", "of-mine"], 3)])
+def test_earlier_metrics_are_never_written_over(tmp_path, there, new):
+    """Whichever of them somebody has removed, and whatever else is called so."""
+    for name in there:
+        (tmp_path / f"metrics-{name}.csv").write_text(name)
+    (tmp_path / "metrics.csv").write_text("new")
+    keep_metrics(tmp_path)
+    assert [(tmp_path / f"metrics-{name}.csv").read_text() for name in there] == there
+    assert (tmp_path / f"metrics-{new}.csv").read_text() == "new"
+
+
+def test_a_fresh_run_begins_though_an_earlier_folder_is_gone(tmp_path):
+    (tmp_path / "earlier-2").mkdir()
+    for name in ("results.json", "metrics.csv", "metrics-1.csv"):
+        (tmp_path / name).write_text("{}")
+    set_aside(tmp_path)
+    moved = sorted(path.name for path in (tmp_path / "earlier-3").iterdir())
+    assert moved == ["metrics-1.csv", "metrics.csv", "results.json"], "the curves of a resumed run go with it"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["earlier-2", "earlier-3"]

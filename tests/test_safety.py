@@ -7,6 +7,7 @@ import os
 import shutil
 import struct
 import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -14,13 +15,19 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from viker_lightning.cli import main
 from viker_lightning.data import Jsonl
 from viker_lightning.data.records import Picture
 from viker_lightning.errors import UserError
+from viker_lightning.metrics.gibberish import GibberishClassifier
 from viker_lightning.models import MLLM, Lora
-from viker_lightning.secrets import HIDDEN, HidingFormatter, hide, hide_in
+from viker_lightning.secrets import HIDDEN, HidingFormatter, hide, hide_arguments, hide_in
+from viker_lightning.training import CheckpointFile
+
+sys.path.insert(0, str(Path(__file__).parent))
+from wandb_file import records
 
 ROOT = Path(__file__).parent.parent
 SHORT = ["--data.root=mini/ci", "--data.max_people=1", "--data.splits=[forget]", "--trainer.max_steps=1"]
@@ -68,6 +75,39 @@ def test_what_is_hidden_in_a_config(monkeypatch):
     }
 
 
+@pytest.mark.parametrize(
+    ("said", "rest"),
+    [
+        (
+            "Unrecognized arguments: --hf_tokn=short --x.api_ky also -v",
+            "Unrecognized arguments: --hf_tokn=*** --x.api_ky *** -v",
+        ),
+        ("--a.api_key=short: no such option", "--a.api_key=*** no such option"),
+        ("near --my.password 'two words' here", "near --my.password *** here"),
+        ("Namespace(api_key='short', tokenizer='own')", "Namespace(api_key=***, tokenizer='own')"),
+        ("{'hub_token': 'short', 'max_tokens': 3}", "{'hub_token': ***, 'max_tokens': 3}"),
+        ("Given value: NestedArg(key='api_ky', val='short')", "Given value: NestedArg(key='api_ky', val=***)"),
+        (f"--data.root={URL}: not found", "--data.root=https://***@example.org/data: not found"),
+        ("--data.forget=5: expected one of 1, 2; --model.lr=-1", None),
+        ("--model.engine.max_tokens=4096 is too few", None),
+        ("--trainer.max_epochs ten: expected a number", None),
+    ],
+)
+def test_what_is_hidden_in_a_parser_error(said, rest):
+    assert hide_arguments(said) == (said if rest is None else rest)
+
+
+@pytest.mark.parametrize(
+    "typed", [f"--modl.key={HUB}", "--hf_tokn=correct-horse", "--trainer.logger.api_ky=correct-horse"]
+)
+def test_a_mistyped_option_does_not_show_its_value(capsys, typed):
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", f"--config={ROOT / 'configs/mini/viker.yaml'}", typed])
+    said = capsys.readouterr().err + str(stop.value.code)
+    assert HUB not in said and "correct-horse" not in said
+    assert typed.partition("=")[0].rpartition(".")[2].removeprefix("--") in said, "what is wrong is named"
+
+
 def test_log_messages_and_tracebacks_hide_secrets():
     try:
         raise ValueError(URL)
@@ -110,7 +150,14 @@ def test_a_run_folder_holds_no_secret(base_folder, tmp_path, monkeypatch, caplog
     monkeypatch.syspath_prepend(repository)
     told = {"api_token": "short", "hook": URL, "channel": "correct-horse"}
     extra = tmp_path / "extra.yaml"
-    extra.write_text(yaml.safe_dump({"trainer": {"callbacks": [{"class_path": "notify.Notify", "init_args": told}]}}))
+    shown = {"notes": f"see {URL} with {HUB}", "tags": [URL, "correct-horse", "plain"], "name": f"of {HUB}"}
+    loggers = [
+        {"class_path": "CSVLogger", "init_args": {"save_dir": str(run), "name": "", "version": ""}},
+        {"class_path": "WandbLogger", "init_args": {"save_dir": str(run), "offline": True, **shown}},
+    ]
+    callbacks = [{"class_path": "notify.Notify", "init_args": told}]
+    extra.write_text(yaml.safe_dump({"trainer": {"callbacks": callbacks, "logger": loggers}}))
+    monkeypatch.setenv("WANDB_RUN_GROUP", f"group {URL}")
     arguments = ["fit", "--config=configs/mini/gradient_ascent.yaml", f"--config={extra}", *SHORT]
     arguments += [f"--model.vanilla={base_folder}", f"--trainer.default_root_dir={run}"]
     arguments += [f"--evaluation.gold_predictions={URL}", "--evaluation.gibberish=correct-horse"]
@@ -127,6 +174,14 @@ def test_a_run_folder_holds_no_secret(base_folder, tmp_path, monkeypatch, caplog
     for path in written:
         for secret in (HUB, WANDB_KEY, "pa55word9", "correct-horse"):
             assert secret.encode() not in path.read_bytes(), path
+    found = [record for file in run.rglob("*.wandb") for record in records(file)]
+    started = [record.run for record in found if record.WhichOneof("record_type") == "run"]
+    assert started
+    hidden = "https://***@example.org/data"
+    for one in started:
+        assert (one.notes, one.display_name) == (f"see {hidden} with ***", "of ***")
+        assert [*one.tags] == [hidden, HIDDEN, "plain"] and one.run_group == f"group {hidden}"
+    assert os.environ["WANDB_RUN_GROUP"] == f"group {URL}", "a program that goes on has its environment back"
     (callback,) = yaml.safe_load((run / "config.yaml").read_text())["trainer"]["callbacks"]
     assert callback["init_args"] == {
         "api_token": HIDDEN,
@@ -148,6 +203,89 @@ def test_pickled_weights_are_refused(base_folder, tmp_path):
         MLLM.load(base_folder).adapt(Lora(), tmp_path)
     with pytest.raises(UserError, match="no adapter could be read"):
         MLLM.load(base_folder).adapt(Lora(), tmp_path / "nowhere")
+
+
+def sharded(base_folder, folder, names):
+    """The model in two files, and an index that says where its weights are."""
+    shutil.copytree(base_folder, folder)
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    where = {name: names[i % 2] for i, name in enumerate(sorted(weights))}
+    for file in set(names):
+        part = {name: weights[name] for name in where if where[name] == file}
+        if file.endswith(".bin"):
+            torch.save(part, folder / file)
+        else:
+            save_file(part, folder / file, {"format": "pt"})
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
+    return folder
+
+
+def test_weights_in_several_files_are_read(base_folder, tmp_path):
+    folder = sharded(base_folder, tmp_path / "two", ["a.safetensors", "b.safetensors"])
+    assert MLLM.load(folder).fingerprint == MLLM.load(base_folder).fingerprint
+
+
+@pytest.mark.parametrize("other", ["pytorch_model.bin", "../b.safetensors", "/tmp/b.safetensors", "c/../b.safetensors"])
+def test_an_index_that_names_anything_else_is_refused(base_folder, tmp_path, other):
+    good = sharded(base_folder, tmp_path / "two", ["a.safetensors", "pytorch_model.bin"])
+    index = good / "model.safetensors.index.json"
+    weights = load_file(base_folder / "model.safetensors")
+    torch.save(weights, good / "pytorch_model.bin")
+    index.write_text(json.dumps({"metadata": {}, "weight_map": dict.fromkeys(weights, other)}))
+    with pytest.raises(UserError, match=rf"index.json: .* is said to be in '{other}'; expected a .safetensors file"):
+        MLLM.load(good)
+    with pytest.raises(UserError, match="is said to be in"):
+        GibberishClassifier.load(str(good))
+    hub = tmp_path / "hub/models--nobody--two"
+    (hub / "refs").mkdir(parents=True)
+    (hub / "refs/main").write_text("0" * 40)
+    (hub / "snapshots").mkdir()
+    (hub / "snapshots" / ("0" * 40)).symlink_to(good)
+    code = "import sys; from viker_lightning.models import MLLM\ntry: MLLM.load('nobody/two')\n"
+    code += "except Exception as error: sys.exit(f'{type(error).__name__}: {error}')"
+    if other == "pytorch_model.bin":  # one process is enough
+        env = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
+        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+        assert "UserError: " in done.stderr and "is said to be in 'pytorch_model.bin'" in done.stderr
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"weight_map": [1]}', "[" * 99_999])
+def test_what_is_no_index_is_named(base_folder, tmp_path, content):
+    shutil.copytree(base_folder, tmp_path / "model")
+    (tmp_path / "model/model.safetensors.index.json").write_text(content)
+    with pytest.raises(UserError, match=r"index.json: no index of weights .*; write the weights again") as error:
+        MLLM.load(tmp_path / "model")
+    assert "\n" not in str(error.value)
+
+
+def test_links_that_lead_out_of_a_model_folder_are_named(base_folder, tmp_path, caplog):
+    """The hub's cache is made of links to its own blobs; other links are followed, and a line says where to."""
+    snapshot, blobs = tmp_path / "models--nobody--tiny/snapshots/0", tmp_path / "models--nobody--tiny/blobs"
+    shutil.copytree(base_folder, blobs)
+    snapshot.mkdir(parents=True)
+    for file in blobs.iterdir():
+        (snapshot / file.name).symlink_to(f"../../blobs/{file.name}")
+    MLLM.load(snapshot)
+    assert not caplog.messages
+    plain = tmp_path / "plain"
+    shutil.copytree(base_folder, plain)
+    (plain / "model.safetensors").unlink()
+    (plain / "model.safetensors").symlink_to(blobs / "model.safetensors")
+    MLLM.load(plain)
+    assert caplog.messages == [
+        f"{plain}: model.safetensors is a link that leads out of the folder, to {blobs / 'model.safetensors'}"
+    ]
+
+
+def test_an_adapter_beside_full_weights_is_refused(mllm, base_folder, tmp_path):
+    """transformers would put it on without a word, or load the model that it names."""
+    shutil.copytree(base_folder, tmp_path / "model")
+    mllm.save_adapter(tmp_path / "model")
+    for folder in (tmp_path / "model", tmp_path / "alone"):
+        mllm.save_adapter(folder)
+        with pytest.raises(UserError, match=r"found an adapter \(adapter_config.json\), expected full weights alone"):
+            MLLM.load(folder)
 
 
 def test_an_adapter_of_another_scale_is_refused(mllm, base_folder, tmp_path):
@@ -175,6 +313,15 @@ def test_a_checkpoint_with_code_is_refused(base_folder, tmp_path, monkeypatch):
         main([*arguments, f"--ckpt_path={tmp_path / 'bad.ckpt'}"])
     said = str(stop.value.code)
     assert said.startswith("error: ckpt_path") and "could run code" in said and "\n" not in said
+    assert not (tmp_path / "sprung").exists()
+    for weights_only in ("false", "true"):  # nobody can ask for it to be opened
+        with pytest.raises(
+            SystemExit, match=r"^error: (weights_only: found false, but nothing is unp|.*could run code)"
+        ):
+            main([*arguments, f"--ckpt_path={tmp_path / 'bad.ckpt'}", f"--weights_only={weights_only}"])
+    for found in (None, False):
+        with pytest.raises(UserError, match="could run code"):
+            CheckpointFile().load_checkpoint(tmp_path / "bad.ckpt", weights_only=found)
     assert not (tmp_path / "sprung").exists()
     for nowhere in ("best", "hpc", "nowhere.ckpt"):
         with pytest.raises(SystemExit, match=rf"error: ckpt_path: {nowhere} does not exist"):

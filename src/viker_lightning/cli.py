@@ -10,7 +10,7 @@ import warnings
 from contextlib import ExitStack
 from pathlib import Path
 from traceback import format_exception
-from typing import Any
+from typing import Any, NoReturn
 
 import transformers
 import wandb
@@ -48,7 +48,7 @@ from viker_lightning.data import Benchmark
 from viker_lightning.errors import UserError, unmade
 from viker_lightning.processes import stop_with_parent
 from viker_lightning.progress import quiet
-from viker_lightning.secrets import HidingFormatter, hide
+from viker_lightning.secrets import HidingFormatter, hide, hide_arguments, hide_in
 from viker_lightning.training.base import Stage
 
 log = logging.getLogger(__name__)
@@ -88,6 +88,12 @@ everything else in a run folder is there without any logger.
 FOR_WANDB = ("WANDB_JOB_TYPE", "WANDB_DATA_DIR", "WANDB_RUN_ID")
 """Environment variables that are of one run."""
 
+WORDS = ("name", "notes", "tags", "group", "job_type", "config")
+"""Arguments of loggers that are shown to people."""
+
+WANDB_WORDS = ("WANDB_NAME", "WANDB_NOTES", "WANDB_TAGS", "WANDB_RUN_GROUP", "WANDB_JOB_TYPE")
+"""The same as environment variables of W&B."""
+
 
 PATIENCE = 120
 """Seconds a run that another one started waits for its folder: a killed process's run may still be saving there."""
@@ -106,6 +112,14 @@ class LogHandler(logging.StreamHandler[Any]):
         super().emit(record)
 
 
+class Parser(LightningArgumentParser):
+    """As usual, but what was typed is repeated without secrets."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Ends the program with an error."""
+        super().error(hide_arguments(message), ex)
+
+
 class CLI(LightningCLI):
     """fit, validate, test and predict.
 
@@ -120,16 +134,24 @@ class CLI(LightningCLI):
         super().__init__(**options)
 
     def before_instantiate_classes(self) -> None:
-        """Loads checkpoints as tensors only, unless somebody insists, and sees what an earlier run left."""
+        """Loads checkpoints as tensors only and sees what an earlier run left.
+
+        Raises:
+            UserError: if a checkpoint is to be unpickled, or there is none.
+        """
         command = self.config.subcommand
         config = self.config[command]
-        if config.get("weights_only") is None:
-            config["weights_only"] = True
+        if config.get("weights_only") is False:
+            raise UserError(
+                "weights_only: found false, but nothing is unpickled, since that can run code; leave it out"
+            )
+        config["weights_only"] = True
         run = Path(config.trainer.default_root_dir)
         if first_process():
             self.held.callback(lock(run, self.patience).release)
         config["ckpt_path"] = checkpoint = self._checkpoint(run, config)
         os.environ.setdefault("WANDB_JOB_TYPE", job_type(command, config))
+        hide_from_loggers(config.trainer.get("logger"))
         os.environ.setdefault("WANDB_DATA_DIR", str(run.resolve() / "wandb"))  # where pictures of a table wait
         if not first_process():
             return
@@ -201,6 +223,23 @@ class CLI(LightningCLI):
         parser.add_lightning_class_args(Checkpoint, "checkpoint")
 
 
+def hide_from_loggers(loggers: Any) -> None:
+    """Takes secrets out of what loggers show to people: name, notes, tags and so on, which W&B keeps in its files.
+
+    Args:
+        loggers: what ``trainer.logger`` is in a config; changed in place.
+    """
+    for name in WANDB_WORDS:
+        if name in os.environ:
+            os.environ[name] = hide(os.environ[name])
+    for logger in loggers if isinstance(loggers, list) else [loggers]:
+        for part in ("init_args", "dict_kwargs") if hasattr(logger, "get") else ():
+            arguments = logger.get(part) or {}
+            for word in WORDS:
+                if arguments.get(word) is not None:
+                    arguments[word] = hide_in(arguments[word])
+
+
 def job_type(command: str, config: Any) -> str:
     """Under what W&B files a run, if neither the environment nor the logger's ``job_type`` says so.
 
@@ -242,7 +281,7 @@ def main(args: ArgsType = None) -> None:
         warnings.filterwarnings("ignore", message=f".*{harmless}.*")
     if quiet():
         transformers.utils.logging.disable_progress_bar()
-    given = {name: os.environ.get(name) for name in FOR_WANDB}
+    given = {name: os.environ.get(name) for name in {*FOR_WANDB, *WANDB_WORDS}}
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     held = ExitStack()
     try:
@@ -253,6 +292,7 @@ def main(args: ArgsType = None) -> None:
             datamodule_class=Benchmark,
             subclass_mode_model=True,
             subclass_mode_data=True,
+            parser_class=Parser,
             save_config_callback=SaveConfig,
             save_config_kwargs={"save_to_log_dir": False},
             trainer_defaults={**DEFAULTS, "callbacks": [Provenance(), Dashboard()]},
@@ -291,3 +331,5 @@ def main(args: ArgsType = None) -> None:
         for name, value in given.items():
             if value is None:
                 os.environ.pop(name, None)
+            elif name in WANDB_WORDS:
+                os.environ[name] = value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -29,10 +28,12 @@ def export(run: Path, base: str | None = None, dtype: str = "float32", trust_rem
         UserError: if the run is not finished or has no adapter, the model is not found, or needs code that is not
             trusted.
     """
-    results = read_run(run).results
+    read = read_run(run)
     if not (run / "adapter").is_dir():
         raise UserError(f"{run}: no adapter/, so there is nothing to merge; model/ holds full weights already")
-    made = json.loads((run / "provenance.json").read_text(encoding="utf-8"))
+    made = read.provenance
+    if not made.get("base_weights"):
+        raise UserError(f"{run / 'provenance.json'}: does not say what model the adapter is of; run it again")
     found = revision_of(made["base_weights"], made.get("base_commit"), made.get("base_revision"))
     revision = None if base else found
     if made.get("trust_remote_code") and not trust_remote_code:
@@ -41,7 +42,7 @@ def export(run: Path, base: str | None = None, dtype: str = "float32", trust_rem
             "it, add --trust_remote_code"
         )
     write_merged(run / "adapter", run / "merged", dtype, base, revision, trust_remote_code)
-    write_cards(run, results)
+    write_cards(run, read.results)
     return run / "merged"
 
 

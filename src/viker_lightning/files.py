@@ -1,16 +1,22 @@
-"""Writing files and folders so that whoever looks, whenever, finds the old one or the new one, whole."""
+"""Writing files and folders whole or not at all, and reading none that could run code."""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import glob
+import json
 import os
 import re
 import shutil
+import uuid
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 from safetensors import SafetensorError
+
+from viker_lightning.errors import UserError
 
 
 @contextlib.contextmanager
@@ -61,6 +67,59 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         raise_named(error, path)
 
 
+@contextlib.contextmanager
+def draft(folder: Path, name: str) -> Iterator[Path]:
+    """An empty folder of this process's own to write in; what is still there in the end is removed.
+
+    It is locked for as long as the process lives, by which :func:`remove_drafts` knows those of killed ones.
+
+    Args:
+        folder: where it is made.
+        name: what is written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    while True:
+        path = folder / f".{name}-{uuid.uuid4().hex[:12]}.tmp"
+        path.mkdir()
+        handle = os.open(path, os.O_RDONLY)
+        with contextlib.suppress(OSError):  # where folders cannot be locked, none is taken for a killed one's
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if path.exists():
+            break
+        os.close(handle)  # somebody cleared it away before it was locked
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(handle)
+
+
+def remove_drafts(folder: Path, name: str | None = None) -> list[Path]:
+    """Removes drafts whose process is gone.
+
+    Args:
+        folder: where they were made.
+        name: what was written; ``None`` for whatever it was.
+
+    Returns:
+        Which they were.
+    """
+    removed = []
+    for left in sorted(folder.glob(f".{glob.escape(name) if name else '*'}-*.tmp")):
+        with contextlib.suppress(OSError):
+            handle = os.open(left, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # an error if its process lives
+                if left.is_dir():
+                    shutil.rmtree(left)
+                else:
+                    left.unlink()
+                removed.append(left)
+            finally:
+                os.close(handle)
+    return removed
+
+
 def raise_named(error: BaseException, path: Path) -> NoReturn:
     """Raises an error again; one of the system names the file and has its number, even if safetensors reported it."""
     number = re.search(r"os error (\d+)", str(error)) if isinstance(error, SafetensorError) else None
@@ -68,6 +127,32 @@ def raise_named(error: BaseException, path: Path) -> NoReturn:
     if code is None:
         raise error
     raise OSError(code, os.strerror(code), str(path)) from error
+
+
+def check_index(index: Path) -> None:
+    """Makes sure that an index of weights in several files names safetensors beside it alone.
+
+    transformers opens whatever stands there, pickles and files elsewhere too.
+
+    Args:
+        index: ``model.safetensors.index.json``.
+
+    Raises:
+        UserError: if it names something else, or is no index.
+    """
+    try:
+        named = {str(file): name for name, file in json.loads(index.read_text(encoding="utf-8"))["weight_map"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(
+            f"{index}: no index of weights ({type(error).__name__}: {str(error).splitlines()[0]}); write the weights "
+            "again with save_pretrained"
+        ) from error
+    for file, name in named.items():
+        if not file.endswith(".safetensors") or file != PurePosixPath(file).name or "\\" in file:
+            raise UserError(
+                f"{index}: {name} is said to be in {file!r}; expected a .safetensors file in the same folder, since "
+                "nothing is unpickled and nothing elsewhere is read; write the weights again with save_pretrained"
+            )
 
 
 def _to_disk(path: Path) -> None:

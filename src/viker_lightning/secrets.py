@@ -53,6 +53,37 @@ def hide_in(value: Any, secret: bool = False) -> Any:
     return value
 
 
+_OPTION = re.compile(r"(?<![\w-])(--[^\s=]+)(=|\s+(?!-))(\"[^\"]*\"|'[^']*'|\S+)")
+_QUOTED = re.compile(r"""((['"]?)[\w.]+\2)(\s*[:=]\s*)(?:'[^']*'|"[^"]*")""")
+_NESTED = re.compile(r"""(NestedArg\(key='[^']*', val=)(?:'[^']*'|"[^"]*"|[^)]*)""")  # jsonargparse: of no known option
+_UNKNOWN = re.compile(r"(unrecognized arguments?: )(.*)", re.I | re.S)
+
+
+def hide_arguments(text: str) -> str:
+    """What a parser says of options, without secrets: it repeats what was typed.
+
+    Besides what :func:`hide` finds, the value of an option or key that is called a token, key or password goes as a
+    whole, and so does any value of an option that nobody knows: its name may be that of a secret, mistyped.
+
+    Args:
+        text: an error of a command line's parser.
+    """
+
+    def named(found: re.Match[str]) -> str:
+        secret = _NAMES.search(found[1]) and not re.fullmatch(r"[\d.e+-]+", found[3])  # --x.max_tokens=4096
+        return f"{found[1]}{found[2]}{HIDDEN}" if secret else found[0]
+
+    def quoted(found: re.Match[str]) -> str:
+        return f"{found[1]}{found[3]}{HIDDEN}" if _NAMES.search(found[1]) else found[0]
+
+    def unknown(found: re.Match[str]) -> str:
+        words = [word.partition("=") for word in found[2].split()]
+        return found[1] + " ".join(f"{n}{e}{HIDDEN if e else ''}" if n[0] == "-" else HIDDEN for n, e, _ in words)
+
+    text = _NESTED.sub(rf"\1{HIDDEN}", _QUOTED.sub(quoted, _OPTION.sub(named, text)))
+    return hide(_UNKNOWN.sub(unknown, text))
+
+
 class HidingFormatter(logging.Formatter):
     """Writes log messages and tracebacks without secrets."""
 

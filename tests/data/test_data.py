@@ -1,5 +1,7 @@
 """Packing, encoding, sampling, private parts, and the datamodule."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -219,6 +221,20 @@ def sentencepiece_like():
     )
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+
+
+def test_a_tokenizer_without_what_every_sequence_needs_is_named():
+    tokenizer = sentencepiece_like()
+    other = replace(TEMPLATE, image_prefix="USER: <picture>", image_token="<picture>")
+    with pytest.raises(UserError, match=r"TokenizersBackend: the tokenizer has no image token '<picture>', or takes"):
+        Encoder(tokenizer, other)
+    with pytest.raises(
+        UserError, match=r"has no end of sequence \(found '<end>'\), so no answer would end; set eos_tok"
+    ):
+        Encoder(tokenizer, replace(TEMPLATE, end="<end>"))
+    tokenizer.eos_token = None
+    with pytest.raises(UserError, match=r"has no end of sequence \(found None\)"):
+        Encoder(tokenizer, TEMPLATE)
 
 
 @pytest.mark.parametrize("image", [True, False])

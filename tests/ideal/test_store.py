@@ -103,13 +103,45 @@ def test_fingerprint_in_chunks_tells_places(monkeypatch):
     assert fingerprint.weights_fingerprint([("w", a)]) != fingerprint.weights_fingerprint([("w", b)])
 
 
-def test_broken_part_is_named(mllm, groups, pictures):
+def flip(part):
+    content = bytearray(part.read_bytes())
+    content[-3] ^= 64  # of a value: nothing but its checksum tells
+    part.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [flip, lambda part: part.write_bytes(part.read_bytes()[:40])])
+def test_a_damaged_part_is_computed_again(mllm, groups, pictures, caplog, damage):
+    """With the same result as ever, and a line that says so."""
+    batch = mllm.pack(groups)
     ideal = IdealDistribution(mllm, pictures, "disk")
-    ideal.prepare(mllm.pack(groups).encoded)
+    ideal.prepare(batch.encoded)
+    wanted = ideal.reference(batch)
     (part,) = store_folder(mllm).glob("part-*.safetensors")
-    part.write_bytes(part.read_bytes()[:40])
-    with pytest.raises(UserError, match=rf"{part.name}: not a readable part of the store .*; delete it"):
-        IdealDistribution(mllm, pictures, "disk")
+    whole = part.read_bytes()
+    damage(part)
+    (part.parent / ".part-0-1.tmp").mkdir()
+    again = IdealDistribution(mllm, pictures, "disk")
+    again.prepare(batch.encoded)
+    found = again.reference(batch)
+    for name in ("vector", "entropy", "log_prob"):
+        torch.testing.assert_close(getattr(found, name), getattr(wanted, name), atol=0, rtol=0)
+    assert part.read_bytes() == whole and not list(part.parent.glob(".*"))
+    (said,) = caplog.messages
+    assert said.startswith(f"{part} is damaged (") and said.endswith("what it held is computed again")
+
+
+def test_a_damaged_part_leaves_what_another_holds(tmp_path, caplog):
+    store = ReferenceStore(tmp_path)
+    one, two = (Reference(torch.full((2, 3), v), torch.full((2,), v), torch.full((2,), v)) for v in (1.0, 2.0))
+    store.add([("a", one)])
+    store.add([("a", one), ("b", two)])
+    parts = {frozenset(key for key, (file, *_) in store._index.items() if file == part): part for part in store._open}
+    flip(parts[frozenset({"a", "b"})] if frozenset({"a", "b"}) in parts else parts[frozenset({"b"})])
+    again = ReferenceStore(tmp_path)
+    assert "b" not in again and "a" in again and again.get("a").vector.tolist() == one.vector.tolist()
+    assert len(list(tmp_path.glob("part-*"))) == 1 and len(caplog.messages) == 1
+    with pytest.raises(KeyError):
+        again.get("b")
 
 
 def test_an_interrupted_write_leaves_nothing(mllm, tmp_path, monkeypatch):

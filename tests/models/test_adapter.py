@@ -1,6 +1,8 @@
 """The first step reaches everything that is trained, and a run knows which weights it began with."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -9,13 +11,16 @@ import pytest
 import torch
 import torch.distributed as dist
 from lightning.pytorch import Trainer
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from viker_lightning.errors import UserError
 from viker_lightning.methods import GradientAscent
-from viker_lightning.models import MLLM, Lora, check_first_gradients, folder_fingerprint, origin
+from viker_lightning.models import MLLM, Lora, check_first_gradients, folder_fingerprint, load_adapted, origin
+from viker_lightning.models.adapter import _check_base
 from viker_lightning.training import Unlearn, base
 
 
@@ -225,3 +230,112 @@ def test_odd_settings_are_named(odd):
     ((name, value),) = odd.items()
     with pytest.raises(UserError, match=rf"model.lora: .*{name}={'.*' if name == 'targets' else value}"):
         Lora(**odd)
+
+
+@pytest.fixture
+def saved(mllm, tmp_path):
+    """A saved adapter; with changed settings, a copy that says so."""
+    mllm.save_adapter(tmp_path / "adapter")
+    setting = json.loads((tmp_path / "adapter/adapter_config.json").read_text())
+
+    def with_(**changed):
+        folder = tmp_path / "changed"
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(tmp_path / "adapter", folder)
+        (folder / "adapter_config.json").write_text(json.dumps(setting | changed))
+        return folder
+
+    return with_
+
+
+def put_on(base, adapter, lora=None):
+    model = MLLM.load(base)
+    model.adapt(lora or Lora(), adapter)
+    return model.eval()
+
+
+@pytest.mark.parametrize("setting", [{"use_rslora": True}, {"alpha_pattern": {"q_proj": 64, "down_proj": 2}}])
+def test_a_saved_adapter_keeps_its_own_scale(saved, base_folder, groups, setting):
+    """One to start from says what the same one says that is only evaluated."""
+
+    def told(model):
+        with torch.no_grad():
+            return model.answer_tokens(model.pack(groups)).logits
+
+    ours = put_on(base_folder, saved(**setting))
+    wanted = told(load_adapted(saved(**setting), base=str(base_folder)).eval())
+    torch.testing.assert_close(told(ours), wanted, atol=0, rtol=0)
+    assert (told(put_on(base_folder, saved())) - wanted).abs().max() > 1e-2
+    assert any(p.requires_grad for p in adapters(ours).values()), "it goes on being trained"
+
+
+def test_a_saved_adapter_keeps_its_own_ranks(base_folder, tmp_path):
+    base = MLLM.load(base_folder)
+    targets = r"model\.language_model\..*\.(q_proj|v_proj)"
+    made = get_peft_model(
+        base.model, LoraConfig(r=8, lora_alpha=16, target_modules=targets, rank_pattern={"q_proj": 2})
+    )
+    made.save_pretrained(tmp_path)
+    found = put_on(base_folder, tmp_path, Lora(targets=("q_proj", "v_proj"), dropout=0.25)).model
+    layer = found.base_model.model.model.language_model.layers[0].self_attn
+    assert (layer.q_proj.r, layer.v_proj.r) == ({"default": 2}, {"default": 8})
+    assert layer.q_proj.lora_dropout["default"].p == 0.25, "dropout is the run's"
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"r": 4}, "made with r=4, but this run has 8"),
+        ({"target_modules": []}, "names no layer"),
+        ({"target_modules": None}, "names no layer"),
+        ({"target_modules": ["nothing"]}, "not found in the base model"),
+        ({"target_modules": "("}, "unterminated subpattern"),
+        ({"target_modules": ["q_proj"]}, r"vision_tower.*which is not one of model.lora.targets"),
+        ({"target_modules": r".*language_model.*\.q_proj"}, r"does not adapt .*, which is one of model.lora.targets"),
+        ({"rank_pattern": {"q_proj": 4}}, r"q_proj.lora_A.weight has shape \[8, 160\], this model needs \[4, 160\]"),
+        ({"bias": "all"}, "has bias=all, but this run trains LoRA layers alone"),
+        ({"modules_to_save": ["multi_modal_projector"]}, "has modules_to_save=.* trains LoRA layers alone"),
+        ({"init_lora_weights": "pissa"}, "has init_lora_weights=pissa, but"),
+        ({"alpha_pattern": [1]}, "adapter_config.json of"),
+        ({"use_dora": True}, "missing adapter keys"),
+        ({"peft_type": "IA3"}, "found a IA3 adapter, expected LORA"),
+    ],
+)
+def test_an_adapter_that_does_not_fit_is_named(saved, base_folder, setting, said):
+    with pytest.raises(UserError, match=said) as error:
+        put_on(base_folder, saved(**setting))
+    assert "\n" not in str(error.value) and str(saved(**setting)) in str(error.value)
+
+
+def test_an_adapter_of_another_base_is_named(saved, base_folder, tmp_path, caplog):
+    """By the weights where both are there; where they are not, a line says that it cannot be told."""
+    moved, other = tmp_path / "moved", tmp_path / "other"
+    for folder in (moved, other):
+        shutil.copytree(base_folder, folder)
+    tensors = load_file(other / "model.safetensors")
+    next(iter(tensors.values())).add_(1)
+    save_file(tensors, other / "model.safetensors", {"format": "pt"})
+    put_on(moved, saved())
+    with pytest.raises(
+        UserError, match=rf"model.adapter: .* was made on {base_folder}, but this run has {other}; give"
+    ):
+        put_on(other, saved())
+    assert not caplog.messages
+    put_on(other, saved(base_model_name_or_path="/gone/model"))
+    assert "made on /gone/model" in caplog.messages[-1] and "cannot be told" in caplog.messages[-1]
+    ours, theirs = "0" * 40, "1" * 40
+    hub = SimpleNamespace(name_or_path="nobody/tiny")
+    _check_base(saved(base_model_name_or_path="nobody/tiny", revision="main"), hub, ours)
+    _check_base(saved(base_model_name_or_path="nobody/tiny", revision=ours), hub, ours)
+    with pytest.raises(UserError, match=rf"made on nobody/tiny at {theirs}, but this run has nobody/tiny at {ours}"):
+        _check_base(saved(base_model_name_or_path="nobody/tiny", revision=theirs), hub, ours)
+    with pytest.raises(UserError, match="made on nobody/large, but this run has nobody/tiny"):
+        _check_base(saved(base_model_name_or_path="nobody/large"), hub, ours)
+
+
+def test_an_adapter_on_the_vision_tower_is_named(base_folder, tmp_path):
+    """Features of pictures are kept: they must not depend on whether the adapter is on."""
+    base = MLLM.load(base_folder)
+    get_peft_model(base.model, LoraConfig(target_modules=["q_proj"])).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=r"adapts model\.vision_tower.*outside the language model; merge it"):
+        load_adapted(tmp_path, base=str(base_folder))

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from viker_lightning.models import features as module
 from viker_lightning.models.features import FrozenFeatures
@@ -32,6 +33,36 @@ def test_every_picture_once(keep, tmp_path):
     if keep == "disk":
         again = FrozenFeatures(keep, tmp_path).get([Shown("33")], compute(calls))
         assert again[0].tolist() == [[33.0] * 3] * 2 and len(calls) == 2
+
+
+def test_damaged_features_are_computed_again(tmp_path, caplog):
+    calls = []
+    kept = FrozenFeatures("disk", tmp_path)
+    kept.get([Shown("11"), Shown("22"), Shown("33")], compute(calls))
+    flipped, cut, left = tmp_path / "11/11.safetensors", tmp_path / "22/22.safetensors", tmp_path / "33/.33-0.tmp"
+    content = bytearray(flipped.read_bytes())
+    content[-2] ^= 1
+    flipped.write_bytes(content)
+    cut.write_bytes(cut.read_bytes()[:50])
+    left.mkdir()
+    for _ in range(2):
+        found = FrozenFeatures("disk", tmp_path).get([Shown("11"), Shown("22"), Shown("33")], compute(calls))
+        assert [f.tolist() for f in found] == [[[float(key)] * 3] * 2 for key in ("11", "22", "33")]
+    assert calls[1:] == [["11", "22"]] and not left.exists()
+    assert [f"{name} is damaged" in said for name, said in zip((flipped, cut), caplog.messages, strict=True)] == [
+        True
+    ] * 2
+
+
+def test_features_of_an_earlier_version_are_computed_again(tmp_path, caplog):
+    """Nothing tells whether they are whole; thousands of them are worth no line each."""
+    calls = []
+    (tmp_path / "11").mkdir()
+    save_file({"features": torch.zeros(2, 3)}, tmp_path / "11/11.safetensors")
+    for _ in range(2):
+        found = FrozenFeatures("disk", tmp_path).get([Shown("11")], compute(calls))
+        assert found[0].tolist() == [[11.0] * 3] * 2
+    assert calls == [["11"]] and not caplog.messages
 
 
 def test_off_keeps_nothing(tmp_path):

@@ -142,6 +142,58 @@ def test_resumed_curves_are_joined(run):
     assert read_run(run).curves["train/loss"] == [(0, 2.0), (5, 1.5), (10, 1.0), (15, 0.7), (20, 0.1)]
 
 
+def cut(part):
+    return lambda file: file.write_bytes(file.read_bytes()[: int(file.stat().st_size * part)])
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "said"),
+    [
+        ("results.json", cut(0.5), "not JSON .*; run it again"),
+        ("results.json", cut(0), "not JSON .*; run it again"),
+        ("results.json", lambda file: file.write_text("[]"), r"found '\[\]', expected an object; run it again"),
+        ("results.json", lambda file: file.write_text('{"steps": 3}'), "found no numbers under 'after'; run it again"),
+        ("results.json", lambda file: file.write_text('{"before": 1, "after": {}}'), "no numbers under 'before'"),
+        ("results.json", lambda file: file.write_text("[" * 99_999), "not JSON"),
+        ("config.yaml", cut(0), "found no whole section 'model', .*; run it again, or remove the file"),
+        ("config.yaml", lambda file: file.write_text("model: {a: [1"), "not YAML .*; run it again, or remove the file"),
+        ("config.yaml", lambda file: file.write_text("model: {}\ndata:"), "found no whole section 'data'"),
+        ("config.yaml", lambda file: file.write_text("model: {init_args: }\ndata: {}"), "no whole section 'model'"),
+        ("config.yaml", lambda file: file.write_bytes(b"\xff\xfe\0"), "not YAML"),
+        (
+            "metrics.csv",
+            lambda file: file.write_text("step,train/loss\n1,2\n2,1e\n"),
+            "line 3, column 'train/loss': found '1e'",
+        ),
+        (
+            "metrics.csv",
+            lambda file: file.write_text("step,train/loss\nx,2\n"),
+            "line 2, column 'step': found 'x', expected",
+        ),
+        ("metrics.csv", lambda file: file.write_text("step,train/loss\n1,2,3\n"), "line 2: found .* cells"),
+        ("metrics.csv", lambda file: file.write_text("a,b\n1,2\n"), "line 2: found 2 cells, not those of line 1"),
+        ("metrics.csv", lambda file: file.write_bytes(b"step,a\n1,\xff\n"), "not the CSV of a logger"),
+        ("provenance.json", cut(0.5), "not JSON"),
+        ("key_tokens.json", lambda file: file.write_text("{}"), "expected a list"),
+    ],
+)
+def test_a_file_that_is_not_whole_is_named(run, name, damage, said):
+    damage(run / name)
+    with pytest.raises(SystemExit) as stop:
+        main([str(run)])
+    assert re.search(f"^error: {re.escape(str(run / name))}[:,] .*{said}", str(stop.value.code))
+    assert "\n" not in str(stop.value.code)
+
+
+def test_a_last_line_that_was_being_written_is_left_out(run, caplog):
+    """A killed run leaves one: the run that goes on from there repeats what it said."""
+    (run / "metrics-1.csv").write_text("step,train/loss\n1,2.0\n2,1.0\n3,0.")
+    (run / "metrics.csv").write_text("step,train/loss\n3,0.5\n")
+    assert read_run(run).curves["train/loss"] == [(1, 2.0), (2, 1.0), (3, 0.5)]
+    (said,) = caplog.messages
+    assert said.startswith(f"{run / 'metrics-1.csv'}, line 4: it ends too soon and is left out")
+
+
 def test_comparison(tmp_path):
     gold = write_run(tmp_path / "gold", 0, 4, stage="gold", before=False)
     runs = [write_run(tmp_path / f"viker-{seed}", seed, 4, seed=seed, gold=gold) for seed in (0, 1)]

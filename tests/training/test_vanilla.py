@@ -43,3 +43,30 @@ def test_a_stopped_vanilla_run_goes_on(tmp_path, monkeypatch):
         vanilla.vanilla_model(str(tmp_path / "vanilla.yaml"), data)
     assert vanilla.vanilla_model(str(tmp_path / "vanilla.yaml"), data).name == "model"
     assert seen == [False, True]
+
+
+def test_damaged_vanilla_weights_are_made_again(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("VIKER_LIGHTNING_CACHE", str(tmp_path))
+    (tmp_path / "vanilla.yaml").write_text("")
+    data = SimpleNamespace(everybody=lambda: "somebody", vanilla_options=lambda: [])
+    runs = []
+
+    def fit(command, **options):
+        (where,) = (vanilla.Path(a.split("=")[1]) for a in command if a.startswith("--trainer.default_root_dir"))
+        assert not (where / "results.json").exists(), "a finished run would have nothing to do"
+        (where / "model").mkdir(parents=True)
+        for name in ("model/config.json", "model/model.bin", "results.json"):
+            (where / name).write_text("{}")
+        runs.append(where)
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(subprocess, "run", fit)
+    folder = vanilla.vanilla_model(str(tmp_path / "vanilla.yaml"), data)
+    assert vanilla.vanilla_model(str(tmp_path / "vanilla.yaml"), data) == folder and len(runs) == 1
+    for damage in (lambda file: file.write_text("{"), vanilla.Path.unlink, lambda file: vanilla.shutil.rmtree(folder)):
+        damage(folder / "model.bin")
+        capsys.readouterr()
+        assert vanilla.vanilla_model(str(tmp_path / "vanilla.yaml"), data) == folder
+        assert (folder / "model.bin").read_text() == "{}"
+        assert f"{folder.parent} is damaged (" in capsys.readouterr().out.splitlines()[0]
+    assert len(runs) == 4

@@ -92,10 +92,17 @@ def finished(run: Path, max_steps: int, max_epochs: int | None) -> str | None:
 
 
 def _results(run: Path) -> dict[str, Any] | None:
+    """What ``results.json`` holds; ``None`` if it is not there, or not whole: such a run is not finished."""
     try:
-        return json.loads((run / "results.json").read_text(encoding="utf-8"))
+        found = json.loads((run / "results.json").read_text(encoding="utf-8"))
     except OSError:
         return None
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or not isinstance(found.get("steps"), int):
+        log.warning("%s: not whole, so the run counts as unfinished", run / "results.json")
+        return None
+    return found
 
 
 def clear(run: Path) -> None:
@@ -110,11 +117,17 @@ def clear(run: Path) -> None:
         (run / "checkpoints").rmdir()  # if it is empty
 
 
+def _next(run: Path, name: str, ending: str = "") -> int:
+    """The number behind the highest that ``<name>-<n>`` has had: a count would fall on one that is there."""
+    numbers = [path.name.removeprefix(f"{name}-").removesuffix(ending) for path in run.glob(f"{name}-*{ending}")]
+    return max((int(number) for number in numbers if number.isdecimal()), default=0) + 1
+
+
 def keep_metrics(run: Path) -> None:
     """Renames ``metrics.csv``, which the CSV logger would delete, to ``metrics-<n>.csv``."""
     clear(run)
     if (run / "metrics.csv").is_file():
-        earlier = run / f"metrics-{len(list(run.glob('metrics*.csv')))}.csv"
+        earlier = run / f"metrics-{_next(run, 'metrics', '.csv')}.csv"
         (run / "metrics.csv").rename(earlier)
         log.info("%s: earlier metrics kept", earlier)
 
@@ -138,11 +151,12 @@ def set_aside(run: Path) -> None:
     """Moves what an earlier run left into ``earlier-<n>/``: nothing in the folder can be mistaken for this run's."""
     clear(run)
     requeues = [path.name for path in run.glob("hpc_ckpt_*")]
+    curves = [path.name for path in run.glob("metrics-*.csv")]
     if not requeues and not any((run / name).exists() for name in WORTH_KEEPING):
         return
-    aside = run / f"earlier-{len(list(run.glob('earlier-*'))) + 1}"
+    aside = run / f"earlier-{_next(run, 'earlier')}"
     aside.mkdir()
-    for name in (*WORTH_KEEPING, *MOVED_WITH_THEM, *requeues):
+    for name in (*WORTH_KEEPING, *MOVED_WITH_THEM, *requeues, *curves):
         if (run / name).exists():
             (run / name).replace(aside / name)
     results = _results(aside)

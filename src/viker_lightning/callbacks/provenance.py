@@ -136,6 +136,8 @@ def distinct(ids: Iterable[str]) -> int:
 def other_weights(trainer: Any, pl_module: Any) -> dict[str, dict[str, str | None]]:
     """Which weights a run uses besides those it trains, by the option that names them."""
     found = {"model.clip": getattr(pl_module, "clip_weights", None)}
+    if adapter := getattr(pl_module, "adapter", None):
+        found["model.adapter"] = origin(adapter, Path(adapter))
     if gold := getattr(getattr(pl_module, "method", None), "gold", None):
         found["model.method.gold"] = origin(gold)
     for callback in trainer.callbacks:

@@ -1,14 +1,122 @@
-"""Where things that are built once are kept."""
+"""Where things that are built once are kept: checked whenever they are used, built again where they are damaged."""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import platformdirs
+import pyarrow.parquet as pq
+from filelock import FileLock
+from safetensors import safe_open
+
+from viker_lightning.files import draft, remove_drafts, replacing
+
+CHECKSUMS = "checksums.txt"
+"""What a built folder holds beside its files; ``sha256sum --check checksums.txt`` reads it, too."""
+
+LARGEST = 2**30
+"""Bytes of the largest file whose content is checked (a second or so); of larger ones it is seen whether they end."""
 
 
 def cache_folder(*parts: str) -> Path:
     """A path in the user's cache folder; the environment variable ``VIKER_LIGHTNING_CACHE`` moves it."""
     root = os.environ.get("VIKER_LIGHTNING_CACHE") or platformdirs.user_cache_dir("viker-lightning", appauthor=False)
     return Path(root).joinpath(*parts)
+
+
+def built(folder: Path, what: str, build: Callable[[Path], object], needs: str = "config.json") -> Path:
+    """A folder that is built once, and again where it is not what was written; a line says so.
+
+    Args:
+        folder: where it is.
+        what: what is built, for the line.
+        build: writes it into a folder.
+        needs: a file without which it is not there.
+
+    Returns:
+        ``folder``.
+    """
+    if damage(folder, needs) is None:
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        remove_drafts(folder.parent, folder.name)
+        for left in folder.parent.glob(f"{folder.name}.*.tmp"):  # what earlier versions called them
+            shutil.rmtree(left, ignore_errors=True)
+        why = damage(folder, needs)
+        if why is None:
+            return folder
+        if folder.exists():
+            print(f"{folder} is damaged ({why}) and is made again", flush=True)
+        print(f"Building {what} (once) in {folder}", flush=True)
+        with draft(folder.parent, folder.name) as new:
+            build(new)
+            note_checksums(new)
+            shutil.rmtree(folder, ignore_errors=True)
+            new.rename(folder)
+    return folder
+
+
+def note_checksums(folder: Path) -> None:
+    """Writes the SHA-256 of every file of a folder beside them, by which :func:`damage` knows them."""
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file() and CHECKSUMS not in file.name]
+    lines = [f"{_digest(file)}  {file.relative_to(folder)}\n" for file in files if file.stat().st_size <= LARGEST]
+    with replacing(folder / CHECKSUMS) as new:  # others may be reading it
+        new.write_text("".join(lines), "utf-8")
+
+
+def damage(folder: Path, needs: str) -> str | None:
+    """What is wrong with a folder that was built once; ``None`` if nothing is.
+
+    Files are compared with their checksums. A folder that an earlier version made has none: what can be seen without
+    is looked at, and they are noted for the next time.
+
+    Args:
+        folder: the folder.
+        needs: a file without which it is not there.
+    """
+    if not (folder / needs).is_file():
+        return f"{needs} is missing"
+    noted = folder / CHECKSUMS
+    try:
+        for line in noted.read_text("utf-8").splitlines() if noted.is_file() else ():
+            digest, _, name = line.partition("  ")
+            if not (folder / name).is_file():
+                return f"{name} is missing"
+            if _digest(folder / name) != digest:
+                return f"{name} is not what was written"
+        for file in sorted(folder.rglob("*")):
+            if (not noted.is_file() or file.stat().st_size > LARGEST) and (why := _unreadable(file)):
+                return f"{file.relative_to(folder)}: {why}"
+    except (OSError, ValueError) as error:
+        return str(error)
+    if not noted.is_file():
+        with contextlib.suppress(OSError):  # a cache that may only be read
+            note_checksums(folder)
+    return None
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _unreadable(file: Path) -> str | None:
+    """Why a file cannot be read, as far as its beginning and its end tell."""
+    try:
+        if file.suffix == ".safetensors":
+            with safe_open(file, framework="pt"):
+                pass
+        elif file.suffix == ".parquet":
+            pq.read_metadata(file)
+        elif file.suffix == ".json":
+            json.loads(file.read_text("utf-8"))
+    except Exception as error:
+        return str(error).splitlines()[0]
+    return None

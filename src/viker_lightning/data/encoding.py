@@ -71,13 +71,28 @@ class Encoder:
     Args:
         tokenizer: a fast tokenizer (character offsets are needed to find the private parts of an answer).
         template: the text around question and answer.
+
+    Raises:
+        UserError: if the tokenizer has no offsets, no end of sequence or no image token.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, template: Template) -> None:
         if not tokenizer.is_fast:
             raise UserError(f"{type(tokenizer).__name__} has no character offsets; load the model's fast tokenizer")
         self.tokenizer, self.template = tokenizer, template
-        self.eos = int(tokenizer.get_vocab()[template.end] if template.end else tokenizer.eos_token_id)
+        name, known = tokenizer.name_or_path or type(tokenizer).__name__, tokenizer.get_vocab()
+        eos = known.get(template.end) if template.end else tokenizer.eos_token_id
+        if eos is None:
+            raise UserError(
+                f"{name}: the tokenizer has no end of sequence (found {template.end or None!r}), so no answer would "
+                "end; set eos_token in tokenizer_config.json"
+            )
+        self.eos = int(eos)
+        if self._ids(template.image_prefix).count(known.get(template.image_token, -1)) != 1:
+            raise UserError(
+                f"{name}: the tokenizer has no image token {template.image_token!r}, or takes it apart; load the "
+                "tokenizer that belongs to the model"
+            )
         self._prefixes: dict[str | None, list[int]] = {}
         self._known: dict[tuple[VQA, bool], Encoded] = {}
 

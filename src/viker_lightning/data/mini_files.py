@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from viker_lightning.errors import UserError
+from viker_lightning.files import draft, remove_drafts
+
+from .cache import damage, note_checksums
 
 LABEL = "benchmark.json"
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -35,7 +37,7 @@ def write_config(root: Path, config: str, schema: pa.Schema, rows: list[dict[str
 
 
 def write_once(root: Path, label: dict[str, Any], readme: str, build: Callable[[Path], None]) -> Path:
-    """Writes a benchmark, once: a complete one with the same label is left as it is.
+    """Writes a benchmark, once: one with the same label is left as it is, unless its files are not what was written.
 
     Args:
         root: the folder; an older benchmark written by this function is replaced, anything else is refused.
@@ -50,27 +52,27 @@ def write_once(root: Path, label: dict[str, Any], readme: str, build: Callable[[
         UserError: if ``root`` holds other files.
     """
     root = Path(root)
-    if _label(root) == label:
+    why = damage(root, LABEL) if _label(root) == label else "another one"
+    if why is None:
         return root
     if root.exists() and _label(root) is None and (not root.is_dir() or any(root.iterdir())):
         raise UserError(f"{root}: holds other files, choose a new or empty folder for the benchmark")
+    if _label(root) == label:
+        print(f"{root} is damaged ({why}) and is made again", flush=True)
+    remove_drafts(root.parent, root.name)
     # Built beside the final place and renamed, so that a folder under its final name is always complete.
-    draft = root.parent / f".{root.name}-{os.getpid()}"
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    try:
-        build(draft)
-        (draft / "README.md").write_text(readme, "utf-8")
-        (draft / LABEL).write_text(json.dumps(label), "utf-8")
+    with draft(root.parent, root.name) as new:
+        build(new)
+        (new / "README.md").write_text(readme, "utf-8")
+        (new / LABEL).write_text(json.dumps(label), "utf-8")
+        note_checksums(new)
         if root.exists():
             shutil.rmtree(root)
         try:
-            draft.rename(root)
+            new.rename(root)
         except OSError:  # another process was faster
             if _label(root) != label:
                 raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return root
 
 

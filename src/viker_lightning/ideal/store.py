@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,14 +15,16 @@ from safetensors import SafetensorError, safe_open
 from viker_lightning.data.cache import cache_folder
 from viker_lightning.data.encoding import Encoded
 from viker_lightning.data.records import Picture
-from viker_lightning.errors import UserError
+from viker_lightning.files import remove_drafts
 from viker_lightning.models import MLLM
-from viker_lightning.models.features import save_atomically
+from viker_lightning.models.features import Damaged, load_checked, save_atomically
 
 from .reference import Reference
 
-LAYOUT = "1"
-"""Changes when the meaning of what is stored changes."""
+log = logging.getLogger(__name__)
+
+LAYOUT = "2"
+"""Changes when what is stored, or how, changes."""
 
 
 def store_folder(mllm: MLLM) -> Path:
@@ -40,7 +44,8 @@ class ReferenceStore:
     """References by key, in memory or in a folder.
 
     A folder holds part files, written atomically and named by their content, so that any number of runs may read and
-    add at the same time; what two of them compute is the same file.
+    add at the same time; what two of them compute is the same file. A part is checked before anything is taken from it;
+    a damaged one is removed, with a line that says so, and what it held counts as unknown.
 
     Args:
         folder: ``None`` keeps everything in memory.
@@ -51,29 +56,63 @@ class ReferenceStore:
         self._memory: dict[str, Reference] = {}
         self._index: dict[str, tuple[Path, int, int]] = {}
         self._open: dict[Path, Any] = {}
+        self._checked: set[Path] = set()
+        if folder is not None:
+            remove_drafts(folder)
         self.refresh()
 
     def refresh(self) -> None:
-        """Takes notice of what others have added.
-
-        Raises:
-            UserError: if a part cannot be read.
-        """
+        """Takes notice of what others have added."""
         for file in sorted(self.folder.glob("part-*.safetensors")) if self.folder else []:
             if file not in self._open:
                 try:
-                    self._open[file] = part = safe_open(file, framework="pt")
-                    keys = part.keys()
-                    rows = [key.removeprefix("key.") for key in keys if key.startswith("key.")]
-                    self._index |= {key: (file, *part.get_tensor(f"key.{key}").tolist()) for key in rows}
-                except (SafetensorError, OSError) as error:
-                    raise UserError(f"{file}: not a readable part of the store ({error}); delete it") from error
+                    self._read(file, safe_open(file, framework="pt"))
+                except (SafetensorError, OSError, ValueError) as error:
+                    self._drop(file, str(error).splitlines()[0])
+
+    def _read(self, file: Path, part: Any) -> None:
+        rows = [key.removeprefix("key.") for key in part.keys() if key.startswith("key.")]
+        self._index |= {key: (file, *part.get_tensor(f"key.{key}").tolist()) for key in rows}
+        self._open[file] = part
+
+    def _drop(self, file: Path, why: str) -> None:
+        """Removes a damaged part: what it held is not known any more, and asked again when it is needed."""
+        log.warning("%s is damaged (%s); what it held is computed again", file, why)
+        with contextlib.suppress(OSError):
+            file.unlink()
+        self._open.pop(file, None)
+        self._index = {}
+        for other, part in self._open.items():  # they may hold some of it, too
+            self._read(other, part)
+
+    def _sound(self, file: Path) -> bool:
+        """Whether a part is what was written; looked at once, before anything is taken from it."""
+        if file not in self._checked:
+            try:
+                load_checked(file)
+                self._read(file, safe_open(file, framework="pt"))  # another run may have written it anew
+            except (Damaged, SafetensorError, OSError) as error:
+                self._drop(file, str(error))
+                return False
+            self._checked.add(file)
+        return True
 
     def __contains__(self, key: str) -> bool:
-        return key in self._memory or key in self._index
+        if key in self._memory:
+            return True
+        while key in self._index:
+            if self._sound(self._index[key][0]):
+                return key in self._index
+        return False
 
     def get(self, key: str) -> Reference:
-        """A stored reference, on the CPU."""
+        """A stored reference, on the CPU.
+
+        Raises:
+            KeyError: if it is not known.
+        """
+        if key not in self:
+            raise KeyError(key)
         if key in self._memory:
             return self._memory[key]
         file, start, stop = self._index[key]

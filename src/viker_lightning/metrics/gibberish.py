@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 
 from viker_lightning.errors import UserError
+from viker_lightning.files import check_index
 
 from .mean import SampleMean
 
@@ -83,6 +84,8 @@ class GibberishClassifier:
         """
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+        for index in sorted(Path(source).glob("*.safetensors.index.json")):
+            check_index(index)
         options = {"trust_remote_code": False}
         try:
             tokenizer = AutoTokenizer.from_pretrained(source, **options)

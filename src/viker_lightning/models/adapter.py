@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
 from peft.utils import ModulesToSaveWrapper
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -17,7 +19,9 @@ from torch import Tensor, nn
 
 from viker_lightning.errors import UserError
 
-from .files import refuse_pickles
+from .files import folder_fingerprint, refuse_pickles
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -58,7 +62,8 @@ def adapted(
         model: a transformers model.
         language_model: path of the module LoRA may go to.
         lora: rank, scale and layers; ``None`` takes those of the saved adapter.
-        adapter: folder of a saved adapter to start from.
+        adapter: folder of a saved adapter to start from, whose own setting holds (rsLoRA, patterns); ``lora`` must
+            not contradict it.
         trained: paths of modules that are trained in full and saved with the adapter (PEFT's ``modules_to_save``).
         commit: the commit the model comes from; saved with the adapter, unless the model is that of a folder.
 
@@ -66,39 +71,154 @@ def adapted(
         UserError: if a name is that of no layer, or the saved adapter is pickled, not there, or made with another
             setting.
     """
-    if lora is None:
-        assert adapter is not None
-        adapter_config(adapter)  # whose errors are plainer
-        config = LoraConfig.from_pretrained(str(adapter))
-    else:
+    names = "|".join(map(re.escape, lora.targets)) if lora else ".*"
+    paths = rf"{re.escape(language_model)}\.(.*\.)?({names})"
+    if lora is not None:
         _check_targets(model.get_submodule(language_model), lora.targets)
+    if adapter is not None:
+        config = _saved_config(Path(adapter), lora)
+        if lora is not None:
+            _check_base(Path(adapter), model, commit)
+    else:
+        assert lora is not None
         config = LoraConfig(
             r=lora.r,
             lora_alpha=lora.alpha,
             lora_dropout=lora.dropout,
-            target_modules=rf"{re.escape(language_model)}\.(.*\.)?({'|'.join(map(re.escape, lora.targets))})",
+            target_modules=paths,
             modules_to_save=list(trained) or None,
         )
     config.revision = None if Path(model.name_or_path).is_dir() else commit  # PEFT itself notes the name alone
+    head = model.get_output_embeddings()
+    layers = {n for n, m in model.named_modules() if re.fullmatch(paths, n) or (lora is None and m is head)}
     try:
         peft_model: Any = get_peft_model(model, config)
-    except ValueError as error:
-        made = lora or f"the adapter_config.json of {adapter}"
+    except (ValueError, TypeError, AttributeError, KeyError, re.error) as error:
+        if adapter is None and not isinstance(error, ValueError):
+            raise
+        made = lora if adapter is None else f"the adapter_config.json of {adapter}"
         raise UserError(f"model.lora: {str(error).splitlines()[0]} ({made})") from error
     for module in peft_model.modules():
         if isinstance(module, ModulesToSaveWrapper):
             _allow_other_type(module)
     if adapter is not None:
-        saved = saved_adapter(Path(adapter), lora)
-        expected = set(get_peft_model_state_dict(peft_model))
-        for kind, keys in (("missing", expected - set(saved)), ("unexpected", set(saved) - expected)):
-            if keys:
-                raise UserError(
-                    f"{adapter}: {len(keys)} {kind} adapter keys, e.g. {sorted(keys)[0]!r}; the adapter was made for "
-                    f"another model or LoRA setting than {lora or 'its own adapter_config.json says'}"
-                )
-        set_peft_model_state_dict(peft_model, saved)
+        found = {name for name, module in peft_model.get_base_model().named_modules() if isinstance(module, LoraLayer)}
+        _check_layers(Path(adapter), found, layers, lora)
+        _put_back(Path(adapter), peft_model, lora)
     return peft_model
+
+
+def _saved_config(folder: Path, lora: Lora | None) -> LoraConfig:
+    """How a saved adapter was made, rsLoRA and patterns of rank and alpha included; dropout is that of this run.
+
+    Raises:
+        UserError: if it contradicts the LoRA setting of this run, or PEFT cannot use it.
+    """
+    refuse_pickles(folder, "adapter_model")
+    saved = adapter_config(folder)
+    for name, value in (("r", lora.r), ("lora_alpha", lora.alpha)) if lora else ():
+        if saved.get(name) != value:
+            raise UserError(
+                f"{folder}: the adapter was made with {name}={saved.get(name)!r}, but this run has {value}; set "
+                "model.lora to what it was made with"
+            )
+    if lora and (beyond := _beyond_layers(saved)):
+        raise UserError(
+            f"{folder}: the adapter has {beyond}, but this run trains LoRA layers alone; merge it into its model and "
+            "give that as model.vanilla"
+        )
+    if not (saved.get("target_modules") or saved.get("target_parameters")):
+        raise UserError(f"{folder}: target_modules of its adapter_config.json names no layer; save the adapter again")
+    try:
+        config = LoraConfig.from_pretrained(str(folder))
+    except (TypeError, ValueError, KeyError, ImportError) as error:
+        raise UserError(
+            f"{folder}: PEFT cannot use its adapter_config.json ({str(error).splitlines()[0]}); save the adapter again"
+        ) from error
+    config.base_model_name_or_path = None  # PEFT notes the present one, and would warn of another
+    if lora is not None:
+        config.lora_dropout, config.inference_mode = lora.dropout, False
+    return config
+
+
+def _beyond_layers(saved: dict[str, Any]) -> str | None:
+    """A setting by which an adapter changes more than its LoRA layers: taken off, it would not leave the original."""
+    init = saved.get("init_lora_weights")
+    if isinstance(init, str) and init not in ("gaussian", "orthogonal", "eva"):  # PiSSA and its like move the weights
+        return f"init_lora_weights={init}"
+    usual = {"bias": "none", "modules_to_save": None, "trainable_token_indices": None}
+    return next(
+        (f"{name}={saved[name]}" for name, value in usual.items() if saved.get(name) not in (value, None, [])), None
+    )
+
+
+def _check_base(folder: Path, model: Any, commit: str | None) -> None:
+    """Makes sure, as far as can be told, that an adapter was made on the model it is put on.
+
+    Raises:
+        UserError: if it was made on another.
+    """
+    saved = adapter_config(folder)
+    made, here = str(saved.get("base_model_name_or_path") or ""), str(model.name_or_path)
+    revision = saved.get("revision")
+    both = Path(made).is_dir(), Path(here).is_dir()
+    if not made or made == here or (all(both) and Path(made).resolve() == Path(here).resolve()):
+        known = [r for r in (revision, commit) if r and re.fullmatch("[0-9a-f]{40}", r)]
+        differ = made == here and len(set(known)) == 2
+    elif all(both):
+        differ = folder_fingerprint(made) != folder_fingerprint(here)
+    else:
+        differ = not any(both) and not Path(made).is_absolute()
+        if not differ:
+            log.warning(
+                "%s: made on %s, put on %s; whether they are the same weights cannot be told", folder, made, here
+            )
+    if differ:
+        at = [f" at {r}" if r and made == here else "" for r in (revision, commit)]
+        raise UserError(
+            f"model.adapter: {folder} was made on {made}{at[0]}, but this run has {here}{at[1]}; give that model, or, "
+            "if both are the same weights, write this one's name into adapter_config.json"
+        )
+
+
+def _check_layers(folder: Path, found: set[str], layers: set[str], lora: Lora | None) -> None:
+    """Makes sure that an adapter has the layers asked for; by itself, that all of them read tokens.
+
+    Raises:
+        UserError: if one is missing, or is another.
+    """
+    more, less = sorted(found - layers), sorted(layers - found) if lora else []
+    if more or less:
+        what = f"adapts {more[0]}, which" if more else f"does not adapt {less[0]}, which"
+        where = "model.lora.targets" if lora else "the language model"
+        said = ("is not one of" if lora else "is outside") if more else "is one of"
+        raise UserError(
+            f"{folder}: the adapter {what} {said} {where}; "
+            + ("set model.lora to what it was made with" if lora else "merge it and give the full weights")
+        )
+
+
+def _put_back(folder: Path, peft_model: Any, lora: Lora | None) -> None:
+    """Loads the weights of an adapter.
+
+    Raises:
+        UserError: if one is missing, unexpected, or has another shape.
+    """
+    saved, expected = saved_adapter(folder), get_peft_model_state_dict(peft_model)
+    setting = lora or "its own adapter_config.json says"
+    for kind, keys in (("missing", set(expected) - set(saved)), ("unexpected", set(saved) - set(expected))):
+        if keys:
+            raise UserError(
+                f"{folder}: {len(keys)} {kind} adapter keys, e.g. {sorted(keys)[0]!r}; the adapter was made for "
+                f"another model or LoRA setting than {setting}"
+            )
+    for name, weight in sorted(expected.items()):
+        if saved[name].shape != weight.shape:
+            raise UserError(
+                f"{folder}: {name} has shape {list(saved[name].shape)}, this model needs {list(weight.shape)}; the "
+                f"adapter was made for another model or LoRA setting than {setting}"
+            )
+    set_peft_model_state_dict(peft_model, saved)
 
 
 def _allow_other_type(wrapper: Any) -> None:
@@ -150,20 +270,12 @@ def _check_targets(language_model: nn.Module, targets: Sequence[str]) -> None:
         )
 
 
-def saved_adapter(folder: Path, lora: Lora | None) -> dict[str, Tensor]:
-    """The weights of an adapter, which must be safetensors, and made with that rank and scale if one is given.
+def saved_adapter(folder: Path) -> dict[str, Tensor]:
+    """The weights of an adapter, which must be safetensors.
 
     Raises:
         UserError: if they are not.
     """
-    refuse_pickles(folder, "adapter_model")
-    config = adapter_config(folder)
-    for name, value in (("r", lora.r), ("lora_alpha", lora.alpha)) if lora else ():
-        if config.get(name) != value:
-            raise UserError(
-                f"{folder}: the adapter was made with {name}={config.get(name)}, but this run has {value}; set "
-                "model.lora to what it was made with"
-            )
     try:
         return load_file(folder / "adapter_model.safetensors")
     except (OSError, SafetensorError) as error:
@@ -182,6 +294,7 @@ def adapter_config(folder: str | Path) -> dict[str, Any]:
         raise UserError(
             f"{folder}: no adapter could be read ({error}); give an adapter folder as PEFT writes it"
         ) from error
-    if config.get("peft_type") != "LORA":
-        raise UserError(f"{folder}: found a {config.get('peft_type')} adapter, expected LORA; give another")
+    kind = config.get("peft_type") if isinstance(config, dict) else None
+    if kind != "LORA":
+        raise UserError(f"{folder}: found {'a ' + str(kind) if kind else 'no'} adapter, expected LORA; give another")
     return config

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
+import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from viker_lightning.data.records import Picture
-from viker_lightning.files import raise_named
+from viker_lightning.files import draft, raise_named, remove_drafts
 
 from .kept import Kept
+
+log = logging.getLogger(__name__)
 
 Keep = Literal["memory", "disk", "off"]
 
 MEMORY_LIMIT = 8 * 2**30
 """Bytes of features kept in memory; beyond it the ones longest unused go."""
+
+CHECKSUM = "sha256"
+"""Under which name a file's metadata has the checksum of its tensors."""
 
 
 class FrozenFeatures:
@@ -34,6 +42,10 @@ class FrozenFeatures:
     def __init__(self, keep: Keep = "memory", folder: Path | None = None) -> None:
         self.keep, self.folder = keep, folder
         self._kept: Kept[Tensor] = Kept(MEMORY_LIMIT)
+        self._checked: set[str] = set()  # of those on disk
+        if keep == "disk" and folder is not None and folder.is_dir():
+            for part in folder.iterdir():
+                remove_drafts(part)
 
     def get(self, pictures: Sequence[Picture], compute: Callable[[list[Picture]], list[Tensor]]) -> list[Tensor]:
         """Features of pictures, in order, on the CPU or, where just computed, on the model's device.
@@ -55,7 +67,14 @@ class FrozenFeatures:
         if self.keep == "memory":
             return self._kept.get(key)
         if self.keep == "disk" and self.folder is not None and (file := self._file(self.folder, key)).is_file():
-            return load_file(file)["features"]
+            try:
+                found = load_file(file) if key in self._checked else load_checked(file)
+                self._checked.add(key)
+                return found["features"]
+            except Unchecked:
+                return None
+            except (Damaged, SafetensorError, OSError, KeyError) as error:
+                log.warning("%s is damaged (%s) and is made again", file, error)
         return None
 
     def _save(self, key: str, features: Tensor) -> None:
@@ -69,14 +88,50 @@ class FrozenFeatures:
         return folder / key[:2] / f"{key}.safetensors"
 
 
-def save_atomically(tensors: dict[str, Tensor], file: Path, metadata: dict[str, str] | None = None) -> None:
-    """Writes a safetensors file that is there whole or not at all, whoever else writes it at the same time."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.stem}-", suffix=".tmp")
-    os.close(handle)
+def save_atomically(tensors: dict[str, Tensor], file: Path) -> None:
+    """Writes a safetensors file that is there whole or not at all, whoever else writes it at the same time.
+
+    A checksum of the tensors stands in its metadata.
+    """
     try:
-        save_file(tensors, name, metadata)
-        os.replace(name, file)
+        with draft(file.parent, file.stem) as folder:
+            save_file(tensors, folder / file.name, {CHECKSUM: checksum(tensors)})
+            os.replace(folder / file.name, file)
     except BaseException as error:
-        Path(name).unlink(missing_ok=True)
         raise_named(error, file)
+
+
+class Damaged(Exception):
+    """A file is not what was written; says why."""
+
+
+class Unchecked(Damaged):
+    """A file has no checksum: an earlier version wrote it."""
+
+
+def load_checked(file: Path) -> dict[str, Tensor]:
+    """Reads what :func:`save_atomically` wrote.
+
+    Raises:
+        Damaged: if it is something else.
+    """
+    try:
+        with safe_open(file, framework="pt") as opened:
+            noted = (opened.metadata() or {}).get(CHECKSUM)
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise Damaged((str(error).strip() or type(error).__name__).splitlines()[0]) from error
+    if noted is None:
+        raise Unchecked("it has no checksum")
+    if noted != checksum(tensors):
+        raise Damaged("its checksum is another")
+    return tensors
+
+
+def checksum(tensors: dict[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and values."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

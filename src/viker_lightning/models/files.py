@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 from pathlib import Path
 
 from transformers.utils.hub import cached_file
 
 from viker_lightning.data.hub import commit_of
 from viker_lightning.errors import UserError
+from viker_lightning.files import check_index
+
+log = logging.getLogger(__name__)
 
 
 def weights_folder(source: str | Path) -> str | Path:
@@ -36,7 +40,7 @@ def folder_fingerprint(folder: str | Path) -> str | None:
         return None
     files = here.iterdir() if here.is_dir() else [here]
     digest = hashlib.sha256()
-    for file in sorted(path for path in files if path.suffix in (".safetensors", ".json", ".jinja")):
+    for file in sorted(path for path in files if path.suffix in READ):
         with file.open("rb") as opened:
             digest.update(f"{file.name} {hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()[:32]
@@ -63,6 +67,9 @@ def origin(source: str | Path, files: Path | None = None) -> dict[str, str | Non
     return {"source": str(source), "commit": commit, "fingerprint": None if commit else folder_fingerprint(found)}
 
 
+READ = (".safetensors", ".json", ".jinja")
+"""What is read of a model folder."""
+
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
@@ -74,14 +81,35 @@ def refuse_pickles(folder: str | Path, name: str = "*") -> None:
         name: what the weights are called, without suffix.
 
     Raises:
-        UserError: if there are only pickled weights.
+        UserError: if there are only pickled weights, or an index of weights names anything but safetensors beside it.
     """
     here = Path(folder)
-    if not here.is_dir() or any(here.glob(f"{name}.safetensors")):
+    if not here.is_dir():
+        return
+    for index in sorted(here.glob("*.safetensors.index.json")):
+        check_index(index)
+    _name_links(here)
+    if any(here.glob(f"{name}.safetensors")):
         return
     found = sorted(path.name for path in here.glob(f"{name}.*") if path.suffix in PICKLES)
     if found:
         raise UserError(
             f"{folder}: found {found[0]}, a pickle, which can run code when it is opened; expected safetensors only; "
             "write the weights with save_pretrained of a current transformers or peft"
+        )
+
+
+def _name_links(folder: Path) -> None:
+    """Says which files of a model folder are links that lead out of it; a hub cache's lead to its own blobs."""
+    here = folder.resolve()
+    inside = here.parents[1] if here.parent.name == "snapshots" else here
+    out = [
+        file
+        for file in sorted(folder.iterdir())
+        if file.is_symlink() and file.suffix in (*READ, *PICKLES) and not file.resolve().is_relative_to(inside)
+    ]
+    if out:
+        more = f" (and {len(out) - 1} more)" if len(out) > 1 else ""
+        log.warning(
+            "%s: %s is a link that leads out of the folder, to %s%s", folder, out[0].name, out[0].resolve(), more
         )

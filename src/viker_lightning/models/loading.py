@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoProcessor, BitsAndBytesConfig
 from transformers.utils.hub import cached_file, extract_commit_hash
 
 from viker_lightning.errors import UserError
+from viker_lightning.files import check_index
 
 from .families import family_of
 from .files import refuse_pickles, weights_folder
@@ -60,6 +61,7 @@ def loaded(
     refuse_pickles(source)
     remote = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
+        _check_listed(source, revision)
         config = AutoConfig.from_pretrained(source, **remote)
         options: dict[str, Any] = {"dtype": getattr(torch, dtype), "attn_implementation": "sdpa", **remote}
         family, model_class = family_of((config.architectures or ["unknown"])[0])
@@ -80,6 +82,31 @@ def loaded(
             "model"
         )
     return Loaded(model, processor, commit)
+
+
+def _check_listed(source: str, revision: str | None) -> None:
+    """Makes sure that transformers will read the weights of the model alone, as safetensors.
+
+    Raises:
+        UserError: if the index of its weights names other files, or there is an adapter, which would be put on it.
+    """
+
+    def there(name: str) -> str | None:
+        return cached_file(
+            source,
+            name,
+            revision=revision,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+
+    if there("adapter_config.json"):
+        raise UserError(
+            f"{source}: found an adapter (adapter_config.json), expected full weights alone; merge it, or give the "
+            "model it was made on, and the adapter as model.adapter"
+        )
+    if index := there("model.safetensors.index.json"):
+        check_index(Path(index))
 
 
 def quantization(

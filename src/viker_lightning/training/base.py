@@ -286,12 +286,12 @@ class Stage(LightningModule):
         """Checks that the checkpoint holds exactly what is trained.
 
         Raises:
-            UserError: if a weight is missing or unexpected.
+            UserError: if a weight is missing, unexpected or of another shape.
         """
+        check_names(checkpoint, {n: p for n, p in self.named_parameters() if p.requires_grad})
         self.report = checkpoint.get("report", {})
         obey(checkpoint, self.lr, self.weight_decay)
         if self.trainer.state.fn == TrainerFn.FITTING and "loops" in checkpoint:
             data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
             data.steps_done = checkpoint["global_step"]
             count_epochs(checkpoint, epoch_steps(len(data.train_dataloader()), self.trainer.limit_train_batches))
-        check_names(checkpoint, {n for n, p in self.named_parameters() if p.requires_grad})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -20,6 +21,18 @@ from viker_lightning.files import replacing
 
 STRUCTURE = "checkpoint"
 """Key of the file's metadata under which everything that is not a tensor stands, as JSON."""
+
+
+KEPT: dict[str, type | tuple[type, ...]] = {
+    "state_dict": dict,
+    "global_step": int,
+    "epoch": int,
+    "loops": dict,
+    "optimizer_states": (list, tuple),
+    "lr_schedulers": (list, tuple),
+    "pytorch-lightning_version": str,
+}
+"""What the checkpoint of every run holds."""
 
 
 class CheckpointFile(TorchCheckpointIO):
@@ -44,26 +57,38 @@ class CheckpointFile(TorchCheckpointIO):
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Reads a checkpoint, its tensors on the CPU.
 
+        Nothing but tensors and plain values is ever read, whatever ``weights_only`` says.
+
         Raises:
-            UserError: if it is not a checkpoint, or could run code.
+            UserError: if it is no checkpoint of a run, or could run code.
         """
         try:
             with Path(path).open("rb") as file:
-                if file.read(4) == b"PK\3\4":  # torch.save writes a zip archive
-                    return super().load_checkpoint(path, lambda storage, _: storage, weights_only=weights_only)
-            with safe_open(path, framework="pt") as opened:
-                structure = (opened.metadata() or {})[STRUCTURE]
-                return _restored(json.loads(structure), {name: opened.get_tensor(name) for name in opened.keys()})
+                zipped = file.read(4) == b"PK\3\4"  # torch.save writes a zip archive
+            if zipped:
+                found = super().load_checkpoint(path, lambda storage, _: storage, weights_only=True)
+            else:
+                with safe_open(path, framework="pt") as opened:
+                    structure = (opened.metadata() or {})[STRUCTURE]
+                    tensors = {name: opened.get_tensor(name) for name in opened.keys()}
+                found = _restored(json.loads(structure), tensors)
         except UnpicklingError as error:
             raise UserError(
                 f"ckpt_path: {path} holds more than tensors and plain values; opening it could run code, so it was not "
                 "opened; give a checkpoint that this program wrote"
             ) from error
-        except (SafetensorError, OSError, KeyError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0]
+        except Exception as error:  # a foreign file can be anything
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(
                 f"ckpt_path: {path} is no readable checkpoint ({reason}); give another, or start afresh"
             ) from error
+        odd = [n for n, kind in KEPT.items() if not isinstance(found, dict) or not isinstance(found.get(n), kind)]
+        if odd:
+            raise UserError(
+                f"ckpt_path: {path} is no checkpoint of a run (no {odd[0]} in it); give checkpoints/last.ckpt of one, "
+                "or start afresh"
+            )
+        return found
 
 
 def _plain(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
@@ -144,16 +169,24 @@ def count_epochs(checkpoint: dict[str, Any], steps: int) -> None:
             counts |= {"ready": done + 1, "started": done + 1, "processed": done, "completed": done}
 
 
-def check_names(checkpoint: dict[str, Any], trained: set[str]) -> None:
+def check_names(checkpoint: dict[str, Any], trained: Mapping[str, Tensor]) -> None:
     """Makes sure that a checkpoint holds exactly what is trained.
 
     Raises:
-        UserError: if a weight is missing or unexpected.
+        UserError: if a weight is missing, unexpected or of another shape.
     """
-    saved = set(checkpoint["state_dict"])
-    if trained != saved:
-        odd = sorted(trained ^ saved)[0]
+    state, names = checkpoint["state_dict"], set(trained)
+    if names != set(state):
+        saved = set(state)
+        odd = sorted(names ^ saved, key=str)[0]
         raise UserError(
-            f"checkpoint: {len(trained - saved)} trained weights are missing, {len(saved - trained)} unexpected, "
+            f"checkpoint: {len(names - saved)} trained weights are missing, {len(saved - names)} unexpected, "
             f"e.g. {odd!r}; it belongs to another model or LoRA setting"
         )
+    for name, weight in trained.items():
+        if getattr(state[name], "shape", None) != weight.shape:
+            found = list(getattr(state[name], "shape", ()))
+            raise UserError(
+                f"checkpoint: {name} has shape {found}, expected {list(weight.shape)}; it belongs to another model or "
+                "LoRA setting"
+            )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from filelock import FileLock
 
 from viker_lightning import __version__
 from viker_lightning.data.base import Benchmark
-from viker_lightning.data.cache import cache_folder
+from viker_lightning.data.cache import cache_folder, damage, note_checksums
 from viker_lightning.errors import UserError
 from viker_lightning.models import mini, mini_tower, smol, weights_folder
 from viker_lightning.processes import by_itself, waited_for
@@ -26,7 +27,8 @@ def vanilla_model(vanilla: str, data: Benchmark) -> Path | str:
 
     Args:
         vanilla: a model folder, run folder or hub id, returned as it is; or the YAML of a fine-tuning run. The run is
-            kept in the cache folder under a hash of the YAML and the training data; one that was stopped goes on.
+            kept in the cache folder under a hash of the YAML and the training data; one that was stopped goes on, one
+            whose weights are damaged is made again.
         data: the data the run is made on.
 
     Raises:
@@ -43,6 +45,9 @@ def vanilla_model(vanilla: str, data: Benchmark) -> Path | str:
     run = cache_folder("vanilla", key)
     run.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{run}.lock"):
+        if (run / "results.json").is_file() and (why := damage(run / "model", "config.json")):
+            print(f"{run} is damaged ({why}) and is made again", flush=True)
+            shutil.rmtree(run)
         if not (run / "results.json").is_file():
             print(f"There is no vanilla model of this data yet: running {config} (once) into {run}", flush=True)
             command = [sys.executable, "-m", "viker_lightning", "fit", "--config", str(config)]
@@ -51,4 +56,5 @@ def vanilla_model(vanilla: str, data: Benchmark) -> Path | str:
             done = subprocess.run(command, check=False, env=waited_for(environment))
             if done.returncode or not (run / "results.json").is_file():
                 raise UserError(f"{config}: the vanilla run failed with exit code {done.returncode}; see above")
+            note_checksums(run / "model")
     return weights_folder(run)

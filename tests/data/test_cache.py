@@ -1,0 +1,149 @@
+"""What is built once: checked when it is used, built again when it is damaged, removed on demand."""
+
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from viker_lightning import clean_cache
+from viker_lightning.data import cache, mini
+from viker_lightning.data.cache import CHECKSUMS, built
+from viker_lightning.files import draft, remove_drafts
+
+
+def write(folder: Path) -> None:
+    (folder / "config.json").write_text("{}")
+    (folder / "inner").mkdir()
+    (folder / "inner/weights.bin").write_bytes(bytes(1000))
+
+
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return built(tmp_path / "thing", "a thing", write)
+
+
+DAMAGE = {
+    "one bit": lambda f: flip(f / "inner/weights.bin"),
+    "cut": lambda f: os.truncate(f / "inner/weights.bin", 10),
+    "missing": lambda f: (f / "inner/weights.bin").unlink(),
+    "no config": lambda f: (f / "config.json").unlink(),
+    "checksums": lambda f: (f / CHECKSUMS).write_bytes(b"\xff\xfe"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_folder_is_built_again(folder, capsys, kind):
+    assert built(folder, "a thing", pytest.fail) == folder
+    DAMAGE[kind](folder)
+    capsys.readouterr()
+    built(folder, "a thing", write)
+    assert (folder / "inner/weights.bin").read_bytes() == bytes(1000) and (folder / "config.json").is_file()
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 2 and said[0].startswith(f"{folder} is damaged (") and said[0].endswith("and is made again")
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["thing", "thing.lock"]
+
+
+def test_what_an_earlier_version_built_is_taken_on(folder, capsys):
+    """Without checksums, only what ends too soon can be told; they are there the next time."""
+    (folder / CHECKSUMS).unlink()
+    assert built(folder, "a thing", pytest.fail) == folder
+    flip(folder / "inner/weights.bin")
+    built(folder, "a thing", write)
+    assert "inner/weights.bin is not what was written" in capsys.readouterr().out
+    (folder / CHECKSUMS).unlink()
+    (folder / "config.json").write_text("{")
+    built(folder, "a thing", write)
+    assert "config.json: " in capsys.readouterr().out and (folder / "config.json").read_text() == "{}"
+
+
+def test_of_very_large_files_only_the_end_is_looked_at(folder, monkeypatch):
+    monkeypatch.setattr(cache, "LARGEST", 100)
+    monkeypatch.setattr(cache, "_digest", pytest.fail)
+    (folder / CHECKSUMS).write_text("")
+    assert built(folder, "a thing", pytest.fail) == folder
+
+
+def test_a_cache_that_may_only_be_read_is_used(folder, monkeypatch):
+    monkeypatch.setattr(cache, "FileLock", pytest.fail)
+    assert built(folder, "a thing", pytest.fail) == folder
+
+
+def test_a_damaged_benchmark_is_written_again(tmp_path, capsys, monkeypatch):
+    root = mini.write_benchmark(tmp_path / "ci", "ci")
+    shard = next(root.glob("Full_Set/*.parquet"))
+    content = shard.read_bytes()
+    flip(shard)
+    mini.write_benchmark(root, "ci")
+    assert shard.read_bytes() == content
+    assert capsys.readouterr().out == (
+        f"{root} is damaged (Full_Set/{shard.name} is not what was written) and is made again\n"
+    )
+    monkeypatch.setattr(mini, "_general_test", pytest.fail)
+    mini.write_benchmark(root, "ci")
+
+
+def hold(folder, ready):
+    with draft(folder, "held") as new:
+        (new / "half").write_text("half")
+        ready.put(new.name)
+        signal.pause()
+
+
+def test_only_what_killed_processes_left_is_removed(tmp_path):
+    context = multiprocessing.get_context("fork")
+    ready = context.SimpleQueue()
+    builder = context.Process(target=hold, args=(tmp_path, ready))
+    builder.start()
+    name = ready.get()
+    assert remove_drafts(tmp_path) == [] and (tmp_path / name / "half").is_file(), "its process lives"
+    os.kill(builder.pid, signal.SIGKILL)
+    builder.join()
+    assert remove_drafts(tmp_path, "other") == []
+    assert remove_drafts(tmp_path, "held") == [tmp_path / name] and not list(tmp_path.iterdir())
+
+
+def test_the_next_build_removes_what_killed_ones_left(tmp_path):
+    for name in (".thing-0123.tmp", "thing.4567.tmp"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "half").touch()
+    built(tmp_path / "thing", "a thing", write)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["thing", "thing.lock"]
+
+
+def test_clean_cache_removes_what_is_ours_and_idle(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("VIKER_LIGHTNING_CACHE", str(tmp_path))
+    ours = [
+        "models/mini-0123456789ab",
+        "models/smol-2",
+        "models/mini-tower-0123456789ab.77.tmp",
+        "vanilla/0123456789ab",
+    ]
+    ours += [f"ideal/{'0' * 32}", f"features/{'0' * 40}", "benchmarks/mini-ci-1", "benchmarks/.mini-ci-1-345"]
+    theirs = ["models/llava", "vanilla/notes", "work/mini-1", "ideal/thoughts"]
+    busy = ["vanilla/ba9876543210", f"ideal/{'1' * 32}"]
+    for name in ours + theirs + busy:
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "file").write_bytes(bytes(1000))
+    with (
+        FileLock(tmp_path / f"{busy[0]}.lock"),
+        FileLock(tmp_path / busy[1] / "build-0-of-1.lock"),
+        draft(tmp_path / "models", "mini-x") as live,
+    ):
+        clean_cache.main([])
+        assert live.is_dir()
+    said = capsys.readouterr().out.splitlines()
+    assert said[-1] == f"8,000 bytes removed from {tmp_path}"
+    assert [f"removed {tmp_path / name}: 1,000 bytes" in said for name in ours] == [True] * len(ours)
+    for name in busy:
+        assert f"kept {tmp_path / name}: a run is at work on it" in said
+    assert all((tmp_path / name / "file").is_file() for name in theirs + busy)
+    assert not any((tmp_path / name).exists() for name in ours)
