@@ -19,7 +19,7 @@ from viker_lightning.models.features import save_atomically
 
 from .reference import Reference
 
-LAYOUT = "1"
+LAYOUT = "2"
 """Changes when the meaning of what is stored changes."""
 
 
