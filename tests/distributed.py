@@ -116,6 +116,17 @@ def difference(one, other):
     return absolute, max(((a[k] - b[k]).norm() / a[k].norm().clamp_min(1e-12)).item() for k in a)
 
 
+def gradient_difference(one, other):
+    """Relative difference of the gradients of two runs' first steps (tests/matrix.py).
+
+    Unlike weights after AdamW they show their scale.
+    """
+    a, b = (load_file(run / "gradient.safetensors") for run in (one, other))
+    assert a.keys() == b.keys()
+    far, size = (sum(g.double().square().sum() for g in found) for found in ([b[k] - a[k] for k in a], a.values()))
+    return (far / size).sqrt().item()
+
+
 def assert_close(found, expected):
     """Within 1e-5, but for one weight in a thousand: AdamW blows rounding up where a gradient is next to nothing."""
     far = (found - expected).abs()

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
+from safetensors.torch import save_file
 
 from viker_lightning.data.mllmu import MLLMU
 from viker_lightning.methods import NPO, GradientDifference, KLMinimization, ViKeR
 from viker_lightning.models import Lora
+from viker_lightning.models.whole import whole
 from viker_lightning.training import FSDP2, Finetune, Unlearn
 from viker_lightning.training.engine import Engine
 
@@ -81,6 +83,21 @@ class SaveLast(Callback):
             trainer.save_checkpoint(self.file)
 
 
+def watch(module, file):
+    """Saves the gradient of the first step, of all processes and not clipped yet."""
+    clip = module.configure_gradient_clipping
+
+    def clipping(optimizer, *args, **options):
+        if module.global_step == 0:
+            gradients = {name: whole(p.grad) for name, p in module.named_parameters() if p.grad is not None}
+            if module.global_rank == 0:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                save_file({name: g.detach().float().cpu().contiguous() for name, g in gradients.items()}, file)
+        clip(optimizer, *args, **options)
+
+    module.configure_gradient_clipping = clipping
+
+
 def run(case, models, out, strategy="auto", resume=None, **more):
     """Trains a case and saves its weights."""
     make, options = CASES[case]
@@ -89,6 +106,7 @@ def run(case, models, out, strategy="auto", resume=None, **more):
     world = int(os.environ.get("WORLD_SIZE", "1"))
     seed_everything(0, verbose=False)
     module = make(models)
+    watch(module, out / case / "gradient.safetensors")
     trainer = Trainer(
         accelerator="cpu",
         devices=world,

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).parent))
 import matrix
-from distributed import difference, random_vanilla, threaded
+from distributed import difference, gradient_difference, random_vanilla, threaded
 
 ROOT = Path(__file__).parent.parent
 
@@ -86,3 +86,4 @@ def test_a_process_without_images_leaves_the_projector_to_the_other(base_folder,
     assert done.returncode == 0, done.stderr[-3000:]
     absolute, relative = difference(tmp_path / "one/few photos", tmp_path / "two/few photos")
     assert absolute <= 1e-4 and relative <= 1e-3
+    assert gradient_difference(tmp_path / "one/few photos", tmp_path / "two/few photos") < 1e-4

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent / "models"))
 from families import random_model
 
-from distributed import ROOT, difference, random_vanilla, weights
+from distributed import ROOT, difference, gradient_difference, random_vanilla, weights
 from matrix import CASES, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -53,6 +53,7 @@ def test_two_processes_train_as_one_does(out, case, strategy):
     print(f"{case}, {strategy}: weights differ by at most {absolute:.1e}, a tensor by {relative:.1e} of its norm")
     most = (1e-3, 2e-3) if case == "bf16" else (1e-4, 1e-3)  # AdamW blows up rounding of gradients next to nothing
     assert absolute <= most[0] and relative <= most[1]
+    assert gradient_difference(out / "one" / case, out / strategy / case) < (2e-2 if case == "bf16" else 1e-4)
 
 
 def test_a_projector_is_trained_and_kept_beside_the_adapter(out):

@@ -18,6 +18,7 @@ from viker_lightning.ideal import (
 )
 from viker_lightning.ideal.plain import plain_ideal, plain_logits
 from viker_lightning.methods import Batch, ViKeR
+from viker_lightning.models import AnswerTokens
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def test_reverse_direction_equals_plain_route(mllm, groups, pictures):
         mllm.answer_tokens(batch), ideal.reference(batch), forget_distribution=ideal.distribution(batch.encoded)
     )
     step = Batch(step.forget, forget_distribution=step.forget_distribution)
-    fast = ViKeR(lam=1.0, direction="reverse", ascent=False).loss(step)["loss"]
+    fast = ViKeR(lam=1.0, direction="reverse", ascent="none").loss(step)["loss"]
     logits, _ = plain_logits(mllm, groups)
     p = plain_ideal(mllm, groups, pictures)
     log_q = logits.log_softmax(-1)
@@ -67,7 +68,7 @@ def test_reverse_direction_equals_plain_route(mllm, groups, pictures):
     difference = gradient(mllm, fast) - gradient(mllm, plain)
     assert (
         difference.norm()
-        < 1e-5 * gradient(mllm, ViKeR(direction="reverse", ascent=False).loss(rebuilt(mllm, batch, p))["loss"]).norm()
+        < 1e-5 * gradient(mllm, ViKeR(direction="reverse", ascent="none").loss(rebuilt(mllm, batch, p))["loss"]).norm()
     )
 
 
@@ -99,12 +100,8 @@ def test_projection_gives_the_forward_kl():
     p = torch.randn(6, 50, generator=generator).mul(2).softmax(-1)
     labels = torch.arange(6)
 
-    class Tokens:
-        pass
-
-    tokens = Tokens()
-    tokens.hidden, tokens.logits = hidden, head(hidden)
-    tokens.log_normaliser = tokens.logits.logsumexp(-1)
+    none = torch.zeros(6, dtype=torch.long)
+    tokens = AnswerTokens(hidden, labels, none, none.bool(), 1, head)
     reference = reduce_distribution(p, labels, head.weight.detach())
     kl = forward_kl(reference, tokens)
     wanted = (p * (p.log() - tokens.logits.log_softmax(-1))).sum(-1)

@@ -89,7 +89,7 @@ def test_viker(head):
 def test_viker_regulariser_pulls_by_the_difference_of_distributions(head):
     f = tokens(head, 1)
     p, reference = ideal(head, f.labels)
-    loss = ViKeR(lam=1.0, ascent=False).loss(Batch(f, forget_reference=reference))["loss"]
+    loss = ViKeR(lam=1.0, ascent="none").loss(Batch(f, forget_reference=reference))["loss"]
     (found,) = torch.autograd.grad(loss, f.hidden)
     q = head(f.hidden).softmax(-1).detach()
     torch.testing.assert_close(found, (q - p) @ head.weight / 6, rtol=1e-4, atol=1e-6)

@@ -98,6 +98,22 @@ def test_frozen_pass_is_the_model_without_adapter(mllm, groups, base_folder):
     torch.testing.assert_close(mllm.answer_tokens(mllm.pack(groups)).logits, frozen)
 
 
+def test_the_frozen_pass_drops_nothing_out(mllm, groups):
+    """While a base model with dropout of its own is trained."""
+    for layer in mllm.language_model.layers:
+        layer.self_attn.attention_dropout = 0.5
+    batch = mllm.pack(groups)
+    with mllm.eval().frozen():
+        wanted = mllm.answer_tokens(batch).logits
+    mllm.train()
+    student, again = (mllm.answer_tokens(batch).logits for _ in range(2))
+    assert (student - again).abs().max() > 0.01
+    with mllm.frozen():
+        found = mllm.answer_tokens(batch).logits
+    torch.testing.assert_close(found, wanted)
+    assert mllm.training and mllm.language_model.training
+
+
 def test_frozen_refuses_full_fine_tuning(base_folder):
     model = MLLM.load(base_folder)
     model.train_fully()

@@ -166,6 +166,19 @@ def test_a_trained_output_embedding_is_refused_and_gone_round(vanilla, data, cap
     assert (other - weights(reduced)).norm() / other.norm() < 1e-5
 
 
+def test_full_distributions_of_the_own_images_are_the_vanilla_models(vanilla, data):
+    """However far the adapter has come."""
+    method = ViKeR(lam=2.0, same_image=True, direction="reverse")
+    module = trained(vanilla, data, method, steps=2)
+    groups = data.evaluation_groups()[:2]
+    student, reference, found = module._seen("forget", groups, (1.0, 1.0))
+    before = MLLM.load(vanilla)
+    wanted = before.answer_tokens(before.pack(groups)).logits.softmax(-1)
+    assert (student.logits.softmax(-1) - wanted).abs().max() > 1e-3
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
+    assert not found.requires_grad and not reference.log_prob.requires_grad
+
+
 def test_parts_keep_every_question(mllm, data):
     mllm.max_sequence_tokens, mllm.max_tokens = 200, 400
     groups = data.evaluation_groups()[:6]

@@ -11,6 +11,7 @@ from torch import Tensor
 from viker_lightning.data.encoding import Encoded
 from viker_lightning.data.packing import PackedBatch, assemble, in_budget, packed_mask, row_tokens
 from viker_lightning.data.records import Picture
+from viker_lightning.models.logits import logits_of
 from viker_lightning.models.mllm import MLLM
 
 from .reference import mean_distribution
@@ -66,7 +67,7 @@ class ImagePrefixes:
         """
         for batch, hidden in self.hidden(questions):
             with self.mllm.frozen():
-                yield batch, mean_distribution(self.mllm.head(states) for states in hidden)
+                yield batch, mean_distribution(logits_of(self.mllm.head, states) for states in hidden)
 
     def _packed(self, batch: PackedBatch) -> Tensor:
         width = batch.input_ids.shape[1]

@@ -7,6 +7,8 @@ h) the student's, W being the frozen output embedding. Then
 
 so value and gradient in h need only c = W' p (d numbers) and the entropy H(p), never the V probabilities. c is linear
 in p, so averaging over images costs nothing more. H(p) of the ideal distribution is the key-token entropy.
+
+Both sides are differences of large numbers, so all of it is in fp32, logits included, in whatever type h and W are.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from viker_lightning.models.logits import projected
 from viker_lightning.models.tokens import AnswerTokens
 
 
@@ -85,8 +88,7 @@ def reduce_distribution(p: Tensor, labels: Tensor, head_weight: Tensor) -> Refer
         head_weight: ``[V, d]`` output embedding, frozen.
     """
     statistics = statistics_of(p, labels)
-    with torch.autocast(p.device.type, enabled=False):  # statistics stay in fp32
-        return Reference(p @ head_weight.float(), statistics.entropy, statistics.log_prob)
+    return Reference(projected(p, head_weight), statistics.entropy, statistics.log_prob)
 
 
 def output_weight(head: nn.Module) -> Tensor:
@@ -124,9 +126,9 @@ def forward_kl(reference: Reference, tokens: AnswerTokens) -> Tensor:
     """KL(reference || student) of each answer token from the reduced reference.
 
     Returns:
-        ``[T]`` nats, >= 0 up to rounding; gradient in the logits is ``q - p``.
+        ``[T]`` nats, >= 0 up to rounding in fp32, also where the model is in bf16; gradient in the logits is ``q - p``.
     """
-    return tokens.log_normaliser - (reference.vector * tokens.hidden.float()).sum(-1) - reference.entropy
+    return tokens.log_normaliser - (reference.vector * tokens.states).sum(-1) - reference.entropy
 
 
 def token_kl(p: Tensor, logits: Tensor, direction: str = "forward") -> Tensor:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import Reference, forward_kl, token_kl
@@ -13,18 +14,25 @@ from viker_lightning.models import AnswerTokens
 
 from .base import Batch, Method, known, retain_tokens
 
+log = logging.getLogger(__name__)
+
 KEY_ENTROPY = 0.5
 """Entropy (nats) above which a token counts as a key token in reports; losses never use it."""
 
 
 class ViKeR(Method):
-    """Gradient ascent on the forget set, held to what a model that never saw the image would say.
+    """Gradient ascent on the forget set, regularised towards what a model that never saw the image would say.
 
         L = -CE_forget + lam * mean_t KL(pbar_t || p_t) + retain_weight * CE_retain
 
     pbar_t, the ideal distribution, is the mean of the frozen model's predictions behind k irrelevant images, question
     and answer prefix being the sample's own. The gradient of the KL in the logits is ``p_t - pbar_t``: close to
     nothing on grammar, large on key (private) tokens.
+
+    With the gradient of the ascent the sum has ``(lam - 1) p + e_y - lam pbar``, e_y being 1 at the answer token y. It
+    vanishes at ``p_y = (lam pbar_y - 1) / (lam - 1)``, below pbar_y, and only where ``lam pbar_y >= 1`` and lam > 1.
+    Elsewhere (on every token if lam <= 1, on most key tokens if it is 3) ascent wins: p_y goes to 0 and the loss has
+    no lower bound. That is the paper's loss; ``hinge`` and ``none`` are ours and end at ``p = pbar`` for every lam > 0.
 
     The paper was not available in full when this was written: k = 5 and the form of the loss are its; ``lam``, the
     direction of the KL and the mean over tokens are read from its notation, and no retain term is its main setting.
@@ -34,10 +42,15 @@ class ViKeR(Method):
         k: number of irrelevant images.
         images: ``scenes``, ``people`` or ``pets`` (drawn), ``photos`` (scikit-image's), a folder of images, or
             ``retain`` or ``forget``: the benchmark's own people, forgotten ones possibly seeing themselves.
-        direction: ``forward`` is KL(ideal || student), the paper's; ``reverse`` is KL(student || ideal).
+        direction: ``forward`` is KL(ideal || student), the paper's; ``reverse`` is KL(student || ideal), with which
+            ``full`` has no lower bound for any lam.
         same_image: ablation "without vision reference": the frozen model sees the forget image itself.
-        ascent: whether the gradient-ascent term is used; without it only the regulariser acts.
-        ascent_clip: tokens whose loss exceeds this many nats are not pushed further; ``None`` never stops.
+        ascent: ``full`` is -CE_forget, the paper's; ``hinge`` is ``+ hinge * mean_t max(0, log p_y - log pbar_y)``
+            in its place, which pulls only while the answer is likelier than ideal; ``none`` leaves the regulariser
+            alone. True and false, as configs before these had it, are ``full`` and ``none``.
+        hinge: weight of the hinge; used by ``ascent: hinge`` alone.
+        ascent_clip: with ``full``, tokens whose loss exceeds this many nats are not pushed further; ``None`` never
+            stops.
         retain_weight: weight of the cross-entropy on the retain set; 0 uses no retain data.
         per: average over answer ``token`` s, or over ``question`` s so that long answers do not count more.
     """
@@ -51,32 +64,55 @@ class ViKeR(Method):
         images: str = "scenes",
         direction: Literal["forward", "reverse"] = "forward",
         same_image: bool = False,
-        ascent: bool = True,
+        ascent: Literal["full", "hinge", "none"] | bool = "full",
+        hinge: float = 1.0,
         ascent_clip: float | None = None,
         retain_weight: float = 0.0,
         per: Literal["token", "question"] = "token",
     ) -> None:
-        if lam == 0 and not ascent and retain_weight == 0:
-            raise UserError("ViKeR: lam=0, ascent=false and retain_weight=0 leave nothing to optimise; turn one on")
+        pull: str = ("none", "full")[ascent] if isinstance(ascent, bool) else ascent
+        if lam == 0 and pull == "none" and retain_weight == 0:
+            raise UserError("ViKeR: lam=0, ascent=none and retain_weight=0 leave nothing to optimise; turn one on")
         if lam < 0 or k < 1 or retain_weight < 0:
             raise UserError(f"ViKeR: lam={lam} and retain_weight={retain_weight} must be >= 0, k={k} must be >= 1")
+        if hinge <= 0:
+            raise UserError(f"ViKeR: hinge={hinge} must be > 0; ascent=none goes without it")
+        if ascent_clip is not None and pull != "full":
+            raise UserError(f"ViKeR: ascent_clip={ascent_clip} goes with ascent=full, found ascent={pull}; drop one")
         self.lam, self.k, self.images, self.direction = lam, k, images, direction
-        self.ascent, self.ascent_clip, self.retain_weight, self.per = ascent, ascent_clip, retain_weight, per
+        self.ascent, self.hinge, self.ascent_clip = pull, hinge, ascent_clip
+        self.retain_weight, self.per = retain_weight, per
         self.uses_retain = retain_weight > 0
-        if lam > 0:
+        if lam > 0 or pull == "hinge":
             self.reference = "own" if same_image else "irrelevant"
-            self.needs_distribution = direction == "reverse"
+            self.needs_distribution = lam > 0 and direction == "reverse"
+
+    def before_training(self, model: nn.Module) -> None:
+        """Says, once, if nothing in the loss stops ascent on any token."""
+        unbounded = self.lam <= 1 or self.direction == "reverse"
+        first = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+        if unbounded and first and self.ascent == "full" and self.ascent_clip is None:
+            log.warning(
+                "ViKeR: with ascent=full, lam=%s and direction=%s nothing stops ascent on any token: the loss has no "
+                "lower bound; lam > 1, ascent=hinge or ascent_clip give it one (docs/concepts.md)",
+                self.lam,
+                self.direction,
+            )
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """See the class; all terms are means in nats."""
         forget = batch.forget
         terms: dict[str, Tensor] = {}
         total = forget.hidden.new_zeros(())
-        if self.ascent:
+        if self.ascent == "full":
             terms["forget_ce"] = forget.mean(-forget.log_probs, self.per).detach()
             total = total - forget.mean(
                 (-forget.log_probs).clamp(max=torch.inf if self.ascent_clip is None else self.ascent_clip), self.per
             )
+        elif self.ascent == "hinge":
+            excess = forget.log_probs - known(batch.forget_reference).log_prob
+            terms["hinge"] = forget.mean(excess.relu(), self.per)
+            total = total + self.hinge * terms["hinge"]
         if self.lam > 0:
             kl = self._kl(batch)
             terms["ideal_kl"] = forget.mean(kl, self.per)

@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 from viker_lightning.data.packing import PackedBatch
 
+from .logits import logits_of
+
 
 @dataclass
 class AnswerTokens:
-    """All answer tokens of a batch; logits are computed on first use, in fp32.
+    """All answer tokens of a batch; logits are computed on first use, in fp32 whatever the model is kept in.
 
     Attributes:
         hidden: ``[T, d]`` last hidden states at the positions that predict the answer tokens.
@@ -46,9 +48,14 @@ class AnswerTokens:
         return cls(weight.new_zeros(0, weight.shape[1]), ids, ids, ids.bool(), 0, head, step)
 
     @cached_property
+    def states(self) -> Tensor:
+        """``[T, d]`` :attr:`hidden` in fp32, where gradients of a loss's terms meet before they are rounded."""
+        return self.hidden.float()
+
+    @cached_property
     def logits(self) -> Tensor:
         """``[T, V]`` next-token logits, fp32."""
-        return self.head(self.hidden).float()
+        return logits_of(self.head, self.hidden, self.states)
 
     @cached_property
     def log_normaliser(self) -> Tensor:

@@ -10,7 +10,12 @@ from markupsafe import Markup
 from .curves import Series, lines_plot
 from .runs import Run
 
-CURVES = {"forget_ce": "cross-entropy, forget", "retain_ce": "cross-entropy, retain", "ideal_kl": "KL to ideal"}
+CURVES = {
+    "forget_ce": "cross-entropy, forget",
+    "retain_ce": "cross-entropy, retain",
+    "ideal_kl": "KL to ideal",
+    "hinge": "likelier than ideal (hinge)",
+}
 WEIGHTS = {"key tokens": "train/gradient_weight_key", "other tokens": "train/gradient_weight_other"}
 
 
