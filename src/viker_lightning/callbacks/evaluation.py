@@ -30,7 +30,7 @@ from viker_lightning.metrics import GibberishClassifier, sacrebleu_signature
 from viker_lightning.models import MLLM, origin
 from viker_lightning.progress import Bar
 from viker_lightning.reporting import before_after_table, knowledge_table, write_cards
-from viker_lightning.training import Unlearn
+from viker_lightning.training import Unlearn, vanilla_model
 
 from .dashboard import define
 from .device import back_on_device
@@ -57,8 +57,9 @@ class Evaluation(Callback):
         gibberish: hub id or folder of a gibberish classifier, to report GIB; none by default.
         gibberish_tokens: how many tokens of an answer it reads at most; open-unlearning has 32 on TOFU, 512 on MUSE.
         coherence: whether a language model judges, without images, how coherent answers are.
-        judge: which one, a model folder or hub id of any tokenizer; by default the model before unlearning, which a
-            stage without adapter no longer has.
+        judge: which one, a model folder or hub id of any tokenizer, or the YAML of a fine-tuning run, which is made
+            first where it is missing, as ``model.vanilla`` is; by default the model before unlearning, which a
+            stage without adapter no longer has. A gold model compares with others if their vanilla model judges it.
         selection: the weights of which evaluation the run ends with; see :class:`Selection`.
     """
 
@@ -96,6 +97,8 @@ class Evaluation(Callback):
                 f"evaluation.gold_predictions: made with data.protocol={other.pop()}, but this run has "
                 f"{self._protocol.name}; validate the gold model with the same protocol"
             )
+        if self.judge and self.coherence:
+            self.judge = str(vanilla_model(self.judge, trainer.datamodule, "evaluation.judge"))  # type: ignore[attr-defined]
         if self.gibberish and self._classifier is None:
             device, most = trainer.strategy.root_device, self.gibberish_tokens
             self._classifier = GibberishClassifier.load(self.gibberish, max_length=most, device=device)

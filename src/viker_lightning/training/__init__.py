@@ -5,5 +5,6 @@ from .exported import Exported
 from .finetune import Finetune
 from .sharding import FSDP2
 from .unlearn import Unlearn
+from .vanilla import vanilla_model
 
-__all__ = ["FSDP2", "CheckpointFile", "Exported", "Finetune", "Unlearn", "rng_state", "set_rng_state"]
+__all__ = ["FSDP2", "CheckpointFile", "Exported", "Finetune", "Unlearn", "rng_state", "set_rng_state", "vanilla_model"]
