@@ -97,8 +97,9 @@ class Evaluation(Callback):
                 f"evaluation.gold_predictions: made with data.protocol={other.pop()}, but this run has "
                 f"{self._protocol.name}; validate the gold model with the same protocol"
             )
-        if self.judge and self.coherence:
-            self.judge = str(vanilla_model(self.judge, trainer.datamodule, "evaluation.judge"))  # type: ignore[attr-defined]
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if self.judge and self.coherence and not isinstance(data, Questions):  # these have no true answers to go by
+            self.judge = str(vanilla_model(self.judge, data, "evaluation.judge"))
         if self.gibberish and self._classifier is None:
             device, most = trainer.strategy.root_device, self.gibberish_tokens
             self._classifier = GibberishClassifier.load(self.gibberish, max_length=most, device=device)
