@@ -4,8 +4,8 @@ A comment above each table says what it shows:
 
     <!-- table: mllmu-mini | 10 % | test MC, test Keywords | intervals -->
 
-the file, the heading in it (empty: the first table), the columns, and ``intervals`` where these and the marks of the
-best are kept. ``python docs/tables.py`` rewrites all tables; a test runs it and finds nothing to change.
+the file, the heading in it (empty: the first table), the columns, and ``intervals`` where these and the marks of
+methods are kept. ``python docs/tables.py`` rewrites all tables; a test runs it and finds nothing to change.
 """
 
 import re
@@ -25,10 +25,10 @@ def table(file: str, heading: str, columns: list[str], intervals: bool) -> str:
     blocks = re.split(r"^## (.+)$", (DOCS / f"results/{file}.md").read_text("utf-8"), flags=re.MULTILINE)
     text = dict(zip(["", *blocks[1::2]], blocks[::2], strict=True))[heading]
     lines = [[cell.strip() for cell in line[2:-1].split("|")] for line in re.findall(r"^\|.*", text, re.MULTILINE)]
-    places = {cell.rstrip(" ↑↓"): i for i, cell in enumerate(lines[0])}
+    places = {cell.rstrip(" ↑↓★·"): i for i, cell in enumerate(lines[0])}
     kept = [[line[0], *(line[places[column]] for column in columns)] for line in lines]
     if not intervals:
-        kept = [[re.sub(r" \[.*\]| †|\*\*|(?<!\w)_|_(?!\w)", "", cell) for cell in line] for line in kept]
+        kept = [[re.sub(r" \[.*\]| ≠|\*\*|(?<!\w)_|_(?!\w)", "", cell) for cell in line] for line in kept]
     kept[1] = ["---"] * len(kept[0])
     return "".join(f"| {' | '.join(line)} |\n" for line in kept)
 

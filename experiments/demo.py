@@ -52,7 +52,8 @@ def main() -> None:
     started = time.time()
     out = args.out.resolve()
     data = f"--data.root=mini/{args.size}"
-    run_cell(ROOT / "configs/mini/gold.yaml", out / "gold", data)
+    judge = "--evaluation.judge=configs/mini/vanilla.yaml"  # as the methods are judged
+    run_cell(ROOT / "configs/mini/gold.yaml", out / "gold", data, judge)
     for seed in range(args.seeds):
         for method in METHODS:
             options = [data, f"--evaluation.gold={out / 'gold'}", f"--seed_everything={seed}"]

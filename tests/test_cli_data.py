@@ -269,6 +269,8 @@ def test_a_given_model_judges_coherence(people, base_folder, tmp_path):
     assert recorded == results["other_weights"] and recorded["evaluation.judge"]["fingerprint"]
     said = refused("fit", "mini/vanilla", tmp_path / "no", None, *options, f"--evaluation.judge={tmp_path}")
     assert f"{tmp_path}: no model could be loaded" in said
+    said = refused("fit", "mini/vanilla", tmp_path / "no", None, *options, "--evaluation.judge=no.yaml")
+    assert "evaluation.judge: 'no.yaml' does not exist" in said
 
 
 def test_clear_with_the_papers_settings(base_folder, tmp_path):

@@ -177,7 +177,7 @@ def tiny(stage, config, desk):
     beside |= {"model.clip": "clip", "model.method.gold": desk.base, "evaluation.gold": desk.base}
     for option, other in beside.items():
         named = value(config, option)
-        if named and not Path(named).exists():
+        if named and (not Path(named).exists() or named.endswith(".yaml")):  # nobody waits for a vanilla run
             found += [f"--{option}={desk.fixture(other) if isinstance(other, str) else other}"]
     if value(config, "model.quantize"):
         found += ["--model.quantize=null"]  # a tiny model has nothing to gain, bitsandbytes may not be there

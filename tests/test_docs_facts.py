@@ -39,6 +39,9 @@ def good(text):
     return "0" if re.search(r"; 0 is good", text) else "by split"
 
 
+STANDING = ("Vanilla", "Gold", "Gold, other seed")
+"""Rows of tables that methods are compared with."""
+
 METRICS = [cells for cells in rows("metrics.md", 5) if named(cells[0])]
 
 
@@ -74,6 +77,32 @@ def test_tables_are_those_of_the_results(page):
     renew = runpy.run_path(str(DOCS / "tables.py"))["renew"]
     assert "<!-- table: " in text and renew(text) == text, "run python docs/tables.py"
     assert renew(text.replace("| ViKeR | ", "| ViKeR | 9")) == text, "a wrong number would be seen"
+
+
+@pytest.mark.parametrize("file", sorted((DOCS / "results").glob("*.md")), ids=lambda file: file.stem)
+def test_marks_of_results_are_near_gold_and_few_people_have_no_interval(file):
+    text, found = file.read_text("utf-8"), 0
+    assert "†" not in text
+    for table, people in re.findall(r"((?:^\| .*\n)(?:^\|.*\n)+)\nPeople, at most: (.*?)\.", text, re.MULTILINE):
+        lines = [[cell.strip() for cell in line[1:-1].split("|")] for line in table.splitlines()]
+        counts = {split: int(count) for split, count in (part.split() for part in people.split(", "))}
+        for head, *cells in zip(lines[0], *lines[2:], strict=True):
+            split, sign = head.partition(" ")[0], head[-1:]
+            if not head:
+                names = cells
+                continue
+            if counts[split] < 6:
+                assert not any("[" in cell for cell in cells), (head, cells)
+            values = {n: float(re.search(r"\d\.\d+", cell)[0]) for n, cell in zip(names, cells, strict=True) if cell}
+            if sign == "★":
+                far = {n: abs(v - values["Gold"]) for n, v in values.items() if n not in STANDING}
+                for name, cell in zip(names, cells, strict=True):
+                    best = cell.startswith("**")
+                    assert not best or far[name] <= min(far.values()) + 0.011, (head, name)
+                    assert not (best and name in STANDING)
+                assert any(cell.startswith("**") for cell in cells), head
+                found += 1
+    assert found >= 2
 
 
 def test_what_a_method_may_ask_for():

@@ -242,8 +242,8 @@ def test_model_card(run, data, kind, monkeypatch, capsys):
         assert f"{value:.3g}" in card
     assert (
         "ViKeR: lam 3.0" in card
-        and "| forget | keyword_match | ↓ |" in card
-        and "| retain | keyword_match | ↑ |" in card
+        and "| forget | keyword_match | near gold |" in card
+        and "| retain | keyword_match | high |" in card
     )
     assert f"{len(data.forget_ids)} to forget" in card and "## Limits" in card
     assert ("The base model still knows everybody" in card) == (kind == "adapter")

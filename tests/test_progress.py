@@ -92,7 +92,7 @@ def test_hidden_bars_say_nothing(capsys):
 
 def test_headline_takes_the_score_that_tells_most():
     assert headline(SUMMARY) == {
-        "forget": "forget told ↓ 0.94",
+        "forget": "forget told ★ 0.94",
         "retain": "retain ROUGE-L ↑ 0.50",
         "coherence": "coherence ↑ 0.96",
     }
@@ -101,7 +101,7 @@ def test_headline_takes_the_score_that_tells_most():
 
 def test_what_stands_in_while_training_is_named():
     note = training_note({"forget": -2.0}, "before", SUMMARY)
-    assert note == "forget ↓ 0.14 (token probability, this step) · retain ROUGE-L ↑ 0.50 · coherence ↑ 0.96 (before)"
+    assert note == "forget ★ 0.14 (token probability, this step) · retain ROUGE-L ↑ 0.50 · coherence ↑ 0.96 (before)"
     assert training_note({}, "epoch 1", SUMMARY).endswith("(epoch 1)") and training_note({}, "", {}) == ""
 
 
@@ -115,7 +115,7 @@ def test_a_step_without_retain_questions_shows_no_older_ones():
     bar.on_train_batch_end(trainer, SimpleNamespace(questions=4, measured={"forget_ce": 2.0}), None, None, 1)
     bar.on_train_end(trainer, None)
     shown = console.file.getvalue()
-    assert "forget ↓ 0.14 (token probability, this step)" in shown and "retain" not in shown
+    assert "forget ★ 0.14 (token probability, this step)" in shown and "retain" not in shown
 
 
 def test_table_of_a_run_fits_a_narrow_terminal():

@@ -20,9 +20,9 @@ ROWS = {
 }
 
 
-def small_grid(folder, **more):
+def small_grid(folder, rows=ROWS, **more):
     """Two methods at two forget ratios, with published numbers and tried settings."""
-    scale = {"note": "Made <b>by hand</b>.", "gold": "Gold", "rows": ROWS, "tuning": "experiments/tuning/mini.json"}
+    scale = {"note": "Made <b>by hand</b>.", "gold": "Gold", "rows": rows, "tuning": "experiments/tuning/mini.json"}
     scale["blocks"] = {"5 %": {"data.forget": 5}, "10 %": {"data.forget": 10}}
     columns = {"forget": {"keyword_match": "Keywords", "accuracy": "MC"}, "test": {"coherence": "Coherence"}}
     found = {"title": "Small", "columns": columns | {"retain": {"keyword_match": "Keywords"}}, "published": "mllmu"}
@@ -31,10 +31,10 @@ def small_grid(folder, **more):
     return file
 
 
-def finish(cell, told=0, kept=4, key_tokens=True):
-    """A cell's run, finished; ``told`` and ``kept`` are out of four questions."""
-    stage = "gold" if cell.gold is None else "unlearn"
-    write_run(cell.folder, told, kept, cell.row, stage=stage, seed=cell.seed, before=stage == "unlearn")
+def finish(cell, told=0, kept=4, key_tokens=True, **more):
+    """A cell's run, finished; ``told`` and ``kept`` are out of four questions; people as ``write_run`` has them."""
+    stage = "gold" if cell.row.startswith("Gold") else "unlearn"
+    write_run(cell.folder, told, kept, cell.row, stage=stage, seed=cell.seed, before=stage == "unlearn", **more)
     if stage == "gold" or not key_tokens:  # neither has a regulariser
         lines = (cell.folder / "metrics.csv").read_text().replace("gradient_weight", "something")
         (cell.folder / "metrics.csv").write_text(lines)

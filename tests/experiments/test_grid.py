@@ -37,9 +37,11 @@ def test_shipped_grids(name, scale):
     found = grid(name, scale)
     cells = found.cells(OUT)
     golds = {cell.folder for cell in cells if cell.row == "Gold"}
-    methods = [cell for cell in cells if cell.row != "Gold"]
-    assert cells[0].row == "Gold" and len(methods) == 3 * len(found.blocks) * (len(found.rows) - 2)
-    assert {cell.gold.folder for cell in methods} == golds
+    again = [cell for cell in cells if cell.row == "Gold, other seed"]
+    methods = [cell for cell in cells if not cell.row.startswith("Gold")]
+    assert cells[0].row == "Gold" and len(methods) == 3 * len(found.blocks) * (len(found.rows) - 3)
+    assert {cell.gold.folder for cell in methods} == {cell.gold.folder for cell in again} == golds
+    assert len(again) == len(found.blocks) and found.reference in {cell.row for cell in methods}
     assert len({(cell.block, cell.row, cell.seed) for cell in cells}) == len(cells)
     for block in found.blocks:
         when, runs = found.runs(OUT, block, "Vanilla")
@@ -156,6 +158,15 @@ def spoilt(tmp_path, change):
         (lambda g: g.update(colums={}), "'colums' is unknown"),
         (lambda g: g["scales"].pop("mini"), "no scale 'mini'; found paper"),
         (lambda g: g["scales"]["mini"].update(gold="Golden"), "gold: no row 'Golden'"),
+        (
+            lambda g: g["scales"]["mini"].update(reference="NPO"),
+            "scales.mini.reference: no method 'NPO'; found ViKeR, without",
+        ),
+        (lambda g: g["scales"]["mini"].update(reference="Gold"), "scales.mini.reference: no method 'Gold'"),
+        (
+            lambda g: g["scales"]["mini"]["rows"].update({"Gold, other seed": {"again": "ViKeR"}}),
+            "rows.Gold, other seed.again: found 'ViKeR', expected the gold row, which stands above it",
+        ),
         (lambda g: g["scales"]["mini"]["rows"].update(GA={"config": "no.yaml"}), "rows.GA.config: 'no.yaml'"),
         (
             lambda g: g["scales"]["mini"]["rows"].update(GA={"options": {"model.vanilla": "nope.yaml"}}),

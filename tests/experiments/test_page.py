@@ -5,13 +5,13 @@ import json
 from pathlib import Path
 
 import pytest
-from made import finish, small_grid
+from made import ROWS, finish, small_grid
 from rich.console import Console
 
 from viker_lightning.experiments import Table, read_grid, tabulate
 from viker_lightning.experiments.facts import costs, key_tokens
 from viker_lightning.experiments.figures import figures
-from viker_lightning.experiments.render import summary
+from viker_lightning.experiments.render import legend, summary
 
 ROOT = Path(__file__).parents[2]
 
@@ -87,7 +87,13 @@ def test_page_has_every_part(made):
     assert "Made &lt;b&gt;by hand&lt;/b&gt;." in page and "<b>by hand" not in page
     assert "Not run yet: NPO" in page and "9 of 11" not in page and "8 of 10 runs are finished" in page
     settings = f"{len(json.loads((ROOT / 'experiments/tuning/mini.json').read_text()))} settings"
-    for said in ("gold (★)", "VL-Eraser", settings, "python -m viker_lightning fit", "Run time and memory"):
+    for said in (
+        "near gold is good (★: forget and test)",
+        "VL-Eraser",
+        settings,
+        "python -m viker_lightning fit",
+        "Run time and memory",
+    ):
         assert said in page, said
     asked = page[page.index('id="answers"') : page.index('id="published"')]
     for name in ("Vanilla", "★ Gold", "NPO", "ViKeR"):
@@ -110,7 +116,7 @@ def test_page_says_whose_answers_are_of_another_seed(tmp_path):
 def test_page_of_a_sweep_and_of_nothing(tmp_path):
     grid = read_grid(Path("experiments/k.yaml"), "mini", 1)
     tabulate(grid, tmp_path / "none", tmp_path)
-    assert "0 of 5 runs are finished" in (tmp_path / "k-mini.html").read_text()
+    assert "0 of 6 runs are finished" in (tmp_path / "k-mini.html").read_text()
     for cell in grid.cells(tmp_path / "runs"):
         finish(cell, kept=4 - (cell.row == "k = 1"))
     tabulate(grid, tmp_path / "runs", tmp_path)
@@ -132,19 +138,90 @@ def test_page_shows_tokens_curves_and_where_numbers_are_from(made):
     assert "- torch: 2.6\n" in (made[1] / "small-mini.md").read_text()
 
 
-def test_few_people_are_said_and_tell_no_methods_apart(made):
-    text = (made[1] / "small-mini.md").read_text()
-    assert "People, at most: forget 4, test 4, retain 4." in text and "fewer than 6 people" in text
+def test_few_people_have_no_intervals_and_show_no_difference(made):
+    asked = "People, at most: forget 4, test 4, retain 4. Intervals: none for forget, test, retain (under 6 people)."
+    assert asked in (made[1] / "small-mini.md").read_text()
+    assert f"% 5 %: {asked}" in (made[1] / "small-mini.tex").read_text()
+    assert (made[1] / "small-mini.html").read_text().count(asked) == 2
     value = made[0].value("5 %", "NPO", "forget", "keyword_match")
-    assert value["like_the_best"] and value["rank"] == "second" and value["people"] == 4
-    assert "% 5 %: forget 4, test 4, retain 4 people" in (made[1] / "small-mini.tex").read_text()
-    assert (made[1] / "small-mini.html").read_text().count("People, at most: forget 4, test 4, retain 4.") == 2
+    assert (value["people"], value["low"], value["high"], value["rank"]) == (4, None, None, "second")
+    assert value["p"] == 2 / 2**4 and made[0].value("5 %", "ViKeR", "forget", "keyword_match")["p"] is None
 
 
-def test_latex_has_intervals_and_published_numbers(made):
-    tex, value = (made[1] / "small-mini.tex").read_text(), made[0].value("5 %", "NPO", "forget", "keyword_match")
+def test_reference_and_test_are_named_everywhere(made):
+    for kind in ("md", "tex", "html", "json"):
+        text = (made[1] / f"small-mini.{kind}").read_text()
+        assert "differs from ViKeR, which was named in advance, at 5 %: exact sign-flip test" in text, kind
+        assert "With 1 rival no fewer than 6 people can show a difference" in text and "†" not in text, kind
+    assert json.loads((made[1] / "small-mini.json").read_text())["reference"] == "ViKeR"
+
+
+@pytest.fixture(scope="module")
+def eight(tmp_path_factory):
+    """A grid about eight people, with gold once more: gold tells one or two of four, NPO two or three, ViKeR none."""
+    folder = tmp_path_factory.mktemp("eight")
+    rows = ROWS | {"Gold, other seed": {"again": "Gold"}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        columns = {s: {"keyword_match": "Keywords"} for s in ("forget", "retain")}
+        columns |= {"test": {"keyword_match": "Keywords", "kl_gold": "KL to gold", "coherence": "Coherence"}}
+        file = small_grid(folder, columns=columns, rows=rows)
+        grid = read_grid(file, "mini", 1)
+        for cell in grid.cells(folder / "runs"):
+            told = {"Gold": 1, "Gold, other seed": 1, "NPO": 2, "ViKeR": 0}[cell.row]
+            finish(cell, told, 4 - (cell.row == "ViKeR"), key_tokens=cell.row == "ViKeR", people=8)
+        return tabulate(grid, folder / "runs", folder / "results"), folder / "results"
+
+
+def test_best_is_near_gold_and_differences_are_marked(eight):
+    table, results = eight
+    cells = {n: table.value("5 %", n, "test", "keyword_match") for n in ("Gold", "Gold, other seed", "NPO", "ViKeR")}
+    assert [round(cells[name]["to_gold"], 3) for name in cells] == [0, 0, 0.25, 0.375]
+    assert [cells[name]["rank"] for name in cells] == ["", "", "best", "second"], "ViKeR tells least"
+    assert cells["NPO"]["p"] == pytest.approx(2 / 2**8 * 5, abs=1), "compared"
+    kept = table.value("5 %", "NPO", "retain", "keyword_match")
+    assert kept["rank"] == "best" and kept["p"] == pytest.approx(2 / 2**4) and kept["low"] == kept["high"] == 1
+    forgotten = table.value("5 %", "NPO", "forget", "keyword_match")
+    text, tex = ((results / f"small-mini.{kind}").read_text() for kind in ("md", "tex"))
+    assert "| forget Keywords ★ | retain Keywords ↑ | test Keywords ★ | test KL to gold ↓ | test Coherence ↑ |" in text
+    assert f"**{forgotten['mean']:.2f}**" in text and r"Keywords $\star$" in tex
+    assert f"[{cells['NPO']['low']:.2f}, {cells['NPO']['high']:.2f}]" in text
+    assert "too narrow for forget, retain, test (under 20 people)" in text
+
+
+def test_floor_and_doing_nothing_stand_beside_the_divergence_of_methods(eight):
+    """Gold of another seed is compared with gold, and the vanilla row shows what it was before."""
+    table, results = eight
+    text = (results / "small-mini.md").read_text()
+    rows = {line.split(" | ")[0]: line.split(" | ") for line in reversed(text.splitlines())}
+    assert {name: rows[f"| {name}"][4][:4] for name in ("Vanilla", "Gold, other seed", "NPO")} == {
+        "Vanilla": "0.70",
+        "Gold, other seed": "0.50",
+        "NPO": "**0.",
+    }
+    assert "★ Gold, other seed" in (results / "small-mini.html").read_text()
+    again = next(cell for cell in table.cells if cell.row == "Gold, other seed")
+    gold = next(cell for cell in table.cells if cell.row == "Gold")
+    assert (again.seed, again.options["evaluation.gold"]) == (1, str(gold.folder))
+    assert again.config == gold.config and again.options["seed_everything"] == 1
+    (drawn,) = (file for file in figures(table, results) if "trade-off" in file.stem)
+    assert "Gold, other seed" in drawn.read_text() and "near gold is good" in drawn.read_text()
+
+
+def test_gold_is_judged_by_the_vanilla_model(eight):
+    """As the methods are; a gold model trained in full has no judge of its own."""
+    golds = [cell for cell in eight[0].cells if cell.row.startswith("Gold")]
+    assert len(golds) == 4
+    assert {cell.options["evaluation.judge"] for cell in golds} == {"configs/mini/vanilla.yaml"}
+    assert not any("evaluation.judge" in cell.options for cell in eight[0].cells if cell not in golds)
+
+
+def test_latex_has_intervals_and_published_numbers(made, eight):
+    tex, value = (eight[1] / "small-mini.tex").read_text(), eight[0].value("5 %", "NPO", "forget", "keyword_match")
     assert value["low"] < value["high"]
-    assert rf"{value['mean']:.2f}}}$^\dagger$ {{\scriptsize [{value['low']:.2f}, {value['high']:.2f}]}}" in tex
+    assert rf"\textbf{{{value['mean']:.2f}}}" in tex
+    assert rf"{{\scriptsize [{value['low']:.2f}, {value['high']:.2f}]}}" in tex
+    tex = (made[1] / "small-mini.tex").read_text()
     assert "% Published: VL-Eraser" in tex and r"NPO & 0.419 & 0.421 & 0.510 & 0.415 & 0.174 & 0.218 \\" in tex
     assert tex.count(r"\begin{tabular}") == tex.count(r"\end{tabular}") == 1 + 3
 
@@ -161,9 +238,9 @@ def test_a_row_of_which_seeds_are_missing_says_so_and_takes_no_place(tmp_path):
     assert "ViKeR (" not in (tmp_path / "small-mini.md").read_text()
 
 
-@pytest.mark.parametrize(("width", "count"), [(80, 6), (240, 16)])
+@pytest.mark.parametrize(("width", "count"), [(80, 5), (240, 17)])
 def test_summary_is_whole_at_any_width(tmp_path, width, count):
-    """The shipped main table has 16 columns; a narrow terminal shows those that matter most, and cuts none."""
+    """The shipped main table has 17 columns; a narrow terminal shows those that matter most, and cuts none."""
     grid = read_grid(Path("experiments/mllmu.yaml"), "mini", 1)
     for cell in grid.cells(tmp_path / "runs"):
         finish(cell, told=cell.row == "NPO")
@@ -174,6 +251,7 @@ def test_summary_is_whole_at_any_width(tmp_path, width, count):
         console.print(table)
     shown = console.file.getvalue()
     assert "\N{HORIZONTAL ELLIPSIS}" not in shown and max(map(len, shown.splitlines())) <= width
-    for said in ("forget", "Keywords ↓", "retain", "Keywords ↑", "Coherence ↑", "ViKeR", "Gold", "forget 4"):
+    for said in ("forget", "Keywords ★", "retain", "Keywords ↑", "Coherence ↑", "ViKeR", "Gold", "forget 4"):
         assert said in shown
+    assert "≠ differs from ViKeR" in legend(Table(grid, tmp_path / "runs"))
     assert len(summary(Table(grid, tmp_path / "runs"), 8)[0].columns) == 2, "one column, however narrow"

@@ -31,8 +31,10 @@ def made(tmp_path_factory, cache, base_folder):
     bad = {"options": {"model.method.k": 0}}
     mini = {"note": "Tiny.", "config": "configs/mini/viker.yaml", "gold": "Gold"}
     mini["options"] = {**SHORT, "model.vanilla": str(base_folder), "model.method.retain_weight": 0.0}
-    mini["rows"] = {"Vanilla": {"before": "ViKeR"}, "Gold": gold, "ViKeR": {}, "bad": bad}
+    mini["rows"] = {"Vanilla": {"before": "ViKeR"}, "Gold": gold, "Gold, other seed": {"again": "Gold"}}
+    mini["rows"] |= {"ViKeR": {}, "bad": bad}
     columns = {"forget": {"rouge_l": "ROUGE-L", "keyword_match": "Keywords"}, "retain": {"rouge_l": "ROUGE-L"}}
+    columns["forget"] |= {"coherence": "Coherence", "kl_gold": "KL to gold"}
     file.write_text(yaml.safe_dump({"title": "Small", "columns": columns, "scales": {"mini": mini}}))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
@@ -53,9 +55,9 @@ def cells(made, monkeypatch):
 
 
 def test_one_failure_stops_no_other_and_is_listed(made, cells):
-    assert made[2] == "error: 1 of 3 runs failed: bad / seed 0"
+    assert made[2] == "error: 1 of 4 runs failed: bad / seed 0"
     states = {name: cell.state() for name, cell in cells.items()}
-    assert states == {"Gold": State.FINISHED, "ViKeR": State.FINISHED, "bad": State.FAILED}
+    assert states == dict.fromkeys(["Gold", "Gold, other seed", "ViKeR"], State.FINISHED) | {"bad": State.FAILED}
     assert "k=0 must be >= 1" in cells["bad"].complaint()
     noted = cells["ViKeR"].note()
     assert noted["seconds"] > 0 and 50_000_000 < noted["peak_memory_bytes"] < 20_000_000_000
@@ -72,12 +74,25 @@ def test_table_in_three_forms(made, cells):
         summary["before"]["retain"]["rouge_l"], abs=1e-6
     )
     assert set(values["bad"].values()) == {None}
-    assert [run["state"] for run in found["runs"]] == ["finished", "finished", "failed"]
+    assert [run["state"] for run in found["runs"]] == ["finished"] * 3 + ["failed"]
     text = (results / "small-mini.md").read_text()
-    assert "| bad |  |  |  |" in text and "k=0 must be >= 1" in text and cells["ViKeR"].command in text
+    assert "| bad |  |  |  |  |  |" in text and "k=0 must be >= 1" in text and cells["ViKeR"].command in text
     tex = (results / "small-mini.tex").read_text()
-    assert r"\multicolumn{2}{c}{Forget}" in tex and tex.count(r"\\") == 2 + 4
+    assert r"\multicolumn{4}{c}{Forget}" in tex and tex.count(r"\\") == 2 + 5
     assert (results / "figures/small-mini-cost.pdf").is_file()
+
+
+def test_gold_is_judged_and_measured_against_itself(made, cells):
+    """Gold has a coherence by the vanilla model; gold of another seed, and vanilla before training, a KL to gold."""
+    values = json.loads((made[0] / "results/small-mini.json").read_text())["values"][""]
+    there = {name: [s for s in ("coherence", "kl_gold") if rows[f"forget/{s}"]] for name, rows in values.items()}
+    both = ["coherence", "kl_gold"]
+    assert there == {"Vanilla": both, "Gold": both[:1], "Gold, other seed": both, "ViKeR": both, "bad": []}
+    assert values["Gold, other seed"]["forget/kl_gold"]["mean"] > 0
+    seeds = [json.loads((cells[row].folder / "results.json").read_text())["seed"] for row in values if "Gold" in row]
+    assert seeds == [0, 1]
+    text = (made[0] / "results/small-mini.md").read_text()
+    assert "forget Coherence ↑ | forget Keywords ★ | forget KL to gold ↓ | forget ROUGE-L ★ | retain" in text
 
 
 def test_finished_runs_are_not_made_again(made, cells, capsys):
@@ -130,13 +145,13 @@ def test_list_names_every_run(made, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     main(["list", str(made[1]), *arguments(made[0])])
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3 and lines[0].startswith("0\tfinished\tGold / seed 0\tpython -m viker_lightning fit")
+    assert len(lines) == 4 and lines[0].startswith("0\tfinished\tGold / seed 0\tpython -m viker_lightning fit")
 
 
 def test_nothing_was_run(made, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     table = tabulate(read_grid(made[1], "mini", 1), tmp_path / "runs", tmp_path / "results")
-    assert "3 of 3 runs are not finished." in (tmp_path / "results/small-mini.md").read_text()
+    assert "4 of 4 runs are not finished." in (tmp_path / "results/small-mini.md").read_text()
     assert figures(table, tmp_path / "figures") == []
 
 
@@ -158,8 +173,8 @@ def test_a_failure_in_one_grid_stops_no_other(made, tmp_path, monkeypatch, capsy
     other.write_text(yaml.safe_dump(found))
     with pytest.raises(SystemExit) as stop:
         main(["run", str(made[1]), str(other), *arguments(made[0])])
-    assert stop.value.code == "error: 1 of 3 runs failed: bad / seed 0"
-    assert "all 2 runs are finished already" in capsys.readouterr().out
+    assert stop.value.code == "error: 1 of 4 runs failed: bad / seed 0"
+    assert "all 3 runs are finished already" in capsys.readouterr().out
     assert (made[0] / "results/other-mini.md").is_file()
     with pytest.raises(SystemExit, match="sweep: found 2 grids, expected one"):
         main(["sweep", str(made[1]), str(other), *arguments(made[0])])

@@ -48,7 +48,7 @@ def write_run(
 ):
     """A run folder; ``told`` and ``kept`` are out of four questions, ``people`` of each split are four by default."""
     folder.mkdir(parents=True)
-    moments = {"before": predictions(4, 4)} if before else {}
+    moments = {"before": predictions(4, 4, kl_gold=0.7, **more)} if before else {}
     moments["after"] = predictions(told, kept, kl_gold=0.5, **more)
     write_predictions(folder / "predictions.parquet", [(when, p) for when, found in moments.items() for p in found])
     results = {when: summarise(found) for when, found in moments.items()}

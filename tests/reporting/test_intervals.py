@@ -1,4 +1,4 @@
-"""Intervals against a plain loop, and means against results.json's own."""
+"""Intervals against a plain loop, few people without one, and means against results.json's own."""
 
 import math
 import random
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from viker_lightning.evaluation import DIRECTIONS, Prediction, summarise
-from viker_lightning.reporting.intervals import Sums, difference, interval
+from viker_lightning.reporting.intervals import Sums, coverage, difference, interval
 from viker_lightning.reporting.scores import arrow, scored
 
 
@@ -63,9 +63,20 @@ def test_interval_covers_what_it_should():
     assert 0.93 - margin <= inside / 300 <= 0.95 + margin
 
 
-def test_one_person_gives_no_interval():
-    found = interval(Sums.of(["a", "a"], [0.0, 1.0], [1, 1]))
-    assert found.value == 0.5 and found.people == 1 and not found.known
+@pytest.mark.parametrize(("people", "known", "poor"), [(1, False, False), (5, False, False), (6, True, True)])
+def test_few_people_have_no_interval(people, known, poor):
+    """A bootstrap over four people covers .71 to .85, not .95."""
+    one, two = (Sums.of([str(p) for p in range(people)], [p * x for p in range(people)], [2] * people) for x in (1, 3))
+    for found in (interval(one), difference(two, one)):
+        assert found.people == people and (found.known, found.poor) == (known, poor)
+    assert interval(one).value == pytest.approx(sum(range(people)) / (2 * people))
+
+
+def test_what_is_said_of_coverage():
+    assert coverage({"forget": 4, "test": 4, "retain": 12, "real": 20}) == (
+        "Intervals: none for forget, test (under 6 people); too narrow for retain (under 20 people)."
+    )
+    assert coverage({"retain": 20}) == coverage({}) == ""
 
 
 def test_difference_is_paired(rows):
@@ -148,5 +159,5 @@ def test_means_are_those_of_the_results():
 
 
 def test_directions():
-    assert [arrow(s, "keyword_match") for s in ("forget", "test_text", "retain", "general")] == ["↓", "↓", "↑", "↑"]
+    assert [arrow(s, "keyword_match") for s in ("forget", "test_text", "retain", "general")] == ["★", "★", "↑", "↑"]
     assert arrow("retain", "kl_gold") == "↓" and arrow("forget", "template_probability") == "↑"

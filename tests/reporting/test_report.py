@@ -12,7 +12,8 @@ from viker_lightning.errors import UserError
 from viker_lightning.reporting import read_run, write_comparison, write_report
 from viker_lightning.reporting.__main__ import main
 from viker_lightning.reporting.answers import marked, token_views
-from viker_lightning.reporting.contenders import contenders, ranks
+from viker_lightning.reporting.contenders import Contender, Place, contenders, ranks, reference_of
+from viker_lightning.reporting.intervals import Sums
 
 sys.path.insert(0, str(Path(__file__).parent))
 from folders import EVIL, write_run
@@ -79,10 +80,11 @@ def test_report_says_what_the_run_measured(run):
     results = json.loads((run / "results.json").read_text())
     for split in ("test", "retain", "real"):
         assert f"{results['after'][split]['keyword_match']:.3f}" in text
-    assert "Forgotten ↓" in text and "Kept ↑" in text
+    assert "Forgotten ★" in text and "Kept ↑" in text and "nearer to gold is better" in text
     for model in ("vanilla", "gold", "ViKeR"):
         assert model in text
-    assert re.search(r"0\.375\s*\[0\.250, 0\.500\]", text)  # one or two of four questions, by person
+    assert "0.375" in text and "[" not in text[text.index("All scores") :].partition("Numbers without")[0]
+    assert "4 people: no intervals" in text  # one or two of four questions, by person
     assert "overall/model_utility" in text and "0.750" in text
     assert "0123456789abcdef" in text and "torch" in text
     assert "area under the ROC curve of 1.000, the first tokens of private parts with 0.875" in text
@@ -208,29 +210,78 @@ def test_comparison(tmp_path):
     viker = models[2]
     assert viker.estimate("test", "keyword_match").value == pytest.approx((0 + 0.375) / 2)
     assert viker.estimate("test", "keyword_match").people == 4
-    assert ranks(models, "test", "keyword_match") == {"ViKeR": ("best", False), "NPO": ("second", True)}, "four people"
-    assert ranks(models, "retain", "keyword_match")["ViKeR"] == ("best", False)
+    assert ranks(models, "test", "keyword_match", "ViKeR")["ViKeR"] == Place("best"), "gold tells nothing either"
+    assert "differs from ViKeR, which was named in advance" in text and "no fewer than 6 people" in text
+    assert "Intervals: none for forget, test, retain, real" in text
     assert "do not compare" not in text
     assert "gold" in text and len(page.all("svg")) == 1
 
 
-def test_a_small_lead_is_no_lead(tmp_path):
-    """Three models, the third as good as the best on some people and worse on others."""
-    made = (("A", 0), ("B", 0), ("C", 4))
-    folders = [write_run(tmp_path / name, told, 4, name, people=6) for name, told in made]
-    models = contenders([read_run(folder) for folder in folders])
-    sums = models[2].scores["test"]["keyword_match"]
-    sums.totals[0] = 1.0
-    placed = ranks(models, "test", "keyword_match")
-    assert placed == {"A": ("best", False), "B": ("second", True), "C": ("", False)}
-    models[2].partial = "1 of 3 seeds"
-    assert ranks(models, "test", "keyword_match") == {"A": ("best", False), "C": ("second", False)}
+def models(gold=0.0, **methods):
+    """Models with what each of some people tells, of the people to forget and of those to keep."""
+    found = [Contender("gold", "gold", {"test": {}})] if gold is not None else []
+    for name, values in methods.items():
+        people = [f"{i:03d}" for i in range(len(values))]
+        sums = Sums.of(people, values, [1] * len(values))
+        found.append(Contender(name, "method", {s: {"keyword_match": sums} for s in ("test", "retain")}))
+        if gold is not None:
+            found[0].scores["test"]["keyword_match"] = Sums.of(people, [gold] * len(values), [1] * len(values))
+    return found
 
 
-def test_few_people_tell_no_methods_apart(tmp_path):
-    folders = [write_run(tmp_path / name, told, 4, name, people=5) for name, told in (("A", 0), ("B", 4))]
-    placed = ranks(contenders([read_run(folder) for folder in folders]), "test", "keyword_match")
-    assert placed == {"A": ("best", False), "B": ("second", True)}
+def test_best_is_near_gold_not_low():
+    """Gold tells .3: below it is as wrong as above it."""
+    found = models(0.3, low=[0.0] * 8, near=[0.25] * 8, high=[0.65] * 8)
+    placed = ranks(found, "test", "keyword_match", "low")
+    assert {name: place.rank for name, place in placed.items()} == {"low": "second", "near": "best", "high": ""}
+    kept = ranks(found, "retain", "keyword_match", "low")
+    assert {name: place.rank for name, place in kept.items()} == {"low": "", "near": "second", "high": "best"}
+
+
+def test_without_gold_nothing_is_marked_where_near_gold_is_good():
+    found = models(None, A=[0.0] * 8, B=[1.0] * 8)
+    assert ranks(found, "test", "keyword_match", "A") == {}
+    assert ranks(found, "retain", "keyword_match", "A")["B"].apart
+
+
+def test_a_difference_is_one_from_the_reference():
+    """All eight people agree: 2 / 2^8, and with two rivals twice that; who differs from whom else is not asked."""
+    found = models(A=[0.0] * 8, B=[1.0] * 8, C=[0.0, 0.1] * 4)
+    placed = ranks(found, "retain", "keyword_match", "A")
+    assert placed["A"].p is None and placed["B"].p == pytest.approx(2 * 2 / 2**8) and placed["B"].apart
+    assert placed["C"].p == pytest.approx(2 / 2**4) and not placed["C"].apart
+    assert ranks(found, "retain", "keyword_match", "B")["C"].apart
+    found[1].partial = "1 of 3 seeds"
+    assert {place.p for place in ranks(found, "retain", "keyword_match", "A").values()} == {None}, "no reference"
+    assert "A" not in ranks(found, "retain", "keyword_match", "A")
+
+
+@pytest.mark.parametrize(("people", "apart"), [(5, False), (6, True)])
+def test_few_people_show_no_difference(people, apart):
+    """However large it is: five people agree by chance in one case of sixteen."""
+    found = models(A=[0.0] * people, B=[1.0] * people)
+    assert [ranks(found, s, "keyword_match", "A")["B"].apart for s in ("test", "retain")] == [apart] * 2
+
+
+def test_the_reference_is_named_not_found():
+    found = models(NPO=[0.0] * 6, ViKeR=[1.0] * 6)
+    assert reference_of(found) == "ViKeR" and reference_of(found, "NPO") == "NPO"
+    assert reference_of(models(NPO=[0.0], IDK=[1.0])) == "NPO" and reference_of([]) == ""
+    with pytest.raises(UserError, match="--reference: no method 'ViKer'; there are NPO, ViKeR"):
+        reference_of(found, "ViKer")
+
+
+def test_gold_of_another_seed_says_how_far_gold_is_from_itself(tmp_path):
+    gold = write_run(tmp_path / "gold", 0, 4, stage="gold", before=False)
+    again = write_run(tmp_path / "again", 1, 4, stage="gold", before=False, gold=gold, seed=1)
+    viker = write_run(tmp_path / "viker", 0, 4, gold=gold)
+    for folders in ([gold, again, viker], [again, gold, viker], [viker, again]):
+        found = contenders([read_run(folder) for folder in folders])
+        assert [(m.name, m.kind) for m in found[1:3]] == [("gold", "gold"), ("gold, other seed", "floor")]
+        assert [m.runs[0].folder for m in found[1:3]] == [gold, again]
+        assert found[2].estimate("test", "kl_gold").value == 0.5
+    assert "★ gold, other seed" in Page(write_comparison([gold, again, viker], tmp_path / "c.html")).text
+    assert "gold, other seed" in Page(write_report(again)).text
 
 
 def test_runs_on_other_data_do_not_compare(tmp_path):
@@ -286,6 +337,14 @@ def test_command_line(run, tmp_path, capsys):
     other = write_run(tmp_path / "npo", 1, 3, "NPO")
     main([str(run), str(other)])
     assert (tmp_path / "comparison.html").is_file()
-    for wrong in ([str(run), "--out", "x.html"], [str(run), str(other), "--no-photos"]):
+    main([str(run), str(other), "--reference", "NPO"])
+    assert "differs from NPO, which" in " ".join((tmp_path / "comparison.html").read_text().split())
+    one, two = str(run), str(other)
+    for wrong in (
+        [one, "--out", "x"],
+        [one, two, "--no-photos"],
+        [one, "--reference=NPO"],
+        [one, two, "--reference=x"],
+    ):
         with pytest.raises(SystemExit, match="error: --"):
             main(wrong)

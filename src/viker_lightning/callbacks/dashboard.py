@@ -92,13 +92,13 @@ def define(logger: Logger, names: Iterable[str]) -> None:
     Args:
         logger: of a run.
         names: ``<split>/<metric>``. Over the optimizer steps, the summary keeps the last value, and the lowest or the
-            highest where one of them is good.
+            highest where one of them is good; near gold is neither.
     """
     if isinstance(logger, WandbLogger):
         for name in names:
             *group, split, metric = name.split("/")
             best = better(split, group[0] if group else metric)
-            summary = f"last,{best}" if best else "last"
+            summary = f"last,{best}" if best in ("min", "max") else "last"
             logger.experiment.define_metric(name, step_metric=STEP, summary=summary, hidden=metric == "n")
 
 

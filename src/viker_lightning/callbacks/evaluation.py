@@ -32,7 +32,7 @@ from viker_lightning.metrics import REFUSALS, GibberishClassifier, sacrebleu_sig
 from viker_lightning.models import MLLM, origin
 from viker_lightning.progress import Bar
 from viker_lightning.reporting import before_after_table, knowledge_table, write_cards
-from viker_lightning.training import Unlearn
+from viker_lightning.training import Unlearn, vanilla_model
 
 from .dashboard import define
 from .device import back_on_device
@@ -59,8 +59,9 @@ class Evaluation(Callback):
         gibberish: hub id or folder of a gibberish classifier, to report GIB; none by default.
         gibberish_tokens: how many tokens of an answer it reads at most; open-unlearning has 32 on TOFU, 512 on MUSE.
         coherence: whether a language model judges, without images, how coherent answers are.
-        judge: which one, a model folder or hub id of any tokenizer; by default the model before unlearning, which a
-            stage without adapter no longer has.
+        judge: which one, a model folder or hub id of any tokenizer, or the YAML of a fine-tuning run, which is made
+            first where it is missing, as ``model.vanilla`` is; by default the model before unlearning, which a
+            stage without adapter no longer has. A gold model compares with others if their vanilla model judges it.
         selection: the weights of which evaluation the run ends with; see :class:`Selection`.
     """
 
@@ -103,6 +104,9 @@ class Evaluation(Callback):
                 f"evaluation.gold_predictions: made with data.protocol={other.pop()}, but this run has "
                 f"{self._protocol.name}; validate the gold model with the same protocol"
             )
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if self.judge and self.coherence and not isinstance(data, Questions):  # these have no true answers to go by
+            self.judge = str(vanilla_model(self.judge, data, "evaluation.judge"))
         if self.gibberish and self._classifier is None:
             device, most = trainer.strategy.root_device, self.gibberish_tokens
             self._classifier = GibberishClassifier.load(self.gibberish, max_length=most, device=device)

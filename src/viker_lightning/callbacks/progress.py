@@ -13,7 +13,7 @@ from rich.console import Console
 
 from viker_lightning.data.records import ImageGroup
 from viker_lightning.progress import Bar
-from viker_lightning.reporting import headline
+from viker_lightning.reporting import arrow, headline
 
 from .evaluation import Evaluation
 
@@ -141,8 +141,7 @@ def training_note(batch: dict[str, float], when: str, summary: dict[str, dict[st
     Returns:
         Probabilities of the running step, then whatever it cannot tell from the newest evaluation.
     """
-    arrows = {"forget": "↓", "retain": "↑"}
-    said = [f"{stream} {arrows[stream]} {math.exp(value):.2f}" for stream, value in batch.items()]
+    said = [f"{stream} {arrow(stream, 'answer_probability')} {math.exp(value):.2f}" for stream, value in batch.items()]
     found = [" · ".join(said) + " (token probability, this step)"] if said else []
     rest = {name: text for name, text in headline(summary).items() if name not in batch}
     return " · ".join(found + ([" · ".join(rest.values()) + f" ({when})"] if rest else []))

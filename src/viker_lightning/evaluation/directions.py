@@ -67,23 +67,28 @@ DIRECTIONS = {
     "clear_forget": "CLEAR's column Forget, captions and names, 0-1; near that of the gold model is good",
     "n": "open questions, a count",
 }
-"""What each number is. If nothing is said: high is good on retain, real and general, low is good on forget and test."""
+"""What each number is. If nothing is said: high is good on retain, real and general, near the gold model's value on
+forget and test, where a lower one is no better."""
+
+GOLD = "near that of the gold model is good"
 
 
-def better(split: str, name: str) -> Literal["min", "max"] | None:
-    """Which end of a number is good, as :data:`DIRECTIONS` says.
+def better(split: str, name: str) -> Literal["min", "max", "gold"] | None:
+    """What is good of a number, as :data:`DIRECTIONS` says.
 
     Args:
         split: e.g. ``forget``, or ``forget_text`` for questions without image.
         name: of the number.
 
     Returns:
-        ``min`` where low is good, ``max`` where high is good, ``None`` for a count, for what should come near a value,
-        and for a number that is not described.
+        ``min`` where low is good, ``max`` where high is good, ``gold`` where it should come near the gold model's;
+        ``None`` for a count, for what should come near another value, and for a number that is not described.
     """
     said = DIRECTIONS.get(name)
     if said is None or said.endswith("a count"):
         return None
+    if said.endswith(GOLD):
+        return "gold"
     if "is good" in said:
         return "min" if "low is good" in said else "max" if "high is good" in said else None
-    return "min" if split.removesuffix("_text") in ("forget", "test") else "max"
+    return "gold" if split.removesuffix("_text") in ("forget", "test") else "max"

@@ -19,7 +19,7 @@ from .cells import Cell, State
 from .export import slurm, sweep
 from .figures import figures
 from .grid import Grid, read_grid
-from .render import summary
+from .render import legend, summary
 from .runner import run_grid
 from .write import tabulate
 
@@ -105,6 +105,7 @@ def _write(grid: Grid, out: Path, results: Path, console: Console) -> None:
     table = tabulate(grid, out, results)
     for one in summary(table, console.width):
         console.print(one)
+    console.print(legend(table), highlight=False)
     written = [f"{results / f'{grid.name}-{grid.scale}'}.html, .md, .json and .tex with all columns and intervals"]
     written += [str(file) for file in figures(table, results / "figures")]
     console.print("written: " + ", ".join(written), soft_wrap=True, highlight=False)

@@ -66,11 +66,11 @@ def trade_off_figure(table: Table) -> Figure | None:
             x, y = (table.value(block, name, split, "keyword_match") for split in ("test", "retain"))
             if x is None or y is None:
                 continue
-            gold = name == table.grid.gold
-            marker, size = ("*", 13) if gold else (MARKERS[i % len(MARKERS)], 6)
+            gold = name == table.grid.gold or bool(table.grid.rows[name].again)
+            marker, size = ("*", 13 if name == table.grid.gold else 8) if gold else (MARKERS[i % len(MARKERS)], 6)
             bars = axes.errorbar(x["mean"], y["mean"], _error(y), _error(x), marker, elinewidth=0.6, markersize=size)
             bars.set_label(name)
-        axes.set(title=block, xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="test: keyword match (low is good)")
+        axes.set(title=block, xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="test: keyword match (near gold is good)")
     if not any(axes.containers for axes in panels):
         return None
     panels[0].set_ylabel("retain: keyword match (high is good)")

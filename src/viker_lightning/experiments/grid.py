@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from viker_lightning.errors import UserError
+from viker_lightning.reporting.contenders import OWN
 
 from .cells import Cell
 from .checks import check_columns, check_figure, mapping, only
@@ -31,6 +32,7 @@ class Row:
         options: what differs from the YAML, as command-line options without dashes.
         seeds: how many seeds it has at most; a gold model needs one.
         before: the row whose numbers *before* training this row shows (vanilla); it has no runs of its own.
+        again: the gold row whose model this row makes once more, with the next seed: how far gold is from itself.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Row:
     options: Options = field(default_factory=dict)
     seeds: int | None = None
     before: str = ""
+    again: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Grid:
         blocks: options by block.
         rows: rows by name.
         gold: the row that is the gold model of its block, if any; the others are compared with it.
+        reference: the method whose differences from the other methods are tested, named before any run.
         seeds: seeds 0..N-1.
         published: section of ``published.yaml`` with numbers to show beside, if any.
         tuning: file of all settings tried, if any.
@@ -67,6 +71,7 @@ class Grid:
     blocks: dict[str, Options]
     rows: dict[str, Row]
     gold: str
+    reference: str
     seeds: int
     published: str = ""
     tuning: str = ""
@@ -83,7 +88,7 @@ class Grid:
         ordered = sorted(self.rows.values(), key=lambda row: row.name != self.gold)
         for row in ordered:
             for block in self.blocks if not row.before else ():
-                found += [self.cell(out, block, row.name, seed) for seed in range(self._seeds(row))]
+                found += [self.cell(out, block, row.name, seed) for seed in self._seeds(row)]
         return found
 
     def cell(self, out: Path, block: str, name: str, seed: int) -> Cell:
@@ -91,14 +96,15 @@ class Grid:
         row = self.rows[name]
         options = {**self.options, **self.blocks[block], **row.options, "seed_everything": seed}
         gold = None
-        if name == self.gold:  # fine-tuned on the same data; settings of unlearning are none of its business
+        tuned = self.gold in (name, row.again)
+        if tuned:  # fine-tuned on the same data; settings of unlearning are none of its business
             shared = {key: value for key, value in options.items() if key.startswith("data.")}
-            options = {**shared, **row.options, "seed_everything": seed}
-        elif self.gold:
+            options = {**shared, **self._judge(), **row.options, "seed_everything": seed}
+        if self.gold and name != self.gold:
             gold = self.cell(out, block, self.gold, 0)
             options = {key: str(gold.folder) if value == GOLD else value for key, value in options.items()}
             options["evaluation.gold"] = str(gold.folder)
-        if name != self.gold:  # the vanilla model is the same for all rows: once is enough
+        if not tuned:  # the vanilla model is the same for all rows: once is enough
             options["evaluation.before"] = seed == 0 and any(other.before == name for other in self.rows.values())
         options = {key: value for key, value in options.items() if setting(row.config, key) != value}
         folders = {str(gold.folder): gold.folder.name} if gold else {}
@@ -115,10 +121,22 @@ class Grid:
         row = self.rows[name]
         if row.before:
             return "before", [self.cell(out, block, row.before, 0)]
-        return "after", [self.cell(out, block, name, seed) for seed in range(self._seeds(row))]
+        return "after", [self.cell(out, block, name, seed) for seed in self._seeds(row)]
 
-    def _seeds(self, row: Row) -> int:
-        return self.seeds if row.seeds is None else min(self.seeds, row.seeds)
+    def _seeds(self, row: Row) -> range:
+        if row.again:  # one that no gold model of the grid has
+            first = self._seeds(self.rows[row.again]).stop
+            return range(first, first + (row.seeds or 1))
+        return range(self.seeds if row.seeds is None else min(self.seeds, row.seeds))
+
+    def _judge(self) -> Options:
+        """Gold is judged by the vanilla model, as the methods are; its own run has none, or another one."""
+        row = next((self.rows[row.before] for row in self.rows.values() if row.before), None)
+        if row is None:
+            return {}
+        options = {**self.options, **row.options}
+        vanilla = options.get("model.vanilla") or setting(row.config, "model.vanilla")
+        return {"evaluation.judge": vanilla} if vanilla else {}
 
 
 def setting(config: str, key: str) -> Any:
@@ -154,7 +172,7 @@ def read_grid(file: Path, scale: str, seeds: int) -> Grid:
     if seeds < 1:
         raise UserError(f"seeds: found {seeds}, expected 1 or more")
     at, place = found["scales"][scale], f"scales.{scale}"
-    known = {"note", "config", "options", "blocks", "rows", "gold", "tuning"}
+    known = {"note", "config", "options", "blocks", "rows", "gold", "reference", "tuning"}
     only(file, place, at, known, {"note", "rows"})
     mapping(file, f"{place}.options", at.get("options", {}))
     blocks = mapping(file, f"{place}.blocks", at.get("blocks", {"": {}}))
@@ -163,12 +181,20 @@ def read_grid(file: Path, scale: str, seeds: int) -> Grid:
     if at.get("tuning") and not Path(at["tuning"]).is_file():
         raise UserError(f"{file}, {place}.tuning: {at['tuning']!r} does not exist; give a file of tried settings")
     check_columns(file, found["columns"])
-    rows = {}
-    for name, values in mapping(file, f"{place}.rows", at["rows"]).items():
+    mapping(file, f"{place}.rows", at["rows"])
+    gold = at.get("gold", "")
+    if gold and gold not in at["rows"]:
+        raise UserError(f"{file}, {place}.gold: no row {gold!r}; found {', '.join(map(str, at['rows']))}")
+    rows: dict[str, Row] = {}
+    for name, values in at["rows"].items():
         where = f"{place}.rows.{name}"
-        only(file, where, values or {}, {"config", "options", "seeds", "before"}, set())
+        only(file, where, values or {}, {"config", "options", "seeds", "before", "again"}, set())
         mapping(file, f"{where}.options", (values or {}).get("options", {}))
-        row = Row(str(name), **{"config": at.get("config", ""), **(values or {})})
+        again = (values or {}).get("again", "")
+        if again and (again != gold or again not in rows):
+            raise UserError(f"{file}, {where}.again: found {again!r}, expected the gold row, which stands above it")
+        same = {"config": rows[again].config, "options": rows[again].options} if again else {}
+        row = Row(str(name), **{"config": at.get("config", ""), **same, **(values or {})})
         if row.before and row.before not in at["rows"]:
             raise UserError(f"{file}, {where}.before: no row {row.before!r}; found {', '.join(map(str, at['rows']))}")
         if not row.before and not Path(row.config).is_file():
@@ -180,9 +206,10 @@ def read_grid(file: Path, scale: str, seeds: int) -> Grid:
         rows[row.name] = row
     if "figure" in found:
         check_figure(file, found["figure"], rows)
-    gold = at.get("gold", "")
-    if gold and gold not in rows:
-        raise UserError(f"{file}, {place}.gold: no row {gold!r}; found {', '.join(rows)}")
+    methods = [name for name, row in rows.items() if name != gold and not row.before and not row.again]
+    reference = at.get("reference", OWN if OWN in methods else next(iter(methods), ""))
+    if reference and reference not in methods:
+        raise UserError(f"{file}, {place}.reference: no method {reference!r}; found {', '.join(methods)}")
     return Grid(
         name=file.stem,
         title=found["title"],
@@ -192,6 +219,7 @@ def read_grid(file: Path, scale: str, seeds: int) -> Grid:
         blocks={str(name): values for name, values in blocks.items()},
         rows=rows,
         gold=gold,
+        reference=reference,
         seeds=seeds,
         published=found.get("published", ""),
         tuning=at.get("tuning", ""),

@@ -10,7 +10,7 @@ from typing import Any
 
 from viker_lightning.reporting import Estimate, Run
 from viker_lightning.reporting.answers import answers_across, token_views
-from viker_lightning.reporting.contenders import Contender, disagreements
+from viker_lightning.reporting.contenders import Contender, Place, disagreements
 from viker_lightning.reporting.curves import sweep_plot
 from viker_lightning.reporting.history import compared, weights
 from viker_lightning.reporting.html import trade_off, write_page
@@ -44,6 +44,7 @@ def write_table_page(table: Table, file: Path) -> Path:
     page = {
         "title": grid.title,
         "grid": grid,
+        "marks": table.marks,
         "blocks": [_block(table, number, block) for number, block in enumerate(table.blocks)],
         "facts": {"costs": costs(table), "key_tokens": key_tokens(table)},
         "headings": KEY_TOKENS,
@@ -63,7 +64,7 @@ def write_table_page(table: Table, file: Path) -> Path:
 def _block(table: Table, number: int, block: str) -> dict[str, Any]:
     models = table.contenders[block]
     columns = table.columns
-    ordered = sorted(models, key=lambda model: ("vanilla", "gold", "method").index(model.kind))
+    ordered = sorted(models, key=lambda model: ("vanilla", "gold", "floor", "method").index(model.kind))
     rows = [(model, [_cell(table, block, model, split, score) for split, score, _ in columns]) for model in ordered]
     moments = {name: table.runs(block, name) for name in table.grid.rows}
     methods = {m.name: m.runs for m in models if m.kind == "method"}
@@ -72,7 +73,7 @@ def _block(table: Table, number: int, block: str) -> dict[str, Any]:
         "name": block,
         "id": f"block-{number}",
         "rows": rows,
-        "people": table.people(block),
+        "asked": table.asked(block),
         "empty": [name for name in table.grid.rows if name not in {model.name for model in models}],
         "disagreements": disagreements([run for _, runs in moments.values() for run in runs]),
         "trade_off": None if table.grid.figure else trade_off(models, block),
@@ -84,7 +85,7 @@ def _block(table: Table, number: int, block: str) -> dict[str, Any]:
     }
 
 
-def _cell(table: Table, block: str, model: Contender, split: str, score: str) -> tuple[Any, tuple[str, bool]]:
+def _cell(table: Table, block: str, model: Contender, split: str, score: str) -> tuple[Any, Place]:
     return table.estimate(block, model.name, split, score), table.place(block, model.name, split, score)
 
 

@@ -9,7 +9,8 @@ from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from viker_lightning.reporting.contenders import FEWEST
+from viker_lightning.reporting.intervals import FEWEST, POOR
+from viker_lightning.reporting.paired import ALPHA
 
 from .cells import State
 from .facts import COSTS_NOTE, KEY_TOKENS, KEY_TOKENS_NOTE, costs, key_tokens, measured
@@ -18,6 +19,11 @@ from .table import Table
 
 EMPTY = ""
 """What was not run stays visibly empty."""
+
+TEX = {"↓": r"$\downarrow$", "↑": r"$\uparrow$", "★": r"$\star$", "·": r"$\cdot$"}
+
+APART = "≠"
+"""Marks what differs from the reference."""
 
 FIRST = ("keyword_match", "coherence", "accuracy", "rouge_l")
 """Scores in the order they are shown in where there is no room for all."""
@@ -28,17 +34,15 @@ def markdown(table: Table) -> str:
     grid = table.grid
     lines = [f"# {grid.title}", "", f"Scale `{grid.scale}`, {_seeds(grid.seeds)}. {grid.note}", ""]
     lines += [
-        "Mean over seeds with its 95 % interval over people (whole people drawn, with the answers of all seeds). "
-        "Arrows say what is good. **Best** and _second_ of the methods by column; † marks those not told apart from "
-        f"the best: the paired interval of the difference includes 0, or fewer than {FEWEST} people were asked, who "
-        "tell no two methods apart; a method some of whose seeds are missing takes no place. A low value on forget "
-        "or test is not the aim by itself: gold is.",
+        "Mean over seeds with its 95 % interval over people (whole people drawn, with the answers of all seeds; none "
+        f"of fewer than {FEWEST} people, too narrow of fewer than {POOR}). ↓ low, ↑ high, ★ near gold is good; "
+        f"**bold** is best, _underlined_ second. {table.marks}",
         "",
     ]
     for block in table.blocks:
         lines += [f"## {block}", ""] if block else []
         lines += _rows(table, block)
-        lines += [f"People, at most: {_people(table, block)}.", ""] if table.people(block) else []
+        lines += [asked, ""] if (asked := table.asked(block)) else []
     lines += _facts("Key tokens", KEY_TOKENS_NOTE, KEY_TOKENS, key_tokens(table), 3)
     lines += _facts("Run time and memory", COSTS_NOTE, measured(costs(table)), costs(table), 0)
     for source in table.sources:
@@ -72,10 +76,10 @@ def summary(table: Table, width: int) -> list[RichTable]:
         width: of the terminal, in characters; what is told, coherence and choices come first.
     """
     names = [table.label(block, name) for block in table.blocks for name in table.grid.rows]
-    left = width - max(map(len, names))
+    left = width - 2 - max(map(len, names))  # the ends of the table
     kept: list[Any] = []
     for column in sorted(table.columns, key=lambda c: FIRST.index(c[1]) if c[1] in FIRST else len(FIRST)):
-        left -= 2 + max(len(column[0]), len(column[2]), len("0.00 †"))
+        left -= 2 + max(len(column[0]), len(column[2]), len("0.00 ≠"))
         kept += [column] if left >= 0 or not kept else []
     columns = [column for column in table.columns if column in kept]
     found = []
@@ -92,11 +96,22 @@ def summary(table: Table, width: int) -> list[RichTable]:
     return found
 
 
+def legend(table: Table) -> str:
+    """What the signs of :func:`summary` mean, in a line."""
+    test = f"{APART} differs from {table.grid.reference} (exact sign-flip test, Holm, {100 * ALPHA:g} %)"
+    return f"★ near gold is good; bold best, underlined second of the methods; {test}"
+
+
 def _shown(value: dict[str, Any] | None) -> Text:
     if value is None:
         return Text("-")
     style = {"best": "bold", "second": "underline"}.get(value["rank"], "")
-    return Text.assemble((f"{value['mean']:.2f}", style), " †" if value["like_the_best"] else "  ")
+    return Text.assemble((f"{value['mean']:.2f}", style), f" {APART}" if _apart(value) else "  ")
+
+
+def _apart(value: dict[str, Any]) -> bool:
+    """Whether a cell of the table differs from the reference."""
+    return value["p"] is not None and value["p"] <= ALPHA
 
 
 def _rows(table: Table, block: str) -> list[str]:
@@ -113,7 +128,7 @@ def _cell(value: dict[str, Any] | None) -> str:
     if value is None:
         return EMPTY
     mark = {"best": "**", "second": "_"}.get(value["rank"], "")
-    text = f"{mark}{value['mean']:.2f}{mark}" + " †" * value["like_the_best"]
+    text = f"{mark}{value['mean']:.2f}{mark}" + f" {APART}" * _apart(value)
     return text if value["low"] is None else f"{text} [{value['low']:.2f}, {value['high']:.2f}]"
 
 
@@ -158,12 +173,12 @@ def latex(table: Table) -> str:
     columns = table.columns
     splits = list(table.grid.columns)
     spans = " & ".join(rf"\multicolumn{{{len(table.grid.columns[s])}}}{{c}}{{{s.capitalize()}}}" for s in splits)
-    heads = " & ".join(_tex(h).replace("↓", r"$\downarrow$").replace("↑", r"$\uparrow$") for _, _, h in columns)
+    heads = " & ".join(_tex(heading) for _, _, heading in columns)
     lines = [
         f"% {table.grid.title}; scale {table.grid.scale}, {_seeds(table.grid.seeds)}",
         f"% {table.grid.note}",
-        *(f"% {block or 'people'}: {_people(table, block)} people" for block in table.blocks if table.people(block)),
-        rf"% bold: best method; underlined: second; $^\dagger$: not told apart from it, or fewer than {FEWEST} people",
+        *(f"% {block or 'people'}: {asked}" for block in table.blocks if (asked := table.asked(block))),
+        rf"% bold: best method; underlined: second; $\star$: near gold is good. {table.marks}",
         rf"\begin{{tabular}}{{l{'c' * len(columns)}}}",
         r"\toprule",
         rf" & {spans} \\",
@@ -200,7 +215,7 @@ def _tex_cell(value: dict[str, Any] | None) -> str:
     if value is None:
         return EMPTY
     wrap: dict[str, Callable[[str], str]] = {"best": r"\textbf{{{}}}".format, "second": r"\underline{{{}}}".format}
-    text = wrap.get(value["rank"], str)(f"{value['mean']:.2f}") + r"$^\dagger$" * value["like_the_best"]
+    text = wrap.get(value["rank"], str)(f"{value['mean']:.2f}") + r"$^{\neq}$" * _apart(value)
     if value["low"] is None:
         return text
     return rf"{text} {{\scriptsize [{value['low']:.2f}, {value['high']:.2f}]}}"
@@ -209,6 +224,8 @@ def _tex_cell(value: dict[str, Any] | None) -> str:
 def _tex(text: str) -> str:
     for sign in "&%$#_":
         text = text.replace(sign, "\\" + sign)
+    for sign, command in TEX.items():
+        text = text.replace(sign, command)
     return text
 
 

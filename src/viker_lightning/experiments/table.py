@@ -1,4 +1,4 @@
-"""Numbers of a grid's runs: mean over seeds, 95 % interval over people, ranks. Reads run folders only."""
+"""Numbers of a grid's runs: mean over seeds, 95 % interval over people, ranks, tests. Reads run folders only."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ from statistics import mean
 from typing import Any
 
 from viker_lightning.evaluation import better
-from viker_lightning.reporting import Estimate, Run, interval, read_run
-from viker_lightning.reporting.contenders import Contender, pooled, ranks
+from viker_lightning.reporting import Estimate, Run, arrow, interval, read_run
+from viker_lightning.reporting.contenders import Contender, Place, marks_note, pooled, ranks
+from viker_lightning.reporting.intervals import FEWEST, POOR, coverage
 
 from .cells import Cell, State
 from .grid import Grid
 from .published import Source, published
-
-SIGNS = {"min": "↓", "max": "↑", None: "·"}
-"""What is good; a point where a value is to be near another one."""
 
 
 @dataclass
@@ -67,7 +65,8 @@ class Table:
         scores = pooled([run.scores(when) for run in runs])
         if not scores:
             return None
-        kind = "gold" if name == self.grid.gold else "vanilla" if when == "before" else "method"
+        again = "floor" if self.grid.rows[name].again else "method"
+        kind = "gold" if name == self.grid.gold else "vanilla" if when == "before" else again
         wanted = len(self.grid.runs(self.out, block, name)[1])
         partial = f"{len(runs)} of {wanted} seeds" if len(runs) < wanted else ""
         return Contender(name, kind, scores, runs if when == "after" else [], partial)  # type: ignore[arg-type]
@@ -85,6 +84,19 @@ class Table:
                 asked = {person for sums in contender.scores.get(split, {}).values() for person in sums.people}
                 found[split] = max(found.get(split, 0), len(asked))
         return {split: count for split, count in found.items() if count}
+
+    def asked(self, block: str) -> str:
+        """The same in words, and what it means for the intervals; empty if nothing was run."""
+        people = self.people(block)
+        counts = ", ".join(f"{split} {count}" for split, count in people.items())
+        return f"People, at most: {counts}. {coverage(people)}".strip() if people else ""
+
+    @property
+    def marks(self) -> str:
+        """What the marks of methods mean."""
+        rows = [(name, row) for name, row in self.grid.rows.items() if not row.before and not row.again]
+        models = [Contender(name, "gold" if name == self.grid.gold else "method", {}) for name, _ in rows]
+        return marks_note(models, self.grid.reference)
 
     def made_with(self) -> dict[str, list[str]]:
         """Commit, versions, device and data of the finished runs; more than one value where they differ."""
@@ -106,7 +118,8 @@ class Table:
         if found is None or estimate is None:
             return None
         seeds = [one.mean for run in found.runs if (one := run.scores().get(split, {}).get(score))]
-        rank, near = self.place(block, name, split, score)
+        place = self.place(block, name, split, score)
+        gold = self.estimate(block, self.grid.gold, split, score) if better(split, score) == "gold" else None
         return {
             "mean": round(estimate.value, 6),
             "low": round(estimate.low, 6) if estimate.known else None,
@@ -114,8 +127,9 @@ class Table:
             "people": estimate.people,
             "runs": max(1, len(found.runs)),
             "by_seed": [round(value, 6) for value in seeds],
-            "rank": rank,
-            "like_the_best": near,
+            "rank": place.rank,
+            "p": None if place.p is None else round(place.p, 6),
+            "to_gold": round(abs(estimate.value - gold.value), 6) if gold else None,
         }
 
     def estimate(self, block: str, name: str, split: str, score: str) -> Estimate | None:
@@ -131,25 +145,25 @@ class Table:
     def _contenders(self, block: str) -> dict[str, Contender]:
         return {contender.name: contender for contender in self.contenders[block]}
 
-    def place(self, block: str, name: str, split: str, score: str) -> tuple[str, bool]:
-        """``best``, ``second`` or nothing, and whether it is not told apart from the best."""
-        return self._ranks(block, split, score).get(name, ("", False))
+    def place(self, block: str, name: str, split: str, score: str) -> Place:
+        """How a row does among the methods of its block."""
+        return self._ranks(block, split, score).get(name, Place())
 
-    def _ranks(self, block: str, split: str, score: str) -> dict[str, tuple[str, bool]]:
+    def _ranks(self, block: str, split: str, score: str) -> dict[str, Place]:
         key = block, split, score
         if key not in self._known:
-            self._known[key] = ranks(self.contenders[block], split, score)
+            self._known[key] = ranks(self.contenders[block], split, score, self.grid.reference)
         return self._known[key]
 
     @cached_property
-    def _known(self) -> dict[tuple[str, str, str], dict[str, tuple[str, bool]]]:
+    def _known(self) -> dict[tuple[str, str, str], dict[str, Place]]:
         return {}
 
     @property
     def columns(self) -> list[tuple[str, str, str]]:
         """Split, score and heading with arrow of every column."""
         return [
-            (split, score, f"{heading} {SIGNS[better(split, score)]}")
+            (split, score, f"{heading} {arrow(split, score)}")
             for split, scores in self.grid.columns.items()
             for score, heading in scores.items()
         ]
@@ -204,7 +218,10 @@ class Table:
             "scale": self.grid.scale,
             "note": self.grid.note,
             "seeds": self.grid.seeds,
-            "interval": "95 %, percentile bootstrap that draws whole people with the answers of all seeds",
+            "interval": "95 %, percentile bootstrap that draws whole people with the answers of all seeds; none of "
+            f"fewer than {FEWEST} people, too narrow of fewer than {POOR}",
+            "reference": self.grid.reference,
+            "marks": self.marks,
             "columns": [{"split": s, "score": score, "heading": heading} for s, score, heading in self.columns],
             "values": values,
             "published": [source.record() for source in self.sources],

@@ -6,6 +6,7 @@ from .html import token_page, write_comparison, write_report
 from .intervals import Estimate, Sums, difference, interval
 from .probes import probe_rows
 from .runs import Run, read_run
+from .scores import arrow
 from .terminal import (
     answers_table,
     before_after_table,
@@ -23,6 +24,7 @@ __all__ = [
     "Run",
     "Sums",
     "answers_table",
+    "arrow",
     "before_after_table",
     "difference",
     "headline",

@@ -20,6 +20,7 @@ def main(args: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN_FOLDER", help="several are compared")
     parser.add_argument("--out", type=Path, help="page of a comparison (default: comparison.html beside the first run)")
+    parser.add_argument("--reference", default="", metavar="METHOD", help="several: what the others are compared with")
     parser.add_argument("--people", nargs="+", metavar="ID", help="one run: whose answers are shown")
     parser.add_argument("--no-photos", action="store_true", help="one run: show no pictures of people")
     given = parser.parse_args(args)
@@ -31,8 +32,11 @@ def main(args: Sequence[str] | None = None) -> None:
             raise UserError(
                 f"--out: a single run's report is {given.runs[0]}/report.html; give several runs, or no --out"
             )
+        if not several and given.reference:
+            raise UserError("--reference: there is nothing to compare with; give several runs")
         if several:
-            file = write_comparison(given.runs, given.out or given.runs[0].resolve().parent / "comparison.html")
+            file = given.out or given.runs[0].resolve().parent / "comparison.html"
+            write_comparison(given.runs, file, given.reference)
         else:
             file = write_report(given.runs[0], given.people, not given.no_photos)
     except UserError as error:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from viker_lightning.evaluation.directions import better
+
 Kind = Literal["adapter", "merged", "model"]
 
 DATA = (".jsonl", ".json", ".csv")
@@ -25,8 +27,7 @@ SHOWN = (
     "forget_quality_p",
     "model_utility",
 )
-HIGH = ("template_probability", "truth_ratio", "well_formed", "coherence", "forget_quality_p", "model_utility")
-LOW = ("repetition", "kl_gold")
+GOOD = {"min": "low", "max": "high", "gold": "near gold", None: ""}
 
 LIMITS = """\
 - The numbers hold for the questions that were asked, in their language, about these images. Other wordings, photos and
@@ -130,7 +131,7 @@ def _facts(provenance: dict[str, Any], results: dict[str, Any], base: str, revis
 
 
 def _table(results: dict[str, Any]) -> Iterator[str]:
-    """A row a number; the arrow says which direction is good."""
+    """A row a number, and what is good of it."""
     before, after = results.get("before", {}), results["after"]
     yield "| split | number | good | before | after |"
     yield "|---|---|---|---:|---:|"
@@ -139,18 +140,12 @@ def _table(results: dict[str, Any]) -> Iterator[str]:
             if name in numbers:
                 old = before.get(split, {}).get(name)
                 yield (
-                    f"| {split} | {name} | {_arrow(split, name)} | {'' if old is None else f'{old:.3g}'} "
+                    f"| {split} | {name} | {GOOD[better(split, name)]} | {'' if old is None else f'{old:.3g}'} "
                     f"| {numbers[name]:.3g} |"
                 )
     yield ""
     there = {name for numbers in after.values() for name in numbers if name in SHOWN}
     yield from (f"- {name}: {text}" for name, text in results["metrics"].items() if name in there)
-
-
-def _arrow(split: str, name: str) -> str:
-    if name in HIGH:
-        return "↑"
-    return "↓" if name in LOW or split.removesuffix("_text") in ("forget", "test") else "↑"
 
 
 def _code(kind: Kind, prompt: str | None, revision: str | None) -> str:

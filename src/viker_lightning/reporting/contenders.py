@@ -7,15 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from .intervals import Estimate, Sums, difference, interval
+from viker_lightning.errors import UserError
+from viker_lightning.evaluation.directions import better
+
+from .intervals import Estimate, Sums, interval
+from .paired import ALPHA, EXACT, FLIPS, fewest, holm, swap_test
 from .runs import Run, read_run
-from .scores import Scored, arrow
+from .scores import Scored
 
 DECIMALS = 3
 """Values that agree to so many places are equally good."""
 
-FEWEST = 6
-"""Fewer people tell no two methods apart: a sign test on five gives p = 0.0625 even if all five agree."""
+OWN = "ViKeR"
+"""The method others are compared with where no other is named."""
 
 
 @dataclass
@@ -24,14 +28,15 @@ class Contender:
 
     Attributes:
         name: what it is called.
-        kind: ``vanilla`` and ``gold`` are there to be compared with, and win nothing.
+        kind: ``vanilla``, ``gold`` and ``floor`` (gold of another seed: how far gold is from itself) are there to be
+            compared with, and win nothing.
         runs: its runs; empty for the model another run began with.
         scores: what each person adds to each score, all seeds together.
         partial: says which seeds were run where some are missing; such a method takes no place either.
     """
 
     name: str
-    kind: Literal["vanilla", "gold", "method"]
+    kind: Literal["vanilla", "gold", "floor", "method"]
     scores: Scored
     runs: list[Run] = field(default_factory=list)
     partial: str = ""
@@ -46,36 +51,58 @@ class Contender:
         return interval(sums) if sums else None
 
 
+@dataclass(frozen=True)
+class Place:
+    """How a method does at a score.
+
+    Attributes:
+        rank: ``best``, ``second`` or nothing.
+        p: p-value of its difference from the reference, corrected for the number of rivals; ``None`` of the reference
+            itself and of what cannot be compared with it.
+    """
+
+    rank: str = ""
+    p: float | None = None
+
+    @property
+    def apart(self) -> bool:
+        """Whether it differs from the reference."""
+        return self.p is not None and self.p <= ALPHA
+
+
 def contenders(runs: Sequence[Run]) -> list[Contender]:
-    """Vanilla first, then gold, then the methods in the order they are given in.
+    """Vanilla first, then gold and gold of another seed, then the methods in the order they are given in.
 
     Vanilla is what the first run that measured it began with; gold is a run of stage gold among them, or the run folder
-    that a run names as its gold model. Runs whose configs differ in nothing but seed, folder and what is evaluated
+    that a run names as its gold model. A run of stage gold that names a gold model itself, or follows another, is gold
+    of another seed. Runs whose configs differ in nothing but seed, folder and what is evaluated
     are seeds of one contender: their answers are pooled, so that its value is the mean over seeds, and a person is
     drawn with the answers of all seeds.
     """
     methods: dict[str, list[Run]] = {}
-    given: dict[str, Run] = {}
+    given: dict[str, list[Run]] = {"vanilla": [], "gold": []}
     for run in runs:
         stage = run.config.get("data", {}).get("init_args", {}).get("stage")
-        if stage in ("vanilla", "gold") and run.method == stage:
-            given.setdefault(stage, run)
+        if stage in given and run.method == stage:
+            given[stage].append(run)
         else:
             methods.setdefault(_settings(run), []).append(run)
     found = []
     began = next((run for run in runs if run.method != "gold" and run.scores("before")), None)
-    if "vanilla" in given:
-        found.append(Contender("vanilla", "vanilla", given["vanilla"].scores(), [given["vanilla"]]))
+    if given["vanilla"]:
+        found.append(Contender("vanilla", "vanilla", given["vanilla"][0].scores(), given["vanilla"][:1]))
     elif began is not None:
         found.append(Contender("vanilla", "vanilla", began.scores("before")))
     folder = next((run.gold_folder for run in runs if run.gold_folder), None)
-    gold = given.get("gold") or (read_run(folder) if folder else None)
+    first = next((run for run in given["gold"] if not run.gold_folder), None)
+    gold = first or (read_run(folder) if folder else None)
     if gold is not None:
         found.append(Contender("gold", "gold", gold.scores(), [gold]))
+    if again := [run for run in given["gold"] if run is not first]:
+        found.append(Contender("gold, other seed", "floor", pooled([run.scores() for run in again]), again))
     names = [group[0].method for group in methods.values()]
     for group in methods.values():
-        first = group[0]
-        name = first.method if names.count(first.method) == 1 else f"{first.method} ({first.folder.name})"
+        name = group[0].method if names.count(group[0].method) == 1 else f"{group[0].method} ({group[0].folder.name})"
         found.append(Contender(name, "method", pooled([run.scores() for run in group]), group))
     return found
 
@@ -92,28 +119,75 @@ def pooled(parts: Sequence[Scored]) -> Scored:
     return found
 
 
-def ranks(found: Sequence[Contender], split: str, score: str) -> dict[str, tuple[str, bool]]:
-    """Who is best at a score.
+def reference_of(found: Sequence[Contender], wanted: str = "") -> str:
+    """The method that the others are compared with: it is named before any number is looked at.
+
+    Args:
+        found: models.
+        wanted: its name; by default :data:`OWN` if it is among them, else the first.
 
     Returns:
-        By name of a method, ``best``, ``second`` or nothing, and whether it is worse than the best without being told
-        apart from it: the paired 95 % interval of the difference includes 0, or fewer than :data:`FEWEST` people were
-        asked. Empty where fewer than two methods were measured.
+        The name; empty where there is no method.
+
+    Raises:
+        UserError: if there is no method of that name.
     """
-    low = arrow(split, score) == "↓"
+    names = [c.name for c in found if c.kind == "method"]
+    if wanted and wanted not in names:
+        raise UserError(f"--reference: no method {wanted!r}; there are {', '.join(names)}")
+    own = [name for name in names if name == OWN or name.startswith(f"{OWN} (")]
+    return wanted or next(iter([*own, *names]), "")
+
+
+def ranks(found: Sequence[Contender], split: str, score: str, reference: str) -> dict[str, Place]:
+    """Who is best at a score, and who differs from the reference.
+
+    Where near gold is good (forget and test), the best is the method whose value is nearest to gold's, and what is
+    compared is that distance; without gold nothing is said there. Elsewhere low or high is good.
+
+    Args:
+        found: models; those that are no methods, or lack seeds, take no place.
+        split: e.g. ``test``.
+        score: e.g. ``keyword_match``.
+        reference: the method the others are compared with, see :func:`~viker_lightning.reporting.paired.swap_test`;
+            Holm's correction is over them, in this column.
+
+    Returns:
+        By name of a method; empty where fewer than two methods were measured.
+    """
+    good = better(split, score)
     sums = {c.name: one for c in found if c.kind == "method" and not c.partial and (one := c.sums(split, score))}
-    if len(sums) < 2:
+    gold = next((one for c in found if c.kind == "gold" and (one := c.sums(split, score))), None)
+    if len(sums) < 2 or good is None or (good == "gold" and gold is None):
         return {}
-    values = {name: round(one.mean, DECIMALS) for name, one in sums.items()}
-    order = sorted(set(values.values()), reverse=not low)
-    best = next(name for name, value in values.items() if value == order[0])
-    places = dict(zip(order, ("best", "second"), strict=False))
-    placed = {}
-    for name, value in values.items():
-        gap = difference(sums[name], sums[best])
-        apart = gap is not None and gap.people >= FEWEST and not gap.low <= 0 <= gap.high
-        placed[name] = places.get(value, ""), value != order[0] and not apart
-    return placed
+    target = gold if good == "gold" else None
+    sign = -1 if good == "max" else 1
+    lost = {name: round(abs(s.mean - target.mean) if target else sign * s.mean, DECIMALS) for name, s in sums.items()}
+    places = dict(zip(sorted(set(lost.values())), ("best", "second"), strict=False))
+    tested: dict[str, float] = {}
+    if reference in sums:
+        for name in sums.keys() - {reference}:
+            if (p := swap_test(sums[name], sums[reference], target)) is not None:
+                tested[name] = p
+    corrected = holm(tested)
+    return {name: Place(places.get(value, ""), corrected.get(name)) for name, value in lost.items()}
+
+
+def marks_note(found: Sequence[Contender], reference: str) -> str:
+    """What bold, underlined and ≠ mean, in plain words, for whoever shows :func:`ranks`."""
+    rivals = max(1, sum(c.kind == "method" for c in found) - 1)
+    gold = any(c.kind == "gold" for c in found)
+    near = "the method nearest to gold's value" if gold else "nothing, for there is no gold model to be near to"
+    return (
+        f"Best and second of the methods are marked by column; where near gold is good (★: forget and test), {near}. "
+        f"≠: differs from {reference or 'the reference'}, which was named in advance, at {100 * ALPHA:g} %: exact "
+        "sign-flip test on the people both were asked about, one pair a person (the mean of that person's own answers, "
+        "all seeds together, so people count alike), in a ★ column on the distances of both means from gold's; Holm's "
+        f"correction over the rivals of a column, not over columns. With {rivals} rival{'s' * (rivals > 1)} no fewer "
+        f"than {fewest(rivals)} people can show a difference. Where over {EXACT} people differ, signs are drawn at "
+        f"random, {FLIPS} times. The test is about people, not about other seeds, vanilla or gold models. A method "
+        "some of whose seeds are missing takes no place and is not compared."
+    )
 
 
 def disagreements(runs: Sequence[Run]) -> list[str]:

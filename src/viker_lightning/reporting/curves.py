@@ -119,7 +119,7 @@ def sweep_plot(
 
 
 def trade_off_plot(points: Sequence[Point], labels: Sequence[str], title: str) -> Markup:
-    """What is still told of the forgotten people against what is kept; the best corner is the upper left.
+    """What is still told of the forgotten people against what is kept; the best place is beside gold, the star.
 
     Args:
         points: the models, with scores between 0 and 1 and their intervals.
@@ -132,8 +132,8 @@ def trade_off_plot(points: Sequence[Point], labels: Sequence[str], title: str) -
         drawn = 0
         for point in points:
             x, y = point.forgotten, point.kept
-            colour = {"vanilla": MUTED, "gold": INK}.get(point.kind, SERIES[drawn % len(SERIES)])
-            marker = {"vanilla": "s", "gold": "*"}.get(point.kind, MARKERS[drawn % len(MARKERS)])
+            colour = {"vanilla": MUTED, "gold": INK, "floor": MUTED}.get(point.kind, SERIES[drawn % len(SERIES)])
+            marker = {"vanilla": "s", "gold": "*", "floor": "*"}.get(point.kind, MARKERS[drawn % len(MARKERS)])
             drawn += point.kind == "method"
             for low, high, horizontal in ((x.low, x.high, True), (y.low, y.high, False)):
                 ends = ([low, high], [y.value, y.value]) if horizontal else ([x.value, x.value], [low, high])
@@ -143,7 +143,7 @@ def trade_off_plot(points: Sequence[Point], labels: Sequence[str], title: str) -
                 x.value, y.value, marker, color=colour, markersize=size, label=point.name, clip_on=False, zorder=3
             )
         axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
-        axes.set(xlabel=f"{labels[0]}  ← better", ylabel=f"{labels[1]}  better →")
+        axes.set(xlabel=f"{labels[0]}  (near ★)", ylabel=f"{labels[1]}  better →")
         figure.legend(loc="outside lower left", ncols=2, labelcolor=INK, handletextpad=0.3)
         return svg(figure, title)
 

@@ -28,9 +28,9 @@ FLUENT = [("test", score) for score in ("well_formed", "coherence", "template_pr
 PINNED = [("test", "keyword_match"), ("retain", "keyword_match"), ("real", "keyword_match"), ("test", "coherence")]
 ABOUT = {
     "Forgetting": "What is still told of the people to forget, as trained (forget), and on other photos and in other "
-    "words (test). Bars are values after unlearning, lines the way there. Low is good.",
+    "words (test). Bars are values after unlearning, lines the way there. Near gold (★) is good, not lower.",
     "Retention": "What is still told of the people to keep (retain), and of known people no loss ever sees (real). "
-    "High is good. The best corner of the trade-off is the upper left.",
+    "High is good. The best place of the trade-off is beside gold.",
     "Coherence": "How answers about forgotten people are put: coherent, in the words around the private ones, without "
     "loops, and near a model that never saw these people (gold).",
     "Training": "Terms of the loss, and the gradient weight of ViKeR's regulariser on key tokens and on the others.",

@@ -13,10 +13,10 @@ import yaml
 from viker_lightning.errors import UserError
 
 from .answers import answers_of, token_views
-from .contenders import FEWEST, Contender, contenders, disagreements, ranks
+from .contenders import Contender, Place, contenders, disagreements, marks_note, ranks, reference_of
 from .curves import Point, trade_off_plot
 from .history import curves, weights
-from .intervals import DRAWS, Estimate, difference
+from .intervals import DRAWS, FEWEST, POOR, Estimate, coverage, difference
 from .runs import Run, read_run
 from .scores import arrow
 
@@ -70,17 +70,18 @@ def write_report(run: Path, people: Sequence[str] | None = None, photos: bool = 
     return write_page(run / "report.html", "run.html", _run_page(found, people, photos))
 
 
-def write_comparison(runs: Sequence[Path], file: Path) -> Path:
+def write_comparison(runs: Sequence[Path], file: Path, reference: str = "") -> Path:
     """Writes a page that compares runs: forget against retain, and every headline number with its interval.
 
     Args:
         runs: folders of finished runs; those that differ in their seed alone count as one method.
         file: the page.
+        reference: the method the others are compared with; by default ViKeR if it is among them, else the first.
 
     Raises:
-        UserError: as :func:`write_report`.
+        UserError: as :func:`write_report`, or if there is no such method.
     """
-    return write_page(file, "comparison.html", _comparison_page([read_run(run) for run in runs]))
+    return write_page(file, "comparison.html", _comparison_page([read_run(run) for run in runs], reference))
 
 
 def token_page(answers: Sequence[dict[str, Any]]) -> str:
@@ -100,9 +101,9 @@ def _rendered(template: str, page: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["fewest"] = FEWEST
+    environment.globals |= {"draws": DRAWS, "fewest": FEWEST, "poor": POOR, "unplaced": Place()}
     environment.filters |= {"number": number, "score": lambda name: LABELS.get(name, name.replace("_", " "))}
-    return environment.get_template(template).render(page | {"draws": DRAWS, "splits": SPLITS})
+    return environment.get_template(template).render(page | {"splits": SPLITS})
 
 
 def write_page(file: Path, template: str, page: dict[str, Any]) -> Path:
@@ -153,13 +154,14 @@ def _run_page(run: Run, people: Sequence[str] | None, photos: bool) -> dict[str,
     }
 
 
-def _comparison_page(runs: Sequence[Run]) -> dict[str, Any]:
+def _comparison_page(runs: Sequence[Run], reference: str) -> dict[str, Any]:
     models = contenders(runs)
+    reference = reference_of(models, reference)
     about = runs[0].results.get("metrics", {})
     columns = [(split, score) for split, score in WIDE if any(model.sums(split, score) for model in models)]
-    places = {(split, score): ranks(models, split, score) for split, score in columns}
+    places = {(split, score): ranks(models, split, score, reference) for split, score in columns}
     rows = [
-        (model, [(model.estimate(*column), places[column].get(model.name, ("", False))) for column in columns])
+        (model, [(model.estimate(*column), places[column].get(model.name, Place())) for column in columns])
         for model in models
     ]
     return {
@@ -169,10 +171,21 @@ def _comparison_page(runs: Sequence[Run]) -> dict[str, Any]:
             (split, LABELS.get(score, score), arrow(split, score), about.get(score)) for split, score in columns
         ],
         "rows": rows,
+        "marks": marks_note(models, reference),
+        "coverage": coverage(_people(rows, columns)),
         "trade_off": trade_off(models),
         "disagreements": disagreements(runs),
         "runs": runs,
     }
+
+
+def _people(rows: Sequence[tuple[Contender, Sequence[Any]]], columns: Sequence[tuple[str, str]]) -> dict[str, int]:
+    """By split, the most people that any number is about."""
+    found: dict[str, int] = {}
+    for _, cells in rows:
+        for (split, _), (estimate, _) in zip(columns, cells, strict=True):
+            found[split] = max(found.get(split, 0), estimate.people if estimate else 0)
+    return found
 
 
 def _check_people(run: Run, people: Sequence[str] | None) -> None:
@@ -257,7 +270,7 @@ def trade_off(models: Sequence[Contender], where: str = "") -> dict[str, Any] | 
         points.append(Point(model.name, model.kind, x, y))
     labels = [f"{split}: {LABELS[score]}" for split, score in (forget, keep)]
     plot = trade_off_plot(points, labels, f"What is forgotten against what is kept{where and f', {where}'}")
-    return {"plot": plot, "points": points, "labels": labels}
+    return {"plot": plot, "points": points, "labels": labels, "gold": any(m.kind == "gold" for m in models)}
 
 
 def _others(run: Run, own: Contender) -> list[tuple[str, str, float | None, float]]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from viker_lightning import metrics
+from viker_lightning.evaluation.directions import better
 
 from .intervals import Sums
 
@@ -17,19 +18,13 @@ Row = dict[str, Any]
 Scored = dict[str, dict[str, Sums]]
 """Split, then score, then what each person adds."""
 
-LOWER_EVERYWHERE = ("repetition", "kl_gold")
-HIGHER_EVERYWHERE = ("template_probability", "distinct_3", "coherence", "well_formed")
-NEITHER = ("refusals",)
-FORGOTTEN = ("forget", "test")
+SIGNS = {"min": "↓", "max": "↑", "gold": "★", None: "·"}
+"""What is good: low, high, near gold (the star of tables and plots), near another value."""
 
 
 def arrow(split: str, score: str) -> str:
-    """``↓`` where low is good, ``·`` where neither end is, else ``↑``."""
-    if score in NEITHER:
-        return "·"
-    if score in HIGHER_EVERYWHERE:
-        return "↑"
-    return "↓" if score in LOWER_EVERYWHERE or split.removesuffix("_text") in FORGOTTEN else "↑"
+    """The sign of :data:`SIGNS` for what is good of a score."""
+    return SIGNS[better(split, score)]
 
 
 def scored(rows: Sequence[Row]) -> Scored:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .runs import Run, Summary
+from .scores import arrow
 
 
 def method_table(rows: Sequence[tuple[str, Summary]]) -> Table:
@@ -22,12 +23,12 @@ def method_table(rows: Sequence[tuple[str, Summary]]) -> Table:
         A table whose cells are keyword match (share of private parts told) / multiple-choice accuracy, and for
         coherence the probability of template tokens on the test split / repetition of its answers.
     """
-    title = "keyword match/choice accuracy; coherence: template probability/repetition"
+    title = "keyword match/choice accuracy (★ near gold is good); coherence: template probability/repetition"
     table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
-    wanted = {"forget": "↓", "test": "↓", "retain": "↑", "real": "↑"}
-    for split, arrow in wanted.items():
-        table.add_column(f"{split} {arrow}", justify="right", no_wrap=True)
+    wanted = ("forget", "test", "retain", "real")
+    for split in wanted:
+        table.add_column(f"{split} {arrow(split, 'keyword_match')}", justify="right", no_wrap=True)
     table.add_column("coherence", justify="right", no_wrap=True)
     for name, summary in rows:
         cells = [_cell(summary.get(split, {}), "keyword_match", "accuracy") for split in wanted]
@@ -50,10 +51,10 @@ def headline(summary: Summary) -> dict[str, str]:
         parts told where there are any, else ROUGE-L or multiple-choice accuracy.
     """
     found = {}
-    for split, arrow in (("forget", "↓"), ("retain", "↑")):
+    for split in ("forget", "retain"):
         score = next((score for score in TOLD if score in summary.get(split, {})), None)
         if score:
-            found[split] = f"{split} {TOLD[score]} {arrow} {summary[split][score]:.2f}"
+            found[split] = f"{split} {TOLD[score]} {arrow(split, score)} {summary[split][score]:.2f}"
     spoken = next((summary[s] for s in ("test", "forget") if "coherence" in summary.get(s, {})), None)
     return found | ({"coherence": f"coherence ↑ {spoken['coherence']:.2f}"} if spoken else {})
 
@@ -68,18 +69,18 @@ def before_after_table(before: Summary, after: Summary) -> Table:
     Returns:
         A row a split, a column for each score that was measured; cells are ``before → after``, or what there is.
     """
-    title = "before → after; told: share of private parts told" if before else "told: share of private parts told"
+    title = f"{'before → after; ' if before else ''}told: share of private parts told; ★ near gold is good"
     table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    wanted = {"forget": "↓", "test": "↓", "retain": "↑", "real": "↑", "general": "↑"}
+    wanted = ("forget", "test", "retain", "real", "general")
     used = [name for name in COMPARED if any(name in after.get(split, {}) for split in wanted)]
     signs = {"coherence": " ↑", "kl_gold": " ↓"}
     table.add_column("", no_wrap=True)
     for name in used:
         table.add_column(COMPARED[name] + signs.get(name, ""), justify="right", no_wrap=True)
-    for split, arrow in wanted.items():
+    for split in wanted:
         if split in after:
             pairs = [(before.get(split, {}).get(name), after[split].get(name)) for name in used]
-            table.add_row(f"{split} {arrow}", *(_change(old, new) for old, new in pairs))
+            table.add_row(f"{split} {arrow(split, 'keyword_match')}", *(_change(old, new) for old, new in pairs))
     return table
 
 

@@ -6,6 +6,7 @@ from .finetune import Finetune
 from .optimizer import TransformersAdamW
 from .sharding import FSDP2
 from .unlearn import Unlearn
+from .vanilla import vanilla_model
 
 __all__ = [
     "FSDP2",
@@ -16,4 +17,5 @@ __all__ = [
     "Unlearn",
     "rng_state",
     "set_rng_state",
+    "vanilla_model",
 ]

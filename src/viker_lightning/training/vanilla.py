@@ -22,7 +22,7 @@ FILED = ("WANDB_JOB_TYPE", "WANDB_DATA_DIR", "WANDB_NAME", "WANDB_RUN_GROUP", "W
 """Where W&B files the run that asks for the vanilla model; key, mode and project are for both."""
 
 
-def vanilla_model(vanilla: str, data: Benchmark) -> Path | str:
+def vanilla_model(vanilla: str, data: Benchmark, option: str = "model.vanilla") -> Path | str:
     """The vanilla weights, made first where they are asked for by a YAML.
 
     Args:
@@ -30,6 +30,7 @@ def vanilla_model(vanilla: str, data: Benchmark) -> Path | str:
             kept in the cache folder under a hash of the YAML and the training data; one that was stopped goes on, one
             whose weights are damaged is made again.
         data: the data the run is made on.
+        option: the option that asks for it, for the message.
 
     Raises:
         UserError: if the YAML does not exist or the run fails.
@@ -38,7 +39,7 @@ def vanilla_model(vanilla: str, data: Benchmark) -> Path | str:
         return weights_folder(vanilla)
     config = Path(vanilla)
     if not config.is_file():
-        raise UserError(f"model.vanilla: {vanilla!r} does not exist; give a config, a model folder or a hub id")
+        raise UserError(f"{option}: {vanilla!r} does not exist; give a config, a model folder or a hub id")
     models = f"{mini.VERSION}/{mini_tower.fingerprint()}/{mini.LANGUAGE_MODEL}/{smol.VERSION}"
     made_of = f"{__version__}/{models}/{data.everybody()}/"
     key = hashlib.sha256(made_of.encode() + config.read_bytes()).hexdigest()[:12]
