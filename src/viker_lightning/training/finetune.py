@@ -8,6 +8,7 @@ from typing import Literal
 from torch import Tensor
 
 from viker_lightning.errors import UserError
+from viker_lightning.files import check_folder
 from viker_lightning.methods.idk import REFUSALS
 from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize, revision_of, write_merged
 from viker_lightning.models.mini import embedded_model
@@ -56,6 +57,7 @@ class Finetune(Stage):
         engine: Engine = Engine(),  # noqa: B008 - jsonargparse reads the default
     ) -> None:
         super().__init__(lr, weight_decay, warmup_steps, schedule, engine)
+        check_folder("model.base", base)
         self.base, self.lora, self.weights_dtype, self.trust_remote_code = base, lora, dtype, trust_remote_code
         self.quantize, self.revision, self.train_projector = quantize, revision, train_projector
         if quantize is not None and lora is None:
