@@ -59,6 +59,26 @@ def unlearn(vanilla, run, *options, config="configs/mini/viker.yaml"):
     return json.loads((run / "results.json").read_text())
 
 
+def test_a_method_of_one_s_own(vanilla, tmp_path, monkeypatch, caplog):
+    """Its file is kept with the run, and a run that goes on with another loss says so."""
+    monkeypatch.syspath_prepend(tmp_path)
+    file, method = tmp_path / "of_ones_own.py", "--model.method=of_ones_own.Mine"
+    file.write_text("from viker_lightning.methods import GradientAscent\n\n\nclass Mine(GradientAscent):\n    pass\n")
+    run = tmp_path / "run"
+    unlearn(vanilla, run, method, config="configs/mini/gradient_ascent.yaml")
+    first = json.loads((run / "provenance.json").read_text())
+    assert first["method"]["module"] == "of_ones_own" and first["method"]["file"] == str(file)
+    assert (run / "method/of_ones_own.py").read_text() == file.read_text()
+    file.write_text(file.read_text() + "    answers_only = True\n")
+    more = ["--trainer.max_steps=3", "--ckpt_path=last"]
+    unlearn(vanilla, run, method, *more, config="configs/mini/gradient_ascent.yaml")
+    second = json.loads((run / "provenance.json").read_text())
+    assert second["method"]["source"] != first["method"]["source"]
+    assert [one["source"] for one in second["earlier_sources"]] == [first["method"]["source"]]
+    assert "answers_only" in (run / "method/of_ones_own.py").read_text()
+    assert "the source of of_ones_own has changed" in caplog.text
+
+
 def close(summary):
     return {split: pytest.approx(values, abs=1e-6) for split, values in summary.items()}
 

@@ -2,29 +2,152 @@
 
 import json
 import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from viker_lightning.callbacks.provenance import Provenance, git_commit
+from viker_lightning.callbacks import set_aside
+from viker_lightning.callbacks.provenance import Provenance, earlier_sources, git_commit, keep_source
+from viker_lightning.cli import main
+from viker_lightning.methods import NPO
+from viker_lightning.sources import code_fingerprint, fingerprint, source_files
 
 
 def test_a_commit_with_changes_is_marked(tmp_path, monkeypatch):
-    """Results that lie beside the code, as tables do, change nothing of it."""
+    """New files, too, but for those that git ignores and those of runs."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert git_commit() is None
     (tmp_path / "code.py").write_text("1")
+    (tmp_path / ".gitignore").write_text("*.log\n")
     who = ["-c", "user.name=Ada Example", "-c", "user.email=ada@example.org"]
-    for command in (["init", "-q"], ["add", "code.py"], [*who, "commit", "-qm", "first"]):
+    for command in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "first"]):
         subprocess.run(["git", *command], check=True)
     commit = git_commit()
     assert len(commit) == 40
-    (tmp_path / "results").write_text("2")
-    assert git_commit() == commit
-    (tmp_path / "code.py").write_text("2")
+    for name in ("some.log", "runs/this/config.yaml", "runs/that/provenance.json", "runs/that/model/config.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("2")
+    assert git_commit(Path("runs/this")) == commit
     assert git_commit() == commit + "+"
+    (tmp_path / "méthode.py").write_text("3")
+    assert git_commit(Path("runs/this")) == commit + "+"
+    monkeypatch.chdir(tmp_path / "runs")
+    assert git_commit(Path("this")) == commit + "+"
+    (tmp_path / "méthode.py").unlink()
+    assert git_commit(Path("this")) == commit
+    (tmp_path / "code.py").write_text("2")
+    assert git_commit(Path("this")) == commit + "+"
+
+
+LOSS = """from viker_lightning.methods import GradientAscent
+from losses.own import scale
+
+
+class Mine(GradientAscent):
+    pass
+"""
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """A method in a file of one's own, which imports from beside it, and files that are none of its business."""
+    folder = tmp_path / "beside"
+    (folder / "losses/deep").mkdir(parents=True)
+    (folder / "mine.py").write_text(LOSS)
+    (folder / "losses/__init__.py").write_text("")
+    (folder / "losses/own.py").write_text("import torch\nfrom . import deep\nfrom .deep.far import y\nscale = 1\n")
+    (folder / "losses/deep/far.py").write_text("y = 2\n")
+    for other in ("other.py", "losses/other.py"):
+        (folder / other).write_text("raise SystemExit\n")
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+    yield folder
+    for name in ("mine", "losses", "losses.own", "losses.deep", "losses.deep.far"):
+        sys.modules.pop(name, None)
+
+
+def test_the_files_of_a_class(mine):
+    files = source_files("mine.Mine")
+    assert list(files) == ["losses/__init__.py", "losses/deep/far.py", "losses/own.py", "mine.py"]
+    assert "mine" not in sys.modules, "nothing is imported"
+    seen = {fingerprint(files)}
+    for name in ("mine.py", "losses/deep/far.py"):
+        (mine / name).write_text((mine / name).read_text() + "# another\n")
+        seen.add(fingerprint(source_files("mine.Mine")))
+    assert len(seen) == 3
+    (mine / "other.py").write_text("1")
+    assert fingerprint(source_files("mine.Mine")) in seen
+    assert list(source_files("losses.own.Any")) == ["losses/__init__.py", "losses/deep/far.py", "losses/own.py"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["viker_lightning.methods.ViKeR", "ViKeR", "nowhere.A", "json.JSONDecoder", "sys.path", "0.5", "a..b", "../x.y"],
+)
+def test_a_class_that_is_nobody_s(name):
+    assert source_files(name) == {}
+
+
+def test_of_what_is_installed_the_file_alone_counts():
+    assert list(source_files("lightning.pytorch.loggers.CSVLogger")) == [
+        "lightning/__init__.py", "lightning/pytorch/__init__.py", "lightning/pytorch/loggers/__init__.py"
+    ]  # fmt: skip
+
+
+def test_a_method_s_files_are_kept_with_the_run(mine, tmp_path):
+    """Without secrets."""
+    (mine / "losses/own.py").write_text("scale = 'hf_" + "QwErTyUiOpAsDfGhJk'\n")
+    method = import_module("mine").Mine()
+    told = keep_source(method, tmp_path / "run")
+    assert told == {"module": "mine", "file": str(mine / "mine.py"), "source": fingerprint(source_files("mine.Mine"))}
+    assert (tmp_path / "run/method/mine.py").read_text() == LOSS
+    assert (tmp_path / "run/method/losses/own.py").read_text() == "scale = '***'\n"
+    told = keep_source(NPO(), tmp_path / "other")
+    assert told["module"] == "viker_lightning.methods.npo" and told["source"] is None
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_method_s_files_move_aside_with_their_run(tmp_path):
+    (tmp_path / "method").mkdir()
+    (tmp_path / "results.json").write_text("{}")
+    (tmp_path / "method/mine.py").write_text(LOSS)
+    set_aside(tmp_path)
+    assert (tmp_path / "earlier-1/method/mine.py").is_file() and not (tmp_path / "method").exists()
+
+
+def test_a_run_that_goes_on_with_another_loss_says_so(tmp_path, caplog):
+    (tmp_path / "checkpoints").mkdir()
+    checkpoint = tmp_path / "checkpoints/last.ckpt"
+    record = {"code": code_fingerprint(), "method": {"name": "Mine", "source": "a"}, "earlier_sources": []}
+    (tmp_path / "provenance.json").write_text(json.dumps(record))
+    assert earlier_sources(None, {"source": "b"}) == []
+    assert earlier_sources(checkpoint, {"source": "a"}) == [] and not caplog.messages
+    then = earlier_sources(checkpoint, {"module": "mine", "source": "b"})
+    assert then == [{"code": code_fingerprint(), "source": "a"}]
+    (said,) = caplog.messages
+    assert said.startswith("the source of mine has changed") and "--ckpt_path" in said
+    record |= {"code": "other", "method": None, "earlier_sources": then}
+    (tmp_path / "provenance.json").write_text(json.dumps(record))
+    assert earlier_sources(checkpoint, {}) == [*then, {"code": "other", "source": None}]
+    assert "this program has changed" in caplog.messages[-1]
+    (tmp_path / "provenance.json").write_text("{")
+    assert earlier_sources(checkpoint, {"source": "b"}) == []
+
+
+def test_a_file_beside_the_command_is_found_by_either_command(tmp_path, monkeypatch):
+    """``python -m`` looks in the working folder by itself, the console script does not."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "of_mine_beside.py").write_text(LOSS.replace("from losses.own import scale\n", ""))
+    monkeypatch.setattr("sys.path", [path for path in sys.path if path not in ("", str(tmp_path))])
+    options = ["--model=Unlearn", "--model.vanilla=x", "--model.method=of_mine_beside.Mine", "--data=MLLMU"]
+    with pytest.raises(SystemExit, match=r"^error: --nonsense: no such option"):
+        main(["fit", *options, "--nonsense"])
+    assert "of_mine_beside" in sys.modules
 
 
 @pytest.mark.parametrize("kind", ["cuda", "cpu"])

@@ -10,18 +10,20 @@ import warnings
 from contextlib import ExitStack
 from pathlib import Path
 from traceback import format_exception
-from typing import Any, NoReturn
+from typing import Any
 
 import transformers
 import wandb
 from jsonargparse import set_parsing_settings
 from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import Logger
+from omegaconf.errors import OmegaConfBaseException
 
-from viker_lightning import methods  # noqa: F401 - makes short class names of methods known
+from viker_lightning import methods
 from viker_lightning.callbacks import (
     Answers,
     Checkpoint,
@@ -46,6 +48,16 @@ from viker_lightning.callbacks import (
 )
 from viker_lightning.data import Benchmark
 from viker_lightning.errors import UserError, unmade
+from viker_lightning.options import (
+    Parser,
+    Refused,
+    check_run,
+    explain,
+    interpolation,
+    option_names,
+    read_yamls,
+    subclasses,
+)
 from viker_lightning.processes import stop_with_parent
 from viker_lightning.progress import quiet
 from viker_lightning.secrets import HidingFormatter, hide, hide_arguments, hide_in
@@ -112,14 +124,6 @@ class LogHandler(logging.StreamHandler[Any]):
         super().emit(record)
 
 
-class Parser(LightningArgumentParser):
-    """As usual, but what was typed is repeated without secrets."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Ends the program with an error."""
-        super().error(hide_arguments(message), ex)
-
-
 class CLI(LightningCLI):
     """fit, validate, test and predict.
 
@@ -133,8 +137,26 @@ class CLI(LightningCLI):
         self.held, self.patience = held, patience
         super().__init__(**options)
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """As usual; what is wrong is said in one line.
+
+        Raises:
+            UserError: if an option, or a YAML, is not as it must be.
+        """
+        given = sys.argv[1:] if args is None else args if isinstance(args, list) else []
+        yamls = read_yamls(given)
+        try:
+            super().parse_arguments(parser, args)
+        except Refused as refused:
+            raise UserError(
+                explain(hide_arguments(str(refused)), given, yamls, known_options(parser), known_classes())
+            ) from refused
+        except OmegaConfBaseException as error:
+            raise UserError(interpolation(error, given, yamls, known_options(parser))) from error
+        check_run(self.config[self.config.subcommand])
+
     def before_instantiate_classes(self) -> None:
-        """Loads checkpoints as tensors only and sees what an earlier run left.
+        """Loads checkpoints as tensors only and finds the one to start from.
 
         Raises:
             UserError: if a checkpoint is to be unpickled, or there is none.
@@ -149,13 +171,19 @@ class CLI(LightningCLI):
         run = Path(config.trainer.default_root_dir)
         if first_process():
             self.held.callback(lock(run, self.patience).release)
-        config["ckpt_path"] = checkpoint = self._checkpoint(run, config)
+        config["ckpt_path"] = self._checkpoint(run, config)
         os.environ.setdefault("WANDB_JOB_TYPE", job_type(command, config))
         hide_from_loggers(config.trainer.get("logger"))
         os.environ.setdefault("WANDB_DATA_DIR", str(run.resolve() / "wandb"))  # where pictures of a table wait
+
+    def after_instantiate_classes(self) -> None:
+        """Makes room in the run folder, now that no option can be wrong any more."""
+        command = self.config.subcommand
+        config = self.config[command]
+        run = Path(config.trainer.default_root_dir)
         if not first_process():
             return
-        if command == "fit" and checkpoint is None:
+        if command == "fit" and config["ckpt_path"] is None:
             set_aside(run)
         else:
             keep_metrics(run)
@@ -256,9 +284,24 @@ def job_type(command: str, config: Any) -> str:
     return method.rpartition(".")[2] if method else str(config.get("data.init_args.stage", command))
 
 
+def known_options(parser: Any) -> list[str]:
+    """Every option there is, as it is typed without dashes."""
+    found = [action.dest for action in parser._subcommands_action.choices["fit"]._actions]
+    return [*found, *option_names("model", Stage), *option_names("data", Benchmark)]
+
+
+def known_classes() -> dict[str, list[str]]:
+    """Short names of the classes that an option takes."""
+    taken = {"model": Stage, "data": Benchmark, "trainer.logger": Logger, "trainer.callbacks": Callback}
+    listed = {option: sorted(one.__name__ for one in subclasses(of)) for option, of in taken.items()}
+    return listed | {"model.method": [name for name in methods.__all__ if name not in ("Batch", "Method")]}
+
+
 def main(args: ArgsType = None) -> None:
     """Runs the command line; errors a user can mend end in one line and exit code 1."""
     patience = PATIENCE if stop_with_parent() else 0
+    if not {"", os.getcwd()} & set(sys.path):  # with -m Python looks here by itself: for a method of yours
+        sys.path.insert(0, os.getcwd())
     for name in ("lightning", "lightning.pytorch", "transformers"):
         logging.getLogger(name).setLevel(logging.WARNING)
     handler = LogHandler()
@@ -292,12 +335,12 @@ def main(args: ArgsType = None) -> None:
             datamodule_class=Benchmark,
             subclass_mode_model=True,
             subclass_mode_data=True,
-            parser_class=Parser,
             save_config_callback=SaveConfig,
             save_config_kwargs={"save_to_log_dir": False},
             trainer_defaults={**DEFAULTS, "callbacks": [Provenance(), Dashboard()]},
             seed_everything_default=0,
             auto_configure_optimizers=False,
+            parser_class=Parser,
             load_from_checkpoint_support=False,
             parser_kwargs={"parser_mode": "omegaconf+"},
             args=args,

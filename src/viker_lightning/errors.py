@@ -15,6 +15,22 @@ class UserError(Exception):
     """
 
 
+def check_least(where: str, least: float, **options: float | None) -> None:
+    """Refuses numbers that are too small, or none.
+
+    Args:
+        where: what has these options, e.g. ``model``.
+        least: the smallest good value.
+        options: values by name; ``None`` is always good.
+
+    Raises:
+        UserError: naming the first wrong one.
+    """
+    for name, value in options.items():
+        if value is not None and not value >= least:  # nan is none
+            raise UserError(f"{where}.{name}: found {value}, expected at least {least}")
+
+
 def unmade(error: BaseException) -> str | None:
     """Which class of a config could not be made, and why.
 

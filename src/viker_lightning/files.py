@@ -19,6 +19,24 @@ from safetensors import SafetensorError
 from viker_lightning.errors import UserError
 
 
+def check_folder(option: str, value: str | None) -> None:
+    """Refuses a file where a folder is meant.
+
+    Args:
+        option: whose value it is.
+        value: a folder, or something that is no path at all.
+
+    Raises:
+        UserError: if it is the path of a file, or could be none.
+    """
+    try:
+        wrong = "is a file" if value and Path(value).is_file() else ""
+    except (OSError, ValueError) as error:
+        wrong = f"cannot be a path ({getattr(error, 'strerror', error)})"
+    if value and wrong:
+        raise UserError(f"{option}: {value[:80]!r} {wrong}; give a folder")
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` to write a file to; it takes the place of ``path`` if all went well.

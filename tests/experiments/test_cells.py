@@ -109,6 +109,27 @@ def test_whatever_a_run_reads_makes_it_another_run(tmp_path, monkeypatch):
     assert len(set(seen)) == len(seen)
 
 
+@pytest.mark.parametrize("where", ["config", "option", "grid"])
+def test_a_changed_method_file_makes_it_another_run(tmp_path, monkeypatch, where):
+    """Also a file that it imports from beside it; whether the YAML or an option names the class."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "my_loss_of_cells.py").write_text("import my_part_of_cells")
+    (tmp_path / "my_part_of_cells.py").write_text("1")
+    config = {"model": {"init_args": {"method": {"class_path": "my_loss_of_cells.Mine"}}}} if where == "config" else {}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(config or {"seed_everything": 0}))
+    options = {"option": {"model.method": "my_loss_of_cells.Mine"}, "config": {}}
+    options["grid"] = {"model.method": {"class_path": "my_loss_of_cells.Mine"}}
+    cell = Cell("g", "", "Mine", 0, "run.yaml", options[where], tmp_path / "runs/mine")
+    finished = {fresh(cell)}
+    for name in ("my_loss_of_cells.py", "my_part_of_cells.py"):
+        (tmp_path / name).write_text((tmp_path / name).read_text() + "\n# other")
+        finished.add(fresh(cell))
+    (tmp_path / "unrelated.py").write_text("1")
+    finished.add(fresh(cell))
+    assert len(finished) == 3
+
+
 def fresh(cell):
     """The fingerprint that a new process finds."""
     inputs.cache_clear()

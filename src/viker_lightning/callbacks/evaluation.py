@@ -14,7 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 
 from viker_lightning.data import Questions
-from viker_lightning.errors import UserError
+from viker_lightning.errors import UserError, check_least
 from viker_lightning.evaluation import (
     DIRECTIONS,
     Prediction,
@@ -28,6 +28,7 @@ from viker_lightning.evaluation import (
     score_texts,
     summarise,
 )
+from viker_lightning.files import check_folder
 from viker_lightning.metrics import REFUSALS, GibberishClassifier, sacrebleu_signature
 from viker_lightning.models import MLLM, origin
 from viker_lightning.progress import Bar
@@ -77,6 +78,9 @@ class Evaluation(Callback):
         judge: str | None = None,
         selection: Selection = Selection(),  # noqa: B008 - jsonargparse reads the default
     ) -> None:
+        check_least("evaluation", 1, every_n_epochs=every_n_epochs, gibberish_tokens=gibberish_tokens)
+        for name, folder in (("gold", gold), ("judge", judge), ("gibberish", gibberish)):
+            check_folder(f"evaluation.{name}", folder)
         self.before, self.every_n_epochs, self.gold = before, every_n_epochs, gold
         self.gold_predictions, self.gibberish, self.gibberish_tokens = gold_predictions, gibberish, gibberish_tokens
         self.coherence, self.judge, self.selection = coherence, judge, selection

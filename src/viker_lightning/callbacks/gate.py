@@ -33,6 +33,9 @@ class KnowledgeGate(Callback):
     """
 
     def __init__(self, known: float = 0.5, shown: float = 0.5, asked: float = 0.25) -> None:
+        for name, bound in (("known", known), ("shown", shown), ("asked", asked)):
+            if not 0 <= bound <= 1:
+                raise UserError(f"gate.{name}: found {bound}, expected a share from 0 to 1")
         self.known, self.shown, self.asked = known, shown, asked
 
     def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:

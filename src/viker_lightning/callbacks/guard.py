@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from viker_lightning.data.records import ImageGroup, Person
-from viker_lightning.errors import UserError
+from viker_lightning.errors import UserError, check_least
 from viker_lightning.evaluation import measure_health
 from viker_lightning.models.whole import like, part, whole_from
 from viker_lightning.training import Unlearn
@@ -47,6 +47,7 @@ class CollapseGuard(Callback):
     ) -> None:
         if every_n_steps < 1 or questions < 1:
             raise UserError(f"guard: every_n_steps={every_n_steps} and questions={questions} must be at least 1")
+        check_least("guard", 0, max_retain_loss=max_retain_loss, max_repetition=max_repetition)
         self.every_n_steps, self.questions = every_n_steps, questions
         self.bounds = {"retain loss": max_retain_loss, "repetition": max_repetition}
         self._good_step = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import platform
 import re
 import subprocess
@@ -20,12 +21,19 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
 
 from viker_lightning.data.hub import commit_of
+from viker_lightning.files import replacing_folder
 from viker_lightning.models import folder_fingerprint, origin, weights_folder
-from viker_lightning.secrets import hide_in
+from viker_lightning.secrets import hide, hide_in
+from viker_lightning.sources import code_fingerprint, fingerprint, source_files
 
 from .evaluation import Evaluation
 from .files import write_json, write_text
 from .similarity import SimilarityAudit
+
+log = logging.getLogger(__name__)
+
+SOURCE = "method"
+"""Folder of a run that holds a copy of its method's files, where these are not this package's."""
 
 PACKAGES = (
     "viker-lightning",
@@ -55,7 +63,10 @@ class SaveConfig(SaveConfigCallback):
 
 
 class Provenance(Callback):
-    """Writes ``<run>/provenance.json`` when training starts, and adds the peak of GPU memory when it has ended."""
+    """Writes ``<run>/provenance.json`` when training starts, and adds the peak of GPU memory when it has ended.
+
+    A method that is not this package's is copied into ``<run>/method/``, with what it imports from beside it.
+    """
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Records versions, commit, seed, batch (most questions of a stream in a step), data, method and weights."""
@@ -65,9 +76,13 @@ class Provenance(Callback):
         trained = [name for name, p in pl_module.named_parameters() if p.requires_grad]
         lora, method = getattr(pl_module, "lora", None), getattr(pl_module, "method", None)
         template = pl_module.mllm.encoder.template
+        run = Path(trainer.default_root_dir)
+        source = keep_source(method, run) if method else {}
         record = {
             "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
-            "git_commit": git_commit(),
+            "git_commit": git_commit(run),
+            "code": code_fingerprint(),
+            "earlier_sources": earlier_sources(trainer.ckpt_path, source),
             "seed": torch.initial_seed(),
             "device": str(pl_module.device),
             "world_size": trainer.world_size,
@@ -97,7 +112,7 @@ class Provenance(Callback):
             "other_weights": other_weights(trainer, pl_module),
             "dtype": pl_module.weights_dtype,
             "prompt": template.image_prefix + template.question,
-            "method": {"name": type(method).__name__} | settings(method) if method else None,
+            "method": {"name": type(method).__name__} | source | settings(method) if method else None,
             "training": {"name": type(trainer.optimizers[0]).__name__}
             | settings(pl_module, ("lr", "weight_decay", "warmup_steps", "schedule")),
             "trust_remote_code": pl_module.trust_remote_code,
@@ -106,7 +121,7 @@ class Provenance(Callback):
             "trained_parameters": sum(p.numel() for p in pl_module.parameters() if p.requires_grad),
             "trained_weights": len(trained),
         }
-        write_json(Path(trainer.default_root_dir) / "provenance.json", hide_in(record))
+        write_json(run / "provenance.json", hide_in(record))
 
     def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Adds the most memory that tensors took on a GPU, in bytes, of all processes since this one started."""
@@ -154,12 +169,71 @@ def selection_of(trainer: Any) -> dict[str, Any] | None:
     return next((vars(c.selection) for c in trainer.callbacks if isinstance(c, Evaluation)), None)
 
 
-def git_commit() -> str | None:
-    """The commit of the working folder, with ``+`` if tracked files differ; ``None`` outside a repository."""
+def keep_source(method: Any, run: Path) -> dict[str, str | None]:
+    """Copies a method's files into the run folder, unless they are this package's.
+
+    Args:
+        method: the method.
+        run: the folder.
+
+    Returns:
+        ``module``, ``file`` and ``source``: a hash of the files copied, ``None`` if there are none.
+    """
+    kind = type(method)
+    files = source_files(f"{kind.__module__}.{kind.__qualname__}")
+    if files:
+        with replacing_folder(run / SOURCE) as folder:
+            for name, file in files.items():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (folder / name).write_text(hide(file.read_text(encoding="utf-8", errors="replace")), encoding="utf-8")
+    stands_in = inspect.getsourcefile(kind)
+    return {"module": kind.__module__, "file": stands_in, "source": fingerprint(files) if files else None}
+
+
+def earlier_sources(checkpoint: Any, source: dict[str, str | None]) -> list[dict[str, Any]]:
+    """What other code took the steps that a run goes on from, oldest first; says in one line if there was any.
+
+    Args:
+        checkpoint: file the run starts from, if any; its run folder has a record.
+        source: of this run's method, as :func:`keep_source` gives it.
+    """
+    if not checkpoint:
+        return []
     try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        status = ["git", "status", "--porcelain", "--untracked-files=no"]  # results lie beside the code
-        changed = subprocess.run(status, capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
+        before = json.loads((Path(checkpoint).parent.parent / "provenance.json").read_text(encoding="utf-8"))
+        then = {"code": before["code"], "source": (before["method"] or {}).get("source")}
+        found: list[dict[str, Any]] = before["earlier_sources"]
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):  # of no run of ours
+        return []
+    if then == {"code": code_fingerprint(), "source": source.get("source")}:
+        return found
+    changed = "this program" if then["code"] != code_fingerprint() else f"the source of {source.get('module')}"
+    log.warning(
+        "%s has changed since the steps before %s were taken, so that this run is made of both (earlier_sources in "
+        "provenance.json); leave --ckpt_path out to train anew",
+        *(changed, checkpoint),
+    )
+    return [*found, then]
+
+
+def git_commit(run: Path | None = None) -> str | None:
+    """The commit of the working folder, with ``+`` if files differ or are new; ``None`` outside a repository.
+
+    Args:
+        run: folder of the run. What is in it, in any other run folder, or ignored by git makes no difference.
+    """
+
+    def git(*command: str) -> str:
+        return subprocess.run(["git", *command], capture_output=True, text=True, check=True).stdout
+
+    try:
+        commit, top = git("rev-parse", "HEAD", "--show-toplevel").splitlines()
+        changed = bool(git("status", "--porcelain", "--untracked-files=no").strip())
+        new = git("ls-files", "--others", "--exclude-standard", "--full-name", "-z", top).split("\0")[:-1]
+    except (OSError, ValueError, subprocess.CalledProcessError):
         return None
-    return commit + ("+" if changed.strip() else "")
+    runs = {Path(run).resolve()} if run else set()
+    files = [Path(top, name) for name in new]
+    runs |= {file.parent for file in files if file.name == "provenance.json"}
+    changed = changed or any(not runs & {file, *file.parents} for file in files)
+    return commit + ("+" if changed else "")

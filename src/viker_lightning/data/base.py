@@ -82,6 +82,10 @@ class Benchmark(LightningDataModule):
         super().__init__()
         if batch_size < 1 or questions_per_image < 1:
             raise DataError(f"batch_size={batch_size} and questions_per_image={questions_per_image} must be at least 1")
+        if seed < 0:
+            raise DataError(f"data.seed: found {seed}, expected at least 0")
+        if splits is not None and len(set(splits)) < max(1, len(splits)):
+            raise DataError(f"data.splits: found {splits}, expected at least one, each once, or null for all of them")
         if max_people is not None and max_people < 1:
             raise DataError(f"data.max_people: found {max_people}, expected at least 1, or null for everybody")
         self.protocol = protocol

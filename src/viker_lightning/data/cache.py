@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 from safetensors import safe_open
 
+from viker_lightning.errors import UserError
 from viker_lightning.files import draft, remove_drafts, replacing
 
 CHECKSUMS = "checksums.txt"
@@ -25,9 +26,19 @@ LARGEST = 2**30
 
 
 def cache_folder(*parts: str) -> Path:
-    """A path in the user's cache folder; the environment variable ``VIKER_LIGHTNING_CACHE`` moves it."""
+    """A path in the user's cache folder; the environment variable ``VIKER_LIGHTNING_CACHE`` moves it.
+
+    Raises:
+        UserError: if nothing is there yet, and nothing can be written there.
+    """
     root = os.environ.get("VIKER_LIGHTNING_CACHE") or platformdirs.user_cache_dir("viker-lightning", appauthor=False)
-    return Path(root).joinpath(*parts)
+    folder = Path(root).joinpath(*parts)
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if there != folder and not (there.is_dir() and os.access(there, os.W_OK)):
+        raise UserError(
+            f"cache folder {root}: {there} is no folder that can be written to; set VIKER_LIGHTNING_CACHE to another"
+        )
+    return folder
 
 
 def built(folder: Path, what: str, build: Callable[[Path], object], needs: str = "config.json") -> Path:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from viker_lightning.files import check_folder
+
 from .parquet import DataError
 
 
@@ -20,6 +22,7 @@ def dataset_folder(name: str, revision: str | None = None, there: bool = False) 
     """
     from huggingface_hub import snapshot_download
 
+    check_folder("data.root", name)
     try:
         return Path(snapshot_download(name, repo_type="dataset", revision=revision, local_files_only=there))
     except Exception as error:

@@ -43,6 +43,9 @@ KINDS = (*DRAWN, "photos", *OWN)
 # So many candidates are drawn for each image wanted before a filter counts as refusing everything.
 _TRIES = 50
 
+MOST = 1000
+"""Most images of a run: the frozen model answers every forget question behind each of them."""
+
 Keep = Callable[[Sequence[Picture]], Sequence[Picture]]
 
 
@@ -72,15 +75,33 @@ def irrelevant_images(
             images are found or kept.
     """
     rng = random.Random(f"irrelevant/{images}/{seed}")
+    check_images(images, k, people)
     if images in DRAWN:
         return _kept(_drawn(images, rng, k, size), k, keep, images, "loosen the filter or lower k")
     pool, where, remedy = _pool(images, people)
-    if len(pool) < k:
-        raise DataError(f"{where}: found {len(pool)} images, need k={k}; {remedy}")
     pictures = _kept(_shuffled(pool, rng, k), k, keep, where, f"{remedy}, or loosen the filter")
     for picture in pictures:
         picture.open()
     return pictures
+
+
+def check_images(images: str, k: int, people: Sequence[Picture] = ()) -> None:
+    """Makes sure that there are k images to choose from; opens and draws none.
+
+    Args:
+        images: as of :func:`irrelevant_images`.
+        k: how many are wanted.
+        people: pictures of the benchmark's own people, for kinds that need them.
+
+    Raises:
+        DataError: if there are fewer, or more are wanted than :data:`MOST`.
+    """
+    if k > MOST:
+        raise DataError(f"model.method.k: found {k} images, expected at most {MOST}; lower it")
+    if images not in DRAWN:
+        pool, where, remedy = _pool(images, people)
+        if len(pool) < k:
+            raise DataError(f"{where}: found {len(pool)} images, need k={k}; {remedy}")
 
 
 def _kept(batches: Iterator[list[Picture]], k: int, keep: Keep | None, where: str, remedy: str) -> list[Picture]:

@@ -23,10 +23,9 @@ import yaml
 from filelock import FileLock, Timeout
 
 from viker_lightning.processes import by_itself, waited_for
+from viker_lightning.sources import code_fingerprint, fingerprint, source_files
 
 NOTE, LOG = "cell.json", "log.txt"
-UNUSED = ("experiments", "reporting")
-"""Rooms of the package whose code changes no run."""
 
 
 class State(StrEnum):
@@ -79,15 +78,15 @@ class Cell:
         return "python -m viker_lightning " + shlex.join(self.arguments)
 
     def fingerprint(self) -> str:
-        """Changes with the command, the files and folders it reads, the code, and the gold model.
+        """Changes with the command, the files and folders it reads, the code, a method of yours, and the gold model.
 
         It stays the same where the folder of all runs is moved.
         """
         gold = str(self.gold.folder) if self.gold else ""
         named = {k: Path(gold).name if v == gold else _text(v) for k, v in self.options.items()}
         read = inputs(self.config)
-        for value in self.options.values():
-            read |= inputs(value) if isinstance(value, str) and value != gold else {}
+        for value in _leaves(self.options):
+            read |= inputs(value) if value != gold else {}
         made_of = [self.folder.name, code_fingerprint()]
         made_of += [f"{name}={value}" for name, value in [*sorted(named.items()), *sorted(read.items())]]
         if self.gold:
@@ -216,30 +215,21 @@ def _locked(file: str, stop: threading.Event) -> Iterator[None]:
 
 
 @functools.cache
-def code_fingerprint() -> str:
-    """Of the code that makes runs, so that a changed program does not pass off old numbers as its own."""
-    package = Path(__file__).resolve().parent.parent
-    files = [f for f in sorted(package.rglob("*.py")) if f.relative_to(package).parts[0] not in UNUSED]
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.relative_to(package).as_posix().encode() + file.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-@functools.cache
 def inputs(value: str) -> dict[str, str]:
-    """The file or folder an option names, and those that are named in it if it is YAML.
+    """The file or folder an option names, and those that are named in it if it is YAML; or the source of a class.
 
     Args:
         value: of an option; most name no file.
 
     Returns:
-        A fingerprint by path: of a file its content, of a folder the names, sizes and times of what is in it.
+        A fingerprint by path: of a file its content, of a folder the names, sizes and times of what is in it; by the
+        name of a class that is not of this package, of its file and of what that imports from beside it.
     """
     path = Path(value)
     try:
         if not value or not path.exists():
-            return {}
+            source = source_files(value)
+            return {value: fingerprint(source)} if source else {}
     except OSError:  # too long for a name
         return {}
     if path.is_dir():

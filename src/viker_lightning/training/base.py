@@ -19,7 +19,7 @@ from viker_lightning.data.encoding import Encoder
 from viker_lightning.data.packing import PackedBatch
 from viker_lightning.data.records import ImageGroup, Labels
 from viker_lightning.data.sampling import Bundle, epoch_steps
-from viker_lightning.errors import UserError
+from viker_lightning.errors import UserError, check_least
 from viker_lightning.files import replacing_folder
 from viker_lightning.models import MLLM, AnswerTokens, Quantize, check_first_gradients
 
@@ -57,6 +57,7 @@ class Stage(LightningModule):
         optimizer: OptimizerCallable | None = None,
     ) -> None:
         super().__init__()
+        check_least("model", 0, lr=lr, weight_decay=weight_decay, warmup_steps=warmup_steps)
         self.engine, self.optimizer = engine, optimizer
         self.lr, self.weight_decay, self.warmup_steps, self.schedule = lr, weight_decay, warmup_steps, schedule
         self.mllm: MLLM

@@ -9,6 +9,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
 from viker_lightning.errors import UserError
+from viker_lightning.files import check_folder
 from viker_lightning.methods.idk import REFUSALS
 from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize, revision_of, write_merged
 from viker_lightning.models.mini import embedded_model
@@ -60,6 +61,7 @@ class Finetune(Stage):
         optimizer: OptimizerCallable | None = None,
     ) -> None:
         super().__init__(lr, weight_decay, warmup_steps, schedule, engine, optimizer)
+        check_folder("model.base", base)
         self.base, self.lora, self.weights_dtype, self.trust_remote_code = base, lora, dtype, trust_remote_code
         self.quantize, self.revision, self.train_projector = quantize, revision, train_projector
         if quantize is not None and lora is None:

@@ -6,13 +6,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from viker_lightning.data.irrelevant import irrelevant_images
+from viker_lightning.data.irrelevant import check_images, irrelevant_images
 from viker_lightning.data.records import Person, Picture
 from viker_lightning.data.similarity import ClipEmbedder, FarFrom
 from viker_lightning.models import origin
 
 if TYPE_CHECKING:
     from .unlearn import Unlearn
+
+
+def check_pictures(stage: Unlearn) -> None:
+    """Makes sure, before there is a model, that a run's method gets as many images as it asks for.
+
+    Raises:
+        DataError: if there are too few.
+    """
+    check_images(stage.method.images, stage.method.k, _candidates(stage))
 
 
 def irrelevant_pictures(stage: Unlearn, size: int) -> list[Picture]:
@@ -24,8 +33,7 @@ def irrelevant_pictures(stage: Unlearn, size: int) -> list[Picture]:
     """
     trainer, method = stage.trainer, stage.method
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
-    own = {"retain": data.retain_ids, "forget": data.forget_ids}
-    people = _pictures(data.people(own.get(method.images, [])))
+    people = _candidates(stage)
     keep: FarFrom | None = None
     if stage.clip is not None and stage.clip_threshold is not None:
         embed = ClipEmbedder.named(stage.clip, trainer.strategy.root_device)
@@ -37,6 +45,13 @@ def irrelevant_pictures(stage: Unlearn, size: int) -> list[Picture]:
     finally:
         if keep is not None and keep.matches and trainer.is_global_zero:
             keep.save(Path(trainer.default_root_dir) / "similarity.json")
+
+
+def _candidates(stage: Unlearn) -> list[Picture]:
+    """The pictures of the benchmark's own people that the method may use."""
+    data: Any = stage.trainer.datamodule  # type: ignore[attr-defined]
+    own = {"retain": data.retain_ids, "forget": data.forget_ids}
+    return _pictures(data.people(own.get(stage.method.images, [])))
 
 
 def _pictures(people: Sequence[Person]) -> list[Picture]:

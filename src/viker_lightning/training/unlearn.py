@@ -15,7 +15,8 @@ from torch import Tensor
 
 from viker_lightning.data.packing import PackedBatch
 from viker_lightning.data.records import ImageGroup, Labels, Picture
-from viker_lightning.errors import UserError
+from viker_lightning.errors import UserError, check_least
+from viker_lightning.files import check_folder
 from viker_lightning.ideal import (
     IdealDistribution,
     OwnReference,
@@ -33,8 +34,8 @@ from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize, revision_
 
 from .base import Stage
 from .engine import Engine, Groups
-from .pictures import irrelevant_pictures
-from .vanilla import vanilla_model
+from .pictures import check_pictures, irrelevant_pictures
+from .vanilla import YAML, vanilla_model
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +97,10 @@ class Unlearn(Stage):
         optimizer: OptimizerCallable | None = None,
     ) -> None:
         super().__init__(lr, weight_decay, warmup_steps, schedule, engine, optimizer)
+        check_least("model", 0, seed=seed)
+        folders = {"vanilla": None if vanilla.endswith(YAML) else vanilla, "adapter": adapter, "clip": clip}
+        for name, folder in folders.items():
+            check_folder(f"model.{name}", folder)
         self.method, self.vanilla, self.lora, self.adapter = method, vanilla, lora, adapter
         self.weights_dtype, self.seed, self.trust_remote_code = dtype, seed, trust_remote_code
         self.save_merged = save_merged
@@ -113,16 +118,18 @@ class Unlearn(Stage):
         self._said: dict[str, Any] = {}  # what the frozen model had said before the run stopped
 
     def setup(self, stage: str) -> None:
-        """As in every stage, and makes sure that a method that uses retain questions gets some.
+        """As in every stage, and makes sure that the method gets the retain questions and irrelevant images it uses.
 
         Raises:
-            UserError: if nobody is retained.
+            UserError: if nobody is retained, or images are too few.
         """
         super().setup(stage)
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if stage == "fit" and data.as_published and data.as_published.baselines:
             self.method = self.method.published()
         self.whole_steps, data.in_passes = self.method.whole_steps, self.method.in_passes
+        if stage == "fit" and self.method.reference == "irrelevant":
+            check_pictures(self)
         method, needed = type(self.method).__name__, self.method.uses_retain or self.method.retain_reference
         if stage == "fit" and data.stage == "unlearn" and needed and "retain" not in data.streams:
             raise UserError(

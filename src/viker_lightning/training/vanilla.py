@@ -18,6 +18,9 @@ from viker_lightning.errors import UserError
 from viker_lightning.models import mini, mini_tower, smol, weights_folder
 from viker_lightning.processes import by_itself, waited_for
 
+YAML = (".yaml", ".yml")
+"""How the name of a config ends."""
+
 FILED = ("WANDB_JOB_TYPE", "WANDB_DATA_DIR", "WANDB_NAME", "WANDB_RUN_GROUP", "WANDB_TAGS")
 """Where W&B files the run that asks for the vanilla model; key, mode and project are for both."""
 
@@ -35,7 +38,7 @@ def vanilla_model(vanilla: str, data: Benchmark, option: str = "model.vanilla") 
     Raises:
         UserError: if the YAML does not exist or the run fails.
     """
-    if not vanilla.endswith((".yaml", ".yml")):
+    if not vanilla.endswith(YAML):
         return weights_folder(vanilla)
     config = Path(vanilla)
     if not config.is_file():

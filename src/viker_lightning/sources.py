@@ -1,0 +1,95 @@
+"""The source of what a run does: of this program, and of classes that others wrote, in files of their own."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib.util
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+
+UNUSED = ("experiments", "reporting")
+"""Rooms of the package whose code changes no run."""
+
+INSTALLED = ("site-packages", "dist-packages")
+"""Folders of which only the named file counts: what it imports there has a version."""
+
+_DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
+
+
+@functools.cache
+def code_fingerprint() -> str:
+    """Of the code that makes runs, so that a changed program does not pass off old numbers as its own."""
+    files = [f for f in sorted(PACKAGE.rglob("*.py")) if f.relative_to(PACKAGE).parts[0] not in UNUSED]
+    return fingerprint({file.relative_to(PACKAGE).as_posix(): file for file in files})
+
+
+def fingerprint(files: dict[str, Path]) -> str:
+    """A hash of files, by name and content."""
+    digest = hashlib.sha256()
+    for name, file in files.items():
+        digest.update(name.encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def source_files(name: str) -> dict[str, Path]:
+    """The file that a class stands in and those it imports from beside it, in turn; nothing is run or imported.
+
+    Args:
+        name: dotted path of the class, e.g. ``simnpo.SimNPO``.
+
+    Returns:
+        Files by their path from where Python finds the first name; empty for a class of this package, of Python
+        itself, or if there is no such module.
+    """
+    if not _DOTTED.fullmatch(name):
+        return {}
+    top = name.split(".")[0]
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return {}
+    if spec is None or spec.origin in ("built-in", "frozen") or not (spec.origin or spec.submodule_search_locations):
+        return {}
+    first = Path(spec.origin) if spec.origin else Path(next(iter(spec.submodule_search_locations or [])))
+    root = (first.parent if first.name == "__init__.py" else first).parent.resolve()
+    if (root / top).resolve() == PACKAGE or Path(functools.__file__).resolve().parent == root:
+        return {}
+    found: dict[str, Path] = {}
+    left = [name.rpartition(".")[0]]
+    while left:
+        for file in _files(root, left.pop()):
+            if (where := file.relative_to(root).as_posix()) in found:
+                continue
+            found[where] = file
+            if not set(INSTALLED) & set(root.parts):
+                left += [module for module in _imports(file, root) if module.split(".")[0] != PACKAGE.name]
+    return dict(sorted(found.items()))
+
+
+def _files(root: Path, module: str) -> Iterator[Path]:
+    """The file of a module in a folder, and of the packages above it; a name behind the module is passed over."""
+    parts = module.split(".")
+    for length in range(1, len(parts) + 1):
+        place = root.joinpath(*parts[:length])
+        yield from (file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file())
+
+
+def _imports(file: Path, root: Path) -> Iterator[str]:
+    """What a file imports, as dotted names; a relative import from where the file is."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):
+        return
+    package = file.relative_to(root).parent.parts
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            yield from (f"{module}.{alias.name}".strip(".") for alias in node.names)
