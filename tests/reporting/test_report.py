@@ -158,6 +158,7 @@ def test_comparison(tmp_path):
     assert viker.estimate("test", "keyword_match").people == 4
     assert ranks(models, "test", "keyword_match") == {"ViKeR": ("best", False), "NPO": ("second", True)}, "four people"
     assert ranks(models, "retain", "keyword_match")["ViKeR"] == ("best", False)
+    assert models[-1].sums("test", "refusals") and ranks(models, "test", "refusals") == {}, "no end of it is good"
     assert "do not compare" not in text
     assert "gold" in text and len(page.all("svg")) == 1
 

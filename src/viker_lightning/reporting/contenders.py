@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from .intervals import Estimate, Sums, difference, interval
 from .runs import Run, read_run
-from .scores import Scored, arrow
+from .scores import NEITHER, Scored, arrow
 
 DECIMALS = 3
 """Values that agree to so many places are equally good."""
@@ -98,8 +98,10 @@ def ranks(found: Sequence[Contender], split: str, score: str) -> dict[str, tuple
     Returns:
         By name of a method, ``best``, ``second`` or nothing, and whether it is worse than the best without being told
         apart from it: the paired 95 % interval of the difference includes 0, or fewer than :data:`FEWEST` people were
-        asked. Empty where fewer than two methods were measured.
+        asked. Empty where fewer than two methods were measured, or neither end of the score is good by itself.
     """
+    if score in NEITHER:
+        return {}
     low = arrow(split, score) == "↓"
     sums = {c.name: one for c in found if c.kind == "method" and not c.partial and (one := c.sums(split, score))}
     if len(sums) < 2:

@@ -20,6 +20,8 @@ Scored = dict[str, dict[str, Sums]]
 LOWER_EVERYWHERE = ("repetition", "kl_gold")
 HIGHER_EVERYWHERE = ("template_probability", "distinct_3", "coherence", "well_formed")
 NEITHER = ("refusals",)
+"""Where neither end is good by itself, but what the gold model does."""
+
 FORGOTTEN = ("forget", "test")
 
 
