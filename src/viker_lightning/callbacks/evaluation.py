@@ -59,7 +59,7 @@ class Evaluation(Callback):
             report forget quality and membership; by default that of ``gold``, if this is a run folder.
         gibberish: hub id or folder of a gibberish classifier, to report GIB; none by default.
         gibberish_tokens: how many tokens of an answer it reads at most; open-unlearning has 32 on TOFU, 512 on MUSE.
-        coherence: whether a language model judges, without images, how coherent answers are.
+        coherence: whether a language model judges, without images, how coherent answers are, refusals aside.
         judge: which one, a model folder or hub id of any tokenizer, or the YAML of a fine-tuning run, which is made
             first where it is missing, as ``model.vanilla`` is; by default the model before unlearning, which a
             stage without adapter no longer has. A gold model compares with others if their vanilla model judges it.

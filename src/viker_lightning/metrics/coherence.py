@@ -4,6 +4,9 @@ No single number sees both. A language model finds loops *easier* than prose, an
 is therefore a product, of which one factor drops for each. What is neither a loop nor improbable text, such as a fluent
 false answer or one to another question, is coherent here.
 
+What a language model has never read is improbable to it, however well formed: a small one that was taught a few
+sentences finds any other worse than shuffled words, a refusal above all. Leave these out (`is_refusal`).
+
 Log probabilities come from a language model that is not the one under test, which may find its own nonsense likely:
 the model before unlearning, or any other.
 """
