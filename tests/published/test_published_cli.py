@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from viker_lightning.callbacks.files import gold_answers, read_predictions
@@ -65,6 +66,24 @@ def test_one_switch(gold, base_folder, tmp_path):
     assert results["steps"] == 1 and results["protocol"] == "corrected" and provenance["labels"] == "answer"
     assert {p.protocol for _, p in read_predictions(corrected / "predictions.parquet")} == {"corrected"}
     assert gold_answers(str(gold), None)[0].protocol == "published"
+
+
+@pytest.mark.parametrize("config", ["published", "published_ga", "published_npo", "published_vanilla"])
+def test_settings_are_those_of_the_scripts(config, capsys):
+    """baselines/*.py, finetune.py: gaussian LoRA, transformers' AdamW, fp32; a rate that falls every batch,
+    but where the scheduler is stepped once an epoch."""
+    with pytest.raises(SystemExit):
+        main(["fit", f"--config=configs/mllmu/{config}.yaml", "--print_config"])
+    model = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]
+    assert model["lora"]["init"] == "gaussian" and model["dtype"] == "float32" and model["weight_decay"] == 0
+    assert model["optimizer"]["class_path"] == "viker_lightning.training.TransformersAdamW"
+    assert model["optimizer"]["init_args"]["eps"] == 1e-6
+    assert model["schedule"] == ("constant" if config == "published" else "linear")
+
+
+def test_the_optimizer_is_said(base_folder, tmp_path):
+    _, provenance = fit("published_ga", tmp_path, f"--model.vanilla={base_folder}", "--trainer.max_steps=1")
+    assert provenance["training"]["name"] == "TransformersAdamW" and provenance["adapter"]["init"] == "gaussian"
 
 
 def test_npo_and_its_gold_model(gold, base_folder, tmp_path):

@@ -98,7 +98,8 @@ class Provenance(Callback):
             "dtype": pl_module.weights_dtype,
             "prompt": template.image_prefix + template.question,
             "method": {"name": type(method).__name__} | settings(method) if method else None,
-            "training": settings(pl_module, ("lr", "weight_decay", "warmup_steps", "schedule")),
+            "training": {"name": type(trainer.optimizers[0]).__name__}
+            | settings(pl_module, ("lr", "weight_decay", "warmup_steps", "schedule")),
             "trust_remote_code": pl_module.trust_remote_code,
             "selection": selection_of(trainer),
             "adapter": vars(lora) if lora else None,

@@ -29,14 +29,22 @@ class Lora:
         alpha: scaling numerator; the update is ``alpha / r * B A``.
         dropout: dropout before ``A``.
         targets: names of the linear layers, within the language model only.
+        init: how ``A`` starts, as PEFT's ``init_lora_weights`` has it: ``True`` uniformly within ``1 / sqrt(d_in)``, or
+            ``gaussian`` with standard deviation ``1 / r``; ``B`` starts at 0.
     """
 
     r: int = 8
     alpha: int = 16
     dropout: float = 0.0
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    init: bool | str = True
 
     def __post_init__(self) -> None:
+        if self.init not in (True, "gaussian"):
+            raise UserError(
+                f"model.lora.init: found {self.init!r}, expected true or gaussian; PEFT's other ways change the base "
+                "weights or what the model says"
+            )
         if self.r < 1 or self.alpha < 1 or not 0 <= self.dropout < 1 or not self.targets:
             raise UserError(
                 f"model.lora: r={self.r} and alpha={self.alpha} must be at least 1, dropout={self.dropout} from 0 to "
@@ -76,6 +84,7 @@ def adapted(
             r=lora.r,
             lora_alpha=lora.alpha,
             lora_dropout=lora.dropout,
+            init_lora_weights=lora.init,  # type: ignore[arg-type]
             target_modules=rf"{re.escape(language_model)}\.(.*\.)?({'|'.join(map(re.escape, lora.targets))})",
             modules_to_save=list(trained) or None,
         )

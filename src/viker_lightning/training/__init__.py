@@ -3,7 +3,17 @@
 from .checkpoint import CheckpointFile, rng_state, set_rng_state
 from .exported import Exported
 from .finetune import Finetune
+from .optimizer import TransformersAdamW
 from .sharding import FSDP2
 from .unlearn import Unlearn
 
-__all__ = ["FSDP2", "CheckpointFile", "Exported", "Finetune", "Unlearn", "rng_state", "set_rng_state"]
+__all__ = [
+    "FSDP2",
+    "CheckpointFile",
+    "Exported",
+    "Finetune",
+    "TransformersAdamW",
+    "Unlearn",
+    "rng_state",
+    "set_rng_state",
+]

@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
-from torch.distributed.tensor import DTensor
+from torch.optim import Optimizer
 from transformers import get_scheduler
 
 from viker_lightning.data.encoding import Encoder
@@ -22,8 +23,9 @@ from viker_lightning.errors import UserError
 from viker_lightning.files import replacing_folder
 from viker_lightning.models import MLLM, AnswerTokens, Quantize, check_first_gradients
 
-from .checkpoint import check_names, count_epochs, obey
+from .checkpoint import check_names, check_optimizer, count_epochs, obey
 from .engine import Engine, Groups, parts_of, warn_of_small_steps
+from .optimizer import optimizer_of
 from .projector import leave_alone, projector, reached, shows_images
 from .sharding import FSDP2, average_gradients, clip_gradients, largest, shard
 
@@ -37,11 +39,12 @@ class Stage(LightningModule):
     Hyper-parameters are kept out of checkpoints on purpose, so that a resumed run obeys its config and command line.
 
     Args:
-        lr: AdamW learning rate.
-        weight_decay: of AdamW.
+        lr: learning rate.
+        weight_decay: weight decay.
         warmup_steps: linear warm-up.
         schedule: learning rate after the warm-up: ``constant``, ``linear`` to 0, or ``cosine`` to 3 % at the last step.
         engine: budgets, and what is kept where.
+        optimizer: makes the optimizer, with ``lr`` and ``weight_decay`` as above; ``None`` is AdamW.
     """
 
     def __init__(
@@ -51,9 +54,10 @@ class Stage(LightningModule):
         warmup_steps: int = 0,
         schedule: Literal["constant", "linear", "cosine"] = "constant",
         engine: Engine = Engine(),  # noqa: B008 - jsonargparse reads the default
+        optimizer: OptimizerCallable | None = None,
     ) -> None:
         super().__init__()
-        self.engine = engine
+        self.engine, self.optimizer = engine, optimizer
         self.lr, self.weight_decay, self.warmup_steps, self.schedule = lr, weight_decay, warmup_steps, schedule
         self.mllm: MLLM
         self.base_weights = ""
@@ -65,6 +69,7 @@ class Stage(LightningModule):
         self.questions = 0  # of the running step
         self.measured: dict[str, Tensor] = {}  # what is logged of the running step
         self.broken: str | None = None  # which number of the running step is not as it must be
+        self._saved_by = "AdamW"  # which optimizer the state of a resumed run is of
         self.strict_loading = False  # checkpoints hold trained weights only; on_load_checkpoint checks them
 
     def load_mllm(self) -> MLLM:
@@ -104,16 +109,20 @@ class Stage(LightningModule):
         return self
 
     def configure_optimizers(self) -> Any:
-        """AdamW on what is trainable; adapters stay in fp32, since small steps vanish in bf16."""
+        """The optimizer of what is trainable; adapters stay in fp32, since small steps vanish in bf16."""
         trainable = [p for p in self.parameters() if p.requires_grad]
         warn_of_small_steps(trainable)
-        foreach = None if len({isinstance(p, DTensor) for p in trainable}) == 1 else False  # never both kinds at once
-        optimizer = torch.optim.AdamW(trainable, lr=self.lr, weight_decay=self.weight_decay, foreach=foreach)
+        optimizer = optimizer_of(self.optimizer, trainable, self.lr, self.weight_decay)
+        optimizer.register_load_state_dict_pre_hook(self._check_optimizer)
         name = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine_with_min_lr"}[self.schedule]
         last = {"min_lr_rate": 0.03} if self.schedule == "cosine" else None
         steps = int(self.trainer.estimated_stepping_batches)
         scheduler = get_scheduler(name, optimizer, self.warmup_steps, steps, scheduler_specific_kwargs=last)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _check_optimizer(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
+        """Makes sure that a state is loaded into an optimizer of the kind that saved it."""
+        check_optimizer(self._saved_by, type(optimizer).__name__)
 
     def setup(self, stage: str) -> None:
         """Takes accumulated batches as one step: same memory, and means are over all of it."""
@@ -281,6 +290,7 @@ class Stage(LightningModule):
         trained = {name for name, p in self.named_parameters() if p.requires_grad}
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
         checkpoint["report"] = self.report
+        checkpoint["optimizer"] = type(self.trainer.optimizers[0]).__name__
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Checks that the checkpoint holds exactly what is trained.
@@ -289,6 +299,7 @@ class Stage(LightningModule):
             UserError: if a weight is missing or unexpected.
         """
         self.report = checkpoint.get("report", {})
+        self._saved_by = checkpoint.get("optimizer", "AdamW")
         obey(checkpoint, self.lr, self.weight_decay)
         if self.trainer.state.fn == TrainerFn.FITTING and "loops" in checkpoint:
             data: Any = self.trainer.datamodule  # type: ignore[attr-defined]

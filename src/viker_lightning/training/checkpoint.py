@@ -119,7 +119,8 @@ def obey(checkpoint: dict[str, Any], lr: float, weight_decay: float) -> None:
     """Puts this run's learning rate and weight decay into a checkpoint."""
     for optimizer in checkpoint.get("optimizer_states", []):
         for group in optimizer["param_groups"]:
-            group["weight_decay"] = weight_decay
+            if "weight_decay" in group:
+                group["weight_decay"] = weight_decay
             if group["initial_lr"] != lr:
                 group |= {"lr": group["lr"] * lr / group["initial_lr"], "initial_lr": lr}
     for scheduler in checkpoint.get("lr_schedulers", []):
@@ -142,6 +143,19 @@ def count_epochs(checkpoint: dict[str, Any], steps: int) -> None:
         done = (checkpoint["global_step"] - 1) // steps  # the epoch of the newest step is left for Lightning to end
         for counts in loop["epoch_progress"].values():
             counts |= {"ready": done + 1, "started": done + 1, "processed": done, "completed": done}
+
+
+def check_optimizer(saved: str, found: str) -> None:
+    """Makes sure that a run goes on with the kind of optimizer whose state it was left with.
+
+    Raises:
+        UserError: if it does not.
+    """
+    if saved != found:
+        raise UserError(
+            f"ckpt_path: the checkpoint has the state of {saved}, but this run's optimizer is {found}; set "
+            "model.optimizer to what the run began with, or start afresh"
+        )
 
 
 def check_names(checkpoint: dict[str, Any], trained: set[str]) -> None:

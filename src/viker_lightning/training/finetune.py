@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
 from viker_lightning.errors import UserError
@@ -26,8 +27,8 @@ class Finetune(Stage):
         lora: adapter setting; ``None`` trains language model and projector fully. The vision tower is never trained.
         train_projector: with LoRA, whether the projector is trained beside it, in full and at the same rate, as for a
             model whose projector is new; ``adapter/`` then holds it too.
-        lr: AdamW learning rate.
-        weight_decay: of AdamW.
+        lr: learning rate.
+        weight_decay: weight decay.
         warmup_steps: linear warm-up.
         schedule: learning rate after the warm-up.
         dtype: of the weights.
@@ -36,6 +37,8 @@ class Finetune(Stage):
         revision: branch, tag or commit of a hub id.
         trust_remote_code: whether code that comes with hub weights may run.
         engine: budgets, and what is kept where.
+        optimizer: what steps, as ``class_path`` and ``init_args`` of any torch optimizer without ``lr`` and
+            ``weight_decay``, which are those above; ``None`` is AdamW.
     """
 
     stages = ("vanilla", "gold")
@@ -54,8 +57,9 @@ class Finetune(Stage):
         revision: str | None = None,
         trust_remote_code: bool = False,
         engine: Engine = Engine(),  # noqa: B008 - jsonargparse reads the default
+        optimizer: OptimizerCallable | None = None,
     ) -> None:
-        super().__init__(lr, weight_decay, warmup_steps, schedule, engine)
+        super().__init__(lr, weight_decay, warmup_steps, schedule, engine, optimizer)
         self.base, self.lora, self.weights_dtype, self.trust_remote_code = base, lora, dtype, trust_remote_code
         self.quantize, self.revision, self.train_projector = quantize, revision, train_projector
         if quantize is not None and lora is None:

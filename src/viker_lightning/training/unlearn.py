@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
@@ -49,8 +50,8 @@ class Unlearn(Stage):
             its output embedding: no second model is needed, since what the original one says is asked before the first
             step and kept. A reverse KL needs it in every step, so it needs LoRA.
         adapter: folder of a saved adapter to start from (or to evaluate).
-        lr: AdamW learning rate.
-        weight_decay: of AdamW.
+        lr: learning rate.
+        weight_decay: weight decay.
         warmup_steps: linear warm-up.
         schedule: learning rate after the warm-up.
         dtype: of the weights.
@@ -67,6 +68,8 @@ class Unlearn(Stage):
         save_merged: whether the run also writes ``merged/``, full weights in float32 with the adapter added to
             them; later, ``python -m viker_lightning.export`` does.
         engine: budgets, and what is kept where.
+        optimizer: what steps, as ``class_path`` and ``init_args`` of any torch optimizer without ``lr`` and
+            ``weight_decay``, which are those above; ``None`` is AdamW.
     """
 
     stages = ("unlearn",)
@@ -90,8 +93,9 @@ class Unlearn(Stage):
         trust_remote_code: bool = False,
         save_merged: bool = False,
         engine: Engine = Engine(),  # noqa: B008 - jsonargparse reads the default
+        optimizer: OptimizerCallable | None = None,
     ) -> None:
-        super().__init__(lr, weight_decay, warmup_steps, schedule, engine)
+        super().__init__(lr, weight_decay, warmup_steps, schedule, engine, optimizer)
         self.method, self.vanilla, self.lora, self.adapter = method, vanilla, lora, adapter
         self.weights_dtype, self.seed, self.trust_remote_code = dtype, seed, trust_remote_code
         self.save_merged = save_merged
