@@ -10,7 +10,7 @@ P4   KL over padding and image             published/test_objectives.py::test_pu
 P5   MLLMU's KL is summed over tokens               published/test_objectives.py::test_kl_minimization_sums_over_tokens
 P5   and comes in a pass of its own                          published/test_runs.py::test_two_passes_equal_a_plain_loop
 P6   prompt in the loss                           published/test_labels.py::test_published_labels_give_the_scripts_loss
-P6   image placeholders in the loss                             published/test_labels.py::test_image_tokens_never_count
+P6   image placeholders in the loss    published/test_labels.py::test_image_labels_give_the_scripts_other_loss
 P7   NPO against a gold model                                    published/test_runs.py::test_npo_with_a_gold_reference
 P8   adapters in the vision tower              published/test_runs.py::test_suffixes_put_adapters_into_the_vision_tower
 P9   examples without seed           evaluation/test_protocols.py::test_examples_are_seeded_and_their_people_not_scored
@@ -41,7 +41,7 @@ C5   different questions for one caption               evaluation/test_protocols
 C6   truth ratio: one mean for all questions         evaluation/test_protocols.py::test_truth_ratio_over_the_whole_task
 C7   NPO                                       published/test_objectives.py::test_npo_of_clear_does_not_read_the_answer
 C7   DPO                                            published/test_objectives.py::test_dpo_of_clear_is_refusal_training
-C8   image placeholder known for Qwen alone                     published/test_labels.py::test_image_tokens_never_count
+C8   image placeholder known for Qwen alone      published/test_labels.py::test_image_tokens_do_not_count_unless_asked
 C9   prediction fails                                                  test_cli.py::test_validate_equals_the_end_of_fit
 C10  README names files that are not there                   published/test_defects.py::test_readme_names_what_is_there
 

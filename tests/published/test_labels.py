@@ -9,11 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from viker_lightning.data import CLEAR
+from viker_lightning.data import CLEAR, MLLMU
 from viker_lightning.data.encoding import Encoder
 from viker_lightning.data.packing import assemble
 from viker_lightning.data.published import CLEAR_BENCH
 from viker_lightning.data.records import VQA, ImageGroup, Labels, Picture
+from viker_lightning.errors import UserError
 from viker_lightning.ideal import reference_key
 from viker_lightning.ideal.plain import plain_logits
 from viker_lightning.methods import IDK, NPO, GradientAscent, ViKeR
@@ -62,14 +63,15 @@ def placeholder(model):
     return model.encoder.tokenizer.get_vocab()[model.encoder.template.image_token]
 
 
-def script(model, vqa, image):
+def script(model, vqa, image, placeholders=False):
     """The loss of MLLMU-Bench's collate function on one question, and over how many tokens it is a mean."""
     text = model.encoder.template
     said = (text.image_prefix + text.question) if image else (text.text_prefix + text.text_question)
     said = said.format(question=vqa.question) + text.answer.format(answer=vqa.answer) + turn(model)
     inputs = model.processor(images=image.open() if image else None, text=said, return_tensors="pt")
     labels = inputs["input_ids"].clone()
-    labels[labels == placeholder(model)] = -100  # as the model itself does in transformers 4.45
+    if not placeholders:  # as the model itself does in transformers 4.45.1, if the processor has no patch_size
+        labels[labels == placeholder(model)] = -100
     return model.base(**inputs, labels=labels).loss, int((labels[:, 1:] != -100).sum())
 
 
@@ -96,12 +98,40 @@ def test_packed_equals_plain(model, groups):
     torch.testing.assert_close(fast.logits, logits, rtol=1e-4, atol=1e-4)
 
 
-def test_image_tokens_never_count(model, groups):
+def test_image_tokens_do_not_count_unless_asked(model, groups):
     """The same labels with an image that takes more positions, and none of them a placeholder."""
     batch = model.pack([labelled(groups[0], Labels.TEXT), labelled(groups[1], Labels.TEXT)])
     assert placeholder(model) not in batch.labels.tolist()
     large = model.pack([labelled(replace(groups[0], image=picture(140, 140, 3)), Labels.TEXT)])
     assert torch.equal(large.labels, batch.labels[: len(large.labels)])
+
+
+def test_image_labels_give_the_scripts_other_loss(groups):
+    """P6, with ``data.image_labels``: what the script's labels are where the processor is saved with patch_size."""
+    model = random_model("llava")
+    model.encoder = Encoder(model.encoder.tokenizer, model.encoder.template, model.image_positions)
+    groups = [*groups, ImageGroup("text", None, vqa=QUESTIONS)]
+    with torch.no_grad():
+        found = [script(model, vqa, g.image, placeholders=True) for g in groups for vqa in g.vqa]
+        count = sum(n for _, n in found)
+        wanted = sum(loss * n for loss, n in found) / count
+        batch = model.pack([labelled(g, Labels.TEXT) for g in groups])
+        tokens = model.answer_tokens(batch)
+        assert len(tokens.labels) == count
+        assert (batch.labels == placeholder(model)).sum() == 16 * sum(len(g.vqa) for g in groups if g.image)
+        torch.testing.assert_close(tokens.mean(-tokens.log_probs), wanted, rtol=1e-4, atol=1e-4)
+        answers = model.pack(groups)
+        assert placeholder(model) not in answers.labels.tolist()
+
+
+def test_image_labels_need_images_of_one_size(tmp_path):
+    with pytest.raises(UserError, match=r"data.image_labels: needs LLaVA-1.5, whose images all take as many positions"):
+        _ = random_model("qwen2_vl").image_positions
+    with pytest.raises(UserError, match=r"data.image_labels: found true, but data.protocol is not published"):
+        MLLMU(str(tmp_path), image_labels=True)
+    counted = MLLMU(str(tmp_path), protocol="published", image_labels=True)
+    assert counted.as_published.placeholders and not MLLMU.published.placeholders
+    assert "--data.image_labels=true" in counted.vanilla_options()
 
 
 def test_parts_and_gradients(model, groups):

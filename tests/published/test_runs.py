@@ -272,3 +272,17 @@ def test_the_dataloader_is_as_long_as_both_passes(published):
     published.in_passes = True
     loader = published.train_dataloader()
     assert isinstance(loader.sampler, PassSampler) and len(loader) == len(list(loader)) == 3
+
+
+def test_image_labels_count_in_a_run(vanilla, published, data):
+    """P6: the loss of a step has a label for every position of its images more."""
+    counted = few(MLLMU(data.root, batch_size=16, questions_per_image=8, protocol="published", image_labels=True))
+    module = unlearned(vanilla, counted, GradientAscent(), max_steps=1)
+    (bundle, *_) = counted.train_dataloader()
+    groups = with_labels(bundle.content["forget"])
+    labels = module.mllm.pack(groups).labels
+    token = module.mllm.encoder.tokenizer.convert_tokens_to_ids("<image>")
+    assert (labels == token).sum() == module.mllm.image_positions * sum(len(g.vqa) for g in groups) > 0
+    other = unlearned(vanilla, published, GradientAscent(), max_steps=1)
+    loss, without = (m.trainer.callback_metrics["train/loss"] for m in (module, other))
+    assert (loss - without).abs() > 1e-2

@@ -71,15 +71,17 @@ class Encoder:
     Args:
         tokenizer: a fast tokenizer (character offsets are needed to find the private parts of an answer).
         template: the text around question and answer.
+        placeholders: how many positions every image takes, if they are to count among all text
+            (:attr:`~viker_lightning.data.records.Labels.TEXT`); 0 for none.
 
     Raises:
         UserError: if the tokenizer has no offsets, no end of sequence or no image token.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: Template) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: Template, placeholders: int = 0) -> None:
         if not tokenizer.is_fast:
             raise UserError(f"{type(tokenizer).__name__} has no character offsets; load the model's fast tokenizer")
-        self.tokenizer, self.template = tokenizer, template
+        self.tokenizer, self.template, self.placeholders = tokenizer, template, placeholders
         name, known = tokenizer.name_or_path or type(tokenizer).__name__, tokenizer.get_vocab()
         eos = known.get(template.end) if template.end else tokenizer.eos_token_id
         if eos is None:
@@ -199,4 +201,8 @@ class Encoder:
     def _lead(self, image: bool) -> dict[int, int]:
         """Column and id of the prefix's text around the image; nothing predicts its very first token."""
         before, after = self._around_image if image else (self.prefix(None), [])
-        return dict(enumerate(before[1:], start=1)) | dict(enumerate(after, start=-len(after)))
+        shown = self.placeholders if image else 0
+        token = int(self.tokenizer.get_vocab()[self.template.image_token]) if shown else 0
+        placeholders = dict.fromkeys(range(len(before), len(before) + shown), token)
+        placeholders.pop(0, None)
+        return dict(enumerate(before[1:], start=1)) | placeholders | dict(enumerate(after, start=-len(after)))

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from . import grammar, mini
 from .base import Benchmark
@@ -28,12 +29,30 @@ class MLLMU(Benchmark):
     gold model) and ``General_Set`` (same columns as ``Retain_Set``). A column ``images`` in ``ft_Data`` holds further
     photos for training; a key ``Private`` beside an answer holds its private parts, which are inferred where it is
     missing. ``root`` is a folder, ``mini/ci``, ``mini/default`` or ``mini/large`` for the embedded benchmark, or a
-    dataset id on the hub. All options are those of :class:`~viker_lightning.data.base.Benchmark`.
+    dataset id on the hub.
+
+    Args:
+        image_labels: with ``protocol: published``, whether the placeholders of an image count in the loss, as in the
+            scripts where the model's processor is saved with ``patch_size``. For LLaVA-1.5 alone.
+        args: those of :class:`~viker_lightning.data.base.Benchmark`.
+        kwargs: the same by name.
     """
 
     embedded = tuple(mini.SIZES)
     published = MLLMU_BENCH
     _first_metadata = ""
+
+    def __init__(self, *args: Any, image_labels: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.image_labels = image_labels
+        if image_labels and self.as_published is None:
+            raise DataError("data.image_labels: found true, but data.protocol is not published; set both or neither")
+        if self.as_published and image_labels:
+            self.as_published = replace(self.as_published, placeholders=True)
+
+    def vanilla_options(self) -> list[str]:
+        """As in every benchmark, and which labels."""
+        return [*super().vanilla_options(), *["--data.image_labels=true"] * self.image_labels]
 
     def embedded_version(self) -> str:
         """Version of the embedded benchmark."""

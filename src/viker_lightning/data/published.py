@@ -20,12 +20,14 @@ class Published:
             :meth:`~viker_lightning.methods.Method.published`); else they are ours.
         spaced: whether LLaVA's text has a space before ``ASSISTANT:`` and one behind the answer.
         drawn: questions of which one is drawn whenever any of them is to be asked in training.
+        placeholders: whether the placeholders of an image are labels, too, where all text is.
     """
 
     labels: Labels
     baselines: bool = False
     spaced: bool = False
     drawn: tuple[str, ...] = ()
+    placeholders: bool = False
 
     def template(self, own: Template) -> Template:
         """The text around questions, from that of the model family, which is MLLMU-Bench's for LLaVA."""
@@ -46,8 +48,10 @@ class Published:
 MLLMU_BENCH = Published(Labels.TEXT, baselines=True)
 """All text counts, no end of sequence (franciscoliu/MLLMU-Bench data_process/data_preprocess.py L355-374).
 
-Of the text before the image all but the first token is counted, once for every question, as in the script. Image
-placeholders never count: in the transformers version of the script the model leaves them out itself.
+Of the text before the image all but the first token is counted, once for every question, as in the script. Whether
+image placeholders count depends on the processor that transformers 4.45.1 finds: one saved without ``patch_size`` has
+the model put the image in, which leaves them out; one saved with it writes a placeholder for every position, and all of
+them are labels. ``data.image_labels`` says which; docs/benchmarks.md has what it changes.
 """
 
 CLEAR_BENCH = Published(Labels.UNENDED, spaced=True, drawn=CAPTION_QUESTIONS)

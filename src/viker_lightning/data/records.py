@@ -37,8 +37,9 @@ class Labels(StrEnum):
     """Which tokens of a question count in a training loss.
 
     ``answer``: the answer and the end of sequence behind it; ``unended``: the answer alone; ``text``: all text that
-    stands in the sequence, prompt and question included, without the end of sequence. Positions of the image never
-    count. Where the end of sequence belongs to the chat template (Qwen's ``<|im_end|>``), it is part of the text.
+    stands in the sequence, prompt and question included, without the end of sequence. Positions of the image do not
+    count, unless the encoder is told so (``data.image_labels``). Where the end of sequence belongs to the chat template
+    (Qwen's ``<|im_end|>``), it is part of the text.
     """
 
     ANSWER = "answer"

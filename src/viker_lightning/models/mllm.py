@@ -21,7 +21,7 @@ from . import saving
 from .adapter import Lora, adapted, projector_paths
 from .attention import use_packed_attention
 from .buffers import KeyValues
-from .families import family_of, other
+from .families import family_of, llava, other
 from .files import weights_folder
 from .fingerprint import processor_fingerprint, weights_fingerprint
 from .loading import Quantize, loaded
@@ -211,6 +211,20 @@ class MLLM(nn.Module):
         named = [(n, p) for n, p in self.base.named_parameters() if not any(part in n for part in added)]
         frozen = [(n.replace(".base_layer", "").replace(".original_module", ""), p) for n, p in named]
         return weights_fingerprint(frozen) + processor_fingerprint(self.processor)[:8]
+
+    @property
+    def image_positions(self) -> int:
+        """How many positions every image takes.
+
+        Raises:
+            UserError: if that differs from image to image.
+        """
+        if self.family is not llava:
+            raise UserError(
+                f"data.image_labels: needs LLaVA-1.5, whose images all take as many positions; found "
+                f"{type(self.base).__name__}; set it to false"
+            )
+        return int(llava.image_shape(self.base, self.processor, (1, 1))[0])
 
     def prefix(self, picture: Picture | None) -> list[int]:
         """Token ids before every question about a picture (or, for ``None``, before every question without one)."""

@@ -96,7 +96,9 @@ class Stage(LightningModule):
             mllm.max_sequence_tokens, mllm.max_tokens = self.engine.max_sequence_tokens, self.engine.max_tokens
             mllm.vision.keep = self.engine.features
             if data.as_published:
-                mllm.encoder = Encoder(mllm.encoder.tokenizer, data.as_published.template(mllm.encoder.template))
+                template = data.as_published.template(mllm.encoder.template)
+                placeholders = mllm.image_positions if data.as_published.placeholders else 0
+                mllm.encoder = Encoder(mllm.encoder.tokenizer, template, placeholders)
             if self.engine.gradient_checkpointing:
                 mllm.checkpoint_gradients()
             if isinstance(self.trainer.strategy, FSDP2):
