@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from viker_lightning.cli import main
 from viker_lightning.data.irrelevant import irrelevant_images
+from viker_lightning.models import mini_tower
 from viker_lightning.training import CheckpointFile
 
 ROOT = Path(__file__).parent.parent
@@ -122,12 +123,25 @@ def test_every_method(config, vanilla, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options",
-    [["--model.method.direction=reverse"], ["--model.method.direction=reverse", "--model.method.same_image=true"]],
+    ("options", "ascent"),
+    [
+        (["direction=reverse", "ascent=hinge"], "hinge"),
+        (["direction=reverse", "same_image=true", "ascent=none"], "none"),
+        (["ascent=true"], "full"),  # as configs had it before
+    ],
 )
-@pytest.mark.parametrize("ascent", ["true", "false"])
 def test_viker_options(vanilla, tmp_path, options, ascent):
-    unlearn(vanilla, tmp_path, *options, f"--model.method.ascent={ascent}", "--model.method.retain_weight=0")
+    options = [f"--model.method.{option}" for option in [*options, "retain_weight=0"]]
+    unlearn(vanilla, tmp_path, *options, "--model.seed=null", "--seed_everything=3")
+    record = json.loads((tmp_path / "provenance.json").read_text())
+    assert record["method"]["ascent"] == ascent and record["threads"] == torch.get_num_threads()
+    drawn = record["irrelevant_images"]
+    if "--model.method.same_image=true" in options:
+        assert drawn is None
+    else:
+        assert (drawn["kind"], drawn["k"], drawn["seed"]) == ("scenes", 5, 3)
+        wanted = irrelevant_images("scenes", 5, seed=3, size=mini_tower.SIZE)
+        assert drawn["images"] == [{"source": one.source, "key": one.key} for one in wanted]
 
 
 def test_validate_equals_the_end_of_fit(vanilla, tmp_path):

@@ -44,6 +44,10 @@ def finish(cell, told=0, kept=4, key_tokens=True, **more):
         results["key_tokens"] = numbers | {"entropy_private": 2.0, "entropy_template": 0.01}
         write_json(cell.folder / "results.json", results)
         write_json(cell.folder / "key_tokens.json", answers_by_token())
+    if cell.row == "ViKeR":
+        record = json.loads((cell.folder / "provenance.json").read_text())
+        drawn = {"kind": "scenes", "k": 5, "seed": cell.seed, "images": []}
+        write_json(cell.folder / "provenance.json", record | {"threads": 2, "irrelevant_images": drawn})
     write_json(cell.folder / "portraits.json", {"forget": {"001": photo()}, "retain": {"050": photo()}})
     noted = {"exit_code": 0, "seconds": 100 + 20 * cell.seed, "peak_memory_bytes": 2**30}
     write_json(cell.folder / "cell.json", {"fingerprint": cell.fingerprint()} | noted)

@@ -61,6 +61,14 @@ def test_every_command_is_understood(name, scale, capsys):
         assert stop.value.code == 0 and printed["trainer"]["default_root_dir"] == str(cell.folder)
 
 
+@pytest.mark.parametrize("name, scale", [pair for pair in SCALES if pair[1] != "published"])
+def test_irrelevant_images_are_drawn_anew_with_each_seed(name, scale):
+    """Not so for models that draw none."""
+    for cell in grid(name, scale).cells(OUT):
+        assert ("--model.seed=null" in cell.arguments) == (cell.row != "Gold")
+        assert "model.seed=null" in cell.command or cell.row == "Gold"
+
+
 def test_the_same_run_is_made_once():
     cells = {name: grid(name).cells(OUT) for name in GRIDS}
     gold = {c.folder for name in ("ablations", "references", "lambda", "k") for c in cells[name] if c.row == "Gold"}

@@ -135,7 +135,10 @@ def test_page_shows_tokens_curves_and_where_numbers_are_from(made):
     assert f'<a href="../runs/{cell.folder.name}/report.html">5 % / ViKeR / seed 0</a>' in page
     record = json.loads((made[1] / "small-mini.json").read_text())
     assert record["made_with"]["commit"] == ["0123456789abcdef"] and record["made_with"]["data, 5 %"] == ["abc"]
-    assert "- torch: 2.6\n" in (made[1] / "small-mini.md").read_text()
+    text = (made[1] / "small-mini.md").read_text()
+    assert "- torch: 2.6\n" in text and "- threads: 2\n" in text
+    drawn = [f"scenes (k = 5, seed {seed})" for seed in range(made[0].grid.seeds)]
+    assert f"- irrelevant images: {', '.join(drawn)}\n" in text
 
 
 def test_few_people_have_no_intervals_and_show_no_difference(made):

@@ -69,7 +69,10 @@ class Provenance(Callback):
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Records versions, commit, seed, batch (most questions of a stream in a step), data, method and weights."""
+        """Records versions, commit, seed, threads, data, method, weights, and batch (a stream's questions in a step).
+
+        Of unlearning with irrelevant images, also which ones, and the seed they were chosen with.
+        """
         if not trainer.is_global_zero:
             return
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
@@ -86,6 +89,7 @@ class Provenance(Callback):
             "seed": torch.initial_seed(),
             "device": str(pl_module.device),
             "world_size": trainer.world_size,
+            "threads": torch.get_num_threads(),
             "batch": {
                 "per_process": data.batch_size,
                 "accumulated": data.batches_per_step,
@@ -113,6 +117,7 @@ class Provenance(Callback):
             "dtype": pl_module.weights_dtype,
             "prompt": template.image_prefix + template.question,
             "method": {"name": type(method).__name__} | source | settings(method) if method else None,
+            "irrelevant_images": drawn(pl_module) if getattr(pl_module, "pictures", None) else None,
             "training": {"name": type(trainer.optimizers[0]).__name__}
             | settings(pl_module, ("lr", "weight_decay", "warmup_steps", "schedule")),
             "trust_remote_code": pl_module.trust_remote_code,
@@ -142,6 +147,12 @@ def settings(thing: Any, names: Iterable[str] | None = None) -> dict[str, Any]:
     wanted = names or inspect.signature(type(thing)).parameters
     found = {name: getattr(thing, name, None) for name in wanted}
     return {name: v for name, v in found.items() if isinstance(v, int | float | str)}
+
+
+def drawn(pl_module: Any) -> dict[str, Any]:
+    """Which irrelevant images the ideal distribution is of, and the seed they were chosen with."""
+    images = [{"source": picture.source, "key": picture.key} for picture in pl_module.pictures]
+    return {"kind": pl_module.method.images, "k": len(images), "seed": pl_module.drawn_with, "images": images}
 
 
 def distinct(ids: Iterable[str]) -> int:

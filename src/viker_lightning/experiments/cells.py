@@ -45,7 +45,7 @@ class Cell:
         grid: name of the table, with its scale, and the block if this is no forget ratio.
         block: e.g. the forget ratio.
         row: e.g. the method.
-        seed: of everything but the irrelevant images.
+        seed: of everything; of the choice of irrelevant images only where ``model.seed`` is null.
         config: YAML of the run.
         options: command-line options without dashes.
         folder: of the run.

@@ -106,7 +106,7 @@ class Grid:
             options["evaluation.gold"] = str(gold.folder)
         if not tuned:  # the vanilla model is the same for all rows: once is enough
             options["evaluation.before"] = seed == 0 and any(other.before == name for other in self.rows.values())
-        options = {key: value for key, value in options.items() if setting(row.config, key) != value}
+        options = {key: value for key, value in options.items() if value is None or setting(row.config, key) != value}
         folders = {str(gold.folder): gold.folder.name} if gold else {}
         named = {key: folders.get(str(value), value) for key, value in options.items()}  # wherever the runs are
         digest = hashlib.sha256(json.dumps([row.config, named], sort_keys=True).encode()).hexdigest()[:8]

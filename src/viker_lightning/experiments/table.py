@@ -99,13 +99,14 @@ class Table:
         return marks_note(models, self.grid.reference)
 
     def made_with(self) -> dict[str, list[str]]:
-        """Commit, versions, device and data of the finished runs; more than one value where they differ."""
+        """Commit, versions, device, images and data of the finished runs; more than one value where they differ."""
         found: dict[str, set[str]] = {}
         for block in self.blocks:
             for name in self.grid.rows:
                 for run in self.runs(block, name)[1]:
                     told, data = run.provenance, run.provenance.get("data", {})
                     facts = {"commit": told.get("git_commit"), "device": told.get("device")}
+                    facts |= {"threads": told.get("threads"), "irrelevant images": images_of(told)}
                     facts |= {"vanilla model": told.get("base_fingerprint") if told.get("adapter") else None}
                     facts |= {f"data, {block}".rstrip(", "): data.get("fingerprint")} | told.get("versions", {})
                     for fact, value in facts.items():
@@ -230,3 +231,9 @@ class Table:
             "made_with": self.made_with(),
             "tuning": tuning,
         }
+
+
+def images_of(provenance: dict[str, Any]) -> str | None:
+    """Kind, number and seed of the irrelevant images of a run; ``None`` if it has none."""
+    drawn = provenance.get("irrelevant_images")
+    return f"{drawn['kind']} (k = {drawn['k']}, seed {drawn['seed']})" if drawn else None

@@ -41,7 +41,7 @@ def irrelevant_pictures(stage: Unlearn, size: int) -> list[Picture]:
             stage.clip_weights = origin(stage.clip, embed.files)
         keep = FarFrom(_pictures(data.people(data.forget_ids)), embed, stage.clip_threshold)
     try:
-        return irrelevant_images(method.images, method.k, stage.seed, size, people, keep)
+        return irrelevant_images(method.images, method.k, stage.drawn_with, size, people, keep)
     finally:
         if keep is not None and keep.matches and trainer.is_global_zero:
             keep.save(Path(trainer.default_root_dir) / "similarity.json")

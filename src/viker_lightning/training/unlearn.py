@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
@@ -56,8 +57,9 @@ class Unlearn(Stage):
         warmup_steps: linear warm-up.
         schedule: learning rate after the warm-up.
         dtype: of the weights.
-        seed: of the choice of irrelevant images and refusals. It does not follow ``seed_everything``: runs that differ
-            in their seed share irrelevant images, and so the stored ideal distribution.
+        seed: of the choice of irrelevant images and refusals. With a number, runs that differ in ``seed_everything``
+            share irrelevant images, and so the stored ideal distribution: what they differ in does not tell how much
+            the choice matters. ``null`` follows ``seed_everything``.
         clip: open_clip model that keeps irrelevant images away from the forget images: a folder, ``hf-hub:owner/name``
             or ``name/weights``; see :class:`~viker_lightning.data.similarity.ClipEmbedder`. None by default.
         clip_threshold: the largest similarity to a forget image that an irrelevant image may have, -1 to 1; read it off
@@ -86,7 +88,7 @@ class Unlearn(Stage):
         warmup_steps: int = 0,
         schedule: Literal["constant", "linear", "cosine"] = "constant",
         dtype: Literal["float32", "bfloat16", "float16"] = "float32",
-        seed: int = 0,
+        seed: int | None = 0,
         clip: str | None = None,
         clip_threshold: float | None = None,
         quantize: Quantize | None = None,
@@ -112,6 +114,7 @@ class Unlearn(Stage):
             if lora is None and value is not None:
                 raise UserError(f"{name}={value} goes with LoRA, but lora is null; leave one of them out")
         self.quantize, self.revision = quantize, revision
+        self.drawn_with = seed or 0  # what irrelevant images and refusals are chosen with
         self.pictures: list[Picture] = []
         self.ideal: IdealDistribution | None = None
         self.own: dict[str, OwnReference] = {}
@@ -124,6 +127,7 @@ class Unlearn(Stage):
             UserError: if nobody is retained, or images are too few.
         """
         super().setup(stage)
+        self.drawn_with = torch.initial_seed() if self.seed is None else self.seed
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if stage == "fit" and data.as_published and data.as_published.baselines:
             self.method = self.method.published()
@@ -299,7 +303,7 @@ class Unlearn(Stage):
             return groups
 
         def refused(question: str) -> str:
-            return random.Random(f"{self.seed}/{question}").choice(self.method.refusals)
+            return random.Random(f"{self.drawn_with}/{question}").choice(self.method.refusals)
 
         return [
             replace(group, vqa=tuple(replace(vqa, answer=refused(vqa.question), private=()) for vqa in group.vqa))
