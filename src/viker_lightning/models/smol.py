@@ -8,7 +8,6 @@ projector between them is new.
 
 from __future__ import annotations
 
-import io
 import os
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +15,6 @@ from typing import Any
 
 import torch
 from filelock import FileLock
-from PIL import Image
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
@@ -29,6 +27,7 @@ from transformers import (
     TimmWrapperConfig,
 )
 
+from viker_lightning.data import image_files
 from viker_lightning.data.cache import cache_folder
 from viker_lightning.errors import UserError
 
@@ -115,7 +114,7 @@ def _build(language_model: Path, tower: Path, folder: Path) -> None:
         model.model.language_model.load_state_dict(lm.model.state_dict(), strict=True)
         model.model.vision_tower.load_state_dict(tower_weights(tower), strict=True)
         processor = _processor(tokenizer)
-        pictures = [Image.open(io.BytesIO(png)) for png in pictures_of_nobody(40)]
+        pictures = [image_files.pixels(png) for png in pictures_of_nobody(40)]
         with torch.no_grad():
             features = torch.stack(fast_vlm.tower_features(model, processor, pictures))
             layers: Any = model.model.multi_modal_projector
