@@ -90,7 +90,12 @@ class Stage(LightningModule):
             mllm.max_sequence_tokens, mllm.max_tokens = self.engine.max_sequence_tokens, self.engine.max_tokens
             mllm.vision.keep = self.engine.features
             if data.as_published:
-                mllm.encoder = Encoder(mllm.encoder.tokenizer, data.as_published.template(mllm.encoder.template))
+                mllm.encoder = Encoder(
+                    mllm.encoder.tokenizer, data.as_published.template(mllm.encoder.template), mllm.encoder.room
+                )
+            if self.trainer.state.fn == TrainerFn.FITTING:
+                for text in data.texts():  # now, and not where training meets it
+                    mllm.encoder.check(text)
             if self.engine.gradient_checkpointing:
                 mllm.checkpoint_gradients()
             if isinstance(self.trainer.strategy, FSDP2):
