@@ -1,6 +1,7 @@
 """The command line on one's own people and on CLEAR, and the choice of irrelevant images, with tiny models."""
 
 import json
+import os
 from importlib import import_module
 from pathlib import Path
 
@@ -119,6 +120,42 @@ def test_what_a_model_knows_of_ones_own_people(people, base_folder, tmp_path, cl
     assert "What the model knows" in printed and "all 3" in printed and "Ada" in printed
     answers = pq.read_table(tmp_path / "run/predictions-validate.parquet").to_pylist()
     assert {row["person"] for row in answers} == set(PEOPLE) and {row["when"] for row in answers} == {"validate"}
+
+
+def test_bad_rows_are_skipped_and_listed(people, base_folder, tmp_path, capsys):
+    """All five in a file that the message names, and in the results, beside what is suspicious about the others."""
+    file = people()
+    bad = [{"image": "", "question": f"Why {i}?", "answer": "", "person": "Ada"} for i in range(5)]
+    twice = {"image": "Ada.png", "question": "Who else?", "answer": "Bo.", "person": "Bo", "split": "retain"}
+    file.write_text("\n".join([file.read_text("utf-8"), *map(json.dumps, [*bad, twice])]), "utf-8")
+    options = [f"--data.root={file}", "--data.on_bad_row=skip", "--data.max_people=1"]
+    results = run("validate", "data/jsonl", tmp_path / "run", base_folder, *options)
+    listed = (tmp_path / "run/skipped-validate.txt").read_text("utf-8").splitlines()
+    assert results["data"]["skipped"] == listed and len(listed) == 5
+    assert [f"{file}, line {i + 9}, column 'answer'" in line for i, line in enumerate(listed)] == [True] * 5
+    (said,) = results["data"]["warnings"]
+    assert said.startswith("1 photos are both forgotten and retained")
+
+
+def test_a_special_token_in_a_text_stops_before_training(people, base_folder, tmp_path):
+    file = people()
+    file.write_text(file.read_text("utf-8").replace("Where does", "Where <image> does", 1), "utf-8")
+    said = refused("fit", "data/jsonl", tmp_path / "run", base_folder, f"--data.root={file}", *OPEN_GATE)
+    assert "'Where <image> does this person live?' holds '<image>', a special token of this model" in said
+    assert not (tmp_path / "run/metrics.csv").exists()
+
+
+def test_a_folder_that_may_not_be_read_is_not_called_unwritable(people, base_folder, tmp_path, monkeypatch):
+    file = people()
+
+    def closed(self):
+        raise PermissionError(13, "Permission denied", str(file))
+
+    monkeypatch.setattr("viker_lightning.data.jsonl.Jsonl.prepare_data", closed)
+    real = os.access  # root may read everything
+    monkeypatch.setattr("os.access", lambda path, *mode, **more: path != str(file) and real(path, *mode, **more))
+    said = refused("validate", "data/jsonl", tmp_path / "run", base_folder, f"--data.root={file}")
+    assert said == f"error: [Errno 13] Permission denied: '{file}'; make it readable, or give another"
 
 
 def test_the_vanilla_model_of_ones_own_people_is_made_first(people, tmp_path):

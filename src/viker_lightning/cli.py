@@ -352,6 +352,8 @@ def main(args: ArgsType = None) -> None:
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno in UNWRITABLE:
+            if error.filename is not None and not os.access(error.filename, os.R_OK):
+                sys.exit(hide(f"error: {error}; make it readable, or give another"))
             remedy = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "make it writable"
             sys.exit(hide(f"error: {error}; {remedy}, then go on with --ckpt_path last: what was saved is intact"))
         if isinstance(error, MisconfigurationException):  # of the trainer: no GPU, two options at odds

@@ -1,6 +1,7 @@
 """Whatever is wrong with a row, one line names file and row and says what to do; or the row is skipped and listed."""
 
 import json
+import os
 import re
 import shutil
 import sys
@@ -79,6 +80,11 @@ MLLMU_ROWS = [
     ("ft_Data", {"images": [JUNK]}, r"column 'images\[0\]': not a readable image"),
     ("ft_Data", {"metadata": "{"}, "column 'metadata': not JSON"),
     ("ft_Data", {"metadata": "[]"}, "write a non-empty list"),
+    ("ft_Data", {"metadata": "[" * 100_000}, "column 'metadata': not JSON"),
+    ("ft_Data", {"metadata": "[" + "1" * 5000 + "]"}, "column 'metadata': not JSON"),
+    ("ft_Data", {"metadata": metadata(Answer="\ud800")}, "column 'metadata, Answer': not UTF-8 text"),
+    ("ft_Data", {"metadata": metadata(Question="\u200b")}, r"Question is '\\u200b'"),
+    ("ft_Data", {"metadata": "x" * (2**20 + 1)}, "a text of 1048577 characters, expected at most 1048576; shorten it"),
     ("ft_Data", {"metadata": None}, "column 'metadata': found None, expected text"),
     ("ft_Data", {"metadata": metadata(Answer=" ")}, "Answer is ' '"),
     ("ft_Data", {"metadata": metadata(Question=7)}, "Question is 7"),
@@ -268,6 +274,30 @@ def test_nobody_left(spoil, roots, tmp_path):
     table = pq.read_table(file)
     pq.write_table(pa.Table.from_pylist([r | {"name": None} for r in table.to_pylist()], schema=table.schema), file)
     assert "nobody is left to forget, 8 bad rows being skipped" in one_line(CLEAR, root, on_bad_row="skip")
+
+
+def test_what_is_suspicious_is_warned_of(spoil, roots, caplog):
+    """An option that repeats and a cloze without blank do not stop a published benchmark."""
+    options = {"A": "Mora", "B": "Mora", "C": "Lun", "D": "Tam"}
+    cells = {"Classification_Task": first_choice(Options=options, Correct_Answer="C")}
+    root, _ = spoil("mllmu", "forget_10", 0, cells | {"Mask_Task": first("Question", "Lives in Lun.")})
+    data = module(MLLMU, root)
+    repeated, blank = (line for line in data.warnings if "split 'forget'" in line)
+    assert "1 questions have an option twice; the first, of " in repeated and "['Mora', 'Mora', 'Lun'," in repeated
+    assert "1 clozes have no blank; the first, of " in blank and blank.endswith("'Lives in Lun.'; write it as __")
+    assert caplog.text.count(blank) == 1
+
+
+@pytest.mark.parametrize("name", ["mllmu", "clear"])
+def test_nothing_is_suspicious_about_the_embedded_benchmarks(roots, name):
+    kind, options = (MLLMU, {}) if name == "mllmu" else (CLEAR, {"tofu": True, "ask_names": True})
+    assert module(kind, roots[name], **options).warnings == []
+
+
+def test_a_shard_that_is_a_pipe(roots, tmp_path):
+    root = shutil.copytree(roots["mllmu"], tmp_path / "mllmu")
+    os.mkfifo(root / "ft_Data/z.parquet")
+    assert one_line(MLLMU, root) == f"{root / 'ft_Data/z.parquet'}: a folder, pipe or device; give a parquet file"
 
 
 def test_rows_without_image(tmp_path):

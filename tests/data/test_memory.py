@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from viker_lightning.data import parquet
 from viker_lightning.data.irrelevant import irrelevant_images
@@ -60,11 +60,13 @@ def test_a_photo_cut_short_is_noticed_before_it_is_needed(kind):
         Picture(stored.getvalue()[:-200], "cut").verify()
 
 
-def test_whole_jpegs_are_not_decoded(monkeypatch):
-    stored = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(stored, "JPEG")
-    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: pytest.fail("decoded"))
+def test_whole_jpegs_are_read_at_an_eighth(monkeypatch):
+    stored, sizes = io.BytesIO(), []
+    Image.new("RGB", (80, 80)).save(stored, "JPEG")
+    real = ImageFile.ImageFile.load
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: sizes.append(self.size) or real(self))
     Picture(stored.getvalue() + bytes(7), "here").verify()
+    assert set(sizes) == {(10, 10)}
 
 
 def test_a_repeated_photo_is_kept_once():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 import logging
 from collections.abc import Iterable, Iterator
@@ -14,8 +13,8 @@ import wandb
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
-from PIL import Image
 
+from viker_lightning.data.image_files import pixels
 from viker_lightning.evaluation import better
 from viker_lightning.reporting import Run, probe_rows, token_page, token_views
 
@@ -119,7 +118,7 @@ def cells(row: dict[str, Any]) -> list[Any]:
     picture, page = row["picture"], row["key_tokens"]
     shown = dict(row)
     if picture:
-        shown["picture"] = wandb.Image(Image.open(io.BytesIO(base64.b64decode(picture.partition(",")[2]))))
+        shown["picture"] = wandb.Image(pixels(base64.b64decode(picture.partition(",")[2])))
     if page:
         shown["key_tokens"] = wandb.Html(page, inject=False)
     return [*shown.values()]

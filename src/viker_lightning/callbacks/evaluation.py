@@ -258,6 +258,7 @@ class Evaluation(Callback):
                     "protocol": self._protocol.name,
                     "sacrebleu": sacrebleu_signature(),
                     "other_weights": self.other_weights,
+                    "data": {"skipped": trainer.datamodule.skipped, "warnings": trainer.datamodule.warnings},
                 }
                 model = trainer.lightning_module  # of a fit, provenance.json has it
                 weights = {"weights": origin(model.base_weights) | {"commit": model.mllm.commit}} if suffix else {}

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 WORTH_KEEPING = ("results.json", "adapter", "merged", "model", "checkpoints")
 MOVED_WITH_THEM = (
     *("predictions.parquet", "provenance.json", "config.yaml", "metrics.csv", "similarity.json"),
-    *("key_tokens.json", "portraits.json", "report.html", "method"),
+    *("key_tokens.json", "portraits.json", "report.html", "method", "skipped.txt"),
 )
 
 

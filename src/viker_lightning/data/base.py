@@ -16,6 +16,9 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 
+from viker_lightning.files import replacing
+
+from . import checks
 from .cache import cache_folder
 from .hub import dataset_folder
 from .parquet import DataError, Row
@@ -51,7 +54,8 @@ class Benchmark(LightningDataModule):
         max_people: evaluates at most so many people of every split (drawn, the same for every seed); ``None`` is all.
         seed: of the order of steps and the choice of test photos.
         on_bad_row: ``error`` stops at the first row that is not as it must be; ``skip`` leaves such rows out, warns,
-            and lists them in ``skipped``. A missing file, folder or column is an error in any case.
+            and lists them all in ``skipped.txt`` in the run folder (``skipped-<command>.txt`` of other commands than
+            fit), in ``results*.json`` and in ``skipped``. A missing file, folder or column is an error in any case.
         protocol: ``corrected``, or ``published``: trained, asked and scored as the benchmark's authors do.
     """
 
@@ -60,6 +64,9 @@ class Benchmark(LightningDataModule):
 
     published: ClassVar[Published | None] = None
     """How the authors train, if they have published it."""
+
+    tests_other_photos: ClassVar[bool] = True
+    """Whether the split ``test`` shows other photos than those trained on; if not, that is nothing to warn of."""
 
     paired: ClassVar[bool] = False
     """Whether a person's questions with image and without are the same ones, in the same order."""
@@ -98,6 +105,7 @@ class Benchmark(LightningDataModule):
         self.modality, self.max_people, self.on_bad_row = modality, max_people, on_bad_row
         self.revision = revision
         self.skipped: list[str] = []  # file, row and reason of every row left out
+        self.warnings: list[str] = []  # what is suspicious about what was read
         self.batches_per_step = 1
         self.in_passes = False  # whether the streams take turns, a whole pass each
         self.steps_done = 0  # before this process, when a run is resumed
@@ -169,6 +177,7 @@ class Benchmark(LightningDataModule):
         """
         if self._people is not None:
             return
+        self._forget_earlier()
         training = self._reported(self.read_training)
         people: dict[str, Person] = {}
         for person in training.people:
@@ -180,6 +189,7 @@ class Benchmark(LightningDataModule):
             raise DataError(f"{self.root}: {found}; give the forget set a person")
         self.forget_ids, self.retain_ids, self._base = training.forget, training.retain, training.base
         self._people = people
+        self._warn(checks.of_people(self.people(self.forget_ids), self.people(self.retain_ids)))
 
     def people(self, ids: list[str] | None = None) -> list[Person]:
         """People who are forgotten or retained, by ID; all of them by default."""
@@ -260,7 +270,11 @@ class Benchmark(LightningDataModule):
             return [*self.evaluation(split, "image"), *self.evaluation(split, "text")]
         key = (split, modality or self.modality)
         if key not in self._groups:
-            self._groups[key] = self._reported(lambda: self.read_split(*key))
+            self._groups[key] = found = self._reported(lambda: self.read_split(*key))
+            apart = split in (Split.REAL, Split.GENERAL) or (split == Split.TEST and self.tests_other_photos)
+            forget = self.people(self.forget_ids) if apart else []
+            forgotten = {picture.key for person in forget for picture in person.images}
+            self._warn(checks.of_groups(found, str(split), forgotten))
         return self._groups[key]
 
     def few(self, split: Split, people: Iterable[str]) -> list[str]:
@@ -288,13 +302,43 @@ class Benchmark(LightningDataModule):
         return found
 
     def _reported(self, read: Callable[[], Read]) -> Read:
-        """Reads, and says which rows were skipped meanwhile."""
+        """Reads, and says which rows were skipped meanwhile.
+
+        Raises:
+            DataError: naming a file or folder that the system does not let be read.
+        """
         before = len(self.skipped)
-        found = read()
+        try:
+            found = read()
+        except OSError as error:
+            named = f"{error.filename or self.root}: cannot be read ({error.strerror or error})"
+            raise DataError(f"{named}; make it readable, or give another") from error
         new = self.skipped[before:]
         if new:
-            log.warning(
-                "%s: %d bad rows skipped, all listed in the datamodule's `skipped`; the first: %s",
-                *(self.root, len(new), " | ".join(new[:3])),
-            )
+            file = self._skipped_file()
+            if file is not None:
+                with replacing(file) as temporary:
+                    temporary.write_text("".join(f"{line}\n" for line in self.skipped), "utf-8", "backslashreplace")
+            listed = file or "the datamodule's `skipped`"
+            log.warning("%s: %d bad rows skipped, all listed in %s; the first: %s", self.root, len(new), listed, new[0])
         return found
+
+    def _forget_earlier(self) -> None:
+        """Removes the list of what an earlier run in the same folder skipped."""
+        if (file := self._skipped_file()) is not None:
+            file.unlink(missing_ok=True)
+
+    def _skipped_file(self) -> Path | None:
+        """Where skipped rows are listed; ``None`` without a trainer, and on all processes but the first."""
+        if self.trainer is None or not self.trainer.is_global_zero:
+            return None
+        command = self.trainer.state.fn
+        suffix = "" if command in (None, TrainerFn.FITTING) else f"-{command.value}"
+        return Path(self.trainer.default_root_dir) / f"skipped{suffix}.txt"
+
+    def _warn(self, lines: Iterable[str]) -> None:
+        """Says what is suspicious, once."""
+        for line in lines:
+            if line not in self.warnings:
+                self.warnings.append(line)
+                log.warning("%s: %s", self.root, line)

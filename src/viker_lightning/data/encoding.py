@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from viker_lightning.errors import UserError
 
+from .parquet import short
 from .records import VQA, Labels
 
 
@@ -73,15 +74,19 @@ class Encoder:
         template: the text around question and answer.
         placeholders: how many positions every image takes, if they are to count among all text
             (:attr:`~viker_lightning.data.records.Labels.TEXT`); 0 for none.
+        room: how many positions the model has; ``None`` if nobody knows.
 
     Raises:
         UserError: if the tokenizer has no offsets, no end of sequence or no image token.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: Template, placeholders: int = 0) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, template: Template, placeholders: int = 0, room: int | None = None
+    ) -> None:
         if not tokenizer.is_fast:
             raise UserError(f"{type(tokenizer).__name__} has no character offsets; load the model's fast tokenizer")
         self.tokenizer, self.template, self.placeholders = tokenizer, template, placeholders
+        self.room = room
         name, known = tokenizer.name_or_path or type(tokenizer).__name__, tokenizer.get_vocab()
         eos = known.get(template.end) if template.end else tokenizer.eos_token_id
         if eos is None:
@@ -133,17 +138,68 @@ class Encoder:
         """Ids of a whole text, in which what the processor writes for images stands already."""
         return [*self._start, *self._ids(text)]
 
+    @cached_property
+    def _special(self) -> re.Pattern[str]:
+        """What the tokenizer reads as one token that is no text, wherever it stands."""
+        added = (str(token) for token in self.tokenizer.added_tokens_decoder.values() if token.special)
+        names = {self.template.image_token, *map(str, self.tokenizer.all_special_tokens), *added}
+        long = [name for name in names if len(name) > 2]  # a padding token may be an ordinary sign, such as "!"
+        found = "|".join(map(re.escape, sorted(long, key=len, reverse=True)))
+        return re.compile(found or "(?!)")
+
+    def plain(self, text: str) -> str:
+        """A text without special tokens."""
+        while self._special.search(text):
+            text = self._special.sub("", text)
+        return text
+
+    def check(self, text: str) -> None:
+        """Makes sure that a text of the data is nothing but text for the tokenizer.
+
+        Raises:
+            UserError: if it holds a special token such as ``</s>``, which would end an answer, or ``<image>``, behind
+                which the model would look for an image.
+        """
+        if found := self._special.search(text):
+            raise UserError(
+                f"data: the text {short(text)} holds {found[0]!r}, a special token of this model; write it in another "
+                "way, or remove the row"
+            )
+
+    def check_room(self, prefix: int, question: Encoded) -> None:
+        """Makes sure that the model has a position for every token of a question.
+
+        Args:
+            prefix: tokens before the question.
+            question: it and its answer.
+
+        Raises:
+            UserError: if it has not.
+        """
+        needed = prefix + len(question.prompt) + len(question.own) - 1
+        if self.room is not None and needed > self.room:
+            said = str(self.tokenizer.decode([*question.prompt, *question.own]))
+            raise UserError(
+                f"data: the question {short(said.strip())} takes {needed} tokens with its image and its answer of "
+                f"{len(question.own)}, but this model has {self.room} positions; shorten it"
+            )
+
     def encode(self, vqa: VQA, image: bool) -> Encoded:
         """Token ids of a question and its answer.
 
         The two are tokenised as one text, so that no token differs from what the model's own processor makes of it.
 
         Raises:
-            UserError: if a private part does not occur in the answer.
+            UserError: if a private part does not occur in the answer, a text holds a special token, or the model has
+                too few positions.
         """
         key = (vqa, image)
         if key not in self._known:
-            self._known[key] = self._encode(vqa, image)
+            for text in (vqa.question, vqa.answer):
+                self.check(text)
+            found = self._encode(vqa, image)
+            self.check_room(len(self.prefix(None)), found)  # an image has not been looked at yet
+            self._known[key] = found
         return self._known[key]
 
     def question(self, question: str, image: bool) -> Encoded:

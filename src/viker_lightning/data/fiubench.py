@@ -38,6 +38,8 @@ class FIUBench(Benchmark):
         options: those of :class:`~viker_lightning.data.base.Benchmark`; ``forget`` is 1, 5 or 10.
     """
 
+    tests_other_photos = False
+
     def __init__(self, root: str, first: int | None = 400, retain_list: str | None = "retain5", **options: Any) -> None:
         super().__init__(root, **options)
         if first is not None and first < 1:

@@ -71,7 +71,7 @@ def read_lists(file: Path) -> dict[str, list[Row]]:
 def _json(file: Path, text: str) -> Any:
     try:
         return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{file}: not JSON ({error}); download or write it again") from error
 
 

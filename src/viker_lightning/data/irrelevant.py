@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from . import scenes
+from .lines import opened
 from .parquet import DataError
 from .portraits import random_portrait
 from .records import Picture
@@ -155,4 +156,10 @@ def _photos() -> list[Path]:
 
 
 def _picture(item: Path | Picture) -> Picture:
-    return item if isinstance(item, Picture) else Picture(item.read_bytes(), str(item))
+    if isinstance(item, Picture):
+        return item
+    try:
+        with opened(item) as stream:
+            return Picture(stream.read(), str(item))
+    except OSError as error:
+        raise DataError(f"{item}: cannot be read ({error.strerror}); mend or remove it") from error

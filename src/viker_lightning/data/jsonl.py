@@ -13,7 +13,7 @@ from typing import Any
 from .base import Benchmark
 from .jsonl_rows import NEEDED, OPTIONAL, Asked, asked, lines_file
 from .lines import read_lines
-from .parquet import DataError
+from .parquet import DataError, short
 from .private import infer_private
 from .records import VQA, ImageGroup, Person, Split, Training
 
@@ -123,7 +123,7 @@ class Jsonl(Benchmark):
         for a in found:
             if a.person in forgotten and a.split in (None, Split.FORGET):
                 home.setdefault(a.person, (Split.FORGET, a.row.where))
-        seen: dict[Any, str] = {}
+        seen: dict[Any, Asked] = {}
 
         def placed(a: Asked) -> None:
             split = a.split or (Split.FORGET if a.person in forgotten else Split.RETAIN)
@@ -137,8 +137,11 @@ class Jsonl(Benchmark):
                 )
             key = (a.person, split, a.image.key if a.image else None, a.vqa.question)
             if key in seen:
-                raise a.row.error("question", f"the same question about the same image as in {seen[key]}", "keep one")
-            seen[key] = a.row.where
+                found = f"the same question about the same image as in {seen[key].row.where}"
+                if seen[key].vqa.answer != a.vqa.answer:
+                    found += f", with another answer, {short(a.vqa.answer)} for {short(seen[key].vqa.answer)}"
+                raise a.row.error("question", found, "keep one")
+            seen[key] = a
             rows[split].append(a)
 
         by_row = {id(a.row): a for a in found}

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import errno
 import io
+import itertools
 import json
-from collections.abc import Iterable
+import stat
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from typing import Any, BinaryIO
 
-from .parquet import DataError, Refuse, Row, short, stop
+from .parquet import LONGEST, DataError, Refuse, Row, halves, short, stop
 from .records import Picture
 
 
@@ -27,12 +31,26 @@ def read_lines(file: Path, columns: Iterable[str], refuse: Refuse = stop) -> lis
     Raises:
         DataError: if the file or a column of a CSV file is missing, or no row is left.
     """
-    text = read_text(file, "give another file")
     read = _csv if file.suffix.lower() == ".csv" else _json
-    rows = read(file, text, list(columns), refuse)
+    try:
+        rows = read(file, list(columns), refuse)
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror}); give another file") from error
     if not rows:
         raise DataError(f"{file}: holds no readable row; add one")
     return rows
+
+
+def opened(file: Path) -> BinaryIO:
+    """Opens a file to be read.
+
+    Raises:
+        OSError: if it cannot be read, or is a pipe or a device, which may never end.
+    """
+    kind = file.stat().st_mode
+    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+        raise OSError(errno.EINVAL, "a pipe or a device, not a file", str(file))
+    return file.open("rb")
 
 
 def read_text(file: Path, remedy: str) -> str:
@@ -46,20 +64,65 @@ def read_text(file: Path, remedy: str) -> str:
         DataError: if it cannot be read.
     """
     try:
-        return file.read_bytes().decode("utf-8-sig", "surrogateescape")
+        with opened(file) as stream:
+            data = stream.read()
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror}); {remedy}") from error
+    _check_mark(data, file)
+    return _decoded(data, str(file))
 
 
-def _json(file: Path, text: str, columns: list[str], refuse: Refuse) -> list[Row]:
+def _decoded(data: bytes, where: str) -> str:
+    """Bytes as text.
+
+    Raises:
+        DataError: if there are NUL bytes, which no text holds.
+    """
+    if b"\0" in data:
+        found = "not UTF-8 text, but NUL bytes: UTF-16 without a byte order mark, or a damaged or binary file"
+        raise DataError(f"{where}: {found}; save it in UTF-8")
+    return data.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
+
+
+def _check_mark(data: bytes, file: Path) -> None:
+    """Refuses a file that begins with the byte order mark of another encoding."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)):
+        raise DataError(f"{file}: not UTF-8 text, but UTF-16 or UTF-32; save it in UTF-8")
+
+
+def _lines(file: Path) -> Iterator[tuple[str, bytes | None]]:
+    """Every line with where it is, ``None`` in place of one of more than :data:`LONGEST` bytes."""
+    with opened(file) as stream:
+        for number in itertools.count(1):
+            line = stream.readline(LONGEST + 1)
+            if not line:
+                return
+            if number == 1:
+                _check_mark(line, file)
+            whole = len(line) <= LONGEST or line.endswith(b"\n")
+            yield f"{file}, line {number}", line if whole else None
+            while not whole:
+                rest = stream.readline(LONGEST)
+                whole = not rest or rest.endswith(b"\n")
+
+
+def _text(where: str, line: bytes | None) -> str:
+    if line is None:
+        raise DataError(f"{where}: more than {LONGEST} bytes; a row is one line, so break it or shorten its texts")
+    return _decoded(line, where)
+
+
+def _json(file: Path, columns: list[str], refuse: Refuse) -> list[Row]:
     rows = []
-    lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
-    for place, (number, line) in enumerate(lines):
-        row = Row({}, f"{file}, line {number}", place)
+    place = 0
+    for where, line in _lines(file):
+        if line is not None and not line.strip():
+            continue
         try:
-            rows.append(_object(row, line, columns))
+            rows.append(_object(Row({}, where, place), _text(where, line), columns))
         except DataError as error:
             refuse(error)
+        place += 1
     return rows
 
 
@@ -73,6 +136,10 @@ def _object(row: Row, line: str, columns: list[str]) -> Row:
     missing = [c for c in columns if c not in values]
     if missing:
         raise DataError(f"{row.where}: field {missing[0]!r} is missing; found {', '.join(values)}; add the field")
+    if "\\ud" in line.lower() or halves(line):
+        for name, value in values.items():  # in fields that nobody asks for, too: they may be written again
+            if half := halves(json.dumps({name: value}, ensure_ascii=False)):
+                raise row.error(name, f"not UTF-8 text ({half})", "save it in UTF-8")
     return Row(values, row.where, row.place)
 
 
@@ -85,8 +152,9 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def _csv(file: Path, text: str, columns: list[str], refuse: Refuse) -> list[Row]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+def _csv(file: Path, columns: list[str], refuse: Refuse) -> list[Row]:
+    parts = (io.StringIO(_text(*line), newline="") for line in _lines(file))  # which ends lines at a bare \r, too
+    reader = csv.reader(itertools.chain.from_iterable(parts), strict=True)
     rows, header = [], next(reader, [])
     header = [name.strip() for name in header]
     if any("\ud800" <= letter <= "\udfff" for name in header for letter in name):
@@ -136,7 +204,8 @@ def picture_beside(row: Row, column: str, folder: Path, known: dict[str, Picture
     if path not in known:
         file = folder / path
         try:
-            data = file.read_bytes()
+            with opened(file) as stream:
+                data = stream.read()
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise row.error(column, f"{str(file)!r} cannot be read ({reason})", "mend the path or add it") from error

@@ -6,7 +6,7 @@ import json
 import random
 from typing import Any
 
-from .parquet import Row, short
+from .parquet import Row, short, visible
 from .private import missing_part
 from .records import VQA, Cloze, ImageGroup, MultipleChoice, Split
 
@@ -57,17 +57,21 @@ def image_group(row: Row, split: Split, modality: str, seed: int) -> ImageGroup:
 
 
 def _pair(row: Row, column: str, item: dict[str, Any], answer: str) -> tuple[str, str]:
-    for key in ("Question", answer):
-        if not isinstance(item.get(key), str) or not item[key].strip():
-            raise row.error(column, f"{key} is {item.get(key)!r}", "give it a text or remove the item")
-    return item["Question"], item[answer]
+    return _text(row, column, "Question", item.get("Question")), _text(row, column, answer, item.get(answer))
+
+
+def _text(row: Row, column: str, name: str, value: Any) -> str:
+    """A text within a cell, called so."""
+    if not isinstance(value, str) or not visible(value):
+        raise row.error(column, f"{name} is {short(value)}", "give it a text or remove the item")
+    return Row({f"{column}, {name}": value}, row.where).text(f"{column}, {name}")
 
 
 def _vqa(row: Row, column: str, item: dict[str, Any], answer: str) -> VQA:
     vqa = VQA(*_pair(row, column, item, answer))
     parts = item.get("Private") or []
-    if not isinstance(parts, list) or not all(isinstance(part, str) and part.strip() for part in parts):
-        raise row.error(column, f"Private is {parts!r}", "write a list of texts that occur in the answer")
+    if not isinstance(parts, list) or not all(isinstance(part, str) and visible(part) for part in parts):
+        raise row.error(column, f"Private is {short(parts)}", "write a list of texts that occur in the answer")
     missing = missing_part(vqa.answer, parts)
     if missing is not None:
         raise row.error(
@@ -92,13 +96,13 @@ def metadata(row: Row) -> tuple[VQA, ...]:
     """
     try:
         items = json.loads(row.text("metadata"))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise row.error("metadata", f"not JSON ({error})", "write a list of {ID, Question, Answer}") from error
     if not isinstance(items, list) or not items or not all(isinstance(item, dict) for item in items):
-        raise row.error("metadata", f"found {str(items)[:60]!r}", "write a non-empty list of {ID, Question, Answer}")
+        raise row.error("metadata", f"found {short(items)}", "write a non-empty list of {ID, Question, Answer}")
     strangers = [item["ID"] for item in items if item.get("ID", row["ID"]) != row["ID"]]
     if strangers:
-        found = f"a question of ID {strangers[0]!r} in the row of {row['ID']!r}"
+        found = f"a question of ID {short(strangers[0])} in the row of {row['ID']!r}"
         raise row.error("metadata", found, "move it to its person, or mend the ID")
     return tuple(dict.fromkeys(_vqa(row, "metadata", item, "Answer") for item in items))
 
@@ -107,8 +111,7 @@ def _choice(row: Row, item: dict[str, Any]) -> MultipleChoice:
     given = item.get("Options")
     options = {k: v for k, v in given.items() if v is not None} if isinstance(given, dict) else {}
     for key, option in options.items():
-        if not isinstance(option, str) or not option.strip():
-            raise row.error("Classification_Task", f"option {key} is {option!r}", "give it a text")
+        _text(row, "Classification_Task", f"option {key}", option)
     right = item.get("Correct_Answer")
     if right not in options:
         raise row.error(
@@ -116,7 +119,5 @@ def _choice(row: Row, item: dict[str, Any]) -> MultipleChoice:
         )
     if len(options) < 2:
         raise row.error("Classification_Task", f"the only option is {list(options)}", "give at least two options")
-    question = item.get("Question")
-    if not isinstance(question, str) or not question.strip():
-        raise row.error("Classification_Task", f"Question is {question!r}", "give it a text or remove the item")
+    question = _text(row, "Classification_Task", "Question", item.get("Question"))
     return MultipleChoice(question, tuple(options.values()), list(options).index(right))

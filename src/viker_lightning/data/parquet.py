@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,6 +14,10 @@ import pyarrow.parquet as pq
 from viker_lightning.errors import UserError
 
 from .records import Picture
+
+LONGEST = 2**20
+"""Most characters a text may have, and most bytes a line of a file: what is made of a text (tokens, words with their
+places) takes up to a hundred times its room."""
 
 ROWS = 32
 """Rows read at a time: images are copied out of them, so that a table of images is never in memory as a whole."""
@@ -46,12 +51,12 @@ class Row(dict[str, Any]):
             DataError: if the cell holds anything else.
         """
         value = self.get(column)
-        if not isinstance(value, str) or not value.strip():
+        if not isinstance(value, str) or not visible(value):
             raise self.error(column, f"found {short(value)}, expected text", "fill it in or remove the row")
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            raise self.error(column, f"not UTF-8 text ({error.reason})", "save it in UTF-8") from error
+        if len(value) > LONGEST:
+            raise self.error(column, f"a text of {len(value)} characters, expected at most {LONGEST}", "shorten it")
+        if half := halves(value):
+            raise self.error(column, f"not UTF-8 text ({half})", "save it in UTF-8")
         return value
 
     def texts(self, column: str) -> tuple[str, ...]:
@@ -113,8 +118,29 @@ class Row(dict[str, Any]):
 
 def short(value: Any) -> str:
     """How a wrong value is shown in a message: its beginning, in one line."""
-    shown = repr(value)
+    try:
+        shown = repr(value[:60] if isinstance(value, str) else value)
+    except (RecursionError, ValueError):  # nested too deeply, or a number of thousands of digits
+        return f"a {type(value).__name__} too large to show"
     return shown if len(shown) <= 60 else f"{shown[:57]}..."
+
+
+def visible(text: str) -> bool:
+    """Whether there is anything to be seen in a text: not only spaces, control and zero-width characters."""
+    return any(not letter.isspace() and category(letter) not in ("Cc", "Cf") for letter in text)
+
+
+def halves(text: str) -> str | None:
+    """What is wrong with a text that UTF-8 cannot hold; ``None`` if it can.
+
+    Bytes that were no UTF-8 are there as surrogates of their own; other ones come from escapes in JSON.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        found = text[error.start]
+        return "bytes of another encoding" if "\udc80" <= found <= "\udcff" else f"{found!r} is half a character"
+    return None
 
 
 def _numbered(column: str, values: list[Any]) -> Iterable[tuple[str, Any]]:
@@ -152,6 +178,8 @@ def read_rows(
     rows: list[Row] = []
     count = 0
     for shard in shards:
+        if not shard.is_file():
+            raise DataError(f"{shard}: a folder, pipe or device; give a parquet file")
         try:
             names = pq.read_schema(shard).names
             missing = [c for c in [*columns, *([empty] if empty else [])] if c not in names]

@@ -46,8 +46,8 @@ class Questions(Benchmark):
 
     Args:
         root: a ``.jsonl``, ``.json`` (one object a line) or ``.csv`` file, or a folder with exactly one.
-        on_bad_row: ``error`` stops at the first row that is not as it must be; ``skip`` leaves such rows out, and
-            warns with file, line and reason.
+        on_bad_row: ``error`` stops at the first row that is not as it must be; ``skip`` leaves such rows out, warns,
+            and lists them all in ``skipped-predict.txt`` in the run folder.
     """
 
     def __init__(self, root: str, on_bad_row: Literal["error", "skip"] = "error") -> None:
@@ -73,6 +73,7 @@ class Questions(Benchmark):
         if stage not in (None, "predict"):
             self._refuse_other_stages()
         if not self.asks:
+            self._forget_earlier()
             self._reported(self._read)
 
     def people(self, ids: list[str] | None = None) -> list[Person]:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import io
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 from weakref import WeakValueDictionary
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from viker_lightning.errors import UserError
 
-JPEG_END = b"\xff\xd9"
-"""What stands at the end of a JPEG file that is not cut short."""
+from . import image_files
+
+Found = TypeVar("Found")
 
 
 class Split(StrEnum):
@@ -62,49 +63,45 @@ class Picture:
 
     @cached_property
     def key(self) -> str:
-        """Content hash, the identity under which features and key/values of this picture are kept."""
-        return hashlib.sha256(self.data).hexdigest()[:32]
+        """Hash of what is seen, the identity under which features and key/values of this picture are kept.
+
+        It is that of the bytes, and of what is done to them where they are not looked at as they are stored.
+        """
+        return hashlib.sha256(self.data + image_files.reading(self.data)).hexdigest()[:32]
+
+    @cached_property
+    def _size(self) -> tuple[int, int]:
+        return self._read(image_files.size)
 
     def size(self) -> tuple[int, int]:
-        """Width and height, read from the header.
+        """Width and height as it is seen, read from the header.
 
         Raises:
             UserError: if the bytes are not an image; the message names the source.
         """
-        try:
-            return Image.open(io.BytesIO(self.data)).size
-        except Exception as error:
-            raise UserError(f"{self.source}: not a readable image ({error}); replace or remove it") from error
+        return self._size
 
     def verify(self) -> None:
-        """Checks that the bytes are a whole image, decoding it only where its format cannot tell.
+        """Checks that the bytes are a whole image, decoding no more of it than that takes.
 
         Raises:
             UserError: if they are not; the message names the source.
         """
-        try:
-            image = Image.open(io.BytesIO(self.data))
-            image.verify()  # reads the checksums of a PNG; of other formats nothing but the header
-            ended = image.format == "JPEG" and self.data[-64:].rstrip(b"\0").endswith(JPEG_END)
-            if image.format != "PNG" and not ended:
-                Image.open(io.BytesIO(self.data)).load()
-        except Exception as error:
-            raise UserError(f"{self.source}: not a readable image ({_reason(error)}); replace or remove it") from error
+        self._read(image_files.check)
 
     def open(self) -> Image.Image:
-        """Decodes to RGB.
+        """Decodes to RGB, upright.
 
         Raises:
             UserError: if the bytes are not an image; the message names the source.
         """
+        return self._read(image_files.pixels)
+
+    def _read(self, how: Callable[[bytes], Found]) -> Found:
         try:
-            return Image.open(io.BytesIO(self.data)).convert("RGB")
-        except Exception as error:
-            raise UserError(f"{self.source}: not a readable image ({_reason(error)}); replace or remove it") from error
-
-
-def _reason(error: Exception) -> str:
-    return "unknown format" if isinstance(error, UnidentifiedImageError) else str(error)
+            return how(self.data)
+        except image_files.NotAnImage as error:
+            raise UserError(f"{self.source}: not a readable image ({error}); replace or remove it") from error
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def _parsed(row: Row, column: str) -> dict[str, Any]:
     text = row.text(column)
     try:
         value = json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", SyntaxWarning)  # a backslash in a text

@@ -31,9 +31,9 @@ def score_texts(mllm: MLLM, predictions: Sequence[Prediction], known: Known | No
         known: what the same frozen model has read before; added to.
     """
     known = {} if known is None else known
-    token = mllm.encoder.template.image_token  # a model that has lost its mind may spell it
+    plain = mllm.encoder.plain  # a model that has lost its mind may spell special tokens
     texts = [
-        (p, name, (p.question, said.replace(token, "").strip()))
+        (p, name, (plain(p.question), plain(said).strip()))
         for p in predictions
         if p.task == "generation"
         for name, said in (("answer_log_prob", p.answer), ("reference_log_prob", p.reference))

@@ -8,7 +8,6 @@ identity can hide in it.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import random
 from concurrent.futures import ThreadPoolExecutor
@@ -18,11 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from viker_lightning.data import scenes
+from viker_lightning.data import image_files, scenes
 from viker_lightning.data.cache import built, cache_folder
 from viker_lightning.data.portraits import random_portrait
 from viker_lightning.progress import track
@@ -81,7 +79,7 @@ def train_tower(steps: int = STEPS, seed: int = 0) -> CLIPVisionModel:
 
 def pixels(png: bytes) -> Tensor:
     """``[3, H, W]`` uint8 of an encoded picture."""
-    return torch.from_numpy(np.array(Image.open(io.BytesIO(png)).convert("RGB"))).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(np.array(image_files.pixels(png))).permute(2, 0, 1).contiguous()
 
 
 def normalise(pixels: Tensor) -> Tensor:

@@ -57,7 +57,8 @@ class MLLM(nn.Module):
         self.processor = processor
         if self.family is not other:
             use_packed_attention(self.language_model)
-        self.encoder = Encoder(processor.tokenizer, self.family.template(processor))
+        room = getattr(model.config.get_text_config(), "max_position_embeddings", None)  # type: ignore[operator,union-attr]
+        self.encoder = Encoder(processor.tokenizer, self.family.template(processor), room=room)
         self.max_sequence_tokens, self.max_tokens = MAX_SEQUENCE_TOKENS, MAX_TOKENS
         self.vision = Vision(self.family, processor)
         self.commit = commit
@@ -247,7 +248,14 @@ class MLLM(nn.Module):
         return self.assemble([g.image for g in groups], questions)
 
     def assemble(self, pictures: Sequence[Picture | None], questions: Sequence[Sequence[Encoded]]) -> PackedBatch:
-        """The same from encoded questions."""
+        """The same from encoded questions.
+
+        Raises:
+            UserError: if the model has fewer positions than one of them takes behind its image.
+        """
+        for picture, row in zip(pictures, questions, strict=True):
+            for question in row:
+                self.encoder.check_room(len(self.prefix(picture)), question)
         return assemble([self.prefix(p) for p in pictures], questions, pictures).to(self.device)
 
     def hidden(self, batch: PackedBatch, cache: KeyValues | None = None) -> Tensor:

@@ -8,13 +8,11 @@ projector between them is new.
 
 from __future__ import annotations
 
-import io
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
@@ -27,6 +25,7 @@ from transformers import (
     TimmWrapperConfig,
 )
 
+from viker_lightning.data import image_files
 from viker_lightning.data.cache import built, cache_folder
 from viker_lightning.errors import UserError
 
@@ -110,7 +109,7 @@ def _build(language_model: Path, tower: Path, folder: Path) -> None:
         model.model.language_model.load_state_dict(lm.model.state_dict(), strict=True)
         model.model.vision_tower.load_state_dict(tower_weights(tower), strict=True)
         processor = _processor(tokenizer)
-        pictures = [Image.open(io.BytesIO(png)) for png in pictures_of_nobody(40)]
+        pictures = [image_files.pixels(png) for png in pictures_of_nobody(40)]
         with torch.no_grad():
             features = torch.stack(fast_vlm.tower_features(model, processor, pictures))
             layers: Any = model.model.multi_modal_projector

@@ -98,7 +98,10 @@ class Stage(LightningModule):
             if data.as_published:
                 template = data.as_published.template(mllm.encoder.template)
                 placeholders = mllm.image_positions if data.as_published.placeholders else 0
-                mllm.encoder = Encoder(mllm.encoder.tokenizer, template, placeholders)
+                mllm.encoder = Encoder(mllm.encoder.tokenizer, template, placeholders, mllm.encoder.room)
+            if self.trainer.state.fn == TrainerFn.FITTING:
+                for text in data.texts():  # now, and not where training meets it
+                    mllm.encoder.check(text)
             if self.engine.gradient_checkpointing:
                 mllm.checkpoint_gradients()
             if isinstance(self.trainer.strategy, FSDP2):
