@@ -27,7 +27,7 @@ from viker_lightning.evaluation import (
     summarise,
 )
 from viker_lightning.metrics import GibberishClassifier, sacrebleu_signature
-from viker_lightning.models import MLLM, origin
+from viker_lightning.models import MLLM, PromptPrefixes, origin
 from viker_lightning.progress import Bar
 from viker_lightning.reporting import before_after_table, knowledge_table, write_cards
 from viker_lightning.training import Unlearn
@@ -80,6 +80,7 @@ class Evaluation(Callback):
         self.summaries: dict[str, Summary] = {}
         self._predictions: list[tuple[str, Prediction]] = []
         self._batches: list[Prediction] = []
+        self._prefixes: PromptPrefixes | None = None  # examples read in this evaluation
         self._gold: MLLM | None = None
         self._judge: MLLM | None = None
         self._gold_answers: list[Prediction] = []
@@ -89,6 +90,7 @@ class Evaluation(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Finds what is compared with."""
+        self._prefixes = None  # of a run that broke off
         self._protocol = protocol_of(trainer.datamodule)  # type: ignore[attr-defined]
         self._gold_answers = gold_answers(self.gold, self.gold_predictions)
         if other := {p.protocol for p in self._gold_answers} - {self._protocol.name}:
@@ -223,7 +225,9 @@ class Evaluation(Callback):
 
     def _answers(self, pl_module: Any, batch: Any) -> list[Prediction]:
         """Answers a batch of evaluation groups."""
-        found = predict(pl_module.mllm, batch.content, self._gold_model(pl_module), self._protocol)
+        if self._prefixes is None:
+            self._prefixes = PromptPrefixes(pl_module.mllm)
+        found = predict(pl_module.mllm, batch.content, self._gold_model(pl_module), self._protocol, self._prefixes)
         if self.coherence and (judge := self._judge_model(pl_module)) is not None:
             score_texts(judge, found, self._read)
         return found
@@ -278,6 +282,7 @@ class Evaluation(Callback):
         return self._judge
 
     def _finish(self, trainer: Trainer, when: str, found: list[Prediction]) -> Summary:
+        self._prefixes = None  # the weights may change now
         if trainer.world_size > 1:
             parts: list[list[Prediction]] = [[] for _ in range(trainer.world_size)]
             torch.distributed.all_gather_object(parts, found)

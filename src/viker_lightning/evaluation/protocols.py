@@ -70,6 +70,10 @@ class Protocol:
         """The example questions about other images that precede each of a group's questions about its own."""
         return []
 
+    def preceding(self, group: ImageGroup, task: Literal["choice", "cloze"]) -> list[ImageGroup]:
+        """The people whose questions precede a group's as examples."""
+        return []
+
     def skips(self, group: ImageGroup, task: Literal["choice", "cloze"]) -> bool:
         """Whether a group's questions of a task are left out."""
         return False
@@ -144,6 +148,10 @@ class PublishedMLLMU(Protocol):
         """The examples of text-only questions, which stand in the question's own turn."""
         found = [] if group.image is not None else self.examples(group, task)
         return [f"{text}USER:\n" for example in found for text in _answered(example, task)]
+
+    def preceding(self, group: ImageGroup, task: Literal["choice", "cloze"]) -> list[ImageGroup]:
+        """The people of the examples."""
+        return self.examples(group, task)
 
     def skips(self, group: ImageGroup, task: Literal["choice", "cloze"]) -> bool:
         """Leaves the people of the examples out."""
