@@ -5,7 +5,9 @@ import logging
 import sys
 from dataclasses import replace
 from importlib import import_module
+from itertools import groupby
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -306,3 +308,26 @@ def test_examples_are_read_once_in_an_evaluation(people, monkeypatch):
         else:
             whole = len(model.prefix(None)) + len(model.encoder.question(question, False).prompt)
         assert sum(tokens) < 0.75 * whole * count
+
+
+def test_examples_are_kept_for_one_evaluation(mllm, monkeypatch):
+    """Its batches share them; the next one has other weights."""
+    module, seen = import_module("viker_lightning.callbacks.evaluation"), []
+    monkeypatch.setattr(module, "predict", lambda mllm, groups, gold, protocol, prefixes: seen.append(prefixes) or [])
+    callback = module.Evaluation(coherence=False)
+    callback._protocol = CORRECTED
+    model, trainer = SimpleNamespace(mllm=mllm), SimpleNamespace(world_size=1, loggers=[])
+    trainer.datamodule = SimpleNamespace(paired=False)
+    for when in ("before", "after"):
+        for _ in range(2):
+            callback.on_validation_batch_end(trainer, model, None, SimpleNamespace(content=[]))
+        callback._finish(trainer, when, [])
+    assert seen[0] is seen[1] and seen[2] is seen[3] and seen[1] is not seen[2]
+    assert all(isinstance(s, PromptPrefixes) and s.mllm is mllm for s in seen) and callback._prefixes is None
+
+
+def test_questions_with_the_same_examples_come_together(data):
+    groups = [group for batch in data.evaluation_dataloader() for group in batch.content]
+    assert len(groups) == len(data.evaluation_groups())
+    alike = [key for key, _ in groupby(groups, key=lambda g: (g.split, g.image is None))]
+    assert len(alike) == len(set(alike)) > 1
