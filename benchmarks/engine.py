@@ -1,6 +1,6 @@
 """What the engine saves: the product against the plain loop, as ratios measured in one process on one machine.
 
-    python benchmarks/engine.py [methods growth people evaluation memory] [--model llava qwen2_vl] [--repeats 5]
+    python benchmarks/engine.py [methods growth people evaluation published] [--model llava qwen2_vl] [--repeats 5]
 
 One step asks 6 questions (about 25 + 20 tokens each) about one image; k = 5 irrelevant images; fp32; one thread unless
 told. Every section writes its part of ``results.json``; ``results.md`` is made from the whole.
@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import torch
+from authors import published_section
 from measure import alternate, peak, peak_of, resident
 from ours import METHODS, ROUTES, OurLoop, gradient
 from plain import PlainLoop
@@ -135,6 +136,7 @@ SECTIONS = {
     "methods": methods_section,
     "memory": memory_section,
     "evaluation": evaluation_section,
+    "published": published_section,
     "growth": growth_section,
     "people": people_section,
     "features": features_section,
@@ -183,6 +185,7 @@ def ratios(found: dict) -> dict[str, float | None]:
     m = {f"{r['method']}/{r['route']}": r["peak_mib"] for r in found.get("memory", [])}
     differences = [r.get("gradient_difference", 0.0) for r in found.get("methods", {}).get("rows", [])]
     e = {r["what"]: r["speedup"] for r in found.get("evaluation", [])}
+    p = {(r["what"], r["image_tokens"]): r["speedup"] for r in found.get("published", [])}
 
     def ratio(a: str, b: str, values: dict = s) -> float | None:
         return values[a] / values[b] if a in values and b in values else None
@@ -193,6 +196,7 @@ def ratios(found: dict) -> dict[str, float | None]:
         "reference_speedup_vs_plain": ratio("references/adapter off", "references/prefix"),
         "viker_vs_plain_gradient_ascent": ratio("viker/prefix", "gradient_ascent/adapter off"),
         "eval_speedup_vs_one_by_one": e.get("generation"),
+        "published_eval_speedup_vs_authors_loop": p.get(("everything", 576)),
         "viker_step_vs_gradient_ascent_step_with_store": ratio("viker/store", "gradient_ascent/store"),
         "peak_memory_vs_two_models": ratio("viker/prefix", "viker/second model", m),
         "max_relative_gradient_difference": max(differences) if differences else None,

@@ -14,21 +14,27 @@ from pathlib import Path
 HERE = Path(__file__).parent
 
 
-def alternate(routes: dict[str, Callable[[], object]], repeats: int, after: Callable[[str], None]) -> dict[str, float]:
+def alternate(
+    routes: dict[str, Callable[[], object]],
+    repeats: int,
+    after: Callable[[str], None],
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, float]:
     """Median seconds of each route, run in turns A B A B; the first turn is not counted.
 
     Args:
         routes: what to run, by name.
         repeats: counted turns.
         after: called after every run, untimed.
+        clock: what tells the seconds.
     """
     seconds: dict[str, list[float]] = {name: [] for name in routes}
     for turn in range(repeats + 1):
         for name, route in routes.items():
-            started = time.perf_counter()
+            started = clock()
             route()
             if turn:
-                seconds[name].append(time.perf_counter() - started)
+                seconds[name].append(clock() - started)
             after(name)
         print(f"  turn {turn} of {repeats}", file=sys.stderr, flush=True)
     return {name: statistics.median(found) for name, found in seconds.items()}

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "benchmarks"), str(Path(__file__).parent / "models")]
 
+import authors  # noqa: E402
 import engine  # noqa: E402
 from families import random_model  # noqa: E402
 from ours import METHODS, gradient  # noqa: E402
@@ -38,6 +40,14 @@ def test_every_route_gives_the_plain_gradient(name):
             assert losses[route] == pytest.approx(losses["second model"], rel=1e-5, abs=1e-5)
             assert (gradients[route] - plain).norm() / plain.norm() < 1e-5, (method, route)
         mllm.zero_grad()
+
+
+def test_published_questions_are_answered_as_the_authors_loop_does(monkeypatch):
+    for module in (authors, import_module("viker_lightning.evaluation.predict")):
+        monkeypatch.setattr(module, "MAX_NEW_TOKENS", 2)
+    rows = authors.measured(random_model("llava"), 16, 1, people=3)
+    assert [r["questions"] for r in rows] == [2 * 5 + 2, 2 * 5 + 2, 3 * (2 + 2), 36]
+    assert all(r["same_answers"] for r in rows)
 
 
 def test_table_of_the_kept_results():

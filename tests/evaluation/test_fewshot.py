@@ -6,7 +6,9 @@ import shutil
 import sys
 from dataclasses import replace
 from importlib import import_module
+from itertools import groupby
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
@@ -16,6 +18,7 @@ from PIL import Image
 from viker_lightning.data import MLLMU
 from viker_lightning.data.records import Cloze, ImageGroup, MultipleChoice, Picture, Split
 from viker_lightning.evaluation import CORRECTED, PublishedMLLMU, fewshot, predict
+from viker_lightning.models import MLLM, PromptPrefixes, answer_alone
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 from families import FAMILIES, random_model
@@ -137,7 +140,8 @@ def test_every_family_takes_several_images(people, name, task):
     assert inputs["input_ids"][0].tolist() == ids
     out = model.base.generate(**inputs, max_new_tokens=6, do_sample=False)
     wanted = model.processor.tokenizer.decode(out[0, len(ids) :], skip_special_tokens=True).strip()
-    assert fewshot.answer_behind(model, shown, group.image, question, 6) == wanted
+    prefixes, one = PromptPrefixes(model), fewshot.Asked(group, task, question)
+    assert fewshot.answer_behind(prefixes, protocol, [one], 6) == [wanted]
     row = torch.tensor([ids])
     more = model.family.plain_inputs(model.base, model.processor, images, row)
     with torch.no_grad():
@@ -189,16 +193,17 @@ def behind(monkeypatch):
     """Records what is asked behind examples, and answers it."""
     seen = []
 
-    def answer(model, examples, image, question, most):
-        seen.append((image, question, len(examples), most))
-        return "B, I say. Answer: so\nUSER: And?\nASSISTANT: A"
+    def answer(prefixes, protocol, asked, most):
+        shown = [protocol.shown(one.group, one.task) for one in asked]
+        seen.extend((one.group.image, one.question, len(s), most) for one, s in zip(asked, shown, strict=True))
+        return ["B, I say. Answer: so\nUSER: And?\nASSISTANT: A"] * len(asked)
 
     monkeypatch.setattr(import_module("viker_lightning.evaluation.predict"), "answer_behind", answer)
     return seen
 
 
 def test_predict_asks_behind_examples(mllm, people, behind):
-    """Everybody but the examples, test people behind people of forget; text-only questions and ``corrected`` never."""
+    """Everybody but the examples, test people behind people of forget, with and without images; ``corrected`` never."""
     protocol, groups = PublishedMLLMU(people), people.groups[Split.FORGET] + people.groups[Split.TEST]
     found = predict(mllm, groups, protocol=protocol)
     assert [p.task for p in found].count("choice") == 2 * (4 - 1) * 2 and len(behind) == len(found)
@@ -218,9 +223,17 @@ def test_predict_asks_behind_examples(mllm, people, behind):
     assert {q: n for _, q, n, _ in behind[: len(found)]} == {q: n for _, q, n, _ in behind[len(found) :]}
     behind.clear()
     predict(mllm, [replace(g, choices=(), clozes=()) for g in groups], protocol=protocol)
-    predict(mllm, people.evaluation(Split.FORGET, "text"), protocol=protocol)
     predict(mllm, groups[:2])
     assert not behind
+    texts = predict(mllm, people.evaluation(Split.FORGET, "text"), protocol=protocol)
+    assert [q for _, q, _, _ in behind] == [
+        protocol.cloze(g.clozes[n], g) if task == "cloze" else protocol.choice(g.choices[n], g)
+        for g in people.evaluation(Split.FORGET, "text")
+        for task, numbers in (("cloze", range(1)), ("choice", range(2)))
+        if not protocol.skips(g, task)
+        for n in numbers
+    ]
+    assert len(texts) == len(behind) and {p.modality for p in texts} == {"text"}
 
 
 def test_examples_are_of_full_set(data):
@@ -322,6 +335,67 @@ def test_embedded_people_are_asked_few_shot(mllm, data, monkeypatch):
     group = next(g for g in groups if not protocol.skips(g, "choice") and not protocol.skips(g, "cloze"))
     found = predict(mllm, [group], protocol=protocol)
     assert len(found) == len(group.choices) + len(group.clozes)
-    shown = protocol.shown(group, "cloze")
-    wanted = fewshot.answer_behind(mllm.eval(), shown, group.image, protocol.cloze(group.clozes[0], group), 3)
-    assert found[0].answer == protocol.read(wanted)
+    cloze = group.clozes[0]
+    ids, pictures = fewshot.fitting(mllm, protocol.shown(group, "cloze"), group.image, protocol.cloze(cloze, group), 3)
+    assert found[0].answer == protocol.read(answer_alone(mllm.eval(), ids, pictures, 3))
+
+
+@pytest.mark.parametrize("name", ["llava", "qwen2_vl", "windowed", "gemma3"])
+def test_predictions_are_those_of_each_question_alone(people, name, monkeypatch):
+    """Text-only and with images, several people at once, group by group behind kept examples, and packed or not."""
+    monkeypatch.setattr(import_module("viker_lightning.evaluation.predict"), "MAX_NEW_TOKENS", 4)
+    model, protocol = random_model(name), PublishedMLLMU(people)
+    monkeypatch.setattr(protocol, "option", lambda text, options: text)  # which is seldom a letter
+    groups = [*people.evaluation(Split.FORGET, "image"), *people.evaluation(Split.FORGET, "text")]
+    groups += people.evaluation(Split.TEST, "image")
+    found = predict(model, groups, protocol=protocol)
+    prefixes = PromptPrefixes(model)
+    assert [p for g in groups for p in predict(model, [g], protocol=protocol, prefixes=prefixes)] == found
+    monkeypatch.setattr(model, "_packs", False)
+    assert predict(model, groups, protocol=protocol) == found
+    assert len({p.answer for p in found}) > 1
+
+
+def test_examples_are_read_once_in_an_evaluation(people, monkeypatch):
+    """Tokens that pass the model: the examples, then each person's own; not the examples again for each question."""
+    monkeypatch.setattr(import_module("viker_lightning.evaluation.predict"), "MAX_NEW_TOKENS", 1)
+    model, protocol = random_model("llava"), PublishedMLLMU(people)
+    assert model.packs
+    tokens = []
+    run = MLLM.run
+    monkeypatch.setattr(MLLM, "run", lambda self, ids, *more: tokens.append(ids.numel()) or run(self, ids, *more))
+    for modality in ("image", "text"):
+        tokens.clear()
+        groups, prefixes = people.evaluation(Split.FORGET, modality), PromptPrefixes(model)
+        count = sum(len(predict(model, [g], protocol=protocol, prefixes=prefixes)) for g in groups)
+        assert count == 3 * 2 + 2
+        group = next(g for g in groups if not protocol.skips(g, "choice"))
+        question = protocol.choice(group.choices[0], group)
+        if modality == "image":
+            whole = len(fewshot.fitting(model, protocol.shown(group, "choice"), group.image, question, 1)[0])
+        else:
+            whole = len(model.prefix(None)) + len(model.encoder.question(question, False).prompt)
+        assert sum(tokens) < 0.75 * whole * count
+
+
+def test_examples_are_kept_for_one_evaluation(mllm, monkeypatch):
+    """Its batches share them; the next one has other weights."""
+    module, seen = import_module("viker_lightning.callbacks.evaluation"), []
+    monkeypatch.setattr(module, "predict", lambda mllm, groups, gold, protocol, prefixes: seen.append(prefixes) or [])
+    callback = module.Evaluation(coherence=False)
+    callback._protocol = CORRECTED
+    model, trainer = SimpleNamespace(mllm=mllm), SimpleNamespace(world_size=1, loggers=[])
+    trainer.datamodule = SimpleNamespace(paired=False)
+    for when in ("before", "after"):
+        for _ in range(2):
+            callback.on_validation_batch_end(trainer, model, None, SimpleNamespace(content=[]))
+        callback._finish(trainer, when, [])
+    assert seen[0] is seen[1] and seen[2] is seen[3] and seen[1] is not seen[2]
+    assert all(isinstance(s, PromptPrefixes) and s.mllm is mllm for s in seen) and callback._prefixes is None
+
+
+def test_questions_with_the_same_examples_come_together(data):
+    groups = [group for batch in data.evaluation_dataloader() for group in batch.content]
+    assert len(groups) == len(data.evaluation_groups())
+    alike = [key for key, _ in groupby(groups, key=lambda g: (g.split, g.image is None))]
+    assert len(alike) == len(set(alike)) > 1

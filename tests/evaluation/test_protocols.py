@@ -60,9 +60,9 @@ def asked(mllm, monkeypatch):
             seen.extend((batch.pictures[r], model.encoder.tokenizer.decode(q.prompt)) for r, q in rows)
             return true(model, batch, [], most)[0], [says] * len(decoded)
 
-        def behind(model, examples, image, question, most):
-            seen.append((image, question))
-            return says
+        def behind(prefixes, protocol, asked, most):
+            seen.extend((one.group.image, one.question) for one in asked)
+            return [says] * len(asked)
 
         def generate(model, groups, most):
             return [[f"blind, at most {most}" if g.image is None else says for _ in g.vqa] for g in groups]

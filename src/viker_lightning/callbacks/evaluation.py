@@ -30,10 +30,10 @@ from viker_lightning.evaluation import (
 )
 from viker_lightning.files import check_folder
 from viker_lightning.metrics import REFUSALS, GibberishClassifier, sacrebleu_signature
-from viker_lightning.models import MLLM, origin
+from viker_lightning.models import MLLM, PromptPrefixes, origin
 from viker_lightning.progress import Bar
 from viker_lightning.reporting import before_after_table, knowledge_table, write_cards
-from viker_lightning.training import Unlearn, vanilla_model
+from viker_lightning.training import Unlearn, check_vanilla, vanilla_model
 
 from .dashboard import define
 from .device import back_on_device
@@ -79,7 +79,8 @@ class Evaluation(Callback):
         selection: Selection = Selection(),  # noqa: B008 - jsonargparse reads the default
     ) -> None:
         check_least("evaluation", 1, every_n_epochs=every_n_epochs, gibberish_tokens=gibberish_tokens)
-        for name, folder in (("gold", gold), ("judge", judge), ("gibberish", gibberish)):
+        check_vanilla("evaluation.judge", judge)
+        for name, folder in (("gold", gold), ("gibberish", gibberish)):
             check_folder(f"evaluation.{name}", folder)
         self.before, self.every_n_epochs, self.gold = before, every_n_epochs, gold
         self.gold_predictions, self.gibberish, self.gibberish_tokens = gold_predictions, gibberish, gibberish_tokens
@@ -87,6 +88,7 @@ class Evaluation(Callback):
         self.summaries: dict[str, Summary] = {}
         self._predictions: list[tuple[str, Prediction]] = []
         self._batches: list[Prediction] = []
+        self._prefixes: PromptPrefixes | None = None  # examples read in this evaluation
         self._gold: MLLM | None = None
         self._judge: MLLM | None = None
         self._gold_answers: list[Prediction] = []
@@ -98,6 +100,7 @@ class Evaluation(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Finds what is compared with."""
+        self._prefixes = None  # of a run that broke off
         self._protocol = protocol_of(trainer.datamodule)  # type: ignore[attr-defined]
         self._grammar = trainer.datamodule.grammar  # type: ignore[attr-defined]
         taught = getattr(getattr(pl_module, "method", None), "refusals", ())
@@ -238,7 +241,9 @@ class Evaluation(Callback):
 
     def _answers(self, pl_module: Any, batch: Any) -> list[Prediction]:
         """Answers a batch of evaluation groups."""
-        found = predict(pl_module.mllm, batch.content, self._gold_model(pl_module), self._protocol)
+        if self._prefixes is None:
+            self._prefixes = PromptPrefixes(pl_module.mllm)
+        found = predict(pl_module.mllm, batch.content, self._gold_model(pl_module), self._protocol, self._prefixes)
         note_form(found, self._grammar, self._refusals)
         if self.coherence and (judge := self._judge_model(pl_module)) is not None:
             score_texts(judge, found, self._read)
@@ -295,6 +300,7 @@ class Evaluation(Callback):
         return self._judge
 
     def _finish(self, trainer: Trainer, when: str, found: list[Prediction]) -> Summary:
+        self._prefixes = None  # the weights may change now
         if trainer.world_size > 1:
             parts: list[list[Prediction]] = [[] for _ in range(trainer.world_size)]
             torch.distributed.all_gather_object(parts, found)

@@ -246,9 +246,13 @@ class Benchmark(LightningDataModule):
         return [] if fitting else [self.evaluation_dataloader()]
 
     def evaluation_dataloader(self) -> DataLoader[Any]:
-        """Evaluation groups, those of like length together; each process gets its own, in as many batches."""
+        """Evaluation groups, split by split and those of like length together; each process gets its own.
+
+        All processes have as many batches. Questions of one split and modality may share example questions.
+        """
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        groups, step = sorted(self.evaluation_groups(), key=asked), GROUPS_PER_BATCH * world
+        step = GROUPS_PER_BATCH * world
+        groups = sorted(self.evaluation_groups(), key=lambda g: (str(g.split), g.image is None, asked(g)))
         batches = [Bundle(groups[i + rank : i + step : world]) for i in range(0, len(groups), step)]
         return DataLoader(batches, batch_size=None, generator=torch.Generator())  # type: ignore[arg-type]
 

@@ -1,17 +1,19 @@
-"""Questions about an image behind example questions about other images: one sequence a question, several images in it.
+"""Questions behind example questions, which may have images of their own: one prompt a question, examples included.
 
-Packed sequences hold one image each, so these are asked on the plain route, by transformers' own generation.
+All questions of a split and task have the same examples, so these are read once, and so is the image of a person.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
 from viker_lightning.data.records import ImageGroup, Picture
-from viker_lightning.models import MLLM, answer_alone
+from viker_lightning.models import MLLM, Prompt, PromptPrefixes
 from viker_lightning.models.families import other
 
 from .protocols import Example, Protocol
@@ -20,6 +22,28 @@ log = logging.getLogger(__name__)
 
 TURN = "USER: "
 """What opens the question proper (franciscoliu/MLLMU-Bench eval.py)."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question behind examples.
+
+    Attributes:
+        group: whose it is.
+        task: decides its examples.
+        question: the text after its image; text-only, with its examples.
+    """
+
+    group: ImageGroup
+    task: Literal["choice", "cloze"]
+    question: str
+
+
+def has_examples(mllm: MLLM, protocol: Protocol, group: ImageGroup, task: Literal["choice", "cloze"]) -> bool:
+    """Whether examples precede a group's questions of a task."""
+    if group.image is None:
+        return bool(protocol.preceding(group, task))
+    return bool(examples_of(mllm, protocol, group, task))
 
 
 def examples_of(mllm: MLLM, protocol: Protocol, group: ImageGroup, task: Literal["choice", "cloze"]) -> list[Example]:
@@ -75,13 +99,37 @@ def fitting(
     return ids, [*(e.image for e in kept), picture]
 
 
-def answer_behind(mllm: MLLM, examples: Sequence[Example], picture: Picture, question: str, max_new_tokens: int) -> str:
-    """Answers a question about a picture greedily, behind as many examples as fit.
+def answer_behind(
+    prefixes: PromptPrefixes, protocol: Protocol, asked: Sequence[Asked], max_new_tokens: int
+) -> list[str]:
+    """Answers questions greedily, each behind as many of its examples as fit.
 
-    The model is in evaluation mode.
+    Args:
+        prefixes: the model, in evaluation mode, and what it has read already.
+        protocol: has the examples.
+        asked: those of one group next to each other.
+        max_new_tokens: where an answer ends at the latest.
+
+    Returns:
+        Answers in the order of the questions.
     """
-    ids, pictures = fitting(mllm, examples, picture, question, max_new_tokens)
-    return answer_alone(mllm, ids, pictures, max_new_tokens)
+    mllm = prefixes.mllm
+    alike: dict[Hashable, dict[int, Prompt]] = defaultdict(dict)
+    for i, one in enumerate(asked):
+        image = one.group.image
+        if image is None:
+            asking = protocol.encoder(mllm.encoder, one.task, False)
+            prompt = Prompt([*mllm.prefix(None), *asking.question(one.question, False).prompt])
+        else:
+            examples = examples_of(mllm, protocol, one.group, one.task)
+            prompt = Prompt(*fitting(mllm, examples, image, one.question, max_new_tokens))
+        people = tuple(example.person for example in protocol.preceding(one.group, one.task))
+        alike[one.task, people, image is None, len(prompt.pictures)][i] = prompt
+    texts: dict[int, str] = {}
+    for name, prompts in alike.items():
+        found = prefixes.answers(name, list(prompts.values()), max_new_tokens)
+        texts |= dict(zip(prompts, found, strict=True))
+    return [texts[i] for i in range(len(asked))]
 
 
 @cache  # said once

@@ -15,9 +15,9 @@ from viker_lightning.data.records import VQA, Cloze, ImageGroup, MultipleChoice,
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import token_kl
 from viker_lightning.metrics import likeliest_option, log_prob_moments
-from viker_lightning.models import MLLM, AnswerTokens, answer, generate
+from viker_lightning.models import MLLM, AnswerTokens, PromptPrefixes, answer, generate
 
-from .fewshot import answer_behind, examples_of
+from .fewshot import Asked, answer_behind, has_examples
 from .protocols import CORRECTED, Protocol
 
 MAX_NEW_TOKENS = 50
@@ -118,19 +118,25 @@ class _Asked:
 
 
 def predict(
-    mllm: MLLM, groups: Sequence[ImageGroup], gold: MLLM | None = None, protocol: Protocol = CORRECTED
+    mllm: MLLM,
+    groups: Sequence[ImageGroup],
+    gold: MLLM | None = None,
+    protocol: Protocol = CORRECTED,
+    prefixes: PromptPrefixes | None = None,
 ) -> list[Prediction]:
     """Answers every question of evaluation groups.
 
     Everything asked about an image is read behind it in one pass: prompts, true answers, paraphrased and wrong
     answers, options. Open questions and clozes then decode behind the same key/values. Sequences of like length pass
-    the model together. Only questions behind examples with images of their own pass it one by one.
+    the model together. Examples that precede questions are read once for all of them.
 
     Args:
         mllm: the model.
         groups: groups with a split.
         gold: the model retrained without the forget set, to be compared with.
         protocol: how questions are put and answers read.
+        prefixes: examples that the model has read already, where more groups are to come; its weights have not changed
+            since.
 
     Returns:
         Predictions in the order of the groups: of each its open questions, its clozes, its multiple-choice questions.
@@ -147,7 +153,7 @@ def predict(
         order = sorted(range(len(rows)), key=lambda i: sizes[i])
         for part in in_budget([sizes[i] for i in order], mllm.max_tokens, padded=True):
             found += _predict(mllm, groups, [rows[order[i]] for i in part], gold, protocol)
-        found += _predict_few_shot(mllm, groups, protocol)
+        found += _predict_few_shot(prefixes or PromptPrefixes(mllm), groups, protocol)
         found.sort(key=lambda f: (f[0].group, TASKS.index(f[0].task), f[0].number))
         predictions = [prediction for _, prediction in found]
         if protocol.blind:
@@ -185,7 +191,7 @@ def _rows(mllm: MLLM, index: int, group: ImageGroup, protocol: Protocol) -> list
 
 def _apart(mllm: MLLM, group: ImageGroup, task: Literal["choice", "cloze"], protocol: Protocol) -> bool:
     """Whether a group's questions of a task are left out of the pass over its image: not scored, or few-shot."""
-    return protocol.skips(group, task) or bool(examples_of(mllm, protocol, group, task))
+    return protocol.skips(group, task) or has_examples(mllm, protocol, group, task)
 
 
 def _tokens(mllm: MLLM, groups: Sequence[ImageGroup], row: list[_Asked]) -> int:
@@ -251,22 +257,22 @@ def _predict(
 
 
 def _predict_few_shot(
-    mllm: MLLM, groups: Sequence[ImageGroup], protocol: Protocol
+    prefixes: PromptPrefixes, groups: Sequence[ImageGroup], protocol: Protocol
 ) -> Iterator[tuple[_Asked, Prediction]]:
-    """Clozes and multiple-choice questions behind examples that have images, too."""
+    """Clozes and multiple-choice questions behind examples."""
+    found: list[tuple[_Asked, Asked]] = []
     for index, group in enumerate(groups):
-        if group.image is None:
-            continue
-        asked: dict[Literal["cloze", "choice"], list[tuple[Cloze | MultipleChoice, str]]] = {
+        questions: dict[Literal["cloze", "choice"], list[tuple[Cloze | MultipleChoice, str]]] = {
             "cloze": [(c, protocol.cloze(c, group)) for c in group.clozes],
             "choice": [(c, protocol.choice(c, group)) for c in group.choices],
         }
-        for task, questions in asked.items():
-            examples = [] if protocol.skips(group, task) else examples_of(mllm, protocol, group, task)
-            for number, (source, question) in enumerate(questions if examples else ()):
-                one = _Asked(index, number, task, source, [], 0)
-                text = protocol.read(answer_behind(mllm, examples, group.image, question, MAX_NEW_TOKENS))
-                yield one, _labelled(_read(one, group, text, protocol), group, protocol)
+        for task, sources in questions.items():
+            if not protocol.skips(group, task) and has_examples(prefixes.mllm, protocol, group, task):
+                for number, (source, question) in enumerate(sources):
+                    found.append((_Asked(index, number, task, source, [], 0), Asked(group, task, question)))
+    texts = answer_behind(prefixes, protocol, [asked for _, asked in found], MAX_NEW_TOKENS)
+    for (one, asked), text in zip(found, texts, strict=True):
+        yield one, _labelled(_read(one, asked.group, protocol.read(text), protocol), asked.group, protocol)
 
 
 def _about(one: _Asked, group: ImageGroup) -> tuple[str, str, Literal["generation", "cloze", "choice"], int, str]:

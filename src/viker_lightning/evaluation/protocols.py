@@ -74,6 +74,10 @@ class Protocol:
         """The example questions about other images that precede each of a group's questions about its own."""
         return []
 
+    def preceding(self, group: ImageGroup, task: Literal["choice", "cloze"]) -> list[ImageGroup]:
+        """The people whose questions precede a group's as examples."""
+        return []
+
     def skips(self, group: ImageGroup, task: Literal["choice", "cloze"]) -> bool:
         """Whether a group's questions of a task are left out."""
         return False
@@ -145,18 +149,18 @@ class PublishedMLLMU(Protocol):
         turn = {"choice": "USER: ", "cloze": "USER:"}[task]
         return [
             Example(example.image, turn, text)
-            for example in self._preceding(group, task)
+            for example in self.preceding(group, task)
             if example.image is not None
             for text in _answered(example, task)
         ]
 
     def _shots(self, group: ImageGroup, task: Literal["choice", "cloze"]) -> list[str]:
         """The examples of text-only questions, which stand in the question's own turn."""
-        found = [] if group.image is not None else self._preceding(group, task)
+        found = [] if group.image is not None else self.preceding(group, task)
         return [f"{text}USER:\n" for example in found for text in _answered(example, task)]
 
-    def _preceding(self, group: ImageGroup, task: Literal["choice", "cloze"]) -> list[ImageGroup]:
-        """The people whose questions precede a group's."""
+    def preceding(self, group: ImageGroup, task: Literal["choice", "cloze"]) -> list[ImageGroup]:
+        """The people whose questions precede a group's (L344, L596)."""
         return [] if (group.split, task) == (Split.REAL, "choice") else self.examples(group, task)
 
     def skips(self, group: ImageGroup, task: Literal["choice", "cloze"]) -> bool:
@@ -188,7 +192,7 @@ class PublishedMLLMU(Protocol):
         if (own, image) not in self._encoders:
             broken = re.sub("^ ", "\n", text.text_question)
             around = {"question": f"{text.question} "} if image else {"text_question": broken}
-            self._encoders[own, image] = Encoder(own.tokenizer, replace(text, **around))
+            self._encoders[own, image] = Encoder(own.tokenizer, replace(text, **around), own.placeholders, own.room)
         return self._encoders[own, image]
 
     def read(self, text: str) -> str:

@@ -72,7 +72,7 @@ class ImagePrefixes:
     def _packed(self, batch: PackedBatch) -> Tensor:
         width = batch.input_ids.shape[1]
         if self._longest + width > self._cache.room:
-            self._cache.widen(self._longest + math.ceil(width / STRIDE) * STRIDE)
+            self._cache.resize(self._longest + math.ceil(width / STRIDE) * STRIDE)
         there = torch.arange(self._longest, device=self.mllm.device) < self._lengths[:, None]
         mask = packed_mask(batch.segments.expand(self.k, -1), batch.branches.expand(self.k, -1), there)
         positions = batch.positions + self._lengths[:, None]

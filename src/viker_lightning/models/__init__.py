@@ -8,12 +8,15 @@ from .files import folder_fingerprint, origin, weights_folder
 from .generation import answer, answer_alone, generate
 from .loading import Quantize
 from .mllm import MLLM
+from .prefixes import Prompt, PromptPrefixes
 from .tokens import AnswerTokens
 
 __all__ = [
     "MLLM",
     "AnswerTokens",
     "Lora",
+    "Prompt",
+    "PromptPrefixes",
     "Quantize",
     "answer",
     "answer_alone",

@@ -59,8 +59,8 @@ class KeyValues(Cache):
         for layer in self.buffers:
             layer.length = length
 
-    def widen(self, room: int) -> None:
-        """Makes room for more positions; copies once."""
+    def resize(self, room: int) -> None:
+        """Makes room for so many positions, no fewer than are held; copies once."""
         for layer in self.buffers:
             keys, values = layer.keys[:, :, : layer.length], layer.values[:, :, : layer.length]
             layer.room = room

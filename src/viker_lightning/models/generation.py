@@ -64,7 +64,7 @@ def answer(mllm: MLLM, batch: PackedBatch, asked: Sequence[int], max_new_tokens:
     hidden = mllm.hidden(batch, cache)
     tokens = AnswerTokens.of(batch, hidden[batch.rows, batch.columns], mllm.head)
     said = _decode(mllm, batch, cache, rows, columns, hidden[rows, columns], max_new_tokens)
-    return tokens, [_text(mllm, ids) for ids in said.tolist()]
+    return tokens, [text_of(mllm, ids) for ids in said.tolist()]
 
 
 def _decode(
@@ -111,7 +111,8 @@ def _rank(row: Tensor) -> Tensor:
     return torch.arange(len(row), device=row.device) - starts
 
 
-def _text(mllm: MLLM, ids: list[int]) -> str:
+def text_of(mllm: MLLM, ids: list[int]) -> str:
+    """Text of generated ids up to what ends the answer."""
     end = next((i for i, token in enumerate(ids) if token in mllm.stops), len(ids))
     return mllm.encoder.decode(ids[:end])
 
@@ -138,4 +139,4 @@ def answer_alone(mllm: MLLM, prompt: Sequence[int], pictures: Sequence[Picture],
     more = mllm.family.plain_inputs(mllm.base, mllm.processor, images, ids) if images else {}
     mask = torch.ones_like(ids)
     out = mllm.base.generate(input_ids=ids, attention_mask=mask, max_new_tokens=max_new_tokens, do_sample=False, **more)
-    return _text(mllm, out[0, ids.shape[1] :].tolist())
+    return text_of(mllm, out[0, ids.shape[1] :].tolist())

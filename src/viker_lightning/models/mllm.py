@@ -292,6 +292,18 @@ class MLLM(nn.Module):
         """
         shapes = [self.vision.shape(self.base, p) for p in pictures]
         position_ids = self.family.position_ids(positions, shapes, self.encoder.image_start)
+        return self.run(input_ids, position_ids, mask, features, cache, prefix_tokens)
+
+    def run(
+        self,
+        input_ids: Tensor,
+        position_ids: Tensor,
+        mask: Tensor,
+        features: Sequence[Tensor] = (),
+        cache: KeyValues | None = None,
+        prefix_tokens: int = 0,
+    ) -> Tensor:
+        """The same with ``[B, T]`` or ``[axes, B, T]`` positions as the model counts them."""
         return self.base.model(
             input_ids=input_ids,
             mm_encoder_outputs={"image": self.family.encoded(features)} if features else None,
@@ -301,6 +313,22 @@ class MLLM(nn.Module):
             use_cache=cache is not None,
             prefix_tokens=prefix_tokens,
         ).last_hidden_state
+
+    def positions(self, tokens: int, pictures: Sequence[tuple[int, Picture]]) -> Tensor:
+        """Positions of one sequence of so many tokens as the model counts them, ``[1, T]`` or ``[axes, 1, T]``.
+
+        Args:
+            tokens: T.
+            pictures: the images in it, in order, each with the column of its first position.
+        """
+        starts = [start for start, _ in pictures]
+        shapes = [None, *(self.vision.shape(self.base, picture) for _, picture in pictures)]
+        found, following = [], 0
+        for shape, start, end in zip(shapes, [0, *starts], [*starts, tokens], strict=True):
+            counted = torch.arange(following, following + end - start)[None]
+            found.append(self.family.position_ids(counted, [shape], following))  # an image stands at its beginning
+            following = int(found[-1].amax()) + 1 if end > start else following
+        return torch.cat(found, dim=-1)
 
     def key_values(self, room: int) -> KeyValues:
         """Empty key/values for so many positions."""

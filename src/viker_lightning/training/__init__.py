@@ -6,7 +6,7 @@ from .finetune import Finetune
 from .optimizer import TransformersAdamW
 from .sharding import FSDP2
 from .unlearn import Unlearn
-from .vanilla import vanilla_model
+from .vanilla import check_vanilla, vanilla_model
 
 __all__ = [
     "FSDP2",
@@ -15,6 +15,7 @@ __all__ = [
     "Finetune",
     "TransformersAdamW",
     "Unlearn",
+    "check_vanilla",
     "rng_state",
     "set_rng_state",
     "vanilla_model",

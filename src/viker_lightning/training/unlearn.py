@@ -36,7 +36,7 @@ from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize, revision_
 from .base import Stage
 from .engine import Engine, Groups
 from .pictures import check_pictures, irrelevant_pictures
-from .vanilla import YAML, vanilla_model
+from .vanilla import check_vanilla, vanilla_model
 
 log = logging.getLogger(__name__)
 
@@ -100,8 +100,8 @@ class Unlearn(Stage):
     ) -> None:
         super().__init__(lr, weight_decay, warmup_steps, schedule, engine, optimizer)
         check_least("model", 0, seed=seed)
-        folders = {"vanilla": None if vanilla.endswith(YAML) else vanilla, "adapter": adapter, "clip": clip}
-        for name, folder in folders.items():
+        check_vanilla("model.vanilla", vanilla)
+        for name, folder in (("adapter", adapter), ("clip", clip)):
             check_folder(f"model.{name}", folder)
         self.method, self.vanilla, self.lora, self.adapter = method, vanilla, lora, adapter
         self.weights_dtype, self.seed, self.trust_remote_code = dtype, seed, trust_remote_code

@@ -15,6 +15,7 @@ from viker_lightning import __version__
 from viker_lightning.data.base import Benchmark
 from viker_lightning.data.cache import cache_folder, damage, note_checksums
 from viker_lightning.errors import UserError
+from viker_lightning.files import check_folder
 from viker_lightning.models import mini, mini_tower, smol, weights_folder
 from viker_lightning.processes import by_itself, waited_for
 
@@ -23,6 +24,20 @@ YAML = (".yaml", ".yml")
 
 FILED = ("WANDB_JOB_TYPE", "WANDB_DATA_DIR", "WANDB_NAME", "WANDB_RUN_GROUP", "WANDB_TAGS")
 """Where W&B files the run that asks for the vanilla model; key, mode and project are for both."""
+
+
+def check_vanilla(option: str, vanilla: str | None) -> None:
+    """Refuses a file that is neither a YAML of a fine-tuning run nor a folder of weights, before anything is built.
+
+    Args:
+        option: whose value it is.
+        vanilla: as :func:`vanilla_model` takes it.
+
+    Raises:
+        UserError: if it is another file, or could be no path.
+    """
+    if not (vanilla or "").endswith(YAML):
+        check_folder(option, vanilla)
 
 
 def vanilla_model(vanilla: str, data: Benchmark, option: str = "model.vanilla") -> Path | str:
