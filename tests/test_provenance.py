@@ -104,11 +104,11 @@ def test_a_method_s_files_are_kept_with_the_run(mine, tmp_path):
     (mine / "losses/own.py").write_text("scale = 'hf_" + "QwErTyUiOpAsDfGhJk'\n")
     method = import_module("mine").Mine()
     told = keep_source(method, tmp_path / "run")
-    assert told == {"module": "mine", "file": str(mine / "mine.py"), "source": fingerprint(source_files("mine.Mine"))}
+    assert told == {"module": "mine", "file": str(mine / "mine.py"), "hash": fingerprint(source_files("mine.Mine"))}
     assert (tmp_path / "run/method/mine.py").read_text() == LOSS
     assert (tmp_path / "run/method/losses/own.py").read_text() == "scale = '***'\n"
     told = keep_source(NPO(), tmp_path / "other")
-    assert told["module"] == "viker_lightning.methods.npo" and told["source"] is None
+    assert told["module"] == "viker_lightning.methods.npo" and told["hash"] is None
     assert not (tmp_path / "other").exists()
 
 
@@ -123,20 +123,20 @@ def test_a_method_s_files_move_aside_with_their_run(tmp_path):
 def test_a_run_that_goes_on_with_another_loss_says_so(tmp_path, caplog):
     (tmp_path / "checkpoints").mkdir()
     checkpoint = tmp_path / "checkpoints/last.ckpt"
-    record = {"code": code_fingerprint(), "method": {"name": "Mine", "source": "a"}, "earlier_sources": []}
+    record = {"code": code_fingerprint(), "method_source": {"hash": "a"}, "earlier_sources": []}
     (tmp_path / "provenance.json").write_text(json.dumps(record))
-    assert earlier_sources(None, {"source": "b"}) == []
-    assert earlier_sources(checkpoint, {"source": "a"}) == [] and not caplog.messages
-    then = earlier_sources(checkpoint, {"module": "mine", "source": "b"})
-    assert then == [{"code": code_fingerprint(), "source": "a"}]
+    assert earlier_sources(None, {"hash": "b"}) == []
+    assert earlier_sources(checkpoint, {"hash": "a"}) == [] and not caplog.messages
+    then = earlier_sources(checkpoint, {"module": "mine", "hash": "b"})
+    assert then == [{"code": code_fingerprint(), "method": "a"}]
     (said,) = caplog.messages
     assert said.startswith("the source of mine has changed") and "--ckpt_path" in said
-    record |= {"code": "other", "method": None, "earlier_sources": then}
+    record |= {"code": "other", "method_source": None, "earlier_sources": then}
     (tmp_path / "provenance.json").write_text(json.dumps(record))
-    assert earlier_sources(checkpoint, {}) == [*then, {"code": "other", "source": None}]
+    assert earlier_sources(checkpoint, None) == [*then, {"code": "other", "method": None}]
     assert "this program has changed" in caplog.messages[-1]
     (tmp_path / "provenance.json").write_text("{")
-    assert earlier_sources(checkpoint, {"source": "b"}) == []
+    assert earlier_sources(checkpoint, {"hash": "b"}) == []
 
 
 def test_a_file_beside_the_command_is_found_by_either_command(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ import yaml
 from viker_lightning.cli import main
 from viker_lightning.errors import UserError
 from viker_lightning.experiments import read_grid
+from viker_lightning.experiments.cells import inputs
 from viker_lightning.experiments.export import slurm, sweep
 from viker_lightning.experiments.grid import setting
 from viker_lightning.experiments.published import published
@@ -207,6 +208,18 @@ def spoilt(tmp_path, change):
 )
 def test_what_is_wrong_is_named(tmp_path, change, said):
     assert said in spoilt(tmp_path, change)
+
+
+def test_a_name_that_occurs_twice(tmp_path):
+    """In a grid, and in the YAML of a run, where the last one would count."""
+    file = tmp_path / "k.yaml"
+    file.write_text(Path("experiments/k.yaml").read_text() + "title: Again\n")
+    with pytest.raises(UserError, match=r"k.yaml, line \d+: 'title' occurs twice, first in line \d+; keep one"):
+        read_grid(file, "mini", 1)
+    (tmp_path / "run.yaml").write_text("seed_everything: 0\nseed_everything: 1\n")
+    for read in (lambda: setting(str(tmp_path / "run.yaml"), "model.lr"), lambda: inputs(str(tmp_path / "run.yaml"))):
+        with pytest.raises(UserError, match=r"run.yaml, line 2: 'seed_everything' occurs twice"):
+            read()
 
 
 def test_missing_file_and_seeds(tmp_path):

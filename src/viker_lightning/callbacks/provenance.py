@@ -80,7 +80,7 @@ class Provenance(Callback):
         lora, method = getattr(pl_module, "lora", None), getattr(pl_module, "method", None)
         template = pl_module.mllm.encoder.template
         run = Path(trainer.default_root_dir)
-        source = keep_source(method, run) if method else {}
+        source = keep_source(method, run) if method else None
         record = {
             "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
             "git_commit": git_commit(run),
@@ -116,8 +116,9 @@ class Provenance(Callback):
             "other_weights": other_weights(trainer, pl_module),
             "dtype": pl_module.weights_dtype,
             "prompt": template.image_prefix + template.question,
-            "method": {"name": type(method).__name__} | source | settings(method) if method else None,
+            "method": {"name": type(method).__name__} | settings(method) if method else None,
             "irrelevant_images": drawn(pl_module) if getattr(pl_module, "pictures", None) else None,
+            "method_source": source,
             "training": {"name": type(trainer.optimizers[0]).__name__}
             | settings(pl_module, ("lr", "weight_decay", "warmup_steps", "schedule")),
             "trust_remote_code": pl_module.trust_remote_code,
@@ -188,7 +189,7 @@ def keep_source(method: Any, run: Path) -> dict[str, str | None]:
         run: the folder.
 
     Returns:
-        ``module``, ``file`` and ``source``: a hash of the files copied, ``None`` if there are none.
+        ``module``, ``file`` and ``hash``: of the files copied, ``None`` if there are none.
     """
     kind = type(method)
     files = source_files(f"{kind.__module__}.{kind.__qualname__}")
@@ -198,25 +199,26 @@ def keep_source(method: Any, run: Path) -> dict[str, str | None]:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (folder / name).write_text(hide(file.read_text(encoding="utf-8", errors="replace")), encoding="utf-8")
     stands_in = inspect.getsourcefile(kind)
-    return {"module": kind.__module__, "file": stands_in, "source": fingerprint(files) if files else None}
+    return {"module": kind.__module__, "file": stands_in, "hash": fingerprint(files) if files else None}
 
 
-def earlier_sources(checkpoint: Any, source: dict[str, str | None]) -> list[dict[str, Any]]:
+def earlier_sources(checkpoint: Any, source: dict[str, str | None] | None) -> list[dict[str, Any]]:
     """What other code took the steps that a run goes on from, oldest first; says in one line if there was any.
 
     Args:
         checkpoint: file the run starts from, if any; its run folder has a record.
-        source: of this run's method, as :func:`keep_source` gives it.
+        source: of this run's method, as :func:`keep_source` gives it; ``None`` if it has none.
     """
     if not checkpoint:
         return []
     try:
         before = json.loads((Path(checkpoint).parent.parent / "provenance.json").read_text(encoding="utf-8"))
-        then = {"code": before["code"], "source": (before["method"] or {}).get("source")}
+        then = {"code": before["code"], "method": (before["method_source"] or {}).get("hash")}
         found: list[dict[str, Any]] = before["earlier_sources"]
     except (OSError, ValueError, KeyError, AttributeError, TypeError):  # of no run of ours
         return []
-    if then == {"code": code_fingerprint(), "source": source.get("source")}:
+    source = source or {}
+    if then == {"code": code_fingerprint(), "method": source.get("hash")}:
         return found
     changed = "this program" if then["code"] != code_fingerprint() else f"the source of {source.get('module')}"
     log.warning(

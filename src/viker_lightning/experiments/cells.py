@@ -22,6 +22,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
+from viker_lightning.options import read_yaml
 from viker_lightning.processes import by_itself, waited_for
 from viker_lightning.sources import code_fingerprint, fingerprint, source_files
 
@@ -238,8 +239,10 @@ def inputs(value: str) -> dict[str, str]:
     else:
         content = path.read_bytes()
     found = {value: hashlib.sha256(content).hexdigest()[:16]}
-    for leaf in _leaves(yaml.safe_load(content)) if path.suffix in (".yaml", ".yml") and path.is_file() else ():
-        found |= inputs(leaf)
+    if path.suffix in (".yaml", ".yml") and path.is_file():
+        read_yaml(path)
+        for leaf in _leaves(yaml.safe_load(content)):
+            found |= inputs(leaf)
     return found
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from viker_lightning.errors import UserError
+from viker_lightning.options import read_yaml
 from viker_lightning.reporting.contenders import OWN
 
 from .cells import Cell
@@ -150,6 +151,7 @@ def setting(config: str, key: str) -> Any:
 
 @functools.cache
 def _read(config: str) -> Any:
+    read_yaml(Path(config))
     return yaml.safe_load(Path(config).read_text(encoding="utf-8"))
 
 
@@ -164,6 +166,7 @@ def read_grid(file: Path, scale: str, seeds: int) -> Grid:
     except (OSError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{file}: not a readable grid ({reason}); give a file of experiments/") from error
+    read_yaml(file)
     known = {"title", "columns", "published", "scales", "figure"}
     only(file, "", found, known, {"title", "columns", "scales"})
     mapping(file, "scales", found["scales"])

@@ -41,7 +41,7 @@ class Method:
         retain_reference: whether the frozen model is asked about the retain tokens.
         needs_distribution: whether full reference distributions are needed (reverse KL).
         images: kind or folder of irrelevant images, if ``reference`` is ``irrelevant``.
-        k: how many of them.
+        k: how many of them, at most 1000.
         in_passes: whether forget and retain questions take turns, a whole pass each, instead of sharing every step.
         whole_steps: whether the loss is no sum over parts, so that a step must pass the model at once.
         gold: folder of a model trained on the retain set only, which is the frozen model asked about forget tokens in
