@@ -10,7 +10,7 @@ SCALE ?=
 JOBS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo smol table-mllmu table-clear ablations figures dashboard test test-all lint format bench clean-cache clean
+.PHONY: help setup demo smol table-mllmu table-clear ablations figures dashboard test test-all lint format bench mutants clean-cache clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -59,7 +59,7 @@ dashboard: setup  ## W&B workspace and report of the runs there (ENTITY= PROJECT
 # One process a core, of one thread each, also where tests start programs; a file's tests stay together, for they share fixtures.
 PYTEST = $(PY) -m pytest -q -n auto --maxprocesses 4 --dist loadfile
 
-test test-all: export OMP_NUM_THREADS = 1
+test test-all mutants: export OMP_NUM_THREADS = 1
 
 test: setup  ## the fast tests
 	$(PYTEST)
@@ -81,8 +81,13 @@ format: setup  ## let ruff format and mend
 bench: setup  ## speed and memory of the engine, as ratios
 	$(PY) benchmarks/engine.py
 
+mutants: setup  ## change the mathematics in small ways and list what no test notices; hours, goes on where it stopped
+	$(PY) -m pip install --quiet --editable '.[dev,mutants]'
+	$(VENV)/bin/mutmut run
+	$(VENV)/bin/mutmut results
+
 clean-cache: setup  ## remove what was built once: embedded models and benchmarks, vanilla models, ideal distributions, features
 	$(PY) -m viker_lightning.clean_cache
 
 clean:  ## remove runs, results, caches of tools and the virtual environment
-	rm -rf $(VENV) runs results .pytest_cache .mypy_cache .ruff_cache build dist
+	rm -rf $(VENV) runs results .pytest_cache .mypy_cache .ruff_cache build dist mutants
