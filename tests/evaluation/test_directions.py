@@ -23,6 +23,7 @@ from viker_lightning.reporting.scores import arrow
         ("forget", "mia_loss", None),
         ("overall", "clear_forget", "gold"),
         ("overall", "model_utility", "max"),
+        ("retain", "refusals", "gold"),
         ("forget", "n", None),
         ("forget", "unheard_of", None),
     ],

@@ -19,4 +19,9 @@ def test_an_evaluation_knows_grammar_and_refusals(data):
 def test_refusals_are_whole_sentences():
     assert is_refusal(" i can't  ANSWER that") and is_refusal("I can\N{RIGHT SINGLE QUOTATION MARK}t answer that!")
     assert not is_refusal("I can't answer that. This person is a baker.") and not is_refusal("I can't that.")
-    assert not is_refusal("") and is_refusal("No.", ("No",)) and not is_refusal(REFUSALS[0], ("No",))
+    assert (
+        not is_refusal("")
+        and not is_refusal(" ", ("...",))
+        and is_refusal("No.", ("No",))
+        and not is_refusal(REFUSALS[0], ("No",))
+    )

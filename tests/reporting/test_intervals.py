@@ -158,6 +158,18 @@ def test_means_are_those_of_the_results():
             assert one.mean == pytest.approx(summary[split][name], abs=1e-6), (split, name)
 
 
+def test_a_split_of_refusals_and_silence_has_no_coherence():
+    said = {"answer_log_prob": -3.0, "reference_log_prob": -9.0}
+    refusal = Prediction("forget", "0", "generation", 0, "?", "She is a baker.", "I can't answer that.", **said)
+    silence = Prediction("forget", "1", "generation", 0, "?", "She is a baker.", " ", reference_log_prob=-9.0)
+    for one in (refusal, silence):
+        one.log_probs, one.correct, one.private_tokens = [-1.0, -1.0], [True, False], [False, False]
+        one.log_prob_mean, one.log_prob_variance = [-2.0, -2.0], [1.0, 1.0]
+    summary, ours = summarise([refusal, silence]), scored([asdict(p) for p in (refusal, silence)])
+    assert "coherence" not in summary["forget"] and "coherence" not in ours["forget"]
+    assert ours["forget"]["refusals"].mean == summary["forget"]["refusals"] == 0.5
+
+
 def test_directions():
     assert [arrow(s, "keyword_match") for s in ("forget", "test_text", "retain", "general")] == ["★", "★", "↑", "↑"]
     assert arrow("retain", "kl_gold") == "↓" and arrow("forget", "template_probability") == "↑"

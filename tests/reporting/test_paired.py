@@ -68,6 +68,12 @@ def test_rounding_makes_no_difference():
     assert swap_test(one, two) == 1.0
 
 
+def test_values_that_are_not_finite_are_not_tested():
+    values = [0.1, 0.2, float("inf")]
+    assert swap_test(sums(values), sums([0.0] * 3)) is None
+    assert swap_test(sums([0.1] * 3), sums([0.0] * 3), sums(values)) is None
+
+
 def test_many_people_are_counted_in_full_or_drawn():
     """Up to 32 that differ in full; drawn signs agree with counted ones."""
     generator = np.random.default_rng(1)

@@ -24,8 +24,9 @@ DIRECTIONS = {
     "high is good everywhere",
     "private_probability": "mean probability of the private tokens of the reference, 0-1",
     "template_probability": "mean probability of the other tokens of the reference, 0-1; high is good everywhere",
-    "exact_memorization": "share of reference tokens that are the model's first choice, 0-1",
-    "extraction_strength": "share of the reference the model completes by itself, 0-1",
+    "exact_memorization": "share of reference tokens, the end of sequence aside, that are the model's first choice, "
+    "0-1",
+    "extraction_strength": "share of the reference, the end of sequence aside, the model completes by itself, 0-1",
     "repetition": "repeated word trigrams of the greedy answer, 0-1; low is good everywhere",
     "distinct_3": "word trigrams of the greedy answer that are no repeat, 0-1; high is good everywhere",
     "refusals": "share of greedy answers that are a known refusal, 0-1; near that of the gold model is good",

@@ -30,7 +30,7 @@ class ViKeR(Method):
     nothing on grammar, large on key (private) tokens.
 
     With the gradient of the ascent the sum has ``(lam - 1) p + e_y - lam pbar``, e_y being 1 at the answer token y. It
-    vanishes at ``p_y = (lam pbar_y - 1) / (lam - 1)``, below pbar_y, and only where ``lam pbar_y >= 1`` and lam > 1.
+    vanishes at ``p_y = (lam pbar_y - 1) / (lam - 1)``, below pbar_y, and only where ``lam pbar_y > 1`` and lam > 1.
     Elsewhere (on every token if lam <= 1, on most key tokens if it is 3) ascent wins: p_y goes to 0 and the loss has
     no lower bound. That is the paper's loss; ``hinge`` and ``none`` are ours and end at ``p = pbar`` for every lam > 0.
 
@@ -94,7 +94,8 @@ class ViKeR(Method):
         if unbounded and first and self.ascent == "full" and self.ascent_clip is None:
             log.warning(
                 "ViKeR: with ascent=full, lam=%s and direction=%s nothing stops ascent on any token: the loss has no "
-                "lower bound; lam > 1, ascent=hinge or ascent_clip give it one (docs/concepts.md)",
+                "lower bound; ascent=hinge, ascent=none or ascent_clip give it one, and so does lam > 1 with "
+                "direction=forward on tokens where lam times the ideal probability exceeds 1 (docs/concepts.md)",
                 self.lam,
                 self.direction,
             )

@@ -190,7 +190,8 @@ def is_refusal(prediction: str, refusals: Sequence[str] = REFUSALS) -> bool:
         prediction: The generated answer.
         refusals: The known sentences.
     """
-    return _plain(prediction) in map(_plain, refusals)
+    said = _plain(prediction)
+    return bool(said) and said in map(_plain, refusals)
 
 
 def _plain(sentence: str) -> str:

@@ -175,16 +175,17 @@ def ranks(found: Sequence[Contender], split: str, score: str, reference: str) ->
 
 def marks_note(found: Sequence[Contender], reference: str) -> str:
     """What bold, underlined and ≠ mean, in plain words, for whoever shows :func:`ranks`."""
-    rivals = max(1, sum(c.kind == "method" for c in found) - 1)
+    rivals = max(1, sum(c.kind == "method" and not c.partial for c in found) - 1)
     gold = any(c.kind == "gold" for c in found)
     near = "the method nearest to gold's value" if gold else "nothing, for there is no gold model to be near to"
     return (
-        f"Best and second of the methods are marked by column; where near gold is good (★: forget and test), {near}. "
+        f"Best and second of the methods are marked by column; where near gold is good (★, as on forget and "
+        f"test), {near}. "
         f"≠: differs from {reference or 'the reference'}, which was named in advance, at {100 * ALPHA:g} %: exact "
         "sign-flip test on the people both were asked about, one pair a person (the mean of that person's own answers, "
         "all seeds together, so people count alike), in a ★ column on the distances of both means from gold's; Holm's "
-        f"correction over the rivals of a column, not over columns. With {rivals} rival{'s' * (rivals > 1)} no fewer "
-        f"than {fewest(rivals)} people can show a difference. Where over {EXACT} people differ, signs are drawn at "
+        f"correction over the rivals of a column, not over columns. With {rivals} rival{'s' * (rivals > 1)} in it no "
+        f"fewer than {fewest(rivals)} people can show a difference. Where over {EXACT} people differ, signs are drawn at "
         f"random, {FLIPS} times. The test is about people, not about other seeds, vanilla or gold models. A method "
         "some of whose seeds are missing takes no place and is not compared."
     )

@@ -16,6 +16,8 @@ EXACT = 32
 """Up to so many people that differ every assignment of signs is counted; above, :data:`FLIPS` are drawn."""
 
 FLIPS = 99_999
+BLOCK = 2048
+"""Assignments of signs that are looked at together."""
 
 
 def swap_test(ours: Sums, theirs: Sums, gold: Sums | None = None, exact: int = EXACT) -> float | None:
@@ -36,13 +38,16 @@ def swap_test(ours: Sums, theirs: Sums, gold: Sums | None = None, exact: int = E
         exact: how many pairs are counted in full.
 
     Returns:
-        Between 2^(1 - n) and 1; ``None`` if nobody is shared. As computed in floating point, ties count as such.
+        Between 2^(1 - n) and 1; ``None`` if nobody is shared, or a value is not finite. As computed in floating
+        point, ties count as such.
     """
     shared = sorted(set(ours.people) & set(theirs.people) & set(gold.people if gold else ours.people))
     if not shared:
         return None
     one, two = ours.each(shared), theirs.each(shared)
     differences = one - two
+    if not np.isfinite(differences.sum()) or (gold is not None and not np.isfinite(gold.each(shared)).all()):
+        return None
     least = abs(differences.sum())
     if gold is not None:
         # With s half the sum of differences and u that of both means' sum less gold's, the distances differ by
@@ -53,8 +58,11 @@ def swap_test(ours: Sums, theirs: Sums, gold: Sums | None = None, exact: int = E
     if least <= 0 or not len(differences):
         return 1.0
     if len(differences) > exact:
-        signs = np.random.default_rng(0).integers(0, 2, (FLIPS, len(differences)), dtype=np.int8) * 2 - 1
-        return float(((np.abs(signs @ differences) >= least).sum() + 1) / (FLIPS + 1))
+        drawn, hits = np.random.default_rng(0), 0
+        for start in range(0, FLIPS, BLOCK):
+            signs = drawn.choice([-1.0, 1.0], (min(BLOCK, FLIPS - start), len(differences)))
+            hits += int((np.abs(signs @ differences) >= least).sum())
+        return (hits + 1) / (FLIPS + 1)
     half = len(differences) // 2
     left, right = np.sort(_signed_sums(differences[:half])), _signed_sums(differences[half:])
     above = (len(left) - np.searchsorted(left, least - right)).sum()

@@ -87,8 +87,7 @@ def _scores(row: Row, usual: float | None) -> Iterable[tuple[str, Sequence[float
         yield "extraction_strength", [metrics.extraction_strength(torch.tensor(correct))]
         yield "exact_memorization", [metrics.exact_memorization(torch.tensor(correct))]
     yield "repetition", [metrics.repetition(answer)]
-    known = row.get("refusal")  # a file that is too old to say knows those of the project's own list
-    refusal = metrics.is_refusal(answer) if known is None else known
+    refusal = _refuses(row)
     yield "refusals", [refusal]
     if row.get("well_formed") is not None:
         yield "well_formed", [row["well_formed"]]
@@ -99,9 +98,14 @@ def _scores(row: Row, usual: float | None) -> Iterable[tuple[str, Sequence[float
         yield "coherence", [metrics.coherence(answer if read else "", row["answer_log_prob"] or 0.0, usual)]
 
 
+def _refuses(row: Row) -> bool:
+    known = row.get("refusal")  # a file that is too old to say knows those of the project's own list
+    return metrics.is_refusal(row["answer"]) if known is None else known
+
+
 def _usual(rows: Sequence[Row]) -> float | None:
     """Median bits per character of the true answers, the yardstick of coherence; ``None`` if nothing was read."""
     read = [row for row in rows if row["task"] == "generation" and row["reference_log_prob"] is not None]
-    if not any(row["answer_log_prob"] is not None and row["answer"].strip() for row in read):
+    if not any(row["answer_log_prob"] is not None and row["answer"].strip() and not _refuses(row) for row in read):
         return None
     return metrics.usual_bits([row["reference"] for row in read], [row["reference_log_prob"] for row in read])
