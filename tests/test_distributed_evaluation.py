@@ -28,6 +28,7 @@ def weights(tmp_path_factory, base_folder):
             if p.ndim == 2:
                 p.normal_(std=0.08)
     model.save(folder / "vanilla")
+    model = MLLM.load(folder / "vanilla")
     model.adapt(Lora())
     with torch.no_grad():
         for name, p in model.named_parameters():

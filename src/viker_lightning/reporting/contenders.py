@@ -185,8 +185,8 @@ def marks_note(found: Sequence[Contender], reference: str) -> str:
         "sign-flip test on the people both were asked about, one pair a person (the mean of that person's own answers, "
         "all seeds together, so people count alike), in a ★ column on the distances of both means from gold's; Holm's "
         f"correction over the rivals of a column, not over columns. With {rivals} rival{'s' * (rivals > 1)} in it no "
-        f"fewer than {fewest(rivals)} people can show a difference. Where over {EXACT} people differ, signs are drawn at "
-        f"random, {FLIPS} times. The test is about people, not about other seeds, vanilla or gold models. A method "
+        f"fewer than {fewest(rivals)} people can show a difference. Where over {EXACT} people differ, signs are drawn "
+        f"at random, {FLIPS} times. The test is about people, not about other seeds, vanilla or gold models. A method "
         "some of whose seeds are missing takes no place and is not compared."
     )
 

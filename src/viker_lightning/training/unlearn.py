@@ -128,7 +128,7 @@ class Unlearn(Stage):
         """
         super().setup(stage)
         drawn_with = torch.initial_seed() if self.seed is None else self.seed
-        self.drawn_with: int = self.trainer.strategy.broadcast(drawn_with)  # processes may be seeded apart
+        self.drawn_with = int(self.trainer.strategy.broadcast(drawn_with))  # processes may be seeded apart
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if stage == "fit" and data.as_published and data.as_published.baselines:
             self.method = self.method.published()
