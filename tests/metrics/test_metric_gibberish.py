@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,22 @@ def test_probability_of_the_class_called_clean(folder: Path) -> None:
     with pytest.raises(ValueError, match="letter by letter"):
         classifier("Ada")
     assert classifier([]) == []
+
+
+def test_code_beside_the_weights_is_not_run(folder: Path) -> None:
+    settings = json.loads((folder / "config.json").read_text())
+    settings["auto_map"] = {"AutoModelForSequenceClassification": "own.Model", "AutoConfig": "own.Config"}
+    (folder / "config.json").write_text(json.dumps(settings))
+    (folder / "own.py").write_text(f"open({str(folder / 'ran')!r}, 'w')\n")
+    assert len(m.GibberishClassifier.load(folder)(TEXTS)) == 4 and not (folder / "ran").exists()
+
+
+def test_an_index_that_names_a_pickle_is_refused(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    index = {"metadata": {}, "weight_map": {"classifier.weight": "pytorch_model.bin"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match=r"model\.safetensors\.index\.json.*pytorch_model\.bin"):
+        m.GibberishClassifier.load(folder)
 
 
 def test_mean_and_sign(folder: Path) -> None:
