@@ -297,6 +297,15 @@ def known_classes() -> dict[str, list[str]]:
     return listed | {"model.method": [name for name in methods.__all__ if name not in ("Batch", "Method")]}
 
 
+def what_to_do(error: OSError) -> str:
+    """What mends an error of :data:`UNWRITABLE`: it may be one of reading, too, of a file that is there."""
+    file, forbidden = error.filename, error.errno in (errno.EACCES, errno.EPERM)
+    if forbidden and file is not None and os.path.exists(file) and not os.access(file, os.R_OK):
+        return "make it readable, or give another"
+    remedy = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "make it writable"
+    return f"{remedy}, then go on with --ckpt_path last: what was saved is intact"
+
+
 def main(args: ArgsType = None) -> None:
     """Runs the command line; errors a user can mend end in one line and exit code 1."""
     patience = PATIENCE if stop_with_parent() else 0
@@ -352,10 +361,7 @@ def main(args: ArgsType = None) -> None:
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno in UNWRITABLE:
-            if error.filename is not None and not os.access(error.filename, os.R_OK):
-                sys.exit(hide(f"error: {error}; make it readable, or give another"))
-            remedy = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "make it writable"
-            sys.exit(hide(f"error: {error}; {remedy}, then go on with --ckpt_path last: what was saved is intact"))
+            sys.exit(hide(f"error: {error}; {what_to_do(error)}"))
         if isinstance(error, MisconfigurationException):  # of the trainer: no GPU, two options at odds
             sys.exit(
                 hide(f"error: trainer: {' '.join(str(error).split())}; see configs/trainer for what fits together")
