@@ -84,6 +84,8 @@ def said(built, monkeypatch, capsys):
         ("--trainer.default_root_dir=", "trainer.default_root_dir: found nothing, expected the folder of the run"),
         ("--trainer.default_root_dir=README.md", "trainer.default_root_dir: README.md is a file, expected a folder"),
         ("--trainer.default_root_dir=README.md/x", "trainer.default_root_dir: README.md is a file, expected a folder"),
+        ("--trainer.default_root_dir=" + "a" * 5000, "cannot be a folder (File name too long); give another"),
+        ("--ckpt_path=", "ckpt_path: found nothing, expected a file or 'last'; leave it out to start afresh"),
         # interpolation
         ("--model.lr=${nowhere}", "stands for nothing: there is no model.nowhere; name another option by its path"),
     ],
@@ -188,6 +190,10 @@ METHOD = NPO()
         (lambda: Unlearn(METHOD, "x", adapter=__file__), "model.adapter: "),
         (lambda: Unlearn(METHOD, "x", clip=__file__, clip_threshold=0.5), "model.clip: "),
         (lambda: Unlearn(METHOD, "[" * 3000), "cannot be a path (File name too long); give a folder"),
+        (lambda: Unlearn(METHOD, ""), "model.vanilla: found nothing, expected a config, a model folder or a hub id"),
+        (lambda: Unlearn(METHOD, "configs/nope.yaml"), "model.vanilla: 'configs/nope.yaml' does not exist; give a c"),
+        (lambda: Unlearn(METHOD, "a" * 5000 + ".yml"), f"model.vanilla: '{'a' * 80}...' does not exist; give a conf"),
+        (lambda: Evaluation(judge="nope.yaml"), "evaluation.judge: 'nope.yaml' does not exist; give a config"),
         (lambda: Finetune(__file__), "model.base: "),
         (lambda: Evaluation(gold=__file__), "evaluation.gold: "),
         (lambda: Evaluation(judge=__file__), "evaluation.judge: "),
@@ -215,10 +221,11 @@ def test_a_cache_folder_that_cannot_be(tmp_path, monkeypatch):
 
 
 def test_an_option_that_is_wrong_moves_no_earlier_run(tmp_path, monkeypatch):
-    """Neither one that the parser refuses nor one that a class does."""
+    """Neither one that the parser refuses nor one that a class does, nor one that names what is not there."""
     monkeypatch.chdir(ROOT)
     (tmp_path / "results.json").write_text("{}")
-    for option in ("--model.lr=x", "--model.lr=-1", "--trainer.devices=0"):
+    nowhere = ("--model.vanilla=", "--model.vanilla=nope.yaml", "--data.root=nope", "--data.root=mini/nope")
+    for option in ("--model.lr=x", "--model.lr=-1", "--trainer.devices=0", "--ckpt_path=", *nowhere):
         with pytest.raises(SystemExit) as stop:
             main(["fit", VIKER, option, f"--trainer.default_root_dir={tmp_path}", "--trainer.logger=false"])
         assert str(stop.value.code).startswith("error: ") and (tmp_path / "results.json").exists()

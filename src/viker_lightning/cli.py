@@ -183,6 +183,7 @@ class CLI(LightningCLI):
         run = Path(config.trainer.default_root_dir)
         if not first_process():
             return
+        self.datamodule.prepare_data()  # data that are not there are an option that is wrong
         if command == "fit" and config["ckpt_path"] is None:
             set_aside(run)
         else:

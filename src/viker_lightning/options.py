@@ -357,16 +357,22 @@ def check_run(config: Any) -> None:
     Raises:
         UserError: naming option, value and what was expected.
     """
+    if config.get("ckpt_path") == "":
+        raise UserError("ckpt_path: found nothing, expected a file or 'last'; leave it out to start afresh")
     trainer = config.trainer
     check_least("trainer", 0, gradient_clip_val=trainer.gradient_clip_val)
     check_least("trainer", 1, accumulate_grad_batches=trainer.accumulate_grad_batches)
     check_least("trainer", 0, log_every_n_steps=trainer.log_every_n_steps)
     seed = config.seed_everything
-    if not isinstance(seed, bool) and not 0 <= seed <= MOST_SEED:
-        raise UserError(f"seed_everything: found {seed}, expected 0 to {MOST_SEED}")
+    if seed is None or (not isinstance(seed, bool) and not 0 <= seed <= MOST_SEED):
+        raise UserError(f"seed_everything: found {'nothing' if seed is None else seed}, expected 0 to {MOST_SEED}")
     run = str(trainer.default_root_dir or "").strip()
     if not run:
         raise UserError("trainer.default_root_dir: found nothing, expected the folder of the run, e.g. runs/run")
-    taken = next((one for one in (Path(run), *Path(run).parents) if one.exists() and not one.is_dir()), None)
+    try:
+        taken = next((one for one in (Path(run), *Path(run).parents) if one.exists() and not one.is_dir()), None)
+    except (OSError, ValueError) as error:
+        reason = f"cannot be a folder ({getattr(error, 'strerror', error)})"
+        raise UserError(f"trainer.default_root_dir: {_shown('', run)} {reason}; give another") from error
     if taken is not None:
         raise UserError(f"trainer.default_root_dir: {taken} is a file, expected a folder; give another")
