@@ -82,6 +82,10 @@ def test_what_is_hidden_in_a_config(monkeypatch):
             "Unrecognized arguments: --hf_tokn=short --x.api_ky also -v",
             "Unrecognized arguments: --hf_tokn=*** --x.api_ky *** -v",
         ),
+        (
+            f"unrecognized arguments: stray {HUB} --hf_tokn short also",
+            "unrecognized arguments: stray *** --hf_tokn *** ***",
+        ),
         ("--a.api_key=short: no such option", "--a.api_key=*** no such option"),
         ("near --my.password 'two words' here", "near --my.password *** here"),
         ("Namespace(api_key='short', tokenizer='own')", "Namespace(api_key=***, tokenizer='own')"),

@@ -144,7 +144,7 @@ class CLI(LightningCLI):
             UserError: if an option, or a YAML, is not as it must be.
         """
         given = sys.argv[1:] if args is None else args if isinstance(args, list) else []
-        yamls = read_yamls(given)
+        yamls = read_yamls(given, {name.partition(".")[0] for name in typed_options(parser) if "." in name})
         try:
             super().parse_arguments(parser, args)
         except Refused as refused:
@@ -285,10 +285,14 @@ def job_type(command: str, config: Any) -> str:
     return method.rpartition(".")[2] if method else str(config.get("data.init_args.stage", command))
 
 
+def typed_options(parser: Any) -> list[str]:
+    """The options that fit has, whatever the model and the data are, as they are typed without dashes."""
+    return [action.dest for action in parser._subcommands_action.choices["fit"]._actions]
+
+
 def known_options(parser: Any) -> list[str]:
     """Every option there is, as it is typed without dashes."""
-    found = [action.dest for action in parser._subcommands_action.choices["fit"]._actions]
-    return [*found, *option_names("model", Stage), *option_names("data", Benchmark)]
+    return [*typed_options(parser), *option_names("model", Stage), *option_names("data", Benchmark)]
 
 
 def known_classes() -> dict[str, list[str]]:
