@@ -244,6 +244,7 @@ METHOD = NPO()
         (lambda: Unlearn(METHOD, "a" * 5000 + ".yml"), f"model.vanilla: '{'a' * 80}...' does not exist; give a conf"),
         (lambda: Evaluation(judge="nope.yaml"), "evaluation.judge: 'nope.yaml' does not exist; give a config"),
         (lambda: Finetune(__file__), "model.base: "),
+        (lambda: NPO(gold=__file__), f"model.method.gold: {__file__!r} is a file; give a folder"),
         (lambda: Evaluation(gold=__file__), "evaluation.gold: "),
         (lambda: Evaluation(judge=__file__), "evaluation.judge: "),
         (lambda: Evaluation(gibberish=__file__), "evaluation.gibberish: "),

@@ -157,6 +157,19 @@ def read_yaml(file: Path) -> yaml.Node:
     return root
 
 
+def yaml_values(file: Path) -> Any:
+    """What a YAML holds, as dictionaries and lists.
+
+    Raises:
+        UserError: if it is not as :func:`read_yaml` wants it, or a date in it is none.
+    """
+    read_yaml(file)
+    try:
+        return yaml.safe_load(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{file}: looks like a date and is none ({error}); put it in quotes") from error
+
+
 def _why_no_yaml(error: yaml.YAMLError) -> str:
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
     place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
