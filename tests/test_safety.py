@@ -263,6 +263,33 @@ def test_what_is_no_index_is_named(base_folder, tmp_path, content):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config.json", 3),
+        ("config.json", {"architectures": {"x": 1}}),
+        ("config.json", {"dtype": "x"}),
+        ("config.json", {"dtype": ["x"]}),
+        ("config.json", {"image_seq_length": "x"}),
+        ("config.json", {"projector_hidden_act": "x"}),
+        ("generation_config.json", []),
+        ("generation_config.json", 3),
+        ("processor_config.json", []),
+        ("processor_config.json", 3),
+        ("tokenizer_config.json", []),
+        ("tokenizer_config.json", 3),
+        ("tokenizer.json", []),
+    ],
+)
+def test_a_json_of_a_model_that_holds_something_else_is_named(base_folder, tmp_path, file, content):
+    shutil.copytree(base_folder, tmp_path / "model")
+    written = json.loads((base_folder / file).read_text())
+    (tmp_path / "model" / file).write_text(json.dumps(written | content if isinstance(content, dict) else content))
+    with pytest.raises(UserError, match="no model could be loaded") as error:
+        MLLM.load(tmp_path / "model")
+    assert str(error.value).startswith(f"{tmp_path / 'model'}: ") and "\n" not in str(error.value)
+
+
 def test_links_that_lead_out_of_a_model_folder_are_named(base_folder, tmp_path, caplog):
     """The hub's cache is made of links to its own blobs; other links are followed, and a line says where to."""
     snapshot, blobs = tmp_path / "models--nobody--tiny/snapshots/0", tmp_path / "models--nobody--tiny/blobs"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoProcessor, BitsAndBytesConfig
@@ -76,6 +77,12 @@ def loaded(
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{source}: no model could be loaded ({reason}); give a model folder or a hub id") from error
+    except (TypeError, AttributeError, LookupError, StrictDataclassError) as error:  # of a JSON file's values
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise UserError(
+            f"{source}: no model could be loaded ({reason}); a value in one of its JSON files is not as transformers "
+            "expects it: write config.json, generation_config.json, tokenizer and processor again with save_pretrained"
+        ) from error
     if missing := sorted(report["missing_keys"]):
         raise UserError(
             f"{source}: {len(missing)} weights are missing, e.g. {missing[0]!r}, and would be random; give a complete "
