@@ -92,6 +92,8 @@ def said(built, monkeypatch, capsys):
         ("--config=", "config: found nothing, expected the path of a YAML; leave it out for none"),
         ("--trainer=", "trainer: found nothing, expected the path of a YAML; leave it out for none"),
         ("--model=", "model: no class is called ''"),
+        ("--trainer.max_steps=", "trainer.max_steps: found '', expected a whole number"),
+        ("--config=" + "a" * 5000, "aaa..."),
         ("--model.method=", f"model.method: no class is called ''; {METHODS}"),
         ("--model=null", "model: is not set; set it, or --model"),
         # interpolation
@@ -169,6 +171,7 @@ def test_the_value_of_an_unknown_option_is_not_repeated(said, option):
         ("model: {class_path: null}\n", "x.yaml, line 1: class_path: found nothing, expected the name of a class"),
         ("trainer:\n  logger:\n  - class_path: 3\n", "x.yaml, line 3: class_path: found '3', expected the name of a"),
         ("model:\n  init_args:\n", "x.yaml, line 2: init_args: found nothing, expected lines of 'name: value'"),
+        ("model:\n  init_args: [1]\n", "x.yaml, line 2: init_args: found a list, expected lines of 'name: value'"),
         ("model: !!python/object/apply:os.getcwd []\n", "x.yaml: line 1, column 8: no YAML (could not determine a con"),
         ("model:\n  1: 2\n", "x.yaml, line 2: found '1' as a name, expected that of an option"),
         ("? [a, b]\n: 3\n", "x.yaml: line 1, column 3: no YAML (found unhashable key)"),

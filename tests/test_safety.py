@@ -279,6 +279,8 @@ def test_what_is_no_index_is_named(base_folder, tmp_path, content):
         ("tokenizer_config.json", []),
         ("tokenizer_config.json", 3),
         ("tokenizer.json", []),
+        ("tokenizer.json", {"model": None}),
+        ("tokenizer.json", {"version": 3}),
     ],
 )
 def test_a_json_of_a_model_that_holds_something_else_is_named(base_folder, tmp_path, file, content):
@@ -354,8 +356,13 @@ def test_a_checkpoint_with_code_is_refused(base_folder, tmp_path, monkeypatch):
         with pytest.raises(UserError, match="could run code"):
             CheckpointFile().load_checkpoint(tmp_path / "bad.ckpt", weights_only=found)
     assert not (tmp_path / "sprung").exists()
-    for nowhere in ("best", "hpc", "nowhere.ckpt"):
-        with pytest.raises(SystemExit, match=rf"error: ckpt_path: {nowhere} does not exist"):
+    for nowhere, shown in (
+        ("best", "best"),
+        ("hpc", "hpc"),
+        ("nowhere.ckpt", "nowhere.ckpt"),
+        ("a" * 5000, r"a+\.\.\."),
+    ):
+        with pytest.raises(SystemExit, match=rf"error: ckpt_path: {shown} does not exist"):
             main([*arguments, f"--ckpt_path={nowhere}"])
 
 

@@ -107,6 +107,9 @@ WANDB_WORDS = ("WANDB_NAME", "WANDB_NOTES", "WANDB_TAGS", "WANDB_RUN_GROUP", "WA
 """The same as environment variables of W&B."""
 
 
+LONGEST_PATH = 300
+"""Characters of a path that are repeated in a message."""
+
 PATIENCE = 120
 """Seconds a run that another one started waits for its folder: a killed process's run may still be saving there."""
 
@@ -208,8 +211,9 @@ class CLI(LightningCLI):
             log.info("%s has no checkpoint: starting afresh", run)
             return None
         requeued = given == "hpc" and any(run.glob("hpc_ckpt_*"))
-        if given not in (None, "last") and not requeued and not Path(given).exists():
-            raise UserError(f"ckpt_path: {given} does not exist; give a checkpoint, or 'last'")
+        if given not in (None, "last") and not requeued and not os.path.exists(given):  # False for no path at all, too
+            shown = given if len(given) <= LONGEST_PATH else f"{given[:LONGEST_PATH]}..."
+            raise UserError(f"ckpt_path: {shown} does not exist; give a checkpoint, or 'last'")
         if command == "fit" and given == "last":
             why = finished(run, config.trainer.max_steps, config.trainer.max_epochs)
             if why:

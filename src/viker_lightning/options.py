@@ -113,7 +113,7 @@ def _check_shape(file: str, root: yaml.Node, groups: set[str]) -> None:
             kind = _kind(value)
             if name.value == "class_path" and kind != "a text":
                 raise UserError(f"{file}, line {_line(name)}: class_path: found {kind}, expected the name of a class")
-            if name.value == "init_args" and not (isinstance(value, yaml.MappingNode) or "${" in value.value):
+            if name.value == "init_args" and not isinstance(value, yaml.MappingNode):
                 expected = "expected lines of 'name: value'; leave it out for none"
                 raise UserError(f"{file}, line {_line(name)}: init_args: found {kind}, {expected}")
 
@@ -294,14 +294,15 @@ def explain(
     listed = f"; methods are {', '.join(known)}, or your own as file.Class" if option == "model.method" else ""
     if found := re.match(r"Expected a dot import path string: ?(.*)", reason):
         return f"{where}: no class is called {_shown(option, found[1])}{near(found[1], known)}{listed}"
-    if found := re.match(r"Expected an? (.*?)(?:\. Got value: (.*))$", reason):
+    if found := re.match(r"Expected an? (.*?)\. Got value: ?(.*)$", reason):
         wanted = sorted(found[1].split("|"), key=lambda one: one == NONE)
         literals = [one.split("[")[1].rstrip("]") for one in wanted if "Literal[" in one]
         choices = list(dict.fromkeys(choice.strip("'") for one in literals for choice in one.split(", ")))
         expected = [", ".join(choices)] * bool(choices) + [_readable(one) for one in wanted if "Literal[" not in one]
         shown = _shown(option, found[2])
         return f"{where}: found {shown}, expected {' or '.join(expected)}{near(found[2], choices)}"
-    return f"{where}: {hide(reason)}{listed}" if where else hide(reason)
+    reason = re.sub(r"\S{300,}", lambda found: f"{found[0][:LONGEST]}...", hide(reason))
+    return f"{where}: {reason}{listed}" if where else reason
 
 
 NOISE = re.compile(

@@ -22,6 +22,10 @@ from .files import refuse_pickles, weights_folder
 Quantize = Literal["nf4", "int8"]
 
 
+OF_VALUES = (TypeError, AttributeError, LookupError, StrictDataclassError)
+"""What transformers stumbles over where a JSON file holds something else."""
+
+
 class Loaded(NamedTuple):
     """A model as transformers loads it.
 
@@ -77,7 +81,9 @@ def loaded(
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{source}: no model could be loaded ({reason}); give a model folder or a hub id") from error
-    except (TypeError, AttributeError, LookupError, StrictDataclassError) as error:  # of a JSON file's values
+    except Exception as error:
+        if not isinstance(error, OF_VALUES) and type(error) is not Exception:  # tokenizers raises the bare class
+            raise
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise UserError(
             f"{source}: no model could be loaded ({reason}); a value in one of its JSON files is not as transformers "
