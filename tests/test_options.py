@@ -12,7 +12,7 @@ from viker_lightning.data.irrelevant import check_images, irrelevant_images
 from viker_lightning.data.mllmu import MLLMU
 from viker_lightning.errors import UserError
 from viker_lightning.methods import NPO
-from viker_lightning.options import read_yaml
+from viker_lightning.options import near_option, read_yaml
 from viker_lightning.training import Finetune, Unlearn
 
 ROOT = Path(__file__).parent.parent
@@ -84,12 +84,34 @@ def said(built, monkeypatch, capsys):
         ("--trainer.default_root_dir=", "trainer.default_root_dir: found nothing, expected the folder of the run"),
         ("--trainer.default_root_dir=README.md", "trainer.default_root_dir: README.md is a file, expected a folder"),
         ("--trainer.default_root_dir=README.md/x", "trainer.default_root_dir: README.md is a file, expected a folder"),
+        ("--trainer.default_root_dir=" + "a" * 5000, "cannot be a folder (File name too long); give another"),
+        ("--ckpt_path=", "ckpt_path: found nothing, expected a file or 'last'; leave it out to start afresh"),
+        ("--trainer.default_root_dir=a\0b", "trainer.default_root_dir: holds the character U+0000, which no text has"),
+        ("--trainer.default_root_dir=a\udc80b", "trainer.default_root_dir: holds the character U+DC80, which no text"),
+        # empty
+        ("--config=", "config: found nothing, expected the path of a YAML; leave it out for none"),
+        ("--trainer=", "trainer: found nothing, expected the path of a YAML; leave it out for none"),
+        ("--model=", "model: no class is called ''"),
+        ("--trainer.max_steps=", "trainer.max_steps: found '', expected a whole number"),
+        ("--config=" + "a" * 5000, "aaa..."),
+        ("--model.method=", f"model.method: no class is called ''; {METHODS}"),
+        ("--model=null", "model: is not set; set it, or --model"),
         # interpolation
         ("--model.lr=${nowhere}", "stands for nothing: there is no model.nowhere; name another option by its path"),
     ],
 )
 def test_an_option_that_is_wrong(said, option, line):
     assert line in said("fit", VIKER, option)
+
+
+@pytest.mark.parametrize("option", ["--model.methd.help=ViKeR", "--dat.help", "--audit.help.x=1"])
+def test_no_help_is_the_nearest_option(said, option):
+    assert ".help" not in said("fit", VIKER, option).partition("no such option")[2]
+
+
+def test_an_option_is_not_its_own_nearest():
+    assert near_option("model.lr", ["model.lr"]) == ""
+    assert near_option("model.lr", ["model.lr", "model.lora"]) == "; did you mean model.lora?"
 
 
 def test_a_command_that_is_wrong(said):
@@ -101,6 +123,13 @@ def test_a_command_that_is_wrong(said):
 def test_a_token_in_a_mistyped_option_is_hidden(said, option):
     token = "hf_" + "QwErTyUiOpAsDfGhJk"
     assert token not in said("fit", VIKER, option.format(token))
+
+
+@pytest.mark.parametrize(
+    "typed", ["--hf_tokn plain-words fit", "fit --hf_tokn plain-words", "fit --model.hf_tokn plain-words --x y"]
+)
+def test_what_follows_an_unknown_option_is_not_repeated(said, typed):
+    assert "plain-words" not in said(*typed.split())
 
 
 @pytest.mark.parametrize("option", ["--api_key=plain words", "--model.api_key=plain words"])
@@ -130,12 +159,37 @@ def test_the_value_of_an_unknown_option_is_not_repeated(said, option):
         (f"a: {'[' * 3000}{']' * 3000}\n", "x.yaml: values are nested too deeply"),
         ("model:\n".encode("utf-16"), "x.yaml: byte 0 is not UTF-8; save the file as UTF-8 text"),
         (b"model:\n\0\n", "x.yaml: no YAML (unacceptable character #x0000"),
+        ('trainer:\n  default_root_dir: "a\\0b"\n', "x.yaml, line 2: holds the character U+0000, which no text has"),
+        ('trainer:\n  default_root_dir: "\\ud800"\n', "x.yaml, line 2: holds the character U+D800, which no text has"),
+        ("trainer:\n", "x.yaml, line 1: trainer: found nothing, expected lines of 'name: value'"),
+        ("seed_everything: 1\ntrainer: []\n", "x.yaml, line 2: trainer: found a list, expected lines of"),
+        ("audit: 3\n", "x.yaml, line 1: audit: found '3', expected lines of 'name: value'"),
+        ("data: null\n", "x.yaml, line 1: data: is not set; set it, or --data"),
+        ("seed_everything:\ndata: {}\n", "seed_everything: found nothing, expected 0 to 4294967295"),
+        ("model: null\n", "x.yaml, line 1: model: is not set; set it, or --model"),
+        ("data:\n", "x.yaml, line 1: data: found nothing, expected a value"),
+        ("model: {class_path: null}\n", "x.yaml, line 1: class_path: found nothing, expected the name of a class"),
+        ("trainer:\n  logger:\n  - class_path: 3\n", "x.yaml, line 3: class_path: found '3', expected the name of a"),
+        ("model:\n  init_args:\n", "x.yaml, line 2: init_args: found nothing, expected lines of 'name: value'"),
+        ("model:\n  init_args: [1]\n", "x.yaml, line 2: init_args: found a list, expected lines of 'name: value'"),
+        ("model: !!python/object/apply:os.getcwd []\n", "x.yaml: line 1, column 8: no YAML (could not determine a con"),
+        ("model:\n  1: 2\n", "x.yaml, line 2: found '1' as a name, expected that of an option"),
+        ("? [a, b]\n: 3\n", "x.yaml: line 1, column 3: no YAML (found unhashable key)"),
+        ('ckpt_path: ""\n', "ckpt_path: found nothing, expected a file or 'last'"),
     ],
 )  # fmt: skip
 def test_a_yaml_that_is_wrong(said, tmp_path, text, line):
     file = tmp_path / "x.yaml"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     assert line in said("fit", VIKER, f"--config={file}")
+
+
+@pytest.mark.parametrize("option", ["--config", "-c", "--model", "--data", "--trainer"])
+@pytest.mark.parametrize("between", ["=", " "])
+def test_a_yaml_is_read_whatever_it_is_called(said, tmp_path, option, between):
+    (tmp_path / "x.conf").write_text("a: 1\na: 2\n")
+    line = f"{tmp_path}/x.conf, line 2: 'a' occurs twice, first in line 1; keep one"
+    assert said("fit", VIKER, *(f"{option}{between}{tmp_path}/x.conf".split(" "))) == line
 
 
 def test_aliases_that_stand_for_billions(tmp_path):
@@ -188,7 +242,12 @@ METHOD = NPO()
         (lambda: Unlearn(METHOD, "x", adapter=__file__), "model.adapter: "),
         (lambda: Unlearn(METHOD, "x", clip=__file__, clip_threshold=0.5), "model.clip: "),
         (lambda: Unlearn(METHOD, "[" * 3000), "cannot be a path (File name too long); give a folder"),
+        (lambda: Unlearn(METHOD, ""), "model.vanilla: found nothing, expected a config, a model folder or a hub id"),
+        (lambda: Unlearn(METHOD, "configs/nope.yaml"), "model.vanilla: 'configs/nope.yaml' does not exist; give a c"),
+        (lambda: Unlearn(METHOD, "a" * 5000 + ".yml"), f"model.vanilla: '{'a' * 80}...' does not exist; give a conf"),
+        (lambda: Evaluation(judge="nope.yaml"), "evaluation.judge: 'nope.yaml' does not exist; give a config"),
         (lambda: Finetune(__file__), "model.base: "),
+        (lambda: NPO(gold=__file__), f"model.method.gold: {__file__!r} is a file; give a folder"),
         (lambda: Evaluation(gold=__file__), "evaluation.gold: "),
         (lambda: Evaluation(judge=__file__), "evaluation.judge: "),
         (lambda: Evaluation(gibberish=__file__), "evaluation.gibberish: "),
@@ -215,10 +274,11 @@ def test_a_cache_folder_that_cannot_be(tmp_path, monkeypatch):
 
 
 def test_an_option_that_is_wrong_moves_no_earlier_run(tmp_path, monkeypatch):
-    """Neither one that the parser refuses nor one that a class does."""
+    """Neither one that the parser refuses nor one that a class does, nor one that names what is not there."""
     monkeypatch.chdir(ROOT)
     (tmp_path / "results.json").write_text("{}")
-    for option in ("--model.lr=x", "--model.lr=-1", "--trainer.devices=0"):
+    nowhere = ("--model.vanilla=", "--model.vanilla=nope.yaml", "--data.root=nope", "--data.root=mini/nope")
+    for option in ("--model.lr=x", "--model.lr=-1", "--trainer.devices=0", "--ckpt_path=", *nowhere):
         with pytest.raises(SystemExit) as stop:
             main(["fit", VIKER, option, f"--trainer.default_root_dir={tmp_path}", "--trainer.logger=false"])
         assert str(stop.value.code).startswith("error: ") and (tmp_path / "results.json").exists()

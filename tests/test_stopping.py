@@ -1,6 +1,7 @@
 """Signals, full disks and kills at any moment: nothing is lost, and what happened is said in one line."""
 
 import contextlib
+import errno
 import os
 import random
 import re
@@ -213,6 +214,28 @@ def test_one_process_of_a_run_takes_the_folder(monkeypatch):
         assert first_process() == first, variables
     monkeypatch.setattr(rank_zero_only, "rank", 1)
     assert not first_process()
+
+
+@pytest.mark.parametrize(
+    ("number", "file", "readable", "what"),
+    [
+        (errno.ENOSPC, "new", True, "make room, then go on with --ckpt_path last"),
+        (errno.EDQUOT, "new", False, "make room, then go on with --ckpt_path last"),
+        (errno.EROFS, "new", True, "make it writable, then go on with --ckpt_path last"),
+        (errno.EROFS, "there", False, "make it writable, then go on with --ckpt_path last"),
+        (errno.EACCES, "new", False, "make it writable, then go on with --ckpt_path last"),
+        (errno.EACCES, "there", True, "make it writable, then go on with --ckpt_path last"),
+        (errno.EACCES, "there", False, "make it readable, or give another"),
+        (errno.EACCES, None, False, "make it writable, then go on with --ckpt_path last"),
+    ],
+)
+def test_what_to_do_where_the_system_refuses(tmp_path, monkeypatch, number, file, readable, what):
+    """A file that is not there yet is not one that cannot be read."""
+    (tmp_path / "there").touch()
+    access = os.access  # root may read everything
+    monkeypatch.setattr("os.access", lambda path, mode: access(path, mode) and readable)
+    error = OSError(number, os.strerror(number), *([str(tmp_path / file)] if file else []))
+    assert cli.what_to_do(error).startswith(what)
 
 
 @pytest.fixture

@@ -107,6 +107,9 @@ WANDB_WORDS = ("WANDB_NAME", "WANDB_NOTES", "WANDB_TAGS", "WANDB_RUN_GROUP", "WA
 """The same as environment variables of W&B."""
 
 
+LONGEST_PATH = 300
+"""Characters of a path that are repeated in a message."""
+
 PATIENCE = 120
 """Seconds a run that another one started waits for its folder: a killed process's run may still be saving there."""
 
@@ -144,7 +147,7 @@ class CLI(LightningCLI):
             UserError: if an option, or a YAML, is not as it must be.
         """
         given = sys.argv[1:] if args is None else args if isinstance(args, list) else []
-        yamls = read_yamls(given)
+        yamls = read_yamls(given, {name.partition(".")[0] for name in typed_options(parser) if "." in name})
         try:
             super().parse_arguments(parser, args)
         except Refused as refused:
@@ -183,6 +186,7 @@ class CLI(LightningCLI):
         run = Path(config.trainer.default_root_dir)
         if not first_process():
             return
+        self.datamodule.prepare_data()  # data that are not there are an option that is wrong
         if command == "fit" and config["ckpt_path"] is None:
             set_aside(run)
         else:
@@ -207,8 +211,9 @@ class CLI(LightningCLI):
             log.info("%s has no checkpoint: starting afresh", run)
             return None
         requeued = given == "hpc" and any(run.glob("hpc_ckpt_*"))
-        if given not in (None, "last") and not requeued and not Path(given).exists():
-            raise UserError(f"ckpt_path: {given} does not exist; give a checkpoint, or 'last'")
+        if given not in (None, "last") and not requeued and not os.path.exists(given):  # False for no path at all, too
+            shown = given if len(given) <= LONGEST_PATH else f"{given[:LONGEST_PATH]}..."
+            raise UserError(f"ckpt_path: {shown} does not exist; give a checkpoint, or 'last'")
         if command == "fit" and given == "last":
             why = finished(run, config.trainer.max_steps, config.trainer.max_epochs)
             if why:
@@ -284,10 +289,14 @@ def job_type(command: str, config: Any) -> str:
     return method.rpartition(".")[2] if method else str(config.get("data.init_args.stage", command))
 
 
+def typed_options(parser: Any) -> list[str]:
+    """The options that fit has, whatever the model and the data are, as they are typed without dashes."""
+    return [action.dest for action in parser._subcommands_action.choices["fit"]._actions]
+
+
 def known_options(parser: Any) -> list[str]:
     """Every option there is, as it is typed without dashes."""
-    found = [action.dest for action in parser._subcommands_action.choices["fit"]._actions]
-    return [*found, *option_names("model", Stage), *option_names("data", Benchmark)]
+    return [*typed_options(parser), *option_names("model", Stage), *option_names("data", Benchmark)]
 
 
 def known_classes() -> dict[str, list[str]]:
@@ -295,6 +304,15 @@ def known_classes() -> dict[str, list[str]]:
     taken = {"model": Stage, "data": Benchmark, "trainer.logger": Logger, "trainer.callbacks": Callback}
     listed = {option: sorted(one.__name__ for one in subclasses(of)) for option, of in taken.items()}
     return listed | {"model.method": [name for name in methods.__all__ if name not in ("Batch", "Method")]}
+
+
+def what_to_do(error: OSError) -> str:
+    """What mends an error of :data:`UNWRITABLE`: it may be one of reading, too, of a file that is there."""
+    file, forbidden = error.filename, error.errno in (errno.EACCES, errno.EPERM)
+    if forbidden and file is not None and os.path.exists(file) and not os.access(file, os.R_OK):
+        return "make it readable, or give another"
+    remedy = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "make it writable"
+    return f"{remedy}, then go on with --ckpt_path last: what was saved is intact"
 
 
 def main(args: ArgsType = None) -> None:
@@ -352,10 +370,7 @@ def main(args: ArgsType = None) -> None:
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno in UNWRITABLE:
-            if error.filename is not None and not os.access(error.filename, os.R_OK):
-                sys.exit(hide(f"error: {error}; make it readable, or give another"))
-            remedy = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "make it writable"
-            sys.exit(hide(f"error: {error}; {remedy}, then go on with --ckpt_path last: what was saved is intact"))
+            sys.exit(hide(f"error: {error}; {what_to_do(error)}"))
         if isinstance(error, MisconfigurationException):  # of the trainer: no GPU, two options at odds
             sys.exit(
                 hide(f"error: trainer: {' '.join(str(error).split())}; see configs/trainer for what fits together")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -52,15 +53,79 @@ class Parser(LightningArgumentParser):
         raise Refused(message) from ex
 
 
-def read_yamls(arguments: Sequence[str]) -> dict[str, yaml.Node]:
+READ = ("--config", "-c", "--model", "--data", "--trainer")
+"""Options whose value may be a file that the parser reads as YAML, whatever it is called."""
+
+
+def read_yamls(arguments: Sequence[str], groups: Iterable[str] = ()) -> dict[str, yaml.Node]:
     """Every YAML that is named on a command line, as a tree, in that order.
 
+    Args:
+        arguments: of the command line.
+        groups: options that hold other options, such as ``trainer``.
+
     Raises:
-        UserError: if one of them is not as it must be.
+        UserError: if one of them, or an argument, is not as it must be.
     """
-    values = [argument.partition("=")[2] if argument.startswith("-") else argument for argument in arguments]
-    named = [value for value in values if value.endswith((".yaml", ".yml")) and Path(value).is_file()]
-    return {name: read_yaml(Path(name)) for name in named}
+    trees, before = {}, ""
+    for argument in arguments:
+        name, given, value = argument.partition("=") if argument.startswith("-") else (before, "=", argument)
+        before = "" if given else name
+        if odd := _no_text(argument):
+            raise UserError(f"{_hidden(name.lstrip('-'))}: holds {odd}, which no text has; leave it out")
+        if given and not value and name in ("--config", "-c", "--trainer"):
+            option = "trainer" if name == "--trainer" else "config"
+            raise UserError(f"{option}: found nothing, expected the path of a YAML; leave it out for none")
+        if (name in READ or value.endswith((".yaml", ".yml"))) and os.path.isfile(value):
+            trees[value] = read_yaml(Path(value))
+            _check_shape(value, trees[value], set(groups))
+    return trees
+
+
+def _no_text(text: str) -> str | None:
+    """The first character that neither a path nor a file of UTF-8 can hold."""
+    found = re.search("[\0\ud800-\udfff]", text)
+    return f"the character U+{ord(found[0]):04X}" if found else None
+
+
+def _check_shape(file: str, root: yaml.Node, groups: set[str]) -> None:
+    """Refuses what the parser takes, or stumbles on: classes without name, and options that hold none.
+
+    Raises:
+        UserError: naming line and option.
+    """
+    for name, value in root.value if isinstance(root, yaml.MappingNode) else ():
+        unset = name.value in ("model", "data") and _kind(value) in ("nothing", "a text")  # the parser's to say
+        if name.value in groups and not unset and not isinstance(value, yaml.MappingNode):
+            found = f"{name.value}: found {_kind(value)}"
+            raise UserError(f"{file}, line {_line(name)}: {found}, expected lines of 'name: value'")
+    waiting, seen = [root], set()
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, yaml.ScalarNode) or id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+            continue
+        for name, value in node.value:
+            waiting.append(value)
+            kind = _kind(value)
+            if name.value == "class_path" and kind != "a text":
+                raise UserError(f"{file}, line {_line(name)}: class_path: found {kind}, expected the name of a class")
+            if name.value == "init_args" and not isinstance(value, yaml.MappingNode):
+                expected = "expected lines of 'name: value'; leave it out for none"
+                raise UserError(f"{file}, line {_line(name)}: init_args: found {kind}, {expected}")
+
+
+def _kind(node: yaml.Node | None) -> str:
+    """What a value is, in plain words."""
+    if isinstance(node, yaml.SequenceNode):
+        return "a list"
+    if isinstance(node, yaml.MappingNode):
+        return "names and values"
+    tag = "null" if node is None else node.tag.rpartition(":")[2]
+    return {"null": "nothing", "str": "a text"}.get(tag) or repr(getattr(node, "value", None))
 
 
 def read_yaml(file: Path) -> yaml.Node:
@@ -70,7 +135,8 @@ def read_yaml(file: Path) -> yaml.Node:
         UserError: if it is no such file, naming its line.
     """
     try:
-        root = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        text = file.read_text(encoding="utf-8")
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
     except UnicodeDecodeError as error:
         raise UserError(f"{file}: byte {error.start} is not UTF-8; save the file as UTF-8 text") from error
     except OSError as error:
@@ -80,15 +146,35 @@ def read_yaml(file: Path) -> yaml.Node:
     except yaml.YAMLError as error:
         raise UserError(f"{file}: {_why_no_yaml(error)}") from error
     if not isinstance(root, yaml.MappingNode):
-        found = "nothing" if root is None else "a list" if isinstance(root, yaml.SequenceNode) else "a text"
-        raise UserError(f"{file}: found {found}, expected lines of 'name: value'")
+        raise UserError(f"{file}: found {_kind(root)}, expected lines of 'name: value'")
     _size(file, root, {})
+    try:
+        yaml.safe_load(text)  # tags and names that only then are found wrong
+    except yaml.YAMLError as error:
+        raise UserError(f"{file}: {_why_no_yaml(error)}") from error
+    except ValueError:  # what looks like a date: a text, to the parser
+        pass
     return root
+
+
+def yaml_values(file: Path) -> Any:
+    """What a YAML holds, as dictionaries and lists.
+
+    Raises:
+        UserError: if it is not as :func:`read_yaml` wants it, or a date in it is none.
+    """
+    read_yaml(file)
+    try:
+        return yaml.safe_load(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{file}: looks like a date and is none ({error}); put it in quotes") from error
 
 
 def _why_no_yaml(error: yaml.YAMLError) -> str:
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
     place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    if "could not determine a constructor" in str(problem):
+        problem = f"{problem}; write plain values: no YAML makes objects"
     if "cannot start any token" in str(problem):
         problem = f"{problem}; indent with spaces, quote texts that begin with @ or `"
     return f"{place}no YAML ({problem or ' '.join(str(error).split())})"
@@ -101,6 +187,8 @@ def _size(file: Path, node: yaml.Node, known: dict[int, int]) -> int:
             raise UserError(f"{file}, line {_line(node)}: this part holds itself (an alias in its own anchor); undo it")
         return known[id(node)]
     if isinstance(node, yaml.ScalarNode):
+        if odd := _no_text(node.value):
+            raise UserError(f"{file}, line {_line(node)}: holds {odd}, which no text has; leave it out")
         return 1
     known[id(node)] = 0
     parts = node.value
@@ -178,32 +266,43 @@ def explain(
     parent = f"{option}." if option else ""
     if found := re.match(r"unrecognized arguments: ([^\s=]+)", reason):
         name = found[1]
-        if not name.startswith("-"):
+        if not name.startswith("-"):  # of a mistyped option's value, which stands behind it, nothing is repeated
             return f"{_shown(option, name)} belongs to no option; options are --name=value"
         return _unknown("--", parent + name.lstrip("-"), options)
     if found := re.search(r"(Group '\S+' |Subcommand '\w+' |)(?:does not accept option|Option) '([^']+)'", reason):
         group = found[1].split("'")[1] + "." if found[1].startswith("Group") else ""
         name = _typed(found[2] if found[1].startswith("Sub") else f"{parent}{group}{found[2]}")
         return _unknown(place(name, yamls, arguments), name, options)
-    if found := re.match(r"the following arguments are required: (\w+)", reason):
-        return f"{place(option, yamls, arguments)}{parent}{found[1]}: is not set; set it, or --{parent}{found[1]}"
+    if found := re.match(rf"the following arguments are required: (?:(?:{'|'.join(COMMANDS)})\.)?(\w+)", reason):
+        where = place(option or found[1], yamls, arguments)
+        return f"{where}{parent}{found[1]}: is not set; set it, or --{parent}{found[1]}"
+    if found := re.match(r"Unexpected config: (.*)", reason):  # one name without value is no YAML to the parser
+        name = found[1].rstrip(": ")
+        return f"{place(name, yamls, arguments)}{_hidden(name)}: found nothing, expected a value"
+    if found := re.match(r"Key must be a string, got: (.*)\.$", reason):
+        odd = ((file, name) for file, root in yamls.items() for name in _names(root))
+        at = next((f"{file}, line {_line(name)}: " for file, name in odd if _is(name, found[1])), "")
+        return f"{at}found {_shown('', found[1])} as a name, expected that of an option"
     if reason.startswith(('expected "subcommand"', "argument subcommand:")):
         wrong = re.search(r"invalid choice: '([^']*)'", reason)
+        if arguments and arguments[0].startswith("-"):  # it may be the value of a mistyped option
+            return f"command: found none in front, expected {', '.join(COMMANDS)}"
         found_one = f"found {_shown('', wrong[1])}" if wrong else "found none"
         return f"command: {found_one}, expected {', '.join(COMMANDS)}{near(wrong[1] if wrong else '', COMMANDS)}"
     where = place(option, yamls, arguments) + option
     known = classes.get(option, ())
     listed = f"; methods are {', '.join(known)}, or your own as file.Class" if option == "model.method" else ""
-    if found := re.match(r"Expected a dot import path string: (.*)", reason):
+    if found := re.match(r"Expected a dot import path string: ?(.*)", reason):
         return f"{where}: no class is called {_shown(option, found[1])}{near(found[1], known)}{listed}"
-    if found := re.match(r"Expected an? (.*?)(?:\. Got value: (.*))?$", reason):
+    if found := re.match(r"Expected an? (.*?)\. Got value: ?(.*)$", reason):
         wanted = sorted(found[1].split("|"), key=lambda one: one == NONE)
         literals = [one.split("[")[1].rstrip("]") for one in wanted if "Literal[" in one]
         choices = list(dict.fromkeys(choice.strip("'") for one in literals for choice in one.split(", ")))
         expected = [", ".join(choices)] * bool(choices) + [_readable(one) for one in wanted if "Literal[" not in one]
         shown = _shown(option, found[2])
         return f"{where}: found {shown}, expected {' or '.join(expected)}{near(found[2], choices)}"
-    return f"{where}: {hide(reason)}{listed}" if where else hide(reason)
+    reason = re.sub(r"\S{300,}", lambda found: f"{found[0][:LONGEST]}...", hide(reason))
+    return f"{where}: {reason}{listed}" if where else reason
 
 
 NOISE = re.compile(
@@ -253,6 +352,20 @@ def _unknown(where: str, name: str, options: Iterable[str]) -> str:
     return f"{where}{_hidden(name)}: no such option{near_option(name, options, where if where == '--' else '')}"
 
 
+def _names(node: yaml.Node) -> Iterator[yaml.Node]:
+    """Every name in a YAML, in its order."""
+    for part in node.value if not isinstance(node, yaml.ScalarNode) else ():
+        if isinstance(part, tuple):
+            yield part[0]
+            part = part[1]
+        yield from _names(part)
+
+
+def _is(name: yaml.Node, value: str) -> bool:
+    """Whether a name stands for a value that is no text, as Python shows it."""
+    return _kind(name) != "a text" and isinstance(name.value, str) and str(yaml.safe_load(name.value)) == value
+
+
 def interpolation(
     error: OmegaConfBaseException, arguments: Sequence[str], yamls: Mapping[str, yaml.Node], options: Iterable[str]
 ) -> str:
@@ -284,7 +397,7 @@ def near(name: str, known: Iterable[str], dashes: str = "", cutoff: float = 0.7)
 
 def near_option(name: str, known: Iterable[str], dashes: str = "") -> str:
     """The same for an option: of those that stand beside it, then of the last names of all, then of all."""
-    known = list(known)
+    known = [one for one in known if one != name and not one.endswith(".help")]
     parent, _, last = name.rpartition(".")
     beside = {one.rpartition(".")[2]: one for one in known if one.rpartition(".")[0] == parent}
     if found := difflib.get_close_matches(last, list(beside), 1, 0.6):
@@ -357,16 +470,22 @@ def check_run(config: Any) -> None:
     Raises:
         UserError: naming option, value and what was expected.
     """
+    if config.get("ckpt_path") == "":
+        raise UserError("ckpt_path: found nothing, expected a file or 'last'; leave it out to start afresh")
     trainer = config.trainer
     check_least("trainer", 0, gradient_clip_val=trainer.gradient_clip_val)
     check_least("trainer", 1, accumulate_grad_batches=trainer.accumulate_grad_batches)
     check_least("trainer", 0, log_every_n_steps=trainer.log_every_n_steps)
     seed = config.seed_everything
-    if not isinstance(seed, bool) and not 0 <= seed <= MOST_SEED:
-        raise UserError(f"seed_everything: found {seed}, expected 0 to {MOST_SEED}")
+    if seed is None or (not isinstance(seed, bool) and not 0 <= seed <= MOST_SEED):
+        raise UserError(f"seed_everything: found {'nothing' if seed is None else seed}, expected 0 to {MOST_SEED}")
     run = str(trainer.default_root_dir or "").strip()
     if not run:
         raise UserError("trainer.default_root_dir: found nothing, expected the folder of the run, e.g. runs/run")
-    taken = next((one for one in (Path(run), *Path(run).parents) if one.exists() and not one.is_dir()), None)
+    try:
+        taken = next((one for one in (Path(run), *Path(run).parents) if one.exists() and not one.is_dir()), None)
+    except (OSError, ValueError) as error:
+        reason = f"cannot be a folder ({getattr(error, 'strerror', error)})"
+        raise UserError(f"trainer.default_root_dir: {_shown('', run)} {reason}; give another") from error
     if taken is not None:
         raise UserError(f"trainer.default_root_dir: {taken} is a file, expected a folder; give another")

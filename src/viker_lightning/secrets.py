@@ -77,8 +77,11 @@ def hide_arguments(text: str) -> str:
         return f"{found[1]}{found[3]}{HIDDEN}" if _NAMES.search(found[1]) else found[0]
 
     def unknown(found: re.Match[str]) -> str:
-        words = [word.partition("=") for word in found[2].split()]
-        return found[1] + " ".join(f"{n}{e}{HIDDEN if e else ''}" if n[0] == "-" else HIDDEN for n, e, _ in words)
+        words = found[2].split()
+        first = next((i for i, word in enumerate(words) if word[0] == "-"), len(words))  # before it nothing is a value
+        parts = [word.partition("=") for word in words[first:]]
+        rest = [f"{n}{e}{HIDDEN if e else ''}" if n[0] == "-" else HIDDEN for n, e, _ in parts]
+        return found[1] + " ".join([*words[:first], *rest])
 
     text = _NESTED.sub(rf"\1{HIDDEN}", _QUOTED.sub(quoted, _OPTION.sub(named, text)))
     return hide(_UNKNOWN.sub(unknown, text))

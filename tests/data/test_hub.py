@@ -25,6 +25,21 @@ def test_revision_is_asked_for_and_handed_on(data, tmp_path, monkeypatch):
     assert not any("revision" in option for option in data.vanilla_options())
 
 
+def test_a_dataset_is_downloaded_once(tmp_path, monkeypatch):
+    here = []
+
+    def snapshot(name, local_files_only, **options):
+        if local_files_only and not here:
+            raise OSError("not in the cache")
+        here.append(local_files_only)
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    module = MLLMU("somebody/people")
+    module.prepare_data()
+    assert module.folder == tmp_path and here == [False, True]
+
+
 def test_a_dataset_that_is_not_there(monkeypatch):
     def missing(*args, **options):
         raise OSError("no such thing\nand more")

@@ -79,6 +79,12 @@ def test_an_interrupted_part_counts(stopped, monkeypatch):
     assert stopped.state() == State.STARTED and stopped.note()["seconds"] == 150
 
 
+@pytest.mark.parametrize("content", [b"[]", b"3", b"\xff\xfe{", b"[" * 99_999, b"{", b"{}"])
+def test_what_is_no_note_counts_as_none(stopped, content):
+    (stopped.folder / "cell.json").write_bytes(content)
+    assert stopped.note() == {} and stopped.state() == State.MISSING
+
+
 def test_whatever_a_run_reads_makes_it_another_run(tmp_path, monkeypatch):
     """The command, its YAML and that of its vanilla model, a file or folder of people, the gold model; nothing else."""
     monkeypatch.chdir(tmp_path)

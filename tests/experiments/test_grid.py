@@ -222,6 +222,28 @@ def test_a_name_that_occurs_twice(tmp_path):
             read()
 
 
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ("title: A\n".encode("utf-16"), "byte 0 is not UTF-8; save the file as UTF-8 text"),
+        (b"a: " + b"[" * 3000 + b"]" * 3000, "values are nested too deeply"),
+        (b"a: [\n", "line 2, column 1: no YAML"),
+        (b"title: 2001-99-99\n", "looks like a date and is none"),
+        (b"- 1\n", "found a list, expected lines of 'name: value'"),
+    ],
+)
+def test_what_is_no_yaml_is_named(tmp_path, content, line):
+    (tmp_path / "k.yaml").write_bytes(content)
+    for read in (
+        lambda: read_grid(tmp_path / "k.yaml", "mini", 1),
+        lambda: setting(str(tmp_path / "k.yaml"), "model.lr"),
+        lambda: inputs(str(tmp_path / "k.yaml")),
+    ):
+        with pytest.raises(UserError) as error:
+            read()
+        assert line in str(error.value) and "\n" not in str(error.value)
+
+
 def test_missing_file_and_seeds(tmp_path):
     with pytest.raises(UserError, match="not a readable grid"):
         read_grid(tmp_path / "no.yaml", "mini", 1)

@@ -166,7 +166,7 @@ class Benchmark(LightningDataModule):
         """Writes the embedded benchmark, or downloads a hub dataset; does nothing for a folder."""
         if self._mini_size:
             self.write_embedded(self.folder, self._mini_size)
-        elif not self.folder.is_dir():
+        elif not Path(self.root).is_dir():
             dataset_folder(self.root, self.revision)
 
     def setup(self, stage: str | None = None) -> None:

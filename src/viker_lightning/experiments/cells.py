@@ -19,10 +19,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import yaml
 from filelock import FileLock, Timeout
 
-from viker_lightning.options import read_yaml
+from viker_lightning.options import yaml_values
 from viker_lightning.processes import by_itself, waited_for
 from viker_lightning.sources import code_fingerprint, fingerprint, source_files
 
@@ -98,9 +97,9 @@ class Cell:
         """What was noted when it was last run; empty if never, or if the cell has changed since."""
         try:
             noted = json.loads((self.folder / NOTE).read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError):
+        except (OSError, ValueError, RecursionError):  # not there, cut short, or no note of ours
             return {}
-        return noted if noted.get("fingerprint") == self.fingerprint() else {}
+        return noted if isinstance(noted, dict) and noted.get("fingerprint") == self.fingerprint() else {}
 
     def state(self) -> State:
         """How far it is."""
@@ -240,8 +239,7 @@ def inputs(value: str) -> dict[str, str]:
         content = path.read_bytes()
     found = {value: hashlib.sha256(content).hexdigest()[:16]}
     if path.suffix in (".yaml", ".yml") and path.is_file():
-        read_yaml(path)
-        for leaf in _leaves(yaml.safe_load(content)):
+        for leaf in _leaves(yaml_values(path)):
             found |= inputs(leaf)
     return found
 

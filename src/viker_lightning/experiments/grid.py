@@ -9,10 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from viker_lightning.errors import UserError
-from viker_lightning.options import read_yaml
+from viker_lightning.options import yaml_values
 from viker_lightning.reporting.contenders import OWN
 
 from .cells import Cell
@@ -151,8 +149,7 @@ def setting(config: str, key: str) -> Any:
 
 @functools.cache
 def _read(config: str) -> Any:
-    read_yaml(Path(config))
-    return yaml.safe_load(Path(config).read_text(encoding="utf-8"))
+    return yaml_values(Path(config))
 
 
 def read_grid(file: Path, scale: str, seeds: int) -> Grid:
@@ -161,12 +158,9 @@ def read_grid(file: Path, scale: str, seeds: int) -> Grid:
     Raises:
         UserError: naming file and entry of what is wrong.
     """
-    try:
-        found = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{file}: not a readable grid ({reason}); give a file of experiments/") from error
-    read_yaml(file)
+    if not file.is_file():
+        raise UserError(f"{file}: not a readable grid (no such file); give a file of experiments/")
+    found = yaml_values(file)
     known = {"title", "columns", "published", "scales", "figure"}
     only(file, "", found, known, {"title", "columns", "scales"})
     mapping(file, "scales", found["scales"])

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from viker_lightning.errors import UserError
+from viker_lightning.files import check_folder
 
 from .base import Batch, Method, known, retain_tokens
 
@@ -29,6 +30,7 @@ class NPO(Method):
     def __init__(self, beta: float = 0.1, retain_weight: float = 0.0, gold: str | None = None) -> None:
         if beta <= 0:
             raise UserError(f"NPO: beta={beta} must be > 0")
+        check_folder("model.method.gold", gold)
         self.beta, self.retain_weight, self.gold = beta, retain_weight, gold
         self.uses_retain = retain_weight > 0
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoProcessor, BitsAndBytesConfig
@@ -19,6 +20,10 @@ from .families import family_of
 from .files import refuse_pickles, weights_folder
 
 Quantize = Literal["nf4", "int8"]
+
+
+OF_VALUES = (TypeError, AttributeError, LookupError, StrictDataclassError)
+"""What transformers stumbles over where a JSON file holds something else."""
 
 
 class Loaded(NamedTuple):
@@ -76,6 +81,14 @@ def loaded(
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{source}: no model could be loaded ({reason}); give a model folder or a hub id") from error
+    except Exception as error:
+        if not isinstance(error, OF_VALUES) and type(error) is not Exception:  # tokenizers raises the bare class
+            raise
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise UserError(
+            f"{source}: no model could be loaded ({reason}); a value in one of its JSON files is not as transformers "
+            "expects it: write config.json, generation_config.json, tokenizer and processor again with save_pretrained"
+        ) from error
     if missing := sorted(report["missing_keys"]):
         raise UserError(
             f"{source}: {len(missing)} weights are missing, e.g. {missing[0]!r}, and would be random; give a complete "

@@ -22,22 +22,32 @@ from viker_lightning.processes import by_itself, waited_for
 YAML = (".yaml", ".yml")
 """How the name of a config ends."""
 
+EXPECTED = "a config, a model folder or a hub id"
+"""What may be given."""
+
 FILED = ("WANDB_JOB_TYPE", "WANDB_DATA_DIR", "WANDB_NAME", "WANDB_RUN_GROUP", "WANDB_TAGS")
 """Where W&B files the run that asks for the vanilla model; key, mode and project are for both."""
 
 
 def check_vanilla(option: str, vanilla: str | None) -> None:
-    """Refuses a file that is neither a YAML of a fine-tuning run nor a folder of weights, before anything is built.
+    """Refuses what is neither a YAML of a fine-tuning run nor a folder of weights, before anything is built or moved.
 
     Args:
         option: whose value it is.
-        vanilla: as :func:`vanilla_model` takes it.
+        vanilla: as :func:`vanilla_model` takes it; ``None`` is always good.
 
     Raises:
-        UserError: if it is another file, or could be no path.
+        UserError: if it is empty, a YAML that is not there, another file, or could be no path.
     """
-    if not (vanilla or "").endswith(YAML):
+    if vanilla is None:
+        return
+    if not vanilla.strip():
+        raise UserError(f"{option}: found nothing, expected {EXPECTED}")
+    if not vanilla.endswith(YAML):
         check_folder(option, vanilla)
+    elif not os.path.isfile(vanilla):  # False for what cannot be a path, too
+        found = vanilla if len(vanilla) <= 80 else f"{vanilla[:80]}..."
+        raise UserError(f"{option}: {found!r} does not exist; give {EXPECTED}")
 
 
 def vanilla_model(vanilla: str, data: Benchmark, option: str = "model.vanilla") -> Path | str:
@@ -55,9 +65,8 @@ def vanilla_model(vanilla: str, data: Benchmark, option: str = "model.vanilla") 
     """
     if not vanilla.endswith(YAML):
         return weights_folder(vanilla)
+    check_vanilla(option, vanilla)
     config = Path(vanilla)
-    if not config.is_file():
-        raise UserError(f"{option}: {vanilla!r} does not exist; give a config, a model folder or a hub id")
     models = f"{mini.VERSION}/{mini_tower.fingerprint()}/{mini.LANGUAGE_MODEL}/{smol.VERSION}"
     made_of = f"{__version__}/{models}/{data.everybody()}/"
     key = hashlib.sha256(made_of.encode() + config.read_bytes()).hexdigest()[:12]
