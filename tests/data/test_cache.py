@@ -11,6 +11,7 @@ from filelock import FileLock
 from viker_lightning import clean_cache
 from viker_lightning.data import cache, mini
 from viker_lightning.data.cache import CHECKSUMS, built
+from viker_lightning.errors import UserError
 from viker_lightning.files import draft, remove_drafts
 
 
@@ -37,6 +38,10 @@ DAMAGE = {
     "missing": lambda f: (f / "inner/weights.bin").unlink(),
     "no config": lambda f: (f / "config.json").unlink(),
     "checksums": lambda f: (f / CHECKSUMS).write_bytes(b"\xff\xfe"),
+    "no checksums left": lambda f: (flip(f / "inner/weights.bin"), (f / CHECKSUMS).write_bytes(b"")),
+    "checksums of some": lambda f: (flip(f / "inner/weights.bin"), os.truncate(f / CHECKSUMS, 64 + 2 + 12)),
+    "half a checksum": lambda f: os.truncate(f / CHECKSUMS, 64 + 2 + 12 + 20),
+    "another file": lambda f: (f / "inner/other.json").write_text("{}"),
 }
 
 
@@ -50,6 +55,12 @@ def test_a_damaged_folder_is_built_again(folder, capsys, kind):
     said = capsys.readouterr().out.splitlines()
     assert len(said) == 2 and said[0].startswith(f"{folder} is damaged (") and said[0].endswith("and is made again")
     assert sorted(path.name for path in folder.parent.iterdir()) == ["thing", "thing.lock"]
+    assert built(folder, "a thing", pytest.fail) == folder
+
+
+def test_what_a_file_browser_leaves_is_no_damage(folder):
+    (folder / "inner/.DS_Store").touch()
+    assert built(folder, "a thing", pytest.fail) == folder
 
 
 def test_what_an_earlier_version_built_is_taken_on(folder, capsys):
@@ -66,10 +77,12 @@ def test_what_an_earlier_version_built_is_taken_on(folder, capsys):
 
 
 def test_of_very_large_files_only_the_end_is_looked_at(folder, monkeypatch):
-    monkeypatch.setattr(cache, "LARGEST", 100)
+    monkeypatch.setattr(cache, "LARGEST", 1)
     monkeypatch.setattr(cache, "_digest", pytest.fail)
     (folder / CHECKSUMS).write_text("")
     assert built(folder, "a thing", pytest.fail) == folder
+    (folder / "config.json").write_text("{{")
+    assert cache.damage(folder, "config.json").startswith("config.json: ")
 
 
 def test_a_cache_that_may_only_be_read_is_used(folder, monkeypatch):
@@ -87,6 +100,12 @@ def test_a_damaged_benchmark_is_written_again(tmp_path, capsys, monkeypatch):
     assert capsys.readouterr().out == (
         f"{root} is damaged (Full_Set/{shard.name} is not what was written) and is made again\n"
     )
+    (root / "notes.txt").write_text("mine")
+    with pytest.raises(
+        UserError, match=rf"^{root}: notes.txt is no file of the benchmark, which is to be made again; "
+    ):
+        mini.write_benchmark(root, "ci")
+    (root / "notes.txt").unlink()
     monkeypatch.setattr(mini, "_general_test", pytest.fail)
     mini.write_benchmark(root, "ci")
 
