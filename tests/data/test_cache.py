@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from viker_lightning import clean_cache
+from viker_lightning import clean_cache, files
 from viker_lightning.data import cache, mini
 from viker_lightning.data.cache import CHECKSUMS, built
 from viker_lightning.errors import UserError
 from viker_lightning.files import draft, remove_drafts
+from viker_lightning.models.features import FrozenFeatures
 
 
 def write(folder: Path) -> None:
@@ -136,6 +137,47 @@ def test_the_next_build_removes_what_killed_ones_left(tmp_path):
         (tmp_path / name / "half").touch()
     built(tmp_path / "thing", "a thing", write)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["thing", "thing.lock"]
+
+
+def test_a_draft_that_is_cleared_away_at_once_is_made_again(tmp_path, monkeypatch):
+    """Another process removes drafts between the two calls that make one and lock it."""
+    cleared, plain = [], os.open
+
+    def late(path, flags):
+        if not cleared:
+            cleared.append(path)
+            os.rmdir(path)
+            os.rmdir(tmp_path / "cache")
+        return plain(path, flags)
+
+    monkeypatch.setattr(files.os, "open", late)
+    with draft(tmp_path / "cache", "thing") as new:
+        assert new.is_dir() and cleared and new != cleared[0]
+
+
+def test_features_stay_for_as_long_as_a_run_uses_them(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("VIKER_LIGHTNING_CACHE", str(tmp_path))
+    folder, other = tmp_path / "features" / ("0" * 40), tmp_path / "features" / ("1" * 40)
+    ours, second = FrozenFeatures("disk", folder), FrozenFeatures("disk", folder)
+    left = folder / "ab/.abc-0123.tmp"
+    left.mkdir(parents=True)
+    with draft(other / "ab", "abc") as new:
+        clean_cache.main([])
+        assert new.is_dir() and folder.is_dir() and not left.exists()
+    said = capsys.readouterr().out.splitlines()
+    assert said[:2] == [f"kept {path}: a run is at work on it" for path in (folder, other)]
+    del ours
+    clean_cache.main([])
+    assert not other.exists() and folder.is_dir(), "one of two has ended"
+    del second
+    clean_cache.main([])
+    assert not folder.exists()
+    assert FrozenFeatures("disk", folder).folder.is_dir()
+
+
+def test_a_cache_that_cannot_be_locked_or_written_is_used(tmp_path):
+    (tmp_path / "file").touch()
+    assert FrozenFeatures("disk", tmp_path / "file/features").keep == "disk"
 
 
 def test_clean_cache_removes_what_is_ours_and_idle(tmp_path, monkeypatch, capsys):
