@@ -120,6 +120,12 @@ def test_a_method_s_files_move_aside_with_their_run(tmp_path):
     assert (tmp_path / "earlier-1/method/mine.py").is_file() and not (tmp_path / "method").exists()
 
 
+@pytest.mark.parametrize("content", ["[" * 99_999, "[]", "{", "\xff"])
+def test_what_is_no_record_is_of_no_run(tmp_path, content):
+    (tmp_path / "provenance.json").write_text(content, "latin-1")
+    assert earlier_sources(tmp_path / "checkpoints/last.ckpt", {"hash": "a"}) == []
+
+
 def test_a_run_that_goes_on_with_another_loss_says_so(tmp_path, caplog):
     (tmp_path / "checkpoints").mkdir()
     checkpoint = tmp_path / "checkpoints/last.ckpt"

@@ -20,13 +20,14 @@ from safetensors.torch import load_file, save_file
 
 from viker_lightning import cli
 from viker_lightning.cli import main
-from viker_lightning.data import Jsonl
+from viker_lightning.data import Jsonl, mini
 from viker_lightning.data.records import Picture
 from viker_lightning.errors import UserError
 from viker_lightning.experiments import __main__ as experiments
 from viker_lightning.experiments.cells import Cell
 from viker_lightning.metrics.gibberish import GibberishClassifier
 from viker_lightning.models import MLLM, Lora
+from viker_lightning.models.adapter import adapter_config
 from viker_lightning.reporting import __main__ as reporting
 from viker_lightning.secrets import HIDDEN, HidingFormatter, hide, hide_arguments, hide_in, hide_quoted
 from viker_lightning.training import CheckpointFile
@@ -326,6 +327,25 @@ def test_an_index_that_names_anything_else_is_refused(base_folder, tmp_path, oth
         env = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
         done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
         assert "UserError: " in done.stderr and "is said to be in 'pytorch_model.bin'" in done.stderr
+
+
+@pytest.mark.parametrize("content", ["[]", "{", "[" * 99_999])
+def test_what_is_no_adapter_is_named(tmp_path, content):
+    (tmp_path / "adapter_config.json").write_text(content)
+    with pytest.raises(
+        UserError, match=r"found no adapter, expected LORA|no adapter could be read \(.*\); give"
+    ) as error:
+        adapter_config(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", ["[]", "{", "[" * 99_999])
+def test_a_note_or_label_that_is_none_is_as_good_as_missing(tmp_path, content):
+    (tmp_path / "cell.json").write_text(content)
+    assert Cell("grid", "", "row", 0, "any.yaml", {}, tmp_path).note() == {}
+    (tmp_path / "benchmark.json").write_text(content)
+    with pytest.raises(UserError, match="holds other files"):
+        mini.write_benchmark(tmp_path, "ci")
 
 
 @pytest.mark.parametrize("content", ["[]", "{", '{"weight_map": [1]}', "[" * 99_999])

@@ -216,7 +216,7 @@ def earlier_sources(checkpoint: Any, source: dict[str, str | None] | None) -> li
         before = json.loads((Path(checkpoint).parent.parent / "provenance.json").read_text(encoding="utf-8"))
         then = {"code": before["code"], "method": (before["method_source"] or {}).get("hash")}
         found: list[dict[str, Any]] = before["earlier_sources"]
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):  # of no run of ours
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):  # of no run of ours
         return []
     source = source or {}
     if then == {"code": code_fingerprint(), "method": source.get("hash")}:

@@ -113,9 +113,10 @@ def write_sized(
 
 def _label(root: Path) -> dict[str, Any] | None:
     try:
-        return dict(json.loads((root / LABEL).read_text("utf-8")))
-    except (OSError, ValueError):
+        found = json.loads((root / LABEL).read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
         return None
+    return found if isinstance(found, dict) and found else None  # else it is somebody else's file
 
 
 def fingerprint(root: Path) -> str:

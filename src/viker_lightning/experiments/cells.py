@@ -102,9 +102,9 @@ class Cell:
         """What was noted when it was last run; empty if never, or if the cell has changed since."""
         try:
             noted = json.loads((self.folder / NOTE).read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError):
+        except (OSError, ValueError, RecursionError):
             return {}
-        return noted if noted.get("fingerprint") == self.fingerprint() else {}
+        return noted if isinstance(noted, dict) and noted.get("fingerprint") == self.fingerprint() else {}
 
     def state(self) -> State:
         """How far it is."""
