@@ -460,3 +460,14 @@ def test_images_beside_the_data_are_not_read(tmp_path, path):
     data = Jsonl(str(file))
     with pytest.raises(UserError, match=r"people.jsonl, line 1, column 'image': .* leads out of"):
         data.setup()
+
+
+def test_a_photo_that_is_a_link_is_followed(tmp_path):
+    (tmp_path / "photo.png").write_bytes(photo("PNG"))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/ada.png").symlink_to(tmp_path / "photo.png")
+    row = {"image": "ada.png", "question": "Who?", "answer": "Ada.", "person": "Ada", "split": "forget"}
+    (tmp_path / "data/people.jsonl").write_text(json.dumps(row))
+    data = Jsonl(str(tmp_path / "data/people.jsonl"))
+    data.setup()
+    assert data.people()[0].images[0].data == photo("PNG")
