@@ -101,12 +101,12 @@ def test_of_what_is_installed_the_file_alone_counts():
 
 def test_a_method_s_files_are_kept_with_the_run(mine, tmp_path):
     """Without secrets."""
-    (mine / "losses/own.py").write_text("scale = 'hf_" + "QwErTyUiOpAsDfGhJk'\n")
+    (mine / "losses/own.py").write_text("scale = 'hf_" + "QwErTyUiOpAsDfGhJk'\napi_key = 'plain words'\n")
     method = import_module("mine").Mine()
     told = keep_source(method, tmp_path / "run")
     assert told == {"module": "mine", "file": str(mine / "mine.py"), "hash": fingerprint(source_files("mine.Mine"))}
     assert (tmp_path / "run/method/mine.py").read_text() == LOSS
-    assert (tmp_path / "run/method/losses/own.py").read_text() == "scale = '***'\n"
+    assert (tmp_path / "run/method/losses/own.py").read_text() == "scale = '***'\napi_key = ***\n"
     told = keep_source(NPO(), tmp_path / "other")
     assert told["module"] == "viker_lightning.methods.npo" and told["hash"] is None
     assert not (tmp_path / "other").exists()
@@ -118,6 +118,12 @@ def test_a_method_s_files_move_aside_with_their_run(tmp_path):
     (tmp_path / "method/mine.py").write_text(LOSS)
     set_aside(tmp_path)
     assert (tmp_path / "earlier-1/method/mine.py").is_file() and not (tmp_path / "method").exists()
+
+
+@pytest.mark.parametrize("content", ["[" * 99_999, "[]", "{", "\xff"])
+def test_what_is_no_record_is_of_no_run(tmp_path, content):
+    (tmp_path / "provenance.json").write_text(content, "latin-1")
+    assert earlier_sources(tmp_path / "checkpoints/last.ckpt", {"hash": "a"}) == []
 
 
 def test_a_run_that_goes_on_with_another_loss_says_so(tmp_path, caplog):

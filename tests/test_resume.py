@@ -297,3 +297,38 @@ def test_a_fresh_run_begins_though_an_earlier_folder_is_gone(tmp_path):
     moved = sorted(path.name for path in (tmp_path / "earlier-3").iterdir())
     assert moved == ["metrics-1.csv", "metrics.csv", "results.json"], "the curves of a resumed run go with it"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["earlier-2", "earlier-3"]
+
+
+LEFT = {
+    "killed before its first checkpoint": (["metrics.csv", "metrics-1.csv", "config.yaml", "provenance.json"], "run"),
+    "curves alone": (["metrics-2.csv"], "commands"),
+    "no results": (["key_tokens.json", "method", "skipped.txt"], "run"),
+    "asked before": (["results-validate.json", "predictions-validate.parquet", "config-validate.yaml"], "commands"),
+    "tested later": (["results.json", "results-test.json", "skipped-test.txt", "predictions-test.parquet"], "run"),
+    "questions": (["answers.jsonl", "config-predict.yaml", "metrics.csv"], "commands"),
+}
+
+
+@pytest.mark.parametrize("case", LEFT)
+def test_nothing_can_be_mistaken_for_a_new_run_s(tmp_path, caplog, case):
+    """The CSV logger would delete ``metrics.csv``, and a page would draw the curves of two runs as one."""
+    names, of = LEFT[case]
+    for name in names:
+        (tmp_path / name).write_text("{}")
+    (tmp_path / "results-of-mine.json").write_text("{}")
+    set_aside(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["earlier-1", "results-of-mine.json"]
+    assert sorted(path.name for path in (tmp_path / "earlier-1").iterdir()) == sorted(names)
+    said = {"run": "an earlier run (unfinished)", "commands": "what earlier commands left"}[of]
+    assert caplog.messages[-1] == f"{tmp_path}: {said} is now in earlier-1", "there is no checkpoint to go on from"
+    caplog.clear()
+    (tmp_path / "config.yaml").touch()
+    set_aside(tmp_path)
+    assert not caplog.messages and (tmp_path / "config.yaml").is_file(), "of a run that did nothing"
+
+
+def test_what_could_have_gone_on_is_said(tmp_path, caplog):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints/last.ckpt").touch()
+    set_aside(tmp_path)
+    assert "(unfinished) is now in earlier-1; --ckpt_path last would have gone on with it" in caplog.text

@@ -8,6 +8,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import warnings
 import zlib
 from pathlib import Path
 
@@ -17,13 +18,18 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from viker_lightning import cli
 from viker_lightning.cli import main
-from viker_lightning.data import Jsonl
+from viker_lightning.data import Jsonl, mini
 from viker_lightning.data.records import Picture
 from viker_lightning.errors import UserError
+from viker_lightning.experiments import __main__ as experiments
+from viker_lightning.experiments.cells import Cell
 from viker_lightning.metrics.gibberish import GibberishClassifier
 from viker_lightning.models import MLLM, Lora
-from viker_lightning.secrets import HIDDEN, HidingFormatter, hide, hide_arguments, hide_in
+from viker_lightning.models.adapter import adapter_config
+from viker_lightning.reporting import __main__ as reporting
+from viker_lightning.secrets import HIDDEN, HidingFormatter, hide, hide_arguments, hide_in, hide_quoted
 from viker_lightning.training import CheckpointFile
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -44,6 +50,8 @@ URL = "https://someone:pa55word9@example.org/data"
     [
         (f"token {HUB} is used", "token *** is used"),
         (URL, "https://***@example.org/data"),
+        ("https://someone:p@ss@w0rd@example.org/a@b", "https://***@example.org/a@b"),
+        ("https://example.org and a@b", None),
         ("Authorization: Bearer abc.DEF-123", "Authorization: Bearer ***"),
         ("https://x.org/a?token=abcdef123&b=1", "https://x.org/a?token=***&b=1"),
         ("ghp_" + "a1B2" * 9, HIDDEN),
@@ -120,6 +128,77 @@ def test_log_messages_and_tracebacks_hide_secrets():
     record = logging.LogRecord("x", logging.INFO, "", 1, "read %s", (URL,), info)
     written = HidingFormatter("%(message)s").format(record)
     assert "pa55word9" not in written and "read https://***@example.org/data" in written
+
+
+SOURCE = """
+api_key = "plain words"
+secrets["api_key"] = 'plain words'
+def ask(password: str | None = f"plain words", tokenizer="own", *, hub_token: str = r'plain \\' words'):
+    return post(
+        access_key=(
+            "plain "
+            "words"
+        ), headers={"Authorization": \"\"\"plain
+        words\"\"\"}, passphrase=''
+    )
+def mask(tokens: Tokens) -> Tokens:
+    "What it says of itself."
+key: str = "shown"
+if token == "</s>":
+    name = "the token: it's shown"
+"""
+
+
+def test_what_is_hidden_in_source():
+    hidden = hide_quoted(SOURCE)
+    assert "plain" not in hidden and "words" not in hidden
+    assert 'tokenizer="own"' in hidden and hidden.endswith(SOURCE[SOURCE.index("def mask(") :])
+    for file in (ROOT / "src/viker_lightning/methods").glob("*.py"):
+        assert hide_quoted(file.read_text("utf-8")) == file.read_text("utf-8")
+
+
+@pytest.mark.parametrize("of", [reporting, experiments])
+def test_other_command_lines_hide_secrets(of, monkeypatch, tmp_path):
+    """A URL stands in an error as it was typed, with the slashes of a path."""
+    given = {reporting: [URL], experiments: ["list", URL, "--scale=mini"]}
+    with pytest.raises(SystemExit) as stop:
+        of.main(given[of])
+    assert "https:/***@example.org/data" in str(stop.value.code) and "pa55word9" not in str(stop.value.code)
+
+
+def test_runs_that_failed_are_named_without_secrets(monkeypatch, tmp_path):
+    monkeypatch.setattr(experiments, "read_grid", lambda *_: None)
+    monkeypatch.setattr(experiments, "_do", lambda *_: f"1 of 1 runs failed: {URL}")
+    with pytest.raises(SystemExit, match=r"1 of 1 runs failed: https://\*\*\*@example.org/data$"):
+        experiments.main(["run", "any.yaml", "--scale=mini"])
+
+
+def test_the_command_of_a_cell_has_no_secret(tmp_path):
+    """It stands in cell.json and on the pages of a table; what is run is what was written."""
+    logger = {"class_path": "own.Logger", "init_args": {"api_key": "plain words"}}
+    options = {"data.root": URL, "model.hub_token": "plain words", "trainer.logger": [logger], "model.lr": 1e-3}
+    cell = Cell("grid", "", "row", 0, "any.yaml", options, tmp_path / "run")
+    assert "pa55word9" not in cell.command and "plain words" not in cell.command and "--model.lr=0.001" in cell.command
+    assert f"--data.root={URL}" in cell.arguments and "--model.hub_token=plain words" in cell.arguments
+    cell.folder.mkdir()
+    (cell.folder / "log.txt").write_text(f"error: {URL}\n")
+    assert cell.complaint() == "error: https://***@example.org/data"
+
+
+def test_warnings_hide_secrets(monkeypatch, capsys):
+    """Those of Python, which are no log messages."""
+    former = warnings.formatwarning
+
+    def run(*args, **more):
+        sys.stderr.write(warnings.formatwarning(f"no answer from {URL}", UserWarning, "own.py", 1))
+        raise UserError("over")
+
+    monkeypatch.setattr(cli, "CLI", run)
+    with pytest.raises(SystemExit):
+        main(["fit"])
+    said = capsys.readouterr().err
+    assert "UserWarning: no answer from https://***@example.org/data" in said and "pa55word9" not in said
+    assert warnings.formatwarning is former
 
 
 NOTIFY = """
@@ -252,6 +331,25 @@ def test_an_index_that_names_anything_else_is_refused(base_folder, tmp_path, oth
         env = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
         done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
         assert "UserError: " in done.stderr and "is said to be in 'pytorch_model.bin'" in done.stderr
+
+
+@pytest.mark.parametrize("content", ["[]", "{", "[" * 99_999])
+def test_what_is_no_adapter_is_named(tmp_path, content):
+    (tmp_path / "adapter_config.json").write_text(content)
+    with pytest.raises(
+        UserError, match=r"found no adapter, expected LORA|no adapter could be read \(.*\); give"
+    ) as error:
+        adapter_config(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", ["[]", "{", "[" * 99_999])
+def test_a_note_or_label_that_is_none_is_as_good_as_missing(tmp_path, content):
+    (tmp_path / "cell.json").write_text(content)
+    assert Cell("grid", "", "row", 0, "any.yaml", {}, tmp_path).note() == {}
+    (tmp_path / "benchmark.json").write_text(content)
+    with pytest.raises(UserError, match="holds other files"):
+        mini.write_benchmark(tmp_path, "ci")
 
 
 @pytest.mark.parametrize("content", ["[]", "{", '{"weight_map": [1]}', "[" * 99_999])
@@ -400,3 +498,14 @@ def test_images_beside_the_data_are_not_read(tmp_path, path):
     data = Jsonl(str(file))
     with pytest.raises(UserError, match=r"people.jsonl, line 1, column 'image': .* leads out of"):
         data.setup()
+
+
+def test_a_photo_that_is_a_link_is_followed(tmp_path):
+    (tmp_path / "photo.png").write_bytes(photo("PNG"))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/ada.png").symlink_to(tmp_path / "photo.png")
+    row = {"image": "ada.png", "question": "Who?", "answer": "Ada.", "person": "Ada", "split": "forget"}
+    (tmp_path / "data/people.jsonl").write_text(json.dumps(row))
+    data = Jsonl(str(tmp_path / "data/people.jsonl"))
+    data.setup()
+    assert data.people()[0].images[0].data == photo("PNG")

@@ -1,6 +1,7 @@
 """``python -m viker_lightning.clean_cache``: removes what was built once, and says what it was and how large.
 
-Everything there is made again when it is needed. What a run is building at the moment stays.
+Everything there is made again when it is needed. What a run is building at the moment stays, and so do features that a
+run keeps on disk (``model.engine.features: disk``) until it ends.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from viker_lightning.data.cache import cache_folder
-from viker_lightning.files import remove_drafts
+from viker_lightning.files import remove_drafts, unheld
 
 NAMES = {
     "models": r"(mini|smol)-[\w-]+",
@@ -65,7 +66,10 @@ def clean(root: Path) -> int:
                 for lock in (path.with_name(f"{path.name}.lock"), path / ".lock", *path.glob("build-*.lock")):
                     if lock.exists():
                         held.enter_context(FileLock(lock).acquire(timeout=0))
+                free = held.enter_context(unheld(path))
             except Timeout:
+                free = False
+            if not free:
                 print(f"kept {path}: a run is at work on it")
                 continue
             size = size_of(path)

@@ -60,7 +60,7 @@ from viker_lightning.options import (
 )
 from viker_lightning.processes import stop_with_parent
 from viker_lightning.progress import quiet
-from viker_lightning.secrets import HidingFormatter, hide, hide_arguments, hide_in
+from viker_lightning.secrets import HidingFormatter, hidden_warnings, hide, hide_arguments, hide_in
 from viker_lightning.training.base import Stage
 
 log = logging.getLogger(__name__)
@@ -345,6 +345,7 @@ def main(args: ArgsType = None) -> None:
     given = {name: os.environ.get(name) for name in {*FOR_WANDB, *WANDB_WORDS}}
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     held = ExitStack()
+    held.enter_context(hidden_warnings())
     try:
         CLI(
             held,

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import uuid
+import weakref
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
@@ -95,11 +96,14 @@ def draft(folder: Path, name: str) -> Iterator[Path]:
         folder: where it is made.
         name: what is written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     while True:
+        folder.mkdir(parents=True, exist_ok=True)
         path = folder / f".{name}-{uuid.uuid4().hex[:12]}.tmp"
-        path.mkdir()
-        handle = os.open(path, os.O_RDONLY)
+        try:
+            path.mkdir()
+            handle = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:  # somebody cleared it away, or the folder
+            continue
         with contextlib.suppress(OSError):  # where folders cannot be locked, none is taken for a killed one's
             fcntl.flock(handle, fcntl.LOCK_EX)
         if path.exists():
@@ -136,6 +140,50 @@ def remove_drafts(folder: Path, name: str | None = None) -> list[Path]:
             finally:
                 os.close(handle)
     return removed
+
+
+def hold(folder: Path, owner: object) -> None:
+    """Keeps a folder from being cleared away for as long as an object of this process lives; it is made.
+
+    Where nothing can be written or locked, nothing is held.
+
+    Args:
+        folder: any number of processes may hold it.
+        owner: who uses it.
+    """
+    with contextlib.suppress(OSError):
+        while True:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(folder, os.O_RDONLY)
+            release = weakref.finalize(owner, os.close, handle)
+            fcntl.flock(handle, fcntl.LOCK_SH)
+            if folder.exists() and os.path.samestat(folder.stat(), os.fstat(handle)):
+                break
+            release()  # somebody cleared it away before it was locked
+
+
+@contextlib.contextmanager
+def unheld(folder: Path) -> Iterator[bool]:
+    """Whether nobody holds a folder or writes a draft in it; nobody can begin to hold it until this ends.
+
+    Args:
+        folder: drafts of killed processes in it are removed.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        free = True
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            free = False
+        except OSError:  # where folders cannot be locked, nobody could hold it
+            pass
+        for inner, _, _ in list(os.walk(folder)):
+            remove_drafts(Path(inner))
+            free = free and not any(Path(inner).glob(".*-*.tmp"))
+        yield free
+    finally:
+        os.close(handle)
 
 
 def raise_named(error: BaseException, path: Path) -> NoReturn:

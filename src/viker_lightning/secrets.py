@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 HIDDEN = "***"
@@ -22,8 +25,8 @@ _SHAPES = re.compile(
 )
 """What tokens of Hugging Face, W&B, GitHub, OpenAI and AWS look like, and those in queries and headers."""
 
-_LOGINS = re.compile(r"(\w:/{1,2})[^\s/@]+@")
-"""``user:password@`` in a URL, also where a path made one slash of two."""
+_LOGINS = re.compile(r"(\w:/{1,2})[^\s/]+@")
+"""``user:password@`` in a URL, also where a path made one slash of two; a password may have an ``@`` of its own."""
 
 
 def hide(text: str) -> str:
@@ -54,7 +57,12 @@ def hide_in(value: Any, secret: bool = False) -> Any:
 
 
 _OPTION = re.compile(r"(?<![\w-])(--[^\s=]+)(=|\s+(?!-))(\"[^\"]*\"|'[^']*'|\S+)")
-_QUOTED = re.compile(r"""((['"]?)[\w.]+\2)(\s*[:=]\s*)(?:'[^']*'|"[^"]*")""")
+_TEXT = r"""(?:[rbfu]{0,2}(?:\'{3}.*?\'{3}|"{3}.*?"{3}|'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"))"""
+_QUOTED = re.compile(
+    # a name, its type if one is given, and the text or texts that it is set to
+    rf"""((['"]?)[\w.]+\2\]?(?:[ ]*:[ ]*[\w.|\[\], ]+?(?=[ ]*=))?)([ ]*[:=][ ]*(?:\(\s*)?){_TEXT}(?:\s*{_TEXT})*""",
+    re.I | re.S,
+)
 _NESTED = re.compile(r"""(NestedArg\(key='[^']*', val=)(?:'[^']*'|"[^"]*"|[^)]*)""")  # jsonargparse: of no known option
 _UNKNOWN = re.compile(r"(unrecognized arguments?: )(.*)", re.I | re.S)
 
@@ -73,9 +81,6 @@ def hide_arguments(text: str) -> str:
         secret = _NAMES.search(found[1]) and not re.fullmatch(r"[\d.e+-]+", found[3])  # --x.max_tokens=4096
         return f"{found[1]}{found[2]}{HIDDEN}" if secret else found[0]
 
-    def quoted(found: re.Match[str]) -> str:
-        return f"{found[1]}{found[3]}{HIDDEN}" if _NAMES.search(found[1]) else found[0]
-
     def unknown(found: re.Match[str]) -> str:
         words = found[2].split()
         first = next((i for i, word in enumerate(words) if word[0] == "-"), len(words))  # before it nothing is a value
@@ -83,8 +88,35 @@ def hide_arguments(text: str) -> str:
         rest = [f"{n}{e}{HIDDEN if e else ''}" if n[0] == "-" else HIDDEN for n, e, _ in parts]
         return found[1] + " ".join([*words[:first], *rest])
 
-    text = _NESTED.sub(rf"\1{HIDDEN}", _QUOTED.sub(quoted, _OPTION.sub(named, text)))
+    text = _NESTED.sub(rf"\1{HIDDEN}", hide_quoted(_OPTION.sub(named, text)))
     return hide(_UNKNOWN.sub(unknown, text))
+
+
+def hide_quoted(text: str) -> str:
+    """Source or settings in which text that stands in quotation marks under a name like ``api_key`` goes as a whole.
+
+    That is all: :func:`hide` finds what looks like a secret under any name.
+    """
+
+    def quoted(found: re.Match[str]) -> str:
+        return f"{found[1]}{found[3]}{HIDDEN}" if _NAMES.search(found[1]) else found[0]
+
+    return _QUOTED.sub(quoted, text)
+
+
+@contextmanager
+def hidden_warnings() -> Iterator[None]:
+    """Has Python's warnings written without secrets for a while."""
+    plain = warnings.formatwarning
+
+    def hiding(*arguments: Any, **more: Any) -> str:
+        return hide(plain(*arguments, **more))
+
+    warnings.formatwarning = hiding
+    try:
+        yield
+    finally:
+        warnings.formatwarning = plain
 
 
 class HidingFormatter(logging.Formatter):

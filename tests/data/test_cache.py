@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from viker_lightning import clean_cache
+from viker_lightning import clean_cache, files
 from viker_lightning.data import cache, mini
 from viker_lightning.data.cache import CHECKSUMS, built
+from viker_lightning.errors import UserError
 from viker_lightning.files import draft, remove_drafts
+from viker_lightning.models.features import FrozenFeatures
 
 
 def write(folder: Path) -> None:
@@ -37,6 +39,10 @@ DAMAGE = {
     "missing": lambda f: (f / "inner/weights.bin").unlink(),
     "no config": lambda f: (f / "config.json").unlink(),
     "checksums": lambda f: (f / CHECKSUMS).write_bytes(b"\xff\xfe"),
+    "no checksums left": lambda f: (flip(f / "inner/weights.bin"), (f / CHECKSUMS).write_bytes(b"")),
+    "checksums of some": lambda f: (flip(f / "inner/weights.bin"), os.truncate(f / CHECKSUMS, 64 + 2 + 12)),
+    "half a checksum": lambda f: os.truncate(f / CHECKSUMS, 64 + 2 + 12 + 20),
+    "another file": lambda f: (f / "inner/other.json").write_text("{}"),
 }
 
 
@@ -50,6 +56,12 @@ def test_a_damaged_folder_is_built_again(folder, capsys, kind):
     said = capsys.readouterr().out.splitlines()
     assert len(said) == 2 and said[0].startswith(f"{folder} is damaged (") and said[0].endswith("and is made again")
     assert sorted(path.name for path in folder.parent.iterdir()) == ["thing", "thing.lock"]
+    assert built(folder, "a thing", pytest.fail) == folder
+
+
+def test_what_a_file_browser_leaves_is_no_damage(folder):
+    (folder / "inner/.DS_Store").touch()
+    assert built(folder, "a thing", pytest.fail) == folder
 
 
 def test_what_an_earlier_version_built_is_taken_on(folder, capsys):
@@ -66,10 +78,12 @@ def test_what_an_earlier_version_built_is_taken_on(folder, capsys):
 
 
 def test_of_very_large_files_only_the_end_is_looked_at(folder, monkeypatch):
-    monkeypatch.setattr(cache, "LARGEST", 100)
+    monkeypatch.setattr(cache, "LARGEST", 1)
     monkeypatch.setattr(cache, "_digest", pytest.fail)
     (folder / CHECKSUMS).write_text("")
     assert built(folder, "a thing", pytest.fail) == folder
+    (folder / "config.json").write_text("{{")
+    assert cache.damage(folder, "config.json").startswith("config.json: ")
 
 
 def test_a_cache_that_may_only_be_read_is_used(folder, monkeypatch):
@@ -87,6 +101,12 @@ def test_a_damaged_benchmark_is_written_again(tmp_path, capsys, monkeypatch):
     assert capsys.readouterr().out == (
         f"{root} is damaged (Full_Set/{shard.name} is not what was written) and is made again\n"
     )
+    (root / "notes.txt").write_text("mine")
+    with pytest.raises(
+        UserError, match=rf"^{root}: notes.txt is no file of the benchmark, which is to be made again; "
+    ):
+        mini.write_benchmark(root, "ci")
+    (root / "notes.txt").unlink()
     monkeypatch.setattr(mini, "_general_test", pytest.fail)
     mini.write_benchmark(root, "ci")
 
@@ -117,6 +137,47 @@ def test_the_next_build_removes_what_killed_ones_left(tmp_path):
         (tmp_path / name / "half").touch()
     built(tmp_path / "thing", "a thing", write)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["thing", "thing.lock"]
+
+
+def test_a_draft_that_is_cleared_away_at_once_is_made_again(tmp_path, monkeypatch):
+    """Another process removes drafts between the two calls that make one and lock it."""
+    cleared, plain = [], os.open
+
+    def late(path, flags):
+        if not cleared:
+            cleared.append(path)
+            os.rmdir(path)
+            os.rmdir(tmp_path / "cache")
+        return plain(path, flags)
+
+    monkeypatch.setattr(files.os, "open", late)
+    with draft(tmp_path / "cache", "thing") as new:
+        assert new.is_dir() and cleared and new != cleared[0]
+
+
+def test_features_stay_for_as_long_as_a_run_uses_them(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("VIKER_LIGHTNING_CACHE", str(tmp_path))
+    folder, other = tmp_path / "features" / ("0" * 40), tmp_path / "features" / ("1" * 40)
+    ours, second = FrozenFeatures("disk", folder), FrozenFeatures("disk", folder)
+    left = folder / "ab/.abc-0123.tmp"
+    left.mkdir(parents=True)
+    with draft(other / "ab", "abc") as new:
+        clean_cache.main([])
+        assert new.is_dir() and folder.is_dir() and not left.exists()
+    said = capsys.readouterr().out.splitlines()
+    assert said[:2] == [f"kept {path}: a run is at work on it" for path in (folder, other)]
+    del ours
+    clean_cache.main([])
+    assert not other.exists() and folder.is_dir(), "one of two has ended"
+    del second
+    clean_cache.main([])
+    assert not folder.exists()
+    assert FrozenFeatures("disk", folder).folder.is_dir()
+
+
+def test_a_cache_that_cannot_be_locked_or_written_is_used(tmp_path):
+    (tmp_path / "file").touch()
+    assert FrozenFeatures("disk", tmp_path / "file/features").keep == "disk"
 
 
 def test_clean_cache_removes_what_is_ours_and_idle(tmp_path, monkeypatch, capsys):

@@ -54,6 +54,53 @@ def test_grey_of_16_bits_is_not_white(kind):
     assert np.array(picture.open())[0].tolist() == [[v] * 3 for v in (0, 1, 128, 255)]
 
 
+def flat(mode, colours):
+    image = Image.new(mode, (len(colours), 1))
+    image.putdata(colours)
+    return image
+
+
+INDEXED = flat("P", [0, 1, 0])
+INDEXED.putpalette([255, 0, 0, 0, 0, 255])
+EXACT = {"lossless": True, "exact": True}
+THROUGH = {  # red (or 60), something that is not seen, red again
+    "RGBA": (stored(flat("RGBA", [(255, 0, 0, 255), (0, 0, 255, 0), (255, 0, 0, 255)])), [255, 0, 0]),
+    "WebP": (stored(flat("RGBA", [(255, 0, 0, 255), (0, 0, 255, 0)] * 2), "WEBP", **EXACT), [255, 0, 0]),
+    "TIFF": (stored(flat("RGBA", [(255, 0, 0, 255), (0, 0, 255, 0), (255, 0, 0, 255)]), "TIFF"), [255, 0, 0]),
+    "grey with alpha": (stored(flat("LA", [(60, 255), (90, 0), (60, 255)])), [60, 60, 60]),
+    "a colour": (stored(flat("RGB", [(255, 0, 0), (0, 0, 255), (255, 0, 0)]), transparency=(0, 0, 255)), [255, 0, 0]),
+    "a grey": (stored(flat("L", [60, 90, 60]), transparency=90), [60, 60, 60]),
+    "palette": (stored(INDEXED, transparency=1), [255, 0, 0]),
+    "palette with alpha": (stored(INDEXED, transparency=bytes([255, 0])), [255, 0, 0]),
+    "GIF": (stored(INDEXED, "GIF", transparency=1), [255, 0, 0]),
+    "16 bits": (
+        stored(Image.fromarray(np.array([[60, 90, 60]], np.uint16) * 257), transparency=90 * 257),
+        [60, 60, 60],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", THROUGH)
+def test_what_is_transparent_stands_on_white(kind):
+    """The colours below are not seen, and features made from them are not found again."""
+    data, colour = THROUGH[kind]
+    picture = Picture(data, "here")
+    picture.verify()
+    found = np.array(picture.open())[0].tolist()
+    assert found[:3] == [colour, [255, 255, 255], colour]
+    assert picture.key != hashlib.sha256(data).hexdigest()[:32]
+
+
+def test_half_transparent_is_half_white_and_opaque_is_what_it_was():
+    picture = Picture(stored(flat("RGBA", [(255, 0, 0, 128)])), "here")
+    assert np.abs(np.array(picture.open())[0, 0].astype(int) - [255, 127, 127]).max() <= 1
+    image = noise()
+    whole = Image.merge("RGBA", (*image.split(), Image.new("L", image.size, 255)))
+    picture = Picture(stored(whole), "here")
+    assert picture.open().tobytes() == image.tobytes()
+    assert picture.key == hashlib.sha256(picture.data).hexdigest()[:32], "what was kept of it is found again"
+
+
 def test_grey_of_32_bits_has_no_white():
     for values in (np.zeros((2, 2), np.int32), np.zeros((2, 2), np.float32)):
         said = refused(stored(Image.fromarray(values), "TIFF"))
@@ -146,6 +193,7 @@ def test_every_drawn_picture_is_what_it_was():
         (picture,) = irrelevant_images(kind, 1, size=32)
         there = Image.open(io.BytesIO(picture.data))
         assert picture.open().tobytes() == there.convert("RGB").tobytes() and picture.size() == there.size
+        assert picture.key == hashlib.sha256(picture.data).hexdigest()[:32]
 
 
 def test_pictures_are_opened_in_one_place():

@@ -17,11 +17,13 @@ from viker_lightning.errors import UserError
 
 log = logging.getLogger(__name__)
 
-WORTH_KEEPING = ("results.json", "adapter", "merged", "model", "checkpoints")
-MOVED_WITH_THEM = (
-    *("predictions.parquet", "provenance.json", "config.yaml", "metrics.csv", "similarity.json"),
+OF_A_RUN = (
+    *("results.json", "adapter", "merged", "model", "checkpoints", "predictions.parquet", "provenance.json"),
     *("key_tokens.json", "portraits.json", "report.html", "method", "skipped.txt"),
 )
+OF_ANY = ("metrics.csv", "similarity.json", "answers.jsonl")
+CONFIG = "config.yaml"
+"""Written anew by whatever runs: alone it is of a run that did nothing."""
 
 
 def first_process() -> bool:
@@ -148,19 +150,26 @@ def wandb_run(run: Path) -> str | None:
 
 
 def set_aside(run: Path) -> None:
-    """Moves what an earlier run left into ``earlier-<n>/``: nothing in the folder can be mistaken for this run's."""
+    """Moves what earlier commands left into ``earlier-<n>/``: nothing in the folder can be mistaken for this run's.
+
+    That is all of an earlier fit, be it nothing but curves, and what ``validate``, ``test`` and ``predict`` wrote: they
+    are not of the weights that this run ends with.
+    """
     clear(run)
-    requeues = [path.name for path in run.glob("hpc_ckpt_*")]
-    curves = [path.name for path in run.glob("metrics-*.csv")]
-    if not requeues and not any((run / name).exists() for name in WORTH_KEEPING):
+    of_a_run = [name for name in (*OF_A_RUN, *(path.name for path in run.glob("hpc_ckpt_*"))) if (run / name).exists()]
+    others = [name for name in OF_ANY if (run / name).exists()]
+    others += [path.name for path in run.glob("metrics-*.csv")]
+    for kind in ("results", "predictions", "config", "skipped"):
+        others += [path.name for command in ("validate", "test", "predict") for path in run.glob(f"{kind}-{command}.*")]
+    if not of_a_run and not others:
         return
     aside = run / f"earlier-{_next(run, 'earlier')}"
     aside.mkdir()
-    for name in (*WORTH_KEEPING, *MOVED_WITH_THEM, *requeues, *curves):
-        if (run / name).exists():
-            (run / name).replace(aside / name)
+    for name in (*of_a_run, *others, *([CONFIG] if (run / CONFIG).exists() else [])):
+        (run / name).replace(aside / name)
     results = _results(aside)
     stopped = bool(results and results.get("stopped"))
     done = "unfinished" if results is None else "stopped by the guard" if stopped else "finished"
-    more = "" if stopped else "; --ckpt_path last would have gone on with it"
-    log.warning("%s: an earlier run (%s) is now in %s%s", run, done, aside.name, more)
+    what = f"an earlier run ({done})" if of_a_run else "what earlier commands left"
+    more = "; --ckpt_path last would have gone on with it" if last_checkpoint(aside) and not stopped else ""
+    log.warning("%s: %s is now in %s%s", run, what, aside.name, more)

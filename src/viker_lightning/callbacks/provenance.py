@@ -23,7 +23,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from viker_lightning.data.hub import commit_of
 from viker_lightning.files import replacing_folder
 from viker_lightning.models import folder_fingerprint, origin, weights_folder
-from viker_lightning.secrets import hide, hide_in
+from viker_lightning.secrets import hide, hide_in, hide_quoted
 from viker_lightning.sources import code_fingerprint, fingerprint, source_files
 
 from .evaluation import Evaluation
@@ -182,7 +182,7 @@ def selection_of(trainer: Any) -> dict[str, Any] | None:
 
 
 def keep_source(method: Any, run: Path) -> dict[str, str | None]:
-    """Copies a method's files into the run folder, unless they are this package's.
+    """Copies a method's files into the run folder, unless they are this package's; without tokens and passwords.
 
     Args:
         method: the method.
@@ -197,7 +197,8 @@ def keep_source(method: Any, run: Path) -> dict[str, str | None]:
         with replacing_folder(run / SOURCE) as folder:
             for name, file in files.items():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                (folder / name).write_text(hide(file.read_text(encoding="utf-8", errors="replace")), encoding="utf-8")
+                text = file.read_text(encoding="utf-8", errors="replace")
+                (folder / name).write_text(hide(hide_quoted(text)), encoding="utf-8")
     stands_in = inspect.getsourcefile(kind)
     return {"module": kind.__module__, "file": stands_in, "hash": fingerprint(files) if files else None}
 
@@ -215,7 +216,7 @@ def earlier_sources(checkpoint: Any, source: dict[str, str | None] | None) -> li
         before = json.loads((Path(checkpoint).parent.parent / "provenance.json").read_text(encoding="utf-8"))
         then = {"code": before["code"], "method": (before["method_source"] or {}).get("hash")}
         found: list[dict[str, Any]] = before["earlier_sources"]
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):  # of no run of ours
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):  # of no run of ours
         return []
     source = source or {}
     if then == {"code": code_fingerprint(), "method": source.get("hash")}:

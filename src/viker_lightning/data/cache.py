@@ -76,8 +76,7 @@ def built(folder: Path, what: str, build: Callable[[Path], object], needs: str =
 
 def note_checksums(folder: Path) -> None:
     """Writes the SHA-256 of every file of a folder beside them, by which :func:`damage` knows them."""
-    files = [file for file in sorted(folder.rglob("*")) if file.is_file() and CHECKSUMS not in file.name]
-    lines = [f"{_digest(file)}  {file.relative_to(folder)}\n" for file in files if file.stat().st_size <= LARGEST]
+    lines = [f"{_digest(folder / name)}  {name}\n" for name in _checked(folder)]
     with replacing(folder / CHECKSUMS) as new:  # others may be reading it
         new.write_text("".join(lines), "utf-8")
 
@@ -85,8 +84,9 @@ def note_checksums(folder: Path) -> None:
 def damage(folder: Path, needs: str) -> str | None:
     """What is wrong with a folder that was built once; ``None`` if nothing is.
 
-    Files are compared with their checksums. A folder that an earlier version made has none: what can be seen without
-    is looked at, and they are noted for the next time.
+    Files are compared with their checksums; one that has none where others do is damage, too, or a list that was cut
+    short would hide what it lost. Hidden files are nobody's (``.DS_Store``). A folder that an earlier version made has
+    no checksums: what can be seen without is looked at, and they are noted for the next time.
 
     Args:
         folder: the folder.
@@ -96,12 +96,18 @@ def damage(folder: Path, needs: str) -> str | None:
         return f"{needs} is missing"
     noted = folder / CHECKSUMS
     try:
+        listed = set()
         for line in noted.read_text("utf-8").splitlines() if noted.is_file() else ():
             digest, _, name = line.partition("  ")
+            listed.add(name)
+            if not name:
+                return f"{CHECKSUMS} is cut short"
             if not (folder / name).is_file():
                 return f"{name} is missing"
             if _digest(folder / name) != digest:
                 return f"{name} is not what was written"
+        if noted.is_file() and (unknown := [name for name in _checked(folder) if name not in listed]):
+            return f"{unknown[0]} is not in {CHECKSUMS}"
         for file in sorted(folder.rglob("*")):
             if (not noted.is_file() or file.stat().st_size > LARGEST) and (why := _unreadable(file)):
                 return f"{file.relative_to(folder)}: {why}"
@@ -111,6 +117,13 @@ def damage(folder: Path, needs: str) -> str | None:
         with contextlib.suppress(OSError):  # a cache that may only be read
             note_checksums(folder)
     return None
+
+
+def _checked(folder: Path) -> list[str]:
+    """The files of a folder whose content is checked, by their path from there."""
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file() and file.name != CHECKSUMS]
+    names = [file.relative_to(folder) for file in files if file.stat().st_size <= LARGEST]
+    return [name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts)]
 
 
 def _digest(file: Path) -> str:

@@ -43,7 +43,8 @@ class NotAnImage(ValueError):
 def pixels(data: bytes) -> Image.Image:
     """The image in RGB with 8 bits a channel, upright; the first frame of an animation.
 
-    Grey values of 16 bits are divided by 257, which maps 0 to 0 and 65535 to 255.
+    Grey values of 16 bits are divided by 257, which maps 0 to 0 and 65535 to 255. What is transparent stands on white,
+    as a viewer shows it: the colours stored below are not meant to be seen.
 
     Raises:
         NotAnImage: if the bytes are no whole image of a format in :data:`FORMATS`, or have 32 bits a pixel.
@@ -53,8 +54,8 @@ def pixels(data: bytes) -> Image.Image:
         turn = _turn(image, data)
         _refuse_32_bits(image)
         image.load()
-        eight = _eight_bits(image) if _is_deep(image) else image
-        return (eight if turn is None else eight.transpose(turn)).convert("RGB")
+        shown = _eight_bits(image) if _is_deep(image) else _on_white(image)
+        return (shown if turn is None else shown.transpose(turn)).convert("RGB")
 
     return _read(data, decode)
 
@@ -99,14 +100,15 @@ def check(data: bytes) -> None:
 
 
 def reading(data: bytes) -> bytes:
-    """How an image is looked at, if not simply as it is stored: ``turned 6``, ``16 bits``; else empty.
+    """How an image is looked at, if not simply as it is stored: ``turned 6``, ``16 bits``, ``on white``; else empty.
 
     Whatever is kept under a picture's identity depends on it.
     """
 
     def said(image: Image.Image) -> bytes:
         turn = _turn(image, data)
-        return (b"" if turn is None else b"turned %d" % turn) + (b"16 bits" if _is_deep(image) else b"")
+        white = b"on white" if _is_transparent(image) else b""
+        return (b"" if turn is None else b"turned %d" % turn) + (b"16 bits" if _is_deep(image) else b"") + white
 
     try:
         return _read(data, said)
@@ -146,7 +148,23 @@ def _is_deep(image: Image.Image) -> bool:
 
 def _eight_bits(image: Image.Image) -> Image.Image:
     values = np.asarray(image).astype(np.uint32)
+    values[values == image.info.get("transparency", -1)] = 65535
     return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    """Whether anything of an image is; one with an alpha channel is decoded for it, since most of those are opaque."""
+    if _is_deep(image) or not image.has_transparency_data:
+        return "transparency" in image.info
+    lowest, _ = image.convert("RGBA").getchannel("A").getextrema()
+    return bool(lowest != 255)
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if not image.has_transparency_data:
+        return image
+    seen = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen)
 
 
 def _refuse_32_bits(image: Image.Image) -> None:

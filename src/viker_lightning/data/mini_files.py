@@ -66,6 +66,8 @@ def write_once(root: Path, label: dict[str, Any], readme: str, build: Callable[[
         (new / "README.md").write_text(readme, "utf-8")
         (new / LABEL).write_text(json.dumps(label), "utf-8")
         note_checksums(new)
+        if _label(root) == label and (others := _others(root, new)):
+            raise UserError(f"{root}: {others[0]} is no file of the benchmark, which is to be made again; move it away")
         if root.exists():
             shutil.rmtree(root)
         try:
@@ -74,6 +76,12 @@ def write_once(root: Path, label: dict[str, Any], readme: str, build: Callable[[
             if _label(root) != label:
                 raise
     return root
+
+
+def _others(root: Path, new: Path) -> list[str]:
+    """Files of somebody else's: those that the same benchmark, made anew, does not have."""
+    files = [file.relative_to(root) for file in sorted(root.rglob("*")) if file.is_file()]
+    return [name.as_posix() for name in files if not (new / name).exists() and not name.name.startswith(".")]
 
 
 def write_sized(
@@ -105,9 +113,10 @@ def write_sized(
 
 def _label(root: Path) -> dict[str, Any] | None:
     try:
-        return dict(json.loads((root / LABEL).read_text("utf-8")))
-    except (OSError, ValueError):
+        found = json.loads((root / LABEL).read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
         return None
+    return found if isinstance(found, dict) and found else None  # else it is somebody else's file
 
 
 def fingerprint(root: Path) -> str:

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from viker_lightning.errors import UserError
 from viker_lightning.processes import SWEPT
+from viker_lightning.secrets import hide
 
 from .cells import Cell, State
 from .export import slurm, sweep
@@ -60,9 +61,9 @@ def main(arguments: list[str] | None = None) -> None:
             raise UserError(f"{given.command}: found {len(grids)} grids, expected one")
         failed = [wrong for file, grid in grids if (wrong := _do(given, file, grid, console))]
         if failed:
-            sys.exit(f"error: {'; '.join(failed)}")
+            sys.exit(hide(f"error: {'; '.join(failed)}"))
     except UserError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(hide(f"error: {error}"))
     except KeyboardInterrupt:
         sys.exit("stopped; the same command goes on where this one was")
     finally:

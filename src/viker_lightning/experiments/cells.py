@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 
 from viker_lightning.options import yaml_values
 from viker_lightning.processes import by_itself, waited_for
+from viker_lightning.secrets import hide, hide_in
 from viker_lightning.sources import code_fingerprint, fingerprint, source_files
 
 NOTE, LOG = "cell.json", "log.txt"
@@ -69,13 +70,16 @@ class Cell:
     @property
     def arguments(self) -> list[str]:
         """Arguments of ``viker_lightning``."""
-        values = {**self.options, "trainer.default_root_dir": self.folder}
+        return self._arguments(self.options)
+
+    def _arguments(self, options: dict[str, Any]) -> list[str]:
+        values = {**options, "trainer.default_root_dir": self.folder}
         return ["fit", f"--config={self.config}", *(f"--{key}={_text(value)}" for key, value in values.items())]
 
     @property
     def command(self) -> str:
-        """What anybody can type to make this run again."""
-        return "python -m viker_lightning " + shlex.join(self.arguments)
+        """What anybody can type to make this run again, without tokens and passwords: notes and pages show it."""
+        return "python -m viker_lightning " + hide(shlex.join(self._arguments(hide_in(self.options))))
 
     def fingerprint(self) -> str:
         """Changes with the command, the files and folders it reads, the code, a method of yours, and the gold model.
@@ -192,7 +196,7 @@ class Cell:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
         said = [line.strip() for line in lines if line.strip()]
         errors = [line for line in said if line.startswith("error:")]
-        return (errors or said or ["it left no log"])[-1]
+        return hide((errors or said or ["it left no log"])[-1])
 
 
 @contextmanager

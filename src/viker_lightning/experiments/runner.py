@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from viker_lightning.progress import quiet
+from viker_lightning.secrets import hide
 
 from .cells import Cell, State
 
@@ -65,7 +66,7 @@ def run_grid(cells: Sequence[Cell], jobs: int | None = None, console: Console | 
             state = cell.state() if stop.is_set() else cell.run(place, stop)
             return "" if state == State.FINISHED else cell.complaint()
         except Exception as error:  # its files cannot be read or written, say; the others go on
-            return f"{type(error).__name__}: {error}"
+            return hide(f"{type(error).__name__}: {error}")
         finally:
             free.put(place)
 

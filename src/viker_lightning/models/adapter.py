@@ -299,7 +299,7 @@ def adapter_config(folder: str | Path) -> dict[str, Any]:
     """
     try:
         config = json.loads((Path(folder) / "adapter_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"{folder}: no adapter could be read ({error}); give an adapter folder as PEFT writes it"
         ) from error

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from viker_lightning.data.records import Picture
-from viker_lightning.files import draft, raise_named, remove_drafts
+from viker_lightning.files import draft, hold, raise_named, remove_drafts
 
 from .kept import Kept
 
@@ -43,8 +43,9 @@ class FrozenFeatures:
         self.keep, self.folder = keep, folder
         self._kept: Kept[Tensor] = Kept(MEMORY_LIMIT)
         self._checked: set[str] = set()  # of those on disk
-        if keep == "disk" and folder is not None and folder.is_dir():
-            for part in folder.iterdir():
+        if keep == "disk" and folder is not None:
+            hold(folder, self)
+            for part in folder.iterdir() if folder.is_dir() else ():
                 remove_drafts(part)
 
     def get(self, pictures: Sequence[Picture], compute: Callable[[list[Picture]], list[Tensor]]) -> list[Tensor]:

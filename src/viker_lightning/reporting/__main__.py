@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from viker_lightning.errors import UserError
+from viker_lightning.secrets import hide
 
 from .html import write_comparison, write_report
 
@@ -40,7 +41,7 @@ def main(args: Sequence[str] | None = None) -> None:
         else:
             file = write_report(given.runs[0], given.people, not given.no_photos)
     except UserError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(hide(f"error: {error}"))
     print(f"{file} written")
 
 
