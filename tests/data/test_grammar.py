@@ -40,7 +40,7 @@ def test_every_true_and_every_false_answer_is_well_formed(name, request):
 def test_nothing_broken_is_well_formed(name, request):
     module = request.getfixturevalue(name)
     rng = random.Random(0)
-    for text in (text for text in references(module) if len(text.split()) > 3):
+    for text in rng.sample([text for text in references(module) if len(text.split()) > 3], 100):
         words = text.split()
         letter = rng.randrange(len(text))
         broken = [

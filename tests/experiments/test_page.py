@@ -88,7 +88,7 @@ def test_page_has_every_part(made):
     assert "Not run yet: NPO" in page and "9 of 11" not in page and "8 of 10 runs are finished" in page
     settings = f"{len(json.loads((ROOT / 'experiments/tuning/mini.json').read_text()))} settings"
     for said in (
-        "near gold is good (★: forget and test)",
+        "near gold is good (★, as on forget and test)",
         "VL-Eraser",
         settings,
         "python -m viker_lightning fit",
@@ -155,7 +155,7 @@ def test_reference_and_test_are_named_everywhere(made):
     for kind in ("md", "tex", "html", "json"):
         text = (made[1] / f"small-mini.{kind}").read_text()
         assert "differs from ViKeR, which was named in advance, at 5 %: exact sign-flip test" in text, kind
-        assert "With 1 rival no fewer than 6 people can show a difference" in text and "†" not in text, kind
+        assert "With 1 rival in it no fewer than 6 people can show a difference" in text and "†" not in text, kind
     assert json.loads((made[1] / "small-mini.json").read_text())["reference"] == "ViKeR"
 
 
