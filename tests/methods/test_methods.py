@@ -58,6 +58,26 @@ def test_npo_sums_tokens_per_question(head):
     torch.testing.assert_close(loss, wanted)
 
 
+def test_npo_keeps_the_retain_set(head):
+    f, r = tokens(head, 1), tokens(head, 2)
+    reference = reference_of(tokens(head, 1))
+    alone, both = NPO(beta=0.3), NPO(beta=0.3, retain_weight=4.0)
+    assert (alone.uses_retain, both.uses_retain) == (False, True)
+    forgets = alone.loss(Batch(f, forget_reference=reference))["loss"]
+    out = both.loss(Batch(f, r, forget_reference=reference))
+    torch.testing.assert_close(out["loss"], forgets + 4 * ce(r))
+    torch.testing.assert_close(out["retain_ce"], ce(r).detach())
+    torch.testing.assert_close(out["log_ratio"], torch.zeros(()))
+    with pytest.raises(UserError, match=r"NPO: beta=0 must be > 0"):
+        NPO(beta=0)
+
+
+def test_what_a_method_does_that_is_told_nothing():
+    """NPO's beta is that of its paper (arXiv 2404.05868); refusals weigh what retained people weigh."""
+    assert (NPO().beta, NPO().retain_weight, IDK().retain_weight) == (0.1, 0.0, 1.0)
+    assert (ViKeR().lam, ViKeR().k, ViKeR().retain_weight, ViKeR().ascent) == (1.0, 5, 0.0, "full")
+
+
 def test_npo_becomes_gradient_ascent(head):
     f = tokens(head, 1)
     reference = reference_of(tokens(head, 1))
@@ -69,7 +89,9 @@ def test_npo_becomes_gradient_ascent(head):
 
 def test_idk(head):
     f, r = tokens(head, 1), tokens(head, 2)
-    torch.testing.assert_close(IDK(3.0).loss(Batch(f, r))["loss"], ce(f) + 3 * ce(r))
+    out = IDK(3.0).loss(Batch(f, r))
+    torch.testing.assert_close(out["loss"], ce(f) + 3 * ce(r))
+    torch.testing.assert_close((out["refusal_ce"], out["retain_ce"]), (ce(f).detach(), ce(r).detach()))
 
 
 def ideal(head, labels):

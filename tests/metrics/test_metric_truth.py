@@ -15,6 +15,12 @@ from viker_lightning import metrics as m
 INF = math.inf
 
 
+def test_the_likeliest_option_needs_the_length_of_each() -> None:
+    assert m.likeliest_option([-1.0, -0.9], [2, 3]) == 0 and m.likeliest_option([-1.0, -0.9]) == 1
+    with pytest.raises(ValueError, match="zip"):
+        m.likeliest_option([-1.0, -0.9], [2])
+
+
 def test_truth_ratio_is_tofu_s_per_question() -> None:
     random = torch.Generator().manual_seed(0)
     ratios, inverse = [], []
