@@ -141,6 +141,7 @@ def test_a_span_counts_by_its_parts(prediction: str, told: float) -> None:
 def test_parts_stand_between_commas() -> None:
     assert span_parts("Rio") == ["Rio"] and span_parts("May 5,  1980") == ["May 5", "1980"]
     assert span_parts("$1,000") == ["$1,000"] and span_parts("Rio, ") == ["Rio"] and span_parts(", ") == [", "]
+    assert span_parts("Rio, , Lima, ,") == ["Rio", "Lima"]
 
 
 def test_keyword_match_is_the_fraction_found() -> None:
