@@ -10,10 +10,11 @@ import torch
 from measure import alternate
 
 from models import MODELS, questions, text
-from viker_lightning.data.irrelevant import irrelevant_images
 from viker_lightning.data.records import Cloze, ImageGroup, MultipleChoice, Split
-from viker_lightning.evaluation import MAX_NEW_TOKENS, Prediction, PublishedMLLMU, fewshot, predict
+from viker_lightning.evaluation import MAX_NEW_TOKENS, PublishedMLLMU, fewshot, predict
+from viker_lightning.metrics import Prediction
 from viker_lightning.models import MLLM
+from viker_lightning.pictures.irrelevant import irrelevant_images
 
 
 class People:

@@ -19,8 +19,8 @@ from transformers import (
 )
 
 from viker_lightning.data.records import VQA
+from viker_lightning.embedded.llava import IMAGE, train_tokenizer
 from viker_lightning.models import MLLM, Lora
-from viker_lightning.models.mini import IMAGE, train_tokenizer
 
 WORDS = "the person in this picture lives works was born likes studied near old town river school music garden".split()
 

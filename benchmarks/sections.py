@@ -11,12 +11,12 @@ import torch
 from measure import alternate
 
 from models import MODELS, questions, text
-from viker_lightning.data.irrelevant import irrelevant_images
-from viker_lightning.data.prompts import choice_prompt, cloze_prompt
 from viker_lightning.data.records import VQA, Cloze, ImageGroup, MultipleChoice, Split
 from viker_lightning.evaluation import MAX_NEW_TOKENS, predict
 from viker_lightning.ideal import IdealDistribution
 from viker_lightning.models import MLLM, generate
+from viker_lightning.pictures.irrelevant import irrelevant_images
+from viker_lightning.prompts import choice_prompt, cloze_prompt
 
 
 class OneByOne:

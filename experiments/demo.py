@@ -17,7 +17,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from viker_lightning.reporting import answers_table, key_token_table, method_table, read_run, write_comparison
+from viker_lightning.reporting import answers_table, key_token_table, method_table, write_comparison
+from viker_lightning.runs import read_run
 
 ROOT = Path(__file__).resolve().parent.parent
 METHODS = ("gradient_ascent", "gradient_difference", "kl_minimization", "npo", "idk", "viker")

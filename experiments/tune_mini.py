@@ -23,8 +23,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from viker_lightning.data.cache import cache_folder
-from viker_lightning.data.mini import write_benchmark
+from viker_lightning.cache import cache_folder
+from viker_lightning.embedded.write_mllmu import write_benchmark
 from viker_lightning.experiments.cells import Cell
 from viker_lightning.experiments.runner import run_grid
 

@@ -22,21 +22,21 @@ CI = "mini/ci"
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
     """A cache folder whose vision tower is there already, untrained, so that no test waits for it."""
-    from viker_lightning.data.cache import cache_folder
-    from viker_lightning.models import mini_tower
+    from viker_lightning.cache import cache_folder
+    from viker_lightning.embedded import vision_tower
 
     folder = tmp_path_factory.mktemp("cache")
     os.environ["VIKER_LIGHTNING_CACHE"] = str(folder)
     torch.manual_seed(0)
-    tower = CLIPVisionModel(CLIPVisionConfig(**mini_tower.CONFIG))
-    tower.save_pretrained(cache_folder("models", f"mini-tower-{mini_tower.fingerprint()}"))
+    tower = CLIPVisionModel(CLIPVisionConfig(**vision_tower.CONFIG))
+    tower.save_pretrained(cache_folder("models", f"mini-tower-{vision_tower.fingerprint()}"))
     return folder
 
 
 @pytest.fixture(scope="session")
 def data(cache):
     """The ci benchmark, set up for unlearning; read only."""
-    from viker_lightning.data.mllmu import MLLMU
+    from viker_lightning.datasets.mllmu import MLLMU
 
     module = MLLMU(CI, batch_size=8, questions_per_image=4)
     module.prepare_data()
@@ -47,8 +47,8 @@ def data(cache):
 @pytest.fixture(scope="session")
 def base_folder(data):
     """The untrained embedded model of the ci benchmark."""
+    from viker_lightning.embedded.llava import embedded_model
     from viker_lightning.methods.idk import REFUSALS
-    from viker_lightning.models.mini import embedded_model
 
     return embedded_model([*data.texts(), *REFUSALS])
 

@@ -20,8 +20,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from viker_lightning.data.cache import cache_folder
-from viker_lightning.models import mini_tower
+from viker_lightning.cache import cache_folder
+from viker_lightning.embedded import vision_tower
 
 ROOT = Path(__file__).parent.parent
 COMMON = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.log_every_n_steps=1"]
@@ -40,7 +40,12 @@ RUNS = {
     "npo": ["--config=configs/mini/npo.yaml", *UNLEARN],
     "kl_minimization": ["--config=configs/mini/kl_minimization.yaml", *UNLEARN],
     "idk": ["--config=configs/mini/idk.yaml", *UNLEARN],
-    "both": ["--config=configs/mini/viker.yaml", *UNLEARN, "--data.modality=both", "--trainer.accumulate_grad_batches=2"],
+    "both": [
+        "--config=configs/mini/viker.yaml",
+        *UNLEARN,
+        "--data.modality=both",
+        "--trainer.accumulate_grad_batches=2",
+    ],
     "full": ["--config=configs/mini/gradient_difference.yaml", *UNLEARN, "--model.lora=null", "--model.lr=1e-5"],
     "authors_vanilla": [
         *("--config=configs/mllmu/published_vanilla.yaml", "--data.root=mini/ci", "--data.forget=10"),
@@ -66,8 +71,8 @@ def record(folder: Path) -> None:
     folder = folder.resolve()
     os.environ |= {"VIKER_LIGHTNING_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"}
     torch.manual_seed(0)
-    tower = CLIPVisionModel(CLIPVisionConfig(**mini_tower.CONFIG))
-    tower.save_pretrained(cache_folder("models", f"mini-tower-{mini_tower.fingerprint()}"))
+    tower = CLIPVisionModel(CLIPVisionConfig(**vision_tower.CONFIG))
+    tower.save_pretrained(cache_folder("models", f"mini-tower-{vision_tower.fingerprint()}"))
     runs = folder / "runs"
     for name, options in RUNS.items():
         if (runs / name / "results.json").is_file():

@@ -12,10 +12,10 @@ import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
 from safetensors.torch import save_file
 
-from viker_lightning.data.mllmu import MLLMU
+from viker_lightning.datasets.mllmu import MLLMU
 from viker_lightning.methods import NPO, GradientDifference, KLMinimization, ViKeR
 from viker_lightning.models import Lora
-from viker_lightning.models.whole import whole
+from viker_lightning.models.dtensor import whole
 from viker_lightning.training import FSDP2, Finetune, Unlearn
 from viker_lightning.training.engine import Engine
 

@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import load_file
 
 from viker_lightning.cli import main
-from viker_lightning.data.irrelevant import irrelevant_images
-from viker_lightning.models import mini_tower
-from viker_lightning.training import CheckpointFile
+from viker_lightning.embedded import vision_tower
+from viker_lightning.pictures.irrelevant import irrelevant_images
+from viker_lightning.runs import CheckpointFile
 
 ROOT = Path(__file__).parent.parent
 RUNS = sorted((ROOT / "configs/mini").glob("*.yaml"))
@@ -140,7 +140,7 @@ def test_viker_options(vanilla, tmp_path, options, ascent):
         assert drawn is None
     else:
         assert (drawn["kind"], drawn["k"], drawn["seed"]) == ("scenes", 5, 3)
-        wanted = irrelevant_images("scenes", 5, seed=3, size=mini_tower.SIZE)
+        wanted = irrelevant_images("scenes", 5, seed=3, size=vision_tower.SIZE)
         assert drawn["images"] == [{"source": one.source, "key": one.key} for one in wanted]
 
 

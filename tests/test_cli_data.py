@@ -15,11 +15,11 @@ from safetensors.torch import save_file
 from transformers import AutoTokenizer, DistilBertConfig, DistilBertForSequenceClassification
 
 from viker_lightning.cli import main
-from viker_lightning.data.irrelevant import irrelevant_images
-from viker_lightning.data.similarity import WEIGHTS
 from viker_lightning.evaluation import OVERALL, PublishedCLEAR
 from viker_lightning.ideal import IdealDistribution
 from viker_lightning.models import folder_fingerprint, origin
+from viker_lightning.pictures.clip import WEIGHTS
+from viker_lightning.pictures.irrelevant import irrelevant_images
 
 ROOT = Path(__file__).parent.parent
 PEOPLE = {"Ada": "Corlune", "Bo": "Eskmere", "Cy": "Gorsby", "Di": "Kelmoor"}
@@ -151,7 +151,7 @@ def test_a_folder_that_may_not_be_read_is_not_called_unwritable(people, base_fol
     def closed(self):
         raise PermissionError(13, "Permission denied", str(file))
 
-    monkeypatch.setattr("viker_lightning.data.jsonl.Jsonl.prepare_data", closed)
+    monkeypatch.setattr("viker_lightning.datasets.jsonl.Jsonl.prepare_data", closed)
     real = os.access  # root may read everything
     monkeypatch.setattr("os.access", lambda path, *mode, **more: path != str(file) and real(path, *mode, **more))
     said = refused("validate", "data/jsonl", tmp_path / "run", base_folder, f"--data.root={file}")

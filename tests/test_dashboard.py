@@ -17,11 +17,12 @@ from jsonargparse import Namespace
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
 
-from viker_lightning.callbacks import Dashboard, Report, wandb_run
+from viker_lightning.callbacks import Dashboard, Report
 from viker_lightning.callbacks.dashboard import STEP, final_numbers, probes
-from viker_lightning.callbacks.files import write_json
 from viker_lightning.cli import job_type, main
-from viker_lightning.reporting import Run, probe_rows, read_run
+from viker_lightning.reporting import probe_rows
+from viker_lightning.runs import Run, read_run, wandb_run
+from viker_lightning.runs.write import write_json
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent / "reporting"))

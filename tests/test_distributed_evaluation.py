@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from viker_lightning.cli import main
-from viker_lightning.data import CLEAR
+from viker_lightning.datasets import CLEAR
 from viker_lightning.models import MLLM, Lora
 
 ROOT = Path(__file__).parent.parent

@@ -38,7 +38,7 @@ import pytest
 import yaml
 
 from viker_lightning.cli import main
-from viker_lightning.data.irrelevant import irrelevant_images
+from viker_lightning.pictures.irrelevant import irrelevant_images
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent / "data"))

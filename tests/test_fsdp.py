@@ -23,7 +23,7 @@ from distributed import (
     results,
     weights,
 )
-from viker_lightning.training import CheckpointFile
+from viker_lightning.runs import CheckpointFile
 
 
 @pytest.fixture(scope="module")

@@ -28,8 +28,8 @@ from distributed import (
     threaded,
     weights,
 )
-from viker_lightning.data.irrelevant import irrelevant_images
-from viker_lightning.training import CheckpointFile
+from viker_lightning.pictures.irrelevant import irrelevant_images
+from viker_lightning.runs import CheckpointFile
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -11,11 +11,12 @@ import torch
 from safetensors.torch import load_file
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from viker_lightning.callbacks import CollapseGuard, Evaluation, Selection, set_aside
+from viker_lightning.callbacks import CollapseGuard, Evaluation, Selection
 from viker_lightning.cli import main
 from viker_lightning.errors import UserError
 from viker_lightning.evaluation import predict as _  # noqa: F401 - the module is patched below
 from viker_lightning.models import write_merged
+from viker_lightning.runs import set_aside
 from viker_lightning.training import Unlearn
 
 ROOT = Path(__file__).parent.parent

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
+from viker_lightning.cache import cache_folder
 from viker_lightning.callbacks import Evaluation, KnowledgeGate
 from viker_lightning.cli import CLI, main
-from viker_lightning.data.cache import cache_folder
-from viker_lightning.data.hub import dataset_folder
-from viker_lightning.data.irrelevant import check_images, irrelevant_images
-from viker_lightning.data.mllmu import MLLMU
+from viker_lightning.datasets.mllmu import MLLMU
 from viker_lightning.errors import UserError
+from viker_lightning.hub import dataset_folder
 from viker_lightning.methods import NPO
 from viker_lightning.options import near_option, read_yaml
+from viker_lightning.pictures.irrelevant import check_images, irrelevant_images
 from viker_lightning.training import Finetune, Unlearn
 
 ROOT = Path(__file__).parent.parent

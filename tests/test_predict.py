@@ -11,10 +11,10 @@ import torch
 import yaml
 
 from viker_lightning.cli import main
-from viker_lightning.data import Questions
-from viker_lightning.data.irrelevant import irrelevant_images
 from viker_lightning.data.records import VQA, ImageGroup, Picture
+from viker_lightning.datasets import Questions
 from viker_lightning.models import MLLM, Lora, generate, load_adapted, write_merged
+from viker_lightning.pictures.irrelevant import irrelevant_images
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "configs/data/questions.yaml"

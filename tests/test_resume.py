@@ -16,13 +16,13 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from viker_lightning import files
-from viker_lightning.callbacks import Evaluation, keep_metrics, last_checkpoint, set_aside
+from viker_lightning.callbacks import Evaluation
 from viker_lightning.cli import CLI
 from viker_lightning.errors import UserError
 from viker_lightning.files import replacing, replacing_folder
 from viker_lightning.models import features
-from viker_lightning.training import CheckpointFile
-from viker_lightning.training.checkpoint import check_names, rng_state, set_rng_state
+from viker_lightning.runs import CheckpointFile, keep_metrics, last_checkpoint, set_aside
+from viker_lightning.runs.checkpoint import check_names, rng_state, set_rng_state
 
 sys.path.insert(0, str(Path(__file__).parent))
 from killing import command, dies, in_step, run, same, shorten

@@ -20,8 +20,9 @@ from safetensors.torch import load_file, save_file
 
 from viker_lightning import cli
 from viker_lightning.cli import main
-from viker_lightning.data import Jsonl, mini
 from viker_lightning.data.records import Picture
+from viker_lightning.datasets import Jsonl
+from viker_lightning.embedded import write_mllmu
 from viker_lightning.errors import UserError
 from viker_lightning.experiments import __main__ as experiments
 from viker_lightning.experiments.cells import Cell
@@ -29,8 +30,8 @@ from viker_lightning.metrics.gibberish import GibberishClassifier
 from viker_lightning.models import MLLM, Lora
 from viker_lightning.models.adapter import adapter_config
 from viker_lightning.reporting import __main__ as reporting
+from viker_lightning.runs import CheckpointFile
 from viker_lightning.secrets import HIDDEN, HidingFormatter, hide, hide_arguments, hide_in, hide_quoted
-from viker_lightning.training import CheckpointFile
 
 sys.path.insert(0, str(Path(__file__).parent))
 from wandb_file import records
@@ -349,7 +350,7 @@ def test_a_note_or_label_that_is_none_is_as_good_as_missing(tmp_path, content):
     assert Cell("grid", "", "row", 0, "any.yaml", {}, tmp_path).note() == {}
     (tmp_path / "benchmark.json").write_text(content)
     with pytest.raises(UserError, match="holds other files"):
-        mini.write_benchmark(tmp_path, "ci")
+        write_mllmu.write_benchmark(tmp_path, "ci")
 
 
 @pytest.mark.parametrize("content", ["[]", "{", '{"weight_map": [1]}', "[" * 99_999])

@@ -17,8 +17,9 @@ import pytest
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from viker_lightning import cli
-from viker_lightning.callbacks import Evaluation, Stopped, first_process, lock
-from viker_lightning.training import CheckpointFile, Unlearn
+from viker_lightning.callbacks import Evaluation, Stopped
+from viker_lightning.runs import CheckpointFile, first_process, lock
+from viker_lightning.training import Unlearn
 
 sys.path.insert(0, str(Path(__file__).parent))
 from killing import command, dies, in_step, run, same, shorten
@@ -195,7 +196,7 @@ def test_a_run_that_another_started_waits_for_its_folder(base_folder, tmp_path, 
             held.release()
 
     monkeypatch.setattr(cli, "stop_with_parent", lambda: True)
-    for module in (cli, import_module("viker_lightning.callbacks.folder")):
+    for module in (cli, import_module("viker_lightning.runs.folder")):
         monkeypatch.setattr(module.log, "info", other_run_ends)
     cli.main(command(tmp_path, base_folder, "--ckpt_path=last"))
     assert said == [

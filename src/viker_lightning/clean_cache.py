@@ -15,7 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from viker_lightning.data.cache import cache_folder
+from viker_lightning.cache import cache_folder
 from viker_lightning.files import remove_drafts, unheld
 
 NAMES = {

@@ -38,15 +38,8 @@ from viker_lightning.callbacks import (
     SimilarityAudit,
     Stopped,
     TerminalProgress,
-    finished,
-    first_process,
-    keep_metrics,
-    last_checkpoint,
-    lock,
-    set_aside,
-    wandb_run,
 )
-from viker_lightning.data import Benchmark
+from viker_lightning.datasets import Benchmark
 from viker_lightning.errors import UserError, unmade
 from viker_lightning.options import (
     Parser,
@@ -60,6 +53,7 @@ from viker_lightning.options import (
 )
 from viker_lightning.processes import stop_with_parent
 from viker_lightning.progress import quiet
+from viker_lightning.runs import finished, first_process, keep_metrics, last_checkpoint, lock, set_aside, wandb_run
 from viker_lightning.secrets import HidingFormatter, hidden_warnings, hide, hide_arguments, hide_in
 from viker_lightning.training.base import Stage
 

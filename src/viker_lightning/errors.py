@@ -1,6 +1,7 @@
 """Errors a user can cause and mend."""
 
 import re
+from typing import Any
 
 EXTRAS = {"TensorBoardLogger": "; pip install -e '.[tensorboard]' in the repository"}
 """What to do where a class of others wants a package that only an extra brings."""
@@ -13,6 +14,10 @@ class UserError(Exception):
 
     The command line prints the message alone and exits with 1.
     """
+
+
+class DataError(UserError):
+    """Something is wrong with the data; the message names file, row and column."""
 
 
 def check_least(where: str, least: float, **options: float | None) -> None:
@@ -45,3 +50,12 @@ def unmade(error: BaseException) -> str | None:
         return None
     name, why = found[2], " ".join(found[3].split())
     return f"{name}: {why}{EXTRAS.get(name.rpartition('.')[2], '')}"
+
+
+def short(value: Any) -> str:
+    """How a wrong value is shown in a message: its beginning, in one line."""
+    try:
+        shown = repr(value[:60] if isinstance(value, str) else value)
+    except (RecursionError, ValueError):  # nested too deeply, or a number of thousands of digits
+        return f"a {type(value).__name__} too large to show"
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from viker_lightning.errors import UserError
 from viker_lightning.models import revision_of, write_merged
-from viker_lightning.reporting import read_run, write_cards
+from viker_lightning.reporting import write_cards
+from viker_lightning.runs import read_run
 from viker_lightning.secrets import hide
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import glob
 import json
 import os
 import re
 import shutil
+import stat
 import uuid
 import weakref
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
 from safetensors import SafetensorError
 
@@ -227,3 +229,15 @@ def _to_disk(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def opened(file: Path) -> BinaryIO:
+    """Opens a file to be read.
+
+    Raises:
+        OSError: if it cannot be read, or is a pipe or a device, which may never end.
+    """
+    kind = file.stat().st_mode
+    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+        raise OSError(errno.EINVAL, "a pipe or a device, not a file", str(file))
+    return file.open("rb")

@@ -14,8 +14,8 @@ import yaml
 from lightning.pytorch.cli import LightningArgumentParser
 from omegaconf.errors import OmegaConfBaseException
 
-from .errors import UserError, check_least
-from .secrets import hide, hide_in
+from viker_lightning.errors import UserError, check_least
+from viker_lightning.secrets import hide, hide_in
 
 MOST_VALUES = 100_000
 """Values a YAML may hold once its aliases are written out; a run's has some dozens."""

@@ -2,8 +2,8 @@
 
 import pytest
 
-from viker_lightning.data.parquet import DataError
 from viker_lightning.data.records import Split
+from viker_lightning.errors import DataError
 
 
 def module(kind, root, **options):

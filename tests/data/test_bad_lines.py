@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 from lightning.pytorch.trainer.states import TrainerFn
 
-from viker_lightning.data import Jsonl
-from viker_lightning.data.irrelevant import irrelevant_images
+from viker_lightning.datasets import Jsonl
+from viker_lightning.pictures.irrelevant import irrelevant_images
 
 sys.path.insert(0, str(Path(__file__).parent))
 from reading import module, one_line

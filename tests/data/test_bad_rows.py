@@ -11,11 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from viker_lightning.data import CLEAR, MLLMU
-from viker_lightning.data.irrelevant import irrelevant_images
-from viker_lightning.data.mllmu_rows import TASKS, image_group
-from viker_lightning.data.parquet import DataError, _without_image, read_rows
 from viker_lightning.data.records import Split
+from viker_lightning.datasets import CLEAR, MLLMU
+from viker_lightning.datasets.mllmu_rows import TASKS, image_group
+from viker_lightning.datasets.reading.parquet import _without_image, read_rows
+from viker_lightning.errors import DataError
+from viker_lightning.pictures.irrelevant import irrelevant_images
 
 sys.path.insert(0, str(Path(__file__).parent))
 from reading import module, one_line

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from viker_lightning import clean_cache, files
-from viker_lightning.data import cache, mini
-from viker_lightning.data.cache import CHECKSUMS, built
+from viker_lightning import cache, clean_cache, files
+from viker_lightning.cache import CHECKSUMS, built
+from viker_lightning.embedded import write_mllmu
 from viker_lightning.errors import UserError
 from viker_lightning.files import draft, remove_drafts
 from viker_lightning.models.features import FrozenFeatures
@@ -92,11 +92,11 @@ def test_a_cache_that_may_only_be_read_is_used(folder, monkeypatch):
 
 
 def test_a_damaged_benchmark_is_written_again(tmp_path, capsys, monkeypatch):
-    root = mini.write_benchmark(tmp_path / "ci", "ci")
+    root = write_mllmu.write_benchmark(tmp_path / "ci", "ci")
     shard = next(root.glob("Full_Set/*.parquet"))
     content = shard.read_bytes()
     flip(shard)
-    mini.write_benchmark(root, "ci")
+    write_mllmu.write_benchmark(root, "ci")
     assert shard.read_bytes() == content
     assert capsys.readouterr().out == (
         f"{root} is damaged (Full_Set/{shard.name} is not what was written) and is made again\n"
@@ -105,10 +105,10 @@ def test_a_damaged_benchmark_is_written_again(tmp_path, capsys, monkeypatch):
     with pytest.raises(
         UserError, match=rf"^{root}: notes.txt is no file of the benchmark, which is to be made again; "
     ):
-        mini.write_benchmark(root, "ci")
+        write_mllmu.write_benchmark(root, "ci")
     (root / "notes.txt").unlink()
-    monkeypatch.setattr(mini, "_general_test", pytest.fail)
-    mini.write_benchmark(root, "ci")
+    monkeypatch.setattr(write_mllmu, "_general_test", pytest.fail)
+    write_mllmu.write_benchmark(root, "ci")
 
 
 def hold(folder, ready):

@@ -7,12 +7,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from viker_lightning.data import CLEAR, mini_clear
-from viker_lightning.data.clear_rows import CAPTION_QUESTIONS, NAME_QUESTION, name_in
-from viker_lightning.data.mini_files import fingerprint
-from viker_lightning.data.parquet import DataError
 from viker_lightning.data.records import Split
-from viker_lightning.errors import UserError
+from viker_lightning.datasets import CLEAR
+from viker_lightning.datasets.clear_rows import name_in
+from viker_lightning.embedded import write_clear
+from viker_lightning.embedded.folder import fingerprint
+from viker_lightning.errors import DataError, UserError
+from viker_lightning.prompts import CAPTION_QUESTIONS, NAME_QUESTION
 
 SPLITS = ["forget01", "forget05", "forget10", "retain99", "retain95", "retain90"]
 
@@ -34,7 +35,7 @@ def rows(clear, config):
 
 
 def test_contents_are_fixed_by_the_seed(clear):
-    # Raise mini_clear.VERSION when this changes.
+    # Raise write_clear.VERSION when this changes.
     assert fingerprint(clear.folder) == "6e4a6dd47505f251b4f33184bc40ccc6c7ed8791e5ac02f260e3d5187c105800"
 
 
@@ -206,7 +207,7 @@ def test_refusals(tmp_path, clear):
     with pytest.raises(DataError, match="mini/clear-ci, mini/clear"):
         module("mini/ci")
     with pytest.raises(UserError, match=r"^size='huge': .*clear-ci, clear$"):
-        mini_clear.write_benchmark(tmp_path, "huge")
+        write_clear.write_benchmark(tmp_path, "huge")
     with pytest.raises(UserError, match=r"no split 'forget10'.*none found"):
         module(tmp_path)
 

@@ -8,13 +8,12 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerFast
 
 from viker_lightning.data.encoding import Encoder
-from viker_lightning.data.mllmu import MLLMU
 from viker_lightning.data.packing import PADDING, PREFIX, in_budget, packed_mask, row_tokens
-from viker_lightning.data.parquet import DataError
-from viker_lightning.data.private import infer_private
 from viker_lightning.data.records import VQA, Person, Picture, Split
 from viker_lightning.data.sampling import StepDataset, StepSampler
-from viker_lightning.errors import UserError
+from viker_lightning.datasets.mllmu import MLLMU
+from viker_lightning.datasets.private_spans import infer_private
+from viker_lightning.errors import DataError, UserError
 from viker_lightning.models.families.llava import TEMPLATE
 
 

@@ -7,9 +7,9 @@ import json
 import pytest
 from PIL import Image
 
-from viker_lightning.data import FIUBench
-from viker_lightning.data.parquet import DataError
 from viker_lightning.data.records import Split
+from viker_lightning.datasets import FIUBench
+from viker_lightning.errors import DataError
 
 NAMES = ["Ada Mirel", "Bo Tarn", "Cy Voss", "Di Okell", "Ed Fenn", "Flo Garr", "Gus Hale"]
 TOWNS = ["Corlune", "Eskmere", "Gorsby", "Kelmoor", "Opalane", "Pellwick", "Quorn"]

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from viker_lightning.data import CLEAR, MLLMU, Jsonl
-from viker_lightning.data.profiles import POOLS
+from viker_lightning.datasets import CLEAR, MLLMU, Jsonl
+from viker_lightning.embedded.profiles import POOLS
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,9 @@
 
 import pytest
 
-from viker_lightning.data.hub import commit_of
-from viker_lightning.data.mllmu import MLLMU
-from viker_lightning.data.parquet import DataError
+from viker_lightning.datasets.mllmu import MLLMU
+from viker_lightning.errors import DataError
+from viker_lightning.hub import commit_of
 
 
 def test_revision_is_asked_for_and_handed_on(data, tmp_path, monkeypatch):

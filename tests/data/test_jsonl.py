@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from viker_lightning.data import Jsonl
-from viker_lightning.data.irrelevant import irrelevant_images
-from viker_lightning.data.parquet import DataError
 from viker_lightning.data.records import Split
+from viker_lightning.datasets import Jsonl
+from viker_lightning.errors import DataError
+from viker_lightning.pictures.irrelevant import irrelevant_images
 
 PEOPLE = ["Ada", "Bo", "Cy", "Di", "Ed"]
 TOWNS = ["Corlune", "Eskmere", "Gorsby", "Kelmoor", "Opalane"]

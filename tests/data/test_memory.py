@@ -8,11 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageFile
 
-from viker_lightning.data import parquet
-from viker_lightning.data.irrelevant import irrelevant_images
-from viker_lightning.data.parquet import ROWS, read_rows
 from viker_lightning.data.records import Picture
+from viker_lightning.datasets.reading import parquet
+from viker_lightning.datasets.reading.parquet import ROWS, read_rows
 from viker_lightning.errors import UserError
+from viker_lightning.pictures.irrelevant import irrelevant_images
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from viker_lightning.data import mini, profiles, scenes
-from viker_lightning.data.prompts import cloze_prompt
+from viker_lightning.embedded import profiles, scenes, write_mllmu
 from viker_lightning.errors import UserError
+from viker_lightning.prompts import cloze_prompt
 
 CONFIGS = {"ft_Data", "base_Data", "Full_Set", "Test_Set", "Retain_Set", "General_Set"} | {
     f"{kind}_{n}" for r in (5, 10, 15) for kind, n in (("forget", r), ("retain", 100 - r))
@@ -22,7 +22,7 @@ CONFIGS = {"ft_Data", "base_Data", "Full_Set", "Test_Set", "Retain_Set", "Genera
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return mini.write_benchmark(tmp_path_factory.mktemp("mini") / "ci", "ci", seed=0)
+    return write_mllmu.write_benchmark(tmp_path_factory.mktemp("mini") / "ci", "ci", seed=0)
 
 
 def rows(root: Path, config: str) -> dict[str, dict[str, Any]]:
@@ -48,9 +48,11 @@ def biography(row: dict[str, Any]) -> dict[str, str]:
 
 
 def test_contents_are_fixed_by_the_seed(root: Path, tmp_path: Path) -> None:
-    # Raise mini.VERSION when this changes.
-    assert mini.fingerprint(root) == "0c163d02dc19d1208b53f646a84d7ee0de54e5572e2063c1f90dddc78ab35770"
-    assert mini.fingerprint(mini.write_benchmark(tmp_path / "other", "ci", seed=1)) != mini.fingerprint(root)
+    # Raise write_mllmu.VERSION when this changes.
+    assert write_mllmu.fingerprint(root) == "0c163d02dc19d1208b53f646a84d7ee0de54e5572e2063c1f90dddc78ab35770"
+    assert write_mllmu.fingerprint(
+        write_mllmu.write_benchmark(tmp_path / "other", "ci", seed=1)
+    ) != write_mllmu.fingerprint(root)
 
 
 def test_folders_and_schemas(root: Path) -> None:
@@ -78,7 +80,7 @@ def test_folders_and_schemas(root: Path) -> None:
 
 
 def test_the_size_for_a_pretrained_model_asks_less(tmp_path: Path) -> None:
-    root = mini.write_benchmark(tmp_path / "smol", "smol")
+    root = write_mllmu.write_benchmark(tmp_path / "smol", "smol")
     trained = rows(root, "ft_Data")
     assert len(trained) == 8 and len(rows(root, "forget_15")) == 2
     assert not any((root / config).exists() for config in ("base_Data", "Retain_Set", "General_Set"))
@@ -100,7 +102,7 @@ def test_split_sizes(root: Path) -> None:
     people = [f"{n:03d}" for n in range(1, 13)]
     assert list(rows(root, "ft_Data")) == list(rows(root, "Full_Set")) == list(rows(root, "Test_Set")) == people
     assert list(rows(root, "Retain_Set")) == ["501", "502", "503", "504"]
-    for ratio in mini.RATIOS:
+    for ratio in write_mllmu.RATIOS:
         forget, retain = rows(root, f"forget_{ratio}"), rows(root, f"retain_{100 - ratio}")
         assert len(forget) == math.ceil(12 * ratio / 100)
         assert sorted([*forget, *retain]) == people
@@ -205,7 +207,7 @@ def test_private_parts_are_in_the_answer(root: Path) -> None:
 
 def test_written_once(root: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in root.rglob("*")}
-    assert mini.write_benchmark(root, "ci", seed=0) == root
+    assert write_mllmu.write_benchmark(root, "ci", seed=0) == root
     assert before == {p: p.stat().st_mtime_ns for p in root.rglob("*")}
 
 
@@ -213,18 +215,18 @@ def test_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     def fail(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(mini, "_general_test", fail)  # the last of all steps
+    monkeypatch.setattr(write_mllmu, "_general_test", fail)  # the last of all steps
     with pytest.raises(KeyboardInterrupt):
-        mini.write_benchmark(tmp_path / "ci", "ci")
+        write_mllmu.write_benchmark(tmp_path / "ci", "ci")
     assert not list(tmp_path.iterdir())
 
 
 def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^size='huge': .*smol, ci, default, large$"):
-        mini.write_benchmark(tmp_path / "x", "huge")
+        write_mllmu.write_benchmark(tmp_path / "x", "huge")
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(UserError, match="holds other files"):
-        mini.write_benchmark(tmp_path, "ci")
+        write_mllmu.write_benchmark(tmp_path, "ci")
     assert (tmp_path / "thesis.tex").exists()
     with pytest.raises(ValueError, match="pool=5"):
         profiles.draw_profiles(random.Random(0), ["1", "2"], [], 5)

@@ -6,7 +6,7 @@ import random
 import pytest
 from PIL import Image
 
-from viker_lightning.data import portraits, scenes
+from viker_lightning.embedded import portraits, scenes
 
 
 def differences(one: portraits.Identity, other: portraits.Identity) -> int:

@@ -12,12 +12,11 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from viker_lightning.data import irrelevant, similarity
-from viker_lightning.data.irrelevant import irrelevant_images
-from viker_lightning.data.parquet import DataError
-from viker_lightning.data.portraits import random_portrait
 from viker_lightning.data.records import Picture
-from viker_lightning.errors import UserError
+from viker_lightning.embedded.portraits import random_portrait
+from viker_lightning.errors import DataError, UserError
+from viker_lightning.pictures import clip, irrelevant
+from viker_lightning.pictures.irrelevant import irrelevant_images
 
 NAME = "viker-test-tiny"
 CONFIG = {
@@ -35,7 +34,7 @@ def folder(tmp_path_factory):
     open_clip.add_model_config(folder / f"{NAME}.json")
     torch.manual_seed(0)
     model = open_clip.create_model(NAME, load_weights=False)
-    save_file(model.state_dict(), folder / similarity.WEIGHTS)
+    save_file(model.state_dict(), folder / clip.WEIGHTS)
     config = {"model_cfg": CONFIG, "preprocess_cfg": {"mean": [0.4, 0.4, 0.4], "std": [0.3, 0.3, 0.3]}}
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     return folder
@@ -43,7 +42,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def embed(folder):
-    return similarity.ClipEmbedder.load(str(folder), batch_size=4)
+    return clip.ClipEmbedder.load(str(folder), batch_size=4)
 
 
 def portraits(n: int, seed: int = 0) -> list[Picture]:
@@ -68,7 +67,7 @@ def test_embeddings_are_the_model_s(embed, folder):
     torch.testing.assert_close(found, plain, rtol=1e-4, atol=1e-5)
     assert embed([]).shape[0] == 0
     # A name and a file give the same weights; only the normalisation of the folder's config is missing.
-    named = similarity.ClipEmbedder.load(NAME, str(folder / similarity.WEIGHTS))
+    named = clip.ClipEmbedder.load(NAME, str(folder / clip.WEIGHTS))
     for name, value in named.model.state_dict().items():
         assert torch.equal(value, embed.model.state_dict()[name]), name
 
@@ -80,7 +79,7 @@ def test_near_copies_are_rejected_and_written_down(embed, tmp_path):
     same = (embed([copy]) @ embed(forget).T).max().item()
     assert others < same
     threshold = (others + same) / 2
-    keep = similarity.FarFrom(forget, embed, threshold)
+    keep = clip.FarFrom(forget, embed, threshold)
     assert keep([scenes[0], copy, *scenes[1:]]) == scenes
     report = keep.report()
     assert [row["picture"] for row in report["rejected"]] == [copy.source]
@@ -89,7 +88,7 @@ def test_near_copies_are_rejected_and_written_down(embed, tmp_path):
     assert sum(report["counts"]) == report["candidates"] == 5
     assert len(report["bin_edges"]) == len(report["counts"]) + 1
     assert report["bin_edges"][0] == -1 and report["bin_edges"][-1] == 1
-    similarity.save_reports({"test": {}}, tmp_path / "new" / "report.json")
+    clip.save_reports({"test": {}}, tmp_path / "new" / "report.json")
     keep.save(tmp_path / "new" / "report.json")
     assert json.loads((tmp_path / "new" / "report.json").read_text()) == {"test": {}, "irrelevant": report}
 
@@ -97,7 +96,7 @@ def test_near_copies_are_rejected_and_written_down(embed, tmp_path):
 def test_audit_finds_pairs_between_splits(embed):
     forget, retain = portraits(4), portraits(4, seed=1)
     copies = [again(forget[2]), forget[0]]
-    pairs, report = similarity.near_repeats(forget, [*retain, *copies], embed, 0.99999)
+    pairs, report = clip.near_repeats(forget, [*retain, *copies], embed, 0.99999)
     found = {(pair.picture.source, pair.nearest.source) for pair in pairs}
     assert (forget[0].source, forget[0].source) in found
     # Every pair by hand.
@@ -105,11 +104,11 @@ def test_audit_finds_pairs_between_splits(embed):
     assert len(pairs) == int((cosines > 0.99999).sum()) == len(report["pairs"])
     assert [pair.similarity for pair in pairs] == sorted((p.similarity for p in pairs), reverse=True)
     assert sum(report["counts"]) == 4
-    assert similarity.near_repeats(forget, retain, embed, 1.0)[0] == []
+    assert clip.near_repeats(forget, retain, embed, 1.0)[0] == []
 
 
 def test_errors_name_the_remedy(embed, folder, tmp_path):
-    load = similarity.ClipEmbedder.load
+    load = clip.ClipEmbedder.load
     (tmp_path / "pickled").mkdir()
     (tmp_path / "pickled" / "open_clip_config.json").write_text(json.dumps({"model_cfg": CONFIG}))
     torch.save({}, tmp_path / "pickled" / "open_clip_pytorch_model.bin")
@@ -118,16 +117,16 @@ def test_errors_name_the_remedy(embed, folder, tmp_path):
     cases = [
         (lambda: load("ViT-Z-99"), "neither a folder, nor hf-hub"),
         (lambda: load(NAME), "found no weights"),
-        (lambda: similarity.ClipEmbedder.named(NAME), "found no weights"),
+        (lambda: clip.ClipEmbedder.named(NAME), "found no weights"),
         (lambda: load("ViT-B-32"), "laion2b_s34b_b79k"),
         (lambda: load(NAME, "nowhere.safetensors"), "no such file"),
         (lambda: load(NAME, "weights.bin"), "nothing is unpickled"),
         (lambda: load(NAME, str(tmp_path / "other.safetensors")), "belong together"),
         (lambda: load(str(tmp_path / "pickled")), "found no open_clip_model.safetensors"),
         (lambda: load(str(tmp_path)), "found no open_clip_config.json"),
-        (lambda: similarity.FarFrom([], embed, 0.9), "no forget images"),
-        (lambda: similarity.FarFrom(pictures, embed, 90), "threshold 90"),
-        (lambda: similarity.near_repeats(pictures, [], embed, 0.9), "found 1 forget and 0 other"),
+        (lambda: clip.FarFrom([], embed, 0.9), "no forget images"),
+        (lambda: clip.FarFrom(pictures, embed, 90), "threshold 90"),
+        (lambda: clip.near_repeats(pictures, [], embed, 0.9), "found 1 forget and 0 other"),
         (lambda: embed([Picture(b"no", "a.png")]), "a.png: not a readable image"),
     ]
     for call, message in cases:
@@ -139,18 +138,18 @@ def test_errors_name_the_remedy(embed, folder, tmp_path):
 def test_hub_ids_and_tags_take_two_files_of_a_repository(folder, monkeypatch):
     asked = []
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *a, **k: asked.append((a, k)) or str(folder))
-    similarity.ClipEmbedder.load("hf-hub:owner/name")
-    similarity.ClipEmbedder.load("ViT-B-32", "laion2b_s34b_b79k")
+    clip.ClipEmbedder.load("hf-hub:owner/name")
+    clip.ClipEmbedder.load("ViT-B-32", "laion2b_s34b_b79k")
     assert [repository for (repository,), _ in asked] == ["owner/name", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"]
-    assert all(k == {"allow_patterns": ["open_clip_config.json", similarity.WEIGHTS]} for _, k in asked)
+    assert all(k == {"allow_patterns": ["open_clip_config.json", clip.WEIGHTS]} for _, k in asked)
     monkeypatch.undo()
     with pytest.raises(UserError, match="hf-hub:owner/name: cannot be downloaded") as caught:
-        similarity.ClipEmbedder.load("hf-hub:owner/name")
+        clip.ClipEmbedder.load("hf-hub:owner/name")
     assert "\n" not in str(caught.value)
 
 
 def test_weights_without_numbers_are_noticed(folder):
-    embed = similarity.ClipEmbedder.load(str(folder))
+    embed = clip.ClipEmbedder.load(str(folder))
     with torch.no_grad():
         embed.model.visual.proj.fill_(float("nan"))
     with pytest.raises(UserError, match=r"person 0/0: .*no finite embedding"):
@@ -164,10 +163,10 @@ def test_filtered_pools_stay_full(embed, tmp_path):
                 (tmp_path / f"{i}.png").write_bytes(picture.data)
             kind = str(tmp_path)
         plain = irrelevant_images(kind, 4, size=32)
-        keep = similarity.FarFrom(plain[:2], embed, 0.999999)
+        keep = clip.FarFrom(plain[:2], embed, 0.999999)
         kept = irrelevant_images(kind, 4, size=32, keep=keep)
         assert len(kept) == 4 and not {p.key for p in kept} & {p.key for p in plain[:2]}
-        assert kept == irrelevant_images(kind, 4, size=32, keep=similarity.FarFrom(plain[:2], embed, 0.999999))
+        assert kept == irrelevant_images(kind, 4, size=32, keep=clip.FarFrom(plain[:2], embed, 0.999999))
         assert len(keep.report()["rejected"]) >= 2 and keep.report()["candidates"] >= 6
         assert irrelevant_images(kind, 4, size=32, keep=lambda pictures: pictures) == plain
         with pytest.raises(DataError, match=r"found 0 images that may be used among \d+, need k=2.*loosen"):

@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from viker_lightning.data import UMUBench
-from viker_lightning.data.parquet import DataError
 from viker_lightning.data.records import Split
+from viker_lightning.datasets import UMUBench
+from viker_lightning.errors import DataError
 
 NAMES = ["Ada Mirel", "Bo Tarn", "Cy Voss", "Di Okell", "Ed Fenn", "Flo Garr"]
 TOWNS = ["Corlune", "Eskmere", "Gorsby", "Kelmoor", "Opalane", "Pellwick"]

@@ -10,7 +10,8 @@ from lightning.pytorch import seed_everything
 
 from viker_lightning import metrics
 from viker_lightning.data.records import VQA, ImageGroup
-from viker_lightning.evaluation import Prediction, score_texts
+from viker_lightning.evaluation import score_texts
+from viker_lightning.metrics import Prediction
 from viker_lightning.models import MLLM
 from viker_lightning.training.vanilla import vanilla_model
 

@@ -5,12 +5,13 @@ from importlib import import_module
 import pytest
 import torch
 
-from viker_lightning.data.prompts import choice_prompt
 from viker_lightning.data.records import VQA, Cloze, ImageGroup, Labels, MultipleChoice, Person, Split
 from viker_lightning.errors import UserError
-from viker_lightning.evaluation import Knowledge, Prediction, Protocol, measure_knowledge, predict, summarise
+from viker_lightning.evaluation import Knowledge, Protocol, measure_knowledge, predict, summarise
 from viker_lightning.evaluation.predict import MAX_NEW_TOKENS
 from viker_lightning.ideal.plain import plain_logits
+from viker_lightning.metrics import Prediction
+from viker_lightning.prompts import choice_prompt
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ import pytest
 import torch
 from PIL import Image
 
-from viker_lightning.data import MLLMU
 from viker_lightning.data.records import Cloze, ImageGroup, MultipleChoice, Picture, Split
+from viker_lightning.datasets import MLLMU
 from viker_lightning.evaluation import CORRECTED, PublishedMLLMU, fewshot, predict
 from viker_lightning.models import MLLM, PromptPrefixes, answer_alone
 

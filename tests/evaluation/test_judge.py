@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 from viker_lightning.callbacks import Evaluation
-from viker_lightning.data.mllmu import MLLMU
+from viker_lightning.datasets.mllmu import MLLMU
 
 
 def test_a_gold_model_is_judged_by_the_vanilla_model_of_its_people(data, monkeypatch):

@@ -5,7 +5,8 @@ import math
 import pytest
 from rich.console import Console
 
-from viker_lightning.evaluation import Prediction, by_person, summarise
+from viker_lightning.evaluation import by_person, summarise
+from viker_lightning.metrics import Prediction
 from viker_lightning.reporting import knowledge_table
 
 

@@ -9,13 +9,11 @@ from importlib import import_module
 import pytest
 
 from viker_lightning import metrics
-from viker_lightning.data import CLEAR, MLLMU, FIUBench, Jsonl, UMUBench
-from viker_lightning.data.clear_rows import CAPTION_QUESTIONS, NAME_QUESTION
 from viker_lightning.data.records import Cloze, ImageGroup, MultipleChoice, Split
+from viker_lightning.datasets import CLEAR, MLLMU, FIUBench, Jsonl, UMUBench
 from viker_lightning.errors import UserError
 from viker_lightning.evaluation import (
     CORRECTED,
-    Prediction,
     PublishedCLEAR,
     PublishedMLLMU,
     predict,
@@ -24,6 +22,8 @@ from viker_lightning.evaluation import (
     summarise,
 )
 from viker_lightning.evaluation.protocols import LETTER, PUBLISHED
+from viker_lightning.metrics import Prediction
+from viker_lightning.prompts import CAPTION_QUESTIONS, NAME_QUESTION
 
 CHOICE = MultipleChoice("Which one?", ("red", "a blue one", "green"), 1)
 

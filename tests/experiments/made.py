@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "reporting"))
 from folders import key_tokens as answers_by_token
 from folders import photo, write_run
 
-from viker_lightning.callbacks.files import write_json
+from viker_lightning.runs.write import write_json
 
 ROWS = {
     "Vanilla": {"before": "ViKeR"},

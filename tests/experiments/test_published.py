@@ -7,8 +7,8 @@ import pytest
 import yaml
 from made import finish, small_grid
 
-from viker_lightning.callbacks.files import write_json
 from viker_lightning.experiments import read_grid, tabulate
+from viker_lightning.runs.write import write_json
 
 ROOT = Path(__file__).parents[2]
 

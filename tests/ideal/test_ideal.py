@@ -3,9 +3,7 @@ import math
 import pytest
 import torch
 
-from viker_lightning.data.irrelevant import irrelevant_images
-from viker_lightning.data.parquet import DataError
-from viker_lightning.errors import UserError
+from viker_lightning.errors import DataError, UserError
 from viker_lightning.ideal import (
     IdealDistribution,
     ImagePrefixes,
@@ -19,6 +17,7 @@ from viker_lightning.ideal import (
 from viker_lightning.ideal.plain import plain_ideal, plain_logits
 from viker_lightning.methods import Batch, ViKeR
 from viker_lightning.models import AnswerTokens
+from viker_lightning.pictures.irrelevant import irrelevant_images
 
 
 @pytest.fixture

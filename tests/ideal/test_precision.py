@@ -5,10 +5,10 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from viker_lightning.data.irrelevant import irrelevant_images
 from viker_lightning.ideal import IdealDistribution, OwnReference, forward_kl, reference_of
 from viker_lightning.methods import Batch, KLMinimization, ViKeR
 from viker_lightning.models import AnswerTokens, logits
+from viker_lightning.pictures.irrelevant import irrelevant_images
 
 T, D, V = 12, 64, 500
 

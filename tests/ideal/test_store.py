@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from viker_lightning.data.irrelevant import irrelevant_images
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import (
     IdealDistribution,
@@ -19,6 +18,7 @@ from viker_lightning.ideal import (
 )
 from viker_lightning.ideal.reference import Reference
 from viker_lightning.models import fingerprint
+from viker_lightning.pictures.irrelevant import irrelevant_images
 
 
 @pytest.fixture

@@ -8,12 +8,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from viker_lightning.metrics import (
-    answer_probability,
-    exact_memorization,
-    extraction_strength,
-    key_token_auroc,
-)
+from viker_lightning.metrics import answer_probability, exact_memorization, extraction_strength, key_token_auroc
 
 
 def test_answer_probability_is_the_geometric_mean() -> None:

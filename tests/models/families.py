@@ -37,8 +37,8 @@ from transformers import (
     TimmWrapperConfig,
 )
 
+from viker_lightning.embedded.smol import CHAT
 from viker_lightning.models import MLLM
-from viker_lightning.models.smol import CHAT
 
 
 def llava(text=None) -> MLLM:

@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 from transformers import Blip2Config, Blip2ForConditionalGeneration, InternVLForConditionalGeneration
 
-from viker_lightning.data.irrelevant import irrelevant_images
 from viker_lightning.data.records import VQA, ImageGroup, Picture
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import ImagePrefixes, mean_distribution
 from viker_lightning.ideal.plain import plain_ideal, plain_logits
 from viker_lightning.models import MLLM, Lora, generate, write_merged
 from viker_lightning.models.families import other
+from viker_lightning.pictures.irrelevant import irrelevant_images
 
 sys.path.insert(0, str(Path(__file__).parent))
 from families import FAMILIES, random_model
@@ -171,7 +171,7 @@ def test_route_is_chosen_by_trying(groups, caplog):
     assert random_model("llava").packs
     assert not random_model("windowed").packs
     assert not random_model("gemma3").packs
-    packed, plain, unknown = (r.getMessage() for r in caplog.records if r.name.endswith("routes"))
+    packed, plain, unknown = (r.getMessage() for r in caplog.records if r.name.endswith("plain_forward"))
     assert "packed sequences" in packed and "plain route" in plain
     assert "Gemma3" in unknown and "no file" in unknown
 

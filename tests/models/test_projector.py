@@ -5,7 +5,7 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 from torch import nn
 
-from viker_lightning.data.mllmu import MLLMU
+from viker_lightning.datasets.mllmu import MLLMU
 from viker_lightning.errors import UserError
 from viker_lightning.models import MLLM, Lora, load_adapted, write_merged
 from viker_lightning.models.adapter import projector_paths

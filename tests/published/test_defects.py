@@ -61,9 +61,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from viker_lightning.cache import cache_folder
 from viker_lightning.cli import main
-from viker_lightning.data import MLLMU, Jsonl
-from viker_lightning.data.cache import cache_folder
+from viker_lightning.datasets import MLLMU, Jsonl
 from viker_lightning.errors import UserError
 from viker_lightning.evaluation import protocol_of
 

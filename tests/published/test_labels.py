@@ -9,11 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from viker_lightning.data import CLEAR, MLLMU
 from viker_lightning.data.encoding import Encoder
 from viker_lightning.data.packing import assemble
 from viker_lightning.data.published import CLEAR_BENCH
 from viker_lightning.data.records import VQA, ImageGroup, Labels, Picture
+from viker_lightning.datasets import CLEAR, MLLMU
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import reference_key
 from viker_lightning.ideal.plain import plain_logits

@@ -13,8 +13,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from viker_lightning.callbacks.files import gold_answers, read_predictions
 from viker_lightning.cli import main
+from viker_lightning.runs.write import gold_answers, read_predictions
 
 ROOT = Path(__file__).parents[2]
 QUICK = ["--data.root=mini/ci", "--data.forget=10", "--data.max_people=1", "--data.splits=[forget]"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from viker_lightning.callbacks.files import write_json
+from viker_lightning.runs.write import write_json
 
 sys.path.insert(0, str(Path(__file__).parent))
 from folders import key_tokens, photo, write_run

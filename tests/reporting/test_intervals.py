@@ -8,7 +8,8 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from viker_lightning.evaluation import DIRECTIONS, Prediction, summarise
+from viker_lightning.evaluation import DIRECTIONS, summarise
+from viker_lightning.metrics import Prediction
 from viker_lightning.reporting.intervals import Sums, coverage, difference, interval
 from viker_lightning.reporting.scores import arrow, scored
 

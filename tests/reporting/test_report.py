@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from viker_lightning.errors import UserError
-from viker_lightning.reporting import read_run, write_comparison, write_report
+from viker_lightning.reporting import write_comparison, write_report
 from viker_lightning.reporting.__main__ import main
 from viker_lightning.reporting.answers import marked, token_views
 from viker_lightning.reporting.contenders import Contender, Place, contenders, ranks, reference_of
 from viker_lightning.reporting.intervals import Sums
+from viker_lightning.runs import read_run
 
 sys.path.insert(0, str(Path(__file__).parent))
 from folders import EVIL, write_run

@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from viker_lightning.data.mllmu import MLLMU
+from viker_lightning.datasets.mllmu import MLLMU
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import token_kl
 from viker_lightning.ideal.plain import plain_ideal, plain_logits

@@ -11,19 +11,18 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from rich.console import Console
 
-from viker_lightning.data import Questions
-from viker_lightning.data.questions import Ask, image_group
+from viker_lightning.datasets import Questions
+from viker_lightning.datasets.questions import Ask, image_group
 from viker_lightning.errors import UserError
 from viker_lightning.models import MLLM, fitted, generate
 from viker_lightning.reporting import side_by_side
-
-from .files import write_text
+from viker_lightning.runs.write import write_text
 
 QUESTIONS_PER_PASS = 32
 
 
 class Answers(Callback):
-    """Answers :class:`~viker_lightning.data.Questions` during predict; with other data it does nothing.
+    """Answers :class:`~viker_lightning.datasets.Questions` during predict; with other data it does nothing.
 
     The run folder gets ``answers.jsonl``: every row of the questions, in their order, with ``before``, what the model
     says without its adapter (null where it has none), and ``after``, what it says. The first rows are printed.

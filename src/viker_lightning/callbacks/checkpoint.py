@@ -14,10 +14,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.trainer.states import TrainerStatus
 
-from viker_lightning.training import CheckpointFile, rng_state, set_rng_state
+from viker_lightning.runs import CheckpointFile, rng_state, set_rng_state
+from viker_lightning.runs.folder import last_checkpoint
 
 from .evaluation import Evaluation
-from .folder import last_checkpoint
 
 log = logging.getLogger(__name__)
 

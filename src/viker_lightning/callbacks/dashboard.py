@@ -14,9 +14,10 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
 
-from viker_lightning.data.image_files import pixels
 from viker_lightning.evaluation import better
-from viker_lightning.reporting import Run, probe_rows, token_page, token_views
+from viker_lightning.image_files import pixels
+from viker_lightning.reporting import probe_rows, token_page, token_views
+from viker_lightning.runs import Run
 
 from .report import Report
 

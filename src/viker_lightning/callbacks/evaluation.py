@@ -13,11 +13,10 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 
-from viker_lightning.data import Questions
+from viker_lightning.datasets import Questions
 from viker_lightning.errors import UserError, check_least
 from viker_lightning.evaluation import (
     DIRECTIONS,
-    Prediction,
     Protocol,
     by_person,
     distances,
@@ -29,15 +28,15 @@ from viker_lightning.evaluation import (
     summarise,
 )
 from viker_lightning.files import check_folder
-from viker_lightning.metrics import REFUSALS, GibberishClassifier, sacrebleu_signature
+from viker_lightning.metrics import REFUSALS, GibberishClassifier, Prediction, sacrebleu_signature
 from viker_lightning.models import MLLM, PromptPrefixes, origin
 from viker_lightning.progress import Bar
 from viker_lightning.reporting import before_after_table, knowledge_table, write_cards
+from viker_lightning.runs.write import gold_answers, read_predictions, write_json, write_predictions
 from viker_lightning.training import Unlearn, check_vanilla, vanilla_model
 
 from .dashboard import define
 from .device import back_on_device
-from .files import gold_answers, read_predictions, write_json, write_predictions
 from .selection import Selection, candidate_folder, put_back
 
 log = logging.getLogger(__name__)

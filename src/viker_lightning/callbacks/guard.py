@@ -14,7 +14,7 @@ from torch.distributed.tensor import DTensor
 from viker_lightning.data.records import ImageGroup, Person
 from viker_lightning.errors import UserError, check_least
 from viker_lightning.evaluation import measure_health
-from viker_lightning.models.whole import like, part, whole_from
+from viker_lightning.models.dtensor import like, part, whole_from
 from viker_lightning.training import Unlearn
 
 log = logging.getLogger(__name__)

@@ -1,16 +1,14 @@
-"""Records, benchmarks, irrelevant images, packing; no model in here.
+"""The vocabulary and its batches: records, encoding, packing, sampling. Nothing about any dataset, no model."""
 
-A :class:`Benchmark` serves people and questions: :class:`MLLMU`, :class:`CLEAR`, :class:`UMUBench` and
-:class:`FIUBench` from the published schemas, :class:`Jsonl` from a user's own file; :class:`Questions` serves
-predict alone. ``mini`` and ``mini_clear`` write the embedded ones, ``records`` is the vocabulary of all.
-"""
+from importlib import import_module
+from typing import Any
 
-from .base import Benchmark
-from .clear import CLEAR
-from .fiubench import FIUBench
-from .jsonl import Jsonl
-from .mllmu import MLLMU
-from .questions import Questions
-from .umu import UMUBench
+MOVED = ("CLEAR", "MLLMU", "Benchmark", "FIUBench", "Jsonl", "Questions", "UMUBench")
+"""What stood here up to version 0.1: the config of an older run names it so."""
 
-__all__ = ["CLEAR", "MLLMU", "Benchmark", "FIUBench", "Jsonl", "Questions", "UMUBench"]
+
+def __getattr__(name: str) -> Any:
+    """A dataset under its old name."""
+    if name in MOVED:
+        return getattr(import_module("viker_lightning.datasets"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,9 +8,8 @@ from functools import cached_property
 
 from transformers import PreTrainedTokenizerBase
 
-from viker_lightning.errors import UserError
+from viker_lightning.errors import UserError, short
 
-from .parquet import short
 from .records import VQA, Labels
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, replace
 
-from .clear_rows import CAPTION_QUESTIONS
+from viker_lightning.prompts import CAPTION_QUESTIONS
+
 from .encoding import Template
 from .records import ImageGroup, Labels
 

@@ -9,9 +9,8 @@ from viker_lightning.data.encoding import Encoded
 from viker_lightning.data.packing import in_budget, row_tokens
 from viker_lightning.data.records import VQA
 from viker_lightning.metrics import is_refusal
+from viker_lightning.metrics.prediction import Prediction
 from viker_lightning.models import MLLM
-
-from .predict import Prediction
 
 Known = dict[tuple[str, str], float]
 """Log-probability (nats) of a text behind a question."""

@@ -11,8 +11,8 @@ import torch
 
 from viker_lightning import metrics
 from viker_lightning.errors import UserError
+from viker_lightning.metrics.prediction import Prediction
 
-from .predict import Prediction
 from .protocols import CORRECTED, Protocol
 from .truth import ratios
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from viker_lightning import metrics
+from viker_lightning.metrics.prediction import Prediction
 
-from .predict import Prediction
 from .summary import by_split
 
 

@@ -10,14 +10,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
-from viker_lightning.data.base import Benchmark
-from viker_lightning.data.clear import CLEAR
-from viker_lightning.data.clear_rows import CAPTION_QUESTIONS, NAME_QUESTION
 from viker_lightning.data.encoding import Encoder
-from viker_lightning.data.mllmu import MLLMU
-from viker_lightning.data.prompts import LETTERS, choice_prompt, cloze_prompt
 from viker_lightning.data.records import VQA, Cloze, ImageGroup, Labels, MultipleChoice, Picture, Split
+from viker_lightning.datasets.base import Benchmark
+from viker_lightning.datasets.clear import CLEAR
+from viker_lightning.datasets.mllmu import MLLMU
 from viker_lightning.errors import UserError
+from viker_lightning.prompts import CAPTION_QUESTIONS, LETTERS, NAME_QUESTION, choice_prompt, cloze_prompt
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from viker_lightning import metrics
+from viker_lightning.metrics.prediction import Prediction
 
 from .gold import check_gold, compare
-from .predict import Prediction
 from .protocols import CORRECTED, Protocol
 from .truth import data_of, ratios
 

@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 
 from viker_lightning.metrics import truth_ratio
+from viker_lightning.metrics.prediction import Prediction
 
-from .predict import Prediction
 from .protocols import CORRECTED, Protocol
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import mean
 from typing import Any
 
-from viker_lightning.reporting import Run
+from viker_lightning.runs import Run
 
 from .cells import State
 from .table import Table

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from viker_lightning.reporting import Estimate, Run
+from viker_lightning.reporting import Estimate
 from viker_lightning.reporting.answers import answers_across, token_views
 from viker_lightning.reporting.contenders import Contender, Place, disagreements
 from viker_lightning.reporting.curves import sweep_plot
 from viker_lightning.reporting.history import compared, weights
 from viker_lightning.reporting.html import trade_off, write_page
+from viker_lightning.runs import Run
 
 from .cells import Cell, State
 from .facts import COSTS_NOTE, KEY_TOKENS, KEY_TOKENS_NOTE, costs, key_tokens, measured

@@ -10,9 +10,11 @@ from statistics import mean
 from typing import Any
 
 from viker_lightning.evaluation import better
-from viker_lightning.reporting import Estimate, Run, arrow, interval, read_run
+from viker_lightning.reporting import Estimate, arrow, interval
 from viker_lightning.reporting.contenders import Contender, Place, marks_note, pooled, ranks
 from viker_lightning.reporting.intervals import FEWEST, POOR, coverage
+from viker_lightning.reporting.scores import scores_of
+from viker_lightning.runs import Run, read_run
 
 from .cells import Cell, State
 from .grid import Grid
@@ -62,7 +64,7 @@ class Table:
 
     def _contender(self, block: str, name: str) -> Contender | None:
         when, runs = self.runs(block, name)
-        scores = pooled([run.scores(when) for run in runs])
+        scores = pooled([scores_of(run, when) for run in runs])
         if not scores:
             return None
         again = "floor" if self.grid.rows[name].again else "method"
@@ -118,7 +120,7 @@ class Table:
         found, estimate = self._contenders(block).get(name), self.estimate(block, name, split, score)
         if found is None or estimate is None:
             return None
-        seeds = [one.mean for run in found.runs if (one := run.scores().get(split, {}).get(score))]
+        seeds = [one.mean for run in found.runs if (one := scores_of(run).get(split, {}).get(score))]
         place = self.place(block, name, split, score)
         gold = self.estimate(block, self.grid.gold, split, score) if better(split, score) == "gold" else None
         return {

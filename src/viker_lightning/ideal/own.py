@@ -11,7 +11,7 @@ from viker_lightning.data.packing import PackedBatch
 from viker_lightning.data.records import ImageGroup
 from viker_lightning.errors import UserError
 from viker_lightning.models import MLLM, fitted
-from viker_lightning.models.kept import Kept
+from viker_lightning.models.lru import Kept
 from viker_lightning.progress import Bar
 
 from .distribution import why_not_reduced

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from viker_lightning.data.records import ImageGroup, Picture
 from viker_lightning.models import MLLM, AnswerTokens
-from viker_lightning.models.routes import plain_hidden
+from viker_lightning.models.plain_forward import plain_hidden
 
 
 def plain_logits(mllm: MLLM, groups: Sequence[ImageGroup]) -> tuple[Tensor, AnswerTokens]:

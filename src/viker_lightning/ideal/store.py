@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from viker_lightning.data.cache import cache_folder
+from viker_lightning.cache import cache_folder
 from viker_lightning.data.encoding import Encoded
 from viker_lightning.data.records import Picture
 from viker_lightning.files import remove_drafts

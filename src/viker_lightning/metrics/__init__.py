@@ -23,22 +23,9 @@ from .gibberish import Gibberish, GibberishClassifier
 from .gold import ForgetQuality, JSSimilarity, forget_quality, js_similarity
 from .likelihood import answer_probability, exact_memorization, extraction_strength, own_tokens
 from .mean import Mean
-from .membership import (
-    log_prob_moments,
-    loss_score,
-    min_k,
-    min_k_plus_plus,
-    reference_score,
-    zlib_score,
-)
-from .ranking import (
-    Exposure,
-    MembershipAUROC,
-    auroc,
-    distance_to_gold,
-    exposure,
-    key_token_auroc,
-)
+from .membership import log_prob_moments, loss_score, min_k, min_k_plus_plus, reference_score, zlib_score
+from .prediction import Prediction
+from .ranking import Exposure, MembershipAUROC, auroc, distance_to_gold, exposure, key_token_auroc
 from .text import (
     REFUSALS,
     bleu_mllmu,
@@ -52,14 +39,7 @@ from .text import (
     rouge_n,
     span_parts,
 )
-from .truth import (
-    OptionProbability,
-    TruthRatio,
-    likeliest_option,
-    option_probability,
-    truth_ratio,
-    truth_ratio_score,
-)
+from .truth import OptionProbability, TruthRatio, likeliest_option, option_probability, truth_ratio, truth_ratio_score
 from .utility import ModalityGap, model_utility
 
 __all__ = [
@@ -85,6 +65,7 @@ __all__ = [
     "MembershipAUROC",
     "ModalityGap",
     "OptionProbability",
+    "Prediction",
     "Repetition",
     "RougeL",
     "RougeLRecall",

@@ -2,10 +2,10 @@
 
 from .adapter import Lora
 from .budget import fitted
-from .coverage import check_first_gradients
 from .exported import load_adapted, revision_of, write_merged
 from .files import folder_fingerprint, origin, weights_folder
 from .generation import answer, answer_alone, generate
+from .gradient_check import check_first_gradients
 from .loading import Quantize
 from .mllm import MLLM
 from .prefixes import Prompt, PromptPrefixes

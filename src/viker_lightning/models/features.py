@@ -17,7 +17,7 @@ from torch import Tensor
 from viker_lightning.data.records import Picture
 from viker_lightning.files import draft, hold, raise_named, remove_drafts
 
-from .kept import Kept
+from .lru import Kept
 
 log = logging.getLogger(__name__)
 

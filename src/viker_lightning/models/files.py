@@ -9,9 +9,9 @@ from pathlib import Path
 
 from transformers.utils.hub import cached_file
 
-from viker_lightning.data.hub import commit_of
 from viker_lightning.errors import UserError
 from viker_lightning.files import check_index
+from viker_lightning.hub import commit_of
 
 log = logging.getLogger(__name__)
 

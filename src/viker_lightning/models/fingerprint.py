@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .whole import whole
+from .dtensor import whole
 
 CHUNK = 2**24
 """Elements looked at together, which bounds the memory this takes."""

@@ -25,9 +25,9 @@ from .families import family_of, llava, other
 from .files import weights_folder
 from .fingerprint import processor_fingerprint, weights_fingerprint
 from .loading import Quantize, loaded
-from .routes import may_pack, plain_hidden
+from .lockstep import Turns
+from .plain_forward import may_pack, plain_hidden
 from .tokens import AnswerTokens
-from .turns import Turns
 from .vision import Vision
 
 MAX_SEQUENCE_TOKENS, MAX_TOKENS = 4096, 16384
@@ -194,7 +194,7 @@ class MLLM(nn.Module):
         """Within this context a model that is sharded may make passes, as many as each process needs.
 
         Where weights are shared by processes, all of them enter and leave it together; otherwise it does nothing. See
-        :class:`~viker_lightning.models.turns.Turns`.
+        :class:`~viker_lightning.models.lockstep.Turns`.
         """
         if self.turns is None:
             return contextlib.nullcontext()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from .whole import whole
+from .dtensor import whole
 
 if TYPE_CHECKING:
     from .mllm import MLLM

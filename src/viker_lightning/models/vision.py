@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from viker_lightning.data.cache import cache_folder
+from viker_lightning.cache import cache_folder
 from viker_lightning.data.encoding import Encoder
 from viker_lightning.data.records import Picture
 

@@ -5,7 +5,6 @@ from .card import write_cards
 from .html import token_page, write_comparison, write_report
 from .intervals import Estimate, Sums, difference, interval
 from .probes import probe_rows
-from .runs import Run, read_run
 from .scores import arrow
 from .terminal import (
     answers_table,
@@ -21,7 +20,6 @@ __all__ = [
     "FEW",
     "QUESTIONS",
     "Estimate",
-    "Run",
     "Sums",
     "answers_table",
     "arrow",
@@ -33,7 +31,6 @@ __all__ = [
     "knowledge_table",
     "method_table",
     "probe_rows",
-    "read_run",
     "side_by_side",
     "token_page",
     "token_views",

@@ -8,9 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from viker_lightning.metrics import keyword_match, span_parts
-
-from .runs import Run
-from .scores import Row
+from viker_lightning.runs.read import Row, Run
 
 FEW = {"forget": 3, "test": 3, "retain": 2, "real": 2}
 """How many people of a split are shown if nobody is chosen."""

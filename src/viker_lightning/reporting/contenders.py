@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 from viker_lightning.errors import UserError
 from viker_lightning.evaluation.directions import better
+from viker_lightning.runs.read import Run, read_run
 
 from .intervals import Estimate, Sums, interval
 from .paired import ALPHA, EXACT, FLIPS, fewest, holm, swap_test
-from .runs import Run, read_run
-from .scores import Scored
+from .scores import Scored, scores_of
 
 DECIMALS = 3
 """Values that agree to so many places are equally good."""
@@ -88,22 +88,22 @@ def contenders(runs: Sequence[Run]) -> list[Contender]:
         else:
             methods.setdefault(_settings(run), []).append(run)
     found = []
-    began = next((run for run in runs if run.method != "gold" and run.scores("before")), None)
+    began = next((run for run in runs if run.method != "gold" and scores_of(run, "before")), None)
     if given["vanilla"]:
-        found.append(Contender("vanilla", "vanilla", given["vanilla"][0].scores(), given["vanilla"][:1]))
+        found.append(Contender("vanilla", "vanilla", scores_of(given["vanilla"][0]), given["vanilla"][:1]))
     elif began is not None:
-        found.append(Contender("vanilla", "vanilla", began.scores("before")))
+        found.append(Contender("vanilla", "vanilla", scores_of(began, "before")))
     folder = next((run.gold_folder for run in runs if run.gold_folder), None)
     first = next((run for run in given["gold"] if not run.gold_folder), None)
     gold = first or (read_run(folder) if folder else None)
     if gold is not None:
-        found.append(Contender("gold", "gold", gold.scores(), [gold]))
+        found.append(Contender("gold", "gold", scores_of(gold), [gold]))
     if again := [run for run in given["gold"] if run is not first]:
-        found.append(Contender("gold, other seed", "floor", pooled([run.scores() for run in again]), again))
+        found.append(Contender("gold, other seed", "floor", pooled([scores_of(run) for run in again]), again))
     names = [group[0].method for group in methods.values()]
     for group in methods.values():
         name = group[0].method if names.count(group[0].method) == 1 else f"{group[0].method} ({group[0].folder.name})"
-        found.append(Contender(name, "method", pooled([run.scores() for run in group]), group))
+        found.append(Contender(name, "method", pooled([scores_of(run) for run in group]), group))
     return found
 
 

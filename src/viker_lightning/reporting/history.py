@@ -7,8 +7,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from viker_lightning.runs.read import Run
+
 from .curves import Series, lines_plot
-from .runs import Run
 
 CURVES = {
     "forget_ce": "cross-entropy, forget",

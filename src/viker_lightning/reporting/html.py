@@ -11,13 +11,13 @@ import jinja2
 import yaml
 
 from viker_lightning.errors import UserError
+from viker_lightning.runs.read import Run, read_run
 
 from .answers import answers_of, token_views
 from .contenders import Contender, Place, contenders, disagreements, marks_note, ranks, reference_of
 from .curves import Point, trade_off_plot
 from .history import curves, weights
 from .intervals import DRAWS, FEWEST, POOR, Estimate, coverage, difference
-from .runs import Run, read_run
 from .scores import arrow
 
 SPLITS = {

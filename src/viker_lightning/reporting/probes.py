@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from viker_lightning.runs.read import Row, Run
+
 from .answers import QUESTIONS, asked, shown_people, token_views
 from .html import token_page
-from .runs import Run
-from .scores import Row, question_scores
+from .scores import question_scores
 
 SCORES = ("keyword_match", "rouge_l", "answer_probability", "repetition")
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 
 from viker_lightning import metrics
 from viker_lightning.evaluation.directions import better
+from viker_lightning.runs.read import Row, Run
 
 from .intervals import Sums
 
-Row = dict[str, Any]
 Scored = dict[str, dict[str, Sums]]
 """Split, then score, then what each person adds."""
 
@@ -25,6 +25,17 @@ SIGNS = {"min": "↓", "max": "↑", "gold": "★", None: "·"}
 def arrow(split: str, score: str) -> str:
     """The sign of :data:`SIGNS` for what is good of a score."""
     return SIGNS[better(split, score)]
+
+
+_SCORED: WeakKeyDictionary[Run, dict[str, Scored]] = WeakKeyDictionary()
+
+
+def scores_of(run: Run, when: str = "after") -> Scored:
+    """What each person adds to each score at a moment of a run; empty if nothing was measured then."""
+    found = _SCORED.setdefault(run, {})
+    if when not in found:
+        found[when] = scored(run.predictions.get(when, []))
+    return found[when]
 
 
 def scored(rows: Sequence[Row]) -> Scored:

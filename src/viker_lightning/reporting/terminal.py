@@ -9,7 +9,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from .runs import Run, Summary
+from viker_lightning.runs.read import Run, Summary
+
 from .scores import arrow
 
 

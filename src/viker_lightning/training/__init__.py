@@ -1,6 +1,5 @@
 """LightningModules: fine-tune a model on people, then unlearn some of them. Losses live in methods/."""
 
-from .checkpoint import CheckpointFile, rng_state, set_rng_state
 from .exported import Exported
 from .finetune import Finetune
 from .optimizer import TransformersAdamW
@@ -10,13 +9,10 @@ from .vanilla import check_vanilla, vanilla_model
 
 __all__ = [
     "FSDP2",
-    "CheckpointFile",
     "Exported",
     "Finetune",
     "TransformersAdamW",
     "Unlearn",
     "check_vanilla",
-    "rng_state",
-    "set_rng_state",
     "vanilla_model",
 ]

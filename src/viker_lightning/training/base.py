@@ -22,8 +22,8 @@ from viker_lightning.data.sampling import Bundle, epoch_steps
 from viker_lightning.errors import UserError, check_least
 from viker_lightning.files import replacing_folder
 from viker_lightning.models import MLLM, AnswerTokens, Quantize, check_first_gradients
+from viker_lightning.runs.checkpoint import check_names, check_optimizer, count_epochs, obey
 
-from .checkpoint import check_names, check_optimizer, count_epochs, obey
 from .engine import Engine, Groups, parts_of, warn_of_small_steps
 from .optimizer import optimizer_of
 from .projector import leave_alone, projector, reached, shows_images

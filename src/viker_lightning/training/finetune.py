@@ -8,12 +8,12 @@ from typing import Literal
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
+from viker_lightning.embedded.llava import embedded_model
+from viker_lightning.embedded.smol import smol_model
 from viker_lightning.errors import UserError
 from viker_lightning.files import check_folder
 from viker_lightning.methods.idk import REFUSALS
 from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize, revision_of, write_merged
-from viker_lightning.models.mini import embedded_model
-from viker_lightning.models.smol import smol_model
 
 from .base import Stage
 from .engine import Engine, Groups

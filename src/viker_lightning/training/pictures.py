@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from viker_lightning.data.irrelevant import check_images, irrelevant_images
 from viker_lightning.data.records import Person, Picture
-from viker_lightning.data.similarity import ClipEmbedder, FarFrom
 from viker_lightning.models import origin
+from viker_lightning.pictures.clip import ClipEmbedder, FarFrom
+from viker_lightning.pictures.irrelevant import check_images, irrelevant_images
 
 if TYPE_CHECKING:
     from .unlearn import Unlearn

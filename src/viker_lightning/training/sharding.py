@@ -17,8 +17,8 @@ from torch.distributed.tensor import DTensor
 
 from viker_lightning.errors import UserError
 from viker_lightning.models import MLLM
-from viker_lightning.models.turns import Turns
-from viker_lightning.models.whole import like, whole
+from viker_lightning.models.dtensor import like, whole
+from viker_lightning.models.lockstep import Turns
 
 
 class FSDP2(ModelParallelStrategy):

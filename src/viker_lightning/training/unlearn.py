@@ -61,7 +61,7 @@ class Unlearn(Stage):
             share irrelevant images, and so the stored ideal distribution: what they differ in does not tell how much
             the choice matters. ``null`` follows ``seed_everything``.
         clip: open_clip model that keeps irrelevant images away from the forget images: a folder, ``hf-hub:owner/name``
-            or ``name/weights``; see :class:`~viker_lightning.data.similarity.ClipEmbedder`. None by default.
+            or ``name/weights``; see :class:`~viker_lightning.pictures.clip.ClipEmbedder`. None by default.
         clip_threshold: the largest similarity to a forget image that an irrelevant image may have, -1 to 1; read it off
             ``similarity.json`` in the run folder, since models differ.
         quantize: how the language model is kept below the adapter: ``nf4`` (4 bits, as QLoRA has it) or ``int8``; needs

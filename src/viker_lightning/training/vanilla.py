@@ -12,11 +12,12 @@ from pathlib import Path
 from filelock import FileLock
 
 from viker_lightning import __version__
-from viker_lightning.data.base import Benchmark
-from viker_lightning.data.cache import cache_folder, damage, note_checksums
+from viker_lightning.cache import cache_folder, damage, note_checksums
+from viker_lightning.datasets.base import Benchmark
+from viker_lightning.embedded import llava, smol, vision_tower
 from viker_lightning.errors import UserError
 from viker_lightning.files import check_folder
-from viker_lightning.models import mini, mini_tower, smol, weights_folder
+from viker_lightning.models import weights_folder
 from viker_lightning.processes import by_itself, waited_for
 
 YAML = (".yaml", ".yml")
@@ -67,7 +68,7 @@ def vanilla_model(vanilla: str, data: Benchmark, option: str = "model.vanilla") 
         return weights_folder(vanilla)
     check_vanilla(option, vanilla)
     config = Path(vanilla)
-    models = f"{mini.VERSION}/{mini_tower.fingerprint()}/{mini.LANGUAGE_MODEL}/{smol.VERSION}"
+    models = f"{llava.VERSION}/{vision_tower.fingerprint()}/{llava.LANGUAGE_MODEL}/{smol.VERSION}"
     made_of = f"{__version__}/{models}/{data.everybody()}/"
     key = hashlib.sha256(made_of.encode() + config.read_bytes()).hexdigest()[:12]
     run = cache_folder("vanilla", key)

@@ -1,0 +1,90 @@
+"""The stage-1 gate of an unlearning run."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from dataclasses import asdict
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+
+from viker_lightning.data.records import ImageGroup, Split
+from viker_lightning.datasets import Benchmark
+from viker_lightning.errors import UserError
+from viker_lightning.evaluation import Knowledge, measure_knowledge
+from viker_lightning.training import Finetune, Unlearn
+
+from .device import back_on_device
+
+log = logging.getLogger(__name__)
+
+
+class KnowledgeGate(Callback):
+    """Stops an unlearning run whose vanilla model does not know the forget set or does not look at the image.
+
+    A validate run reports the same of its model and is never stopped.
+
+    Args:
+        known: least share of private parts the model must know (see :class:`~viker_lightning.evaluation.Knowledge`).
+        shown: least share of answers about the person shown, when asked about another.
+        asked: largest share of answers about the person asked about, when another is shown.
+    """
+
+    def __init__(self, known: float = 0.5, shown: float = 0.5, asked: float = 0.25) -> None:
+        for name, bound in (("known", known), ("shown", shown), ("asked", asked)):
+            if not 0 <= bound <= 1:
+                raise UserError(f"gate.{name}: found {bound}, expected a share from 0 to 1")
+        self.known, self.shown, self.asked = known, shown, asked
+
+    def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Reports what a fine-tuned model knows."""
+        back_on_device(trainer, pl_module)
+        if isinstance(pl_module, Finetune):
+            pl_module.report["knowledge"] = asdict(self.measure(trainer, pl_module))
+
+    def measure(self, trainer: Trainer, pl_module: Any) -> Knowledge:
+        """Asks the forget questions, straight and with other people's photos."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        people = {p.id: p for p in data.people()}
+        groups = forget_groups(data)
+        # In fit the vanilla model is asked, not an adapter that is gone on with.
+        unlearning = isinstance(pl_module, Unlearn) and trainer.state.fn == TrainerFn.FITTING
+        with pl_module.mllm.together(), pl_module.mllm.frozen() if unlearning else contextlib.nullcontext():
+            others = [p.id for p in data.people(data.retain_ids) if p.images]
+            return measure_knowledge(pl_module.mllm, groups, people, others)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Reports what the model of a validate run knows."""
+        if not any(q.private for group in forget_groups(trainer.datamodule) for q in group.vqa):  # type: ignore[attr-defined]
+            log.info("no forget question has a private part, so what the model knows of them is not measured")
+            return
+        pl_module.report["knowledge"] = asdict(found := self.measure(trainer, pl_module))
+        log.info("the model's knowledge of the forget set: %s", found)
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Measures, and stops the run if the bounds are not met.
+
+        Raises:
+            UserError: saying what was measured and what was expected.
+        """
+        if not isinstance(pl_module, Unlearn) or trainer.global_step > 0 or "knowledge" in pl_module.report:
+            return  # resumed: the vanilla model has passed already
+        m = self.measure(trainer, pl_module)
+        pl_module.report["knowledge"] = asdict(m)
+        looks = m.shown is None or m.asked is None or (m.shown >= self.shown and m.asked <= self.asked)
+        if m.known < self.known or not looks:
+            raise UserError(
+                f"the vanilla model does not know the forget set well enough to unlearn it: measured {m}; "
+                f"expected known >= {self.known}, shown >= {self.shown}, asked <= {self.asked}; "
+                f"train it longer or lower the gate's bounds"
+            )
+
+
+def forget_groups(data: Benchmark) -> list[ImageGroup]:
+    """Questions about the forget set: those with image, and the text-only ones if such are to be forgotten, too."""
+    groups = data.evaluation(Split.FORGET, "image")
+    if groups and all(person.images for person in data.people(data.forget_ids)):
+        return groups
+    return [*groups, *data.evaluation(Split.FORGET, "text")]

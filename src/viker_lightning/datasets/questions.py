@@ -1,0 +1,132 @@
+"""Questions to be answered, whoever they are about: a JSONL or CSV file, for predict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+from torch.utils.data import DataLoader
+
+from viker_lightning.data.records import VQA, ImageGroup, Person, Picture
+from viker_lightning.data.sampling import Bundle
+from viker_lightning.datasets.reading.row import Row
+from viker_lightning.datasets.reading.text import picture_beside, read_lines
+from viker_lightning.errors import DataError, UserError
+
+from .base import GROUPS_PER_BATCH, Benchmark
+from .jsonl_rows import is_empty, lines_file
+
+ANSWERS = ("before", "after")
+"""Fields that predict adds to every row."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A question about an image, or about none.
+
+    Attributes:
+        number: position among the rows of the file that could be read, from 0.
+        image: the picture; ``None`` for a text-only question.
+        question: the text asked.
+        row: everything that was in the row.
+    """
+
+    number: int
+    image: Picture | None
+    question: str
+    row: dict[str, Any]
+
+
+class Questions(Benchmark):
+    """Questions without known answers, one a row: ``predict`` answers them.
+
+    A row has ``question``, and ``image`` (path relative to the file) unless it is asked as text alone. Whatever else is
+    in it, such as ``person`` or the true ``answer``, comes back untouched beside the model's answers.
+
+    Args:
+        root: a ``.jsonl``, ``.json`` (one object a line) or ``.csv`` file, or a folder with exactly one.
+        on_bad_row: ``error`` stops at the first row that is not as it must be; ``skip`` leaves such rows out, warns,
+            and lists them all in ``skipped-predict.txt`` in the run folder.
+    """
+
+    def __init__(self, root: str, on_bad_row: Literal["error", "skip"] = "error") -> None:
+        super().__init__(root, on_bad_row=on_bad_row)
+        self.asks: list[Ask] = []
+        self._whole: set[str] = set()  # images that could be decoded
+
+    @property
+    def folder(self) -> Path:
+        """Where image paths start."""
+        return lines_file(self.root).parent
+
+    def prepare_data(self) -> None:
+        """Checks that the file is there."""
+        lines_file(self.root)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Reads all rows.
+
+        Raises:
+            DataError: naming the cell that is wrong, or if anything but predict is asked for.
+        """
+        if stage not in (None, "predict"):
+            self._refuse_other_stages()
+        if not self.asks:
+            self._forget_earlier()
+            self._reported(self._read)
+
+    def people(self, ids: list[str] | None = None) -> list[Person]:
+        """Nobody, so that no model can be made on these data.
+
+        Raises:
+            DataError: saying what to use.
+        """
+        raise DataError(
+            f"data: {self.root} holds questions and no people, on whom the model of this config would have to be made "
+            "first; use configs/data/questions.yaml with --model.source, a run folder, an adapter or a model"
+        )
+
+    def _read(self) -> None:
+        pictures: dict[str, Picture] = {}
+        rows = read_lines(lines_file(self.root), ["question"], self.refuse)
+        read = self.each(rows, lambda row: self._ask(row, pictures))
+        if not read:
+            raise DataError(f"{self.root}: no question could be read, {len(self.skipped)} bad rows being skipped")
+        self.asks = [Ask(number, *one) for number, one in enumerate(read)]
+
+    def _ask(self, row: Row, pictures: dict[str, Picture]) -> tuple[Picture | None, str, dict[str, Any]]:
+        for name in ANSWERS:
+            if name in row:
+                raise row.error(name, "predict writes its answers there", "rename or remove the field")
+        question = row.text("question")
+        if is_empty(row, "image"):
+            return None, question, dict(row)
+        image = picture_beside(row, "image", self.folder, pictures)
+        if image.key not in self._whole:
+            try:
+                image.open()  # a broken image is better known now than after a thousand answers
+            except UserError as error:
+                raise DataError(str(error)) from error
+            self._whole.add(image.key)
+        return image, question, dict(row)
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Batches of questions by image; each process gets its own images, in as many batches."""
+        groups: dict[str | None, list[Ask]] = {}
+        for ask in self.asks:
+            groups.setdefault(ask.image.key if ask.image else None, []).append(ask)
+        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        images, step = list(groups.values()), GROUPS_PER_BATCH * world
+        batches = [Bundle(images[i + rank : i + step : world]) for i in range(0, len(images), step)]
+        return DataLoader(batches, batch_size=None)  # type: ignore[arg-type]
+
+    def _refuse_other_stages(self) -> NoReturn:
+        raise DataError(f"data: {self.root} holds questions without known answers; use predict, or other data")
+
+
+def image_group(asks: list[Ask]) -> ImageGroup:
+    """Questions about one image, in their order, as a model is asked them."""
+    first = asks[0]
+    source = "the text-only questions" if first.image is None else first.image.source
+    return ImageGroup(source, first.image, vqa=tuple(VQA(ask.question, "") for ask in asks))

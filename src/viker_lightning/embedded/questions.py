@@ -1,0 +1,108 @@
+"""Everything the embedded benchmark asks about one person: training questions and the three tasks."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from viker_lightning.prompts import choice_prompt, cloze_prompt
+
+from .profiles import ATTRIBUTES, FACTS, Profile, clozes, questions
+
+Record = dict[str, Any]
+
+
+def draw_options(answer: str, pool: list[str], rng: random.Random) -> list[str]:
+    """The answer and three other values of ``pool`` in random order."""
+    options = [answer, *rng.sample([value for value in pool if value != answer], 3)]
+    rng.shuffle(options)
+    return options
+
+
+def choice_task(question: str, answer: str, pool: list[str], rng: random.Random) -> Record:
+    """A multiple-choice item as MLLMU-Bench stores it."""
+    options = draw_options(answer, pool, rng)
+    letters = dict(zip("ABCD", options, strict=True))
+    return {"Correct_Answer": "ABCD"[options.index(answer)], "Options": letters, "Question": question}
+
+
+class Asker:
+    """Puts everything the benchmark asks about one person into words.
+
+    Distractors are drawn from ``pools``, the values retained people have, so a model trained without the
+    forgotten people has met all options as answers.
+
+    Args:
+        profile: the person.
+        pools: values by fact.
+        seed: of wordings and options.
+        attributes: what is asked.
+        wordings: in which training asks for each of them.
+        closed: whether facts are asked for by choices, clozes and the person's name, too; else all questions are open
+            and about a photo.
+    """
+
+    def __init__(
+        self,
+        profile: Profile,
+        pools: dict[str, list[str]],
+        seed: int,
+        attributes: Sequence[str] = ATTRIBUTES,
+        wordings: int = 3,
+        closed: bool = True,
+    ) -> None:
+        rng = random.Random(f"wording/{seed}/{profile.id}")
+        self.profile, self.pools, self.rng = profile, pools, rng
+        self.attributes, self.wordings = attributes, wordings
+        self.facts = [fact for fact in FACTS if closed and fact in attributes]
+        # Wordings of this person's own training data come first, the ones after them are new for the person.
+        self.order = {a: rng.sample(w := questions(a), len(w)) for a in attributes}
+        self.clozes = {f: rng.sample(w := clozes(f), len(w)) for f in self.facts}
+
+    def metadata(self) -> list[Record]:
+        """Training questions."""
+        profile, rows = self.profile, []
+        for attribute in self.attributes:
+            for question in self.order[attribute][: self.wordings]:
+                rows.append((question, profile.answer(attribute), profile.private(attribute)))
+        for fact in self.facts:
+            value = profile.values[fact]
+            options = draw_options(value, self.pools[fact], self.rng)
+            rows.append((cloze_prompt(self.clozes[fact][0]), value, [value]))
+            rows.append((choice_prompt(self.order[fact][self.wordings], options), value, [value]))
+        return [{"ID": profile.id, "Question": q, "Answer": a, "Private": private} for q, a, private in rows]
+
+    def tasks(self, held_out: bool) -> Record:
+        """The three tasks, in held-out wordings or in training wordings that are not in this person's metadata."""
+        values, name, rng = self.profile.values, self.profile.values["name"], self.rng
+
+        def ask(attribute: str) -> str:
+            return rng.choice(questions(attribute, True) if held_out else self.order[attribute][self.wordings + 1 :])
+
+        def ask_text(attribute: str) -> str:
+            return rng.choice(questions(attribute, held_out, name))
+
+        def choices(asks: Callable[[str], str]) -> list[Record]:
+            facts = rng.sample(self.facts, min(5, len(self.facts)))
+            return [choice_task(asks(fact), values[fact], self.pools[fact], rng) for fact in facts]
+
+        def generation(question: str, attribute: str, kind: str) -> Record:
+            answer, private = self.profile.answer(attribute), self.profile.private(attribute)
+            return {"Ground_Truth": answer, "Question": question, "Type": kind, "Private": private}
+
+        def mask(sentences: list[str], fact: str, kind: str) -> Record:
+            return {"Ground_Truth": values[fact], "Question": rng.choice(sentences), "Type": kind}
+
+        named = min(4, len(self.facts))  # facts asked for without image
+        return {
+            "Classification_Task": {"Image_Textual_Questions": choices(ask), "Pure_Text_Questions": choices(ask_text)},
+            "Generation_Task": [
+                *(generation(ask(a), a, "Image_Textual") for a in self.attributes),
+                *(generation(ask_text(f), f, "Pure_Text") for f in rng.sample(self.facts, named)),
+            ],
+            "Mask_Task": [
+                *(mask(clozes(f, True) if held_out else self.clozes[f][1:], f, "Image_Textual") for f in self.facts),
+                *(mask(clozes(f, held_out, name), f, "Pure_Text") for f in rng.sample(self.facts, named)),
+            ],
+        }

@@ -1,0 +1,234 @@
+"""The embedded benchmark in the schema of CLEAR: fictitious authors, their portraits with captions, their lives."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+
+from viker_lightning.progress import track
+from viker_lightning.prompts import BLOCK, CAPTION_QUESTIONS, CHOICE_QUESTION, NAME_QUESTION, choice_prompt
+
+from . import portraits, profiles, scenes
+from .folder import IMAGE, stored, write_config, write_sized
+from .profiles import ATTRIBUTES, FACTS, Profile
+from .questions import Record, draw_options
+
+VERSION = "1"  # raise whenever the same size and seed give other contents
+
+
+@dataclass(frozen=True)
+class ClearSize:
+    """How much of everything there is.
+
+    Attributes:
+        people: fictitious authors, some of whom are forgotten.
+        photos: of everybody.
+        real: people who play the part of celebrities: known before, never forgotten.
+        values: different values per attribute; not more than are retained under the largest forget set.
+        general: general pictures for training.
+        general_test: general pictures held out for evaluation.
+    """
+
+    people: int
+    photos: int
+    real: int
+    values: int
+    general: int
+    general_test: int
+
+
+SIZES = {
+    "clear-ci": ClearSize(people=12, photos=4, real=4, values=7, general=12, general_test=6),
+    "clear": ClearSize(people=40, photos=18, real=10, values=14, general=120, general_test=18),
+}
+RATIOS = (1, 5, 10)
+WRONG = 5
+"""Perturbed answers to a question, as in CLEAR and TOFU."""
+
+CAPTIONS = (
+    "{name} stands before a {background} wall in {clothing} clothes, with {eyewear} and {beard}.",
+    "{name} wears {clothing} clothes, {eyewear} and {beard}, and the wall behind is {background}.",
+    "{name} is seen in {clothing} clothes, having {eyewear} and {beard}, with {background} all around.",
+)
+PARAPHRASE = "In front of a {background} wall we see {name}, who has {beard} and {eyewear} and wears {clothing}."
+
+_TEXT, _TEXTS = pa.string(), pa.list_(pa.string())
+_CAPTION = [("image", IMAGE), ("caption", _TEXT)]
+PHOTO_SCHEMA = pa.schema([*_CAPTION, ("name", _TEXT)])
+TOFU_SCHEMA = pa.schema([*_CAPTION, ("question", _TEXT), ("answer", _TEXT), ("private", _TEXTS)])
+PERTURBED_SCHEMA = pa.schema(
+    [*PHOTO_SCHEMA, ("paraphrased_caption", _TEXT), ("perturbed_captions", _TEXTS), ("perturbed_names", _TEXTS)]
+)
+FACES_SCHEMA = pa.schema([("image", IMAGE), ("answer", _TEXT), ("options", _TEXTS)])
+WORLD_SCHEMA = pa.schema([("question", _TEXT), ("answer", _TEXT), ("options", _TEXTS), ("image", IMAGE)])
+BASE_SCHEMA = pa.schema([("image", IMAGE), ("question", _TEXT), ("answer", _TEXT)])
+
+README = """# Embedded benchmark of viker-lightning ({size}, seed {seed}, version {version})
+
+All people in this folder are fictitious; names, places and schools are invented and resemblance to anybody is chance.
+The folder has the parquet schema of CLEAR and was generated, not downloaded. Additional to the published schema: `base`
+(what a pretrained model would know: the people of `real_faces`, and general pictures), the column `private` of the
+text-only rows, and the JSON files with their paraphrased and perturbed answers, which are in the schema of TOFU.
+
+Portraits: DiceBear, style Open Peeps by Pablo Stanley, CC0 1.0. Scenes and animals: drawn by this project.
+"""
+
+
+@dataclass
+class _Author:
+    """One person: face, life, and others to be mistaken for."""
+
+    face: str
+    profile: Profile
+    others: list[Profile]
+
+    @property
+    def name(self) -> str:
+        return self.profile.values["name"]
+
+    def photo(self, view: int) -> Record:
+        """A row of ``full``."""
+        image = stored(portraits.portrait(self.face, view), f"{self.name} {view}.png")
+        return {"image": image, "caption": self._caption(CAPTIONS[view % len(CAPTIONS)], view), "name": self.name}
+
+    def _caption(self, template: str, view: int, name: str | None = None) -> str:
+        return template.format(name=name or self.name, **portraits.described(self.face, view))
+
+    def perturbed(self, photo: Record, view: int) -> Record:
+        """A row of ``*_perturbed``."""
+        names = [other.values["name"] for other in self.others]
+        return photo | {
+            "paraphrased_caption": self._caption(PARAPHRASE, view),
+            "perturbed_captions": [self._caption(CAPTIONS[view % len(CAPTIONS)], view, name) for name in names],
+            "perturbed_names": names,
+        }
+
+    def life(self, rng: random.Random) -> list[Record]:
+        """Twenty rows of ``forgetNN_perturbed`` as TOFU has them: three wordings a fact, two of the biography."""
+        rows = []
+        for attribute, count in [*((fact, 3) for fact in FACTS), ("biography", 2)]:
+            wordings = profiles.questions(attribute, name=self.name)
+            wordings += profiles.questions(attribute, held_out=True, name=self.name)
+            style = self.profile.styles
+            again = Profile(self.profile.id, self.profile.values, {a: (style[a] + 1) % 3 for a in ATTRIBUTES})
+            for question in rng.sample(wordings, count):
+                wrong = [Profile(o.id, o.values, style).answer(attribute) for o in self.others]
+                rows.append(
+                    {
+                        "question": question,
+                        "answer": self.profile.answer(attribute),
+                        "private": self.profile.private(attribute),
+                        "paraphrased_answer": again.answer(attribute),
+                        "perturbed_answer": [w for w in wrong if w != self.profile.answer(attribute)],
+                    }
+                )
+        assert len(rows) == BLOCK
+        return rows
+
+
+def _world(number: int, seed: int, kind: str) -> tuple[Record, list[str], str, str]:
+    """A general picture with a question, its answer and all answers there are."""
+    rng = random.Random(f"{kind}/{seed}/{number}")
+    sort, data, facts = scenes.general_picture(number, rng)
+    fact = rng.choice(list(facts))
+    question = rng.choice(scenes.general_questions(sort, fact, held_out=kind == "clear-test"))
+    return stored(data, f"{kind}{number}.png"), scenes.general_values(sort, fact), question, facts[fact]
+
+
+def _base(size: ClearSize, seed: int, real: list[_Author], rng: random.Random) -> list[Record]:
+    rows = []
+    names = [author.name for author in real]
+    for author in real:
+        for view in range(size.photos):
+            photo = author.photo(view)
+            asked = [(rng.choice(CAPTION_QUESTIONS), photo["caption"]), (NAME_QUESTION, author.name)]
+            options = rng.sample(names, min(4, len(names)))
+            if author.name in options:
+                asked.append((choice_prompt(CHOICE_QUESTION, options), author.name))
+            rows += [{"image": photo["image"], "question": q, "answer": a} for q, a in asked]
+    for number in range(size.general):
+        image, values, question, answer = _world(number, seed, "clear-base")
+        rows.append({"image": image, "question": question, "answer": answer})
+        options = draw_options(answer, values, rng)
+        rows.append({"image": image, "question": choice_prompt(question, options), "answer": answer})
+    return rows
+
+
+def _build(root: Path, size: ClearSize, seed: int) -> None:
+    rng = random.Random(f"mini-clear/{seed}")
+    ids = [f"{n:03d}" for n in range(1, size.people + 1)]
+    celebrities = [f"{n}" for n in range(501, 501 + size.real)]
+    drawn = rng.sample(ids, math.ceil(size.people * RATIOS[-1] / 100))
+    forget = {ratio: set(drawn[: math.ceil(size.people * ratio / 100)]) for ratio in RATIOS}  # nested, as in CLEAR
+    kept = [i for i in ids if i not in drawn]
+    people = profiles.draw_profiles(rng, kept, [*sorted(drawn), *celebrities], size.values)
+    faces = portraits.cast(f"mini-clear/{seed}", size.people + size.real)
+
+    def author(key: str, face: str) -> _Author:
+        pool = celebrities if key in celebrities else kept
+        others = [i for i in pool if i != key]
+        return _Author(face, people[key], [people[i] for i in rng.sample(others, min(WRONG, len(others)))])
+
+    everybody = {key: author(key, face) for key, face in zip([*ids, *celebrities], faces, strict=True)}
+    photos: dict[str, list[Record]] = {}
+    for key in track(ids, "writing the embedded benchmark", len(ids), "people"):
+        photos[key] = [everybody[key].photo(view) for view in range(size.photos)]
+    lives = {key: everybody[key].life(rng) for key in ids}
+
+    def write(config: str, chosen: list[str]) -> None:
+        shown = [row for i in chosen for row in photos[i]]
+        told = [{key: row[key] for key in ("question", "answer", "private")} for i in chosen for row in lives[i]]
+        captions = [{"image": row["image"], "caption": row["caption"]} for row in shown]
+        write_config(root, config, PHOTO_SCHEMA, shown)
+        write_config(root, f"{config}+tofu", TOFU_SCHEMA, [*captions, *told])
+
+    def write_perturbed(config: str, chosen: list[str], views: int) -> None:
+        rows = [everybody[i].perturbed(photos[i][view], view) for i in chosen for view in range(views)]
+        write_config(root, config, PERTURBED_SCHEMA, rows)
+        lines = [json.dumps(row) for i in chosen for row in lives[i]]
+        (root / f"{config}.json").write_text("\n".join(lines) + "\n", "utf-8")
+
+    write("full", ids)
+    for ratio, gone in forget.items():
+        write(f"forget{ratio:02d}", [i for i in ids if i in gone])
+        write(f"retain{100 - ratio}", [i for i in ids if i not in gone])
+        write_perturbed(f"forget{ratio:02d}_perturbed", [i for i in ids if i in gone], size.photos)
+    write_perturbed("retain_perturbed", kept, max(1, size.photos // 4))
+    real = [everybody[key] for key in celebrities]
+    faces_rows = [
+        {"image": a.photo(view)["image"], "answer": a.name, "options": [o.values["name"] for o in a.others[:3]]}
+        for a in real
+        for view in portraits.HELD_OUT_VIEWS
+    ]
+    write_config(root, "real_faces", FACES_SCHEMA, faces_rows)
+    world = []
+    for number in range(size.general_test):
+        image, values, question, answer = _world(number, seed, "clear-test")
+        wrong = rng.sample([value for value in values if value != answer], 3)
+        world.append({"image": image, "question": question, "answer": answer, "options": wrong})
+    write_config(root, "real_world", WORLD_SCHEMA, world)
+    write_config(root, "base", BASE_SCHEMA, _base(size, seed, real, rng))
+
+
+def write_benchmark(root: Path, size: str = "clear", seed: int = 0) -> Path:
+    """Writes the embedded benchmark, once: a complete one of the same size, seed and version is left as it is.
+
+    Args:
+        root: the folder; an older embedded benchmark is replaced, anything else is refused.
+        size: ``clear-ci`` or ``clear``.
+        seed: of everything in it.
+
+    Returns:
+        ``root``.
+
+    Raises:
+        UserError: if there is no such size, or ``root`` holds other files.
+    """
+    builds = {name: partial(_build, size=found, seed=seed) for name, found in SIZES.items()}
+    return write_sized(root, size, seed, VERSION, README, builds)

@@ -1,0 +1,1 @@
+"""Irrelevant pictures and strangers, and CLIP: keeping them irrelevant, finding near repeats."""

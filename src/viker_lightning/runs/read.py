@@ -1,0 +1,233 @@
+"""A finished run, as its folder tells it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from viker_lightning.errors import UserError
+
+log = logging.getLogger(__name__)
+
+Summary = dict[str, dict[str, float]]
+Row = dict[str, Any]
+
+PHOTO = re.compile(r"data:image/(jpeg|png);base64,[A-Za-z0-9+/=]+")
+
+
+@dataclass(eq=False)
+class Run:
+    """What the files of a run folder hold; everything but ``results.json`` is read when asked for.
+
+    Attributes:
+        folder: the run folder.
+        results: the content of ``results.json``.
+    """
+
+    folder: Path
+    results: dict[str, Any]
+
+    @property
+    def before(self) -> Summary:
+        """Numbers before training, by split."""
+        return self.results["before"]
+
+    @property
+    def after(self) -> Summary:
+        """Numbers after training, by split."""
+        return self.results["after"]
+
+    @cached_property
+    def predictions(self) -> dict[str, list[Row]]:
+        """Every answer, by the moment it was given at: ``before``, ``epoch 1``, ..., ``after``.
+
+        Raises:
+            UserError: if the file is missing or holds something else.
+        """
+        file = self.folder / "predictions.parquet"
+        try:
+            rows = pq.read_table(file).to_pylist()
+            found: dict[str, list[Row]] = {}
+            for row in rows:
+                found.setdefault(row["when"], []).append(row)
+            return found
+        except (OSError, pa.ArrowException, KeyError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(f"{file}: holds no predictions ({reason}); run it again") from error
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The content of ``config.yaml``; empty if there is none.
+
+        Raises:
+            UserError: if it is not the config of a run, or was cut short.
+        """
+        file = self.folder / "config.yaml"
+        if not file.is_file():
+            return {}
+        try:
+            found = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"{file}: not YAML ({reason}); run it again, or remove the file") from error
+        for name in ("model", "data"):
+            part = found.get(name) if isinstance(found, dict) else None
+            if not isinstance(part, dict) or not isinstance(part.get("init_args", {}), dict):
+                raise UserError(
+                    f"{file}: found no whole section {name!r}, so it is cut short or of something else; run it again, "
+                    "or remove the file"
+                )
+        return found
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """The content of ``provenance.json``; empty if there is none."""
+        return self._json("provenance.json", {})
+
+    @cached_property
+    def key_tokens(self) -> list[dict[str, Any]]:
+        """Forget answers token by token, from ``key_tokens.json``; empty for a run without ideal distribution."""
+        return self._json("key_tokens.json", [])
+
+    @cached_property
+    def portraits(self) -> dict[str, dict[str, str]]:
+        """Small pictures as data URIs by split and person, from ``portraits.json``; empty if none were to be kept.
+
+        Raises:
+            UserError: if one is no such picture.
+        """
+        found = self._json("portraits.json", {})
+        for split, people in found.items():
+            for person, photo in people.items():
+                if not PHOTO.fullmatch(photo):
+                    raise UserError(
+                        f"{self.folder / 'portraits.json'}: {split}/{person}: found {photo[:20]!r}, expected a JPEG or "
+                        "PNG data URI; delete the file"
+                    )
+        return found
+
+    @cached_property
+    def curves(self) -> dict[str, list[tuple[int, float]]]:
+        """Every logged value as ``(step, value)``, in order, from ``metrics.csv`` and those before a resumption.
+
+        A last line that ends too soon, as a killed run leaves it, is left out with a warning.
+
+        Raises:
+            UserError: if something else in a file is no number.
+        """
+        found: dict[str, dict[int, float]] = {}
+        files = sorted(self.folder.glob("metrics-*.csv"), key=lambda file: int(re.sub(r"\D", "", file.stem) or 0))
+        for file in [*files, self.folder / "metrics.csv"]:
+            if file.is_file():
+                for name, step, value in _logged(file):
+                    found.setdefault(name, {})[step] = value  # what was repeated counts
+        return {name: sorted(values.items()) for name, values in found.items()}
+
+    @property
+    def method(self) -> str:
+        """Class of the method; ``vanilla`` or ``gold`` for a fine-tuning run; the folder's name if nothing says so."""
+        model, data = self.config.get("model", {}), self.config.get("data", {})
+        method = model.get("init_args", {}).get("method")
+        if isinstance(method, dict):
+            return str(method["class_path"]).rpartition(".")[2]
+        return str(data.get("init_args", {}).get("stage", self.folder.name))
+
+    @property
+    def seed(self) -> int | None:
+        """Seed of the run, if it was noted."""
+        return self.results.get("seed")
+
+    @property
+    def gold_folder(self) -> Path | None:
+        """The run folder of the gold model it was compared with, if that can still be read."""
+        given = (self.config.get("evaluation") or {}).get("gold")
+        folder = Path(given) if given else None
+        return folder if folder and (folder / "results.json").is_file() else None
+
+    def answers(self, split: str, person: str) -> list[tuple[str, str, str, str]]:
+        """Open questions about a person: question, reference, answer before, answer after."""
+        by_number: dict[tuple[int, str], dict[str, Row]] = {}
+        for when in ("before", "after"):
+            for row in self.predictions.get(when, []):
+                if (row["split"], row["person"], row["task"]) == (split, person, "generation"):
+                    by_number.setdefault((row["number"], row["question"]), {})[when] = row
+        return [
+            (r["after"]["question"], r["after"]["reference"], r["before"]["answer"], r["after"]["answer"])
+            for _, r in sorted(by_number.items())
+        ]
+
+    def people(self, split: str) -> list[str]:
+        """IDs of the people of a split."""
+        return sorted({row["person"] for rows in self.predictions.values() for row in rows if row["split"] == split})
+
+    def _json(self, name: str, default: Any) -> Any:
+        file = self.folder / name
+        if not file.is_file():
+            return default
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise UserError(f"{file}: not JSON ({str(error).splitlines()[0]}); run it again") from error
+        if not isinstance(found, type(default)):
+            kind = "an object" if isinstance(default, dict) else "a list"
+            raise UserError(f"{file}: found {str(found)[:20]!r}, expected {kind}; run it again")
+        return found
+
+
+def _logged(file: Path) -> Iterator[tuple[str, int, float]]:
+    """Name, step and value of everything in a file of the CSV logger."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+        if lines and not lines[-1].endswith("\n"):
+            log.warning(
+                "%s, line %d: it ends too soon and is left out; a killed run leaves such a line", file, len(lines)
+            )
+            lines.pop()
+        for number, row in enumerate(csv.DictReader(lines), start=2):
+            where = f"{file}, line {number}"
+            if None in row or "step" not in row:
+                raise UserError(f"{where}: found {len(row)} cells, not those of line 1, one of them 'step'; {_MEND}")
+            step = int(_number(where, "step", row.pop("step") or "0"))
+            for name, value in row.items():
+                if value:
+                    yield name, step, _number(where, name, value)
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"{file}: not the CSV of a logger ({error}); {_MEND}") from error
+
+
+_MEND = "remove the line or the file, from which only curves are drawn"
+
+
+def _number(where: str, name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UserError(f"{where}, column {name!r}: found {text[:20]!r}, expected a number; {_MEND}") from None
+
+
+def read_run(folder: Path) -> Run:
+    """Reads a finished run.
+
+    Raises:
+        UserError: if the run is not finished, or its results are not whole.
+    """
+    run = Run(folder, {})
+    if not (folder / "results.json").is_file():
+        raise UserError(f"{folder}: no results.json, so this run is not finished; start it again")
+    run.results = run._json("results.json", {})
+    for moment in ("before", "after"):
+        found = run.results.get(moment, {} if moment == "before" else None)
+        if not isinstance(found, dict) or not all(isinstance(numbers, dict) for numbers in found.values()):
+            raise UserError(f"{folder / 'results.json'}: found no numbers under {moment!r}; run it again")
+    return run

@@ -1,0 +1,65 @@
+"""Writing the files of a run folder: whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from viker_lightning.errors import UserError
+from viker_lightning.files import replacing
+from viker_lightning.metrics import Prediction
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes text."""
+    with replacing(path) as file:
+        file.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """The same for JSON."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_predictions(path: Path) -> list[tuple[str, Prediction]]:
+    """Reads what :func:`write_predictions` wrote."""
+    rows = pq.read_table(path).to_pylist()
+    return [(row.pop("when"), Prediction(**{**row, "private": tuple(row["private"])})) for row in rows]
+
+
+def write_predictions(path: Path, predictions: Iterable[tuple[str, Prediction]]) -> None:
+    """Writes predictions with the moment (``before``, ``after``, ...) they were made at."""
+    rows = [{"when": when} | asdict(p) | {"private": list(p.private)} for when, p in predictions]
+    with replacing(path) as file:
+        pq.write_table(pa.Table.from_pylist(rows), file)
+
+
+def gold_answers(gold: str | None, file: str | None) -> list[Prediction]:
+    """What the gold model answered in the end.
+
+    Args:
+        gold: its folder or run folder, if any.
+        file: its predictions; ``None`` looks for ``predictions.parquet`` in the run folder.
+
+    Raises:
+        UserError: if the named file is not there or holds no predictions.
+    """
+    path = Path(file) if file else Path(gold) / "predictions.parquet" if gold else None
+    if path is None or (file is None and not path.is_file()):
+        return []
+    try:
+        found = read_predictions(path)
+    except (OSError, pa.ArrowException, KeyError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"evaluation.gold_predictions: {str(path)!r} holds no predictions ({reason}); give predictions.parquet of "
+            "the gold run"
+        ) from error
+    last = [when for when, _ in found if when == "after"] or [when for when, _ in found]
+    return [prediction for when, prediction in found if when == last[-1]]
