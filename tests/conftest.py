@@ -1,16 +1,24 @@
 """Tiny models and the smallest embedded benchmark; every cache is a temporary folder."""
 
 import os
-import sys
-from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # one process a core: more threads would only wait for one another
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import json
+
+import open_clip
 import pytest
 import torch
 from lightning.pytorch import seed_everything
-from transformers import CLIPVisionConfig, CLIPVisionModel
+from safetensors.torch import save_file
+from transformers import (
+    AutoTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+)
 
 os.environ["WANDB_MODE"] = "offline"
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -88,9 +96,8 @@ def groups(data):
 
 @pytest.fixture(scope="session")
 def whole(base_folder, tmp_path_factory):
-    """Runs of tests/killing.py that nobody stopped, by method."""
-    sys.path.insert(0, str(Path(__file__).parent))
-    from killing import command, results, run
+    """Runs of tests/support/killing.py that nobody stopped, by method."""
+    from support.killing import command, results, run
 
     done = {}
 
@@ -103,3 +110,32 @@ def whole(base_folder, tmp_path_factory):
         return done[method]
 
     return of
+
+
+@pytest.fixture
+def classifier(base_folder, tmp_path):
+    """A tiny classifier of clean and other text, untrained, with the model's own tokenizer."""
+    tokenizer = AutoTokenizer.from_pretrained(base_folder)
+    names = {"vocab_size": len(tokenizer), "id2label": {0: "clean", 1: "noise"}}
+    config = DistilBertConfig(**names, dim=16, hidden_dim=16, n_layers=1, n_heads=2)
+    DistilBertForSequenceClassification(config).save_pretrained(tmp_path / "classifier")
+    tokenizer.save_pretrained(tmp_path / "classifier")
+    return tmp_path / "classifier"
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """A tiny open_clip model, untrained."""
+    from viker_lightning.pictures.clip import WEIGHTS
+
+    folder = tmp_path_factory.mktemp("clip")
+    vision = {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8}
+    text = {"context_length": 8, "vocab_size": 16, "width": 16, "heads": 2, "layers": 1}
+    config = {"embed_dim": 16, "vision_cfg": vision, "text_cfg": text}
+    (folder / "viker-test-cli.json").write_text(json.dumps(config))
+    open_clip.add_model_config(folder / "viker-test-cli.json")
+    torch.manual_seed(0)
+    save_file(open_clip.create_model("viker-test-cli", load_weights=False).state_dict(), folder / WEIGHTS)
+    normal = {"mean": [0.4] * 3, "std": [0.3] * 3}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": normal}))
+    return folder

@@ -1,22 +1,19 @@
 """The benchmark's loops, on tiny models: every route of every method gives the loss and gradient of the plain loop."""
 
 import json
-import sys
 from importlib import import_module
 from pathlib import Path
 
+import authors
+import engine
 import pytest
 import torch
+from ours import METHODS, gradient
+
+from support.families import random_model
+from viker_lightning.models import Lora
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT / "benchmarks"), str(Path(__file__).parent / "models")]
-
-import authors  # noqa: E402
-import engine  # noqa: E402
-from families import random_model  # noqa: E402
-from ours import METHODS, gradient  # noqa: E402
-
-from viker_lightning.models import Lora  # noqa: E402
 
 
 @pytest.mark.parametrize("name", ["llava", "qwen2_vl", "windowed"])

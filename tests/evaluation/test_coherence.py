@@ -90,7 +90,7 @@ def test_a_small_language_model_tells_fluent_from_collapsed(models, data):
 @pytest.mark.slow
 def test_the_embedded_vanilla_model_tells_fluent_from_collapsed(data, monkeypatch):
     """The model that judges in the demo: it knows the people, so an answer about another is as fluent to it."""
-    monkeypatch.chdir(Path(__file__).parent.parent.parent)
+    monkeypatch.chdir(Path(__file__).parents[2])
     mllm = MLLM.load(vanilla_model("configs/mini/vanilla.yaml", data)).eval().requires_grad_(False)
     taught, other = spoken(data)
     vocabulary = sorted({word for vqa in taught for word in re.findall(r"\w+", vqa.answer)})

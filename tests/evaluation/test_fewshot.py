@@ -3,11 +3,9 @@
 import io
 import logging
 import shutil
-import sys
 from dataclasses import replace
 from importlib import import_module
 from itertools import groupby
-from pathlib import Path
 from types import SimpleNamespace
 
 import pyarrow.parquet as pq
@@ -15,13 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
+from support.families import FAMILIES, random_model
 from viker_lightning.data.records import Cloze, ImageGroup, MultipleChoice, Picture, Split
 from viker_lightning.datasets import MLLMU
 from viker_lightning.evaluation import CORRECTED, PublishedMLLMU, fewshot, predict
 from viker_lightning.models import MLLM, PromptPrefixes, answer_alone
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
-from families import FAMILIES, random_model
 
 KNOWN = [name for name in FAMILIES if name != "gemma3"]
 LETTER = "Just give ONE letter representing the answer directly."

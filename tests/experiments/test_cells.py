@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from made import finish, small_grid
 
+from support.grids import finish, small_grid
 from viker_lightning.experiments import Cell, State, read_grid
 from viker_lightning.experiments.__main__ import main
 from viker_lightning.experiments.cells import inputs

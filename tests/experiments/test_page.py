@@ -5,9 +5,9 @@ import json
 from pathlib import Path
 
 import pytest
-from made import ROWS, finish, small_grid
 from rich.console import Console
 
+from support.grids import ROWS, finish, small_grid
 from viker_lightning.experiments import Table, read_grid, tabulate
 from viker_lightning.experiments.facts import costs, key_tokens
 from viker_lightning.experiments.figures import figures

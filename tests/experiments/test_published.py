@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from made import finish, small_grid
 
+from support.grids import finish, small_grid
 from viker_lightning.experiments import read_grid, tabulate
 from viker_lightning.runs.write import write_json
 

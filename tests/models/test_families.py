@@ -2,15 +2,14 @@
 
 import io
 import logging
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 from transformers import Blip2Config, Blip2ForConditionalGeneration, InternVLForConditionalGeneration
 
+from support.families import FAMILIES, random_model
 from viker_lightning.data.records import VQA, ImageGroup, Picture
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import ImagePrefixes, mean_distribution
@@ -18,9 +17,6 @@ from viker_lightning.ideal.plain import plain_ideal, plain_logits
 from viker_lightning.models import MLLM, Lora, generate, write_merged
 from viker_lightning.models.families import other
 from viker_lightning.pictures.irrelevant import irrelevant_images
-
-sys.path.insert(0, str(Path(__file__).parent))
-from families import FAMILIES, random_model
 
 QUESTIONS = (
     VQA("Where does this person live?", "In Tarn Hollow.", ("Tarn Hollow",)),

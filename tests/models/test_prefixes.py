@@ -1,18 +1,14 @@
 """Prompts that begin alike: read once, each answered as if it were alone."""
 
 import io
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
+from support.families import FAMILIES, random_model
 from viker_lightning.data.records import Picture
 from viker_lightning.models import Prompt, PromptPrefixes, answer_alone
-
-sys.path.insert(0, str(Path(__file__).parent))
-from families import FAMILIES, random_model
 
 KNOWN = [name for name in FAMILIES if name != "gemma3"]
 

@@ -2,8 +2,6 @@
 
 import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,15 +9,13 @@ from lightning.pytorch import Trainer
 from torch import nn
 from transformers import LlamaConfig, LlavaForConditionalGeneration
 
+from support import families
 from viker_lightning.errors import UserError
 from viker_lightning.ideal.plain import plain_logits
 from viker_lightning.methods import ViKeR
 from viker_lightning.models import MLLM, Lora, check_first_gradients, loading
 from viker_lightning.models.families import llava as family
 from viker_lightning.training import Finetune, Unlearn
-
-sys.path.insert(0, str(Path(__file__).parent))
-import families
 
 installed = pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="extra quant is not installed")
 

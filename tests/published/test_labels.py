@@ -1,14 +1,13 @@
 """Which tokens count in a loss: as published, against transformers' own loss on the text of MLLMU-Bench's script."""
 
 import io
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
+from support.families import random_model
 from viker_lightning.data.encoding import Encoder
 from viker_lightning.data.packing import assemble
 from viker_lightning.data.published import CLEAR_BENCH
@@ -19,9 +18,6 @@ from viker_lightning.ideal import reference_key
 from viker_lightning.ideal.plain import plain_logits
 from viker_lightning.methods import IDK, NPO, GradientAscent, ViKeR
 from viker_lightning.models import fitted
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "models"))
-from families import random_model
 
 QUESTIONS = (
     VQA("Where does this person live?", "In Tarn Hollow.", ("Tarn Hollow",)),

@@ -1,15 +1,11 @@
 """A finished run for every test of reports."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
 
+from support.run_folders import key_tokens, photo, write_run
 from viker_lightning.runs.write import write_json
-
-sys.path.insert(0, str(Path(__file__).parent))
-from folders import key_tokens, photo, write_run
 
 
 @pytest.fixture

@@ -1,18 +1,14 @@
 """The pages in headless Chromium; left out where there is none."""
 
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 
+from support.grids import finish, small_grid
+from support.run_folders import write_run
 from viker_lightning.experiments import read_grid, tabulate
 from viker_lightning.reporting import write_comparison, write_report
-
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
-from folders import write_run
-from made import finish, small_grid
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 NAMES = ("chromium", "chromium-browser", "google-chrome")

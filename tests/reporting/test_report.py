@@ -2,12 +2,12 @@
 
 import json
 import re
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from support.run_folders import EVIL, write_run
 from viker_lightning.errors import UserError
 from viker_lightning.reporting import write_comparison, write_report
 from viker_lightning.reporting.__main__ import main
@@ -15,9 +15,6 @@ from viker_lightning.reporting.answers import marked, token_views
 from viker_lightning.reporting.contenders import Contender, Place, contenders, ranks, reference_of
 from viker_lightning.reporting.intervals import Sums
 from viker_lightning.runs import read_run
-
-sys.path.insert(0, str(Path(__file__).parent))
-from folders import EVIL, write_run
 
 VOID = {"meta", "link", "img", "br", "path", "use", "line", "hr", "input"}
 

@@ -1,0 +1,236 @@
+"""A run that breaks its model stops, says at which number, and keeps the last adapter that was good."""
+
+import json
+import re
+import weakref
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from viker_lightning.callbacks import CollapseGuard, Evaluation, Selection
+from viker_lightning.cli import main
+from viker_lightning.errors import UserError
+from viker_lightning.evaluation import predict as _  # noqa: F401 - the module is patched below
+from viker_lightning.models import write_merged
+from viker_lightning.runs import set_aside
+from viker_lightning.training import Unlearn
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for name in ("predict", "knowledge"):
+        monkeypatch.setattr(import_module(f"viker_lightning.evaluation.{name}"), "MAX_NEW_TOKENS", 3)
+
+
+@pytest.fixture
+def fit(base_folder, tmp_path):
+    """Runs gradient ascent and returns the run folder."""
+
+    def run(name, *options):
+        main(
+            [
+                *("fit", "--config=configs/mini/gradient_ascent.yaml", f"--model.vanilla={base_folder}"),
+                *("--data.root=mini/ci", "--data.max_people=1", "--data.splits=[forget,retain]"),
+                *("--gate.known=0", "--gate.shown=0", "--gate.asked=1", "--evaluation.coherence=false"),
+                *("--trainer.logger=false", "--trainer.enable_progress_bar=false"),
+                *(f"--trainer.default_root_dir={tmp_path / name}", "--guard.every_n_steps=2", *options),
+            ]
+        )
+        return tmp_path / name
+
+    return run
+
+
+def same_adapter(one, two):
+    first, second = (load_file(run / "adapter/adapter_model.safetensors") for run in (one, two))
+    return all(torch.equal(second[name], weight) for name, weight in first.items())
+
+
+def results(run):
+    return json.loads((run / "results.json").read_text())
+
+
+def not_finite(monkeypatch, step, kind):
+    """Makes the loss, or only its gradient, nan at a step."""
+    part = Unlearn.part
+
+    def broken(self, *args):
+        terms = part(self, *args)
+        if self.global_step == step:
+            weight = next(p for p in self.parameters() if p.requires_grad)
+            nothing = (weight.sum() * 0).sqrt()  # its gradient is infinity times zero
+            terms["loss"] = terms["loss"] + (nothing if kind == "gradient" else float("nan"))
+        return terms
+
+    monkeypatch.setattr(Unlearn, "part", broken)
+
+
+@pytest.mark.parametrize(("kind", "named"), [("loss", "the loss is nan"), ("gradient", "gradient is nan")])
+def test_what_is_not_finite_stops_the_run(fit, monkeypatch, caplog, kind, named):
+    good = fit("good", "--trainer.max_steps=2")
+    not_finite(monkeypatch, 3, kind)
+    run = fit("run", "--trainer.max_steps=9")
+    stopped = results(run)["stopped"]
+    assert named in stopped["why"] and "step 4" in stopped["why"]
+    assert stopped["good_step"] == 2 and stopped["step"] == 4 == results(run)["steps"]
+    assert same_adapter(good, run)
+    assert results(run)["after"] == results(good)["after"]
+    assert any(named in record.getMessage() and "step 2" in record.getMessage() for record in caplog.records)
+    caplog.set_level("INFO")
+    caplog.clear()
+    fit("run", "--trainer.max_steps=9", "--ckpt_path=last")
+    assert "is finished" in caplog.text and named in caplog.text
+    assert "lower model.lr" in caplog.text and "raise trainer.max_steps" not in caplog.text
+    set_aside(run)
+    assert "an earlier run (stopped by the guard) is now in earlier-1" in caplog.text
+    assert "--ckpt_path last would have" not in caplog.text
+
+
+def test_killed_after_the_stop(fit, monkeypatch):
+    """A run that is killed in the evaluation after its stop goes on with that evaluation, not with training."""
+    not_finite(monkeypatch, 3, "loss")
+    whole = fit("whole", "--trainer.max_steps=9")
+    evaluate = Evaluation.evaluate
+
+    def killed(self, trainer, pl_module, when):
+        if when == "after":
+            raise SystemExit(137)
+        return evaluate(self, trainer, pl_module, when)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(Evaluation, "evaluate", killed)
+        fit("run", "--trainer.max_steps=9")
+    monkeypatch.setattr(Unlearn, "training_step", lambda *args: pytest.fail("it trains"))
+    run = fit("run", "--trainer.max_steps=9", "--ckpt_path=last")
+    assert same_adapter(whole, run) and results(whole) == results(run)
+
+
+def test_nothing_good_is_an_error(fit, monkeypatch, tmp_path):
+    not_finite(monkeypatch, 1, "gradient")
+    with pytest.raises(SystemExit) as stop:
+        fit("run", "--trainer.max_steps=9")
+    assert re.search(r"step 2: the norm of the gradient is nan.*model\.lr", str(stop.value.code))
+    assert not (tmp_path / "run/results.json").exists()
+
+
+def test_bounds_on_retained_people(fit, tmp_path):
+    with pytest.raises(SystemExit) as stop:
+        fit("run", "--trainer.max_steps=9", "--guard.max_retain_loss=0.1")
+    said = re.search(r"before training the retain loss is ([\d.]+), over its bound 0.1", stop.value.code)
+    assert said, stop.value.code
+    bound = float(said[1]) + 0.1
+    run = fit("run", "--trainer.max_steps=30", f"--guard.max_retain_loss={bound}", "--model.lr=5e-4")
+    stopped = results(run)["stopped"]
+    assert "retain loss" in stopped["why"] and f"bound {bound:.4g}" in stopped["why"]
+    assert 0 < stopped["good_step"] == stopped["step"] - 2 < 28
+    good = fit("good", f"--trainer.max_steps={stopped['good_step']}", "--model.lr=5e-4")
+    assert same_adapter(good, run)
+    with pytest.raises(SystemExit, match="repetition"):
+        fit("loops", "--trainer.max_steps=2", "--guard.max_repetition=-1")
+
+
+def test_selection_ends_with_the_chosen_adapter(fit, tmp_path):
+    options = ("--trainer.max_epochs=3", "--trainer.max_steps=-1", "--evaluation.every_n_epochs=1", "--model.lr=3e-3")
+    rule = ("--evaluation.selection.rule=lowest_forget_at_retain", "--evaluation.selection.by=answer_probability")
+    plain = fit("plain", *options)
+    last = results(plain)
+    retain = [last[moment]["retain"]["answer_probability"] for moment in ("epoch 1", "epoch 2", "after")]
+    assert sorted(retain, reverse=True) == retain, "ascent lowers both, so that the rule has something to choose"
+    bound = (retain[0] + retain[1]) / 2
+    run = fit("run", *options, *rule, f"--evaluation.selection.min_retain={bound}")
+    chosen = results(run)
+    assert chosen["selection"]["chosen"] == "epoch 1" and chosen["selection"]["met"]
+    assert chosen["after"] == last["epoch 1"] and chosen["last"] == last["after"]
+    first = fit("first", "--trainer.max_epochs=1", "--trainer.max_steps=-1", "--model.lr=3e-3")
+    assert same_adapter(first, run) and not same_adapter(plain, run)
+    recorded = json.loads((run / "provenance.json").read_text())["selection"]
+    assert recorded == {"rule": "lowest_forget_at_retain", "by": "answer_probability", "min_retain": bound}
+    with pytest.raises(SystemExit, match="every_n_epochs"):
+        fit("wrong", "--trainer.max_steps=1", *rule)
+
+
+def same_weights(one, two):
+    first, second = load_file(one / "model.safetensors"), load_file(two / "model.safetensors")
+    return first.keys() == second.keys() and all(torch.equal(second[name], w) for name, w in first.items())
+
+
+FIRST = ("--trainer.max_epochs=2", "--trainer.max_steps=-1", "--evaluation.every_n_epochs=1", "--model.lr=3e-3")
+FIRST += ("--evaluation.selection.rule=lowest_forget_at_retain", "--evaluation.selection.by=answer_probability")
+FIRST += ("--evaluation.selection.min_retain=1",)  # nobody's: the first epoch, which keeps most, is chosen
+
+
+def test_the_chosen_adapter_is_merged(fit):
+    run = fit("run", *FIRST, "--model.save_merged=true")
+    assert results(run)["selection"]["chosen"] == "epoch 1"
+    write_merged(run / "adapter", run / "wanted")
+    assert same_weights(run / "merged", run / "wanted")
+    kept = run / "checkpoints/epoch-1"
+    assert same_adapter(kept, run) and [folder.name for folder in kept.iterdir()] == ["adapter"]
+    assert (run / "merged/README.md").is_file()
+
+
+def test_full_weights_are_chosen(fit):
+    run = fit("run", *FIRST, "--model.lora=null")
+    assert results(run)["selection"]["chosen"] == "epoch 1"
+    kept = run / "checkpoints/epoch-1"
+    assert same_weights(kept / "model", run / "model") and [folder.name for folder in kept.iterdir()] == ["model"]
+    first = fit("first", "--trainer.max_epochs=1", "--trainer.max_steps=-1", "--model.lr=3e-3", "--model.lora=null")
+    assert same_weights(first / "model", run / "model")
+
+
+def test_the_rule():
+    def of(**values):
+        return {moment: {"forget": {"rouge_l": f}, "retain": {"rouge_l": r}} for moment, (f, r) in values.items()}
+
+    rule = Selection("lowest_forget_at_retain", "rouge_l", 0.5)
+    assert rule.choose(of(a=(0.3, 0.9), b=(0.1, 0.6), after=(0.0, 0.4))) == ("b", True)
+    assert rule.choose(of(a=(0.1, 0.9), b=(0.1, 0.6))) == ("b", True), "the later of equals"
+    assert rule.choose(of(a=(0.3, 0.2), b=(0.1, 0.1))) == ("a", False)
+    with pytest.raises(UserError, match="'bleu' was not measured on forget; measured on both: rouge_l"):
+        Selection("lowest_forget_at_retain", "bleu").choose(of(a=(0.3, 0.2)))
+
+
+def test_weights_in_parts_are_put_together_one_at_a_time(monkeypatch):
+    """A GPU that holds a part of each weight has no room for all of them whole."""
+    together = weakref.WeakSet()
+
+    class Whole:
+        def cpu(self):
+            return "on the CPU"
+
+    def whole_from(here, shard):
+        assert (here, shard) in (("part a", "a"), ("part b", "b")) and not together
+        found = Whole()
+        together.add(found)
+        return found
+
+    monkeypatch.setattr(import_module("viker_lightning.callbacks.guard"), "whole_from", whole_from)
+    guard = CollapseGuard()
+    guard._good = {"a": "part a", "b": "part b", "c": (here := torch.ones(2))}
+    guard._shards = {"a": "a", "b": "b"}
+    saved = guard.state_dict()["weights"]
+    assert saved["a"] == saved["b"] == "on the CPU" and saved["c"] is here
+
+
+def test_the_good_weights_are_in_main_memory():
+    """A second model would not fit on the GPU that one is trained on in full."""
+    guard = CollapseGuard()
+    with FakeTensorMode():  # as if there were a GPU
+        guard._keep("weight", torch.nn.Parameter(torch.ones(3, device="cuda")))
+        assert guard._good["weight"].device.type == "cpu"
+    guard = CollapseGuard()
+    weight = torch.nn.Parameter(torch.ones(3))
+    guard._keep("weight", weight)
+    place = guard._good["weight"].data_ptr()
+    with torch.no_grad():
+        weight.add_(1)
+    assert guard._good["weight"].tolist() == [1, 1, 1]
+    guard._keep("weight", weight)
+    assert guard._good["weight"].tolist() == [2, 2, 2] and guard._good["weight"].data_ptr() == place

@@ -1,0 +1,290 @@
+"""What a run leaves behind loads with plain PEFT and plain transformers, and says the same."""
+
+import json
+import re
+import shutil
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from support.families import FAMILIES, random_model
+from viker_lightning.cli import main
+from viker_lightning.data.records import VQA, ImageGroup, Picture
+from viker_lightning.export import main as export
+from viker_lightning.models import MLLM, Lora, generate, load_adapted, revision_of, write_merged
+from viker_lightning.models.exported import share_kept
+from viker_lightning.reporting.card import model_card
+
+ROOT = Path(__file__).parents[2]
+QUESTIONS = ("Where does this person live?", "What is the job of the person shown?", "Who is it?")
+
+
+def unlearn(vanilla, run, *options):
+    """A run of three steps that also writes merged/."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        for name in ("predict", "knowledge"):
+            patch.setattr(import_module(f"viker_lightning.evaluation.{name}"), "MAX_NEW_TOKENS", 3)
+        main(
+            [
+                *("fit", "--config=configs/mini/viker.yaml", f"--model.vanilla={vanilla}", "--model.save_merged=true"),
+                *("--data.root=mini/ci", "--data.max_people=1", "--data.splits=[forget,retain]"),
+                *("--trainer.max_steps=3", "--gate.known=0", "--gate.shown=0", "--gate.asked=1"),
+                *("--trainer.logger=false", "--trainer.enable_progress_bar=false"),
+                *(f"--trainer.default_root_dir={run}", *options),
+            ]
+        )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, base_folder, data):
+    """An unlearning run with steps large enough to see, on a model with random weights of visible size."""
+    folder = tmp_path_factory.mktemp("export")
+    vanilla = MLLM.load(base_folder)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, p in vanilla.model.named_parameters():
+            if p.ndim == 2 and "vision_tower" not in name:
+                p.normal_(std=0.1)
+    vanilla.save(folder / "vanilla")
+    unlearn(folder / "vanilla", folder / "run", "--model.lr=0.02")
+    photo = data.people()[0].images[0]
+    (folder / "photo.jpg").write_bytes(photo.data)
+    return folder
+
+
+def ours(mllm, picture):
+    """Answers, and logits of one reference answer, of our own model."""
+    mllm.eval()
+    group = ImageGroup("x", picture, vqa=tuple(VQA(q, "") for q in QUESTIONS))
+    (texts,) = generate(mllm, [group], 8)
+    with torch.no_grad():
+        logits = mllm.answer_tokens(
+            mllm.pack([ImageGroup("x", picture, vqa=(VQA(QUESTIONS[0], "In a town."),))])
+        ).logits
+    return texts, logits
+
+
+def theirs(model, processor, picture):
+    """The same by transformers alone."""
+    model.eval()
+    texts = []
+    for question in QUESTIONS:
+        prompt = f"USER: <image>\n{question}\nASSISTANT:"
+        inputs = processor(images=picture.open(), text=prompt, return_tensors="pt")
+        said = model.generate(**inputs, max_new_tokens=8, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+        texts.append(processor.decode(said, skip_special_tokens=True).strip())
+    prompt = f"USER: <image>\n{QUESTIONS[0]}\nASSISTANT:"
+    inputs = processor(images=picture.open(), text=prompt + " In a town.", return_tensors="pt")
+    start = processor(images=picture.open(), text=prompt)["input_ids"][0]
+    with torch.no_grad():
+        return texts, model(**inputs).logits[0, len(start) - 1 :]
+
+
+def test_plain_peft_and_plain_transformers_say_the_same(run, data):
+    picture = data.people()[0].images[0]
+    vanilla = ours(MLLM.load(run / "vanilla"), picture)
+    texts, logits = ours(load_adapted(run / "run/adapter"), picture)
+    assert texts != vanilla[0] and (logits - vanilla[1]).abs().max() > 0.1, "unlearning changed the model"
+    processor = AutoProcessor.from_pretrained(run / "vanilla")
+    base = AutoModelForImageTextToText.from_pretrained(run / "vanilla")
+    by_peft = PeftModel.from_pretrained(base, run / "run/adapter")
+    merged = AutoModelForImageTextToText.from_pretrained(run / "run/merged")
+    own = AutoProcessor.from_pretrained(run / "run/merged")
+    for found in (theirs(by_peft, processor, picture), theirs(merged, own, picture)):
+        assert found[0] == texts
+        torch.testing.assert_close(found[1], logits, rtol=1e-5, atol=1e-5)
+    again = ours(MLLM.load(run / "run/merged"), picture)
+    assert again[0] == texts
+    torch.testing.assert_close(again[1], logits, rtol=1e-5, atol=1e-5)
+
+
+def test_exports_are_safetensors_only(run):
+    names = {path.name for path in (run / "run").rglob("*")}
+    assert {"adapter_model.safetensors", "model.safetensors"} <= names
+    assert not [name for name in names if name.endswith((".bin", ".pt", ".pth", ".pkl"))]
+    assert not [name for name in names if name.endswith(".tmp")]
+
+
+def test_a_finished_run_is_exported_later(run, tmp_path, capsys):
+    wanted = (run / "run/merged/model.safetensors").read_bytes()
+    (run / "run/merged/model.safetensors").unlink()
+    export([str(run / "run")])
+    assert capsys.readouterr().out.strip().endswith(str(run / "run/merged"))
+    assert (run / "run/merged/model.safetensors").read_bytes() == wanted
+    for folder, said in ((tmp_path, "not finished"), (run / "vanilla", "not finished")):
+        with pytest.raises(SystemExit) as stop:
+            export([str(folder)])
+        assert said in str(stop.value.code) and "\n" not in str(stop.value.code)
+    with pytest.raises(SystemExit) as stop:
+        export([str(run / "run"), f"--base={tmp_path}"])
+    assert "no model could be loaded" in str(stop.value.code)
+
+
+def test_code_of_a_model_runs_only_if_the_command_says_so(run, monkeypatch):
+    """Whoever hands a run folder on does not decide that."""
+    trusted = []
+    monkeypatch.setattr("viker_lightning.export.write_merged", lambda *given: trusted.append(given[-1]))
+    file = run / "run/provenance.json"
+    made = file.read_text()
+    export([str(run / "run")])
+    file.write_text(json.dumps(json.loads(made) | {"trust_remote_code": True}))
+    with pytest.raises(SystemExit, match=r"error: .*provenance\.json.*add --trust_remote_code$") as stop:
+        export([str(run / "run")])
+    assert "\n" not in stop.value.code
+    export([str(run / "run"), "--trust_remote_code"])
+    file.write_text(made)
+    assert trusted == [False, True]
+
+
+def test_a_folder_in_the_hubs_cache_is_exported(run):
+    """Its commit is recorded, but it cannot be asked for another."""
+    file = run / "run/provenance.json"
+    made = file.read_text()
+    file.write_text(json.dumps(json.loads(made) | {"base_commit": "0" * 40}))
+    export([str(run / "run")])
+    file.write_text(made)
+
+
+def test_merging_rounds_no_small_change_away(run, data, tmp_path, caplog):
+    """Weights published in bf16, as most are, and steps far below their last bit."""
+    mllm = MLLM.load(run / "vanilla", "bfloat16")
+    mllm.save(tmp_path / "vanilla")
+    unlearn(tmp_path / "vanilla", tmp_path / "run", "--model.dtype=bfloat16", "--model.lr=1e-4")
+    picture = data.people()[0].images[0]
+
+    _, before = ours(MLLM.load(tmp_path / "vanilla"), picture)
+
+    def moved(mllm):
+        texts, logits = ours(mllm, picture)
+        return texts, logits - before
+
+    texts, wanted = moved(load_adapted(tmp_path / "run/adapter"))
+    found = moved(MLLM.load(tmp_path / "run/merged"))
+    assert found[0] == texts and (found[1] - wanted).norm() < 1e-2 * wanted.norm()
+    assert json.loads((tmp_path / "run/merged/config.json").read_text())["dtype"] == "float32"
+    caplog.clear()
+    export([str(tmp_path / "run")])
+    assert moved(MLLM.load(tmp_path / "run/merged"))[1].equal(found[1]) and not caplog.records
+    export([str(tmp_path / "run"), "--dtype=bfloat16"])
+    (warning,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
+    share = float(re.search(r"merged: bfloat16 keeps ([\d.]+) of the change.*write float32$", warning)[1])
+    assert share < 0.5
+    assert json.loads((tmp_path / "run/merged/config.json").read_text())["dtype"] == "bfloat16"
+    rounded = moved(MLLM.load(tmp_path / "run/merged"))[1]
+    assert (rounded - wanted).norm() > 0.5 * wanted.norm(), "that is what the warning is about"
+
+
+@pytest.mark.parametrize(("size", "least", "most"), [(2**-12, 0, 0), (2**-7, 1, 1), (1e-2, 0.78, 0.79), (0, 1, 1)])
+def test_share_of_a_change_that_rounding_keeps(base_folder, size, least, most):
+    """Weights of 1, whose last bit is 2**-7 above and half of it below, all moved by the same."""
+    mllm = MLLM.load(base_folder)
+    mllm.adapt(Lora(r=1, alpha=1))
+    with torch.no_grad():
+        for name, p in mllm.named_parameters():
+            p.fill_(size if "lora_B" in name else 1)
+    assert least <= share_kept(mllm.model, torch.bfloat16) <= most
+    assert share_kept(mllm.model, torch.float32) == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_families_merge_and_their_cards_run(name, tmp_path, groups, monkeypatch, capsys):
+    """The code of a model card, run with plain transformers, answers as the adapted model does."""
+    mllm = random_model(name)
+    mllm.save(tmp_path / "base")
+    mllm = MLLM.load(tmp_path / "base")
+    mllm.adapt(Lora())
+    with torch.no_grad():
+        for weight, p in mllm.named_parameters():
+            if "lora_B" in weight:
+                p.normal_(std=0.05)
+    mllm.save_adapter(tmp_path / "adapter")
+    write_merged(tmp_path / "adapter", tmp_path / "merged", base=str(tmp_path / "base"))
+    picture = Picture(groups[0].image.data, "photo")
+    (tmp_path / "photo.jpg").write_bytes(picture.data)
+    template = mllm.encoder.template
+    provenance = {
+        "base_weights": str(tmp_path / "base"),
+        "prompt": template.image_prefix + template.question,
+        "data": {"root": "mini/ci", "fingerprint": "0" * 64, "stage": "unlearn"},
+        "private_parts": "recorded",
+        "git_commit": None,
+        "versions": {},
+    }
+    results = {"after": {}, "metrics": {}, "steps": 1, "seed": 0, "protocol": "corrected"}
+    monkeypatch.chdir(tmp_path)
+    wanted = generate(mllm.eval(), [ImageGroup("x", picture, vqa=(VQA(QUESTIONS[0], ""),))], 50)[0][0]
+    assert len(wanted) > 5
+    for kind in ("adapter", "merged"):
+        capsys.readouterr()
+        run_code(model_card(kind, provenance, results), f"{kind}")
+        assert capsys.readouterr().out.strip() == wanted
+
+
+def run_code(card, folder):
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.S)
+    assert 'folder = "."' in code
+    exec(code.replace('folder = "."', f'folder = "{folder}"'), {})
+
+
+@pytest.mark.parametrize("kind", ["adapter", "merged"])
+def test_model_card(run, data, kind, monkeypatch, capsys):
+    card = (run / f"run/{kind}/README.md").read_text()
+    results = json.loads((run / "run/results.json").read_text())
+    for value in (results["before"]["forget"]["answer_probability"], results["after"]["retain"]["rouge_l"]):
+        assert f"{value:.3g}" in card
+    assert (
+        "ViKeR: lam 3.0" in card
+        and "| forget | keyword_match | near gold |" in card
+        and "| retain | keyword_match | high |" in card
+    )
+    assert f"{len(data.forget_ids)} to forget" in card and "## Limits" in card
+    assert ("The base model still knows everybody" in card) == (kind == "adapter")
+    told = {part for person in data.people(data.forget_ids) for vqa in person.vqa for part in vqa.private}
+    assert str(run) not in card and told
+    for word in (*data.forget_ids, *told):  # hashes and numbers may hold an ID by chance
+        assert not re.search(rf"(?<![\w.]){re.escape(word)}(?!\w)", card), word
+    monkeypatch.chdir(run)
+    capsys.readouterr()
+    run_code(card, f"run/{kind}")
+    mllm = load_adapted(run / "run/adapter").eval()
+    group = ImageGroup("x", data.people()[0].images[0], vqa=(VQA(QUESTIONS[0], ""),))
+    assert capsys.readouterr().out.strip() == generate(mllm, [group], 50)[0][0]
+
+
+def test_fine_tuning_with_lora_leaves_a_whole_model(run, data, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for name in ("predict", "knowledge"):
+        monkeypatch.setattr(import_module(f"viker_lightning.evaluation.{name}"), "MAX_NEW_TOKENS", 3)
+    main(
+        [
+            *("fit", "--config=configs/mini/vanilla.yaml", f"--model.base={run / 'vanilla'}", "--model.lora.r=4"),
+            *("--data.root=mini/ci", "--data.max_people=1", "--data.splits=[forget]", "--trainer.max_steps=2"),
+            *("--trainer.logger=false", "--trainer.enable_progress_bar=false", "--model.lr=0.02"),
+            *("--model.warmup_steps=0", f"--trainer.default_root_dir={tmp_path}"),
+        ]
+    )
+    picture = data.people()[0].images[0]
+    wanted, found = ours(load_adapted(tmp_path / "adapter"), picture), ours(MLLM.load(tmp_path), picture)
+    assert wanted[0] == found[0]
+    torch.testing.assert_close(found[1], wanted[1], rtol=1e-5, atol=1e-5)
+    assert (found[1] - ours(MLLM.load(run / "vanilla"), picture)[1]).abs().max() > 0.05
+    assert "fine-tuned (vanilla): full weights" in (tmp_path / "model/README.md").read_text()
+
+
+def test_merged_weights_of_an_earlier_part_do_not_outlive_it(run, tmp_path):
+    """A model card of the new numbers would stand beside old weights."""
+    shutil.copytree(run / "run", tmp_path / "on")
+    assert (tmp_path / "on/merged/model.safetensors").is_file()
+    unlearn(run / "vanilla", tmp_path / "on", "--trainer.max_steps=4", "--model.save_merged=false", "--ckpt_path=last")
+    assert json.loads((tmp_path / "on/results.json").read_text())["steps"] == 4
+    assert not (tmp_path / "on/merged").exists()
+
+
+def test_weights_are_merged_at_the_commit_that_was_loaded(tmp_path):
+    assert revision_of("org/model", "abc", "main") == "abc" and revision_of("org/model", None, "main") == "main"
+    assert revision_of(str(tmp_path), "abc", "main") is None

@@ -1,0 +1,90 @@
+"""What a run leaves for its report, on shipped configs with tiny models."""
+
+import json
+from importlib import import_module
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from viker_lightning.cli import main
+
+ROOT = Path(__file__).parents[2]
+SHORT = ["--data.root=mini/ci", "--data.max_people=1", "--trainer.max_steps=2", "--trainer.log_every_n_steps=1"]
+SHORT += ["--trainer.enable_progress_bar=false", "--gate.known=0", "--gate.shown=0", "--gate.asked=1"]
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch):
+    """Configs name other configs relative to the repository; untrained models would never stop talking."""
+    monkeypatch.chdir(ROOT)
+    for name in ("predict", "knowledge"):
+        monkeypatch.setattr(import_module(f"viker_lightning.evaluation.{name}"), "MAX_NEW_TOKENS", 5)
+
+
+@pytest.fixture
+def unlearn(base_folder, tmp_path):
+    """Unlearns from a model nobody has trained, in one folder, whose files it gives."""
+
+    def fit(config, *options):
+        logger = {"class_path": "CSVLogger", "init_args": {"save_dir": str(tmp_path), "name": "", "version": ""}}
+        fixed = [f"--model.vanilla={base_folder}", f"--trainer.default_root_dir={tmp_path}", *SHORT]
+        main(
+            ["fit", f"--config=configs/mini/{config}.yaml", f"--trainer.logger={json.dumps(logger)}", *fixed, *options]
+        )
+        return tmp_path
+
+    return fit
+
+
+def test_viker_run(unlearn):
+    folder = unlearn("viker")
+    answers = json.loads((folder / "key_tokens.json").read_text())
+    rows = pq.read_table(folder / "predictions.parquet").to_pylist()
+    asked = {(row["person"], row["number"], row["reference"]) for row in rows if row["split"] == "forget"}
+    assert answers and {(a["person"], a["number"], a["answer"]) for a in answers} <= asked
+    for answer in answers:
+        assert "".join(token["token"] for token in answer["tokens"]).strip().startswith(answer["answer"])
+        assert any(token["private"] for token in answer["tokens"])
+        for token in answer["tokens"]:
+            assert token["entropy"] >= 0 and len(token["top"]) == 5
+            probabilities = [p for _, p in token["top"]]
+            assert probabilities == sorted(probabilities, reverse=True) and 0 < sum(probabilities) <= 1
+    report = (folder / "report.html").read_text()
+    assert report.count("data:image/jpeg;base64,") == 4  # one person of each split that has photos
+    for said in ("ViKeR", "The ideal distribution would say", "Training curve: KL to ideal", "Gradient weight on key"):
+        assert said in report
+
+
+def test_people_and_photos_are_chosen(unlearn):
+    """A second run in the same folder shows nothing of the first one, which is set aside as a whole."""
+    folder = unlearn("viker")
+    assert (folder / "portraits.json").is_file()
+    unlearn("npo", "--report.photos=false", "--report.people=[]")
+    assert (folder / "earlier-1/portraits.json").is_file() and (folder / "earlier-1/report.html").is_file()
+    assert not (folder / "portraits.json").exists() and not (folder / "key_tokens.json").exists()
+    report = (folder / "report.html").read_text()
+    assert "<img" not in report and "asked no ideal distribution" in report and "NPO" in report
+
+
+def test_people_who_are_not_in_the_data_are_named_before_anything_is_trained(unlearn, tmp_path):
+    with pytest.raises(SystemExit, match=r"report\.people: found 'nobody', expected IDs of people who are evaluated"):
+        unlearn("npo", "--report.people=[nobody]")
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_page_about_people_to_keep_says_why_no_answer_is_coloured(unlearn):
+    rows = pq.read_table(unlearn("viker") / "predictions.parquet").to_pylist()
+    kept = next(row["person"] for row in rows if row["split"] == "retain")
+    report = (unlearn("viker", f"--report.people={json.dumps([kept])}") / "report.html").read_text()
+    assert "none of these people is to be forgotten" in report and "asked no ideal distribution" not in report
+
+
+def test_a_report_fails_no_run(unlearn, monkeypatch, caplog):
+    def broken(run):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("viker_lightning.callbacks.report.write_report", broken)
+    folder = unlearn("npo")
+    assert (folder / "results.json").is_file() and not (folder / "report.html").exists()
+    assert "no report (OSError: disk full)" in caplog.text

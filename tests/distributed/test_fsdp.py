@@ -1,0 +1,64 @@
+"""Weights in parts on two processes: the run is that of one process."""
+
+import json
+
+import pytest
+import torch
+
+from support.distributed import (
+    COMMON,
+    FIT,
+    GATE,
+    SMALL,
+    assert_close,
+    assert_same,
+    here,
+    launch,
+    on_two,
+    random_vanilla,
+    results,
+    weights,
+)
+from viker_lightning.runs import CheckpointFile
+
+
+@pytest.fixture(scope="module")
+def vanilla(base_folder, tmp_path_factory):
+    return random_vanilla(base_folder, tmp_path_factory.mktemp("vanilla"))
+
+
+@pytest.fixture(scope="module")
+def runs(vanilla, tmp_path_factory):
+    """One process, and two with half the questions each, in parts of which they have different numbers."""
+    folder = tmp_path_factory.mktemp("runs")
+    options = (*FIT, *COMMON, *GATE, f"--model.vanilla={vanilla}")
+    here(folder / "one", *options, "--data.batch_size=16")
+    launch(folder / "fsdp", *options, "--data.batch_size=8", *SMALL, *on_two("fsdp"))
+    return folder
+
+
+def test_two_processes_with_half_the_weights_train_as_one_does(runs):
+    assert_same(runs / "one", runs / "fsdp")
+    trained = weights(runs / "fsdp")
+    assert all(w.abs().max() > 0 for name, w in trained.items() if "lora_B" in name)
+    batch = json.loads((runs / "fsdp/provenance.json").read_text())["batch"]
+    assert batch == {"per_process": 8, "accumulated": 1, "processes": 2, "effective": 16}
+
+
+def test_the_adapter_of_a_sharded_run_loads_on_one_process(runs, vanilla):
+    reload = ("validate", *FIT[1:], *COMMON, f"--model.vanilla={vanilla}", f"--model.adapter={runs / 'fsdp/adapter'}")
+    here(runs / "reload", *reload)
+    after = results(runs / "one")["after"]
+    for split, values in results(runs / "reload", "results-validate")["validate"].items():
+        assert values == pytest.approx(after[split], abs=1e-5, rel=1e-5)
+
+
+def test_its_checkpoint_holds_what_is_trained_and_goes_on_anywhere(runs):
+    one, two = (CheckpointFile().load_checkpoint(runs / name / "checkpoints/last.ckpt") for name in ("one", "fsdp"))
+    assert one["state_dict"].keys() == two["state_dict"].keys()
+    for name, w in one["state_dict"].items():
+        assert_close(two["state_dict"][name], w)
+    assert len(one["optimizer_states"][0]["state"]) == len(two["optimizer_states"][0]["state"]) > 0
+    for number, state in one["optimizer_states"][0]["state"].items():
+        for name, value in state.items():
+            torch.testing.assert_close(two["optimizer_states"][0]["state"][number][name], value, atol=1e-4, rtol=1e-3)

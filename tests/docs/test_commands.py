@@ -1,0 +1,401 @@
+"""README.md and docs/: whatever they tell a reader to type is typed here.
+
+In a folder that looks like the repository, with the files that the pages themselves show (people.jsonl and so on) and
+finished runs of one step. Every command must be one this file knows how to run; another one fails its test.
+
+What is replaced, since nobody can wait, download or have eight GPUs here:
+
+- `python -m viker_lightning ...` is first parsed as written (``--print_config``), then run with one step on one person
+  of the smallest embedded data in place of what is on the hub, on one CPU process, with answers of three tokens, a CSV
+  logger, open gate and bounds, and models with random weights in place of hub ids and of configs of vanilla runs
+  (tiny ones, too, in place of CLIP, judge and gibberish classifier; no quantisation). What is there is not replaced.
+- `torchrun` and `srun` are parsed as above and run as one process; test_launchers.py starts two of them.
+- `make` prints what it would do (``make -n``), and the options of every Python program in there are parsed by it.
+- `experiments run` and `cell` run nothing: the cells are listed.
+- `pip install`: the extras must exist; `source`: the environment that make makes. `wandb sync` and `wandb agent` need
+  a network: the command must exist.
+
+Training runs are marked slow; without that mark they are parsed only.
+"""
+
+import contextlib
+import functools
+import io
+import json
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+import time
+from argparse import ArgumentParser
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from support import documented
+from support.documented import EXTRAS, PAGES, ROOT, blocks, check_installed
+from viker_lightning.cli import main
+from viker_lightning.pictures.irrelevant import irrelevant_images
+
+LINKED = ("configs", "experiments", "benchmarks", "src", "tests", "docs", "pyproject.toml", "README.md")
+ALL = {page.name: blocks(page) for page in PAGES}
+FILES = {block.file: block for found in ALL.values() for block in found if block.file}
+STAGES = ("fit", "validate", "test", "predict")
+MODULES = ("reporting", "reporting.dashboard", "export", "experiments")
+
+
+def python(words):
+    """The words behind ``python -m viker_lightning``, if they are such a command, else ``None``."""
+    while words and (words[0] in ("srun", "torchrun") or re.match(r"\w+=", words[0])):
+        launcher, words = words[0], words[1:]
+        if launcher in ("srun", "torchrun"):  # with options of their own
+            words = ("python", *words[words.index("-m") :])
+    return words[3:] if words[:3] == ("python", "-m", "viker_lightning") else None
+
+
+COMMANDS = documented.commands()
+RUNS = [command for command in COMMANDS if python(command.words)]
+OTHERS = [command for command in COMMANDS if not python(command.words)]
+FITS = [command for command in RUNS if python(command.words)[0] == "fit"]
+
+
+def test_there_is_something_to_check():
+    assert len(PAGES) >= 2 and len(FITS) > 5 and len(OTHERS) > 5 and "people.jsonl" in FILES
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    for name in ("predict", "knowledge"):
+        monkeypatch.setattr(import_module(f"viker_lightning.evaluation.{name}"), "MAX_NEW_TOKENS", 3)
+
+
+def write_files(folder):
+    """Everything a page shows the text of, with the photos its rows name; and pictures of nobody."""
+    photos = irrelevant_images("people", 8, size=32)
+    for name, block in FILES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(block.text, "utf-8")
+        for i, path in enumerate(sorted(set(re.findall(r"photos/[\w.]+", block.text)))):
+            (folder / path).parent.mkdir(exist_ok=True)
+            (folder / path).write_bytes(photos[i].data)
+    (folder / "pictures").mkdir()
+    for i, picture in enumerate(irrelevant_images("scenes", 12, size=32)):
+        (folder / f"pictures/{i}.png").write_bytes(picture.data)
+
+
+@pytest.fixture(scope="module")
+def prepared(base_folder, tmp_path_factory):
+    """Runs that the pages speak of: one of ViKeR, and copies of it under other names; models nobody has trained."""
+    folder = tmp_path_factory.mktemp("desk")
+    for name in LINKED:
+        (folder / name).symlink_to(ROOT / name)
+    write_files(folder)
+    for name in ("mini/vanilla", "mini/gold", "demo/gold"):
+        shutil.copytree(base_folder, folder / "runs" / name / "model")
+        (folder / "runs" / name / "results.json").write_text("{}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name in ("predict", "knowledge"):
+            patch.setattr(import_module(f"viker_lightning.evaluation.{name}"), "MAX_NEW_TOKENS", 3)
+        given = ["fit", "--config=configs/mini/viker.yaml", "--data.root=mini/ci", "--model.vanilla=runs/mini/vanilla"]
+        main([*given, *tiny("fit", printed(given), SimpleNamespace(base=base_folder, folder=folder))])
+    for file in ("results.json", "predictions.parquet", "provenance.json"):
+        shutil.copy(folder / "runs/mini/viker" / file, folder / "runs/mini/gold")
+    for name in ("demo/viker-0", "demo/npo-0", "demo/gold"):
+        shutil.copytree(folder / "runs/mini/viker", folder / "runs" / name, dirs_exist_ok=True)
+    return folder
+
+
+@pytest.fixture
+def desk(prepared, base_folder, tmp_path, monkeypatch, request):
+    """A copy of what was prepared, in which a command may do what it likes."""
+    folder = tmp_path / "desk"
+    shutil.copytree(prepared, folder, symlinks=True)
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(str(folder))
+    return SimpleNamespace(base=base_folder, folder=folder, fixture=request.getfixturevalue)
+
+
+@functools.cache
+def config_of(words):
+    """The whole config of a command as it is written; several pages may have the same one."""
+    return printed(python(words))
+
+
+def printed(arguments):
+    """The whole config that arguments make, which must parse."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as stop:
+        main([*arguments, "--print_config"])
+    assert stop.value.code == 0, err.getvalue() or stop.value.code
+    return yaml.safe_load(out.getvalue())
+
+
+def value(config, path):
+    """An option of a config by its path on the command line; ``None`` if it is not there."""
+    for name in path.split("."):
+        config = (config or {}).get(name) or (config or {}).get("init_args", {}).get(name)
+    return config
+
+
+def tiny(stage, config, desk):
+    """Options that make a command of this config quick; see the docstring of this file."""
+    model, data = (config[name]["class_path"].rsplit(".", 1)[-1] for name in ("model", "data"))
+    goes_on, run = value(config, "ckpt_path") == "last", config["trainer"]["default_root_dir"]
+    logger = {"class_path": "CSVLogger", "init_args": {"save_dir": run, "name": "", "version": ""}}
+    found = [f"--trainer.max_steps={1 + goes_on}", "--trainer.enable_progress_bar=false"]
+    found += ["--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.num_nodes=1", "--trainer.strategy=auto"]
+    found += ["--trainer.precision=32-true", f"--trainer.logger={json.dumps(logger)}", "--model.dtype=float32"]
+    if data != "Questions":
+        found += ["--data.max_people=1"]
+    if data == "FIUBench":
+        found += ["--data.first=6"]
+    if not Path(value(config, "data.root")).exists():
+        found += [f"--data.root={substitute(data, desk)}"]
+    if model == "Unlearn":
+        if not Path(value(config, "model.vanilla") + "/model").is_dir():
+            found += [f"--model.vanilla={desk.base}", "--model.revision=null"]
+        if stage == "fit":
+            found += ["--gate.known=0", "--gate.shown=0", "--gate.asked=1"]
+            bounds = {
+                "guard.max_retain_loss": 100,
+                "guard.max_repetition": 1,
+            }  # models without training cross any other
+            found += [f"--{name}={bound}" for name, bound in bounds.items() if value(config, name) is not None]
+    if model == "Finetune":
+        found += [f"--model.base={desk.base}"]
+    beside = {"evaluation.judge": desk.base, "evaluation.gibberish": "classifier", "audit.clip": "clip"}
+    beside |= {"model.clip": "clip", "model.method.gold": desk.base, "evaluation.gold": desk.base}
+    for option, other in beside.items():
+        named = value(config, option)
+        if named and (not Path(named).exists() or named.endswith(".yaml")):  # nobody waits for a vanilla run
+            found += [f"--{option}={desk.fixture(other) if isinstance(other, str) else other}"]
+    if value(config, "model.quantize"):
+        found += ["--model.quantize=null"]  # a tiny model has nothing to gain, bitsandbytes may not be there
+    return found
+
+
+def substitute(data, desk):
+    """Small data in place of what is on the hub."""
+    if data in ("MLLMU", "CLEAR"):
+        return {"MLLMU": "mini/ci", "CLEAR": "mini/clear-ci"}[data]
+    folder = desk.folder / data
+    folder.mkdir()
+    if data == "UMUBench":
+        from support import umu
+
+        for config, people in (("forget_5", umu.FORGET), ("retain_95", umu.RETAIN), ("Real_Person_Set", umu.REAL)):
+            umu.write(folder, config, [umu.row(i) for i in people])
+        return folder
+    from support import fiubench as fiu
+
+    (folder / "SFHQ").mkdir()
+    for i in range(len(fiu.NAMES)):
+        (folder / f"SFHQ/SFHQ_pt1_{fiu.uid(i)}.jpg").write_bytes(fiu.picture(i))
+    fiu.write(folder, [fiu.person(i) for i in range(len(fiu.NAMES))])
+    return folder
+
+
+def write_data(command, desk):
+    """Runs the Python blocks that stand above a command on its page: some write the data it names."""
+    for block in ALL[command.page]:
+        if block.language == "python" and not block.file and block.line < command.line:
+            runpy.run_path(str(script(block, desk)))
+
+
+def script(block, desk):
+    file = desk.folder / f"block_{block.line}.py"
+    file.write_text(block.text, "utf-8")
+    return file
+
+
+@pytest.mark.parametrize("command", RUNS, ids=str)
+def test_a_command_parses_as_written(command, prepared, monkeypatch):
+    monkeypatch.chdir(prepared)
+    monkeypatch.syspath_prepend(str(prepared))
+    arguments = list(python(command.words))
+    assert arguments[0] in STAGES
+    if "--help" not in arguments:
+        config_of(command.words)
+
+
+def run(command, desk):
+    arguments = list(python(command.words))
+    write_data(command, desk)
+    config, started = config_of(command.words), time.time()
+    main([*arguments, *tiny(arguments[0], config, desk)])
+    left = {"fit": "results.json", "validate": "results-validate.json", "test": "results-test.json"}
+    file = Path(config["trainer"]["default_root_dir"]) / left.get(arguments[0], "answers.jsonl")
+    assert file.stat().st_mtime >= started - 2, "the command wrote its results where it says"
+
+
+@pytest.mark.parametrize("command", [c for c in RUNS if c not in FITS], ids=str)
+def test_a_question_to_a_model(command, desk):
+    run(command, desk)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", FITS, ids=str)
+def test_a_training_run(command, desk):
+    run(command, desk)
+
+
+@pytest.mark.parametrize("command", OTHERS, ids=str)
+def test_another_command(command, desk, capsys):
+    words = list(command.words)
+    module = next((m for m in MODULES if words[:3] == ["python", "-m", f"viker_lightning.{m}"]), None)
+    if module:
+        run_module(module, words[3:])
+    elif words[0] == "make":
+        for line in made(words):
+            check_made(line)
+    elif words[:2] == ["pip", "install"]:
+        check_installed(words[2:])
+    elif words[0] == "source":
+        assert words[1:] == [".venv/bin/activate"] and "\nVENV ?= .venv\n" in (ROOT / "Makefile").read_text()
+    elif words[0] == "wandb":
+        import wandb.cli.cli
+
+        assert words[1] in wandb.cli.cli.cli.commands and (words[1] == "agent" or "wandb" in words[2])
+    else:
+        pytest.fail(f"{command.page}, line {command.line}: this test does not know how to run {' '.join(words)!r}")
+
+
+def run_module(module, words):
+    """Runs a program of the package in this process; glob patterns are the shell's work."""
+    given = [path for word in words for path in (sorted(map(str, Path().glob(word))) if "*" in word else [word])]
+    if module == "experiments":
+        given[0] = {"run": "list", "cell": "list"}.get(given[0], given[0])
+        given += ["--scale=mini"] * (not any(word.startswith("--scale") for word in given))
+    import_module(entry(module)).main(given)
+
+
+def entry(module):
+    """The module of a program that has its ``main``."""
+    package = (ROOT / "src/viker_lightning" / module.replace(".", "/")).is_dir()
+    return f"viker_lightning.{module}" + ".__main__" * package
+
+
+def made(words):
+    """What a make target would run, asked as from a shell, not as part of the make that may run the tests."""
+    alone = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    done = subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, env=alone, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.replace("\\\n", " ").splitlines()
+    return [line for line in lines if line.strip() and not line.startswith("make: Nothing to be done")]
+
+
+class Parsed(Exception):
+    """The options of a program were understood."""
+
+
+def check_made(line):
+    """A line that make would run: options of Python programs are parsed, tools must be development tools."""
+    words = documented.shlex.split(line.removeprefix("@"))
+    if not words[0].endswith("bin/python"):
+        tool = Path(words[0]).name
+        assert tool in ("test", "touch", "rm", "python3", "grep") or any(d.startswith(tool) for d in EXTRAS["dev"]), (
+            line
+        )
+        return
+    program = words[1:]
+    if program[0] == "-m" and not program[1].startswith("viker_lightning"):
+        assert program[1] in ("pip", "pytest", "venv"), line
+        return
+    if program[:2] == ["-m", "viker_lightning"]:
+        printed(program[2:])
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        real = ArgumentParser.parse_args
+
+        def parse(self, *arguments, **options):
+            real(self, *arguments, **options)
+            raise Parsed
+
+        patch.setattr(ArgumentParser, "parse_args", parse)
+        patch.setattr(sys, "argv", [program[1], *program[2:]] if program[0] == "-m" else program)
+        patch.syspath_prepend(str((ROOT / program[0]).parent))
+        with pytest.raises(Parsed):
+            if program[0] == "-m":
+                runpy.run_module(program[1], run_name="__main__", alter_sys=True)
+            else:
+                runpy.run_path(program[0], run_name="__main__")
+
+
+BASES = ("fit mini/viker", "fit data/jsonl", "fit mini/npo", "fit mini/vanilla", "predict data/questions")
+EXPLAINED = ("--help", "--print_config", "--config", "--model.help", "--ckpt_path", "--signal")
+"""Options of the command line itself, and of sbatch."""
+
+
+def names(config, path=""):
+    """Options of a config by their paths on the command line."""
+    if not isinstance(config, dict):
+        return {path}
+    inner = config.get("init_args", {}) if "class_path" in config else config
+    return {path} | {found for name, part in inner.items() for found in names(part, f"{path}.{name}".strip("."))}
+
+
+def test_options_exist(prepared, monkeypatch):
+    """Options named within text, ``--name value``, are understood by some command together with their values."""
+    monkeypatch.chdir(prepared)
+    known = {base: names(printed(base_command(base))) for base in BASES}
+    together = {base: [] for base in BASES}
+    shown = "".join(help_of(module) for module in MODULES)
+    for option in documented.options():
+        paths = [word for word in option.words if word.startswith("--")]
+        if paths[0].partition("=")[0] in EXPLAINED or re.search(rf"{paths[0]}\b", shown):
+            continue
+        homes = [base for base in BASES if all(path.removeprefix("--").split("=")[0] in known[base] for path in paths)]
+        assert homes, f"{option.page}, line {option.line}: no command takes {' '.join(option.words)!r}"
+        assert len(option.words) > len(paths) or "=" in option.words[0], f"{option}: give the option a value"
+        together[homes[0]] += option.words
+    for base, words in together.items():
+        printed([*base_command(base), *words])
+
+
+def base_command(base):
+    stage, config = base.split()
+    return [stage, f"--config=configs/{config}.yaml"]
+
+
+def help_of(module):
+    """What a program of the package says of its options."""
+    with contextlib.redirect_stdout(io.StringIO()) as shown, contextlib.suppress(SystemExit):
+        import_module(entry(module)).main(["--help"])
+    return shown.getvalue()
+
+
+@pytest.mark.parametrize(
+    "block", [b for found in ALL.values() for b in found if b.language not in ("bash", "math", "text", "")], ids=str
+)
+def test_a_block(block, desk, monkeypatch):
+    """Python runs, YAML configures a run, JSON and CSV are read by line."""
+    if block.language == "python":
+        runpy.run_path(str(script(block, desk)))
+    elif block.language == "yaml":
+        config = yaml.safe_load(block.text)
+        (desk.folder / "block.yaml").write_text(block.text, "utf-8")
+        whole = "data" in config and "class_path" in config["data"]
+        printed(["fit", *([] if whole else ["--config=configs/mini/viker.yaml"]), "--config=block.yaml"])
+    elif block.language == "json":
+        for line in block.text.splitlines():
+            json.loads(line)
+    else:
+        assert block.language == "csv" and block.file, f"{block}: a {block.language} block is not checked by anything"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links(page):
+    for path, heading in documented.links(page):
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{page.name}: {path} does not exist"
+        assert not heading or heading in documented.anchors(target), f"{page.name}: {path} has no heading #{heading}"
+
+
+def test_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) < 200

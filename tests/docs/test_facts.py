@@ -1,0 +1,132 @@
+"""Tables of the pages, held to the code they speak of."""
+
+import inspect
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+from viker_lightning.evaluation import DIRECTIONS
+from viker_lightning.methods import Method
+from viker_lightning.models import families
+from viker_lightning.models.families import common
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def rows(page, columns):
+    """Rows of all tables with so many columns, as lists of cells."""
+    lines = re.findall(r"^\| (.*) \|$", (DOCS / page).read_text("utf-8").replace("|  |", "| |"), re.MULTILINE)
+    found = [[cell.strip() for cell in re.split(r" \| |\| (?=\|)", line)] for line in lines]
+    return [cells for cells in found if len(cells) == columns]
+
+
+def named(cell):
+    """Names in backticks."""
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def good(text):
+    """Which direction a description calls good."""
+    for value in ("high", "low", "0.5"):
+        if re.search(rf"(?<![\w.]){re.escape(value)} is good", text):
+            return value
+    if "near that of the gold model is good" in text:
+        return "near gold"
+    if "near that of 'before' is good" in text:
+        return "near before"
+    return "0" if re.search(r"; 0 is good", text) else "by split"
+
+
+STANDING = ("Vanilla", "Gold", "Gold, other seed")
+"""Rows of tables that methods are compared with."""
+
+METRICS = [cells for cells in rows("metrics.md", 5) if named(cells[0])]
+
+
+def test_every_metric_is_there_once():
+    assert sorted(named(cells[0])[0] for cells in METRICS) == sorted(DIRECTIONS)
+    assert all(cells[1] for cells in METRICS)
+
+
+@pytest.mark.parametrize("cells", METRICS, ids=lambda cells: named(cells[0])[0])
+def test_direction_and_range_of_a_metric(cells):
+    (name,) = named(cells[0])
+    if name == "n":
+        assert cells[2] in DIRECTIONS["n"]
+        return
+    assert cells[3] == good(DIRECTIONS[name])
+    assert cells[2] in DIRECTIONS[name] and cells[4], name
+
+
+def test_results_are_explained():
+    """What the callbacks put into results.json is on the page about reports."""
+    described = {name for cells in rows("report.md", 2) for name in named(cells[0])}
+    package = DOCS.parent / "src/viker_lightning"
+    source = "".join(p.read_text() for room in ("callbacks", "training") for p in (package / room).glob("*.py"))
+    written = set(re.findall(r'\.report\["(\w+)"\]', source))
+    facts = re.search(r"run_facts = \{(.*?)\n                \}", source, re.DOTALL)[1]
+    written |= set(re.findall(r'"(\w+)":', facts))
+    assert written >= {"knowledge", "seed", "stopped"} and written <= described, written - described
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
+def test_tables_are_those_of_the_results(page):
+    text = (DOCS.parent / page).read_text("utf-8")
+    renew = runpy.run_path(str(DOCS / "tables.py"))["renew"]
+    assert "<!-- table: " in text and renew(text) == text, "run python docs/tables.py"
+    assert renew(text.replace("| ViKeR | ", "| ViKeR | 9")) == text, "a wrong number would be seen"
+
+
+@pytest.mark.parametrize("file", sorted((DOCS / "results").glob("*.md")), ids=lambda file: file.stem)
+def test_marks_of_results_are_near_gold_and_few_people_have_no_interval(file):
+    text, found = file.read_text("utf-8"), 0
+    assert "†" not in text
+    for table, people in re.findall(r"((?:^\| .*\n)(?:^\|.*\n)+)\nPeople, at most: (.*?)\.", text, re.MULTILINE):
+        lines = [[cell.strip() for cell in line[1:-1].split("|")] for line in table.splitlines()]
+        counts = {split: int(count) for split, count in (part.split() for part in people.split(", "))}
+        for head, *cells in zip(lines[0], *lines[2:], strict=True):
+            split, sign = head.partition(" ")[0], head[-1:]
+            if not head:
+                names = cells
+                continue
+            if counts[split] < 6:
+                assert not any("[" in cell for cell in cells), (head, cells)
+            values = {n: float(re.search(r"\d\.\d+", cell)[0]) for n, cell in zip(names, cells, strict=True) if cell}
+            if sign == "★":
+                far = {n: abs(v - values["Gold"]) for n, v in values.items() if n not in STANDING}
+                for name, cell in zip(names, cells, strict=True):
+                    best = cell.startswith("**")
+                    assert not best or far[name] <= min(far.values()) + 0.011, (head, name)
+                    assert not (best and name in STANDING)
+                assert any(cell.startswith("**") for cell in cells), head
+                found += 1
+    assert found >= 2
+
+
+def test_what_a_method_may_ask_for():
+    text = (DOCS / "method.md").read_text()
+    asked = {name for name in re.findall(r"`(\w+) = ", text)} | {"refusals"}
+    public = {n for n, v in vars(Method).items() if not n.startswith("_") and not callable(v)}
+    assert public - {"images", "k", "gold", "answers_only"} == asked
+    assert "`answers_only`" not in text  # concerns the published protocol alone
+    hooks = {n for n, v in vars(Method).items() if inspect.isfunction(v)} - {"published", "logged"}
+    assert all(f"`{name}" in text for name in hooks)
+
+
+def test_what_a_family_file_needs():
+    """The table has exactly what the package calls of a family."""
+    source = "".join(p.read_text() for p in (DOCS.parent / "src/viker_lightning/models").glob("*.py"))
+    called = set(re.findall(r"family\.([a-z_]+)", source)) | {"MODEL_CLASSES"}
+    table = {n for cells in rows("model.md", 2) for n in named(cells[0]) if n in called or hasattr(common, n)}
+    assert table == called
+    assert all(hasattr(family, name) for family in families.FAMILIES for name in called)
+
+
+def test_models_named_are_models_known():
+    listed = next(cells[1] for cells in rows("model.md", 3) if cells[0] == "packed")
+    classes = {c.__name__.removesuffix("ForConditionalGeneration") for f in families.FAMILIES for c in f.MODEL_CLASSES}
+    plain = {re.sub(r"\W", "", name).lower() for name in listed.split(", ")}
+    spoken = {{"Llava": "llava15", "Qwen2_5_VL": "qwen25vl"}.get(c, c.replace("_", "").lower()) for c in classes}
+    assert spoken == plain

@@ -1,0 +1,124 @@
+"""Runs the command line in a forked process that can be killed for good; no import is paid twice."""
+
+import json
+import logging
+import os
+import signal
+import sys
+import time
+import traceback
+from importlib import import_module
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import torch
+from safetensors.torch import load_file
+
+from viker_lightning.cli import main
+from viker_lightning.training import Unlearn
+
+OPTIONS = [
+    *("--data.root=mini/ci", "--data.max_people=1", "--data.batch_size=24", "--data.questions_per_image=6"),
+    *("--data.splits=[forget,retain]", "--gate.known=0", "--gate.shown=0", "--gate.asked=1"),
+    *("--trainer.logger=false", "--trainer.enable_progress_bar=false", "--model.lora.dropout=0.1"),
+    *("--checkpoint.every_n_train_steps=2", "--evaluation.every_n_epochs=1", "--evaluation.coherence=false"),
+]
+
+
+def run(arguments, output, prepare=lambda: None, after=None, number=signal.SIGKILL):
+    """Runs ``main(arguments)`` in a process of its own.
+
+    Args:
+        arguments: of the command line.
+        output: file for what it says.
+        prepare: called in that process first.
+        after: seconds after which it gets the signal; never by default.
+        number: the signal.
+
+    Returns:
+        What ``os.waitpid`` says: the exit code, or minus the signal that killed it.
+    """
+    pid = os.fork()
+    if pid == 0:
+        code = 70
+        try:
+            handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(handle, 1)
+            os.dup2(handle, 2)
+            sys.stdout, sys.stderr = (os.fdopen(n, "w", buffering=1, closefd=False) for n in (1, 2))
+            logging.getLogger().handlers.clear()  # pytest's
+            torch.set_num_threads(1)
+            prepare()
+            main(arguments)
+            code = 0
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 1
+            if isinstance(stop.code, str):
+                os.write(2, stop.code.encode())
+        except BaseException:
+            os.write(2, traceback.format_exc().encode())
+        finally:
+            os._exit(code)
+    end = time.monotonic() + after if after is not None else None
+    while True:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        if end is not None and time.monotonic() > end:
+            os.kill(pid, number)
+            end = None
+        time.sleep(0.01)
+
+
+def dies():
+    """What a killed process does: nothing more."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def command(folder, base, *options, method="npo"):
+    """A run of a method, ``viker-full`` being without LoRA."""
+    name, _, full = method.partition("-")
+    fixed = [f"--config=configs/mini/{name}.yaml", f"--model.vanilla={base}", *OPTIONS]
+    fixed += ["--model.lora=null"] if full else []
+    return ["fit", *fixed, f"--trainer.default_root_dir={folder}", "--trainer.max_steps=8", *options]
+
+
+def trained(folder):
+    """The adapter, or the whole model without LoRA."""
+    adapter = folder / "adapter/adapter_model.safetensors"
+    return load_file(adapter if adapter.is_file() else folder / "model/model.safetensors")
+
+
+def results(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+def same(one, two):
+    """The same weights to the last bit, the same measurements, and a report of the same tokens."""
+    first, second = trained(one), trained(two)
+    assert set(first) == set(second)
+    assert all(torch.equal(second[name], weight) for name, weight in first.items())
+    assert results(one) == results(two)
+    keys = [pq.read_table(f / "predictions.parquet").select(["when", "split", "person", "number"]) for f in (one, two)]
+    assert keys[0].to_pylist() == keys[1].to_pylist()
+    assert (one / "report.html").is_file() and (two / "report.html").is_file()
+    tokens = [(f / "key_tokens.json").read_text() if (f / "key_tokens.json").is_file() else None for f in (one, two)]
+    assert tokens[0] == tokens[1]
+    assert not list(two.rglob(".*.tmp"))
+
+
+def in_step(number):
+    """Dies in the middle of a step: the gradient is there, the weights have not moved."""
+
+    def step(self, *args, **kwargs):
+        if self.global_step == number:
+            dies()
+
+    return lambda: setattr(Unlearn, "on_before_optimizer_step", step)
+
+
+def shorten(monkeypatch):
+    """Configs name other configs relative to the repository; untrained models would never stop talking."""
+    monkeypatch.chdir(Path(__file__).parents[2])
+    for name in ("predict", "knowledge"):
+        monkeypatch.setattr(import_module(f"viker_lightning.evaluation.{name}"), "MAX_NEW_TOKENS", 3)

@@ -1,0 +1,143 @@
+"""Trains a few steps in every way that sharding could change; tests/distributed/test_fsdp_matrix.py starts it.
+
+python -m torch.distributed.run --standalone --nproc_per_node 2 \\
+    tests/support/matrix.py MODELS OUT fsdp [CASE ...] [--steps N]
+"""
+
+import argparse
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Callback, Trainer, seed_everything
+from safetensors.torch import save_file
+
+from viker_lightning.datasets.mllmu import MLLMU
+from viker_lightning.methods import NPO, GradientDifference, KLMinimization, ViKeR
+from viker_lightning.models import Lora
+from viker_lightning.models.dtensor import whole
+from viker_lightning.training import FSDP2, Finetune, Unlearn
+from viker_lightning.training.engine import Engine
+
+SMALL = Engine(max_sequence_tokens=140, max_tokens=200, references="off")
+KEPT = Engine(max_sequence_tokens=140, max_tokens=200)
+
+
+def unlearn(method, model="untied", engine=KEPT):
+    return lambda models: Unlearn(method(), str(models / model), Lora(r=4, alpha=8), lr=1e-3, engine=engine)
+
+
+def finetune(model, lora=None, projector=False):
+    options = {"lr": 1e-3, "warmup_steps": 0, "schedule": "constant", "engine": KEPT}
+    return lambda models: Finetune(str(models / model), lora, projector, **options)
+
+
+class FewPhotos(Finetune):
+    """One process has an image in its last step and the other has none; then nobody has one; then both do."""
+
+    def streams(self, batch):
+        every = [True, False, False, False, True, True]
+        world, rank, each = self.trainer.world_size, self.trainer.global_rank, 2 // self.trainer.world_size
+        mine = every[2 * self.global_step :][rank * each : (rank + 1) * each]
+        assert len(batch["train"]) == each and world <= 2
+        photos = zip(batch["train"], mine, strict=True)
+        return {"train": [group if shown else replace(group, image=None) for group, shown in photos]}
+
+
+def few_photos(models):
+    return FewPhotos(str(models / "untied"), Lora(r=4), True, lr=1e-3, warmup_steps=0, schedule="constant", engine=KEPT)
+
+
+def viker():
+    return ViKeR(lam=2.0, k=2, retain_weight=1.0)
+
+
+CASES = {
+    "viker": (unlearn(viker), {}),
+    "viker tied, nothing kept": (unlearn(viker, "tied", SMALL), {}),
+    "reverse": (unlearn(lambda: ViKeR(lam=2.0, k=2, direction="reverse")), {}),
+    "kl minimization": (unlearn(KLMinimization), {}),
+    "npo": (unlearn(lambda: NPO(retain_weight=0.5)), {"steps": 3}),
+    "accumulated": (unlearn(GradientDifference), {"steps": 1, "accumulate_grad_batches": 2}),
+    "checkpointing": (unlearn(viker, engine=Engine(gradient_checkpointing=True)), {}),
+    "bf16": (unlearn(viker), {"precision": "bf16-true"}),
+    "plain route": (unlearn(viker, "windowed", Engine(max_sequence_tokens=400, max_tokens=400)), {}),
+    "qwen": (unlearn(viker, "qwen2_5_vl", Engine()), {}),
+    "full": (finetune("untied"), {"stage": "vanilla"}),
+    "unlearn full": (lambda models: Unlearn(viker(), str(models / "untied"), None, lr=1e-4, engine=KEPT), {}),
+    "full tied": (finetune("tied"), {"stage": "vanilla"}),
+    "finetune lora": (finetune("untied", Lora(r=4)), {"stage": "vanilla"}),
+    "finetune projector": (finetune("untied", Lora(r=4), projector=True), {"stage": "vanilla"}),
+    "few photos": (few_photos, {"stage": "vanilla", "steps": 3}),
+}
+
+
+class SaveLast(Callback):
+    """Saves after the last step, while the epoch is running, as a run does."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.global_step == trainer.max_steps:
+            trainer.save_checkpoint(self.file)
+
+
+def watch(module, file):
+    """Saves the gradient of the first step, of all processes and not clipped yet."""
+    clip = module.configure_gradient_clipping
+
+    def clipping(optimizer, *args, **options):
+        if module.global_step == 0:
+            gradients = {name: whole(p.grad) for name, p in module.named_parameters() if p.grad is not None}
+            if module.global_rank == 0:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                save_file({name: g.detach().float().cpu().contiguous() for name, g in gradients.items()}, file)
+        clip(optimizer, *args, **options)
+
+    module.configure_gradient_clipping = clipping
+
+
+def run(case, models, out, strategy="auto", resume=None, **more):
+    """Trains a case and saves its weights."""
+    make, options = CASES[case]
+    options = {"steps": 2, "stage": "unlearn", **options, **more}
+    steps, stage = options.pop("steps"), options.pop("stage")
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    seed_everything(0, verbose=False)
+    module = make(models)
+    watch(module, out / case / "gradient.safetensors")
+    trainer = Trainer(
+        accelerator="cpu",
+        devices=world,
+        strategy=FSDP2() if strategy == "fsdp" else strategy,
+        max_steps=steps,
+        gradient_clip_val=0.5,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        default_root_dir=out / case,
+        callbacks=[SaveLast(out / case / "last.ckpt")],
+        **options,
+    )
+    trainer.fit(module, datamodule=MLLMU("mini/ci", stage=stage, batch_size=16 // world), ckpt_path=resume)
+    module.save_weights(out / case)
+    if trainer.is_global_zero:
+        print(f"{strategy} {world}: {case}", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("models", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("strategy")
+    parser.add_argument("cases", nargs="*", default=list(CASES))
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--resume")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    for name in args.cases:
+        run(name, args.models, args.out, args.strategy, args.resume, **({"steps": args.steps} if args.steps else {}))
