@@ -44,8 +44,9 @@ def test_kl_minimization(head):
     vanilla.labels = r.labels
     p = head(vanilla.hidden).softmax(-1)
     kl = F.kl_div(head(r.hidden).log_softmax(-1), p, reduction="batchmean")
-    loss = KLMinimization(0.5).loss(Batch(f, r, retain_reference=reference_of(vanilla)))["loss"]
-    torch.testing.assert_close(loss, 0.5 * kl - ce(f))
+    terms = KLMinimization(0.5).loss(Batch(f, r, retain_reference=reference_of(vanilla)))
+    torch.testing.assert_close(terms["loss"], 0.5 * kl - ce(f))
+    torch.testing.assert_close(terms["forget_ce"], ce(f))
 
 
 def test_npo_sums_tokens_per_question(head):
@@ -76,6 +77,12 @@ def test_what_a_method_does_that_is_told_nothing():
     """NPO's beta is that of its paper (arXiv 2404.05868); refusals weigh what retained people weigh."""
     assert (NPO().beta, NPO().retain_weight, IDK().retain_weight) == (0.1, 0.0, 1.0)
     assert (ViKeR().lam, ViKeR().k, ViKeR().retain_weight, ViKeR().ascent) == (1.0, 5, 0.0, "full")
+
+
+def test_npo_s_gold_model_is_a_folder(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"^model\.method\.gold: .* is a file"):
+        NPO(gold=str(tmp_path / "file"))
 
 
 def test_npo_becomes_gradient_ascent(head):

@@ -68,6 +68,12 @@ def test_rounding_makes_no_difference():
     assert swap_test(one, two) == 1.0
 
 
+@pytest.mark.parametrize("scale", [1e-8, 1e8])
+def test_ties_are_ties_in_every_unit(scale):
+    one, two = sums([0.1 * scale, 0.2 * scale, 0.0]), sums([0.0, 0.0, 0.3 * scale])
+    assert swap_test(one, two) == 1.0
+
+
 def test_values_that_are_not_finite_are_not_tested():
     values = [0.1, 0.2, float("inf")]
     assert swap_test(sums(values), sums([0.0] * 3)) is None
@@ -81,6 +87,17 @@ def test_many_people_are_counted_in_full_or_drawn():
     counted, drawn = swap_test(sums(one), sums(two)), swap_test(sums(one), sums(two), exact=10)
     assert 0.001 < counted < 0.9 and drawn == pytest.approx(counted, abs=4 * np.sqrt(counted / 99_999))
     assert swap_test(sums([1.0] * 60), sums([0.0] * 60)) == pytest.approx(1 / 100_000), "never 0"
+
+
+def test_so_many_people_as_are_counted_in_full_are():
+    one, two = draws(3, 9, 0)
+    assert swap_test(sums(one), sums(two), exact=9) == swap_test(sums(one), sums(two))
+
+
+def test_draws_are_so_many_and_always_the_same_ones():
+    assert swap_test(sums([1.0]), sums([0.0]), exact=0) == 1.0, "every draw of one person's sign is a hit"
+    one, two = draws(3, 12, 0)
+    assert swap_test(sums(one), sums(two), exact=0) == swap_test(sums(one), sums(two), exact=0)
 
 
 def test_holm():
