@@ -21,7 +21,7 @@ from . import saving
 from .adapter import Lora, adapted, projector_paths
 from .attention import use_packed_attention
 from .buffers import KeyValues
-from .families import family_of, llava, other
+from .families import Family, choose_family
 from .files import weights_folder
 from .fingerprint import processor_fingerprint, weights_fingerprint
 from .loading import Quantize, loaded
@@ -41,6 +41,7 @@ class MLLM(nn.Module):
         model: a model of one of the families in :mod:`viker_lightning.models.families`.
         processor: its processor (image processor and fast tokenizer).
         commit: the commit the weights come from, if they come from the hub.
+        family: its family; by default found by the model's class.
 
     Attributes:
         max_sequence_tokens: most tokens of one packed sequence.
@@ -50,12 +51,14 @@ class MLLM(nn.Module):
         moved: whether training has overwritten the weights that were loaded.
     """
 
-    def __init__(self, model: nn.Module, processor: Any, commit: str | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, processor: Any, commit: str | None = None, family: Family | None = None
+    ) -> None:
         super().__init__()
-        self.family, _ = family_of(type(model).__name__)
+        self.family = family or choose_family(type(model).__name__)[0]
         self.model: Any = model
         self.processor = processor
-        if self.family is not other:
+        if self.family.packs:
             use_packed_attention(self.language_model)
         room = getattr(model.config.get_text_config(), "max_position_embeddings", None)  # type: ignore[operator,union-attr]
         self.encoder = Encoder(processor.tokenizer, self.family.template(processor), room=room)
@@ -74,13 +77,14 @@ class MLLM(nn.Module):
         revision: str | None = None,
         trust_remote_code: bool = False,
         quantize: Quantize | None = None,
+        family: Family | None = None,
     ) -> MLLM:
         """Loads weights and processor as :func:`~viker_lightning.models.loading.loaded` does.
 
         Raises:
             UserError: if there is no such model, or it cannot be used.
         """
-        return cls(*loaded(source, dtype, revision, trust_remote_code, quantize))
+        return cls(*loaded(source, dtype, revision, trust_remote_code, quantize, family))
 
     def beside(self, source: str, dtype: str, option: str) -> MLLM:
         """Loads another model of the same tokenizer, frozen, to where this one is.
@@ -96,7 +100,7 @@ class MLLM(nn.Module):
         folder = weights_folder(source)
         if Path(source).exists() and not (Path(folder) / "config.json").is_file():
             raise UserError(f"{option}: {source!r} holds no model; run the gold config first")
-        other = MLLM.load(folder, dtype).to(self.device).eval().requires_grad_(False)
+        other = MLLM.load(folder, dtype, family=self.family).to(self.device).eval().requires_grad_(False)
         if other.encoder.tokenizer.get_vocab() != self.encoder.tokenizer.get_vocab():
             raise UserError(f"{option}: {source!r} has another tokenizer; make it on the same data and base model")
         other.max_sequence_tokens, other.max_tokens = self.max_sequence_tokens, self.max_tokens
@@ -211,7 +215,7 @@ class MLLM(nn.Module):
         added = ("lora_", ".modules_to_save.")
         named = [(n, p) for n, p in self.base.named_parameters() if not any(part in n for part in added)]
         frozen = [(n.replace(".base_layer", "").replace(".original_module", ""), p) for n, p in named]
-        return weights_fingerprint(frozen) + processor_fingerprint(self.processor)[:8]
+        return weights_fingerprint(frozen) + processor_fingerprint(self.processor)[:8] + self.family.code
 
     @property
     def image_positions(self) -> int:
@@ -220,12 +224,12 @@ class MLLM(nn.Module):
         Raises:
             UserError: if that differs from image to image.
         """
-        if self.family is not llava:
+        if not self.family.image_labels:
             raise UserError(
                 f"data.image_labels: needs LLaVA-1.5, whose images all take as many positions; found "
                 f"{type(self.base).__name__}; set it to false"
             )
-        return int(llava.image_shape(self.base, self.processor, (1, 1))[0])
+        return self.family.image_shape(self.base, self.processor, (1, 1))[0]
 
     def prefix(self, picture: Picture | None) -> list[int]:
         """Token ids before every question about a picture (or, for ``None``, before every question without one)."""
@@ -290,7 +294,7 @@ class MLLM(nn.Module):
         Returns:
             ``[B, T, d]`` last hidden states.
         """
-        shapes = [self.vision.shape(self.base, p) for p in pictures]
+        shapes = [None if p is None else self.vision.shape(self.base, p) for p in pictures]
         position_ids = self.family.position_ids(positions, shapes, self.encoder.image_start)
         return self.run(input_ids, position_ids, mask, features, cache, prefix_tokens)
 

@@ -15,8 +15,6 @@ from viker_lightning.data.packing import PackedBatch, in_budget
 from viker_lightning.data.records import VQA, ImageGroup, Picture
 from viker_lightning.errors import UserError
 
-from .families import other
-
 if TYPE_CHECKING:
     from .mllm import MLLM
 
@@ -61,8 +59,8 @@ def may_pack(mllm: MLLM) -> bool:
     check_head(mllm)
     warn_of_other_prompt(mllm)
     name, plain = type(mllm.base).__name__, "plain route, one sequence a question"
-    if mllm.family is other:
-        log.info("%s: %s (it has no file in models/families)", name, plain)
+    if not mllm.family.packs:
+        log.info("%s: %s (it is of no known family)", name, plain)
         return False
     error, limit = packing_error(mllm)
     route = "packed sequences" if error <= limit else plain

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from viker_lightning.cache import cache_folder
-from viker_lightning.data.encoding import Encoder
+from viker_lightning.data.encoding import Encoder, Template
 from viker_lightning.data.records import Picture
 
-from .families import other
+from .families import Family
 from .features import FrozenFeatures, Keep
 from .fingerprint import processor_fingerprint, weights_fingerprint
 
@@ -27,17 +26,15 @@ class Vision:
         keep: where features are kept.
     """
 
-    def __init__(self, family: ModuleType, processor: Any, keep: Keep = "memory") -> None:
+    def __init__(self, family: Family, processor: Any, keep: Keep = "memory") -> None:
         self.family, self.processor, self.keep = family, processor, keep
         self._kept: FrozenFeatures | None = None
         self._projected = False
         self._shapes: dict[str, tuple[int, ...]] = {}
-        self._prefixes: dict[tuple[int, int], list[int]] = {}
+        self._prefixes: dict[tuple[Template, tuple[int, int]], list[int]] = {}
 
-    def shape(self, model: Any, picture: Picture | None) -> tuple[int, ...] | None:
-        """Positions a picture takes, e.g. ``(576,)`` or rows and columns; ``None`` for no picture."""
-        if picture is None:
-            return None
+    def shape(self, model: Any, picture: Picture) -> tuple[int, ...]:
+        """Positions a picture takes, e.g. ``(576,)`` or rows and columns."""
         if picture.key not in self._shapes:
             self._shapes[picture.key] = self.family.image_shape(model, self.processor, picture.size())
         return self._shapes[picture.key]
@@ -46,13 +43,10 @@ class Vision:
         """Token ids before every question about a picture (or, for ``None``, before every question without one)."""
         if picture is None:
             return encoder.prefix(None)
-        if self.family is not other:
-            shape = self.shape(model, picture)
-            return encoder.prefix(self.family.image_text(encoder.template.image_token, shape))
-        size = picture.size()
-        if size not in self._prefixes:
-            self._prefixes[size] = other.prefix(self.processor, encoder, picture.open())
-        return self._prefixes[size]
+        key = encoder.template, picture.size()
+        if key not in self._prefixes:
+            self._prefixes[key] = self.family.prefix(model, self.processor, encoder, picture)
+        return self._prefixes[key]
 
     def features(self, model: Any, pictures: Sequence[Picture]) -> list[Tensor]:
         """Token embeddings ``[P, d]`` of pictures, on the model's device.
@@ -77,7 +71,7 @@ class Vision:
         return features if frozen else self.family.project(model, features, [p.size() for p in pictures])
 
     def _read(self, model: Any, pictures: Sequence[Picture], project: bool) -> list[Tensor]:
-        found: list[Tensor] = self.family.tower_features(model, self.processor, [p.open() for p in pictures])
+        found = self.family.tower_features(model, self.processor, [p.open() for p in pictures])
         return self.family.project(model, found, [p.size() for p in pictures]) if project else found
 
     def forget(self) -> None:
@@ -86,11 +80,11 @@ class Vision:
 
     def fingerprint(self, model: Any) -> str:
         """What decides the features: image settings, frozen weights, and which modules are frozen."""
-        modules = {"tower": self.family.tower(model)}
+        modules: dict[str, Any] = {"tower": self.family.tower(model)}
         if self._projector_is_frozen(model):
             modules["projector"] = self.family.projector(model)
         weights = [(f"{k}.{n}", w) for k, m in modules.items() if m is not None for n, w in m.state_dict().items()]
-        return weights_fingerprint(weights) + processor_fingerprint(self.processor)[:8]
+        return weights_fingerprint(weights) + processor_fingerprint(self.processor)[:8] + self.family.code
 
     def _projector_is_frozen(self, model: Any) -> bool:
         projector = self.family.projector(model)
