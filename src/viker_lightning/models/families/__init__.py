@@ -5,7 +5,7 @@ from typing import Any
 
 from viker_lightning.errors import UserError
 
-from .base import Family
+from .base import Family, chat_template
 from .fast_vlm import FastVLM
 from .idefics2 import Idefics2
 from .idefics3 import Idefics3
@@ -27,7 +27,7 @@ FAMILIES: tuple[Family, ...] = (
     InternVL(),
 )
 
-__all__ = ["FAMILIES", "Family", "Llava", "Unknown", "choose_family", "import_family"]
+__all__ = ["FAMILIES", "Family", "Llava", "Unknown", "chat_template", "choose_family", "import_family"]
 
 
 def choose_family(architecture: str, family: Family | None = None) -> tuple[Family, Any]:
