@@ -23,17 +23,15 @@ def generate(mllm: MLLM, groups: Sequence[ImageGroup], max_new_tokens: int) -> l
     Returns:
         For every group, the answers in the order of its questions.
     """
-    training = mllm.training
-    mllm.eval()
     rows = [[mllm.encoder.question(q.question, g.image is not None) for q in g.vqa] for g in groups]
     sizes = [row_tokens(len(mllm.prefix(g.image)), row) for g, row in zip(groups, rows, strict=True)]
     texts: list[str] = []
-    for part in in_budget(sizes, mllm.max_tokens, padded=True):
-        batch = mllm.assemble([groups[i].image for i in part], [rows[i] for i in part])
-        texts += answer(mllm, batch, range(batch.n_questions), max_new_tokens)[1]
-    mllm.train(training)
-    found = iter(texts)
-    return [[next(found) for _ in row] for row in rows]
+    with mllm.evaluating():
+        for part in in_budget(sizes, mllm.max_tokens, padded=True):
+            batch = mllm.assemble([groups[i].image for i in part], [rows[i] for i in part])
+            texts += answer(mllm, batch, range(batch.n_questions), max_new_tokens)[1]
+    in_order = iter(texts)
+    return [[next(in_order) for _ in row] for row in rows]
 
 
 @torch.no_grad()
