@@ -10,7 +10,7 @@ from torch import Tensor
 from viker_lightning.data.packing import PADDING, PREFIX, PROMPT, PackedBatch, in_budget, row_tokens
 from viker_lightning.data.records import ImageGroup, Picture
 
-from .buffers import KeyValues
+from .key_values import KeyValues
 from .mllm import MLLM
 from .tokens import AnswerTokens
 

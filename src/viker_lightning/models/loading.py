@@ -17,7 +17,7 @@ from viker_lightning.errors import UserError
 from viker_lightning.files import check_index
 
 from .families import Family, choose_family
-from .files import refuse_pickles, weights_folder
+from .weight_files import refuse_pickles, weights_folder
 
 Quantize = Literal["nf4", "int8"]
 
@@ -42,7 +42,7 @@ class Loaded(NamedTuple):
     family: Family
 
 
-def loaded(
+def load_weights(
     source: str | Path,
     dtype: str,
     revision: str | None = None,

@@ -20,18 +20,18 @@ from viker_lightning.data.packing import PackedBatch, assemble, in_budget, packe
 from viker_lightning.data.records import ImageGroup, Picture
 from viker_lightning.errors import UserError
 
-from .adapter import Lora, adapted, projector_paths
+from .adapter import Lora, add_adapter, projector_paths
 from .attention import use_packed_attention
-from .buffers import KeyValues
 from .dtensor import whole
 from .families import Family, choose_family
-from .files import weights_folder
 from .fingerprint import processor_fingerprint, weights_fingerprint
-from .loading import Quantize, loaded
+from .key_values import KeyValues
+from .loading import Quantize, load_weights
 from .lockstep import Turns
 from .packing_check import check_group, check_head, packing_is_exact, warn_of_other_prompt
 from .tokens import AnswerTokens
 from .vision import Vision
+from .weight_files import weights_folder
 
 log = logging.getLogger(__name__)
 
@@ -84,12 +84,12 @@ class MLLM(nn.Module):
         quantize: Quantize | None = None,
         family: Family | None = None,
     ) -> MLLM:
-        """Loads weights and processor as :func:`~viker_lightning.models.loading.loaded` does.
+        """Loads weights and processor as :func:`~viker_lightning.models.loading.load_weights` does.
 
         Raises:
             UserError: if there is no such model, or it cannot be used.
         """
-        return cls(*loaded(source, dtype, revision, trust_remote_code, quantize, family))
+        return cls(*load_weights(source, dtype, revision, trust_remote_code, quantize, family))
 
     def beside(self, source: str, dtype: str, option: str) -> MLLM:
         """Loads another model of the same tokenizer, frozen, to where this one is.
@@ -178,7 +178,7 @@ class MLLM(nn.Module):
         """
         path = next(name for name, module in self.base.named_modules() if module is self.language_model)
         trained = projector_paths(self.base, self.family.projector(self.base)) if projector else ()
-        self.model = adapted(self.model, path, lora, adapter, trained, self.commit)
+        self.model = add_adapter(self.model, path, lora, adapter, trained, self.commit)
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:

@@ -22,8 +22,8 @@ from torch import Tensor
 from viker_lightning.data.packing import in_budget
 from viker_lightning.data.records import Picture
 
-from .buffers import KeyValues
 from .generation import answer_alone, text_of
+from .key_values import KeyValues
 from .mllm import MLLM
 
 

@@ -17,8 +17,8 @@ from viker_lightning.files import replacing_folder
 
 from .adapter import adapter_config
 from .families import Family
-from .files import refuse_pickles
 from .mllm import MLLM
+from .weight_files import refuse_pickles
 
 log = logging.getLogger(__name__)
 
