@@ -56,7 +56,7 @@ def export(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs the command line; errors a user can mend end in one line and exit code 1."""
+    """Runs the command line; errors a user can fix end in one line and exit code 1."""
     parser = argparse.ArgumentParser(prog="python -m viker_lightning.export", description=__doc__)
     parser.add_argument("run", type=Path, help="folder of a finished unlearning run")
     parser.add_argument("--base", help="the vanilla model, where it is no longer where the run found it")

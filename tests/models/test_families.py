@@ -15,7 +15,7 @@ from viker_lightning.errors import UserError
 from viker_lightning.ideal import ImagePrefixes, mean_distribution
 from viker_lightning.ideal.plain import plain_ideal, plain_logits
 from viker_lightning.models import MLLM, Lora, generate, write_merged
-from viker_lightning.models.families import Unknown
+from viker_lightning.models.families import Unknown, import_family
 from viker_lightning.pictures.irrelevant import irrelevant_images
 
 QUESTIONS = (
@@ -212,3 +212,21 @@ def test_missing_chat_template_is_an_error():
     model.processor.chat_template = None
     with pytest.raises(UserError, match="no chat template"):
         MLLM(model.model, model.processor)
+
+
+def test_what_is_kept_is_that_of_the_familys_present_source(tmp_path, monkeypatch):
+    """Features and references on disk are found by name: another way to see an image is another name."""
+    model = random_model("llava")
+    of_package = model.vision.fingerprint(model.base)
+    file, names = tmp_path / "outside_family.py", set()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    file.write_text("from viker_lightning.models.families import Llava\n\n\nclass Outside(Llava):\n    pass\n")
+    outside = import_family("outside_family.Outside")
+    for _ in range(2):
+        names.add(model.vision.fingerprint(model.base))
+        assert model.fingerprint.endswith(model.family.code)
+        model.vision.family = model.family = outside
+        del model.fingerprint
+        names.add(model.vision.fingerprint(model.base))
+        file.write_text(file.read_text() + "    image_labels = False\n")
+    assert len(names) == 3 and of_package in names

@@ -1,4 +1,4 @@
-"""An MLLM as this project needs it. Benchmarks live in data/, losses in methods/."""
+"""A multimodal LLM as this project needs it."""
 
 from .adapter import Lora
 from .budget import split_to_budget
