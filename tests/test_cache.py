@@ -13,7 +13,7 @@ from viker_lightning.cache import CHECKSUMS, built
 from viker_lightning.embedded import write_mllmu
 from viker_lightning.errors import UserError
 from viker_lightning.files import draft, remove_drafts
-from viker_lightning.models.features import FrozenFeatures
+from viker_lightning.models.vision import FrozenFeatures
 
 
 def write(folder: Path) -> None:

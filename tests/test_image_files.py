@@ -14,7 +14,7 @@ import viker_lightning
 from viker_lightning import image_files
 from viker_lightning.data.records import Picture
 from viker_lightning.errors import UserError
-from viker_lightning.models.features import FrozenFeatures
+from viker_lightning.models.vision import FrozenFeatures
 from viker_lightning.pictures.irrelevant import irrelevant_images
 
 DRAW = np.random.default_rng(0)

@@ -8,12 +8,19 @@ from pathlib import Path
 
 from viker_lightning.errors import UserError
 from viker_lightning.models import revision_of, write_merged
+from viker_lightning.models.families import Family, import_family
 from viker_lightning.reporting import write_cards
 from viker_lightning.runs import read_run
 from viker_lightning.secrets import hide
 
 
-def export(run: Path, base: str | None = None, dtype: str = "float32", trust_remote_code: bool = False) -> Path:
+def export(
+    run: Path,
+    base: str | None = None,
+    dtype: str = "float32",
+    trust_remote_code: bool = False,
+    family: Family | None = None,
+) -> Path:
     """Writes ``<run>/merged/``: the model with its adapter added, the processor and a model card.
 
     Args:
@@ -21,6 +28,7 @@ def export(run: Path, base: str | None = None, dtype: str = "float32", trust_rem
         base: the vanilla model, where it is no longer where the run found it.
         dtype: ``float32``, ``bfloat16`` or ``float16``, of the weights that are written.
         trust_remote_code: whether code that comes with the vanilla model may run, which is not for a folder to say.
+        family: the vanilla model's family, where this package has none for it.
 
     Returns:
         The folder that was written.
@@ -42,13 +50,13 @@ def export(run: Path, base: str | None = None, dtype: str = "float32", trust_rem
             f"{run / 'provenance.json'}: the run let code that comes with {made['base_weights']} run; if you trust "
             "it, add --trust_remote_code"
         )
-    write_merged(run / "adapter", run / "merged", dtype, base, revision, trust_remote_code)
+    write_merged(run / "adapter", run / "merged", dtype, base, revision, trust_remote_code, family)
     write_cards(run, read.results)
     return run / "merged"
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs the command line; errors a user can mend end in one line and exit code 1."""
+    """Runs the command line; errors a user can fix end in one line and exit code 1."""
     parser = argparse.ArgumentParser(prog="python -m viker_lightning.export", description=__doc__)
     parser.add_argument("run", type=Path, help="folder of a finished unlearning run")
     parser.add_argument("--base", help="the vanilla model, where it is no longer where the run found it")
@@ -57,9 +65,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--dtype", default="float32", choices=types, help=said)
     trusted = "let code that comes with the vanilla model run, if the run did"
     parser.add_argument("--trust_remote_code", action="store_true", help=trusted)
+    of_family = "class path of the vanilla model's family, if the run had model.family"
+    parser.add_argument("--family", help=of_family)
     given = parser.parse_args(arguments)
     try:
-        print(export(given.run, given.base, given.dtype, given.trust_remote_code))
+        family = import_family(given.family) if given.family else None
+        print(export(given.run, given.base, given.dtype, given.trust_remote_code, family))
     except (UserError, OSError) as error:
         sys.exit(hide(f"error: {error}"))
 

@@ -13,7 +13,7 @@ from PIL import Image
 from support.commands import OPEN_GATE, ROOT, here, run  # noqa: F401 - `here` is used by every test of this file
 from viker_lightning.evaluation import OVERALL
 from viker_lightning.ideal import IdealDistribution
-from viker_lightning.models import folder_fingerprint, origin
+from viker_lightning.models import folder_fingerprint, identify_weights
 from viker_lightning.pictures.irrelevant import irrelevant_images
 
 PEOPLE = {"Ada": "Corlune", "Bo": "Eskmere", "Cy": "Gorsby", "Di": "Kelmoor"}
@@ -70,7 +70,7 @@ def test_what_a_model_knows_of_ones_own_people(people, base_folder, tmp_path, cl
     }
     assert wanted - set(numbers) == {"kl_gold"} and numbers["n"] == 2
     assert results["protocol"] == "corrected" and len(results["other_weights"]) == 1
-    assert results["other_weights"]["evaluation.gibberish"] == origin(classifier)
+    assert results["other_weights"]["evaluation.gibberish"] == identify_weights(classifier)
     short = run("validate", "data/jsonl", tmp_path / "short", base_folder, *options, "--evaluation.gibberish_tokens=1")
     assert short["validate"]["forget"]["gibberish_clean"] != numbers["gibberish_clean"]
     assert results["knowledge"]["questions"] == 2 and 0 <= results["knowledge"]["known"] <= 1
@@ -230,7 +230,7 @@ def test_clear_vanilla_gold_and_viker(base_folder, tmp_path):
         assert "coherence" not in results["after"]["forget"]  # there is no model before unlearning to ask
     gold = f"--evaluation.gold={tmp_path / 'mini_gold'}"
     results = run("fit", "clear/mini_viker", tmp_path / "viker", tmp_path / "mini_vanilla", *CLEAR_RUN, gold)
-    assert results["other_weights"] == {"evaluation.gold": origin(tmp_path / "mini_gold")}
+    assert results["other_weights"] == {"evaluation.gold": identify_weights(tmp_path / "mini_gold")}
     assert results["other_weights"]["evaluation.gold"]["fingerprint"] == folder_fingerprint(
         tmp_path / "mini_gold/model"
     )
@@ -248,7 +248,7 @@ def test_a_given_model_judges_coherence(people, base_folder, tmp_path):
     options = [f"--data.root={people()}", "--data.class_path=Jsonl", f"--model.base={base_folder}"]
     results = run("fit", "mini/vanilla", tmp_path / "run", None, *options, f"--evaluation.judge={base_folder}")
     assert 0 <= results["after"]["forget"]["coherence"] <= 1
-    assert results["other_weights"] == {"evaluation.judge": origin(base_folder)}
+    assert results["other_weights"] == {"evaluation.judge": identify_weights(base_folder)}
     recorded = json.loads((tmp_path / "run/provenance.json").read_text())["other_weights"]
     assert recorded == results["other_weights"] and recorded["evaluation.judge"]["fingerprint"]
     said = refused("fit", "mini/vanilla", tmp_path / "no", None, *options, f"--evaluation.judge={tmp_path}")

@@ -16,7 +16,7 @@ from viker_lightning.cli import main
 from viker_lightning.data.records import VQA, ImageGroup, Picture
 from viker_lightning.export import main as export
 from viker_lightning.models import MLLM, Lora, generate, load_adapted, revision_of, write_merged
-from viker_lightning.models.exported import share_kept
+from viker_lightning.models.merging import share_kept
 from viker_lightning.reporting.card import model_card
 
 ROOT = Path(__file__).parents[2]

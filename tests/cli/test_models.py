@@ -1,14 +1,22 @@
 """The command line with models and ways of training other than the shipped configs name."""
 
 import json
+import sys
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
+from transformers import LlamaConfig, VipLlavaConfig, VipLlavaForConditionalGeneration
 
+from support.documented import blocks
+from support.families import llava, random_model
+from support.tiny_text import tied
 from viker_lightning.cli import main
-from viker_lightning.models import folder_fingerprint
+from viker_lightning.export import main as export
+from viker_lightning.models import MLLM, folder_fingerprint
+from viker_lightning.models.families import Unknown
 
 ROOT = Path(__file__).parents[2]
 SHORT = [
@@ -72,8 +80,6 @@ def test_full_fine_tuning_writes_a_model_that_validates_alike(base_folder, tmp_p
 
 
 def test_model_without_a_family_file_is_unlearned(tmp_path):
-    from support.families import random_model
-
     random_model("gemma3").save(tmp_path / "gemma3")
     run("fit", "npo", tmp_path / "run", f"--model.vanilla={tmp_path / 'gemma3'}", "--trainer.max_steps=1")
     results = json.loads((tmp_path / "run/results.json").read_text())
@@ -81,9 +87,59 @@ def test_model_without_a_family_file_is_unlearned(tmp_path):
     assert (tmp_path / "run/adapter/adapter_model.safetensors").is_file()
 
 
+CHAT = (
+    "{% for m in messages %}###{{ 'Human' if m.role == 'user' else 'Assistant' }}: {% for c in m.content %}"
+    "{% if c.type == 'image' %}<image>\n{% else %}{{ c.text }}{% endif %}{% endfor %}{% endfor %}"
+    "{% if add_generation_prompt %}###Assistant: {% endif %}"
+)
+
+
+@pytest.fixture
+def vip_llava(tmp_path, monkeypatch):
+    """A folder with a tiny ViP-LLaVA, and the file of docs/model.md that describes its family, to be imported."""
+    (block,) = [b for b in blocks(ROOT / "docs/model.md") if b.file == "vip_llava.py"]
+    (tmp_path / "beside").mkdir()
+    (tmp_path / "beside/vip_llava.py").write_text(block.text)
+    monkeypatch.syspath_prepend(str(tmp_path / "beside"))
+    like = llava()
+    like.processor.chat_template = CHAT
+    config = VipLlavaConfig(
+        vision_config=like.base.config.vision_config,
+        text_config=LlamaConfig(**tied({}, like.processor.tokenizer.get_vocab(), "</s>")),
+        image_token_index=like.base.config.image_token_id,
+        vision_feature_layers=[-1, -2],
+    )
+    torch.manual_seed(0)
+    MLLM(VipLlavaForConditionalGeneration(config), like.processor, family=Unknown()).save(tmp_path / "model")
+    yield tmp_path / "model"
+    sys.modules.pop("vip_llava", None)
+
+
+def test_a_family_from_outside_is_unlearned_and_exported(vip_llava, tmp_path, caplog):
+    caplog.set_level("INFO", "viker_lightning")
+    given, folder = [f"--model.vanilla={vip_llava}", "--model.family=vip_llava.VipLlava"], tmp_path / "run"
+    quick = ["--trainer.max_steps=1", "--data.splits=[forget,retain]"]
+    run("fit", "npo", folder, *given, *quick, "--model.save_merged=true")
+    assert any("packed sequences" in message for message in caplog.messages)
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert config["model"]["init_args"]["family"]["class_path"] == "vip_llava.VipLlava"
+    export([str(folder), "--family", "vip_llava.VipLlava"])
+    caplog.clear()
+    questions, answers = tmp_path / "questions.jsonl", tmp_path / "answers"
+    questions.write_text('{"question": "Who is Ada?"}')
+    options = [f"--model.source={folder}", f"--data.root={questions}", f"--trainer.default_root_dir={answers}"]
+    main(["predict", "--config=configs/data/questions.yaml", *options, "--answers.max_new_tokens=2", given[1]])
+    assert any("packed sequences" in message for message in caplog.messages)
+    with pytest.raises(SystemExit, match=r"^error: model.family: Llava is for LlavaForCond\w+, not for 'VipLlava"):
+        export([str(folder), "--family=viker_lightning.models.families.Llava"])
+    with pytest.raises(SystemExit, match=r"^error: family: 'vip_llava.VipLava' cannot be imported"):
+        export([str(folder), "--family=vip_llava.VipLava"])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--model.family=Idefics2"], "Idefics2 is for Idefics2ForConditionalGeneration, not for 'LlavaFor"),
         (["--model.revision=v1"], "revision=v1: only a hub id has revisions"),
         (["--model.lora=null", "--model.adapter=x"], "adapter=x goes with LoRA, but lora is null"),
         (["--model.lora=null", "--model.method.direction=reverse"], "the original model is asked in every step"),

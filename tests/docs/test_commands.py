@@ -175,6 +175,8 @@ def tiny(stage, config, desk):
         named = value(config, option)
         if named and (not Path(named).exists() or named.endswith(".yaml")):  # nobody waits for a vanilla run
             found += [f"--{option}={desk.fixture(other) if isinstance(other, str) else other}"]
+    if value(config, "model.family"):
+        found += ["--model.family=null"]  # the model is a tiny LLaVA
     if value(config, "model.quantize"):
         found += ["--model.quantize=null"]  # a tiny model has nothing to gain, bitsandbytes may not be there
     return found

@@ -9,8 +9,7 @@ import pytest
 
 from viker_lightning.evaluation import DIRECTIONS
 from viker_lightning.methods import Method
-from viker_lightning.models import families
-from viker_lightning.models.families import common
+from viker_lightning.models.families import FAMILIES, Family
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -115,18 +114,14 @@ def test_what_a_method_may_ask_for():
     assert all(f"`{name}" in text for name in hooks)
 
 
-def test_what_a_family_file_needs():
-    """The table has exactly what the package calls of a family."""
-    source = "".join(p.read_text() for p in (DOCS.parent / "src/viker_lightning/models").glob("*.py"))
-    called = set(re.findall(r"family\.([a-z_]+)", source)) | {"MODEL_CLASSES"}
-    table = {n for cells in rows("model.md", 2) for n in named(cells[0]) if n in called or hasattr(common, n)}
-    assert table == called
-    assert all(hasattr(family, name) for family in families.FAMILIES for name in called)
+def test_what_a_family_may_say():
+    public = {name for name in vars(Family) if not name.startswith("_")}
+    assert public == {n for cells in rows("model.md", 2) for n in named(cells[0]) if n in public}
 
 
 def test_models_named_are_models_known():
     listed = next(cells[1] for cells in rows("model.md", 3) if cells[0] == "packed")
-    classes = {c.__name__.removesuffix("ForConditionalGeneration") for f in families.FAMILIES for c in f.MODEL_CLASSES}
+    classes = {c.__name__.removesuffix("ForConditionalGeneration") for f in FAMILIES for c in f.model_classes}
     plain = {re.sub(r"\W", "", name).lower() for name in listed.split(", ")}
     spoken = {{"Llava": "llava15", "Qwen2_5_VL": "qwen25vl"}.get(c, c.replace("_", "").lower()) for c in classes}
     assert spoken == plain

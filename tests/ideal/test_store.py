@@ -146,7 +146,9 @@ def test_a_damaged_part_leaves_what_another_holds(tmp_path, caplog):
 
 def test_an_interrupted_write_leaves_nothing(mllm, tmp_path, monkeypatch):
     store = ReferenceStore(tmp_path / "store")
-    monkeypatch.setattr("viker_lightning.models.features.os.replace", lambda *a: (_ for _ in ()).throw(OSError("full")))
+    monkeypatch.setattr(
+        "viker_lightning.models.tensor_files.os.replace", lambda *a: (_ for _ in ()).throw(OSError("full"))
+    )
     with pytest.raises(OSError, match="full"):
         store.add([("a", Reference(torch.zeros(2, 3), torch.zeros(2), torch.zeros(2)))])
     assert list((tmp_path / "store").iterdir()) == []

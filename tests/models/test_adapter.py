@@ -19,7 +19,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from viker_lightning.errors import UserError
 from viker_lightning.methods import GradientAscent
-from viker_lightning.models import MLLM, Lora, check_first_gradients, folder_fingerprint, load_adapted, origin
+from viker_lightning.models import MLLM, Lora, check_first_gradients, folder_fingerprint, identify_weights, load_adapted
 from viker_lightning.models.adapter import _check_base
 from viker_lightning.training import Unlearn, base
 
@@ -156,8 +156,9 @@ def test_folder_fingerprint_follows_the_bytes(tmp_path):
     assert first != second == folder_fingerprint(tmp_path)
     assert folder_fingerprint("owner/name") is None
     file = tmp_path / "model.safetensors"
-    assert origin("a name", file)["fingerprint"] == folder_fingerprint(file) != second
-    assert origin(tmp_path / "nothing") == {"source": str(tmp_path / "nothing"), "commit": None, "fingerprint": None}
+    assert identify_weights("a name", file)["fingerprint"] == folder_fingerprint(file) != second
+    nothing = str(tmp_path / "nothing")
+    assert identify_weights(nothing) == {"source": nothing, "commit": None, "fingerprint": None}
 
 
 def test_revision_of_a_folder_is_an_error(base_folder):
@@ -189,8 +190,9 @@ def hub(base_folder, tmp_path):
 
 def test_commit_of_a_hub_id_is_known(hub):
     (hub.model / "refs/main").write_text(COMMIT)
-    code = "from viker_lightning.models import MLLM, origin; print(MLLM.load('nobody/tiny', revision='v1').commit); "
-    assert hub(code + "print(*origin('nobody/tiny').values())") == [COMMIT, "nobody/tiny", COMMIT, "None"]
+    code = "from viker_lightning.models import MLLM, identify_weights as of; "
+    code += "print(MLLM.load('nobody/tiny', revision='v1').commit); "
+    assert hub(code + "print(*of('nobody/tiny').values())") == [COMMIT, "nobody/tiny", COMMIT, "None"]
 
 
 ADAPT = """

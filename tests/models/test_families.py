@@ -15,7 +15,7 @@ from viker_lightning.errors import UserError
 from viker_lightning.ideal import ImagePrefixes, mean_distribution
 from viker_lightning.ideal.plain import plain_ideal, plain_logits
 from viker_lightning.models import MLLM, Lora, generate, write_merged
-from viker_lightning.models.families import other
+from viker_lightning.models.families import Unknown, import_family
 from viker_lightning.pictures.irrelevant import irrelevant_images
 
 QUESTIONS = (
@@ -60,7 +60,7 @@ def test_token_ids_are_the_processors(model, groups):
 
 
 def test_natural_side_is_seen_whole(model):
-    if model.family is other:
+    if not model.family.packs:
         pytest.skip("positions of an image are known from the processor only")
     side = model.family.natural_side(model.processor)
     shape = model.family.image_shape(model.base, model.processor, (side, side))
@@ -93,7 +93,7 @@ def test_ideal_distribution_behind_images_of_different_sizes(model, groups):
 
 
 def test_frozen_features_are_computed_once(model, groups, monkeypatch):
-    if model.family is other:
+    if not model.family.packs:
         pytest.skip("nothing is kept of images on the plain route")
     first = model.vision.features(model.base, [g.image for g in groups])
     counted = []
@@ -167,13 +167,13 @@ def test_route_is_chosen_by_trying(groups, caplog):
     assert random_model("llava").packs
     assert not random_model("windowed").packs
     assert not random_model("gemma3").packs
-    packed, plain, unknown = (r.getMessage() for r in caplog.records if r.name.endswith("plain_forward"))
+    packed, plain, unknown = (m for m in caplog.messages if "packed sequences" in m or "plain route" in m)
     assert "packed sequences" in packed and "plain route" in plain
-    assert "Gemma3" in unknown and "no file" in unknown
+    assert "Gemma3" in unknown and "no known family" in unknown
 
 
 @pytest.mark.parametrize("name", [n for n in FAMILIES if n != "gemma3"])
-def test_families_with_a_file_are_packed(name):
+def test_known_families_are_packed(name):
     assert random_model(name).packs
 
 
@@ -204,7 +204,7 @@ def test_model_without_parts_that_can_be_told_apart_is_an_error():
     with torch.device("meta"):
         blip = Blip2ForConditionalGeneration(config)
     with pytest.raises(UserError, match="no causal language model"):
-        other.language_model(blip)
+        Unknown().language_model(blip)
 
 
 def test_missing_chat_template_is_an_error():
@@ -212,3 +212,21 @@ def test_missing_chat_template_is_an_error():
     model.processor.chat_template = None
     with pytest.raises(UserError, match="no chat template"):
         MLLM(model.model, model.processor)
+
+
+def test_what_is_kept_is_that_of_the_familys_present_source(tmp_path, monkeypatch):
+    """Features and references on disk are found by name: another way to see an image is another name."""
+    model = random_model("llava")
+    of_package = model.vision.fingerprint(model.base)
+    file, names = tmp_path / "outside_family.py", set()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    file.write_text("from viker_lightning.models.families import Llava\n\n\nclass Outside(Llava):\n    pass\n")
+    outside = import_family("outside_family.Outside")
+    for _ in range(2):
+        names.add(model.vision.fingerprint(model.base))
+        assert model.fingerprint.endswith(model.family.code)
+        model.vision.family = model.family = outside
+        del model.fingerprint
+        names.add(model.vision.fingerprint(model.base))
+        file.write_text(file.read_text() + "    image_labels = False\n")
+    assert len(names) == 3 and of_package in names

@@ -14,7 +14,7 @@ from viker_lightning.errors import UserError
 from viker_lightning.ideal.plain import plain_logits
 from viker_lightning.methods import ViKeR
 from viker_lightning.models import MLLM, Lora, check_first_gradients, loading
-from viker_lightning.models.families import llava as family
+from viker_lightning.models.families import Llava
 from viker_lightning.training import Finetune, Unlearn
 
 installed = pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="extra quant is not installed")
@@ -38,10 +38,10 @@ def whole(tmp_path_factory):
 def test_settings_name_what_is_kept_whole(whole, monkeypatch):
     model, _ = whole
     monkeypatch.setattr(loading, "find_spec", lambda name: True)
-    nf4 = loading.quantization("nf4", model.base.config, family, LlavaForConditionalGeneration, torch.bfloat16)
+    nf4 = loading.quantization("nf4", model.base.config, Llava(), LlavaForConditionalGeneration, torch.bfloat16)
     assert (nf4.load_in_4bit, nf4.bnb_4bit_quant_type, nf4.bnb_4bit_use_double_quant) == (True, "nf4", True)
     assert nf4.bnb_4bit_compute_dtype == torch.bfloat16
-    int8 = loading.quantization("int8", model.base.config, family, LlavaForConditionalGeneration, torch.bfloat16)
+    int8 = loading.quantization("int8", model.base.config, Llava(), LlavaForConditionalGeneration, torch.bfloat16)
     assert int8.load_in_8bit
     linear = {name for name, module in model.base.named_modules() if isinstance(module, nn.Linear)}
     inside = {name for name in linear if name.startswith("model.language_model.")}

@@ -17,7 +17,7 @@ from viker_lightning.errors import UserError
 from viker_lightning.ideal import reference_key
 from viker_lightning.ideal.plain import plain_logits
 from viker_lightning.methods import IDK, NPO, GradientAscent, ViKeR
-from viker_lightning.models import fitted
+from viker_lightning.models import split_to_budget
 
 QUESTIONS = (
     VQA("Where does this person live?", "In Tarn Hollow.", ("Tarn Hollow",)),
@@ -145,7 +145,7 @@ def test_parts_and_gradients(model, groups):
 
     whole = gradient([groups])
     model.max_sequence_tokens = model.max_tokens = 110
-    parts = fitted(model, groups)
+    parts = split_to_budget(model, groups)
     assert len(parts) > 2
     assert (gradient(parts) - whole).norm() / whole.norm() < 1e-4
 

@@ -20,7 +20,7 @@ from viker_lightning.callbacks import Evaluation
 from viker_lightning.cli import CLI
 from viker_lightning.errors import UserError
 from viker_lightning.files import replacing, replacing_folder
-from viker_lightning.models import features
+from viker_lightning.models import tensor_files
 from viker_lightning.runs import CheckpointFile, keep_metrics, last_checkpoint, set_aside
 from viker_lightning.runs.checkpoint import check_names, rng_state, set_rng_state
 
@@ -233,9 +233,9 @@ def test_other_errors_stay_as_they_are(tmp_path, monkeypatch):
         raise TypeError("odd")
     assert raised.value.__cause__ is None, "who looks for causes would never come to an end"
     full = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
-    monkeypatch.setattr(features, "save_file", Mock(side_effect=full))
+    monkeypatch.setattr(tensor_files, "save_file", Mock(side_effect=full))
     with pytest.raises(OSError, match=r"No space left on device: .*features"):
-        features.save_atomically({"x": torch.ones(1)}, tmp_path / "features")
+        tensor_files.save_atomically({"x": torch.ones(1)}, tmp_path / "features")
     assert not list(tmp_path.iterdir())
 
 

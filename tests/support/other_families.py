@@ -1,4 +1,4 @@
-"""Tiny random models of architectures that have no file in models/families."""
+"""Tiny random models of architectures of no known family."""
 
 from transformers import (
     Gemma3Config,

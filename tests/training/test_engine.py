@@ -8,7 +8,7 @@ from lightning.pytorch import Trainer, seed_everything
 
 from viker_lightning.errors import UserError
 from viker_lightning.methods import NPO, GradientDifference, KLMinimization, ViKeR
-from viker_lightning.models import MLLM, Lora, fitted
+from viker_lightning.models import MLLM, Lora, split_to_budget
 from viker_lightning.training import Unlearn
 from viker_lightning.training.base import Engine
 
@@ -182,14 +182,14 @@ def test_full_distributions_of_the_own_images_are_the_vanilla_models(vanilla, da
 def test_parts_keep_every_question(mllm, data):
     mllm.max_sequence_tokens, mllm.max_tokens = 200, 400
     groups = data.evaluation_groups()[:6]
-    parts = fitted(mllm, groups)
+    parts = split_to_budget(mllm, groups)
     assert [q for part in parts for g in part for q in g.vqa] == [q for g in groups for q in g.vqa]
     for part in parts:
         rows, width = mllm.pack(part).input_ids.shape
         assert width <= 200 and rows * width <= 400
     mllm.max_sequence_tokens = 40
     with pytest.raises(UserError, match=r"max_sequence_tokens=40: image and question .* take .* tokens; raise it"):
-        fitted(mllm, groups)
+        split_to_budget(mllm, groups)
 
 
 def test_budgets_are_checked():

@@ -14,7 +14,7 @@ from rich.console import Console
 from viker_lightning.datasets import Questions
 from viker_lightning.datasets.questions import Ask, image_group
 from viker_lightning.errors import UserError
-from viker_lightning.models import MLLM, fitted, generate
+from viker_lightning.models import MLLM, generate, split_to_budget
 from viker_lightning.reporting import side_by_side
 from viker_lightning.runs.write import write_text
 
@@ -55,7 +55,7 @@ class Answers(Callback):
 
     def _answered(self, mllm: MLLM, content: list[list[Ask]]) -> list[str]:
         """Greedy answers, in the order of the questions."""
-        parts = fitted(mllm, [image_group(asks) for asks in content], QUESTIONS_PER_PASS)
+        parts = split_to_budget(mllm, [image_group(asks) for asks in content], QUESTIONS_PER_PASS)
         with torch.no_grad():
             return [text for part in parts for text in chain(*generate(mllm, part, self.max_new_tokens))]
 

@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, Trainer
 from viker_lightning.data.records import Picture, Split
 from viker_lightning.datasets import Benchmark
 from viker_lightning.errors import UserError
-from viker_lightning.models import origin
+from viker_lightning.models import identify_weights
 from viker_lightning.pictures.clip import ClipEmbedder, near_repeats, save_reports
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class SimilarityAudit(Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         forget = shown(data, data.forget_ids, Split.FORGET)
         embed = ClipEmbedder.named(self.clip, trainer.strategy.root_device)
-        self.weights = origin(self.clip, embed.files)
+        self.weights = identify_weights(self.clip, embed.files)
         others = {"retain": shown(data, data.retain_ids, Split.RETAIN), "test": shown(data, [], Split.TEST)}
         for name, pictures in others.items():
             if not forget or not pictures:

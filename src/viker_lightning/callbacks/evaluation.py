@@ -29,7 +29,7 @@ from viker_lightning.evaluation import (
 )
 from viker_lightning.files import check_folder
 from viker_lightning.metrics import REFUSALS, GibberishClassifier, Prediction, sacrebleu_signature
-from viker_lightning.models import MLLM, PromptPrefixes, origin
+from viker_lightning.models import MLLM, PromptPrefixes, identify_weights
 from viker_lightning.progress import Bar
 from viker_lightning.reporting import before_after_table, knowledge_table, write_cards
 from viker_lightning.runs.write import gold_answers, read_predictions, write_json, write_predictions
@@ -265,7 +265,9 @@ class Evaluation(Callback):
                     "data": {"skipped": trainer.datamodule.skipped, "warnings": trainer.datamodule.warnings},
                 }
                 model = trainer.lightning_module  # of a fit, provenance.json has it
-                weights = {"weights": origin(model.base_weights) | {"commit": model.mllm.commit}} if suffix else {}
+                weights = (
+                    {"weights": identify_weights(model.base_weights) | {"commit": model.mllm.commit}} if suffix else {}
+                )
                 results = {**results, **run_facts, **weights, "metrics": DIRECTIONS}
                 if not suffix:
                     write_cards(run, results)
@@ -274,7 +276,9 @@ class Evaluation(Callback):
     @cached_property
     def other_weights(self) -> dict[str, dict[str, str | None]]:
         """Which weights the numbers are also of, by option."""
-        return {f"evaluation.{n}": origin(s) for n in ("gold", "judge", "gibberish") if (s := getattr(self, n))}
+        return {
+            f"evaluation.{n}": identify_weights(s) for n in ("gold", "judge", "gibberish") if (s := getattr(self, n))
+        }
 
     def state_dict(self) -> dict[str, Any]:
         """What was measured so far, so that a resumed run does not measure it on a changed model."""

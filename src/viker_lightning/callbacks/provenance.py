@@ -22,7 +22,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from viker_lightning.files import replacing_folder
 from viker_lightning.hub import commit_of
-from viker_lightning.models import folder_fingerprint, origin, weights_folder
+from viker_lightning.models import folder_fingerprint, identify_weights, weights_folder
 from viker_lightning.runs.write import write_json, write_text
 from viker_lightning.secrets import hide, hide_in, hide_quoted
 from viker_lightning.sources import code_fingerprint, fingerprint, source_files
@@ -165,9 +165,9 @@ def other_weights(trainer: Any, pl_module: Any) -> dict[str, dict[str, str | Non
     """Which weights a run uses besides those it trains, by the option that names them."""
     found = {"model.clip": getattr(pl_module, "clip_weights", None)}
     if adapter := getattr(pl_module, "adapter", None):
-        found["model.adapter"] = origin(adapter, Path(adapter))
+        found["model.adapter"] = identify_weights(adapter, Path(adapter))
     if gold := getattr(getattr(pl_module, "method", None), "gold", None):
-        found["model.method.gold"] = origin(gold)
+        found["model.method.gold"] = identify_weights(gold)
     for callback in trainer.callbacks:
         if isinstance(callback, SimilarityAudit):
             found["audit.clip"] = callback.weights

@@ -14,7 +14,6 @@ from typing import Literal
 
 from viker_lightning.data.records import ImageGroup, Picture
 from viker_lightning.models import MLLM, Prompt, PromptPrefixes
-from viker_lightning.models.families import other
 
 from .protocols import Example, Protocol
 
@@ -49,7 +48,7 @@ def has_examples(mllm: MLLM, protocol: Protocol, group: ImageGroup, task: Litera
 def examples_of(mllm: MLLM, protocol: Protocol, group: ImageGroup, task: Literal["choice", "cloze"]) -> list[Example]:
     """The example questions that precede a group's questions of a task; none, with a message, for unknown families."""
     found = protocol.shown(group, task)
-    if found and mllm.family is other:
+    if found and not mllm.family.packs:
         _say_zero_shot(type(mllm.base).__name__)
         return []
     return found
@@ -143,7 +142,7 @@ def _say_fewer(left: int, count: int, room: int) -> None:
 @cache
 def _say_zero_shot(name: str) -> None:
     log.warning(
-        "%s: questions about an image are asked without examples (it has no file in models/families, so how it takes "
+        "%s: questions about an image are asked without examples (it is of no known family, so how it takes "
         "several images is not known)",
         name,
     )

@@ -113,7 +113,7 @@ class PublishedMLLMU(Protocol):
     Not as published: examples are drawn by seed; the first ones are dropped where they overflow the model's context
     (the script's answers turn to noise, issue #2); where a split has fewer people than examples are drawn, it gets none
     (the script stops); multiple choice for ``real`` keeps its own image where IDs are the same (the script hands the
-    examples' images over, too, and stops or shows one of them). Models without a file in models/families are asked
+    examples' images over, too, and stops or shows one of them). Models of no known family are asked
     about images without examples, and models whose template is not LLaVA-1.5's keep the text around a question.
 
     Args:

@@ -10,8 +10,8 @@ import torch
 from viker_lightning.data.packing import PackedBatch
 from viker_lightning.data.records import ImageGroup
 from viker_lightning.errors import UserError
-from viker_lightning.models import MLLM, fitted
-from viker_lightning.models.lru import Kept
+from viker_lightning.models import MLLM, split_to_budget
+from viker_lightning.models.lru import LRU
 from viker_lightning.progress import Bar
 
 from .distribution import why_not_reduced
@@ -37,7 +37,7 @@ class OwnReference:
         self, mllm: MLLM, keep: bool = True, reduced: bool = True, store: ReferenceStore | None = None
     ) -> None:
         self.mllm, self.keep, self.reduced, self.store = mllm, keep, reduced, store
-        self._kept: Kept[Reference] = Kept(self.MEMORY_LIMIT)
+        self._kept: LRU[Reference] = LRU(self.MEMORY_LIMIT)
 
     def prepare(self, groups: Sequence[ImageGroup]) -> None:
         """Asks about all answers of image groups, with a progress bar; processes that share a folder share the work.
@@ -48,7 +48,7 @@ class OwnReference:
         assert self.store is not None
         parallel = self.store.folder is not None and torch.distributed.is_initialized()
         rank, world = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if parallel else (0, 1)
-        parts = fitted(self.mllm, groups)[rank::world]
+        parts = split_to_budget(self.mllm, groups)[rank::world]
         questions = sum(len(group.vqa) for part in parts for group in part)
         bar = Bar("original model", questions, "questions", shown=questions >= 100)
         with bar, self.mllm.together():

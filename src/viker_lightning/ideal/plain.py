@@ -14,7 +14,6 @@ from torch import Tensor
 
 from viker_lightning.data.records import ImageGroup, Picture
 from viker_lightning.models import MLLM, AnswerTokens
-from viker_lightning.models.plain_forward import plain_hidden
 
 
 def plain_logits(mllm: MLLM, groups: Sequence[ImageGroup]) -> tuple[Tensor, AnswerTokens]:
@@ -29,7 +28,7 @@ def plain_logits(mllm: MLLM, groups: Sequence[ImageGroup]) -> tuple[Tensor, Answ
         the questions.
     """
     batch = mllm.pack(groups)
-    hidden = plain_hidden(mllm, batch)
+    hidden = mllm.plain_hidden(batch)
     tokens = AnswerTokens.of(batch, hidden, mllm.head)
     return mllm.head(hidden).float(), tokens
 

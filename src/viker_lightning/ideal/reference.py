@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from viker_lightning.models.logits import projected
+from viker_lightning.models.logits import expected_embedding
 from viker_lightning.models.tokens import AnswerTokens
 
 
@@ -88,7 +88,7 @@ def reduce_distribution(p: Tensor, labels: Tensor, head_weight: Tensor) -> Refer
         head_weight: ``[V, d]`` output embedding, frozen.
     """
     statistics = statistics_of(p, labels)
-    return Reference(projected(p, head_weight), statistics.entropy, statistics.log_prob)
+    return Reference(expected_embedding(p, head_weight), statistics.entropy, statistics.log_prob)
 
 
 def output_weight(head: nn.Module) -> Tensor:

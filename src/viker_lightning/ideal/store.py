@@ -17,7 +17,7 @@ from viker_lightning.data.encoding import Encoded
 from viker_lightning.data.records import Picture
 from viker_lightning.files import remove_drafts
 from viker_lightning.models import MLLM
-from viker_lightning.models.features import Damaged, load_checked, save_atomically
+from viker_lightning.models.tensor_files import Damaged, load_checked, save_atomically
 
 from .reference import Reference
 

@@ -1,15 +1,15 @@
-"""An MLLM as this project needs it. Benchmarks live in data/, losses in methods/."""
+"""A multimodal LLM as this project needs it."""
 
 from .adapter import Lora
-from .budget import fitted
-from .exported import load_adapted, revision_of, write_merged
-from .files import folder_fingerprint, origin, weights_folder
+from .budget import split_to_budget
 from .generation import answer, answer_alone, generate
 from .gradient_check import check_first_gradients
 from .loading import Quantize
+from .merging import load_adapted, revision_of, write_merged
 from .mllm import MLLM
 from .prefixes import Prompt, PromptPrefixes
 from .tokens import AnswerTokens
+from .weight_files import folder_fingerprint, identify_weights, weights_folder
 
 __all__ = [
     "MLLM",
@@ -21,12 +21,12 @@ __all__ = [
     "answer",
     "answer_alone",
     "check_first_gradients",
-    "fitted",
     "folder_fingerprint",
     "generate",
+    "identify_weights",
     "load_adapted",
-    "origin",
     "revision_of",
+    "split_to_budget",
     "weights_folder",
     "write_merged",
 ]

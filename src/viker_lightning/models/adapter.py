@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from viker_lightning.errors import UserError
 
-from .files import folder_fingerprint, refuse_pickles
+from .weight_files import folder_fingerprint, refuse_pickles
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Lora:
             )
 
 
-def adapted(
+def add_adapter(
     model: Any,
     language_model: str,
     lora: Lora | None,
@@ -113,7 +113,7 @@ def adapted(
     if adapter is not None:
         found = {name for name, module in peft_model.get_base_model().named_modules() if isinstance(module, LoraLayer)}
         _check_layers(Path(adapter), found, layers, lora)
-        _put_back(Path(adapter), peft_model, lora)
+        _load_adapter(Path(adapter), peft_model, lora)
     return peft_model
 
 
@@ -207,7 +207,7 @@ def _check_layers(folder: Path, found: set[str], layers: set[str], lora: Lora | 
         )
 
 
-def _put_back(folder: Path, peft_model: Any, lora: Lora | None) -> None:
+def _load_adapter(folder: Path, peft_model: Any, lora: Lora | None) -> None:
     """Loads the weights of an adapter.
 
     Raises:

@@ -12,7 +12,9 @@ from viker_lightning.errors import UserError
 from .mllm import MLLM
 
 
-def fitted(mllm: MLLM, groups: Sequence[ImageGroup], max_questions: int | None = None) -> list[list[ImageGroup]]:
+def split_to_budget(
+    mllm: MLLM, groups: Sequence[ImageGroup], max_questions: int | None = None
+) -> list[list[ImageGroup]]:
     """Cuts image groups so that every sequence and every pass stays within the model's token budgets.
 
     Args:

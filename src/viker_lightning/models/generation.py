@@ -10,11 +10,11 @@ from torch import Tensor
 from viker_lightning.data.packing import PADDING, PREFIX, PROMPT, PackedBatch, in_budget, row_tokens
 from viker_lightning.data.records import ImageGroup, Picture
 
-from .buffers import KeyValues
+from .key_values import KeyValues
 from .mllm import MLLM
 from .tokens import AnswerTokens
 
-SAID = -1  # branch of generated tokens: they see their prompt and each other
+GENERATED = -1  # branch of generated tokens: they see their prompt and each other
 
 
 def generate(mllm: MLLM, groups: Sequence[ImageGroup], max_new_tokens: int) -> list[list[str]]:
@@ -23,17 +23,15 @@ def generate(mllm: MLLM, groups: Sequence[ImageGroup], max_new_tokens: int) -> l
     Returns:
         For every group, the answers in the order of its questions.
     """
-    training = mllm.training
-    mllm.eval()
     rows = [[mllm.encoder.question(q.question, g.image is not None) for q in g.vqa] for g in groups]
     sizes = [row_tokens(len(mllm.prefix(g.image)), row) for g, row in zip(groups, rows, strict=True)]
     texts: list[str] = []
-    for part in in_budget(sizes, mllm.max_tokens, padded=True):
-        batch = mllm.assemble([groups[i].image for i in part], [rows[i] for i in part])
-        texts += answer(mllm, batch, range(batch.n_questions), max_new_tokens)[1]
-    mllm.train(training)
-    found = iter(texts)
-    return [[next(found) for _ in row] for row in rows]
+    with mllm.evaluating():
+        for part in in_budget(sizes, mllm.max_tokens, padded=True):
+            batch = mllm.assemble([groups[i].image for i in part], [rows[i] for i in part])
+            texts += answer(mllm, batch, range(batch.n_questions), max_new_tokens)[1]
+    in_order = iter(texts)
+    return [[next(in_order) for _ in row] for row in rows]
 
 
 @torch.no_grad()
@@ -54,7 +52,7 @@ def answer(mllm: MLLM, batch: PackedBatch, asked: Sequence[int], max_new_tokens:
         greedy generation, one question at a time.
     """
     if not mllm.packs:
-        return mllm.answer_tokens(batch), [_alone(mllm, batch, q, max_new_tokens) for q in asked]
+        return mllm.answer_tokens(batch), [_answer_plainly(mllm, batch, q, max_new_tokens) for q in asked]
     if not asked:
         return mllm.answer_tokens(batch), []
     firsts = torch.searchsorted(batch.question, torch.tensor(list(asked), device=mllm.device, dtype=torch.long))
@@ -64,7 +62,7 @@ def answer(mllm: MLLM, batch: PackedBatch, asked: Sequence[int], max_new_tokens:
     hidden = mllm.hidden(batch, cache)
     tokens = AnswerTokens.of(batch, hidden[batch.rows, batch.columns], mllm.head)
     said = _decode(mllm, batch, cache, rows, columns, hidden[rows, columns], max_new_tokens)
-    return tokens, [text_of(mllm, ids) for ids in said.tolist()]
+    return tokens, [answer_text(mllm, ids) for ids in said.tolist()]
 
 
 def _decode(
@@ -85,7 +83,7 @@ def _decode(
     going = (~torch.isin(token, stops)).nonzero()[:, 0]
     while len(said) < max_new_tokens and len(going):
         row = rows[going]
-        slot = _rank(row)
+        slot = _earlier_equals(row)
         width = int(slot.max()) + 1
         step = torch.zeros(len(segments), width, dtype=torch.long, device=mllm.device)
         where = step.clone()
@@ -93,9 +91,9 @@ def _decode(
         step[row, slot], segment[row, slot] = said[-1][going], own[going]
         where[row, slot] = position[going] + len(said)
         segments = torch.cat([segments, segment], dim=1)
-        branches = torch.cat([branches, torch.full_like(step, SAID)], dim=1)
+        branches = torch.cat([branches, torch.full_like(step, GENERATED)], dim=1)
         mine = segments[:, None, :] == segment[:, :, None]
-        readable = (branches == PROMPT) | (branches == SAID)
+        readable = (branches == PROMPT) | (branches == GENERATED)
         mask = (segments == PREFIX)[:, None, :] | (mine & readable[:, None, :])
         states = mllm.read(step, where, mask[:, None], batch.pictures, cache=cache)
         new = torch.full_like(token, mllm.encoder.eos)
@@ -105,19 +103,19 @@ def _decode(
     return torch.stack(said, dim=1)
 
 
-def _rank(row: Tensor) -> Tensor:
+def _earlier_equals(row: Tensor) -> Tensor:
     """How many earlier entries are equal, for sorted entries."""
     starts = torch.searchsorted(row, row)
     return torch.arange(len(row), device=row.device) - starts
 
 
-def text_of(mllm: MLLM, ids: list[int]) -> str:
+def answer_text(mllm: MLLM, ids: list[int]) -> str:
     """Text of generated ids up to what ends the answer."""
     end = next((i for i, token in enumerate(ids) if token in mllm.stops), len(ids))
     return mllm.encoder.decode(ids[:end])
 
 
-def _alone(mllm: MLLM, batch: PackedBatch, question: int, max_new_tokens: int) -> str:
+def _answer_plainly(mllm: MLLM, batch: PackedBatch, question: int, max_new_tokens: int) -> str:
     row = batch.row_of[question]
     picture = batch.pictures[row]
     ids = [*batch.prefixes[row], *batch.encoded[question].prompt]
@@ -139,4 +137,4 @@ def answer_alone(mllm: MLLM, prompt: Sequence[int], pictures: Sequence[Picture],
     more = mllm.family.plain_inputs(mllm.base, mllm.processor, images, ids) if images else {}
     mask = torch.ones_like(ids)
     out = mllm.base.generate(input_ids=ids, attention_mask=mask, max_new_tokens=max_new_tokens, do_sample=False, **more)
-    return text_of(mllm, out[0, ids.shape[1] :].tolist())
+    return answer_text(mllm, out[0, ids.shape[1] :].tolist())

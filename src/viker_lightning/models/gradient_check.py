@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
@@ -12,8 +11,7 @@ from torch.distributed.tensor import DTensor
 
 from viker_lightning.errors import UserError
 
-if TYPE_CHECKING:
-    from .mllm import MLLM
+from .mllm import MLLM
 
 
 def check_first_gradients(mllm: MLLM, finite: bool = True, images: bool = True) -> bool:

@@ -16,8 +16,8 @@ from transformers.utils.hub import cached_file, extract_commit_hash
 from viker_lightning.errors import UserError
 from viker_lightning.files import check_index
 
-from .families import family_of
-from .files import refuse_pickles, weights_folder
+from .families import Family, choose_family
+from .weight_files import refuse_pickles, weights_folder
 
 Quantize = Literal["nf4", "int8"]
 
@@ -33,19 +33,22 @@ class Loaded(NamedTuple):
         model: the model.
         processor: its processor.
         commit: the commit the weights come from, if they come from the hub.
+        family: its family.
     """
 
     model: Any
     processor: Any
     commit: str | None
+    family: Family
 
 
-def loaded(
+def load_weights(
     source: str | Path,
     dtype: str,
     revision: str | None = None,
     trust_remote_code: bool = False,
     quantize: Quantize | None = None,
+    family: Family | None = None,
 ) -> Loaded:
     """Loads weights and processor.
 
@@ -55,6 +58,7 @@ def loaded(
         revision: branch, tag or commit on the hub.
         trust_remote_code: whether code that comes with the weights may run.
         quantize: how the language model's linear layers are kept.
+        family: the family of the model; by default the one of this package that knows its architecture.
 
     Raises:
         UserError: if there is nothing to load, the weights are pickled or incomplete, the architecture has no family,
@@ -69,7 +73,7 @@ def loaded(
         _check_listed(source, revision)
         config = AutoConfig.from_pretrained(source, **remote)
         options: dict[str, Any] = {"dtype": getattr(torch, dtype), "attn_implementation": "sdpa", **remote}
-        family, model_class = family_of((config.architectures or ["unknown"])[0])
+        family, model_class = choose_family((config.architectures or ["unknown"])[0], family)
         if quantize is not None:
             options["quantization_config"] = quantization(quantize, config, family, model_class, options["dtype"])
         model, report = model_class.from_pretrained(source, use_safetensors=True, output_loading_info=True, **options)
@@ -94,7 +98,7 @@ def loaded(
             f"{source}: {len(missing)} weights are missing, e.g. {missing[0]!r}, and would be random; give a complete "
             "model"
         )
-    return Loaded(model, processor, commit)
+    return Loaded(model, processor, commit, family)
 
 
 def _check_listed(source: str, revision: str | None) -> None:
@@ -123,7 +127,7 @@ def _check_listed(source: str, revision: str | None) -> None:
 
 
 def quantization(
-    quantize: Quantize, config: Any, family: Any, model_class: Any, dtype: torch.dtype
+    quantize: Quantize, config: Any, family: Family, model_class: Any, dtype: torch.dtype
 ) -> BitsAndBytesConfig:
     """Settings by which bitsandbytes keeps the language model's linear layers, and nothing else, in fewer bits.
 
@@ -134,7 +138,7 @@ def quantization(
     Args:
         quantize: which of the two.
         config: the model's configuration.
-        family: its family file.
+        family: its family.
         model_class: its class.
         dtype: of the other weights.
 

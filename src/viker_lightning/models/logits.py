@@ -37,7 +37,7 @@ def logits_of(head: nn.Module, hidden: Tensor, exact: Tensor | None = None) -> T
     return logits
 
 
-def projected(p: Tensor, weight: Tensor) -> Tensor:
+def expected_embedding(p: Tensor, weight: Tensor) -> Tensor:
     """W'p in fp32.
 
     Args:
@@ -80,4 +80,4 @@ class _Logits(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return projected(gradients[0], *ctx.saved_tensors), None
+        return expected_embedding(gradients[0], *ctx.saved_tensors), None

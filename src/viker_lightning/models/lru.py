@@ -17,7 +17,7 @@ class Sized(Protocol):
 Value = TypeVar("Value", bound=Sized)
 
 
-class Kept(Generic[Value]):
+class LRU(Generic[Value]):
     """Remembers values; beyond the limit those longest unused go, but never the newest.
 
     Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,24 +12,28 @@ from typing import Any
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from typing_extensions import override
 
 from viker_lightning.data.encoding import Encoded, Encoder
-from viker_lightning.data.packing import PackedBatch, assemble, packed_mask
+from viker_lightning.data.packing import PackedBatch, assemble, in_budget, packed_mask
 from viker_lightning.data.records import ImageGroup, Picture
 from viker_lightning.errors import UserError
 
-from . import saving
-from .adapter import Lora, adapted, projector_paths
+from .adapter import Lora, add_adapter, projector_paths
 from .attention import use_packed_attention
-from .buffers import KeyValues
-from .families import family_of, llava, other
-from .files import weights_folder
+from .dtensor import whole
+from .families import Family, choose_family
 from .fingerprint import processor_fingerprint, weights_fingerprint
-from .loading import Quantize, loaded
+from .key_values import KeyValues
+from .loading import Quantize, load_weights
 from .lockstep import Turns
-from .plain_forward import may_pack, plain_hidden
+from .packing_check import check_group, check_head, packing_is_exact, warn_of_other_prompt
 from .tokens import AnswerTokens
 from .vision import Vision
+from .weight_files import weights_folder
+
+log = logging.getLogger(__name__)
 
 MAX_SEQUENCE_TOKENS, MAX_TOKENS = 4096, 16384
 """Default budgets: tokens of one packed sequence, and of all sequences that pass the model together."""
@@ -41,6 +46,7 @@ class MLLM(nn.Module):
         model: a model of one of the families in :mod:`viker_lightning.models.families`.
         processor: its processor (image processor and fast tokenizer).
         commit: the commit the weights come from, if they come from the hub.
+        family: its family; by default found by the model's class.
 
     Attributes:
         max_sequence_tokens: most tokens of one packed sequence.
@@ -50,12 +56,14 @@ class MLLM(nn.Module):
         moved: whether training has overwritten the weights that were loaded.
     """
 
-    def __init__(self, model: nn.Module, processor: Any, commit: str | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, processor: Any, commit: str | None = None, family: Family | None = None
+    ) -> None:
         super().__init__()
-        self.family, _ = family_of(type(model).__name__)
+        self.family = family or choose_family(type(model).__name__)[0]
         self.model: Any = model
         self.processor = processor
-        if self.family is not other:
+        if self.family.packs:
             use_packed_attention(self.language_model)
         room = getattr(model.config.get_text_config(), "max_position_embeddings", None)  # type: ignore[operator,union-attr]
         self.encoder = Encoder(processor.tokenizer, self.family.template(processor), room=room)
@@ -74,13 +82,14 @@ class MLLM(nn.Module):
         revision: str | None = None,
         trust_remote_code: bool = False,
         quantize: Quantize | None = None,
+        family: Family | None = None,
     ) -> MLLM:
-        """Loads weights and processor as :func:`~viker_lightning.models.loading.loaded` does.
+        """Loads weights and processor as :func:`~viker_lightning.models.loading.load_weights` does.
 
         Raises:
             UserError: if there is no such model, or it cannot be used.
         """
-        return cls(*loaded(source, dtype, revision, trust_remote_code, quantize))
+        return cls(*load_weights(source, dtype, revision, trust_remote_code, quantize, family))
 
     def beside(self, source: str, dtype: str, option: str) -> MLLM:
         """Loads another model of the same tokenizer, frozen, to where this one is.
@@ -96,7 +105,7 @@ class MLLM(nn.Module):
         folder = weights_folder(source)
         if Path(source).exists() and not (Path(folder) / "config.json").is_file():
             raise UserError(f"{option}: {source!r} holds no model; run the gold config first")
-        other = MLLM.load(folder, dtype).to(self.device).eval().requires_grad_(False)
+        other = MLLM.load(folder, dtype, family=self.family).to(self.device).eval().requires_grad_(False)
         if other.encoder.tokenizer.get_vocab() != self.encoder.tokenizer.get_vocab():
             raise UserError(f"{option}: {source!r} has another tokenizer; make it on the same data and base model")
         other.max_sequence_tokens, other.max_tokens = self.max_sequence_tokens, self.max_tokens
@@ -138,8 +147,9 @@ class MLLM(nn.Module):
         """Where the weights are."""
         return next(self.head.parameters()).device
 
+    @override
     def train(self, mode: bool = True) -> MLLM:
-        """As usual, except that the frozen vision tower stays in evaluation mode."""
+        """The frozen vision tower stays in evaluation mode."""
         super().train(mode)
         self.family.tower(self.base).eval()
         return self
@@ -168,7 +178,7 @@ class MLLM(nn.Module):
         """
         path = next(name for name, module in self.base.named_modules() if module is self.language_model)
         trained = projector_paths(self.base, self.family.projector(self.base)) if projector else ()
-        self.model = adapted(self.model, path, lora, adapter, trained, self.commit)
+        self.model = add_adapter(self.model, path, lora, adapter, trained, self.commit)
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
@@ -182,10 +192,16 @@ class MLLM(nn.Module):
                 "the original model is to be asked something that is not kept, and training without LoRA overwrote it: "
                 "set model.engine.references=disk from the beginning and keep the cache folder, or train LoRA"
             )
+        with self.evaluating(), self.model.disable_adapter() if self.adapted else contextlib.nullcontext():
+            yield
+
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Within this context the model is in evaluation mode, and no gradient is kept."""
         training = self.training
         self.eval()
         try:
-            with torch.no_grad(), self.model.disable_adapter() if self.adapted else contextlib.nullcontext():
+            with torch.no_grad():
                 yield
         finally:
             self.train(training)
@@ -211,7 +227,7 @@ class MLLM(nn.Module):
         added = ("lora_", ".modules_to_save.")
         named = [(n, p) for n, p in self.base.named_parameters() if not any(part in n for part in added)]
         frozen = [(n.replace(".base_layer", "").replace(".original_module", ""), p) for n, p in named]
-        return weights_fingerprint(frozen) + processor_fingerprint(self.processor)[:8]
+        return weights_fingerprint(frozen) + processor_fingerprint(self.processor)[:8] + self.family.code
 
     @property
     def image_positions(self) -> int:
@@ -220,12 +236,12 @@ class MLLM(nn.Module):
         Raises:
             UserError: if that differs from image to image.
         """
-        if self.family is not llava:
+        if not self.family.image_labels:
             raise UserError(
                 f"data.image_labels: needs LLaVA-1.5, whose images all take as many positions; found "
                 f"{type(self.base).__name__}; set it to false"
             )
-        return int(llava.image_shape(self.base, self.processor, (1, 1))[0])
+        return self.family.image_shape(self.base, self.processor, (1, 1))[0]
 
     def prefix(self, picture: Picture | None) -> list[int]:
         """Token ids before every question about a picture (or, for ``None``, before every question without one)."""
@@ -235,12 +251,33 @@ class MLLM(nn.Module):
     def packs(self) -> bool:
         """Whether questions share their image: so if it changes nothing, which is tried out once on this model."""
         if self._packs is None:
-            self._packs = may_pack(self)
+            self._packs = self._try_packing()
         return self._packs
 
     @packs.setter
     def packs(self, value: bool) -> None:
         self._packs = value
+
+    def _try_packing(self) -> bool:
+        """Whether packing changes nothing on this model.
+
+        Raises:
+            UserError: if neither route can be used.
+        """
+        name, group = type(self.base).__name__, check_group()
+        with self.evaluating():
+            text = [*self.prefix(None), *self.encoder.question("What is it?", False).prompt]
+            check_head(self.base, self.head, torch.tensor([text], device=self.device))
+            warn_of_other_prompt(self.processor, self.encoder, self.prefix(group.image), group)
+            if not self.family.packs:
+                log.info("%s: plain route, one sequence a question (it is of no known family)", name)
+                return False
+            batch = self.pack([group])
+            plain = self.head(self.plain_hidden(batch))
+            packed = self.head(self.hidden(batch)[batch.rows, batch.columns])
+        autocast = torch.is_autocast_enabled(self.device.type)
+        rounded = self.head.weight.dtype != torch.float32 or autocast or self.quantized
+        return packing_is_exact(name, plain.float(), packed.float(), rounded)
 
     def pack(self, groups: Sequence[ImageGroup]) -> PackedBatch:
         """Packs the open questions of image groups for this model, a row a group, on its device."""
@@ -290,7 +327,7 @@ class MLLM(nn.Module):
         Returns:
             ``[B, T, d]`` last hidden states.
         """
-        shapes = [self.vision.shape(self.base, p) for p in pictures]
+        shapes = [None if p is None else self.vision.shape(self.base, p) for p in pictures]
         position_ids = self.family.position_ids(positions, shapes, self.encoder.image_start)
         return self.run(input_ids, position_ids, mask, features, cache, prefix_tokens)
 
@@ -334,15 +371,70 @@ class MLLM(nn.Module):
         """Empty key/values for so many positions."""
         return KeyValues(self.base.config.get_text_config(), room)
 
+    def plain_hidden(self, batch: PackedBatch) -> Tensor:
+        """The plain route: every question by itself, as transformers runs the model; what all else must equal.
+
+        Each has its own mask, its own positions and its own vision pass.
+
+        Args:
+            batch: a packed batch; only its prefixes, questions and pictures are used.
+
+        Returns:
+            ``[N, d]`` last hidden states at the positions that predict the answer tokens.
+        """
+        rows = [
+            torch.tensor([*batch.prefixes[r], *q.prompt, *q.own[:-1]])
+            for r, q in zip(batch.row_of, batch.encoded, strict=True)
+        ]
+        states = []
+        for part in in_budget([len(row) for row in rows], self.max_tokens, padded=True):
+            input_ids = pad_sequence([rows[i] for i in part], batch_first=True).to(self.device)
+            mask = pad_sequence([torch.ones_like(rows[i]) for i in part], batch_first=True).to(self.device)
+            images = [p.open() for i in part if (p := batch.pictures[batch.row_of[i]]) is not None]
+            more = self.family.plain_inputs(self.base, self.processor, images, input_ids) if images else {}
+            hidden = self.base.model(input_ids=input_ids, attention_mask=mask, use_cache=False, **more)
+            for row, i in zip(hidden.last_hidden_state, part, strict=True):
+                q, prefix = batch.encoded[i], batch.prefixes[batch.row_of[i]]
+                start = len(rows[i]) - len(q.own)
+                states += [row[[c % len(prefix) - 1 for c in q.lead]], row[start : start + len(q.own)]]
+        return torch.cat(states)
+
     def answer_tokens(self, batch: PackedBatch) -> AnswerTokens:
         """Runs a batch and returns what methods see of it."""
-        hidden = self.hidden(batch)[batch.rows, batch.columns] if self.packs else plain_hidden(self, batch)
+        hidden = self.hidden(batch)[batch.rows, batch.columns] if self.packs else self.plain_hidden(batch)
         return AnswerTokens.of(batch, hidden, self.head)
 
     def save_adapter(self, folder: str | Path, write: bool = True) -> None:
-        """Writes the adapter; see :func:`~viker_lightning.models.saving.save_adapter`."""
-        saving.save_adapter(self, folder, write)
+        """Writes the adapter as PEFT does, safetensors only.
+
+        Args:
+            folder: where to.
+            write: whether this process writes; processes that share the weights must all call this.
+        """
+        state = self._gathered("lora_", ".modules_to_save.")
+        if write:
+            self.model.save_pretrained(str(folder), state_dict=state)
 
     def save(self, folder: str | Path, write: bool = True) -> None:
-        """Writes full weights and processor; see :func:`~viker_lightning.models.saving.save`."""
-        saving.save(self, folder, write)
+        """Writes full weights and processor as transformers does, safetensors only.
+
+        Args:
+            folder: where to.
+            write: as for :meth:`save_adapter`.
+
+        Raises:
+            RuntimeError: if there is an adapter, which must be merged first.
+        """
+        if self.adapted:
+            raise RuntimeError("merge the adapter before saving full weights")
+        state = self._gathered("")
+        if write:
+            self.model.save_pretrained(str(folder), state_dict=state)
+            self.processor.save_pretrained(str(folder))
+
+    def _gathered(self, *parts: str) -> dict[str, Tensor] | None:
+        """Weights whose names hold one of ``parts``, put together by all processes; ``None`` if none are shared."""
+        if self.turns is None:
+            return None
+        state = self.model.state_dict().items()
+        return {name: whole(w).cpu() for name, w in state if any(part in name for part in parts)}

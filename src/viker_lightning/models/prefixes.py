@@ -22,8 +22,8 @@ from torch import Tensor
 from viker_lightning.data.packing import in_budget
 from viker_lightning.data.records import Picture
 
-from .buffers import KeyValues
-from .generation import answer_alone, text_of
+from .generation import answer_alone, answer_text
+from .key_values import KeyValues
 from .mllm import MLLM
 
 
@@ -71,25 +71,25 @@ class PromptPrefixes:
         longest = max((len(p.ids) for p in prompts), default=0) + max_new_tokens
         if not mllm.packs or (window is not None and window < longest):
             return [answer_alone(mllm, p.ids, p.pictures, max_new_tokens) for p in prompts]
-        laid = [_Laid.of(mllm, p, self._image) for p in prompts]
-        shared = [*(len(p.ids) for p in laid[:1]), *(_common(a.marked, b.marked) for a, b in pairwise(laid))]
+        laid = [_PromptTensors.of(mllm, p, self._image) for p in prompts]
+        shared = [*(len(p.ids) for p in laid[:1]), *(_shared_length(a.marked, b.marked) for a, b in pairwise(laid))]
         own = [len(p.ids) - s + max_new_tokens for p, s in zip(laid, shared, strict=True)]
         texts: list[str] = []
         for part in in_budget(own, mllm.max_sequence_tokens):
             said = self._pass(name, [laid[i] for i in part], [shared[i] for i in part[1:]], max_new_tokens)
-            texts += [text_of(mllm, ids) for ids in said.tolist()]
+            texts += [answer_text(mllm, ids) for ids in said.tolist()]
         return texts
 
     @cached_property
     def _image(self) -> int:
         return int(self.mllm.encoder.tokenizer.get_vocab()[self.mllm.encoder.template.image_token])
 
-    def _pass(self, name: Hashable, prompts: list[_Laid], shared: list[int], max_new_tokens: int) -> Tensor:
+    def _pass(self, name: Hashable, prompts: list[_PromptTensors], shared: list[int], max_new_tokens: int) -> Tensor:
         """``[n, steps]`` ids generated behind prompts that share so many tokens, each with the one before it."""
         mllm = self.mllm
         beginning = prompts[0].marked[: min([*shared, *(len(p.ids) - 1 for p in prompts)])]
         known, cache = self._kept.pop(name, (beginning[:0], None))
-        kept = _common(known, beginning)
+        kept = _shared_length(known, beginning)
         row = _Row.of(prompts, [kept, *shared])
         room = row.width + len(prompts) * (max_new_tokens - 1)
         if cache is None or not kept:
@@ -145,7 +145,7 @@ class PromptPrefixes:
 
 
 @dataclass
-class _Laid:
+class _PromptTensors:
     """A prompt as tensors.
 
     Attributes:
@@ -163,7 +163,7 @@ class _Laid:
     pictures: list[tuple[int, Picture]]
 
     @classmethod
-    def of(cls, mllm: MLLM, prompt: Prompt, image: int) -> _Laid:
+    def of(cls, mllm: MLLM, prompt: Prompt, image: int) -> _PromptTensors:
         """Finds the images of a prompt, whose positions have this token id."""
         ids = torch.tensor(list(prompt.ids))
         marked, columns, token = ids.clone(), ids.eq(image).nonzero()[:, 0], mllm.encoder.template.image_token
@@ -198,7 +198,7 @@ class _Row:
     width: int
 
     @classmethod
-    def of(cls, prompts: Sequence[_Laid], shared: Sequence[int]) -> _Row:
+    def of(cls, prompts: Sequence[_PromptTensors], shared: Sequence[int]) -> _Row:
         """Lays out prompts; the first shares with what is kept."""
         pairs = list(zip(prompts, shared, strict=True))
         kept = shared[0]
@@ -219,7 +219,7 @@ class _Row:
         )
 
 
-def _common(a: Tensor, b: Tensor) -> int:
+def _shared_length(a: Tensor, b: Tensor) -> int:
     """How many entries two sequences begin with alike."""
     n = min(len(a), len(b))
     different = a[:n].ne(b[:n]).nonzero()

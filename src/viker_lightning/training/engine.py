@@ -12,7 +12,7 @@ from torch import Tensor
 
 from viker_lightning.data.records import ImageGroup
 from viker_lightning.errors import UserError
-from viker_lightning.models import MLLM, fitted
+from viker_lightning.models import MLLM, split_to_budget
 from viker_lightning.models.mllm import MAX_SEQUENCE_TOKENS, MAX_TOKENS
 
 Groups = dict[str, list[ImageGroup]]
@@ -85,7 +85,7 @@ def parts_of(mllm: MLLM, groups: Groups, most: int | None, whole: bool) -> list[
     Raises:
         UserError: if a step that must be whole needs several parts.
     """
-    streams = [fitted(mllm, found, most) for found in groups.values()]
+    streams = [split_to_budget(mllm, found, most) for found in groups.values()]
     parts = [dict(zip(groups, part, strict=True)) for part in zip_longest(*streams, fillvalue=[])]
     if whole and len(parts) > 1:
         raise UserError(

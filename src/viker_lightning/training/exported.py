@@ -7,6 +7,7 @@ from typing import Literal
 
 from viker_lightning.errors import UserError
 from viker_lightning.models import MLLM, load_adapted, weights_folder
+from viker_lightning.models.families import Family
 
 from .base import Stage
 from .engine import Engine
@@ -22,6 +23,7 @@ class Exported(Stage):
         revision: branch, tag or commit of a hub id.
         dtype: of the weights.
         trust_remote_code: whether code that comes with the weights may run.
+        family: the model's family, by class path, where this package has none for it; docs/model.md shows one.
         engine: budgets, and what is kept where.
     """
 
@@ -32,11 +34,12 @@ class Exported(Stage):
         revision: str | None = None,
         dtype: Literal["float32", "bfloat16", "float16"] = "float32",
         trust_remote_code: bool = False,
+        family: Family | None = None,
         engine: Engine = Engine(),  # noqa: B008 - jsonargparse reads the default
     ) -> None:
         super().__init__(0.0, engine=engine)
         self.source, self.base, self.revision = source, base, revision
-        self.weights_dtype, self.trust_remote_code = dtype, trust_remote_code
+        self.weights_dtype, self.trust_remote_code, self.family = dtype, trust_remote_code, family
 
     def setup(self, stage: str) -> None:
         """As in every stage.
@@ -56,8 +59,10 @@ class Exported(Stage):
         if any(adapter.glob("adapter_*")):
             if adapter is run and not (Path(self.source) / "results.json").is_file():
                 raise UserError(f"{self.source}: this run is not finished (no results.json); run it again")
-            return load_adapted(adapter, self.weights_dtype, self.base, self.revision, self.trust_remote_code)
+            return load_adapted(
+                adapter, self.weights_dtype, self.base, self.revision, self.trust_remote_code, self.family
+            )
         source = str(weights_folder(self.source))
-        mllm = MLLM.load(source, self.weights_dtype, self.revision, self.trust_remote_code)
+        mllm = MLLM.load(source, self.weights_dtype, self.revision, self.trust_remote_code, family=self.family)
         mllm.requires_grad_(False)
         return mllm

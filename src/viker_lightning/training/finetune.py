@@ -14,6 +14,7 @@ from viker_lightning.errors import UserError
 from viker_lightning.files import check_folder
 from viker_lightning.methods.idk import REFUSALS
 from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize, revision_of, write_merged
+from viker_lightning.models.families import Family
 
 from .base import Stage
 from .engine import Engine, Groups
@@ -37,6 +38,7 @@ class Finetune(Stage):
             bitsandbytes (extra ``quant``) and LoRA.
         revision: branch, tag or commit of a hub id.
         trust_remote_code: whether code that comes with hub weights may run.
+        family: the model's family, by class path, where this package has none for it; docs/model.md shows one.
         engine: budgets, and what is kept where.
         optimizer: what steps, as ``class_path`` and ``init_args`` of any torch optimizer without ``lr`` and
             ``weight_decay``, which are those above; ``None`` is AdamW.
@@ -57,6 +59,7 @@ class Finetune(Stage):
         quantize: Quantize | None = None,
         revision: str | None = None,
         trust_remote_code: bool = False,
+        family: Family | None = None,
         engine: Engine = Engine(),  # noqa: B008 - jsonargparse reads the default
         optimizer: OptimizerCallable | None = None,
     ) -> None:
@@ -64,6 +67,7 @@ class Finetune(Stage):
         check_folder("model.base", base)
         self.base, self.lora, self.weights_dtype, self.trust_remote_code = base, lora, dtype, trust_remote_code
         self.quantize, self.revision, self.train_projector = quantize, revision, train_projector
+        self.family = family
         if quantize is not None and lora is None:
             raise UserError(f"quantize={quantize}: quantised weights cannot be trained themselves; set lora")
 
@@ -75,7 +79,7 @@ class Finetune(Stage):
         elif source == "smol":
             source = str(smol_model())
         self.base_weights = source
-        mllm = MLLM.load(source, self.weights_dtype, self.revision, self.trust_remote_code, self.quantize)
+        mllm = MLLM.load(source, self.weights_dtype, self.revision, self.trust_remote_code, self.quantize, self.family)
         if self.lora is None:
             mllm.train_fully()
         else:
@@ -93,7 +97,7 @@ class Finetune(Stage):
         if self.mllm.adapted and self.trainer.is_global_zero:
             base, remote = self.base_weights, self.trust_remote_code
             revision = revision_of(base, self.mllm.commit, self.revision)
-            write_merged(run / "adapter", run / "model", "float32", base, revision, remote)
+            write_merged(run / "adapter", run / "model", "float32", base, revision, remote, self.family)
 
     def part(self, groups: Groups, totals: dict[str, tuple[float, float]]) -> dict[str, Tensor]:
         """Mean cross-entropy of the answer tokens, nats."""

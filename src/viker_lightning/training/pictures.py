@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from viker_lightning.data.records import Person, Picture
-from viker_lightning.models import origin
+from viker_lightning.models import identify_weights
 from viker_lightning.pictures.clip import ClipEmbedder, FarFrom
 from viker_lightning.pictures.irrelevant import check_images, irrelevant_images
 
@@ -38,7 +38,7 @@ def irrelevant_pictures(stage: Unlearn, size: int) -> list[Picture]:
     if stage.clip is not None and stage.clip_threshold is not None:
         embed = ClipEmbedder.named(stage.clip, trainer.strategy.root_device)
         if trainer.is_global_zero:
-            stage.clip_weights = origin(stage.clip, embed.files)
+            stage.clip_weights = identify_weights(stage.clip, embed.files)
         keep = FarFrom(_pictures(data.people(data.forget_ids)), embed, stage.clip_threshold)
     try:
         return irrelevant_images(method.images, method.k, stage.drawn_with, size, people, keep)

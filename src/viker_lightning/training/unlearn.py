@@ -32,6 +32,7 @@ from viker_lightning.ideal import (
 )
 from viker_lightning.methods import Batch, Method
 from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize, revision_of, write_merged
+from viker_lightning.models.families import Family
 
 from .base import Stage
 from .engine import Engine, Groups
@@ -68,6 +69,7 @@ class Unlearn(Stage):
             bitsandbytes (extra ``quant``) and LoRA.
         revision: branch, tag or commit of a hub id.
         trust_remote_code: whether code that comes with hub weights may run.
+        family: the model's family, by class path, where this package has none for it; docs/model.md shows one.
         save_merged: whether the run also writes ``merged/``, full weights in float32 with the adapter added to
             them; later, ``python -m viker_lightning.export`` does.
         engine: budgets, and what is kept where.
@@ -94,6 +96,7 @@ class Unlearn(Stage):
         quantize: Quantize | None = None,
         revision: str | None = None,
         trust_remote_code: bool = False,
+        family: Family | None = None,
         save_merged: bool = False,
         engine: Engine = Engine(),  # noqa: B008 - jsonargparse reads the default
         optimizer: OptimizerCallable | None = None,
@@ -113,7 +116,7 @@ class Unlearn(Stage):
         for name, value in (("adapter", adapter), ("quantize", quantize), ("save_merged", save_merged or None)):
             if lora is None and value is not None:
                 raise UserError(f"{name}={value} goes with LoRA, but lora is null; leave one of them out")
-        self.quantize, self.revision = quantize, revision
+        self.quantize, self.revision, self.family = quantize, revision, family
         self.drawn_with = seed or 0  # what irrelevant images and refusals are chosen with
         self.pictures: list[Picture] = []
         self.ideal: IdealDistribution | None = None
@@ -145,7 +148,9 @@ class Unlearn(Stage):
     def load_mllm(self) -> MLLM:
         """Loads the vanilla model, making it first if need be, and sets what is trained."""
         self.base_weights = str(vanilla_model(self.vanilla, self.trainer.datamodule))  # type: ignore[attr-defined]
-        mllm = MLLM.load(self.base_weights, self.weights_dtype, self.revision, self.trust_remote_code, self.quantize)
+        mllm = MLLM.load(
+            self.base_weights, self.weights_dtype, self.revision, self.trust_remote_code, self.quantize, self.family
+        )
         if self.lora is None:
             mllm.train_fully(head=False)
             log.info("original weights: %s", mllm.fingerprint)  # taken before they move: what is kept is found by it
@@ -233,7 +238,7 @@ class Unlearn(Stage):
         if self.save_merged and self.trainer.is_global_zero:
             base, remote = self.base_weights, self.trust_remote_code
             revision = revision_of(base, self.mllm.commit, self.revision)
-            write_merged(run / "adapter", run / "merged", "float32", base, revision, remote)
+            write_merged(run / "adapter", run / "merged", "float32", base, revision, remote, self.family)
 
     def streams(self, batch: Groups) -> Groups:
         """Forget questions, answered by refusals if the method asks for it, and retain questions if it uses them."""

@@ -1,32 +1,69 @@
-"""One file per model family: template, where the image goes, features, the language model's module path."""
+"""One file a family of models: how it writes a prompt and sees an image."""
 
-from types import ModuleType
+import pkgutil
 from typing import Any
-
-from transformers import AutoModelForImageTextToText
-from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from viker_lightning.errors import UserError
 
-from . import fast_vlm, idefics2, idefics3, internvl, llava, llava_next, other, qwen3_vl, qwen_vl
+from .base import Family, chat_template
+from .fast_vlm import FastVLM
+from .idefics2 import Idefics2
+from .idefics3 import Idefics3
+from .internvl import InternVL
+from .llava import Llava
+from .llava_next import LlavaNext
+from .qwen3_vl import Qwen3VL
+from .qwen_vl import QwenVL
+from .unknown import Unknown
 
-FAMILIES = (llava, llava_next, fast_vlm, qwen_vl, qwen3_vl, idefics2, idefics3, internvl)
+FAMILIES: tuple[Family, ...] = (
+    Llava(),
+    LlavaNext(),
+    FastVLM(),
+    QwenVL(),
+    Qwen3VL(),
+    Idefics2(),
+    Idefics3(),
+    InternVL(),
+)
+
+__all__ = ["FAMILIES", "Family", "Llava", "Unknown", "chat_template", "choose_family", "import_family"]
 
 
-def family_of(architecture: str) -> tuple[ModuleType, Any]:
-    """The family file of a model architecture, and the class that loads it.
+def choose_family(architecture: str, family: Family | None = None) -> tuple[Family, Any]:
+    """The family of a model architecture, and the class that loads it.
+
+    Args:
+        architecture: name of a class, as ``config.json`` has it.
+        family: the only one that may be chosen; by default the first of :data:`FAMILIES` that knows the architecture,
+            and for the others transformers knows as models of images and text :class:`Unknown`.
 
     Raises:
-        UserError: if transformers does not know it as a model of images and text.
+        UserError: if there is none.
     """
-    for family in FAMILIES:
-        for model_class in family.MODEL_CLASSES:
-            if model_class.__name__ == architecture:
-                return family, model_class
-    if architecture in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.values():
-        return other, AutoModelForImageTextToText
-    supported = ", ".join(c.__name__ for family in FAMILIES for c in family.MODEL_CLASSES)
+    for candidate in [family] if family else [*FAMILIES, Unknown()]:
+        if model_class := candidate.model_class(architecture):
+            return candidate, model_class
+    if family:
+        names = ", ".join(c.__name__ for c in family.model_classes)
+        raise UserError(f"model.family: {type(family).__name__} is for {names or 'nothing'}, not for {architecture!r}")
+    supported = ", ".join(c.__name__ for known in FAMILIES for c in known.model_classes)
     raise UserError(
-        f"model architecture {architecture!r} is not supported; supported: {supported}, and what transformers loads as "
-        "AutoModelForImageTextToText"
+        f"model architecture {architecture!r} is not supported; supported: {supported}, what transformers loads as "
+        "AutoModelForImageTextToText, and what a family of your own describes (model.family, docs/model.md)"
     )
+
+
+def import_family(path: str) -> Family:
+    """A family by its class path, e.g. ``mine.MyFamily``.
+
+    Raises:
+        UserError: if there is no such class.
+    """
+    try:
+        kind = pkgutil.resolve_name(path)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"family: {path!r} cannot be imported ({error}); give the path of a class") from error
+    if not (isinstance(kind, type) and issubclass(kind, Family)):
+        raise UserError(f"family: {path!r} is no subclass of viker_lightning.models.families.Family")
+    return kind()

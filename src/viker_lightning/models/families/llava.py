@@ -13,14 +13,11 @@ import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration
+from typing_extensions import override
 
 from viker_lightning.data.encoding import Template
 
-from .common import encoded, image_text, language_model, position_ids
-
-__all__ = ["encoded", "image_text", "language_model", "position_ids"]
-
-MODEL_CLASSES = (LlavaForConditionalGeneration,)
+from .base import Family
 
 TEMPLATE = Template(
     image_prefix="USER: <image>",
@@ -32,58 +29,50 @@ TEMPLATE = Template(
 )
 
 
-def template(processor: Any) -> Template:
-    """The text around image, question and answer."""
-    return TEMPLATE
+class Llava(Family):
+    """The simplest family, and the base of those that change a part of it."""
 
+    model_classes: tuple[Any, ...] = (LlavaForConditionalGeneration,)
+    image_labels = True
 
-def tower(model: Any) -> nn.Module:
-    """What sees the image and is never trained."""
-    return model.model.vision_tower
+    @override
+    def template(self, processor: Any) -> Template:
+        return TEMPLATE
 
+    @override
+    def projector(self, model: Any) -> nn.Module | None:
+        return model.model.multi_modal_projector
 
-def projector(model: Any) -> nn.Module | None:
-    """What turns tower features into token embeddings."""
-    return model.model.multi_modal_projector
+    @override
+    def image_shape(self, model: Any, processor: Any, size: tuple[int, int]) -> tuple[int, ...]:
+        """Whatever the size: patches, plus the class token if the model keeps it."""
+        patches = (model.config.vision_config.image_size // model.config.vision_config.patch_size) ** 2
+        return (patches + (model.config.vision_feature_select_strategy == "full"),)
 
+    @override
+    def natural_side(self, processor: Any) -> int:
+        size = processor.image_processor.size
+        return int(size.get("height") or size["shortest_edge"])
 
-def image_shape(model: Any, processor: Any, size: tuple[int, int]) -> tuple[int, ...]:
-    """Positions one image takes, whatever its size: patches, plus the class token if the model keeps it."""
-    patches = (model.config.vision_config.image_size // model.config.vision_config.patch_size) ** 2
-    return (patches + (model.config.vision_feature_select_strategy == "full"),)
+    @override
+    def plain_inputs(self, model: Any, processor: Any, images: Sequence[Image], input_ids: Tensor) -> dict[str, Tensor]:
+        pixels = processor.image_processor(images=list(images), return_tensors="pt")["pixel_values"]
+        return {"pixel_values": pixels.to(input_ids.device, model.dtype)}
 
+    def pixel_features(self, model: Any, pixels: Tensor) -> Tensor:
+        """Vision features ``[n, P, d_vision]`` of ``[n, 3, H, W]`` pixels, before the projector."""
+        config = model.config
+        states = self.tower(model)(pixels, output_hidden_states=True).hidden_states
+        layers = config.vision_feature_layer
+        features = torch.cat([states[i] for i in ([layers] if isinstance(layers, int) else layers)], dim=-1)
+        return features[:, 1:] if config.vision_feature_select_strategy == "default" else features
 
-def natural_side(processor: Any) -> int:
-    """Side in pixels at which a square picture is seen."""
-    size = processor.image_processor.size
-    return int(size.get("height") or size["shortest_edge"])
+    @override
+    def tower_features(self, model: Any, processor: Any, images: Sequence[Image]) -> list[Tensor]:
+        """``[P, d_vision]`` per image."""
+        pixels = processor.image_processor(images=list(images), return_tensors="pt")["pixel_values"]
+        return list(self.pixel_features(model, pixels.to(model.device, model.dtype)))
 
-
-def plain_inputs(model: Any, processor: Any, images: Sequence[Image], input_ids: Tensor) -> dict[str, Tensor]:
-    """What transformers' own forward needs besides ids and mask."""
-    pixels = processor.image_processor(images=list(images), return_tensors="pt")["pixel_values"]
-    return {"pixel_values": pixels.to(input_ids.device, model.dtype)}
-
-
-def pixel_features(model: Any, pixels: Tensor) -> Tensor:
-    """Vision features ``[n, P, d_vision]`` of ``[n, 3, H, W]`` pixels, before the projector."""
-    config = model.config
-    states = tower(model)(pixels, output_hidden_states=True).hidden_states
-    layers = config.vision_feature_layer
-    features = torch.cat([states[i] for i in ([layers] if isinstance(layers, int) else layers)], dim=-1)
-    return features[:, 1:] if config.vision_feature_select_strategy == "default" else features
-
-
-def tower_features(model: Any, processor: Any, images: Sequence[Image]) -> list[Tensor]:
-    """Vision features before the projector.
-
-    Returns:
-        ``[P, d_vision]`` per image; a constant of the image as long as the tower is frozen.
-    """
-    pixels = processor.image_processor(images=list(images), return_tensors="pt")["pixel_values"]
-    return list(pixel_features(model, pixels.to(model.device, model.dtype)))
-
-
-def project(model: Any, features: Sequence[Tensor], sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
-    """Token embeddings ``[P, d]`` of images from their tower features and their sizes in pixels."""
-    return list(model.model.multi_modal_projector(torch.stack(list(features))))
+    @override
+    def project(self, model: Any, features: Sequence[Tensor], sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
+        return list(model.model.multi_modal_projector(torch.stack(list(features))))

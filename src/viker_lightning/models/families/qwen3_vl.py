@@ -1,4 +1,4 @@
-"""Qwen3-VL: as its elders, and what early layers of the tower saw is added to early layers of the language model.
+"""Qwen3-VL: as Qwen2-VL, and what early layers of the tower saw is added to early layers of the language model.
 
 Source: transformers ``Qwen3VLForConditionalGeneration``; prompt as the processor's chat template has it.
 """
@@ -13,38 +13,32 @@ from PIL.Image import Image
 from torch import Tensor
 from transformers import Qwen3VLForConditionalGeneration
 from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
+from typing_extensions import override
 
 from viker_lightning.data.encoding import Template
 
-from .common import chat_template, image_text, language_model
-from .qwen_vl import image_shape, natural_side, pixels_and_grid, plain_inputs, position_ids, project, projector, tower
-
-__all__ = [
-    "image_shape", "image_text", "language_model", "natural_side", "plain_inputs", "position_ids", "project",
-    "projector", "tower",
-]  # fmt: skip
-
-MODEL_CLASSES = (Qwen3VLForConditionalGeneration,)
+from .base import chat_template
+from .qwen_vl import QwenVL
 
 
-def template(processor: Any) -> Template:
-    """The text around image, question and answer."""
-    return chat_template(processor, "<|image_pad|>")
+class Qwen3VL(QwenVL):
+    """Qwen-VL with features of several depths."""
 
+    model_classes = (Qwen3VLForConditionalGeneration,)
 
-def tower_features(model: Any, processor: Any, images: Sequence[Image]) -> list[Tensor]:
-    """What the language model is given of images, ``[h * w, d]`` each of the token embeddings and of every early layer.
+    @override
+    def template(self, processor: Any) -> Template:
+        return chat_template(processor, "<|image_pad|>")
 
-    Returns:
-        ``[h * w, 1 + layers, d]`` per image.
-    """
-    pixels, grid = pixels_and_grid(model, processor, images)
-    seen = model.model.get_image_features(pixels, grid, return_dict=True)
-    layers = zip(seen.pooler_output, *seen.deepstack_features, strict=True)
-    return [torch.stack(list(image), dim=1) for image in layers]
+    @override
+    def tower_features(self, model: Any, processor: Any, images: Sequence[Image]) -> list[Tensor]:
+        """Token embeddings, and what is added in every early layer: ``[h * w, 1 + layers, d]`` per image."""
+        pixels, grid = self.pixels_and_grid(model, processor, images)
+        seen = model.model.get_image_features(pixels, grid, return_dict=True)
+        layers = zip(seen.pooler_output, *seen.deepstack_features, strict=True)
+        return [torch.stack(list(image), dim=1) for image in layers]
 
-
-def encoded(images: Sequence[Tensor]) -> Any:
-    """Features ``[P, 1 + layers, d]`` of images as transformers' forward takes them in place of pixels."""
-    layers = [list(layer) for layer in zip(*(image.unbind(1) for image in images), strict=True)]
-    return BaseModelOutputWithDeepstackFeatures(pooler_output=layers[0], deepstack_features=layers[1:])  # type: ignore[arg-type]
+    @override
+    def encoded(self, images: Sequence[Tensor]) -> Any:
+        layers = [list(layer) for layer in zip(*(image.unbind(1) for image in images), strict=True)]
+        return BaseModelOutputWithDeepstackFeatures(pooler_output=layers[0], deepstack_features=layers[1:])  # type: ignore[arg-type]

@@ -4,8 +4,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from viker_lightning.models import features as module
-from viker_lightning.models.features import FrozenFeatures
+from viker_lightning.models import vision
+from viker_lightning.models.vision import FrozenFeatures
 
 
 class Shown:
@@ -74,7 +74,7 @@ def test_off_keeps_nothing(tmp_path):
 
 
 def test_memory_is_bounded(monkeypatch):
-    monkeypatch.setattr(module, "MEMORY_LIMIT", 2 * 24)  # two pictures of 2 x 3 floats
+    monkeypatch.setattr(vision, "MEMORY_LIMIT", 2 * 24)  # two pictures of 2 x 3 floats
     calls = []
     kept = FrozenFeatures()
     for key in ("1", "2", "1", "3", "1", "2"):

@@ -16,8 +16,9 @@ from viker_lightning.errors import UserError
 from viker_lightning.files import replacing_folder
 
 from .adapter import adapter_config
-from .files import refuse_pickles
+from .families import Family
 from .mllm import MLLM
+from .weight_files import refuse_pickles
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ def load_adapted(
     base: str | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
+    family: Family | None = None,
 ) -> MLLM:
     """Loads a saved adapter and the model it was made on.
 
@@ -40,6 +42,7 @@ def load_adapted(
         base: the model, where it is not where the adapter says it was.
         revision: its branch, tag or commit, if it is a hub id.
         trust_remote_code: whether code that comes with the weights may run.
+        family: the model's family; by default the one of this package that knows its architecture.
 
     Raises:
         UserError: if one of the two cannot be loaded, or they do not belong together.
@@ -49,7 +52,8 @@ def load_adapted(
     source = base or config.get("base_model_name_or_path")
     if not source:
         raise UserError(f"{adapter}: adapter_config.json does not say what model it was made on; name it")
-    mllm = MLLM.load(source, dtype, revision or (None if base else config.get("revision")), trust_remote_code)
+    revision = revision or (None if base else config.get("revision"))
+    mllm = MLLM.load(source, dtype, revision, trust_remote_code, family=family)
     mllm.adapt(None, adapter)
     return mllm
 
@@ -61,6 +65,7 @@ def write_merged(
     base: str | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
+    family: Family | None = None,
 ) -> None:
     """Writes full weights (safetensors) with an adapter added to them, and the processor; whole or not at all.
 
@@ -75,11 +80,12 @@ def write_merged(
         base: the model, where it is not where the adapter says it was.
         revision: its branch, tag or commit, if it is a hub id.
         trust_remote_code: whether code that comes with the weights may run.
+        family: the model's family; by default the one of this package that knows its architecture.
 
     Raises:
         UserError: if adapter or model cannot be loaded, or they do not belong together.
     """
-    mllm = load_adapted(adapter, "float32", base, revision, trust_remote_code)
+    mllm = load_adapted(adapter, "float32", base, revision, trust_remote_code, family)
     if dtype != "float32" and (share := share_kept(mllm.model, getattr(torch, dtype))) < ENOUGH:
         log.warning("%s: %s keeps %.2f of the change, the rest is rounded away; write float32", folder, dtype, share)
     mllm.model = mllm.model.merge_and_unload().to(getattr(torch, dtype))

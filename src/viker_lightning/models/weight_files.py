@@ -46,7 +46,7 @@ def folder_fingerprint(folder: str | Path) -> str | None:
     return digest.hexdigest()[:32]
 
 
-def origin(source: str | Path, files: Path | None = None) -> dict[str, str | None]:
+def identify_weights(source: str | Path, files: Path | None = None) -> dict[str, str | None]:
     """Which weights a name stands for, to be recorded.
 
     Args:

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 from transformers import Cache
 from transformers.cache_utils import CacheLayerMixin
+from typing_extensions import override
 
 
 class _Layer(CacheLayerMixin):
@@ -18,11 +19,13 @@ class _Layer(CacheLayerMixin):
         self.keys: Any = None
         self.values: Any = None
 
+    @override
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         self.keys = key_states.new_empty(*key_states.shape[:2], self.room, key_states.shape[-1])
         self.values = value_states.new_empty(*value_states.shape[:2], self.room, value_states.shape[-1])
         self.is_initialized = True
 
+    @override
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
@@ -31,12 +34,15 @@ class _Layer(CacheLayerMixin):
         self.values[:, :, start : self.length] = value_states
         return self.keys[:, :, : self.length], self.values[:, :, : self.length]
 
+    @override
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.length + query_length, 0
 
+    @override
     def get_seq_length(self) -> int:
         return self.length
 
+    @override
     def get_max_length(self) -> int:
         return self.room
 
