@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from lightning.pytorch import Trainer, seed_everything
 from peft import LoraConfig, get_peft_model
 
+from support.plain_route import plain_logits
 from viker_lightning.data.records import Labels
 from viker_lightning.data.sampling import PassSampler
 from viker_lightning.datasets import CLEAR, MLLMU
 from viker_lightning.errors import UserError
-from viker_lightning.ideal.plain import plain_logits
 from viker_lightning.methods import IDK, NPO, GradientAscent, GradientDifference, KLMinimization, ViKeR
 from viker_lightning.models import MLLM, Lora
 from viker_lightning.training import Finetune, Unlearn

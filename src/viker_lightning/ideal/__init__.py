@@ -2,7 +2,7 @@
 
 from .distribution import IdealDistribution, why_not_reduced
 from .key_tokens import key_token_example, key_token_report
-from .own import OwnReference
+from .own_reference import OwnReference
 from .prefix import ImagePrefixes
 from .reference import (
     Reference,
