@@ -16,7 +16,7 @@ from viker_lightning.errors import UserError
 from viker_lightning.methods import IDK, NPO, GradientAscent, GradientDifference, KLMinimization, ViKeR
 from viker_lightning.models import MLLM, Lora
 from viker_lightning.training import Finetune, Unlearn
-from viker_lightning.training.base import Engine
+from viker_lightning.training.engine import Engine
 
 LR = 1e-3
 SMALL = Engine(max_sequence_tokens=200, max_tokens=300)
@@ -117,9 +117,9 @@ def test_turns_log_what_they_measure(vanilla, published):
     seen = []
 
     class Watched(Unlearn):
-        def _log_terms(self, terms, questions):
+        def logged(self, terms):
             seen.append(set(terms))
-            super()._log_terms(terms, questions)
+            return super().logged(terms)
 
     fit(Watched(KLMinimization(), vanilla, Lora(r=4), lr=LR), published, max_epochs=2)
     turn = [{"loss", "forget_ce"}, {"loss", "retain_ce", "retain_kl"}, {"loss", "retain_ce", "retain_kl"}]
@@ -187,7 +187,7 @@ def test_viker_looks_at_answers_alone(vanilla, published):
     questions = [q for person in published.people(published.forget_ids) for q in person.vqa]
     encode = module.mllm.encoder.encode
     unended = [encode(replace(q, labels=Labels.UNENDED), True) for q in questions]
-    assert module.report["key_tokens"]["tokens"] == sum(len(q.answer) for q in dict.fromkeys(unended))
+    assert module.report.key_tokens["tokens"] == sum(len(q.answer) for q in dict.fromkeys(unended))
     ended = [encode(q, True) for q in questions]
     assert all(module.ideal._key(q) in module.ideal.store for q in unended)
     assert not any(module.ideal._key(q) in module.ideal.store for q in ended)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor
 
 from viker_lightning.errors import UserError
 from viker_lightning.models import MLLM
@@ -116,54 +113,6 @@ def shard(mllm: MLLM, mesh: DeviceMesh) -> None:
         module.set_reshard_after_backward(False, recurse=False)
         module.set_requires_gradient_sync(False, recurse=False)
     mllm.turns = Turns(model, head, mllm.encoder.eos)
-
-
-def average_gradients(mllm: MLLM) -> None:
-    """Averages the gradients of what is whole in a step, and gives embeddings back to their shards.
-
-    The gradients of decoder layers are averaged already, by the backward pass.
-    """
-    found = {n: p for n, p in mllm.named_parameters() if p.requires_grad and not isinstance(p, DTensor)}
-    gradients = {name: p.grad for name, p in found.items()}
-    for p in found.values():
-        p.grad = None
-    assert mllm.turns is not None
-    mllm.turns.release()
-    parameters = dict(mllm.named_parameters())
-    for name in found:
-        p, gradient = parameters[name], gradients[name]
-        gradient = torch.zeros(p.shape, dtype=p.dtype, device=p.device) if gradient is None else gradient
-        dist.all_reduce(gradient)
-        p.grad = like(gradient / dist.get_world_size(), p)
-
-
-def largest(number: int, device: torch.device) -> int:
-    """The largest of all processes' numbers."""
-    found = torch.tensor(number, device=device)
-    dist.all_reduce(found, dist.ReduceOp.MAX)
-    return int(found.item())
-
-
-def clip_gradients(parameters: Iterable[nn.Parameter], most: float) -> None:
-    """Scales gradients down so that their norm over all weights and processes is at most ``most``."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    if not gradients:
-        return
-    parts = [g.to_local() for g in gradients if isinstance(g, DTensor)]
-    whole_ones = [g for g in gradients if not isinstance(g, DTensor)]
-    squares = torch.stack([_square(found, gradients[0].device) for found in (parts, whole_ones)])
-    dist.all_reduce(squares[:1])
-    factor = most / (squares.sum().sqrt().item() + 1e-6)  # as torch.nn.utils.clip_grad_norm_
-    if factor < 1 or not math.isfinite(factor):
-        for g in gradients:
-            g.mul_(factor)
-
-
-def _square(tensors: list[Tensor], device: torch.device) -> Tensor:
-    """Square of the norm of tensors on a device, of which there may be none."""
-    if not tensors:
-        return torch.zeros((), device=device)
-    return torch.stack([n.float() for n in torch._foreach_norm(tensors)]).square().sum()
 
 
 def _whole_on_cpu(value: Any) -> Any:
