@@ -131,9 +131,9 @@ def test_published_steps_in_parts(vanilla, published, method):
     parts = []
 
     class Watched(Unlearn):
-        def part(self, groups, totals):
+        def loss_terms(self, groups, totals):
             parts.append(groups)
-            return super().part(groups, totals)
+            return super().loss_terms(groups, totals)
 
     start = weights(unlearned(vanilla, published, method(), max_steps=0))
     whole = unlearned(vanilla, published, method())
@@ -224,9 +224,9 @@ def test_clear_draws_the_question_of_a_caption(cache, base_folder):
         seen = asked[protocol] = []
 
         class Watched(Unlearn):
-            def part(self, groups, totals, seen=seen):
+            def loss_terms(self, groups, totals, seen=seen):
                 seen.extend((g.image.key, q) for g in groups["forget"] for q in g.vqa)
-                return super().part(groups, totals)
+                return super().loss_terms(groups, totals)
 
         fit(Watched(GradientAscent(), str(base_folder), Lora(r=4), lr=LR), clear, max_epochs=3)
     questions = {name: {} for name in asked}

@@ -64,8 +64,8 @@ def weights(module):
 def test_a_step_in_parts_is_one_step(vanilla, data, method, monkeypatch):
     whole = trained(vanilla, data, method())
     parts = []
-    part = Unlearn.part
-    monkeypatch.setattr(Unlearn, "part", lambda self, *a: parts.append(a) or part(self, *a))
+    loss_terms = Unlearn.loss_terms
+    monkeypatch.setattr(Unlearn, "loss_terms", lambda self, *a: parts.append(a) or loss_terms(self, *a))
     small = trained(vanilla, data, method(), SMALL)
     assert len(parts) > 4
     start = weights(trained(vanilla, data, method(), steps=0))

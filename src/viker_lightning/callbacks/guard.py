@@ -14,7 +14,7 @@ from torch.distributed.tensor import DTensor
 from viker_lightning.data.records import ImageGroup, Person
 from viker_lightning.errors import UserError, check_least
 from viker_lightning.evaluation import measure_health
-from viker_lightning.models.dtensor import like, part, whole_from
+from viker_lightning.models.dtensor import distribute_as, gather_as, local_part
 from viker_lightning.training import Unlearn
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ class CollapseGuard(Callback):
         saved, self._saved, trained = self._saved, {}, _trained(pl_module)
         self._shards = {name: p for name, p in trained.items() if isinstance(p, DTensor)}
         for name, p in trained.items():
-            self._keep(name, like(saved[name], p).to(p.dtype) if saved else p)
+            self._keep(name, distribute_as(saved[name], p).to(p.dtype) if saved else p)
         self._good_step = self._good_step if saved else trainer.global_step
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: Any, optimizer: Any) -> None:
@@ -88,7 +88,7 @@ class CollapseGuard(Callback):
         if trainer.precision == "16-mixed" or pl_module.step.broken:
             return
         gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
-        norms = torch._foreach_norm([part(g) for g in gradients])
+        norms = torch._foreach_norm([local_part(g) for g in gradients])
         total = torch.stack(norms).sum()
         if trainer.world_size > 1:  # each may hold a part of the weights
             torch.distributed.all_reduce(total)
@@ -113,7 +113,7 @@ class CollapseGuard(Callback):
     def state_dict(self) -> dict[str, Any]:
         """The last good adapter, whole, so that a resumed run falls back to it; all processes ask together."""
         shards = self._shards
-        weights = {n: whole_from(w, shards[n]).cpu() if n in shards else w for n, w in self._good.items()}  # one by one
+        weights = {n: gather_as(w, shards[n]).cpu() if n in shards else w for n, w in self._good.items()}  # one by one
         return {"step": self._good_step, "weights": weights or self._saved}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -137,7 +137,7 @@ class CollapseGuard(Callback):
 
     def _keep(self, name: str, weight: Tensor) -> None:
         """Copies a weight to main memory, always to the same place there."""
-        here = part(weight.detach())
+        here = local_part(weight.detach())
         if name not in self._good:
             self._good[name] = torch.empty_like(here, device="cpu")
         self._good[name].copy_(here)
@@ -146,7 +146,7 @@ class CollapseGuard(Callback):
         why = f"step {trainer.global_step}: {pl_module.step.broken}"
         with torch.no_grad():
             for name, p in _trained(pl_module).items():
-                part(p).copy_(self._good[name])
+                local_part(p).copy_(self._good[name])
         pl_module.step.broken = None
         pl_module.report.stopped = {"step": trainer.global_step, "why": why, "good_step": self._good_step}
         log.warning("stopped at %s; the adapter is that of step %d", why, self._good_step)

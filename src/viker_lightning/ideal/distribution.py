@@ -85,7 +85,7 @@ class IdealDistribution:
         missing = self._missing(questions)
         with self.mllm.together():
             if missing[rank::world]:
-                with self._alone(f"build-{rank}-of-{world}"):
+                with self._locked(f"build-{rank}-of-{world}"):
                     self.store.refresh()
                     known = set(missing) - set(self._missing(missing))
                     self._compute([q for q in missing[rank::world] if q not in known])
@@ -95,9 +95,9 @@ class IdealDistribution:
             with self.mllm.together():
                 self._compute(self._missing(questions))  # nothing, unless processes do not see the same folder
 
-    def _alone(self, name: str) -> Any:
+    def _locked(self, name: str) -> Any:
         """Lets one run at a time compute, so that another that waits finds the work done."""
-        if self.store.folder is None or self.mllm.turns is not None:  # who waits would keep other processes waiting
+        if self.store.folder is None or self.mllm.lockstep is not None:  # who waits would keep other processes waiting
             return nullcontext()
         self.store.folder.mkdir(parents=True, exist_ok=True)
         return FileLock(self.store.folder / f"{name}.lock")

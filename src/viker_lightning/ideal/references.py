@@ -112,7 +112,7 @@ class References:
         return {stream: own.state_dict() for stream, own in self.own.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes it up, at the latest in :meth:`prepare`."""
+        """Takes up what was said before a run was stopped; in effect from :meth:`prepare` on."""
         self._saved = state
 
     def _own(self, stream: str, groups: Callable[[str], list[ImageGroup]], reduced: bool = True) -> OwnReference:

@@ -25,7 +25,7 @@ from .families import family_of, llava, other
 from .files import weights_folder
 from .fingerprint import processor_fingerprint, weights_fingerprint
 from .loading import Quantize, loaded
-from .lockstep import Turns
+from .lockstep import Lockstep
 from .plain_forward import may_pack, plain_hidden
 from .tokens import AnswerTokens
 from .vision import Vision
@@ -46,7 +46,7 @@ class MLLM(nn.Module):
         max_sequence_tokens: most tokens of one packed sequence.
         max_tokens: most tokens that pass the model together.
         vision: features of pictures, and where they are kept.
-        turns: keeps processes in step that share the weights; ``None`` if this process has all of them.
+        lockstep: keeps processes in step that share the weights; ``None`` if this process has all of them.
         moved: whether training has overwritten the weights that were loaded.
     """
 
@@ -64,7 +64,7 @@ class MLLM(nn.Module):
         self.commit = commit
         self.moved = False
         self._packs: bool | None = None
-        self.turns: Turns | None = None
+        self.lockstep: Lockstep | None = None
 
     @classmethod
     def load(
@@ -81,6 +81,10 @@ class MLLM(nn.Module):
             UserError: if there is no such model, or it cannot be used.
         """
         return cls(*loaded(source, dtype, revision, trust_remote_code, quantize))
+
+    def set_budgets(self, max_sequence_tokens: int, max_tokens: int) -> None:
+        """Sets the most tokens of one packed sequence, and of all sequences that pass the model together."""
+        self.max_sequence_tokens, self.max_tokens = max_sequence_tokens, max_tokens
 
     def beside(self, source: str, dtype: str, option: str) -> MLLM:
         """Loads another model of the same tokenizer, frozen, to where this one is.
@@ -99,7 +103,7 @@ class MLLM(nn.Module):
         other = MLLM.load(folder, dtype).to(self.device).eval().requires_grad_(False)
         if other.encoder.tokenizer.get_vocab() != self.encoder.tokenizer.get_vocab():
             raise UserError(f"{option}: {source!r} has another tokenizer; make it on the same data and base model")
-        other.max_sequence_tokens, other.max_tokens = self.max_sequence_tokens, self.max_tokens
+        other.set_budgets(self.max_sequence_tokens, self.max_tokens)
         return other
 
     @property
@@ -190,16 +194,29 @@ class MLLM(nn.Module):
         finally:
             self.train(training)
 
+    def mark_trained(self, moved: bool = True) -> None:
+        """Says whether weights have moved: without adapter the model is then not the one before unlearning any more."""
+        self.moved = moved and not self.adapted
+
     def together(self, keep: bool = False) -> contextlib.AbstractContextManager[None]:
         """Within this context a model that is sharded may make passes, as many as each process needs.
 
         Where weights are shared by processes, all of them enter and leave it together; otherwise it does nothing. See
-        :class:`~viker_lightning.models.lockstep.Turns`.
+        :class:`~viker_lightning.models.lockstep.Lockstep`.
         """
-        if self.turns is None:
+        if self.lockstep is None:
             return contextlib.nullcontext()
         assert self.packs is not None  # tried out now, by all processes
-        return self.turns.together(keep)
+        return self.lockstep.together(keep)
+
+    def keep_in_step(self, model: nn.Module, head: nn.Module) -> None:
+        """Has processes that share the weights take their passes together, from now on.
+
+        Args:
+            model: what makes a pass: embeddings and decoder layers, sharded.
+            head: the output embedding.
+        """
+        self.lockstep = Lockstep(model, head, self.encoder.eos)
 
     def checkpoint_gradients(self) -> None:
         """Keeps only layer inputs for the backward pass and computes the rest again: less memory, more time."""

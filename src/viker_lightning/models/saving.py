@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from .dtensor import whole
+from .dtensor import gather
 
 if TYPE_CHECKING:
     from .mllm import MLLM
@@ -47,6 +47,6 @@ def save(mllm: MLLM, folder: str | Path, write: bool = True) -> None:
 
 def _whole_state(mllm: MLLM, *parts: str) -> dict[str, Tensor] | None:
     """Weights whose names hold one of ``parts``, put together by all processes; ``None`` if they are whole."""
-    if mllm.turns is None:
+    if mllm.lockstep is None:
         return None
-    return {name: whole(w).cpu() for name, w in mllm.model.state_dict().items() if any(part in name for part in parts)}
+    return {name: gather(w).cpu() for name, w in mllm.model.state_dict().items() if any(part in name for part in parts)}

@@ -107,7 +107,7 @@ class Stage(LightningModule):
         if hasattr(self, "mllm"):
             return
         self.mllm = mllm = self.load_mllm()
-        mllm.max_sequence_tokens, mllm.max_tokens = self.engine.max_sequence_tokens, self.engine.max_tokens
+        mllm.set_budgets(self.engine.max_sequence_tokens, self.engine.max_tokens)
         mllm.vision.keep = self.engine.features
         if data.as_published:
             template = data.as_published.template(mllm.encoder.template)
@@ -156,7 +156,7 @@ class Stage(LightningModule):
         loss, terms = take_step(
             self.mllm,
             groups,
-            self.part,
+            self.loss_terms,
             lambda loss: self.trainer.strategy.backward(loss, None),
             self.processes,
             max_questions=self.data.batch_size if self.data.batches_per_step > 1 else None,
@@ -195,7 +195,7 @@ class Stage(LightningModule):
         """Steps, and drops the gradients of the step."""
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         optimizer.zero_grad()
-        self.mllm.moved = not self.mllm.adapted
+        self.mllm.mark_trained()
 
     @override
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -227,7 +227,7 @@ class Stage(LightningModule):
             return groups
         return [data.as_published.trained(g, self.labels, f"{data.seed}/{self.global_step}") for g in groups]
 
-    def part(self, groups: Groups, totals: Totals) -> Terms:
+    def loss_terms(self, groups: Groups, totals: Totals) -> Terms:
         """What a part of a step adds to its loss, and to whatever else is logged.
 
         Args:

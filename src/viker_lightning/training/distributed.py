@@ -13,7 +13,7 @@ from torch.distributed.tensor import DTensor
 from typing_extensions import override
 
 from viker_lightning.models import MLLM
-from viker_lightning.models.dtensor import like
+from viker_lightning.models.dtensor import distribute_as
 
 from .sharding import FSDP2, shard
 
@@ -99,8 +99,8 @@ class Sharded(DataParallel):
 
     @override
     def complete(self, loss: Tensor, shows_image: bool, last: bool) -> Tensor:
-        assert self.mllm.turns is not None
-        return loss + self.mllm.turns.level()
+        assert self.mllm.lockstep is not None
+        return loss + self.mllm.lockstep.level()
 
     @override
     def combine_gradients(self, shows_image: bool) -> None:
@@ -116,14 +116,14 @@ class Sharded(DataParallel):
         gradients = {name: p.grad for name, p in whole.items()}
         for p in whole.values():
             p.grad = None
-        assert self.mllm.turns is not None
-        self.mllm.turns.release()
+        assert self.mllm.lockstep is not None
+        self.mllm.lockstep.release()
         parameters = dict(self.mllm.named_parameters())
         for name, gradient in gradients.items():
             p = parameters[name]
             mine = torch.zeros(p.shape, dtype=p.dtype, device=p.device) if gradient is None else gradient
             dist.all_reduce(mine)
-            p.grad = like(mine / self.number, p)
+            p.grad = distribute_as(mine / self.number, p)
 
     @override
     def clip_gradients(self, parameters: Iterable[nn.Parameter], most: float) -> bool:

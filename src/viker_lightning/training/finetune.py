@@ -99,7 +99,7 @@ class Finetune(Stage):
             write_merged(run / "adapter", run / "model", "float32", base, revision, remote)
 
     @override
-    def part(self, groups: Groups, totals: Totals) -> Terms:
+    def loss_terms(self, groups: Groups, totals: Totals) -> Terms:
         """Mean cross-entropy of the answer tokens, nats."""
         found, total = groups["train"], totals["train"]
         tokens = self.tokens(self.mllm.pack(found), total) if found else AnswerTokens.none(self.mllm.head, total)

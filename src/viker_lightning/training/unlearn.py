@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +14,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from typing_extensions import override
 
-from viker_lightning.data.records import ImageGroup, Labels, Person, Picture
+from viker_lightning.data.records import ImageGroup, Labels, Picture
 from viker_lightning.errors import UserError, check_least
 from viker_lightning.files import check_folder
 from viker_lightning.ideal import (
@@ -182,16 +181,11 @@ class Unlearn(Stage):
         the frozen model says anyway, and the regulariser holds on to it.
         """
         self.method.before_training(self.mllm)
-        people: dict[str, Sequence[Person]] = self.data.streams
-        forget = people["forget"] if self.method.reference == "irrelevant" else []
+        forget = self.data.streams["forget"] if self.method.reference == "irrelevant" else []
         asked = [(replace(vqa, labels=self.labels), bool(p.images)) for p in forget for vqa in p.vqa]
         questions = [self.mllm.encoder.encode(vqa, image) for vqa, image in asked]
 
-        def groups(stream: str) -> list[ImageGroup]:
-            every = [ImageGroup(p.id, image, vqa=p.vqa) for p in people[stream] for image in p.images or (None,)]
-            return self.labelled(every)
-
-        self.references.prepare(self.mllm, self.method, self.pictures, questions, groups)
+        self.references.prepare(self.mllm, self.method, self.pictures, questions, self._every_group)
         if self.ideal is None or self.mllm.moved:  # resumed without LoRA: the report came with the checkpoint
             return
         self.report.key_tokens, self.report.key_token_example = key_tokens(self.ideal, asked)
@@ -199,6 +193,11 @@ class Unlearn(Stage):
             self.ideal.release()
         for logger in self.loggers:
             logger.log_metrics({f"key_tokens/{name}": n for name, n in self.report.key_tokens.items()}, step=0)
+
+    def _every_group(self, stream: str) -> list[ImageGroup]:
+        """All questions of a stream with every image they may be asked about."""
+        people = self.data.streams[stream]
+        return self.labelled([ImageGroup(p.id, i, vqa=p.vqa) for p in people for i in p.images or (None,)])
 
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -211,7 +210,7 @@ class Unlearn(Stage):
         """A model trained in full is not the original any more, once it has taken a step."""
         super().on_load_checkpoint(checkpoint)
         self.references.load_state_dict(checkpoint.get("said", {}))
-        self.mllm.moved = self.lora is None and checkpoint["global_step"] > 0
+        self.mllm.mark_trained(checkpoint["global_step"] > 0)
 
     @property
     @override
@@ -234,7 +233,7 @@ class Unlearn(Stage):
         return used | {"forget": self._answered(used["forget"])} if "forget" in used else used
 
     @override
-    def part(self, groups: Groups, totals: Totals) -> Terms:
+    def loss_terms(self, groups: Groups, totals: Totals) -> Terms:
         """What the method makes of forget and retain questions and of what the frozen model says of them."""
         streams = ("forget", "retain") if self.method.in_passes else groups  # whose turn it is not has no tokens
         seen = {name: self._seen(name, groups.get(name, []), totals.get(name, (1, 1))) for name in streams}
