@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from filelock import FileLock
@@ -20,9 +20,7 @@ from viker_lightning.progress import Bar
 
 from .prefix import ImagePrefixes
 from .reference import Reference, output_weight, reduce_distribution
-from .store import ReferenceStore, reference_key, store_folder
-
-Keep = Literal["disk", "memory", "off"]
+from .store import Keep, reference_key, reference_store
 
 QUESTIONS_PER_PART = 64
 
@@ -56,7 +54,7 @@ class IdealDistribution:
 
     def __init__(self, mllm: MLLM, pictures: Sequence[Picture], keep: Keep = "memory") -> None:
         self.mllm, self.pictures, self.keep = mllm, list(pictures), keep
-        self.store = ReferenceStore(store_folder(mllm) if keep == "disk" else None)
+        self.store = reference_store(mllm, keep)
         self._prefixes: ImagePrefixes | None = None
         if not pictures:
             raise ValueError("the ideal distribution needs at least one irrelevant image, found none")

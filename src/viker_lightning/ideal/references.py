@@ -14,10 +14,10 @@ from viker_lightning.data.records import ImageGroup, Picture
 from viker_lightning.errors import UserError
 from viker_lightning.models import MLLM
 
-from .distribution import IdealDistribution, Keep, why_not_reduced
+from .distribution import IdealDistribution, why_not_reduced
 from .own_reference import OwnReference
 from .reference import Reference, statistics_of
-from .store import ReferenceStore, store_folder
+from .store import Keep, reference_store
 
 log = logging.getLogger(__name__)
 
@@ -119,8 +119,7 @@ class References:
         """What the frozen model says behind a stream's own images; all of it now if it will be gone later."""
         if self._mllm.adapted:
             return OwnReference(self._mllm, self.keep != "off", reduced)
-        store = ReferenceStore(store_folder(self._mllm) if self.keep == "disk" else None)
-        own = OwnReference(self._mllm, True, reduced, store)
+        own = OwnReference(self._mllm, True, reduced, reference_store(self._mllm, self.keep))
         own.prepare(groups(stream))
         return own
 
