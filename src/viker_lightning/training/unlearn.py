@@ -230,13 +230,13 @@ class Unlearn(Stage):
     def streams(self, batch: Groups) -> Groups:
         """Forget questions, answered by refusals if the method asks for it, and retain questions if it uses them."""
         used = {name: found for name, found in batch.items() if name == "forget" or self.method.uses_retain}
-        return used | {"forget": self._answered(used["forget"])} if "forget" in used else used
+        return used | {"forget": self._with_refusals(used["forget"])} if "forget" in used else used
 
     @override
     def loss_terms(self, groups: Groups, totals: Totals) -> Terms:
         """What the method makes of forget and retain questions and of what the frozen model says of them."""
         streams = ("forget", "retain") if self.method.in_passes else groups  # whose turn it is not has no tokens
-        seen = {name: self._seen(name, groups.get(name, []), totals.get(name, (1, 1))) for name in streams}
+        seen = {name: self._answers_of(name, groups.get(name, []), totals.get(name, (1, 1))) for name in streams}
         forget, forget_reference, distribution = seen["forget"]
         step = Batch(forget, forget_reference=forget_reference, forget_distribution=distribution)
         if "retain" in seen:
@@ -248,7 +248,7 @@ class Unlearn(Stage):
         absent = [name for name in seen if name not in groups]
         return {name: value for name, value in terms.items() if not name.startswith(tuple(absent))}
 
-    def _seen(
+    def _answers_of(
         self, stream: str, groups: list[ImageGroup], total: tuple[float, float]
     ) -> tuple[AnswerTokens, Reference | None, Tensor | None]:
         """Answer tokens of a stream, what the frozen model says of them, and that in full where it must be."""
@@ -269,7 +269,7 @@ class Unlearn(Stage):
         super().on_before_optimizer_step(optimizer)
         self.method.before_optimizer_step(self.mllm)
 
-    def _answered(self, groups: list[ImageGroup]) -> list[ImageGroup]:
+    def _with_refusals(self, groups: list[ImageGroup]) -> list[ImageGroup]:
         if not self.method.refusals:
             return groups
 
