@@ -59,17 +59,17 @@ def results(run):
 
 def not_finite(monkeypatch, step, kind):
     """Makes the loss, or only its gradient, nan at a step."""
-    part = Unlearn.part
+    loss_terms = Unlearn.loss_terms
 
     def broken(self, *args):
-        terms = part(self, *args)
+        terms = loss_terms(self, *args)
         if self.global_step == step:
             weight = next(p for p in self.parameters() if p.requires_grad)
             nothing = (weight.sum() * 0).sqrt()  # its gradient is infinity times zero
             terms["loss"] = terms["loss"] + (nothing if kind == "gradient" else float("nan"))
         return terms
 
-    monkeypatch.setattr(Unlearn, "part", broken)
+    monkeypatch.setattr(Unlearn, "loss_terms", broken)
 
 
 @pytest.mark.parametrize(("kind", "named"), [("loss", "the loss is nan"), ("gradient", "gradient is nan")])
@@ -205,13 +205,13 @@ def test_weights_in_parts_are_put_together_one_at_a_time(monkeypatch):
         def cpu(self):
             return "on the CPU"
 
-    def whole_from(here, shard):
+    def gather_as(here, shard):
         assert (here, shard) in (("part a", "a"), ("part b", "b")) and not together
         found = Whole()
         together.add(found)
         return found
 
-    monkeypatch.setattr(import_module("viker_lightning.callbacks.guard"), "whole_from", whole_from)
+    monkeypatch.setattr(import_module("viker_lightning.callbacks.guard"), "gather_as", gather_as)
     guard = CollapseGuard()
     guard._good = {"a": "part a", "b": "part b", "c": (here := torch.ones(2))}
     guard._shards = {"a": "a", "b": "b"}

@@ -15,6 +15,7 @@ from viker_lightning.callbacks import Signals, TerminalProgress
 from viker_lightning.callbacks.progress import training_note
 from viker_lightning.cli import main
 from viker_lightning.reporting import before_after_table, headline
+from viker_lightning.training.state import StepState
 
 ROOT = Path(__file__).parents[2]
 SHORT = ["--data.root=mini/ci", "--data.max_people=1", "--data.splits=[forget,retain]", "--trainer.max_steps=3"]
@@ -112,7 +113,7 @@ def test_a_step_without_retain_questions_shows_no_older_ones():
     trainer.callback_metrics = {"train/forget_ce": 2.0, "train/retain_ce": 1.0}
     bar = TerminalProgress(console)
     bar.on_train_start(trainer, None)
-    bar.on_train_batch_end(trainer, SimpleNamespace(questions=4, measured={"forget_ce": 2.0}), None, None, 1)
+    bar.on_train_batch_end(trainer, SimpleNamespace(step=StepState(4, logged={"forget_ce": 2.0})), None, None, 1)
     bar.on_train_end(trainer, None)
     shown = console.file.getvalue()
     assert "forget ★ 0.14 (token probability, this step)" in shown and "retain" not in shown

@@ -166,7 +166,7 @@ def test_text_only_people_are_forgotten(people, base_folder, tmp_path, text, mon
 @pytest.mark.parametrize("images", ["retain", "forget"])
 def test_irrelevant_images_of_the_benchmarks_own_people(base_folder, data, tmp_path, images, monkeypatch):
     seen = []
-    module = import_module("viker_lightning.training.pictures")
+    module = import_module("viker_lightning.ideal.pictures")
     real = module.irrelevant_images
     monkeypatch.setattr(module, "irrelevant_images", lambda *args: seen.extend(found := real(*args)) or found)
     method = ["--model.method.k=2", f"--model.method.images={images}", "--model.method.retain_weight=0"]

@@ -3,6 +3,7 @@
 import inspect
 import re
 import runpy
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from viker_lightning.evaluation import DIRECTIONS
 from viker_lightning.methods import Method
 from viker_lightning.models.families import FAMILIES, Family
+from viker_lightning.training.state import RunReport
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -64,7 +66,7 @@ def test_results_are_explained():
     described = {name for cells in rows("report.md", 2) for name in named(cells[0])}
     package = DOCS.parent / "src/viker_lightning"
     source = "".join(p.read_text() for room in ("callbacks", "training") for p in (package / room).glob("*.py"))
-    written = set(re.findall(r'\.report\["(\w+)"\]', source))
+    written = {one.name for one in fields(RunReport)}
     facts = re.search(r"run_facts = \{(.*?)\n                \}", source, re.DOTALL)[1]
     written |= set(re.findall(r'"(\w+)":', facts))
     assert written >= {"knowledge", "seed", "stopped"} and written <= described, written - described

@@ -5,11 +5,11 @@ from importlib import import_module
 import pytest
 import torch
 
+from support.plain_route import plain_logits
 from viker_lightning.data.records import VQA, Cloze, ImageGroup, Labels, MultipleChoice, Person, Split
 from viker_lightning.errors import UserError
 from viker_lightning.evaluation import Knowledge, Protocol, measure_knowledge, predict, summarise
 from viker_lightning.evaluation.predict import MAX_NEW_TOKENS
-from viker_lightning.ideal.plain import plain_logits
 from viker_lightning.metrics import Prediction
 from viker_lightning.prompts import choice_prompt
 

@@ -7,11 +7,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from support.plain_route import plain_logits
 from viker_lightning import metrics
 from viker_lightning.data.records import Split
 from viker_lightning.errors import UserError
 from viker_lightning.evaluation import DIRECTIONS, compare, distances, note_form, predict, score_texts, summarise
-from viker_lightning.ideal.plain import plain_logits
 from viker_lightning.metrics import REFUSALS, Prediction
 from viker_lightning.runs.write import gold_answers, read_predictions, write_predictions
 

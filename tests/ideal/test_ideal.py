@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from support.plain_route import plain_ideal, plain_logits
 from viker_lightning.errors import DataError, UserError
 from viker_lightning.ideal import (
     IdealDistribution,
@@ -14,7 +15,6 @@ from viker_lightning.ideal import (
     reduce_distribution,
     token_kl,
 )
-from viker_lightning.ideal.plain import plain_ideal, plain_logits
 from viker_lightning.methods import Batch, ViKeR
 from viker_lightning.models import AnswerTokens
 from viker_lightning.pictures.irrelevant import irrelevant_images
@@ -129,7 +129,7 @@ def test_store_asks_once(mllm, groups, pictures, monkeypatch):
     ideal = IdealDistribution(mllm, pictures)
     batch = mllm.pack(groups)
     first = ideal.reference(batch)
-    monkeypatch.setattr(ideal, "_compute", lambda questions: pytest.fail("asked again"))
+    monkeypatch.setattr(mllm, "run", lambda *_: pytest.fail("asked again"))
     again = ideal.reference(batch)
     torch.testing.assert_close(first.vector, again.vector)
 

@@ -9,6 +9,7 @@ import torch
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import (
     IdealDistribution,
+    ImagePrefixes,
     OwnReference,
     ReferenceStore,
     reference_key,
@@ -41,9 +42,8 @@ def test_another_run_finds_the_same(mllm, groups, pictures, monkeypatch):
     first.prepare(batch.encoded)
     wanted = IdealDistribution(mllm, pictures, "memory").reference(batch)
     second = IdealDistribution(mllm, pictures, "disk")
-    monkeypatch.setattr(second, "_compute", lambda questions: questions and refuse())
+    monkeypatch.setattr(mllm, "run", refuse)  # no image is even read
     second.prepare(batch.encoded)
-    assert second._prefixes is None  # no image was even read
     for name in ("vector", "entropy", "log_prob"):
         torch.testing.assert_close(getattr(second.reference(batch), name), getattr(wanted, name))
 
@@ -53,8 +53,10 @@ def test_only_what_is_missing_is_computed(mllm, groups, pictures, monkeypatch):
     IdealDistribution(mllm, pictures, "disk").prepare(questions[:5])
     larger = IdealDistribution(mllm, pictures, "disk")
     computed = []
-    compute = larger._compute
-    monkeypatch.setattr(larger, "_compute", lambda new: computed.extend(new) or compute(new))
+    distributions = ImagePrefixes.distributions
+    monkeypatch.setattr(
+        ImagePrefixes, "distributions", lambda self, new: computed.extend(new) or distributions(self, new)
+    )
     larger.prepare(questions)
     assert computed == questions[5:]
 
@@ -217,11 +219,12 @@ def test_own_reference_is_remembered_by_image_and_question(mllm, groups, monkeyp
 
 
 def test_own_reference_forgets_the_oldest(mllm, groups, monkeypatch):
-    own = OwnReference(mllm)
     one, two = mllm.pack(groups[:1]), mllm.pack(groups[1:2])
-    own._kept.limit = own.reference(one).nbytes
+    sizes = [OwnReference(mllm).reference(batch).nbytes for batch in (one, two)]
+    monkeypatch.setattr(OwnReference, "MEMORY_LIMIT", max(sizes))  # room for either, not for both
+    own = OwnReference(mllm)
+    own.reference(one)
     own.reference(two)
-    assert 0 < own._kept.nbytes <= own._kept.limit
     asked = []
     answer_tokens = mllm.answer_tokens
     monkeypatch.setattr(mllm, "answer_tokens", lambda batch: asked.append(batch) or answer_tokens(batch))

@@ -140,7 +140,7 @@ def test_what_cannot_be_judged_is_let_be_after_a_few_steps(monkeypatch):
         monkeypatch.setattr(base, "check_first_gradients", lambda *_: looks.append(1) or next(answers))  # noqa: B023
         looks.clear()
         stage = base.Stage(lr=1e-3)
-        stage.mllm = SimpleNamespace(turns=None)
+        stage.mllm = SimpleNamespace()
         stage.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
         for _ in judged:
             stage.on_before_optimizer_step(None)

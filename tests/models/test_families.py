@@ -10,10 +10,10 @@ from PIL import Image
 from transformers import Blip2Config, Blip2ForConditionalGeneration, InternVLForConditionalGeneration
 
 from support.families import FAMILIES, random_model
+from support.plain_route import plain_ideal, plain_logits
 from viker_lightning.data.records import VQA, ImageGroup, Picture
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import ImagePrefixes, mean_distribution
-from viker_lightning.ideal.plain import plain_ideal, plain_logits
 from viker_lightning.models import MLLM, Lora, generate, write_merged
 from viker_lightning.models.families import Unknown, import_family
 from viker_lightning.pictures.irrelevant import irrelevant_images

@@ -5,9 +5,9 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
+from support.plain_route import plain_logits
 from viker_lightning.data.records import VQA, ImageGroup
 from viker_lightning.errors import UserError
-from viker_lightning.ideal.plain import plain_logits
 from viker_lightning.models import MLLM, Lora, generate
 
 

@@ -10,8 +10,8 @@ from torch import nn
 from transformers import LlamaConfig, LlavaForConditionalGeneration
 
 from support import families
+from support.plain_route import plain_logits
 from viker_lightning.errors import UserError
-from viker_lightning.ideal.plain import plain_logits
 from viker_lightning.methods import ViKeR
 from viker_lightning.models import MLLM, Lora, check_first_gradients, loading
 from viker_lightning.models.families import Llava

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from support.families import random_model
+from support.plain_route import plain_logits
 from viker_lightning.data.encoding import Encoder
 from viker_lightning.data.packing import assemble
 from viker_lightning.data.published import CLEAR_BENCH
@@ -15,7 +16,6 @@ from viker_lightning.data.records import VQA, ImageGroup, Labels, Picture
 from viker_lightning.datasets import CLEAR, MLLMU
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import reference_key
-from viker_lightning.ideal.plain import plain_logits
 from viker_lightning.methods import IDK, NPO, GradientAscent, ViKeR
 from viker_lightning.models import split_to_budget
 

@@ -8,15 +8,15 @@ import torch.nn.functional as F
 from lightning.pytorch import Trainer, seed_everything
 from peft import LoraConfig, get_peft_model
 
+from support.plain_route import plain_logits
 from viker_lightning.data.records import Labels
 from viker_lightning.data.sampling import PassSampler
 from viker_lightning.datasets import CLEAR, MLLMU
 from viker_lightning.errors import UserError
-from viker_lightning.ideal.plain import plain_logits
 from viker_lightning.methods import IDK, NPO, GradientAscent, GradientDifference, KLMinimization, ViKeR
 from viker_lightning.models import MLLM, Lora
 from viker_lightning.training import Finetune, Unlearn
-from viker_lightning.training.base import Engine
+from viker_lightning.training.engine import Engine
 
 LR = 1e-3
 SMALL = Engine(max_sequence_tokens=200, max_tokens=300)
@@ -117,9 +117,9 @@ def test_turns_log_what_they_measure(vanilla, published):
     seen = []
 
     class Watched(Unlearn):
-        def _log_terms(self, terms, questions):
+        def logged(self, terms):
             seen.append(set(terms))
-            super()._log_terms(terms, questions)
+            return super().logged(terms)
 
     fit(Watched(KLMinimization(), vanilla, Lora(r=4), lr=LR), published, max_epochs=2)
     turn = [{"loss", "forget_ce"}, {"loss", "retain_ce", "retain_kl"}, {"loss", "retain_ce", "retain_kl"}]
@@ -131,9 +131,9 @@ def test_published_steps_in_parts(vanilla, published, method):
     parts = []
 
     class Watched(Unlearn):
-        def part(self, groups, totals):
+        def loss_terms(self, groups, totals):
             parts.append(groups)
-            return super().part(groups, totals)
+            return super().loss_terms(groups, totals)
 
     start = weights(unlearned(vanilla, published, method(), max_steps=0))
     whole = unlearned(vanilla, published, method())
@@ -187,7 +187,7 @@ def test_viker_looks_at_answers_alone(vanilla, published):
     questions = [q for person in published.people(published.forget_ids) for q in person.vqa]
     encode = module.mllm.encoder.encode
     unended = [encode(replace(q, labels=Labels.UNENDED), True) for q in questions]
-    assert module.report["key_tokens"]["tokens"] == sum(len(q.answer) for q in dict.fromkeys(unended))
+    assert module.report.key_tokens["tokens"] == sum(len(q.answer) for q in dict.fromkeys(unended))
     ended = [encode(q, True) for q in questions]
     assert all(module.ideal._key(q) in module.ideal.store for q in unended)
     assert not any(module.ideal._key(q) in module.ideal.store for q in ended)
@@ -224,9 +224,9 @@ def test_clear_draws_the_question_of_a_caption(cache, base_folder):
         seen = asked[protocol] = []
 
         class Watched(Unlearn):
-            def part(self, groups, totals, seen=seen):
+            def loss_terms(self, groups, totals, seen=seen):
                 seen.extend((g.image.key, q) for g in groups["forget"] for q in g.vqa)
-                return super().part(groups, totals)
+                return super().loss_terms(groups, totals)
 
         fit(Watched(GradientAscent(), str(base_folder), Lora(r=4), lr=LR), clear, max_epochs=3)
     questions = {name: {} for name in asked}

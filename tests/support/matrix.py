@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from viker_lightning.datasets.mllmu import MLLMU
 from viker_lightning.methods import NPO, GradientDifference, KLMinimization, ViKeR
 from viker_lightning.models import Lora
-from viker_lightning.models.dtensor import whole
+from viker_lightning.models.dtensor import gather
 from viker_lightning.training import FSDP2, Finetune, Unlearn
 from viker_lightning.training.engine import Engine
 
@@ -90,7 +90,7 @@ def watch(module, file):
 
     def clipping(optimizer, *args, **options):
         if module.global_step == 0:
-            gradients = {name: whole(p.grad) for name, p in module.named_parameters() if p.grad is not None}
+            gradients = {name: gather(p.grad) for name, p in module.named_parameters() if p.grad is not None}
             if module.global_rank == 0:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 save_file({name: g.detach().float().cpu().contiguous() for name, g in gradients.items()}, file)

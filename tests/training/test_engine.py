@@ -10,7 +10,7 @@ from viker_lightning.errors import UserError
 from viker_lightning.methods import NPO, GradientDifference, KLMinimization, ViKeR
 from viker_lightning.models import MLLM, Lora, split_to_budget
 from viker_lightning.training import Unlearn
-from viker_lightning.training.base import Engine
+from viker_lightning.training.engine import Engine
 
 SMALL = Engine(max_sequence_tokens=140, max_tokens=200)
 
@@ -64,8 +64,8 @@ def weights(module):
 def test_a_step_in_parts_is_one_step(vanilla, data, method, monkeypatch):
     whole = trained(vanilla, data, method())
     parts = []
-    part = Unlearn.part
-    monkeypatch.setattr(Unlearn, "part", lambda self, *a: parts.append(a) or part(self, *a))
+    loss_terms = Unlearn.loss_terms
+    monkeypatch.setattr(Unlearn, "loss_terms", lambda self, *a: parts.append(a) or loss_terms(self, *a))
     small = trained(vanilla, data, method(), SMALL)
     assert len(parts) > 4
     start = weights(trained(vanilla, data, method(), steps=0))
@@ -171,7 +171,8 @@ def test_full_distributions_of_the_own_images_are_the_vanilla_models(vanilla, da
     method = ViKeR(lam=2.0, same_image=True, direction="reverse")
     module = trained(vanilla, data, method, steps=2)
     groups = data.evaluation_groups()[:2]
-    student, reference, found = module._seen("forget", groups, (1.0, 1.0))
+    batch = module.mllm.pack(groups)
+    student, (reference, found) = module.mllm.answer_tokens(batch), module.references.of("forget", batch)
     before = MLLM.load(vanilla)
     wanted = before.answer_tokens(before.pack(groups)).logits.softmax(-1)
     assert (student.logits.softmax(-1) - wanted).abs().max() > 1e-3

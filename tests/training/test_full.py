@@ -7,10 +7,10 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from support.plain_route import plain_ideal, plain_logits
 from viker_lightning.datasets.mllmu import MLLMU
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import token_kl
-from viker_lightning.ideal.plain import plain_ideal, plain_logits
 from viker_lightning.methods import NPO, GradientAscent, KLMinimization, ViKeR
 from viker_lightning.models import MLLM, Lora
 from viker_lightning.training import Unlearn

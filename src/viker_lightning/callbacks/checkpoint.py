@@ -123,10 +123,10 @@ class Checkpoint(ModelCheckpoint):
         Raises:
             Stopped: if a signal asked.
         """
-        if not pl_module.broken:
+        if not pl_module.step.broken:
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         self._stepping = False
-        if pl_module.broken:  # the module will stop
+        if pl_module.step.broken:  # the module will stop
             return
         asked = self._agreed(trainer, pl_module)
         if asked and asked == REQUEUE:

@@ -145,13 +145,13 @@ class Evaluation(Callback):
         pl_module.save_weights(Path(trainer.default_root_dir))
         self.evaluate(trainer, pl_module, "after")
         if self.selection.rule != "last":
-            pl_module.report["selection"] = self._select(trainer)
+            pl_module.report.selection = self._select(trainer)
         if isinstance(pl_module, Unlearn):
             pl_module.merge(Path(trainer.default_root_dir))
         way = distances(self.summaries.get("before", {}), self.summaries["after"])
         if way:
             self._log(trainer, "distance_to_gold/", way)
-        report = pl_module.report | ({"distance_to_gold": way} if way else {})
+        report = pl_module.report.to_dict() | ({"distance_to_gold": way} if way else {})
         self._write(trainer, "", {**self.summaries, **report})
         if trainer.is_global_zero:
             Console().print(before_after_table(self.summaries.get("before", {}), self.summaries["after"]))
@@ -218,7 +218,7 @@ class Evaluation(Callback):
         people = by_person([p for when, p in self._predictions if when == "validate"])
         if trainer.is_global_zero:
             Console().print(knowledge_table(summary, people))
-        self._write(trainer, "-validate", {"validate": summary, "people": people, **pl_module.report})
+        self._write(trainer, "-validate", {"validate": summary, "people": people, **pl_module.report.to_dict()})
 
     on_test_batch_end = on_validation_batch_end
 

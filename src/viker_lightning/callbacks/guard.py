@@ -14,7 +14,7 @@ from torch.distributed.tensor import DTensor
 from viker_lightning.data.records import ImageGroup, Person
 from viker_lightning.errors import UserError, check_least
 from viker_lightning.evaluation import measure_health
-from viker_lightning.models.dtensor import like, part, whole_from
+from viker_lightning.models.dtensor import distribute_as, gather_as, local_part
 from viker_lightning.training import Unlearn
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class CollapseGuard(Callback):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Trains no further if the run had stopped here."""
-        if trainer.state.fn == TrainerFn.FITTING and "stopped" in pl_module.report:
+        if trainer.state.fn == TrainerFn.FITTING and pl_module.report.stopped:
             trainer.should_stop = True
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
@@ -67,7 +67,7 @@ class CollapseGuard(Callback):
         Raises:
             UserError: if they are, or if nobody is retained.
         """
-        pl_module.report.pop("stopped", None)
+        pl_module.report.stopped = None
         if not isinstance(pl_module, Unlearn):
             return
         if any(bound is not None for bound in self.bounds.values()):
@@ -80,40 +80,40 @@ class CollapseGuard(Callback):
         saved, self._saved, trained = self._saved, {}, _trained(pl_module)
         self._shards = {name: p for name, p in trained.items() if isinstance(p, DTensor)}
         for name, p in trained.items():
-            self._keep(name, like(saved[name], p).to(p.dtype) if saved else p)
+            self._keep(name, distribute_as(saved[name], p).to(p.dtype) if saved else p)
         self._good_step = self._good_step if saved else trainer.global_step
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: Any, optimizer: Any) -> None:
         """Looks at the gradient, unless a scaler does that (fp16)."""
-        if trainer.precision == "16-mixed" or pl_module.broken:
+        if trainer.precision == "16-mixed" or pl_module.step.broken:
             return
         gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
-        norms = torch._foreach_norm([part(g) for g in gradients])
+        norms = torch._foreach_norm([local_part(g) for g in gradients])
         total = torch.stack(norms).sum()
         if trainer.world_size > 1:  # each may hold a part of the weights
             torch.distributed.all_reduce(total)
         if not torch.isfinite(total):
-            pl_module.broken = f"the norm of the gradient is {total.item()}"
+            pl_module.step.broken = f"the norm of the gradient is {total.item()}"
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Checks, and keeps the adapter or puts it back."""
         if not isinstance(pl_module, Unlearn):
             return
-        if not pl_module.broken and trainer.global_step % self.every_n_steps == 0:
+        if not pl_module.step.broken and trainer.global_step % self.every_n_steps == 0:
             why = self._crossed(trainer, pl_module)
             if why is None:
                 self._good_step = trainer.global_step
                 for name, p in _trained(pl_module).items():
                     self._keep(name, p)
             else:
-                pl_module.broken = f"the {why}"
-        if pl_module.broken and self._good_step > 0:
+                pl_module.step.broken = f"the {why}"
+        if pl_module.step.broken and self._good_step > 0:
             self._put_back(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
         """The last good adapter, whole, so that a resumed run falls back to it; all processes ask together."""
         shards = self._shards
-        weights = {n: whole_from(w, shards[n]).cpu() if n in shards else w for n, w in self._good.items()}  # one by one
+        weights = {n: gather_as(w, shards[n]).cpu() if n in shards else w for n, w in self._good.items()}  # one by one
         return {"step": self._good_step, "weights": weights or self._saved}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -137,18 +137,18 @@ class CollapseGuard(Callback):
 
     def _keep(self, name: str, weight: Tensor) -> None:
         """Copies a weight to main memory, always to the same place there."""
-        here = part(weight.detach())
+        here = local_part(weight.detach())
         if name not in self._good:
             self._good[name] = torch.empty_like(here, device="cpu")
         self._good[name].copy_(here)
 
     def _put_back(self, trainer: Trainer, pl_module: Any) -> None:
-        why = f"step {trainer.global_step}: {pl_module.broken}"
+        why = f"step {trainer.global_step}: {pl_module.step.broken}"
         with torch.no_grad():
             for name, p in _trained(pl_module).items():
-                part(p).copy_(self._good[name])
-        pl_module.broken = None
-        pl_module.report["stopped"] = {"step": trainer.global_step, "why": why, "good_step": self._good_step}
+                local_part(p).copy_(self._good[name])
+        pl_module.step.broken = None
+        pl_module.report.stopped = {"step": trainer.global_step, "why": why, "good_step": self._good_step}
         log.warning("stopped at %s; the adapter is that of step %d", why, self._good_step)
         trainer.should_stop = True
 

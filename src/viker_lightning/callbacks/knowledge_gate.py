@@ -42,7 +42,7 @@ class KnowledgeGate(Callback):
         """Reports what a fine-tuned model knows."""
         back_on_device(trainer, pl_module)
         if isinstance(pl_module, Finetune):
-            pl_module.report["knowledge"] = asdict(self.measure(trainer, pl_module))
+            pl_module.report.knowledge = asdict(self.measure(trainer, pl_module))
 
     def measure(self, trainer: Trainer, pl_module: Any) -> Knowledge:
         """Asks the forget questions, straight and with other people's photos."""
@@ -60,7 +60,7 @@ class KnowledgeGate(Callback):
         if not any(q.private for group in forget_groups(trainer.datamodule) for q in group.vqa):  # type: ignore[attr-defined]
             log.info("no forget question has a private part, so what the model knows of them is not measured")
             return
-        pl_module.report["knowledge"] = asdict(found := self.measure(trainer, pl_module))
+        pl_module.report.knowledge = asdict(found := self.measure(trainer, pl_module))
         log.info("the model's knowledge of the forget set: %s", found)
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
@@ -69,10 +69,10 @@ class KnowledgeGate(Callback):
         Raises:
             UserError: saying what was measured and what was expected.
         """
-        if not isinstance(pl_module, Unlearn) or trainer.global_step > 0 or "knowledge" in pl_module.report:
+        if not isinstance(pl_module, Unlearn) or trainer.global_step > 0 or pl_module.report.knowledge:
             return  # resumed: the vanilla model has passed already
         m = self.measure(trainer, pl_module)
-        pl_module.report["knowledge"] = asdict(m)
+        pl_module.report.knowledge = asdict(m)
         looks = m.shown is None or m.asked is None or (m.shown >= self.shown and m.asked <= self.asked)
         if m.known < self.known or not looks:
             raise UserError(

@@ -56,10 +56,10 @@ class TerminalProgress(ProgressBar):
         """Counts a step and its questions."""
         if self._bar is None:
             return
-        self._bar.advance(1, pl_module.questions * trainer.world_size)
+        self._bar.advance(1, pl_module.step.questions * trainer.world_size)
         if time.monotonic() - self._looked >= LOOKS:
             self._looked = time.monotonic()
-            self._bar.say(training_note(seen(pl_module.measured), *self._newest(trainer)))
+            self._bar.say(training_note(seen(pl_module.step.logged), *self._newest(trainer)))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes the line away; the evaluation that follows has its own."""

@@ -229,6 +229,20 @@ class Benchmark(LightningDataModule):
         }
         return [f"--data.{key}={value}" for key, value in options.items() if value is not None]
 
+    def prepare_steps(self, batches: int, in_passes: bool) -> None:
+        """Says what a training step is; called before training.
+
+        Args:
+            batches: how many batches make a step; 1 leaves it as it is, so that a trainer may fit twice.
+            in_passes: whether the streams take turns, a whole pass each.
+        """
+        self.batches_per_step = batches if batches > 1 else self.batches_per_step
+        self.in_passes = in_passes
+
+    def skip_steps(self, done: int) -> None:
+        """Leaves out the steps that a resumed run has taken already."""
+        self.steps_done = done
+
     def train_dataloader(self) -> DataLoader[Any]:
         """Steps as lists of image groups by stream; each process gets its own steps."""
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)

@@ -1,8 +1,9 @@
 """The ideal distribution: what the frozen model says of an answer when it sees irrelevant images instead."""
 
 from .distribution import IdealDistribution, why_not_reduced
-from .key_tokens import key_token_example, key_token_report
-from .own import OwnReference
+from .key_tokens import key_token_example, key_token_report, key_tokens
+from .own_reference import OwnReference
+from .pictures import choose_pictures, clip_filter, pictures_of
 from .prefix import ImagePrefixes
 from .reference import (
     Reference,
@@ -14,6 +15,7 @@ from .reference import (
     statistics_of,
     token_kl,
 )
+from .references import References
 from .store import ReferenceStore, reference_key, store_folder
 
 __all__ = [
@@ -22,11 +24,16 @@ __all__ = [
     "OwnReference",
     "Reference",
     "ReferenceStore",
+    "References",
+    "choose_pictures",
+    "clip_filter",
     "forward_kl",
     "key_token_example",
     "key_token_report",
+    "key_tokens",
     "mean_distribution",
     "output_weight",
+    "pictures_of",
     "reduce_distribution",
     "reference_key",
     "reference_of",

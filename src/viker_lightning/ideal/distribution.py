@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from filelock import FileLock
@@ -20,9 +20,7 @@ from viker_lightning.progress import Bar
 
 from .prefix import ImagePrefixes
 from .reference import Reference, output_weight, reduce_distribution
-from .store import ReferenceStore, reference_key, store_folder
-
-Keep = Literal["disk", "memory", "off"]
+from .store import Keep, reference_key, reference_store
 
 QUESTIONS_PER_PART = 64
 
@@ -56,7 +54,7 @@ class IdealDistribution:
 
     def __init__(self, mllm: MLLM, pictures: Sequence[Picture], keep: Keep = "memory") -> None:
         self.mllm, self.pictures, self.keep = mllm, list(pictures), keep
-        self.store = ReferenceStore(store_folder(mllm) if keep == "disk" else None)
+        self.store = reference_store(mllm, keep)
         self._prefixes: ImagePrefixes | None = None
         if not pictures:
             raise ValueError("the ideal distribution needs at least one irrelevant image, found none")
@@ -85,7 +83,7 @@ class IdealDistribution:
         missing = self._missing(questions)
         with self.mllm.together():
             if missing[rank::world]:
-                with self._alone(f"build-{rank}-of-{world}"):
+                with self._locked(f"build-{rank}-of-{world}"):
                     self.store.refresh()
                     known = set(missing) - set(self._missing(missing))
                     self._compute([q for q in missing[rank::world] if q not in known])
@@ -95,9 +93,9 @@ class IdealDistribution:
             with self.mllm.together():
                 self._compute(self._missing(questions))  # nothing, unless processes do not see the same folder
 
-    def _alone(self, name: str) -> Any:
+    def _locked(self, name: str) -> Any:
         """Lets one run at a time compute, so that another that waits finds the work done."""
-        if self.store.folder is None or self.mllm.turns is not None:  # who waits would keep other processes waiting
+        if self.store.folder is None or self.mllm.lockstep is not None:  # who waits would keep other processes waiting
             return nullcontext()
         self.store.folder.mkdir(parents=True, exist_ok=True)
         return FileLock(self.store.folder / f"{name}.lock")

@@ -8,9 +8,29 @@ from typing import Any
 import torch
 
 from viker_lightning.data.encoding import Encoded
+from viker_lightning.data.records import VQA
 from viker_lightning.metrics import key_token_auroc
 
 from .distribution import IdealDistribution
+
+
+def key_tokens(ideal: IdealDistribution, asked: Sequence[tuple[VQA, bool]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is reported of forget questions and their key tokens; all processes call it together.
+
+    Args:
+        ideal: knows the questions.
+        asked: each question, and whether it is asked with an image.
+
+    Returns:
+        :func:`key_token_report` of all, and as an example ``question``, ``answer`` and ``tokens`` (see
+        :func:`key_token_example`) of the one with most private spans.
+    """
+    mllm = ideal.mllm
+    example, image = max(asked, key=lambda pair: (len(pair[0].private), len(pair[0].answer)))
+    with mllm.together():
+        report = key_token_report(ideal, [mllm.encoder.encode(vqa, image) for vqa, image in asked])
+        tokens = key_token_example(ideal, mllm.encoder.encode(example, image))
+    return report, {"question": example.question, "answer": example.answer, "tokens": tokens}
 
 
 def key_token_report(ideal: IdealDistribution, questions: Sequence[Encoded]) -> dict[str, Any]:
@@ -21,7 +41,7 @@ def key_token_report(ideal: IdealDistribution, questions: Sequence[Encoded]) -> 
         questions: forget questions with their answers.
 
     Returns:
-        ``auroc`` over all private tokens and ``auroc_first`` over the first token of each private part, each against
+        ``auroc`` over all private tokens and ``auroc_first`` over the first token of each private span, each against
         all template tokens (0.5 chance, 1 perfect; left out where nothing is known to be private), mean entropies in
         nats, and counts.
     """

@@ -7,7 +7,7 @@ import hashlib
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,6 +23,9 @@ from .reference import Reference
 
 log = logging.getLogger(__name__)
 
+Keep = Literal["disk", "memory", "off"]
+"""Where references are kept; ``off`` computes them in every step."""
+
 LAYOUT = "2"
 """Changes when what is stored, or how, changes."""
 
@@ -31,6 +34,11 @@ def store_folder(mllm: MLLM) -> Path:
     """The folder for what a frozen model says: its name tells weights, processor, template and types."""
     made_of = f"{LAYOUT}/{mllm.fingerprint}/{mllm.encoder.template}/{mllm.head.weight.dtype}"
     return cache_folder("ideal", hashlib.sha256(made_of.encode()).hexdigest()[:32])
+
+
+def reference_store(mllm: MLLM, keep: Keep) -> ReferenceStore:
+    """Where what a model says is kept: in a folder that runs share (``disk``), or in memory."""
+    return ReferenceStore(store_folder(mllm) if keep == "disk" else None)
 
 
 def reference_key(pictures: Sequence[Picture], question: Encoded) -> str:

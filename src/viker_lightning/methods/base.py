@@ -97,7 +97,7 @@ def retain_tokens(batch: Batch) -> AnswerTokens:
     return batch.retain
 
 
-def known(reference: Reference | None) -> Reference:
+def require_reference(reference: Reference | None) -> Reference:
     """A reference the method declared a need for."""
     if reference is None:
         raise ValueError("this method needs the frozen reference; ask for it in the method's attributes")

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from viker_lightning.ideal import forward_kl
 
-from .base import Batch, Method, known, retain_tokens
+from .base import Batch, Method, require_reference, retain_tokens
 
 
 class GradientAscent(Method):
@@ -77,7 +77,7 @@ class KLMinimization(Method):
         """Means over answer tokens, nats."""
         forget_ce = batch.forget.mean(-batch.forget.log_probs)
         retain = retain_tokens(batch)
-        retain_kl = retain.mean(forward_kl(known(batch.retain_reference), retain))
+        retain_kl = retain.mean(forward_kl(require_reference(batch.retain_reference), retain))
         return {
             "loss": self.retain_weight * retain_kl - forget_ce,
             "forget_ce": forget_ce.detach(),
@@ -99,7 +99,7 @@ class PublishedKLMinimization(KLMinimization):
         forget_ce = batch.forget.mean(-batch.forget.log_probs)
         retain = retain_tokens(batch)
         retain_ce = retain.mean(-retain.log_probs)
-        token_kl = forward_kl(known(batch.retain_reference), retain)
+        token_kl = forward_kl(require_reference(batch.retain_reference), retain)
         retain_kl = retain.question_share(retain.sum_by_question(token_kl))
         return {
             "loss": retain_ce + self.retain_weight * retain_kl - forget_ce,

@@ -8,7 +8,7 @@ from torch import Tensor
 from viker_lightning.errors import UserError
 from viker_lightning.files import check_folder
 
-from .base import Batch, Method, known, retain_tokens
+from .base import Batch, Method, require_reference, retain_tokens
 
 
 class NPO(Method):
@@ -45,7 +45,7 @@ class NPO(Method):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Mean over questions."""
         forget = batch.forget
-        log_ratio = forget.sum_by_question(forget.log_probs - known(batch.forget_reference).log_prob)
+        log_ratio = forget.sum_by_question(forget.log_probs - require_reference(batch.forget_reference).log_prob)
         total = -2 / self.beta * forget.question_share(F.logsigmoid(-self.beta * log_ratio))
         terms = {"log_ratio": forget.question_share(log_ratio).detach()}
         if self.uses_retain:
@@ -74,6 +74,6 @@ class PublishedNPO(NPO):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Of the batch as a whole."""
-        difference = (known(batch.forget_reference).log_prob - batch.forget.log_probs).mean()
+        difference = (require_reference(batch.forget_reference).log_prob - batch.forget.log_probs).mean()
         loss = -2 / self.beta * F.logsigmoid(self.beta * difference)
         return {"loss": loss, "ce_difference": difference.detach()}

@@ -12,7 +12,7 @@ from viker_lightning.errors import UserError
 from viker_lightning.ideal import Reference, forward_kl, token_kl
 from viker_lightning.models import AnswerTokens
 
-from .base import Batch, Method, known, retain_tokens
+from .base import Batch, Method, require_reference, retain_tokens
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ class ViKeR(Method):
                 (-forget.log_probs).clamp(max=torch.inf if self.ascent_clip is None else self.ascent_clip), self.per
             )
         elif self.ascent == "hinge":
-            excess = forget.log_probs - known(batch.forget_reference).log_prob
+            excess = forget.log_probs - require_reference(batch.forget_reference).log_prob
             terms["hinge"] = forget.mean(excess.relu(), self.per)
             total = total + self.hinge * terms["hinge"]
         if self.lam > 0:
@@ -129,7 +129,7 @@ class ViKeR(Method):
     def _kl(self, batch: Batch) -> Tensor:
         if batch.forget_distribution is not None:
             return token_kl(batch.forget_distribution, batch.forget.logits, self.direction)
-        return forward_kl(known(batch.forget_reference), batch.forget)
+        return forward_kl(require_reference(batch.forget_reference), batch.forget)
 
     def logged(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
         """Turns shares of the regulariser's pull into means over key tokens and over the others."""

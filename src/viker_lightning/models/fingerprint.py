@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .dtensor import whole
+from .dtensor import gather
 
 CHUNK = 2**24
 """Elements looked at together, which bounds the memory this takes."""
@@ -27,7 +27,7 @@ def weights_fingerprint(weights: Iterable[tuple[str, Tensor]]) -> str:
     Args:
         weights: names and tensors, in any order.
     """
-    lines = sorted(f"{name} {w.dtype} {tuple(w.shape)} {_sums(whole(w.detach()))}" for name, w in weights)
+    lines = sorted(f"{name} {w.dtype} {tuple(w.shape)} {_sums(gather(w.detach()))}" for name, w in weights)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
 
 

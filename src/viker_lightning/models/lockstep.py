@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
 
-class Turns:
+class Lockstep:
     """Keeps the passes of all processes in step.
 
     Args:

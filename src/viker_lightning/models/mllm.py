@@ -22,12 +22,12 @@ from viker_lightning.errors import UserError
 
 from .adapter import Lora, add_adapter, projector_paths
 from .attention import use_packed_attention
-from .dtensor import whole
+from .dtensor import gather
 from .families import Family, choose_family
 from .fingerprint import processor_fingerprint, weights_fingerprint
 from .key_values import KeyValues
 from .loading import Quantize, load_weights
-from .lockstep import Turns
+from .lockstep import Lockstep
 from .packing_check import check_group, check_head, packing_is_exact, warn_of_other_prompt
 from .tokens import AnswerTokens
 from .vision import Vision
@@ -52,7 +52,7 @@ class MLLM(nn.Module):
         max_sequence_tokens: most tokens of one packed sequence.
         max_tokens: most tokens that pass the model together.
         vision: features of pictures, and where they are kept.
-        turns: keeps processes in step that share the weights; ``None`` if this process has all of them.
+        lockstep: keeps processes in step that share the weights; ``None`` if this process has all of them.
         moved: whether training has overwritten the weights that were loaded.
     """
 
@@ -72,7 +72,7 @@ class MLLM(nn.Module):
         self.commit = commit
         self.moved = False
         self._packs: bool | None = None
-        self.turns: Turns | None = None
+        self.lockstep: Lockstep | None = None
 
     @classmethod
     def load(
@@ -91,6 +91,10 @@ class MLLM(nn.Module):
         """
         return cls(*load_weights(source, dtype, revision, trust_remote_code, quantize, family))
 
+    def set_budgets(self, max_sequence_tokens: int, max_tokens: int) -> None:
+        """Sets the most tokens of one packed sequence, and of all sequences that pass the model together."""
+        self.max_sequence_tokens, self.max_tokens = max_sequence_tokens, max_tokens
+
     def beside(self, source: str, dtype: str, option: str) -> MLLM:
         """Loads another model of the same tokenizer, frozen, to where this one is.
 
@@ -108,7 +112,7 @@ class MLLM(nn.Module):
         other = MLLM.load(folder, dtype, family=self.family).to(self.device).eval().requires_grad_(False)
         if other.encoder.tokenizer.get_vocab() != self.encoder.tokenizer.get_vocab():
             raise UserError(f"{option}: {source!r} has another tokenizer; make it on the same data and base model")
-        other.max_sequence_tokens, other.max_tokens = self.max_sequence_tokens, self.max_tokens
+        other.set_budgets(self.max_sequence_tokens, self.max_tokens)
         return other
 
     @property
@@ -206,16 +210,29 @@ class MLLM(nn.Module):
         finally:
             self.train(training)
 
+    def mark_trained(self, moved: bool = True) -> None:
+        """Says whether weights have moved: without adapter the model is then not the one before unlearning any more."""
+        self.moved = moved and not self.adapted
+
     def together(self, keep: bool = False) -> contextlib.AbstractContextManager[None]:
         """Within this context a model that is sharded may make passes, as many as each process needs.
 
         Where weights are shared by processes, all of them enter and leave it together; otherwise it does nothing. See
-        :class:`~viker_lightning.models.lockstep.Turns`.
+        :class:`~viker_lightning.models.lockstep.Lockstep`.
         """
-        if self.turns is None:
+        if self.lockstep is None:
             return contextlib.nullcontext()
         assert self.packs is not None  # tried out now, by all processes
-        return self.turns.together(keep)
+        return self.lockstep.together(keep)
+
+    def keep_in_step(self, model: nn.Module, head: nn.Module) -> None:
+        """Has processes that share the weights take their passes together, from now on.
+
+        Args:
+            model: what makes a pass: embeddings and decoder layers, sharded.
+            head: the output embedding.
+        """
+        self.lockstep = Lockstep(model, head, self.encoder.eos)
 
     def checkpoint_gradients(self) -> None:
         """Keeps only layer inputs for the backward pass and computes the rest again: less memory, more time."""
@@ -434,7 +451,7 @@ class MLLM(nn.Module):
 
     def _gathered(self, *parts: str) -> dict[str, Tensor] | None:
         """Weights whose names hold one of ``parts``, put together by all processes; ``None`` if none are shared."""
-        if self.turns is None:
+        if self.lockstep is None:
             return None
         state = self.model.state_dict().items()
-        return {name: whole(w).cpu() for name, w in state if any(part in name for part in parts)}
+        return {name: gather(w).cpu() for name, w in state if any(part in name for part in parts)}

@@ -1,6 +1,6 @@
 """LightningModules: fine-tune a model on people, then unlearn some of them. Losses live in methods/."""
 
-from .exported import Exported
+from .evaluation_only import Exported
 from .finetune import Finetune
 from .optimizer import TransformersAdamW
 from .sharding import FSDP2

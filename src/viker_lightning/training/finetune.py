@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from lightning.pytorch.cli import OptimizerCallable
-from torch import Tensor
+from typing_extensions import override
 
 from viker_lightning.embedded.llava import embedded_model
 from viker_lightning.embedded.smol import smol_model
@@ -17,7 +17,8 @@ from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize, revision_
 from viker_lightning.models.families import Family
 
 from .base import Stage
-from .engine import Engine, Groups
+from .engine import Engine
+from .step import Groups, Terms, Totals
 
 
 class Finetune(Stage):
@@ -71,11 +72,12 @@ class Finetune(Stage):
         if quantize is not None and lora is None:
             raise UserError(f"quantize={quantize}: quantised weights cannot be trained themselves; set lora")
 
+    @override
     def load_mllm(self) -> MLLM:
         """Loads the base model."""
         source = self.base
         if source == "mini":
-            source = str(embedded_model([*self.trainer.datamodule.texts(), *REFUSALS]))  # type: ignore[attr-defined]
+            source = str(embedded_model([*self.data.texts(), *REFUSALS]))
         elif source == "smol":
             source = str(smol_model())
         self.base_weights = source
@@ -86,6 +88,7 @@ class Finetune(Stage):
             mllm.adapt(self.lora, projector=self.train_projector)
         return mllm
 
+    @override
     def save_weights(self, run: Path) -> None:
         """Writes ``model/``, with any adapter merged in, so that a vanilla or gold model always loads by itself.
 
@@ -99,7 +102,8 @@ class Finetune(Stage):
             revision = revision_of(base, self.mllm.commit, self.revision)
             write_merged(run / "adapter", run / "model", "float32", base, revision, remote, self.family)
 
-    def part(self, groups: Groups, totals: dict[str, tuple[float, float]]) -> dict[str, Tensor]:
+    @override
+    def loss_terms(self, groups: Groups, totals: Totals) -> Terms:
         """Mean cross-entropy of the answer tokens, nats."""
         found, total = groups["train"], totals["train"]
         tokens = self.tokens(self.mllm.pack(found), total) if found else AnswerTokens.none(self.mllm.head, total)

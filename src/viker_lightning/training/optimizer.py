@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -12,8 +13,12 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import get_scheduler
 
 from viker_lightning.errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 class TransformersAdamW(Optimizer):
@@ -109,6 +114,20 @@ def optimizer_of(
     return made
 
 
+def schedule_of(name: str, optimizer: Optimizer, warmup_steps: int, steps: int) -> LambdaLR:
+    """A schedule of the learning rate, by step.
+
+    Args:
+        name: ``constant``, ``linear`` to 0, or ``cosine`` to 3 % at the last step, after a linear warm-up.
+        optimizer: whose rate it is.
+        warmup_steps: of the warm-up.
+        steps: of the whole run.
+    """
+    theirs = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine_with_min_lr"}[name]
+    last = {"min_lr_rate": 0.03} if name == "cosine" else None
+    return get_scheduler(theirs, optimizer, warmup_steps, steps, scheduler_specific_kwargs=last)
+
+
 def _check_alone(made: Optimizer, name: str, value: float) -> None:
     """Makes sure that what the stage sets is set there alone.
 
@@ -125,4 +144,15 @@ def _check_alone(made: Optimizer, name: str, value: float) -> None:
         raise UserError(
             f"model.optimizer: found {name}={made.defaults[name]} for {kind}, but model.{name}={value}; set "
             f"model.{name} alone"
+        )
+
+
+def warn_of_small_steps(trained: Iterable[Tensor]) -> None:
+    """Warns if weights are trained in a type in which small steps vanish: bf16 keeps 8 bits, so none below 1/256."""
+    kinds = {str(p.dtype).removeprefix("torch.") for p in trained} & {"bfloat16", "float16"}
+    if kinds:
+        log.warning(
+            "trained weights are %s, in which small steps are rounded away: train LoRA, or keep them in float32 "
+            "(model.dtype=float32, trainer.precision=bf16-mixed)",
+            " and ".join(sorted(kinds)),
         )

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor
+from typing_extensions import override
 
 from viker_lightning.errors import UserError
 from viker_lightning.models import MLLM
-from viker_lightning.models.dtensor import like, whole
-from viker_lightning.models.lockstep import Turns
+from viker_lightning.models.dtensor import distribute_as, gather
 
 
 class FSDP2(ModelParallelStrategy):
@@ -31,22 +28,26 @@ class FSDP2(ModelParallelStrategy):
     def __init__(self) -> None:
         super().__init__(save_distributed_checkpoint=False)
 
+    @override
     def setup_environment(self) -> None:
         """Makes one group of all processes; Lightning's own default would be tensor parallel."""
         self._data_parallel_size, self._tensor_parallel_size = self.num_nodes * self.num_processes, 1
         super().setup_environment()
 
     @property
+    @override
     def lightning_restore_optimizer(self) -> bool:
         """Checkpoints are ordinary ones, which the trainer restores."""
         return True
 
+    @override
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """What is trained, whole; to be called by all processes."""
         assert self.lightning_module is not None
         named = self.lightning_module.named_parameters()
-        return {name: whole(p.detach()).cpu() for name, p in named if p.requires_grad}
+        return {name: gather(p.detach()).cpu() for name, p in named if p.requires_grad}
 
+    @override
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
         """Hands every process its part; the module has checked the names."""
         assert self.lightning_module is not None
@@ -54,8 +55,9 @@ class FSDP2(ModelParallelStrategy):
         with torch.no_grad():
             for name, p in self.lightning_module.named_parameters():
                 if name in saved:
-                    p.copy_(like(saved[name], p))
+                    p.copy_(distribute_as(saved[name], p))
 
+    @override
     def optimizer_state(self, optimizer: Any) -> dict[str, Any]:
         """State of an optimizer, whole; to be called by all processes."""
         if isinstance(optimizer, LightningOptimizer):
@@ -64,20 +66,23 @@ class FSDP2(ModelParallelStrategy):
         state = {i: {k: _whole_on_cpu(v) for k, v in values.items()} for i, values in found["state"].items()}
         return {**found, "state": state}
 
+    @override
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         """Hands every process its part."""
         for optimizer, saved in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             state = {
-                i: {k: like(v, parameters[i]) if k != "step" else v for k, v in values.items()}
+                i: {k: distribute_as(v, parameters[i]) if k != "step" else v for k, v in values.items()}
                 for i, values in saved["state"].items()
             }
             optimizer.load_state_dict({**saved, "state": state})
 
+    @override
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
         """Writes an ordinary checkpoint on the first process."""
         Strategy.save_checkpoint(self, checkpoint, filepath, storage_options)
 
+    @override
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         """Reads an ordinary checkpoint on every process."""
         return Strategy.load_checkpoint(self, checkpoint_path, weights_only)
@@ -115,56 +120,8 @@ def shard(mllm: MLLM, mesh: DeviceMesh) -> None:
     for module in gathered:  # how often they are used is each process's own affair
         module.set_reshard_after_backward(False, recurse=False)
         module.set_requires_gradient_sync(False, recurse=False)
-    mllm.turns = Turns(model, head, mllm.encoder.eos)
-
-
-def average_gradients(mllm: MLLM) -> None:
-    """Averages the gradients of what is whole in a step, and gives embeddings back to their shards.
-
-    The gradients of decoder layers are averaged already, by the backward pass.
-    """
-    found = {n: p for n, p in mllm.named_parameters() if p.requires_grad and not isinstance(p, DTensor)}
-    gradients = {name: p.grad for name, p in found.items()}
-    for p in found.values():
-        p.grad = None
-    assert mllm.turns is not None
-    mllm.turns.release()
-    parameters = dict(mllm.named_parameters())
-    for name in found:
-        p, gradient = parameters[name], gradients[name]
-        gradient = torch.zeros(p.shape, dtype=p.dtype, device=p.device) if gradient is None else gradient
-        dist.all_reduce(gradient)
-        p.grad = like(gradient / dist.get_world_size(), p)
-
-
-def largest(number: int, device: torch.device) -> int:
-    """The largest of all processes' numbers."""
-    found = torch.tensor(number, device=device)
-    dist.all_reduce(found, dist.ReduceOp.MAX)
-    return int(found.item())
-
-
-def clip_gradients(parameters: Iterable[nn.Parameter], most: float) -> None:
-    """Scales gradients down so that their norm over all weights and processes is at most ``most``."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    if not gradients:
-        return
-    parts = [g.to_local() for g in gradients if isinstance(g, DTensor)]
-    whole_ones = [g for g in gradients if not isinstance(g, DTensor)]
-    squares = torch.stack([_square(found, gradients[0].device) for found in (parts, whole_ones)])
-    dist.all_reduce(squares[:1])
-    factor = most / (squares.sum().sqrt().item() + 1e-6)  # as torch.nn.utils.clip_grad_norm_
-    if factor < 1 or not math.isfinite(factor):
-        for g in gradients:
-            g.mul_(factor)
-
-
-def _square(tensors: list[Tensor], device: torch.device) -> Tensor:
-    """Square of the norm of tensors on a device, of which there may be none."""
-    if not tensors:
-        return torch.zeros((), device=device)
-    return torch.stack([n.float() for n in torch._foreach_norm(tensors)]).square().sum()
+    mllm.keep_in_step(model, head)
 
 
 def _whole_on_cpu(value: Any) -> Any:
-    return whole(value).cpu() if isinstance(value, Tensor) else value
+    return gather(value).cpu() if isinstance(value, Tensor) else value

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import random
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,30 +12,29 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
+from typing_extensions import override
 
-from viker_lightning.data.packing import PackedBatch
 from viker_lightning.data.records import ImageGroup, Labels, Picture
 from viker_lightning.errors import UserError, check_least
 from viker_lightning.files import check_folder
 from viker_lightning.ideal import (
     IdealDistribution,
-    OwnReference,
     Reference,
-    ReferenceStore,
-    key_token_example,
-    key_token_report,
+    References,
+    choose_pictures,
+    clip_filter,
+    key_tokens,
     output_weight,
-    statistics_of,
-    store_folder,
-    why_not_reduced,
+    pictures_of,
 )
 from viker_lightning.methods import Batch, Method
 from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize, revision_of, write_merged
 from viker_lightning.models.families import Family
+from viker_lightning.pictures.irrelevant import check_images
 
 from .base import Stage
-from .engine import Engine, Groups
-from .pictures import check_pictures, irrelevant_pictures
+from .engine import Engine
+from .step import Groups, Terms, Totals
 from .vanilla import check_vanilla, vanilla_model
 
 log = logging.getLogger(__name__)
@@ -119,25 +117,29 @@ class Unlearn(Stage):
         self.quantize, self.revision, self.family = quantize, revision, family
         self.drawn_with = seed or 0  # what irrelevant images and refusals are chosen with
         self.pictures: list[Picture] = []
-        self.ideal: IdealDistribution | None = None
-        self.own: dict[str, OwnReference] = {}
-        self._said: dict[str, Any] = {}  # what the frozen model had said before the run stopped
+        self.references = References(engine.references, dtype)
 
+    @property
+    def ideal(self) -> IdealDistribution | None:
+        """The ideal distribution of the forget answers, where the method asks for it."""
+        return self.references.ideal
+
+    @override
     def setup(self, stage: str) -> None:
-        """As in every stage, and makes sure that the method gets the retain questions and irrelevant images it uses.
+        """Makes sure that the method gets the retain questions and irrelevant images it uses.
 
         Raises:
             UserError: if nobody is retained, or images are too few.
         """
+        data = self.data
+        if stage == "fit" and data.as_published and data.as_published.baselines:
+            self.method = self.method.published()
+        self.whole_steps, self.in_passes = self.method.whole_steps, self.method.in_passes
         super().setup(stage)
         drawn_with = torch.initial_seed() if self.seed is None else self.seed
         self.drawn_with = int(self.trainer.strategy.broadcast(drawn_with))  # processes may be seeded apart
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        if stage == "fit" and data.as_published and data.as_published.baselines:
-            self.method = self.method.published()
-        self.whole_steps, data.in_passes = self.method.whole_steps, self.method.in_passes
         if stage == "fit" and self.method.reference == "irrelevant":
-            check_pictures(self)
+            check_images(self.method.images, self.method.k, self._own_pictures())
         method, needed = type(self.method).__name__, self.method.uses_retain or self.method.retain_reference
         if stage == "fit" and data.stage == "unlearn" and needed and "retain" not in data.streams:
             raise UserError(
@@ -145,9 +147,10 @@ class Unlearn(Stage):
                 "set retain_weight=0 where the method has it, or choose a method that only forgets"
             )
 
+    @override
     def load_mllm(self) -> MLLM:
         """Loads the vanilla model, making it first if need be, and sets what is trained."""
-        self.base_weights = str(vanilla_model(self.vanilla, self.trainer.datamodule))  # type: ignore[attr-defined]
+        self.base_weights = str(vanilla_model(self.vanilla, self.data))
         mllm = MLLM.load(
             self.base_weights, self.weights_dtype, self.revision, self.trust_remote_code, self.quantize, self.family
         )
@@ -157,79 +160,67 @@ class Unlearn(Stage):
         else:
             mllm.adapt(self.lora, self.adapter)
         if self.method.reference == "irrelevant" and self.trainer.state.fn == TrainerFn.FITTING:
-            self.pictures = irrelevant_pictures(self, mllm.family.natural_side(mllm.processor))
+            self.pictures = self._choose_pictures(mllm.family.natural_side(mllm.processor))
         return mllm
 
+    def _choose_pictures(self, size: int) -> list[Picture]:
+        keep, first = None, self.trainer.is_global_zero
+        if self.clip is not None and self.clip_threshold is not None:
+            forget, device = pictures_of(self.data.people(self.data.forget_ids)), self.trainer.strategy.root_device
+            keep, self.clip_weights = clip_filter(self.clip, self.clip_threshold, forget, device)
+        file = Path(self.trainer.default_root_dir) / "similarity.json" if first else None
+        images, k = self.method.images, self.method.k
+        return choose_pictures(images, k, self.drawn_with, size, self._own_pictures(), keep, file)
+
+    def _own_pictures(self) -> list[Picture]:
+        """The pictures of the benchmark's own people that the method may use."""
+        own = {"retain": self.data.retain_ids, "forget": self.data.forget_ids}
+        return pictures_of(self.data.people(own.get(self.method.images, [])))
+
+    @override
     def on_train_start(self) -> None:
-        """Asks the frozen model, once, what every forget answer should look like."""
-        self.method.before_training(self.mllm)
-        if self.lora is None and (self.method.reference != "none" or self.method.retain_reference):
-            self.engine.check_kept(self._why_full)
-        if self.method.reference == "irrelevant":
-            self.prepare_ideal()
-        elif self.method.reference == "own":
-            self.own["forget"] = self._own("forget", self.method.needs_vector, self.method.gold)
-        if self.method.retain_reference:
-            self.own["retain"] = self._own("retain")
-        for name, state in self._said.items():
-            if name in self.own:
-                self.own[name].load_state_dict(state)
-        self._said = {}
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """As in every stage, and keeps what the frozen model said: asked in another batch, it would round otherwise."""
-        super().on_save_checkpoint(checkpoint)
-        if self.trainer.world_size == 1:
-            checkpoint["said"] = {name: own.state_dict() for name, own in self.own.items()}
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """As in every stage; a model trained in full is not the original any more, once it has taken a step."""
-        super().on_load_checkpoint(checkpoint)
-        self._said = checkpoint.get("said", {})
-        self.mllm.moved = self.lora is None and checkpoint["global_step"] > 0
-
-    def _own(self, stream: str, reduced: bool = True, gold: str | None = None) -> OwnReference:
-        """What the frozen (or gold) model says behind a stream's own images; all of it now if it will be gone later."""
-        keep = self.engine.references
-        if self.lora is not None or gold is not None:
-            asked = self.mllm if gold is None else self.mllm.beside(gold, self.weights_dtype, "model.method.gold")
-            return OwnReference(asked, keep != "off", reduced)
-        own = OwnReference(
-            self.mllm, True, reduced, ReferenceStore(store_folder(self.mllm) if keep == "disk" else None)
-        )
-        people = self.trainer.datamodule.streams[stream]  # type: ignore[attr-defined]
-        groups = [ImageGroup(p.id, image, vqa=p.vqa) for p in people for image in p.images or (None,)]
-        own.prepare(self.labelled(groups))
-        return own
-
-    def prepare_ideal(self) -> None:
-        """Computes the ideal distribution of all forget answers.
+        """Asks the frozen model, once, what every forget answer should look like.
 
         Questions are encoded as training encodes them. A text-only question is read behind an irrelevant image with
         its text unchanged, so a name in it still says who is meant: for such questions the ideal distribution is what
         the frozen model says anyway, and the regulariser holds on to it.
         """
-        self.ideal = IdealDistribution(self.mllm, self.pictures, self.engine.references)
-        forget = self.trainer.datamodule.streams["forget"]  # type: ignore[attr-defined]
+        self.method.before_training(self.mllm)
+        forget = self.data.streams["forget"] if self.method.reference == "irrelevant" else []
         asked = [(replace(vqa, labels=self.labels), bool(p.images)) for p in forget for vqa in p.vqa]
         questions = [self.mllm.encoder.encode(vqa, image) for vqa, image in asked]
-        if self.ideal.keep != "off":
-            self.ideal.prepare(questions)
-        if self.mllm.moved:  # resumed without LoRA: the report came with the checkpoint
+
+        self.references.prepare(self.mllm, self.method, self.pictures, questions, self._every_group)
+        if self.ideal is None or self.mllm.moved:  # resumed without LoRA: the report came with the checkpoint
             return
-        example, image = max(asked, key=lambda pair: (len(pair[0].private), len(pair[0].answer)))
-        with self.mllm.together():
-            self.report["key_tokens"] = report = key_token_report(self.ideal, questions)
-            tokens = key_token_example(self.ideal, self.mllm.encoder.encode(example, image))
-        self.report["key_token_example"] = {"question": example.question, "answer": example.answer, "tokens": tokens}
+        self.report.key_tokens, self.report.key_token_example = key_tokens(self.ideal, asked)
         if self.ideal.keep != "off":
             self.ideal.release()
         for logger in self.loggers:
-            logger.log_metrics({f"key_tokens/{name}": value for name, value in report.items()}, step=0)
+            logger.log_metrics({f"key_tokens/{name}": n for name, n in self.report.key_tokens.items()}, step=0)
+
+    def _every_group(self, stream: str) -> list[ImageGroup]:
+        """All questions of a stream with every image they may be asked about."""
+        people = self.data.streams[stream]
+        return self.labelled([ImageGroup(p.id, i, vqa=p.vqa) for p in people for i in p.images or (None,)])
+
+    @override
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        if self.trainer.world_size == 1:
+            checkpoint["said"] = self.references.state_dict()
+
+    @override
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """A model trained in full is not the original any more, once it has taken a step."""
+        super().on_load_checkpoint(checkpoint)
+        self.references.load_state_dict(checkpoint.get("said", {}))
+        self.mllm.mark_trained(checkpoint["global_step"] > 0)
 
     @property
+    @override
     def labels(self) -> Labels:
-        """As in every stage, but never more than the answer if the method is defined on answers."""
+        """Never more than the answer if the method is defined on answers."""
         labels = super().labels
         return Labels.UNENDED if self.method.answers_only and labels == Labels.TEXT else labels
 
@@ -240,15 +231,17 @@ class Unlearn(Stage):
             revision = revision_of(base, self.mllm.commit, self.revision)
             write_merged(run / "adapter", run / "merged", "float32", base, revision, remote, self.family)
 
+    @override
     def streams(self, batch: Groups) -> Groups:
         """Forget questions, answered by refusals if the method asks for it, and retain questions if it uses them."""
         used = {name: found for name, found in batch.items() if name == "forget" or self.method.uses_retain}
-        return used | {"forget": self._answered(used["forget"])} if "forget" in used else used
+        return used | {"forget": self._with_refusals(used["forget"])} if "forget" in used else used
 
-    def part(self, groups: Groups, totals: dict[str, tuple[float, float]]) -> dict[str, Tensor]:
+    @override
+    def loss_terms(self, groups: Groups, totals: Totals) -> Terms:
         """What the method makes of forget and retain questions and of what the frozen model says of them."""
         streams = ("forget", "retain") if self.method.in_passes else groups  # whose turn it is not has no tokens
-        seen = {name: self._seen(name, groups.get(name, []), totals.get(name, (1, 1))) for name in streams}
+        seen = {name: self._answers_of(name, groups.get(name, []), totals.get(name, (1, 1))) for name in streams}
         forget, forget_reference, distribution = seen["forget"]
         step = Batch(forget, forget_reference=forget_reference, forget_distribution=distribution)
         if "retain" in seen:
@@ -260,11 +253,7 @@ class Unlearn(Stage):
         absent = [name for name in seen if name not in groups]
         return {name: value for name, value in terms.items() if not name.startswith(tuple(absent))}
 
-    def logged(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
-        """As the method says."""
-        return self.method.logged(terms)
-
-    def _seen(
+    def _answers_of(
         self, stream: str, groups: list[ImageGroup], total: tuple[float, float]
     ) -> tuple[AnswerTokens, Reference | None, Tensor | None]:
         """Answer tokens of a stream, what the frozen model says of them, and that in full where it must be."""
@@ -272,39 +261,20 @@ class Unlearn(Stage):
             head = self.mllm.head
             return AnswerTokens.none(head, total), Reference.none(output_weight(head)), None
         batch = self.mllm.pack(groups)
-        reference, distribution = None, None
-        if stream == "forget" and self._why_full:
-            distribution = self._distribution(batch)
-            reference = statistics_of(distribution, batch.labels)
-        elif stream == "forget" and self.ideal is not None:
-            reference = self.ideal.reference(batch)
-        elif stream in self.own:
-            reference = self.own[stream].reference(batch)
+        reference, distribution = self.references.of(stream, batch)
         return self.tokens(batch, total), reference, distribution
 
-    @cached_property
-    def _why_full(self) -> str | None:
-        """Why the forget reference must be taken as full distributions, in every step; ``None`` if it need not."""
-        if self.method.reference == "none" or not self.method.needs_vector:
-            return None
-        reason = why_not_reduced(self.mllm.head, "reverse" if self.method.needs_distribution else "forward")
-        if reason:
-            log.info("references are full distributions, recomputed in every step: %s", reason)
-        return reason
+    @override
+    def logged(self, terms: Terms) -> Terms:
+        return self.method.logged(terms)
 
+    @override
     def on_before_optimizer_step(self, optimizer: Any) -> None:
-        """As in every stage, and lets the method shape the gradients."""
+        """Lets the method shape the gradients, too."""
         super().on_before_optimizer_step(optimizer)
         self.method.before_optimizer_step(self.mllm)
 
-    def _distribution(self, batch: PackedBatch) -> Tensor:
-        if self.method.reference == "irrelevant":
-            assert self.ideal is not None
-            return self.ideal.distribution(batch.encoded)
-        with self.mllm.frozen():
-            return self.mllm.answer_tokens(batch).logits.softmax(-1)
-
-    def _answered(self, groups: list[ImageGroup]) -> list[ImageGroup]:
+    def _with_refusals(self, groups: list[ImageGroup]) -> list[ImageGroup]:
         if not self.method.refusals:
             return groups
 

@@ -56,8 +56,8 @@ def vanilla_model(vanilla: str, data: Benchmark, option: str = "model.vanilla") 
 
     Args:
         vanilla: a model folder, run folder or hub id, returned as it is; or the YAML of a fine-tuning run. The run is
-            kept in the cache folder under a hash of the YAML and the training data; one that was stopped goes on, one
-            whose weights are damaged is made again.
+            kept in the cache folder under a hash of the YAML and the training data; one that was stopped is
+            resumed, one whose weights are damaged is made again.
         data: the data the run is made on.
         option: the option that asks for it, for the message.
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from typing_extensions import override
+
 from viker_lightning.errors import UserError
 from viker_lightning.models import MLLM, load_adapted, weights_folder
 from viker_lightning.models.families import Family
@@ -41,8 +43,9 @@ class Exported(Stage):
         self.source, self.base, self.revision = source, base, revision
         self.weights_dtype, self.trust_remote_code, self.family = dtype, trust_remote_code, family
 
+    @override
     def setup(self, stage: str) -> None:
-        """As in every stage.
+        """Refuses to be trained.
 
         Raises:
             UserError: if it is to be trained.
@@ -51,6 +54,7 @@ class Exported(Stage):
         if stage == "fit":
             raise UserError("model: Exported is only asked and evaluated; use Finetune or Unlearn to train")
 
+    @override
     def load_mllm(self) -> MLLM:
         """Loads the adapter with its model, or full weights."""
         self.base_weights = self.source

@@ -1,7 +1,6 @@
 """The plain route: one row a question, the image every time, full distributions; what all else must equal.
 
-Nothing here is packed, cached or projected; the model runs as transformers runs it. Tests and benchmarks compare
-against it.
+Nothing here is packed, cached or projected; the model runs as transformers runs it. Tests compare against it.
 """
 
 from __future__ import annotations

@@ -1,0 +1,96 @@
+"""A training step, from image groups to the gradient of their loss.
+
+A step asks questions of one or more streams (forget, retain) and may be more than the model takes at once. So it is
+cut into parts that pass one after the other. A part takes its means over the tokens and questions of the whole step,
+which makes its loss one term of a sum: the gradients of all parts add up to that of the step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import zip_longest
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from viker_lightning.data.records import ImageGroup
+from viker_lightning.errors import UserError
+from viker_lightning.models import MLLM, split_to_budget
+
+from .distributed import Processes
+
+Groups = dict[str, list[ImageGroup]]
+"""Image groups by stream."""
+
+Totals = dict[str, tuple[float, float]]
+"""Tokens and questions of a whole step by stream."""
+
+Terms = dict[str, Tensor]
+"""``loss``, and whatever else is logged: scalars."""
+
+
+def take_step(
+    mllm: MLLM,
+    groups: Groups,
+    loss_terms: Callable[[Groups, Totals], Terms],
+    backward: Callable[[Tensor], Any],
+    processes: Processes,
+    max_questions: int | None = None,
+    whole: bool = False,
+) -> tuple[Tensor, Terms]:
+    """Gives the gradient of all parts of a step but the last, whose loss is returned for the trainer's own backward.
+
+    Args:
+        mllm: the model.
+        groups: what the step asks.
+        loss_terms: what a part, possibly of no questions, adds to the terms of its step.
+        backward: adds the gradient of a loss to the weights'.
+        processes: those that take this step together.
+        max_questions: most questions in a part of a stream; ``None`` is all.
+        whole: whether the loss is no sum over parts.
+
+    Returns:
+        The loss of the last part, with its graph, and the terms of the step, as means over processes.
+
+    Raises:
+        UserError: if a step that must be whole needs several parts.
+    """
+    parts = cut(mllm, groups, max_questions, whole)
+    parts += [{name: [] for name in groups}] * (processes.parts_needed(len(parts)) - len(parts))
+    totals = {name: count(mllm, some, processes) for name, some in groups.items()}
+    step_terms: Terms = {}
+    for number, part in enumerate(parts, start=1):
+        last = number == len(parts)
+        with mllm.together(keep=True):
+            terms = loss_terms(part, totals)
+        loss = processes.complete(terms["loss"], shows_images(part), last)
+        step_terms = {name: step_terms.get(name, 0) + value.detach() for name, value in terms.items()}
+        if not last:
+            backward(loss)
+    return loss, processes.mean(step_terms)
+
+
+def cut(mllm: MLLM, groups: Groups, max_questions: int | None, whole: bool) -> list[Groups]:
+    """A step in as many parts as the model's token budgets ask for; a stream that runs out is empty."""
+    streams = [split_to_budget(mllm, some, max_questions) for some in groups.values()]
+    parts = [dict(zip(groups, part, strict=True)) for part in zip_longest(*streams, fillvalue=[])]
+    if whole and len(parts) > 1:
+        raise UserError(
+            f"this objective has no parts, but the step has {len(parts)}; raise model.engine.max_tokens and "
+            "max_sequence_tokens, or lower data.batch_size and trainer.accumulate_grad_batches"
+        )
+    return parts
+
+
+def count(mllm: MLLM, groups: list[ImageGroup], processes: Processes) -> tuple[float, float]:
+    """Answer tokens and questions, as means over processes: so a mean of their losses counts each token once."""
+    encoded = [mllm.encoder.encode(vqa, group.image is not None) for group in groups for vqa in group.vqa]
+    counts = {"tokens": sum(len(question.answer) for question in encoded), "questions": len(encoded)}
+    means = processes.mean({name: torch.tensor(n, dtype=torch.float64) for name, n in counts.items()})
+    return means["tokens"].item(), means["questions"].item()
+
+
+def shows_images(groups: Groups) -> bool:
+    """Whether a step, or a part of one, has an image."""
+    return any(group.image is not None for some in groups.values() for group in some)
