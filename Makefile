@@ -56,8 +56,9 @@ dashboard: setup  ## W&B workspace and report of the runs there (ENTITY= PROJECT
 	$(PY) -m viker_lightning.reporting.dashboard $(if $(ENTITY),--entity=$(ENTITY)) $(if $(PROJECT),--project=$(PROJECT)) \
 		$(if $(GROUP),--group='$(GROUP)')
 
-# One process a core, of one thread each, also where tests start programs; a file's tests stay together, for they share fixtures.
-PYTEST = $(PY) -m pytest -q -n auto --maxprocesses 4 --dist loadfile
+# One process a core, of one thread each, also where tests start programs; a file's tests stay together, for they share
+# fixtures. Files come as they are listed: few tests, as of those that start several processes, may take longest.
+PYTEST = $(PY) -m pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test test-all mutants: export OMP_NUM_THREADS = 1
 

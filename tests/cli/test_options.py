@@ -1,12 +1,11 @@
 """Options and YAMLs that are wrong: one line that says where, what was found and what was expected."""
 
-from pathlib import Path
-
 import pytest
 
+from support.commands import ROOT, command_line
 from viker_lightning.cache import cache_folder
 from viker_lightning.callbacks import Evaluation, KnowledgeGate
-from viker_lightning.cli import CLI, main
+from viker_lightning.cli import main
 from viker_lightning.datasets.mllmu import MLLMU
 from viker_lightning.errors import UserError
 from viker_lightning.hub import dataset_folder
@@ -15,33 +14,15 @@ from viker_lightning.options import near_option, read_yaml
 from viker_lightning.pictures.irrelevant import check_images, irrelevant_images
 from viker_lightning.training import Finetune, Unlearn
 
-ROOT = Path(__file__).parents[2]
 VIKER = "--config=configs/mini/viker.yaml"
 METHODS = "methods are IDK, NPO, GradientAscent, GradientDifference, KLMinimization, ViKeR, or your own as file.Class"
 
 
-class Parsed(Exception):
-    """The parser is made."""
-
-
-@pytest.fixture(scope="module")
-def built():
-    """The command line, made once; making it takes longer than most of what is tried here."""
-    with pytest.MonkeyPatch.context() as patch:
-
-        def keep(self, parser, args):
-            raise Parsed(self)
-
-        patch.setattr(CLI, "parse_arguments", keep)
-        with pytest.raises(Parsed) as made:
-            main(["fit"])
-    return made.value.args[0]
-
-
 @pytest.fixture
-def said(built, monkeypatch, capsys):
+def said(monkeypatch, capsys):
     """What the command line says of some options."""
     monkeypatch.chdir(ROOT)
+    built = command_line()
 
     def of(*arguments):
         with pytest.raises(UserError) as error:

@@ -1,40 +1,25 @@
 """validate on two processes over gloo, with uneven shares, gold model and coherence: every number is that of one."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-import torch
 
+from support import forked
+from support.distributed import random_adapter, random_vanilla
 from viker_lightning.cli import main
 from viker_lightning.datasets import CLEAR
-from viker_lightning.models import MLLM, Lora
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory, base_folder):
-    """A model with random weights large enough to say something, and an adapter that changes what it says."""
+    """A model that says something, and an adapter that changes what it says."""
     folder = tmp_path_factory.mktemp("weights")
-    torch.manual_seed(0)
-    model = MLLM.load(base_folder)
-    with torch.no_grad():
-        for p in model.base.model.language_model.parameters():
-            if p.ndim == 2:
-                p.normal_(std=0.08)
-    model.save(folder / "vanilla")
-    model = MLLM.load(folder / "vanilla")
-    model.adapt(Lora())
-    with torch.no_grad():
-        for name, p in model.named_parameters():
-            if "lora_B" in name:
-                p.normal_(std=0.05)
-    model.save_adapter(folder / "adapter")
+    random_vanilla(base_folder, folder / "vanilla", tied=True)
+    random_adapter(folder / "vanilla", folder / "adapter")
     return folder
 
 
@@ -70,11 +55,8 @@ def test_two_processes_evaluate_as_one_does(weights, tmp_path, here, capsys):
     capsys.readouterr()
     main(arguments(tmp_path / "one", weights, *options))
     assert capsys.readouterr().out.count("What the model knows") == 1
-    command = [sys.executable, "-m", "viker_lightning", *arguments(tmp_path / "two", weights, *options)]
-    command += ["--trainer.strategy=ddp", "--trainer.devices=2"]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("What the model knows") == 1
+    two = [*arguments(tmp_path / "two", weights, *options), "--trainer.strategy=ddp", "--trainer.devices=2"]
+    assert forked.launch(lambda: main(two), tmp_path / "said").count("What the model knows") == 1
     (one, rows), (two, others) = found(tmp_path / "one"), found(tmp_path / "two")
     assert one["world_size"] == 1 and two["world_size"] == 2
     assert {"forget", "forget_text", "retain", "retain_text", "overall"} == set(one["validate"])

@@ -13,7 +13,7 @@ from support.distributed import (
     assert_close,
     assert_same,
     here,
-    launch,
+    on_ranks,
     on_two,
     random_vanilla,
     results,
@@ -33,7 +33,7 @@ def runs(vanilla, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     options = (*FIT, *COMMON, *GATE, f"--model.vanilla={vanilla}")
     here(folder / "one", *options, "--data.batch_size=16")
-    launch(folder / "fsdp", *options, "--data.batch_size=8", *SMALL, *on_two("fsdp"))
+    on_ranks(folder / "fsdp", *options, "--data.batch_size=8", *SMALL, *on_two("fsdp"))
     return folder
 
 

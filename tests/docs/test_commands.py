@@ -38,6 +38,7 @@ import pytest
 import yaml
 
 from support import documented
+from support.commands import print_config
 from support.documented import EXTRAS, PAGES, ROOT, blocks, check_installed
 from viker_lightning.cli import main
 from viker_lightning.pictures.irrelevant import irrelevant_images
@@ -103,7 +104,7 @@ def prepared(base_folder, tmp_path_factory):
         for name in ("predict", "knowledge"):
             patch.setattr(import_module(f"viker_lightning.evaluation.{name}"), "MAX_NEW_TOKENS", 3)
         given = ["fit", "--config=configs/mini/viker.yaml", "--data.root=mini/ci", "--model.vanilla=runs/mini/vanilla"]
-        main([*given, *tiny("fit", printed(given), SimpleNamespace(base=base_folder, folder=folder))])
+        main([*given, *tiny("fit", print_config(given), SimpleNamespace(base=base_folder, folder=folder))])
     for file in ("results.json", "predictions.parquet", "provenance.json"):
         shutil.copy(folder / "runs/mini/viker" / file, folder / "runs/mini/gold")
     for name in ("demo/viker-0", "demo/npo-0", "demo/gold"):
@@ -124,16 +125,7 @@ def desk(prepared, base_folder, tmp_path, monkeypatch, request):
 @functools.cache
 def config_of(words):
     """The whole config of a command as it is written; several pages may have the same one."""
-    return printed(python(words))
-
-
-def printed(arguments):
-    """The whole config that arguments make, which must parse."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as stop:
-        main([*arguments, "--print_config"])
-    assert stop.value.code == 0, err.getvalue() or stop.value.code
-    return yaml.safe_load(out.getvalue())
+    return print_config(python(words))
 
 
 def value(config, path):
@@ -310,7 +302,7 @@ def check_made(line):
         assert program[1] in ("pip", "pytest", "venv"), line
         return
     if program[:2] == ["-m", "viker_lightning"]:
-        printed(program[2:])
+        print_config(program[2:])
         return
     with pytest.MonkeyPatch.context() as patch:
         real = ArgumentParser.parse_args
@@ -345,7 +337,8 @@ def names(config, path=""):
 def test_options_exist(prepared, monkeypatch):
     """Options named within text, ``--name value``, are understood by some command together with their values."""
     monkeypatch.chdir(prepared)
-    known = {base: names(printed(base_command(base))) for base in BASES}
+    monkeypatch.syspath_prepend(str(prepared))
+    known = {base: names(print_config(base_command(base))) for base in BASES}
     together = {base: [] for base in BASES}
     shown = "".join(help_of(module) for module in MODULES)
     for option in documented.options():
@@ -357,7 +350,7 @@ def test_options_exist(prepared, monkeypatch):
         assert len(option.words) > len(paths) or "=" in option.words[0], f"{option}: give the option a value"
         together[homes[0]] += option.words
     for base, words in together.items():
-        printed([*base_command(base), *words])
+        print_config([*base_command(base), *words])
 
 
 def base_command(base):
@@ -383,7 +376,7 @@ def test_a_block(block, desk, monkeypatch):
         config = yaml.safe_load(block.text)
         (desk.folder / "block.yaml").write_text(block.text, "utf-8")
         whole = "data" in config and "class_path" in config["data"]
-        printed(["fit", *([] if whole else ["--config=configs/mini/viker.yaml"]), "--config=block.yaml"])
+        print_config(["fit", *([] if whole else ["--config=configs/mini/viker.yaml"]), "--config=block.yaml"])
     elif block.language == "json":
         for line in block.text.splitlines():
             json.loads(line)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from support import forked
 from viker_lightning.cli import main
 from viker_lightning.models import MLLM, Lora
 
@@ -60,6 +61,19 @@ def here(run, *options):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
         main([*options, f"--trainer.default_root_dir={run}"])
+
+
+def on_ranks(run, *options):
+    """Runs the command line in two processes as :func:`launch` does, without their start; what they say together.
+
+    ``options`` must ask for two devices; Lightning takes the processes for torchrun's.
+    """
+
+    def fit():
+        os.chdir(ROOT)
+        main([*options, f"--trainer.default_root_dir={run}"])
+
+    return forked.launch(fit, run.with_name(f"{run.name}-said"))
 
 
 def random_vanilla(base_folder, folder, tied=False):

@@ -1,12 +1,9 @@
-"""Runs the command line in a forked process that can be killed for good; no import is paid twice."""
+"""Runs the command line in a forked process that can be killed for good."""
 
 import json
-import logging
 import os
 import signal
-import sys
 import time
-import traceback
 from importlib import import_module
 from pathlib import Path
 
@@ -14,6 +11,7 @@ import pyarrow.parquet as pq
 import torch
 from safetensors.torch import load_file
 
+from support.forked import ended, start
 from viker_lightning.cli import main
 from viker_lightning.training import Unlearn
 
@@ -38,36 +36,15 @@ def run(arguments, output, prepare=lambda: None, after=None, number=signal.SIGKI
     Returns:
         What ``os.waitpid`` says: the exit code, or minus the signal that killed it.
     """
-    pid = os.fork()
-    if pid == 0:
-        code = 70
-        try:
-            handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            os.dup2(handle, 1)
-            os.dup2(handle, 2)
-            sys.stdout, sys.stderr = (os.fdopen(n, "w", buffering=1, closefd=False) for n in (1, 2))
-            logging.getLogger().handlers.clear()  # pytest's
-            torch.set_num_threads(1)
-            prepare()
-            main(arguments)
-            code = 0
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else 1
-            if isinstance(stop.code, str):
-                os.write(2, stop.code.encode())
-        except BaseException:
-            os.write(2, traceback.format_exc().encode())
-        finally:
-            os._exit(code)
+    Path(output).unlink(missing_ok=True)
+    pid = start(lambda: (prepare(), main(arguments)), output)
     end = time.monotonic() + after if after is not None else None
-    while True:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
+    while (code := ended(pid)) is None:
         if end is not None and time.monotonic() > end:
             os.kill(pid, number)
             end = None
         time.sleep(0.01)
+    return code
 
 
 def dies():
