@@ -12,7 +12,7 @@ import pytest
 from support.reading import module, one_line
 from viker_lightning.data.records import Split
 from viker_lightning.datasets import CLEAR, MLLMU
-from viker_lightning.datasets.mllmu_rows import TASKS, image_group
+from viker_lightning.datasets.mllmu import TASKS, image_group
 from viker_lightning.datasets.reading.parquet import _without_image, read_rows
 from viker_lightning.errors import DataError
 from viker_lightning.pictures.irrelevant import irrelevant_images

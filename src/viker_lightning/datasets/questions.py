@@ -15,7 +15,7 @@ from viker_lightning.datasets.reading.text import picture_beside, read_lines
 from viker_lightning.errors import DataError, UserError
 
 from .base import GROUPS_PER_BATCH, Benchmark
-from .jsonl_rows import is_empty, lines_file
+from .jsonl import is_empty, lines_file
 
 ANSWERS = ("before", "after")
 """Fields that predict adds to every row."""
