@@ -41,26 +41,25 @@ def cache_folder(*parts: str) -> Path:
     return folder
 
 
-def built(folder: Path, what: str, build: Callable[[Path], object], needs: str = "config.json") -> Path:
+def built(folder: Path, what: str, build: Callable[[Path], object]) -> Path:
     """A folder that is built once, and again where it is not what was written; a line says so.
 
     Args:
         folder: where it is.
         what: what is built, for the line.
-        build: writes it into a folder.
-        needs: a file without which it is not there.
+        build: writes it into a folder, ``config.json`` among its files.
 
     Returns:
         ``folder``.
     """
-    if damage(folder, needs) is None:
+    if damage(folder, "config.json") is None:
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         remove_drafts(folder.parent, folder.name)
         for left in folder.parent.glob(f"{folder.name}.*.tmp"):  # what earlier versions called them
             shutil.rmtree(left, ignore_errors=True)
-        why = damage(folder, needs)
+        why = damage(folder, "config.json")
         if why is None:
             return folder
         if folder.exists():

@@ -8,7 +8,7 @@ import math
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,6 +19,9 @@ from viker_lightning.files import draft, remove_drafts
 
 LABEL = "benchmark.json"
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+Amounts = TypeVar("Amounts")
+Build = Callable[[Path, Amounts, int], None]
 
 
 def image_cell(data: bytes, path: str) -> dict[str, Any]:
@@ -35,22 +38,29 @@ def write_config(root: Path, config: str, schema: pa.Schema, rows: list[dict[str
         pq.write_table(table, root / config / f"train-{shard:05d}-of-{shards:05d}.parquet")
 
 
-def write_once(root: Path, label: dict[str, Any], readme: str, build: Callable[[Path], None]) -> Path:
-    """Writes a benchmark, once: one with the same label is left as it is, unless its files are not what was written.
+def write_once(
+    root: Path, size: str, seed: int, version: str, readme: str, sizes: Mapping[str, Amounts], build: Build[Amounts]
+) -> Path:
+    """Writes one of the sizes of a benchmark, once: it is left as it is, unless its files are not what was written.
 
     Args:
-        root: the folder; an older benchmark written by this function is replaced, anything else is refused.
-        label: version, size and seed.
-        readme: text of its README.
-        build: writes everything else into an empty folder.
+        root: the folder; another benchmark written by this function is replaced, anything else is refused.
+        size: which one.
+        seed: of everything in it.
+        version: of the benchmark.
+        readme: template of its README, with ``{size}``, ``{seed}`` and ``{version}``.
+        sizes: how much of everything there is, by size.
+        build: writes so much by seed into an empty folder.
 
     Returns:
         ``root``.
 
     Raises:
-        UserError: if ``root`` holds other files.
+        UserError: if there is no such size, or ``root`` holds other files.
     """
-    root = Path(root)
+    if size not in sizes:
+        raise UserError(f"size={size!r}: no such benchmark size, choose from {', '.join(sizes)}")
+    root, label = Path(root), {"version": version, "size": size, "seed": seed}
     why = damage(root, LABEL) if _read_label(root) == label else "another one"
     if why is None:
         return root
@@ -61,8 +71,8 @@ def write_once(root: Path, label: dict[str, Any], readme: str, build: Callable[[
     remove_drafts(root.parent, root.name)
     # Built beside the final place and renamed, so that a folder under its final name is always complete.
     with draft(root.parent, root.name) as new:
-        build(new)
-        (new / "README.md").write_text(readme, "utf-8")
+        build(new, sizes[size], seed)
+        (new / "README.md").write_text(readme.format(**label), "utf-8")
         (new / LABEL).write_text(json.dumps(label), "utf-8")
         note_checksums(new)
         if _read_label(root) == label and (foreign := _foreign_files(root, new)):
@@ -82,33 +92,6 @@ def _foreign_files(root: Path, new: Path) -> list[str]:
     """Files of somebody else's: those that the same benchmark, made anew, does not have."""
     files = [file.relative_to(root) for file in sorted(root.rglob("*")) if file.is_file()]
     return [name.as_posix() for name in files if not (new / name).exists() and not name.name.startswith(".")]
-
-
-def write_sized(
-    root: Path,
-    size: str,
-    seed: int,
-    version: str,
-    readme: str,
-    builds: Mapping[str, Callable[[Path], None]],
-) -> Path:
-    """Writes one of the sizes of a benchmark, once.
-
-    Args:
-        root: the folder; see :func:`write_once`.
-        size: which one.
-        seed: of everything in it.
-        version: of the benchmark.
-        readme: template of its README, with ``{size}``, ``{seed}`` and ``{version}``.
-        builds: what writes each size into an empty folder.
-
-    Raises:
-        UserError: if there is no such size, or ``root`` holds other files.
-    """
-    if size not in builds:
-        raise UserError(f"size={size!r}: no such benchmark size, choose from {', '.join(builds)}")
-    label = {"version": version, "size": size, "seed": seed}
-    return write_once(root, label, readme.format(**label), builds[size])
 
 
 def _read_label(root: Path) -> dict[str, Any] | None:

@@ -6,7 +6,6 @@ import json
 import math
 import random
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,7 +14,7 @@ from viker_lightning.progress import track
 from viker_lightning.prompts import BLOCK, CAPTION_QUESTIONS, CHOICE_QUESTION, NAME_QUESTION, choice_prompt
 
 from . import general_questions, portraits, profiles
-from .folder import IMAGE, image_cell, write_config, write_sized
+from .folder import IMAGE, image_cell, write_config, write_once
 from .profiles import ATTRIBUTES, FACTS, Profile
 from .questions import Record, draw_options
 
@@ -217,18 +216,5 @@ def _build(root: Path, size: ClearSize, seed: int) -> None:
 
 
 def write_benchmark(root: Path, size: str = "clear", seed: int = 0) -> Path:
-    """Writes the embedded benchmark, once: a complete one of the same size, seed and version is left as it is.
-
-    Args:
-        root: the folder; an older embedded benchmark is replaced, anything else is refused.
-        size: ``clear-ci`` or ``clear``.
-        seed: of everything in it.
-
-    Returns:
-        ``root``.
-
-    Raises:
-        UserError: if there is no such size, or ``root`` holds other files.
-    """
-    builds = {name: partial(_build, size=amounts, seed=seed) for name, amounts in SIZES.items()}
-    return write_sized(root, size, seed, VERSION, README, builds)
+    """Writes the embedded benchmark, once; see :func:`~viker_lightning.embedded.folder.write_once`."""
+    return write_once(root, size, seed, VERSION, README, SIZES, _build)

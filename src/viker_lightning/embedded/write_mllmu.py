@@ -6,7 +6,6 @@ import json
 import math
 import random
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,7 +14,7 @@ from viker_lightning.progress import track
 from viker_lightning.prompts import choice_prompt, cloze_prompt
 
 from . import general_questions, portraits, profiles
-from .folder import IMAGE, fingerprint, image_cell, write_config, write_sized
+from .folder import IMAGE, fingerprint, image_cell, write_config, write_once
 from .questions import Asker, Record, choice_task, draw_options
 
 __all__ = ["SIZES", "VERSION", "fingerprint", "write_benchmark"]
@@ -219,18 +218,5 @@ def _build(root: Path, size: MiniSize, seed: int) -> None:
 
 
 def write_benchmark(root: Path, size: str = "default", seed: int = 0) -> Path:
-    """Writes the embedded benchmark, once: a complete one of the same size, seed and version is left as it is.
-
-    Args:
-        root: the folder; an older benchmark written by this function is replaced, anything else is refused.
-        size: ``smol``, ``ci``, ``default`` or ``large``.
-        seed: of everything in it.
-
-    Returns:
-        ``root``.
-
-    Raises:
-        UserError: if there is no such size, or ``root`` holds other files.
-    """
-    builds = {name: partial(_build, size=amounts, seed=seed) for name, amounts in SIZES.items()}
-    return write_sized(root, size, seed, VERSION, README, builds)
+    """Writes the embedded benchmark, once; see :func:`~viker_lightning.embedded.folder.write_once`."""
+    return write_once(root, size, seed, VERSION, README, SIZES, _build)
