@@ -79,7 +79,7 @@ def test_what_an_earlier_version_built_is_taken_on(folder, capsys):
 
 def test_of_very_large_files_only_the_end_is_looked_at(folder, monkeypatch):
     monkeypatch.setattr(cache, "LARGEST", 1)
-    monkeypatch.setattr(cache, "_digest", pytest.fail)
+    monkeypatch.setattr(cache.hashlib, "file_digest", pytest.fail)
     (folder / CHECKSUMS).write_text("")
     assert built(folder, "a thing", pytest.fail) == folder
     (folder / "config.json").write_text("{{")
@@ -107,7 +107,7 @@ def test_a_damaged_benchmark_is_written_again(tmp_path, capsys, monkeypatch):
     ):
         write_mllmu.write_benchmark(root, "ci")
     (root / "notes.txt").unlink()
-    monkeypatch.setattr(write_mllmu, "_general_test", pytest.fail)
+    monkeypatch.setattr(write_mllmu, "write_config", pytest.fail)
     write_mllmu.write_benchmark(root, "ci")
 
 

@@ -33,34 +33,33 @@ def cache_folder(*parts: str) -> Path:
     """
     root = os.environ.get("VIKER_LIGHTNING_CACHE") or platformdirs.user_cache_dir("viker-lightning", appauthor=False)
     folder = Path(root).joinpath(*parts)
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if there != folder and not (there.is_dir() and os.access(there, os.W_OK)):
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if existing != folder and not (existing.is_dir() and os.access(existing, os.W_OK)):
         raise UserError(
-            f"cache folder {root}: {there} is no folder that can be written to; set VIKER_LIGHTNING_CACHE to another"
+            f"cache folder {root}: {existing} is no folder that can be written to; set VIKER_LIGHTNING_CACHE to another"
         )
     return folder
 
 
-def built(folder: Path, what: str, build: Callable[[Path], object], needs: str = "config.json") -> Path:
+def built(folder: Path, what: str, build: Callable[[Path], object]) -> Path:
     """A folder that is built once, and again where it is not what was written; a line says so.
 
     Args:
         folder: where it is.
         what: what is built, for the line.
-        build: writes it into a folder.
-        needs: a file without which it is not there.
+        build: writes it into a folder, ``config.json`` among its files.
 
     Returns:
         ``folder``.
     """
-    if damage(folder, needs) is None:
+    if damage(folder, "config.json") is None:
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         remove_drafts(folder.parent, folder.name)
         for left in folder.parent.glob(f"{folder.name}.*.tmp"):  # what earlier versions called them
             shutil.rmtree(left, ignore_errors=True)
-        why = damage(folder, needs)
+        why = damage(folder, "config.json")
         if why is None:
             return folder
         if folder.exists():
@@ -94,28 +93,38 @@ def damage(folder: Path, needs: str) -> str | None:
     """
     if not (folder / needs).is_file():
         return f"{needs} is missing"
-    noted = folder / CHECKSUMS
+    noted = (folder / CHECKSUMS).is_file()
     try:
-        listed = set()
-        for line in noted.read_text("utf-8").splitlines() if noted.is_file() else ():
-            digest, _, name = line.partition("  ")
-            listed.add(name)
-            if not name:
-                return f"{CHECKSUMS} is cut short"
-            if not (folder / name).is_file():
-                return f"{name} is missing"
-            if _digest(folder / name) != digest:
-                return f"{name} is not what was written"
-        if noted.is_file() and (unknown := [name for name in _checked(folder) if name not in listed]):
-            return f"{unknown[0]} is not in {CHECKSUMS}"
-        for file in sorted(folder.rglob("*")):
-            if (not noted.is_file() or file.stat().st_size > LARGEST) and (why := _unreadable(file)):
-                return f"{file.relative_to(folder)}: {why}"
+        why = (_altered_file(folder) if noted else None) or _unreadable_file(folder, above=LARGEST if noted else 0)
     except (OSError, ValueError) as error:
         return str(error)
-    if not noted.is_file():
+    if why is None and not noted:
         with contextlib.suppress(OSError):  # a cache that may only be read
             note_checksums(folder)
+    return why
+
+
+def _altered_file(folder: Path) -> str | None:
+    """Which file is not as its checksum says, and how; ``None`` if there is none."""
+    listed = set()
+    for line in (folder / CHECKSUMS).read_text("utf-8").splitlines():
+        digest, _, name = line.partition("  ")
+        listed.add(name)
+        if not name:
+            return f"{CHECKSUMS} is cut short"
+        if not (folder / name).is_file():
+            return f"{name} is missing"
+        if _digest(folder / name) != digest:
+            return f"{name} is not what was written"
+    unlisted = [name for name in _checked(folder) if name not in listed]
+    return f"{unlisted[0]} is not in {CHECKSUMS}" if unlisted else None
+
+
+def _unreadable_file(folder: Path, above: int) -> str | None:
+    """Which file of more than so many bytes cannot be read, and why; ``None`` if there is none."""
+    for file in sorted(folder.rglob("*")):
+        if file.stat().st_size > above and (why := _unreadable(file)):
+            return f"{file.relative_to(folder)}: {why}"
     return None
 
 

@@ -8,22 +8,22 @@ from viker_lightning.errors import DataError
 from viker_lightning.files import check_folder
 
 
-def dataset_folder(name: str, revision: str | None = None, there: bool = False) -> Path:
+def dataset_folder(name: str, revision: str | None = None, download: bool = True) -> Path:
     """The folder a dataset was downloaded to.
 
     Args:
         name: its id.
         revision: branch, tag or commit.
-        there: whether it must be there already; else it is downloaded.
+        download: whether it is downloaded if it is not there yet.
 
     Raises:
-        DataError: if it cannot be had.
+        DataError: if it is neither there nor downloaded.
     """
     from huggingface_hub import snapshot_download
 
     check_folder("data.root", name)
     try:
-        return Path(snapshot_download(name, repo_type="dataset", revision=revision, local_files_only=there))
+        return Path(snapshot_download(name, repo_type="dataset", revision=revision, local_files_only=not download))
     except Exception as error:
         reason = str(error).strip().splitlines()[0]
         at = f" at revision {revision!r}" if revision else ""

@@ -33,7 +33,7 @@ _JPEG_MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd7\xff])", re.DOTALL)
 _END, _ONES, _FILLER = b"\xff\xd9", b"\xff\x00" * 8, bytes(range(1, 200)) * 2
 
 
-Found = TypeVar("Found")
+Read = TypeVar("Read")
 
 
 class NotAnImage(ValueError):
@@ -85,38 +85,38 @@ def check(data: bytes) -> None:
         NotAnImage: if they are not.
     """
 
-    def whole(image: Image.Image) -> None:
+    def verify(image: Image.Image) -> None:
         kind = image.format
         _refuse_32_bits(image)
         if kind == "PNG":
             image.verify()
         elif kind in ("JPEG", "MPO") and (end := _jpeg_end(data)):
-            if not _complete(data[:end]):
+            if not _is_complete(data[:end]):
                 raise NotAnImage("JPEG data are missing before the end marker")
         else:
             image.load()
 
-    _read(data, whole)
+    _read(data, verify)
 
 
-def reading(data: bytes) -> bytes:
-    """How an image is looked at, if not simply as it is stored: ``turned 6``, ``16 bits``, ``on white``; else empty.
+def treatment(data: bytes) -> bytes:
+    """What is done to an image before it is looked at: ``turned 6``, ``16 bits``, ``on white``; empty for nothing.
 
     Whatever is kept under a picture's identity depends on it.
     """
 
-    def said(image: Image.Image) -> bytes:
+    def describe(image: Image.Image) -> bytes:
         turn = _turn(image, data)
         white = b"on white" if _is_transparent(image) else b""
         return (b"" if turn is None else b"turned %d" % turn) + (b"16 bits" if _is_deep(image) else b"") + white
 
     try:
-        return _read(data, said)
+        return _read(data, describe)
     except NotAnImage:
         return b""
 
 
-def _read(data: bytes, look: Callable[[Image.Image], Found]) -> Found:
+def _read(data: bytes, look: Callable[[Image.Image], Read]) -> Read:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             return look(image)
@@ -175,14 +175,14 @@ def _refuse_32_bits(image: Image.Image) -> None:
 def _jpeg_end(data: bytes) -> int | None:
     """Where the end marker of the first image of a JPEG file is; ``None`` if there is none."""
     at = 2
-    while found := _JPEG_MARKER.search(data, at):  # within a scan, bytes that look like markers are escaped
-        if found[1] == _END[1:]:
-            return found.start()
-        at = found.end() + max(2, int.from_bytes(data[found.end() : found.end() + 2], "big"))
+    while marker := _JPEG_MARKER.search(data, at):  # within a scan, bytes that look like markers are escaped
+        if marker[1] == _END[1:]:
+            return marker.start()
+        at = marker.end() + max(2, int.from_bytes(data[marker.end() : marker.end() + 2], "big"))
     return None
 
 
-def _complete(data: bytes) -> bool:
+def _is_complete(data: bytes) -> bool:
     """Whether JPEG data without their end marker hold all of the image.
 
     A decoder that finds no marker asks for more data, and PIL reports that there are none. A few bytes of ones behind

@@ -9,7 +9,7 @@ import pytest
 
 from viker_lightning.data.records import Split
 from viker_lightning.datasets import CLEAR
-from viker_lightning.datasets.clear_rows import name_in
+from viker_lightning.datasets.clear import name_in
 from viker_lightning.embedded import write_clear
 from viker_lightning.embedded.folder import fingerprint
 from viker_lightning.errors import DataError, UserError

@@ -9,7 +9,6 @@ import pytest
 from PIL import Image, ImageFile
 
 from viker_lightning.data.records import Picture
-from viker_lightning.datasets.reading import parquet
 from viker_lightning.datasets.reading.parquet import ROWS, read_rows
 from viker_lightning.errors import UserError
 from viker_lightning.pictures.irrelevant import irrelevant_images
@@ -30,13 +29,14 @@ def folder(tmp_path):
 
 def test_a_few_rows_at_a_time(folder, monkeypatch):
     sizes = []
-    real = parquet._listed
+    real = pq.ParquetFile.iter_batches
 
-    def listed(table, *args):
-        sizes.append(len(table))
-        return real(table, *args)
+    def counted(*args, **options):
+        for batch in real(*args, **options):
+            sizes.append(len(batch))
+            yield batch
 
-    monkeypatch.setattr(parquet, "_listed", listed)
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", counted)
     rows = read_rows(folder, ["ID", "image"])
     assert sizes == [ROWS, 3, ROWS, ROWS, 3]
     assert [row["ID"] for row in rows] == [f"{s}-{i}" for s, n in ((0, ROWS + 3), (1, 2 * ROWS + 3)) for i in range(n)]

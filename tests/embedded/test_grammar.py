@@ -23,7 +23,7 @@ def references(module):
         q for split in module.splits for m in ("image", "text") for g in module.evaluation(split, m) for q in g.vqa
     ]
     closed = re.compile(r"Answer with the right option|\[Blank\]")
-    taught = [q for p in [*module.people(), *module._base] for q in p.vqa if not closed.search(q.question)]
+    taught = [q for p in [*module.people(), *module.base_people] for q in p.vqa if not closed.search(q.question)]
     texts = [text for q in [*asked, *taught] for text in (q.answer, q.paraphrase, *q.perturbed) if text]
     return sorted(set(texts))
 

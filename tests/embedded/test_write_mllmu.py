@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from viker_lightning.embedded import profiles, scenes, write_mllmu
+from viker_lightning.embedded import general_questions, profiles, write_mllmu
 from viker_lightning.errors import UserError
 from viker_lightning.prompts import cloze_prompt
 
@@ -126,10 +126,10 @@ def asked_in_training(root: Path) -> list[str]:
 def test_held_out_wordings_are_not_trained(root: Path) -> None:
     held_out = [q for a in profiles.ATTRIBUTES for q in profiles.questions(a, held_out=True)]
     held_out += [cloze_prompt(q) for f in profiles.FACTS for q in profiles.clozes(f, held_out=True)]
-    for kind, facts in scenes.GENERAL.items():
+    for kind, facts in general_questions.FACTS.items():
         for fact in facts:
-            held_out += scenes.general_questions(kind, fact, held_out=True)
-            held_out += [cloze_prompt(q) for q in scenes.general_clozes(kind, fact, held_out=True)]
+            held_out += general_questions.questions(kind, fact, held_out=True)
+            held_out += [cloze_prompt(q) for q in general_questions.clozes(kind, fact, held_out=True)]
     asked = "\n".join(asked_in_training(root))
     assert not [q for q in held_out if q in asked]
     images = [q for c in ("Test_Set", "General_Set") for row in rows(root, c).values() for q in tasks(row)]
@@ -191,7 +191,7 @@ def test_options(root: Path) -> None:
                 assert set(options.values()) <= shared - own
 
 
-def test_private_parts_are_in_the_answer(root: Path) -> None:
+def test_private_spans_are_in_the_answer(root: Path) -> None:
     answers = [m for row in rows(root, "ft_Data").values() for m in metadata(row)]
     answers += [
         {"Answer": q["Ground_Truth"], "Private": q["Private"]}
@@ -199,7 +199,7 @@ def test_private_parts_are_in_the_answer(root: Path) -> None:
         for row in rows(root, config).values()
         for q in row["Generation_Task"]
     ]
-    assert all(m["Private"] and all(part in m["Answer"] for part in m["Private"]) for m in answers)
+    assert all(m["Private"] and all(span in m["Answer"] for span in m["Private"]) for m in answers)
     general = [q for row in rows(root, "General_Set").values() for q in row["Generation_Task"]]
     general += [m for key, row in rows(root, "base_Data").items() if key[0] == "g" for m in metadata(row)]
     assert general and not any(m["Private"] for m in general)
@@ -212,10 +212,14 @@ def test_written_once(root: Path) -> None:
 
 
 def test_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise KeyboardInterrupt
+    write = write_mllmu.write_config
 
-    monkeypatch.setattr(write_mllmu, "_general_test", fail)  # the last of all steps
+    def interrupted(root: Path, config: str, *rest: Any, **options: Any) -> None:
+        if config == "General_Set":  # the last of all
+            raise KeyboardInterrupt
+        write(root, config, *rest, **options)
+
+    monkeypatch.setattr(write_mllmu, "write_config", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_mllmu.write_benchmark(tmp_path / "ci", "ci")
     assert not list(tmp_path.iterdir())

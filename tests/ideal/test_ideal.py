@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from support.plain_route import plain_ideal, plain_logits
-from viker_lightning.errors import DataError, UserError
 from viker_lightning.ideal import (
     IdealDistribution,
     ImagePrefixes,
@@ -149,25 +148,3 @@ def test_key_token_report(mllm, data, pictures):
 def test_no_image(mllm):
     with pytest.raises(ValueError, match="at least one irrelevant image"):
         ImagePrefixes(mllm, [])
-
-
-@pytest.mark.parametrize("kind", ["scenes", "pets", "people"])
-def test_drawn_images(kind):
-    pictures = irrelevant_images(kind, 4, size=32)
-    assert len({p.key for p in pictures}) == 4
-    assert pictures[0].open().size == (32, 32)
-    assert [p.key for p in pictures] == [p.key for p in irrelevant_images(kind, 4, size=32)]
-    assert [p.key for p in pictures] != [p.key for p in irrelevant_images(kind, 4, seed=1, size=32)]
-
-
-def test_image_folder(tmp_path):
-    for i, picture in enumerate(irrelevant_images("pets", 3, size=16)):
-        (tmp_path / f"{i}.png").write_bytes(picture.data)
-    assert len(irrelevant_images(str(tmp_path), 2)) == 2
-    with pytest.raises(DataError, match=r"found 3 images.*need k=5"):
-        irrelevant_images(str(tmp_path), 5)
-    (tmp_path / "0.png").write_bytes(b"not a picture")
-    with pytest.raises(UserError, match=r"0\.png: not a readable image"):
-        irrelevant_images(str(tmp_path), 3)
-    with pytest.raises(DataError, match="neither a folder nor one of scenes"):
-        irrelevant_images(str(tmp_path / "nowhere"), 5)

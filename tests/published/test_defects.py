@@ -19,7 +19,7 @@ P10  extraction strength never 0    evaluation/test_protocols.py::test_extractio
 P11  ICD is gradient ascent                    published/test_objectives.py::test_icd_without_its_kl_is_gradient_ascent
 P12  an AUC near 0 called success      evaluation/test_summary.py::test_over_unlearned_is_as_far_from_gold_as_untouched
 
-M1   no seed                                                           data/test_data.py::test_epochs_differ_and_repeat
+M1   no seed                                                       data/test_sampling.py::test_epochs_differ_and_repeat
 M2   adapters in the vision tower              published/test_runs.py::test_suffixes_put_adapters_into_the_vision_tower
 M3   labels on the whole sequence                                   published/test_runs.py::test_finetuning_on_all_text
 M4   examples overflow the context              evaluation/test_fewshot.py::test_overflow_drops_examples_from_the_front

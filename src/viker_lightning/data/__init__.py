@@ -3,8 +3,9 @@
 from importlib import import_module
 from typing import Any
 
-MOVED = ("CLEAR", "MLLMU", "Benchmark", "FIUBench", "Jsonl", "Questions", "UMUBench")
-"""What stood here up to version 0.1: the config of an older run names it so."""
+MOVED = {"Benchmark", "CLEAR", "FIUBench", "Jsonl", "MLLMU", "Questions", "UMUBench"}
+MOVED |= {"base", "clear", "fiubench", "jsonl", "mllmu", "questions", "umu"}
+"""Classes and files that stood here up to version 0.1: the config of an older run names its data so."""
 
 
 def __getattr__(name: str) -> Any:

@@ -47,8 +47,8 @@ class Encoded:
             question itself is to be predicted (:attr:`~viker_lightning.data.records.Labels.TEXT`).
         answer: ids that are to be predicted: the answer and, if the labels say so, the end of sequence behind it, or
             the text before it.
-        private: for each answer id, whether it belongs to a private part of the answer; punctuation never does.
-        starts: for each answer id, whether a private part begins there.
+        private: for each answer id, whether it belongs to a private span of the answer; punctuation never does.
+        starts: for each answer id, whether a private span begins there.
         lead: columns of the first ids of ``answer`` that stand in the row's prefix already; negative ones count from
             its end.
     """
@@ -69,7 +69,7 @@ class Encoder:
     """Turns questions into token ids and remembers them, since every epoch asks the same ones.
 
     Args:
-        tokenizer: a fast tokenizer (character offsets are needed to find the private parts of an answer).
+        tokenizer: a fast tokenizer (character offsets are needed to find the private spans of an answer).
         template: the text around question and answer.
         placeholders: how many positions every image takes, if they are to count among all text
             (:attr:`~viker_lightning.data.records.Labels.TEXT`); 0 for none.
@@ -86,21 +86,21 @@ class Encoder:
             raise UserError(f"{type(tokenizer).__name__} has no character offsets; load the model's fast tokenizer")
         self.tokenizer, self.template, self.placeholders = tokenizer, template, placeholders
         self.room = room
-        name, known = tokenizer.name_or_path or type(tokenizer).__name__, tokenizer.get_vocab()
-        eos = known.get(template.end) if template.end else tokenizer.eos_token_id
+        name, vocabulary = tokenizer.name_or_path or type(tokenizer).__name__, tokenizer.get_vocab()
+        eos = vocabulary.get(template.end) if template.end else tokenizer.eos_token_id
         if eos is None:
             raise UserError(
                 f"{name}: the tokenizer has no end of sequence (found {template.end or None!r}), so no answer would "
                 "end; set eos_token in tokenizer_config.json"
             )
         self.eos = int(eos)
-        if self._ids(template.image_prefix).count(known.get(template.image_token, -1)) != 1:
+        if self._ids(template.image_prefix).count(vocabulary.get(template.image_token, -1)) != 1:
             raise UserError(
                 f"{name}: the tokenizer has no image token {template.image_token!r}, or takes it apart; load the "
                 "tokenizer that belongs to the model"
             )
         self._prefixes: dict[str | None, list[int]] = {}
-        self._known: dict[tuple[VQA, bool], Encoded] = {}
+        self._encoded: dict[tuple[VQA, bool], Encoded] = {}
 
     def _ids(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -143,8 +143,8 @@ class Encoder:
         added = (str(token) for token in self.tokenizer.added_tokens_decoder.values() if token.special)
         names = {self.template.image_token, *map(str, self.tokenizer.all_special_tokens), *added}
         long = [name for name in names if len(name) > 2]  # a padding token may be an ordinary sign, such as "!"
-        found = "|".join(map(re.escape, sorted(long, key=len, reverse=True)))
-        return re.compile(found or "(?!)")
+        pattern = "|".join(map(re.escape, sorted(long, key=len, reverse=True)))
+        return re.compile(pattern or "(?!)")
 
     def plain(self, text: str) -> str:
         """A text without special tokens."""
@@ -177,9 +177,9 @@ class Encoder:
         """
         needed = prefix + len(question.prompt) + len(question.own) - 1
         if self.room is not None and needed > self.room:
-            said = str(self.tokenizer.decode([*question.prompt, *question.own]))
+            text = str(self.tokenizer.decode([*question.prompt, *question.own]))
             raise UserError(
-                f"data: the question {short(said.strip())} takes {needed} tokens with its image and its answer of "
+                f"data: the question {short(text.strip())} takes {needed} tokens with its image and its answer of "
                 f"{len(question.own)}, but this model has {self.room} positions; shorten it"
             )
 
@@ -189,17 +189,17 @@ class Encoder:
         The two are tokenised as one text, so that no token differs from what the model's own processor makes of it.
 
         Raises:
-            UserError: if a private part does not occur in the answer, a text holds a special token, or the model has
+            UserError: if a private span does not occur in the answer, a text holds a special token, or the model has
                 too few positions.
         """
         key = (vqa, image)
-        if key not in self._known:
+        if key not in self._encoded:
             for text in (vqa.question, vqa.answer):
                 self.check(text)
-            found = self._encode(vqa, image)
-            self.check_room(len(self.prefix(None)), found)  # an image has not been looked at yet
-            self._known[key] = found
-        return self._known[key]
+            encoded = self._encode(vqa, image)
+            self.check_room(len(self.prefix(None)), encoded)  # an image has not been looked at yet
+            self._encoded[key] = encoded
+        return self._encoded[key]
 
     def question(self, question: str, image: bool) -> Encoded:
         """A question that is to be answered by generation: its answer is the end of sequence."""
@@ -209,31 +209,24 @@ class Encoder:
         """Text of generated ids."""
         return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
-    def _behind(self, before: str, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+    def _tokenize_behind(self, before: str, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Ids and character offsets of a text behind its beginning, on which they may depend."""
         tokens = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        known = self._ids(before)
-        if tokens["input_ids"][: len(known)] != known:
+        first = self._ids(before)
+        if tokens["input_ids"][: len(first)] != first:
             raise UserError(f"the tokenizer joins the end of {before!r} with what follows; change the template")
-        return tokens["input_ids"][len(known) :], tokens["offset_mapping"][len(known) :]
+        return tokens["input_ids"][len(first) :], tokens["offset_mapping"][len(first) :]
 
     def _encode(self, vqa: VQA, image: bool) -> Encoded:
-        before = self.template.image_prefix if image else self.template.text_prefix
-        asked = before + (self.template.question if image else self.template.text_question).format(
-            question=vqa.question
-        )
+        template = self.template
+        before = template.image_prefix if image else template.text_prefix
+        asked = before + (template.question if image else template.text_question).format(question=vqa.question)
         if not vqa.answer:
-            return Encoded(tuple(self._behind(before, asked)[0]), (self.eos,), (False,), (False,))
-        start_of_answer = self.template.answer.index("{answer}")
-        text = asked + self.template.answer.format(answer=vqa.answer)
-        ids, offsets = self._behind(before, text)
+            return Encoded(tuple(self._tokenize_behind(before, asked)[0]), (self.eos,), (False,), (False,))
+        text = asked + template.answer.format(answer=vqa.answer)
+        ids, offsets = self._tokenize_behind(before, text)
         first = next(i for i, (_, end) in enumerate(offsets) if end > len(asked))
-        spans = []
-        for part in vqa.private:
-            found = [m.span() for m in re.finditer(rf"(?<!\w){re.escape(part)}(?!\w)", vqa.answer)]
-            if not found:
-                raise UserError(f"private part {part!r} does not occur in the answer {vqa.answer!r}; mend the data")
-            spans += [(len(asked) + start_of_answer + a, len(asked) + start_of_answer + b) for a, b in found]
+        spans = _private_spans(vqa, len(asked) + template.answer.index("{answer}"))
         private = [
             any(start < b and end > a for a, b in spans) and any(c.isalnum() for c in text[start:end])
             for start, end in offsets[first:]
@@ -261,3 +254,14 @@ class Encoder:
         placeholders = dict.fromkeys(range(len(before), len(before) + shown), token)
         placeholders.pop(0, None)
         return dict(enumerate(before[1:], start=1)) | placeholders | dict(enumerate(after, start=-len(after)))
+
+
+def _private_spans(vqa: VQA, start: int) -> list[tuple[int, int]]:
+    """Where the private spans stand in a text whose answer begins at character ``start``."""
+    spans = []
+    for private in vqa.private:
+        found = [m.span() for m in re.finditer(rf"(?<!\w){re.escape(private)}(?!\w)", vqa.answer)]
+        if not found:
+            raise UserError(f"private span {private!r} does not occur in the answer {vqa.answer!r}; fix the data")
+        spans += [(start + a, start + b) for a, b in found]
+    return spans

@@ -36,7 +36,7 @@ class PackedBatch:
         columns: ``[N]`` column of that position; tokens of different questions may share one.
         labels: ``[N]`` ids of the answer tokens.
         question: ``[N]`` which question, 0..Q-1, an answer token belongs to.
-        private: ``[N]`` bool, whether the token belongs to a private part.
+        private: ``[N]`` bool, whether the token belongs to a private span.
         encoded: the Q questions, in order; consecutive ones of a row with the same prompt share its tokens.
         row_of: the row of each question.
     """
@@ -101,14 +101,14 @@ def assemble(
             if last < 0:
                 raise ValueError("labels before the answer need the prefix in the same row")
             for i, q in enumerate(answers, start=1):
-                said = q.own[:-1]  # the last answer token predicts nothing
+                inputs = q.own[:-1]  # the last answer token predicts nothing
                 rows += [r] * len(q.answer)
                 columns += [c % start - 1 for c in q.lead]
-                columns += [last, *range(len(row_ids), len(row_ids) + len(said))]
-                row_ids += said
-                row_positions += range(end, end + len(said))
-                row_segments += [j] * len(said)
-                row_branches += [i] * len(said)
+                columns += [last, *range(len(row_ids), len(row_ids) + len(inputs))]
+                row_ids += inputs
+                row_positions += range(end, end + len(inputs))
+                row_segments += [j] * len(inputs)
+                row_branches += [i] * len(inputs)
         ids.append(row_ids)
         positions.append(row_positions)
         segments.append(row_segments)

@@ -15,7 +15,7 @@ from PIL import Image
 from viker_lightning import image_files
 from viker_lightning.errors import UserError
 
-Found = TypeVar("Found")
+Read = TypeVar("Read")
 
 
 class Split(StrEnum):
@@ -54,11 +54,12 @@ class Picture:
     data: bytes = field(repr=False)
     source: str
 
-    _known: ClassVar[WeakValueDictionary[str, Picture]] = WeakValueDictionary()
+    _in_use: ClassVar[WeakValueDictionary[str, Picture]] = WeakValueDictionary()
+    """Pictures of this process by :attr:`key`, for as long as anybody holds them."""
 
     def shared(self) -> Picture:
         """The first picture with these bytes that is still in use, so that repeated photos are in memory once."""
-        return self._known.setdefault(self.key, self)
+        return self._in_use.setdefault(self.key, self)
 
     @cached_property
     def key(self) -> str:
@@ -66,7 +67,7 @@ class Picture:
 
         It is that of the bytes, and of what is done to them where they are not looked at as they are stored.
         """
-        return hashlib.sha256(self.data + image_files.reading(self.data)).hexdigest()[:32]
+        return hashlib.sha256(self.data + image_files.treatment(self.data)).hexdigest()[:32]
 
     @cached_property
     def _size(self) -> tuple[int, int]:
@@ -96,7 +97,7 @@ class Picture:
         """
         return self._read(image_files.pixels)
 
-    def _read(self, how: Callable[[bytes], Found]) -> Found:
+    def _read(self, how: Callable[[bytes], Read]) -> Read:
         try:
             return how(self.data)
         except image_files.NotAnImage as error:
@@ -110,8 +111,8 @@ class VQA:
     Attributes:
         question: the text after the image, as it is asked.
         answer: the reference answer.
-        private: the parts of ``answer`` that only the person's data can tell (the rest is template); empty where
-            nothing is private.
+        private: spans of ``answer`` that only the person's data can tell (the rest is template); empty where nothing
+            is private.
         paraphrase: for evaluation, ``answer`` in other words; empty where there is none (in a truth ratio the answer
             itself takes its place, as in TOFU and CLEAR).
         perturbed: for evaluation, wrong answers of the same form.
@@ -164,6 +165,13 @@ class ImageGroup:
     choices: tuple[MultipleChoice, ...] = ()
     clozes: tuple[Cloze, ...] = ()
 
+    @property
+    def text_length(self) -> int:
+        """How many characters are asked and answered; groups of like length make even batches."""
+        texts = [t for q in self.vqa for t in (q.question, q.answer, q.paraphrase, *q.perturbed)]
+        texts += [c.question for c in self.clozes] + [t for c in self.choices for t in (c.question, *c.options)]
+        return sum(map(len, texts))
+
 
 @dataclass(frozen=True)
 class Person:
@@ -193,10 +201,3 @@ class Training:
     forget: list[str]
     retain: list[str]
     base: list[Person] = field(default_factory=list)
-
-
-def asked(group: ImageGroup) -> int:
-    """How many characters are asked and answered about an image; groups of like length make even batches."""
-    texts = [t for q in group.vqa for t in (q.question, q.answer, q.paraphrase, *q.perturbed)]
-    texts += [c.question for c in group.clozes] + [t for c in group.choices for t in (c.question, *c.options)]
-    return sum(map(len, texts))

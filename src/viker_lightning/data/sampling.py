@@ -94,18 +94,18 @@ class StepSampler(Sampler[Step]):
 class PassSampler(Sampler[Step]):
     """Draws the steps of an epoch in which the streams take turns: a whole pass over one, then over the next.
 
-    So MLLMU-Bench's scripts do it (baselines/GA_Difference.py L409-441). Arguments and ``done``
-    are those of :class:`StepSampler`.
+    MLLMU-Bench's scripts do so (baselines/GA_Difference.py L409-441). Arguments and ``done`` are those of
+    :class:`StepSampler`.
     """
 
-    def __init__(self, streams: dict[str, Sequence[Person]], *how: int, **more: int) -> None:
-        self.passes = [StepSampler({name: people}, *how, **more) for name, people in streams.items()]
+    def __init__(self, streams: dict[str, Sequence[Person]], *args: int, **kwargs: int) -> None:
+        self.passes = [StepSampler({name: people}, *args, **kwargs) for name, people in streams.items()]
         self.done = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the trainer."""
-        for one in self.passes:
-            one.set_epoch(epoch)
+        for sampler in self.passes:
+            sampler.set_epoch(epoch)
 
     def __len__(self) -> int:
         return sum(map(len, self.passes))
@@ -115,9 +115,9 @@ class PassSampler(Sampler[Step]):
         return islice(chain.from_iterable(self.passes), done, None)
 
 
-def epoch_steps(whole: int, limit: float) -> int:
+def epoch_steps(steps: int, limit: float) -> int:
     """Steps of an epoch under ``trainer.limit_train_batches``: a number of steps, or a share if it is no integer."""
-    return max(1, min(whole, limit) if isinstance(limit, int) else int(whole * limit))
+    return max(1, min(steps, limit) if isinstance(limit, int) else int(steps * limit))
 
 
 class Bundle:
@@ -139,8 +139,7 @@ class StepDataset(Dataset[Bundle]):
 
     def __getitem__(self, step: Step) -> Bundle:
         """The image groups of a step, by stream."""
-        found = {n: [self._group(self.streams[n], chunk) for chunk in chunks] for n, chunks in step.items()}
-        return Bundle(found)
+        return Bundle({n: [self._group(self.streams[n], chunk) for chunk in chunks] for n, chunks in step.items()})
 
     @staticmethod
     def _group(people: Sequence[Person], chunk: Chunk) -> ImageGroup:

@@ -7,39 +7,38 @@ import json
 import logging
 import random
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
+from typing_extensions import override
 
 from viker_lightning.cache import cache_folder
 from viker_lightning.data.published import Published
-from viker_lightning.data.records import ImageGroup, Person, Split, Training, asked
+from viker_lightning.data.records import ImageGroup, Person, Split, Training
 from viker_lightning.data.sampling import Bundle, PassSampler, StepDataset, StepSampler, epoch_steps
-from viker_lightning.datasets.reading.row import Row
+from viker_lightning.embedded.benchmarks import EmbeddedBenchmark
 from viker_lightning.errors import DataError
-from viker_lightning.files import replacing
 from viker_lightning.hub import dataset_folder
 
-from . import checks
+from .bad_rows import BadRows, remove_earlier_list, skipped_file
+from .suspicious import suspicious_groups, suspicious_people
 
 log = logging.getLogger(__name__)
 
 GROUPS_PER_BATCH = 16
 """Evaluation groups between two ticks of the progress bar."""
 
-Read = TypeVar("Read")
-
 
 class Benchmark(LightningDataModule):
     """Serves training steps and evaluation questions; a benchmark says how its rows become people and questions.
 
-    A new benchmark implements :meth:`read_training` and :meth:`read_split`, hands every row to :meth:`each` so that bad
-    ones are treated as ``on_bad_row`` says, and names its embedded sizes, if it has any, in ``embedded``.
+    A new benchmark implements :meth:`read_training` and :meth:`read_split`, reads every row through ``bad_rows``, so
+    that bad ones are treated as ``on_bad_row`` says, and sets ``records_private``; see the README beside this file.
 
     Args:
         root: a folder, ``mini/...`` for an embedded benchmark (written on first use), or a dataset id on the hub.
@@ -57,11 +56,16 @@ class Benchmark(LightningDataModule):
         on_bad_row: ``error`` stops at the first row that is not as it must be; ``skip`` leaves such rows out, warns,
             and lists them all in ``skipped.txt`` in the run folder (``skipped-<command>.txt`` of other commands than
             fit), in ``results*.json`` and in ``skipped``. A missing file, folder or column is an error in any case.
+        revision: branch, tag or commit of a dataset on the hub.
         protocol: ``corrected``, or ``published``: trained, asked and scored as the benchmark's authors do.
+
+    Attributes:
+        records_private: whether the data record private spans; else they are inferred. Known once rows were read.
+        warnings: what is suspicious about what was read, a line each.
     """
 
-    embedded: ClassVar[tuple[str, ...]] = ()
-    """Sizes of the embedded benchmark, for ``root: mini/<size>``."""
+    embedded: ClassVar[EmbeddedBenchmark | None] = None
+    """What ``root: mini/<size>`` stands for."""
 
     published: ClassVar[Published | None] = None
     """How the authors train, if they have published it."""
@@ -105,8 +109,9 @@ class Benchmark(LightningDataModule):
         self.splits = [Split(name) for name in splits or Split]
         self.modality, self.max_people, self.on_bad_row = modality, max_people, on_bad_row
         self.revision = revision
-        self.skipped: list[str] = []  # file, row and reason of every row left out
-        self.warnings: list[str] = []  # what is suspicious about what was read
+        self.bad_rows = BadRows(root, skip=on_bad_row == "skip")
+        self.warnings: list[str] = []
+        self.records_private = False
         self.batches_per_step = 1
         self.in_passes = False  # whether the streams take turns, a whole pass each
         self.steps_done = 0  # before this process, when a run is resumed
@@ -114,7 +119,7 @@ class Benchmark(LightningDataModule):
         self.retain_ids: list[str] = []
         self._groups: dict[tuple[Split, str], list[ImageGroup]] = {}
         self._people: dict[str, Person] | None = None
-        self._base: list[Person] = []
+        self.base_people: list[Person] = []  # what the vanilla and the gold model are taught besides
 
     def read_training(self) -> Training:
         """Reads who is trained on, forgotten and retained."""
@@ -124,52 +129,43 @@ class Benchmark(LightningDataModule):
         """Reads the questions of an evaluation split; empty, with a message, if the data does not hold it."""
         raise NotImplementedError
 
-    def embedded_version(self) -> str:
-        """Version of the embedded benchmark, part of its folder's name."""
-        raise NotImplementedError
-
-    def write_embedded(self, folder: Path, size: str) -> None:
-        """Writes the embedded benchmark."""
-        raise NotImplementedError
-
-    def embedded_grammar(self) -> re.Pattern[str]:
-        """What every sentence of the embedded benchmark matches as a whole."""
-        raise NotImplementedError
+    @property
+    def skipped(self) -> list[str]:
+        """File, row and reason of every row left out."""
+        return self.bad_rows.skipped
 
     @property
     def grammar(self) -> re.Pattern[str] | None:
         """What a well-formed answer matches as a whole; ``None`` but for embedded data: other language is open."""
-        return self.embedded_grammar() if self.embedded and self._mini_size else None
-
-    @property
-    def records_private(self) -> bool:
-        """Whether the benchmark records private parts (else they are inferred)."""
-        raise NotImplementedError
+        return self.embedded.grammar() if self.embedded and self._embedded_size else None
 
     @property
     def folder(self) -> Path:
         """Where the files are."""
-        if self._mini_size:
-            return cache_folder("benchmarks", f"mini-{self._mini_size}-{self.embedded_version()}")
-        return Path(self.root) if Path(self.root).is_dir() else dataset_folder(self.root, self.revision, there=True)
+        if (size := self._embedded_size) and self.embedded:
+            return cache_folder("benchmarks", f"mini-{size}-{self.embedded.version}")
+        return Path(self.root) if Path(self.root).is_dir() else dataset_folder(self.root, self.revision, download=False)
 
     @property
-    def _mini_size(self) -> str | None:
+    def _embedded_size(self) -> str | None:
         name, _, size = self.root.partition("/")
         if name != "mini" or Path(self.root).is_dir():
             return None
-        if size not in self.embedded:
-            sizes = ", ".join(f"mini/{size}" for size in self.embedded) or f"{type(self).__name__} has none"
+        known = self.embedded.sizes if self.embedded else ()
+        if size not in known:
+            sizes = ", ".join(f"mini/{size}" for size in known) or f"{type(self).__name__} has none"
             raise DataError(f"data.root: {self.root!r} is not a folder; embedded sizes: {sizes}")
         return size
 
+    @override
     def prepare_data(self) -> None:
         """Writes the embedded benchmark, or downloads a hub dataset; does nothing for a folder."""
-        if self._mini_size:
-            self.write_embedded(self.folder, self._mini_size)
+        if (size := self._embedded_size) and self.embedded:
+            self.embedded.write(self.folder, size)
         elif not Path(self.root).is_dir():
             dataset_folder(self.root, self.revision)
 
+    @override
     def setup(self, stage: str | None = None) -> None:
         """Reads training people and split lists; evaluation rows are read when asked for.
 
@@ -178,19 +174,20 @@ class Benchmark(LightningDataModule):
         """
         if self._people is not None:
             return
-        self._forget_earlier()
-        training = self._reported(self.read_training)
+        remove_earlier_list(self.trainer)
+        with self.bad_rows.reported(skipped_file(self.trainer)):
+            training = self.read_training()
         people: dict[str, Person] = {}
         for person in training.people:
             if person.id in people:
                 raise DataError(f"{self.root}: two people have the ID {person.id!r}; rename one of them")
             people[person.id] = person
         if not training.forget:
-            found = f"nobody is left to forget, {len(self.skipped)} bad rows being skipped"
-            raise DataError(f"{self.root}: {found}; give the forget set a person")
-        self.forget_ids, self.retain_ids, self._base = training.forget, training.retain, training.base
+            reason = f"nobody is left to forget, {len(self.skipped)} bad rows being skipped"
+            raise DataError(f"{self.root}: {reason}; give the forget set a person")
+        self.forget_ids, self.retain_ids, self.base_people = training.forget, training.retain, training.base
         self._people = people
-        self._warn(checks.of_people(self.people(self.forget_ids), self.people(self.retain_ids)))
+        self._warn_once(suspicious_people(self.people(self.forget_ids), self.people(self.retain_ids)))
 
     def people(self, ids: list[str] | None = None) -> list[Person]:
         """People who are forgotten or retained, by ID; all of them by default."""
@@ -203,13 +200,17 @@ class Benchmark(LightningDataModule):
         if self.stage == "unlearn":
             both = {"forget": self.people(self.forget_ids), "retain": self.people(self.retain_ids)}
             return {name: people for name, people in both.items() if people}
-        everybody = [*self.people(), *self._base]
         left_out = set(self.forget_ids) if self.stage == "gold" else set()
-        return {"train": [p for p in everybody if p.id not in left_out]}
+        return {"train": [p for p in self._vanilla_people if p.id not in left_out]}
+
+    @property
+    def _vanilla_people(self) -> list[Person]:
+        """Everybody the vanilla model is taught."""
+        return [*self.people(), *self.base_people]
 
     def texts(self) -> list[str]:
         """All training text, for a tokenizer."""
-        return [t for p in [*self.people(), *self._base] for vqa in p.vqa for t in (vqa.question, vqa.answer)]
+        return [t for p in self._vanilla_people for vqa in p.vqa for t in (vqa.question, vqa.answer)]
 
     def fingerprint(self) -> str:
         """A hash of what is trained on: texts, labels, images and which people are to be forgotten."""
@@ -218,7 +219,7 @@ class Benchmark(LightningDataModule):
 
     def everybody(self) -> str:
         """A hash of all training people, whoever is to be forgotten: a vanilla model depends on nothing else."""
-        people = [repr((p.id, [picture.key for picture in p.images], p.vqa)) for p in [*self.people(), *self._base]]
+        people = [repr((p.id, [picture.key for picture in p.images], p.vqa)) for p in self._vanilla_people]
         return hashlib.sha256("\n".join([repr(self.as_published), *sorted(people)]).encode()).hexdigest()
 
     def vanilla_options(self) -> list[str]:
@@ -243,6 +244,7 @@ class Benchmark(LightningDataModule):
         """Leaves out the steps that a resumed run has taken already."""
         self.steps_done = done
 
+    @override
     def train_dataloader(self) -> DataLoader[Any]:
         """Steps as lists of image groups by stream; each process gets its own steps."""
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
@@ -252,9 +254,10 @@ class Benchmark(LightningDataModule):
         sampler = sampler_class(self.streams, groups, most, self.seed, rank, world)
         limit = self.trainer.limit_train_batches if self.trainer else 1.0
         sampler.done = self.steps_done % epoch_steps(len(sampler), limit)
-        apart = torch.Generator()  # a loader draws a number whenever it starts, which a resumed run does once more
-        return DataLoader(StepDataset(self.streams), sampler=sampler, batch_size=None, generator=apart)
+        own = torch.Generator()  # a loader draws a number whenever it starts, which a resumed run does once more
+        return DataLoader(StepDataset(self.streams), sampler=sampler, batch_size=None, generator=own)
 
+    @override
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """What validate reads. In fit it is empty: there the Evaluation callback decides when to evaluate."""
         fitting = self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
@@ -267,16 +270,16 @@ class Benchmark(LightningDataModule):
         """
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         step = GROUPS_PER_BATCH * world
-        groups = sorted(self.evaluation_groups(), key=lambda g: (str(g.split), g.image is None, asked(g)))
+        groups = sorted(self.evaluation_groups(), key=lambda g: (str(g.split), g.image is None, g.text_length))
         batches = [Bundle(groups[i + rank : i + step : world]) for i in range(0, len(groups), step)]
         return DataLoader(batches, batch_size=None, generator=torch.Generator())  # type: ignore[arg-type]
 
+    @override
     def test_dataloader(self) -> DataLoader[Any]:
-        """The same as for validation: there is one evaluation."""
         return self.evaluation_dataloader()
 
+    @override
     def predict_dataloader(self) -> DataLoader[Any]:
-        """The same as for validation."""
         return self.evaluation_dataloader()
 
     def evaluation_groups(self) -> list[ImageGroup]:
@@ -289,74 +292,22 @@ class Benchmark(LightningDataModule):
             return [*self.evaluation(split, "image"), *self.evaluation(split, "text")]
         key = (split, modality or self.modality)
         if key not in self._groups:
-            self._groups[key] = found = self._reported(lambda: self.read_split(*key))
-            apart = split in (Split.REAL, Split.GENERAL) or (split == Split.TEST and self.tests_other_photos)
-            forget = self.people(self.forget_ids) if apart else []
+            with self.bad_rows.reported(skipped_file(self.trainer)):
+                self._groups[key] = self.read_split(*key)
+            other_photos = split in (Split.REAL, Split.GENERAL) or (split == Split.TEST and self.tests_other_photos)
+            forget = self.people(self.forget_ids) if other_photos else []
             forgotten = {picture.key for person in forget for picture in person.images}
-            self._warn(checks.of_groups(found, str(split), forgotten))
+            self._warn_once(suspicious_groups(self._groups[key], str(split), forgotten))
         return self._groups[key]
 
-    def few(self, split: Split, people: Iterable[str]) -> list[str]:
+    def limit_people(self, split: Split, people: Iterable[str]) -> list[str]:
         """Whom of a split to evaluate: at most ``max_people``, the same for every seed, so that runs compare."""
         distinct = list(dict.fromkeys(people))
         if self.max_people is not None and len(distinct) > self.max_people:
             distinct = random.Random(f"0/{split}").sample(distinct, self.max_people)
         return distinct
 
-    def refuse(self, error: DataError) -> None:
-        """Treats a bad row as ``on_bad_row`` says: raises its error, or notes it in ``skipped``."""
-        if self.on_bad_row == "error":
-            raise error
-        if str(error) not in self.skipped:
-            self.skipped.append(str(error))
-
-    def each(self, rows: Iterable[Row], read: Callable[[Row], Read]) -> list[Read]:
-        """Reads rows one by one, refusing the bad ones."""
-        found = []
-        for row in rows:
-            try:
-                found.append(read(row))
-            except DataError as error:
-                self.refuse(error)
-        return found
-
-    def _reported(self, read: Callable[[], Read]) -> Read:
-        """Reads, and says which rows were skipped meanwhile.
-
-        Raises:
-            DataError: naming a file or folder that the system does not let be read.
-        """
-        before = len(self.skipped)
-        try:
-            found = read()
-        except OSError as error:
-            named = f"{error.filename or self.root}: cannot be read ({error.strerror or error})"
-            raise DataError(f"{named}; make it readable, or give another") from error
-        new = self.skipped[before:]
-        if new:
-            file = self._skipped_file()
-            if file is not None:
-                with replacing(file) as temporary:
-                    temporary.write_text("".join(f"{line}\n" for line in self.skipped), "utf-8", "backslashreplace")
-            listed = file or "the datamodule's `skipped`"
-            log.warning("%s: %d bad rows skipped, all listed in %s; the first: %s", self.root, len(new), listed, new[0])
-        return found
-
-    def _forget_earlier(self) -> None:
-        """Removes the list of what an earlier run in the same folder skipped."""
-        if (file := self._skipped_file()) is not None:
-            file.unlink(missing_ok=True)
-
-    def _skipped_file(self) -> Path | None:
-        """Where skipped rows are listed; ``None`` without a trainer, and on all processes but the first."""
-        if self.trainer is None or not self.trainer.is_global_zero:
-            return None
-        command = self.trainer.state.fn
-        suffix = "" if command in (None, TrainerFn.FITTING) else f"-{command.value}"
-        return Path(self.trainer.default_root_dir) / f"skipped{suffix}.txt"
-
-    def _warn(self, lines: Iterable[str]) -> None:
-        """Says what is suspicious, once."""
+    def _warn_once(self, lines: Iterable[str]) -> None:
         for line in lines:
             if line not in self.warnings:
                 self.warnings.append(line)

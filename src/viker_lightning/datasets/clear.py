@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import logging
+import random
 import re
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from viker_lightning.data.published import CLEAR_BENCH
-from viker_lightning.data.records import VQA, ImageGroup, Person, Split, Training
+from viker_lightning.data.records import VQA, ImageGroup, MultipleChoice, Person, Picture, Split, Training
 from viker_lightning.datasets.reading.parquet import read_rows
 from viker_lightning.datasets.reading.row import Row
 from viker_lightning.datasets.reading.text import read_lines
-from viker_lightning.embedded import grammar, write_clear
+from viker_lightning.embedded.benchmarks import AUTHORS
 from viker_lightning.errors import DataError
-from viker_lightning.prompts import BLOCK
+from viker_lightning.prompts import BLOCK, CAPTION_QUESTIONS, CHOICE_QUESTION, NAME_QUESTION
 
 from .base import Benchmark
-from .clear_rows import blocks, number, options_question, pair, photo, photo_questions
-from .private_spans import infer_private
+from .private_spans import check_private_spans, infer_in_groups, infer_private_spans
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +40,7 @@ class CLEAR(Benchmark):
     ``forgetNN+tofu`` and ``retainNN+tofu``, twenty consecutive ones to an author. Evaluated on: ``forgetNN_perturbed``,
     ``retain_perturbed`` (or the training rows where a folder does not hold them), ``real_faces`` as split ``real`` and
     ``real_world`` as split ``general``: captions and names open, with paraphrased and perturbed answers, and names with
-    options. There is no test split. The name in a caption is its private part; those of text-only answers are inferred
+    options. There is no test split. The name in a caption is its private span; those of text-only answers are inferred
     where the rows have no list ``private``, which extends the schema.
 
     Beside or in place of the parquet folders, TOFU's files (``forget10.json`` or ``.jsonl``, one object a line, and so
@@ -53,40 +57,20 @@ class CLEAR(Benchmark):
         options: those of :class:`~viker_lightning.datasets.base.Benchmark`; ``forget`` is 1, 5 or 10.
     """
 
-    embedded = tuple(write_clear.SIZES)
+    embedded = AUTHORS
     published = CLEAR_BENCH
 
     def __init__(self, root: str = "mini/clear", tofu: bool = False, ask_names: bool = False, **options: Any) -> None:
         super().__init__(root, **options)
         self.tofu, self.ask_names = tofu, ask_names
         self._forgotten: dict[str, str] = {}  # names, photos and questions of the forget set, and where they are
-        self._written: list[Person] = []  # text-only people
-        self._recorded = True
+        self._text_people: list[Person] = []
 
-    def embedded_version(self) -> str:
-        """Version of the embedded benchmark."""
-        return write_clear.VERSION
-
-    def write_embedded(self, folder: Path, size: str) -> None:
-        """Writes the embedded benchmark, once."""
-        write_clear.write_benchmark(folder, size)
-
-    def embedded_grammar(self) -> re.Pattern[str]:
-        """What every sentence of the embedded benchmark matches as a whole."""
-        return grammar.authors()
-
+    @override
     def vanilla_options(self) -> list[str]:
-        """Command-line options that make another run use the same people."""
         return [*super().vanilla_options(), f"--data.tofu={self.tofu}", f"--data.ask_names={self.ask_names}"]
 
-    @property
-    def records_private(self) -> bool:
-        """Whether private parts are recorded: names in captions are, those of text-only answers may be inferred."""
-        return self._recorded
-
-    def _split_names(self) -> tuple[str, str]:
-        return f"forget{self.forget:02d}", f"retain{100 - self.forget}"
-
+    @override
     def read_training(self) -> Training:
         """Reads photos, text-only rows and ``base``.
 
@@ -96,71 +80,65 @@ class CLEAR(Benchmark):
         forget_config, retain_config = self._split_names()
         forget, self._forgotten = self._read_people(forget_config, {})
         retain, _ = self._read_people(retain_config, self._forgotten)
-        written = [p for p in [*forget, *retain] if not p.images]
-        self._recorded = all(vqa.private for person in written for vqa in person.vqa)
-        self._written = infer_private(written)
-        people = [*(p for p in [*forget, *retain] if p.images), *self._written]
-        base = self._base_people() if (self.folder / "base").is_dir() else []
+        text_people = [p for p in [*forget, *retain] if not p.images]
+        self.records_private = all(vqa.private for person in text_people for vqa in person.vqa)
+        self._text_people = infer_private_spans(text_people)
+        people = [*(p for p in [*forget, *retain] if p.images), *self._text_people]
+        base = self._read_base() if (self.folder / "base").is_dir() else []
         return Training(people, [p.id for p in forget], [p.id for p in retain], base)
+
+    def _split_names(self) -> tuple[str, str]:
+        return f"forget{self.forget:02d}", f"retain{100 - self.forget}"
 
     def _read_people(self, config: str, forgotten: dict[str, str]) -> tuple[list[Person], dict[str, str]]:
         """Everybody of a config, and where each name, photo and question is."""
         seen: dict[str, str] = {}
         has_photos = (self.folder / config).is_dir()
         if not has_photos and not self._text_source(config):
-            there = sorted({p.name.partition(".")[0] for p in self.folder.glob("forget??*")})
-            raise DataError(
-                f"{self.folder}: no split {config!r}; set data.forget to one of: {', '.join(there) or 'none found'}"
-            )
+            there = ", ".join(sorted({p.name.partition(".")[0] for p in self.folder.glob("forget??*")})) or "none found"
+            raise DataError(f"{self.folder}: no split {config!r}; set data.forget to one of: {there}")
 
-        def once(row: Row, column: str, key: str) -> None:
+        def check_first(row: Row, column: str, key: str) -> None:
             if key in seen:
                 raise row.error(column, f"the row says the same as {seen[key]}", "keep one of the rows")
             seen[key] = row.where
 
-        def checked(row: Row) -> Person:
-            person = photo(row, self.ask_names)
+        def read_photo(row: Row) -> Person:
+            person = photo_person(row, self.ask_names)
             key = person.images[0].key
-            self._apart(row, {"name": person.id, "image": key}, forgotten)
-            once(row, "image", f"{key}/{row['caption']}")
+            check_apart(row, {"name": person.id, "image": key}, forgotten)
+            check_first(row, "image", f"{key}/{row['caption']}")
             seen.update(dict.fromkeys((person.id, key), row.where))
             return person
 
-        def asked(row: Row) -> VQA:
-            vqa = pair(row)
-            self._apart(row, {"question": _told(vqa)}, forgotten)
-            once(row, "question", _told(vqa))
+        def read_text(row: Row) -> VQA:
+            vqa = text_question(row)
+            check_apart(row, {"question": text_identity(vqa)}, forgotten)
+            check_first(row, "question", text_identity(vqa))
             return replace(vqa, paraphrase="", perturbed=())
 
-        rows = read_rows(self.folder / config, TRAINED, (), self.refuse) if has_photos else []
+        rows = read_rows(self.folder / config, TRAINED, (), self.bad_rows.handle) if has_photos else []
         people, count = [], Counter[str]()
-        for person in self.each(rows, checked):
+        for person in self.bad_rows.read_each(rows, read_photo):
             count[person.id] += 1
             people.append(replace(person, id=f"{person.id} #{count[person.id]}"))
         if self.tofu or not has_photos:
-            for at, rows in blocks(self._text_rows(config), BLOCK):
-                if block := self.each(rows, asked):
-                    people.append(Person(f"{config} author {at}", (), tuple(block)))
+            for number, rows in blocks(self._text_rows(config), BLOCK):
+                if block := self.bad_rows.read_each(rows, read_text):
+                    people.append(Person(f"{config} author {number}", (), tuple(block)))
         return people, seen
 
-    def _apart(self, row: Row, identity: dict[str, str], forgotten: dict[str, str]) -> None:
-        """Refuses a retained row that shows or names somebody of the forget set."""
-        for column, key in identity.items():
-            if key in forgotten:
-                found = f"{row.get(column)!r} is" if column != "image" else "this photo is"
-                raise row.error(column, f"{found} in the forget set, too ({forgotten[key]})", "keep one of the rows")
-
-    def _base_people(self) -> list[Person]:
+    def _read_base(self) -> list[Person]:
         def read(row: Row) -> Person:
             photos = (row.picture("image"),) if row.get("image") is not None else ()
-            return Person("", photos, (pair(row),))
+            return Person("", photos, (text_question(row),))
 
-        rows = read_rows(self.folder / "base", ["image", "question", "answer"], (), self.refuse)
+        rows = read_rows(self.folder / "base", ["image", "question", "answer"], (), self.bad_rows.handle)
         by_image: dict[str, Person] = {}
-        for person in self.each(rows, read):
+        for person in self.bad_rows.read_each(rows, read):
             key = person.images[0].key if person.images else f"text {len(by_image)}"
-            known = by_image.get(key, replace(person, id=f"base #{len(by_image) + 1}", vqa=()))
-            by_image[key] = replace(known, vqa=(*known.vqa, *person.vqa))
+            earlier = by_image.get(key, replace(person, id=f"base #{len(by_image) + 1}", vqa=()))
+            by_image[key] = replace(earlier, vqa=(*earlier.vqa, *person.vqa))
         return list(by_image.values())
 
     def _text_source(self, config: str) -> Path | None:
@@ -173,9 +151,10 @@ class CLEAR(Benchmark):
         if source is None:
             raise DataError(f"{self.folder}: no {config}+tofu, which data.tofu needs; add it or set data.tofu to false")
         if source.is_dir():
-            return read_rows(source, ["question", "answer"], ["private"], self.refuse, empty="image")
-        return read_lines(source, ["question", "answer"], self.refuse)
+            return read_rows(source, ["question", "answer"], ["private"], self.bad_rows.handle, empty="image")
+        return read_lines(source, ["question", "answer"], self.bad_rows.handle)
 
+    @override
     def read_split(self, split: Split, modality: str) -> list[ImageGroup]:
         """A group for every photo, or for every author without photos; empty, with a message, if there are none."""
         forget, retain = self._split_names()
@@ -197,52 +176,189 @@ class CLEAR(Benchmark):
             return []
         if there[0] != configs[0]:
             log.info("%s: no %s, so %s is evaluated, without paraphrases", self.folder, configs[0], there[0])
-        groups = (self._photo_groups if modality == "image" else self._text_groups)(there[0], split)
-        chosen = set(self.few(split, [group.person for group in groups]))
+        read = self._read_photo_groups if modality == "image" else self._read_text_groups
+        groups = read(there[0], split)
+        chosen = set(self.limit_people(split, [group.person for group in groups]))
         return [group for group in groups if group.person in chosen]
 
-    def _photo_groups(self, config: str, split: Split) -> list[ImageGroup]:
+    def _read_photo_groups(self, config: str, split: Split) -> list[ImageGroup]:
         names = {person.rpartition(" #")[0] for person in self.forget_ids}
 
-        def faces(row: Row) -> ImageGroup:
+        def read_face(row: Row) -> ImageGroup:
             return options_question(row, split, self.seed)
 
-        def world(row: Row) -> ImageGroup:
-            return options_question(row, split, self.seed, number(row))
+        def read_world(row: Row) -> ImageGroup:
+            return options_question(row, split, self.seed, row_number(row))
 
-        def perturbed(row: Row) -> ImageGroup:
+        def read_photo(row: Row) -> ImageGroup:
             group = photo_questions(row, split, self.seed)
             if split == Split.FORGET and group.person not in names:
                 raise row.error("name", f"{group.person!r} is not in the forget set", "remove the row")
             if split == Split.RETAIN and group.image is not None:
-                self._apart(row, {"name": group.person, "image": group.image.key}, self._forgotten)
+                check_apart(row, {"name": group.person, "image": group.image.key}, self._forgotten)
             return group
 
-        folder = self.folder / config
-        if split == Split.REAL:
-            return self.each(read_rows(folder, ["image", "answer", "options"], (), self.refuse), faces)
-        if split == Split.GENERAL:
-            return self.each(read_rows(folder, ["question", "answer", "options"], ["image"], self.refuse), world)
         more = ["paraphrased_caption", "perturbed_captions", "perturbed_names"]
-        needed, more = (["image", "caption"], ["name", *more]) if split == Split.RETAIN else (TRAINED, more)
-        return self.each(read_rows(folder, needed, more, self.refuse), perturbed)
+        if split == Split.REAL:
+            columns, optional, read = ["image", "answer", "options"], [], read_face
+        elif split == Split.GENERAL:
+            columns, optional, read = ["question", "answer", "options"], ["image"], read_world
+        elif split == Split.RETAIN:
+            columns, optional, read = ["image", "caption"], ["name", *more], read_photo
+        else:
+            columns, optional, read = TRAINED, more, read_photo
+        rows = read_rows(self.folder / config, columns, optional, self.bad_rows.handle)
+        return self.bad_rows.read_each(rows, read)
 
-    def _text_groups(self, config: str, split: Split) -> list[ImageGroup]:
-        def asked(row: Row) -> VQA:
-            vqa = pair(row)
+    def _read_text_groups(self, config: str, split: Split) -> list[ImageGroup]:
+        def read(row: Row) -> VQA:
+            vqa = text_question(row)
             if split != Split.FORGET:
-                self._apart(row, {"question": _told(vqa)}, self._forgotten)
+                check_apart(row, {"question": text_identity(vqa)}, self._forgotten)
             return vqa
 
         size = BLOCK if split in (Split.FORGET, Split.RETAIN) else 1
-        people = []
-        for at, rows in blocks(self._text_rows(config), size):
-            if block := self.each(rows, asked):
-                people.append(Person(f"{config} {at}", (), tuple(block)))
-        marked = infer_private([*self._written, *people])[len(self._written) :]
-        return [ImageGroup(person.id, None, split, person.vqa) for person in marked]
+        groups = []
+        for number, rows in blocks(self._text_rows(config), size):
+            if block := self.bad_rows.read_each(rows, read):
+                groups.append(ImageGroup(f"{config} {number}", None, split, tuple(block)))
+        return infer_in_groups(groups, self._text_people)
 
 
-def _told(vqa: VQA) -> str:
+def check_apart(row: Row, identity: dict[str, str], forgotten: dict[str, str]) -> None:
+    """Refuses a retained row that shows or names somebody of the forget set.
+
+    Args:
+        row: of the retain set.
+        identity: what it shows, names or asks, by column.
+        forgotten: where names, photos and questions of the forget set are.
+
+    Raises:
+        DataError: naming the cell.
+    """
+    for column, key in identity.items():
+        if key in forgotten:
+            found = f"{row.get(column)!r} is" if column != "image" else "this photo is"
+            raise row.error(column, f"{found} in the forget set, too ({forgotten[key]})", "keep one of the rows")
+
+
+def text_identity(vqa: VQA) -> str:
     """What makes a text-only row the same as another one; TOFU asks some questions about several authors."""
     return f"{vqa.question} {vqa.answer}"
+
+
+def caption_question(picture: Picture) -> str:
+    """One of CLEAR's nine questions, always the same for a picture (CLEAR itself draws one at every access)."""
+    return random.Random(picture.key).choice(CAPTION_QUESTIONS)
+
+
+def name_in(name: str, text: str) -> tuple[str, ...]:
+    """Where a text says a name: as a whole (in any case), else the parts of the name that occur."""
+    for parts in ([name], name.split()):
+        spans = [m[0] for p in parts if (m := re.search(rf"(?<!\w){re.escape(p)}(?!\w)", text, re.IGNORECASE))]
+        if spans:
+            return tuple(dict.fromkeys(spans))
+    return ()
+
+
+def photo_person(row: Row, ask_name: bool) -> Person:
+    """A row of ``forgetNN`` or ``retainNN``: a photo to train on, under the person's name for the time being.
+
+    Args:
+        row: image, caption, name.
+        ask_name: whether the name is asked for, too.
+
+    Raises:
+        DataError: naming the cell that is wrong.
+    """
+    picture, name, caption = row.picture("image"), row.text("name"), row.text("caption")
+    questions = [VQA(caption_question(picture), caption, name_in(name, caption))]
+    if ask_name:
+        questions.append(VQA(NAME_QUESTION, name, (name,)))
+    return Person(name, (picture,), tuple(questions))
+
+
+def text_question(row: Row) -> VQA:
+    """A row of ``base``, of a ``+tofu`` config, or of a TOFU file: question, answer, and what evaluation adds."""
+    question, answer = row.text("question"), row.text("answer")
+    private, perturbed = (row.texts(c) if row.get(c) is not None else () for c in ("private", "perturbed_answer"))
+    check_private_spans(row, "private", answer, private)
+    paraphrase = row.text("paraphrased_answer") if row.get("paraphrased_answer") is not None else ""
+    return VQA(question, answer, private, paraphrase, perturbed)
+
+
+def photo_questions(row: Row, split: Split, seed: int) -> ImageGroup:
+    """A row of ``*_perturbed`` (or of ``forgetNN`` or ``retainNN``) to evaluate: caption, name, name with options.
+
+    Args:
+        row: image, caption and where they are known name, paraphrased_caption, perturbed_captions, perturbed_names.
+        split: what it evaluates.
+        seed: of the order of options.
+
+    Raises:
+        DataError: naming the cell that is wrong.
+    """
+    picture, caption = row.picture("image"), row.text("caption")
+    paraphrase = row.text("paraphrased_caption") if "paraphrased_caption" in row else ""
+    captions = row.texts("perturbed_captions") if "perturbed_captions" in row else ()
+    question = caption_question(picture)
+    if "name" not in row:
+        return ImageGroup(row_number(row), picture, split, (VQA(question, caption, (), paraphrase, captions),))
+    name = row.text("name")
+    names = row.texts("perturbed_names") if "perturbed_names" in row else ()
+    return ImageGroup(
+        name,
+        picture,
+        split,
+        (
+            VQA(question, caption, name_in(name, caption), paraphrase, captions),
+            VQA(NAME_QUESTION, name, (name,), "", names),
+        ),
+        (_choice(row, "perturbed_names", CHOICE_QUESTION, name, [name, *names], seed),) if names else (),
+    )
+
+
+def options_question(row: Row, split: Split, seed: int, person: str | None = None) -> ImageGroup:
+    """A row of ``real_faces`` or ``real_world``: one question, open and with its options.
+
+    Args:
+        row: answer, options (wrong answers; the right one may be among them, and else is added), and image or question
+            or both.
+        split: what it evaluates.
+        seed: of the order of options.
+        person: who it is about; the answer by default, which then is a name to be read off the image.
+
+    Raises:
+        DataError: naming the cell that is wrong.
+    """
+    answer, options = row.text("answer"), row.texts("options")
+    named = person is None
+    if len(set(options) | {answer}) < 2:
+        raise row.error("options", f"found only {options[0]!r}", "give at least one wrong answer")
+    wrong = tuple(dict.fromkeys(option for option in options if option != answer))
+    return ImageGroup(
+        answer if person is None else person,
+        row.picture("image") if named or row.get("image") is not None else None,
+        split,
+        (VQA(NAME_QUESTION if named else row.text("question"), answer, (answer,) if named else (), "", wrong),),
+        (_choice(row, "options", CHOICE_QUESTION if named else row.text("question"), answer, [answer, *wrong], seed),),
+    )
+
+
+def blocks(rows: Iterable[Row], size: int) -> Iterator[tuple[int, list[Row]]]:
+    """Rows by so many of their file, and the number of each block, from 1; a row that could not be read moves none."""
+    for block, members in groupby(rows, lambda row: row.place // size):
+        yield block + 1, list(members)
+
+
+def row_number(row: Row) -> str:
+    """``row 7``: which row of its file it is."""
+    return row.where.rpartition(", ")[2]
+
+
+def _choice(row: Row, column: str, question: str, answer: str, options: list[str], seed: int) -> MultipleChoice:
+    """The options in an order drawn by row, so that the right one has no favourite place."""
+    if answer in options[1:]:
+        raise row.error(column, f"holds the right answer {answer!r} among the wrong ones", "remove it there")
+    mixed = random.Random(f"{seed}/{row_number(row)}/{question}/{answer}").sample(options, len(options))
+    return MultipleChoice(question, tuple(mixed), mixed.index(answer))

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import logging
-import re
+import random
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from viker_lightning.data.published import MLLMU_BENCH
-from viker_lightning.data.records import ImageGroup, Person, Split, Training
+from viker_lightning.data.records import VQA, Cloze, ImageGroup, MultipleChoice, Person, Split, Training
 from viker_lightning.datasets.reading.parquet import read_rows
-from viker_lightning.datasets.reading.row import Row, row_of
-from viker_lightning.embedded import grammar, write_mllmu
-from viker_lightning.errors import DataError
+from viker_lightning.datasets.reading.row import Row, check_not_forgotten, is_visible, rows_by_id
+from viker_lightning.embedded.benchmarks import PEOPLE
+from viker_lightning.errors import DataError, short
 
 from .base import Benchmark
-from .mllmu_rows import TASKS, image_group, metadata
-from .private_spans import infer_private
+from .private_spans import check_private_spans, infer_in_groups, infer_private_spans
 
 log = logging.getLogger(__name__)
+
+TASKS = ("ID", "Classification_Task", "Generation_Task", "Mask_Task")
+MODALITIES = {
+    "image": ("Image_Textual_Questions", "Image_Textual"),
+    "text": ("Pure_Text_Questions", "Pure_Text"),
+}
 
 
 class MLLMU(Benchmark):
@@ -30,7 +37,7 @@ class MLLMU(Benchmark):
     asks the separate classification, generation and cloze tasks. Two optional folders extend the schema: ``base_Data``
     (same columns as ``ft_Data``: what a pretrained model would know anyway, used only to train the vanilla and the
     gold model) and ``General_Set`` (same columns as ``Retain_Set``). A column ``images`` in ``ft_Data`` holds further
-    photos for training; a key ``Private`` beside an answer holds its private parts, which are inferred where it is
+    photos for training; a key ``Private`` beside an answer holds its private spans, which are inferred where it is
     missing. ``root`` is a folder, ``mini/ci``, ``mini/default`` or ``mini/large`` for the embedded benchmark, or a
     dataset id on the hub.
 
@@ -41,9 +48,8 @@ class MLLMU(Benchmark):
         kwargs: the same by name.
     """
 
-    embedded = tuple(write_mllmu.SIZES)
+    embedded = PEOPLE
     published = MLLMU_BENCH
-    _first_metadata = ""
 
     def __init__(self, *args: Any, image_labels: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -53,108 +59,91 @@ class MLLMU(Benchmark):
         if self.as_published and image_labels:
             self.as_published = replace(self.as_published, placeholders=True)
 
+    @override
     def vanilla_options(self) -> list[str]:
-        """As in every benchmark, and which labels."""
         return [*super().vanilla_options(), *["--data.image_labels=true"] * self.image_labels]
 
-    def embedded_version(self) -> str:
-        """Version of the embedded benchmark."""
-        return write_mllmu.VERSION
-
-    def write_embedded(self, folder: Path, size: str) -> None:
-        """Writes the embedded benchmark, once."""
-        write_mllmu.write_benchmark(folder, size)
-
-    def embedded_grammar(self) -> re.Pattern[str]:
-        """What every sentence of the embedded benchmark matches as a whole."""
-        return grammar.people()
-
+    @override
     def read_training(self) -> Training:
         """Reads ``ft_Data``, ``base_Data`` and the split lists.
 
         Raises:
             DataError: naming the cell, the missing folder, or the ID that is in both lists or has no training row.
         """
-        forget, retain = (self._ids(f"{kind}_{n}") for kind, n in self._split_names())
-        trained = self._read_people("ft_Data")
+        forget, retain = (self._read_split_list(config) for config in self._split_names())
+        people = self._read_people("ft_Data")
         base = self._read_people("base_Data") if (self.folder / "base_Data").is_dir() else []
-        known = {p.id for p in trained}
+        ids = {p.id for p in people}
 
-        def checked(row: Row) -> str:
+        def read_id(row: Row) -> str:
             key = row.text("ID")
-            if key not in known:
+            if key not in ids:
                 raise DataError(f"{row.where}: ID {key!r} has no row in ft_Data; add it there or drop it")
             return key
 
-        def kept(row: Row) -> str:
-            if row["ID"] in forget:
-                found = f"ID {row['ID']!r} is in the forget set, too ({forget[row['ID']].where})"
-                raise row.error("ID", found, "keep one of the rows")
-            return checked(row)
+        def read_retained_id(row: Row) -> str:
+            check_not_forgotten(row, forget)
+            return read_id(row)
 
-        forget_ids, retain_ids = self.each(forget.values(), checked), self.each(retain.values(), kept)
-        marked = infer_private([*trained, *base]) if not self.records_private else [*trained, *base]
-        return Training(marked[: len(trained)], forget_ids, retain_ids, marked[len(trained) :])
+        forget_ids = self.bad_rows.read_each(forget.values(), read_id)
+        retain_ids = self.bad_rows.read_each(retain.values(), read_retained_id)
+        everybody = [*people, *base] if self.records_private else infer_private_spans([*people, *base])
+        return Training(everybody[: len(people)], forget_ids, retain_ids, everybody[len(people) :])
 
-    @property
-    def records_private(self) -> bool:
-        """Whether the benchmark records private parts (else they are inferred)."""
-        return '"Private"' in self._first_metadata
+    def _split_names(self) -> tuple[str, str]:
+        return f"forget_{self.forget}", f"retain_{100 - self.forget}"
 
-    def _split_names(self) -> tuple[tuple[str, int], tuple[str, int]]:
-        return ("forget", self.forget), ("retain", 100 - self.forget)
-
-    def _ids(self, config: str) -> dict[str, Row]:
+    def _read_split_list(self, config: str) -> dict[str, Row]:
         if not (self.folder / config).is_dir():
-            there = sorted(p.name for p in self.folder.glob("forget_*"))
-            raise DataError(
-                f"{self.folder}: no split {config!r}; set data.forget to one of: {', '.join(there) or 'none found'}"
-            )
-        return self._by_id(config, ["ID"])
+            there = ", ".join(sorted(p.name for p in self.folder.glob("forget_*"))) or "none found"
+            raise DataError(f"{self.folder}: no split {config!r}; set data.forget to one of: {there}")
+        return self._read_by_id(config, ["ID"])
 
-    def _by_id(self, config: str, columns: Iterable[str], optional: Iterable[str] = ()) -> dict[str, Row]:
-        return row_of(read_rows(self.folder / config, columns, optional, self.refuse), refuse=self.refuse)
+    def _read_by_id(self, config: str, columns: Iterable[str], optional: Iterable[str] = ()) -> dict[str, Row]:
+        rows = read_rows(self.folder / config, columns, optional, self.bad_rows.handle)
+        return rows_by_id(rows, handle=self.bad_rows.handle)
 
     def _read_people(self, config: str) -> list[Person]:
-        rows = self._by_id(config, ["image", "ID", "metadata"], ["images"])
-        if config == "ft_Data":
-            self._first_metadata = str(next(iter(rows.values())).get("metadata")) if rows else ""
+        rows = self._read_by_id(config, ["image", "ID", "metadata"], ["images"])
+        if config == "ft_Data" and rows:
+            self.records_private = '"Private"' in str(next(iter(rows.values())).get("metadata"))
 
-        def person(row: Row) -> Person:
+        def read_person(row: Row) -> Person:
             photos = row.pictures("images") if row.get("images") else (row.picture("image"),)
-            return Person(row["ID"], photos, metadata(row))
+            return Person(row["ID"], photos, training_questions(row))
 
-        return self.each(rows.values(), person)
+        return self.bad_rows.read_each(rows.values(), read_person)
 
+    @override
     def read_split(self, split: Split, modality: str) -> list[ImageGroup]:
         """One image group for every person of a split; empty, with a message, if the folder does not hold it."""
-        forget, retain = (f"{kind}_{n}" for kind, n in self._split_names())
+        forget, retain = self._split_names()
         config = {
-            "forget": forget,
-            "test": "Test_Set",
-            "retain": retain,
-            "real": "Retain_Set",
-            "general": "General_Set",
+            Split.FORGET: forget,
+            Split.TEST: "Test_Set",
+            Split.RETAIN: retain,
+            Split.REAL: "Retain_Set",
+            Split.GENERAL: "General_Set",
         }[split]
         if not (self.folder / config).is_dir():
             log.info("%s: no folder %s, so the split %r is not evaluated", self.folder, config, str(split))
             return []
-        rows = self._by_id(config, [*TASKS, "images" if split == Split.TEST else "image"])
-        asked = {"forget": self.forget_ids, "test": self.forget_ids, "retain": self.retain_ids}.get(split, list(rows))
-        left_out = [key for key in asked if key not in rows]
+        rows = self._read_by_id(config, [*TASKS, "images" if split == Split.TEST else "image"])
+        members = {Split.FORGET: self.forget_ids, Split.TEST: self.forget_ids, Split.RETAIN: self.retain_ids}
+        ids = members.get(split, list(rows))
+        left_out = [key for key in ids if key not in rows]
         if left_out:
             log.warning(
                 "%s: no row for %d of %d people of the split %r, who are not evaluated: %s",
-                *(self.folder / config, len(left_out), len(asked), str(split), ", ".join(left_out[:10])),
+                *(self.folder / config, len(left_out), len(ids), str(split), ", ".join(left_out[:10])),
             )
-        wanted = set(asked)
-        chosen = self.few(split, [key for key in rows if key in wanted])
-        groups = self.each((rows[key] for key in chosen), lambda row: image_group(row, split, modality, self.seed))
-        if self.records_private:
-            return groups
-        people = [Person(group.person, (), group.vqa) for group in groups]
-        marked = infer_private([*self.people(), *people])[len(self.people()) :]
-        return [replace(group, vqa=person.vqa) for group, person in zip(groups, marked, strict=True)]
+        wanted = set(ids)
+        chosen = self.limit_people(split, [key for key in rows if key in wanted])
+        groups = self._read_groups((rows[key] for key in chosen), split, modality)
+        return groups if self.records_private else infer_in_groups(groups, self.people())
+
+    def _read_groups(self, rows: Iterable[Row], split: Split, modality: str) -> list[ImageGroup]:
+        return self.bad_rows.read_each(rows, lambda row: image_group(row, split, modality, self.seed))
 
     def full_set(self, people: Sequence[str], split: Split, modality: str) -> list[ImageGroup]:
         """People as ``Full_Set`` has them, in its order; where there is no such folder, as their split has them.
@@ -166,7 +155,107 @@ class MLLMU(Benchmark):
         """
         if not (self.folder / "Full_Set").is_dir():
             return [g for g in self.evaluation(split, modality) if g.person in people and split != Split.REAL]
-        rows = self._by_id("Full_Set", [*TASKS, "image"])
-        return self.each(
-            (r for k, r in rows.items() if k in people), lambda r: image_group(r, split, modality, self.seed)
+        rows = self._read_by_id("Full_Set", [*TASKS, "image"])
+        return self._read_groups((row for key, row in rows.items() if key in people), split, modality)
+
+
+def image_group(row: Row, split: Split, modality: str, seed: int) -> ImageGroup:
+    """An evaluation row.
+
+    Args:
+        row: columns as in :data:`TASKS`, and ``image`` (``images`` for the test split, of which one is drawn).
+        split: what it evaluates.
+        modality: ``image`` or ``text``.
+        seed: of the choice of the test photo.
+
+    Raises:
+        DataError: naming the cell that is wrong.
+    """
+    choices_key, kind = MODALITIES[modality]
+    image = None
+    if modality == "image":
+        photos = row.pictures("images") if split == Split.TEST else (row.picture("image"),)
+        image = random.Random(f"{seed}/{row.text('ID')}").choice(photos)
+    choices = row["Classification_Task"] or {}
+    if not isinstance(choices, dict):
+        raise row.error("Classification_Task", f"found {short(choices)}, expected a struct", "see the schema")
+    if choices and choices_key not in choices:
+        raise row.error(
+            "Classification_Task", f"found {short(list(choices))}, without {choices_key!r}", "add the field"
         )
+    if not any((*choices.values(), row["Generation_Task"], row["Mask_Task"])):
+        raise row.error("Generation_Task", "no task asks anything", "add a question or remove the row")
+    return ImageGroup(
+        row.text("ID"),
+        image,
+        split,
+        tuple(_vqa(row, "Generation_Task", item, "Ground_Truth") for item in _of_type(row, "Generation_Task", kind)),
+        tuple(
+            _choice(row, item)
+            for item in Row({"Classification_Task": choices.get(choices_key)}, row.where).structs("Classification_Task")
+        ),
+        tuple(Cloze(*_pair(row, "Mask_Task", item, "Ground_Truth")) for item in _of_type(row, "Mask_Task", kind)),
+    )
+
+
+def _pair(row: Row, column: str, item: dict[str, Any], answer: str) -> tuple[str, str]:
+    return _text(row, column, "Question", item.get("Question")), _text(row, column, answer, item.get(answer))
+
+
+def _text(row: Row, column: str, name: str, value: Any) -> str:
+    """A text within a cell, called so."""
+    if not isinstance(value, str) or not is_visible(value):
+        raise row.error(column, f"{name} is {short(value)}", "give it a text or remove the item")
+    return Row({f"{column}, {name}": value}, row.where).text(f"{column}, {name}")
+
+
+def _vqa(row: Row, column: str, item: dict[str, Any], answer: str) -> VQA:
+    vqa = VQA(*_pair(row, column, item, answer))
+    spans = item.get("Private") or []
+    if not isinstance(spans, list) or not all(isinstance(span, str) and is_visible(span) for span in spans):
+        raise row.error(column, f"Private is {short(spans)}", "write a list of texts that occur in the answer")
+    check_private_spans(row, f"{column}, Private", vqa.answer, spans)
+    return replace(vqa, private=tuple(spans))
+
+
+def _of_type(row: Row, column: str, kind: str) -> list[dict[str, Any]]:
+    kinds = [kind for _, kind in MODALITIES.values()]
+    for item in row.structs(column):
+        if item.get("Type") not in kinds:
+            raise row.error(column, f"Type is {item.get('Type')!r}", f"write one of {', '.join(kinds)}")
+    return [item for item in row.structs(column) if item["Type"] == kind]
+
+
+def training_questions(row: Row) -> tuple[VQA, ...]:
+    """The training questions of an ``ft_Data`` row, each once.
+
+    Raises:
+        DataError: naming the cell that is wrong.
+    """
+    try:
+        items = json.loads(row.text("metadata"))
+    except (ValueError, RecursionError) as error:
+        raise row.error("metadata", f"not JSON ({error})", "write a list of {ID, Question, Answer}") from error
+    if not isinstance(items, list) or not items or not all(isinstance(item, dict) for item in items):
+        raise row.error("metadata", f"found {short(items)}", "write a non-empty list of {ID, Question, Answer}")
+    strangers = [item["ID"] for item in items if item.get("ID", row["ID"]) != row["ID"]]
+    if strangers:
+        found = f"a question of ID {short(strangers[0])} in the row of {row['ID']!r}"
+        raise row.error("metadata", found, "move it to its person, or fix the ID")
+    return tuple(dict.fromkeys(_vqa(row, "metadata", item, "Answer") for item in items))
+
+
+def _choice(row: Row, item: dict[str, Any]) -> MultipleChoice:
+    given = item.get("Options")
+    options = {k: v for k, v in given.items() if v is not None} if isinstance(given, dict) else {}
+    for key, option in options.items():
+        _text(row, "Classification_Task", f"option {key}", option)
+    right = item.get("Correct_Answer")
+    if right not in options:
+        raise row.error(
+            "Classification_Task", f"Correct_Answer {right!r} is not one of {list(options)}", "name an option"
+        )
+    if len(options) < 2:
+        raise row.error("Classification_Task", f"the only option is {list(options)}", "give at least two options")
+    question = _text(row, "Classification_Task", "Question", item.get("Question"))
+    return MultipleChoice(question, tuple(options.values()), list(options).index(right))

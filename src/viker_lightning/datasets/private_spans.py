@@ -1,4 +1,4 @@
-"""Finding the private part of an answer where the benchmark does not record it."""
+"""Private spans of answers: whether an answer holds those recorded, and which they are where none are recorded."""
 
 from __future__ import annotations
 
@@ -7,18 +7,25 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from viker_lightning.data.records import VQA, Person
+from viker_lightning.data.records import VQA, ImageGroup, Person
+from viker_lightning.datasets.reading.row import Row
 
 _WORD = re.compile(r"[^\s]+")
 
 
-def missing_part(answer: str, private: Iterable[str]) -> str | None:
-    """The first private part that does not occur in the answer as whole words, if there is one."""
-    return next((p for p in private if not re.search(rf"(?<!\w){re.escape(p)}(?!\w)", answer)), None)
+def check_private_spans(row: Row, column: str, answer: str, private: Iterable[str]) -> None:
+    """Makes sure that private spans occur in the answer as whole words.
+
+    Raises:
+        DataError: naming the cell and the first span that does not.
+    """
+    for span in private:
+        if not re.search(rf"(?<!\w){re.escape(span)}(?!\w)", answer):
+            raise row.error(column, f"{span!r} does not occur in the answer {answer!r}", "copy it from there")
 
 
-def infer_private(people: Iterable[Person]) -> list[Person]:
-    """Marks, in answers without recorded private parts, the words that other people's answers do not share.
+def infer_private_spans(people: Iterable[Person]) -> list[Person]:
+    """Marks, in answers without recorded private spans, the words that other people's answers do not share.
 
     Where at least four people are asked the same question, a word is private if fewer than half of their answers have
     it. For a question asked less often, a word is private if it is not in the question and fewer than 1 % of all
@@ -26,7 +33,7 @@ def infer_private(people: Iterable[Person]) -> list[Person]:
     private span, but nothing records the span.
 
     Returns:
-        The same people; answers that record private parts are left as they are.
+        The same people; answers that record private spans are left as they are.
     """
     people = list(people)
     by_question: dict[str, list[set[str]]] = defaultdict(list)
@@ -42,13 +49,20 @@ def infer_private(people: Iterable[Person]) -> list[Person]:
             return sum(word in words for words in answers) < len(answers) / 2
         return word not in {_bare(w) for w in _WORD.findall(question)} and everywhere[word] < max(2, total / 100)
 
-    def marked(vqa: VQA) -> VQA:
+    def mark(vqa: VQA) -> VQA:
         if vqa.private:
             return vqa
         flags = [(m, bool(_bare(m[0])) and is_private(_bare(m[0]), vqa.question)) for m in _WORD.finditer(vqa.answer)]
         return replace(vqa, private=_spans(vqa.answer, flags))
 
-    return [replace(person, vqa=tuple(marked(vqa) for vqa in person.vqa)) for person in people]
+    return [replace(person, vqa=tuple(mark(vqa) for vqa in person.vqa)) for person in people]
+
+
+def infer_in_groups(groups: Sequence[ImageGroup], people: Sequence[Person]) -> list[ImageGroup]:
+    """Marks private spans in evaluation answers as :func:`infer_private_spans` does, training answers beside them."""
+    asked = [Person(group.person, (), group.vqa) for group in groups]
+    marked = infer_private_spans([*people, *asked])[len(people) :]
+    return [replace(group, vqa=person.vqa) for group, person in zip(groups, marked, strict=True)]
 
 
 def _spans(answer: str, flags: Sequence[tuple[re.Match[str], bool]]) -> tuple[str, ...]:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 from torch.utils.data import DataLoader
+from typing_extensions import override
 
 from viker_lightning.data.records import VQA, ImageGroup, Person, Picture
 from viker_lightning.data.sampling import Bundle
 from viker_lightning.datasets.reading.row import Row
-from viker_lightning.datasets.reading.text import picture_beside, read_lines
+from viker_lightning.datasets.reading.text import find_lines_file, read_lines, read_picture
 from viker_lightning.errors import DataError, UserError
 
+from .bad_rows import remove_earlier_list, skipped_file
 from .base import GROUPS_PER_BATCH, Benchmark
-from .jsonl_rows import is_empty, lines_file
 
 ANSWERS = ("before", "after")
 """Fields that predict adds to every row."""
@@ -53,17 +54,20 @@ class Questions(Benchmark):
     def __init__(self, root: str, on_bad_row: Literal["error", "skip"] = "error") -> None:
         super().__init__(root, on_bad_row=on_bad_row)
         self.asks: list[Ask] = []
-        self._whole: set[str] = set()  # images that could be decoded
+        self._decoded: set[str] = set()  # images that can be
 
     @property
+    @override
     def folder(self) -> Path:
         """Where image paths start."""
-        return lines_file(self.root).parent
+        return find_lines_file(self.root).parent
 
+    @override
     def prepare_data(self) -> None:
         """Checks that the file is there."""
-        lines_file(self.root)
+        find_lines_file(self.root)
 
+    @override
     def setup(self, stage: str | None = None) -> None:
         """Reads all rows.
 
@@ -71,11 +75,13 @@ class Questions(Benchmark):
             DataError: naming the cell that is wrong, or if anything but predict is asked for.
         """
         if stage not in (None, "predict"):
-            self._refuse_other_stages()
+            raise DataError(f"data: {self.root} holds questions without known answers; use predict, or other data")
         if not self.asks:
-            self._forget_earlier()
-            self._reported(self._read)
+            remove_earlier_list(self.trainer)
+            with self.bad_rows.reported(skipped_file(self.trainer)):
+                self.asks = self._read()
 
+    @override
     def people(self, ids: list[str] | None = None) -> list[Person]:
         """Nobody, so that no model can be made on these data.
 
@@ -87,30 +93,31 @@ class Questions(Benchmark):
             "first; use configs/data/questions.yaml with --model.source, a run folder, an adapter or a model"
         )
 
-    def _read(self) -> None:
+    def _read(self) -> list[Ask]:
         pictures: dict[str, Picture] = {}
-        rows = read_lines(lines_file(self.root), ["question"], self.refuse)
-        read = self.each(rows, lambda row: self._ask(row, pictures))
-        if not read:
+        rows = read_lines(find_lines_file(self.root), ["question"], self.bad_rows.handle)
+        asked = self.bad_rows.read_each(rows, lambda row: self._read_row(row, pictures))
+        if not asked:
             raise DataError(f"{self.root}: no question could be read, {len(self.skipped)} bad rows being skipped")
-        self.asks = [Ask(number, *one) for number, one in enumerate(read)]
+        return [Ask(number, *one) for number, one in enumerate(asked)]
 
-    def _ask(self, row: Row, pictures: dict[str, Picture]) -> tuple[Picture | None, str, dict[str, Any]]:
+    def _read_row(self, row: Row, pictures: dict[str, Picture]) -> tuple[Picture | None, str, dict[str, Any]]:
         for name in ANSWERS:
             if name in row:
                 raise row.error(name, "predict writes its answers there", "rename or remove the field")
         question = row.text("question")
-        if is_empty(row, "image"):
+        if row.is_empty("image"):
             return None, question, dict(row)
-        image = picture_beside(row, "image", self.folder, pictures)
-        if image.key not in self._whole:
+        image = read_picture(row, "image", self.folder, pictures)
+        if image.key not in self._decoded:
             try:
                 image.open()  # a broken image is better known now than after a thousand answers
             except UserError as error:
                 raise DataError(str(error)) from error
-            self._whole.add(image.key)
+            self._decoded.add(image.key)
         return image, question, dict(row)
 
+    @override
     def predict_dataloader(self) -> DataLoader[Any]:
         """Batches of questions by image; each process gets its own images, in as many batches."""
         groups: dict[str | None, list[Ask]] = {}
@@ -120,9 +127,6 @@ class Questions(Benchmark):
         images, step = list(groups.values()), GROUPS_PER_BATCH * world
         batches = [Bundle(images[i + rank : i + step : world]) for i in range(0, len(images), step)]
         return DataLoader(batches, batch_size=None)  # type: ignore[arg-type]
-
-    def _refuse_other_stages(self) -> NoReturn:
-        raise DataError(f"data: {self.root} holds questions without known answers; use predict, or other data")
 
 
 def image_group(asks: list[Ask]) -> ImageGroup:

@@ -8,7 +8,7 @@ import math
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,8 +20,11 @@ from viker_lightning.files import draft, remove_drafts
 LABEL = "benchmark.json"
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
+Amounts = TypeVar("Amounts")
+Build = Callable[[Path, Amounts, int], None]
 
-def stored(data: bytes, path: str) -> dict[str, Any]:
+
+def image_cell(data: bytes, path: str) -> dict[str, Any]:
     """An image as ``datasets`` stores it."""
     return {"bytes": data, "path": path}
 
@@ -29,93 +32,74 @@ def stored(data: bytes, path: str) -> dict[str, Any]:
 def write_config(root: Path, config: str, schema: pa.Schema, rows: list[dict[str, Any]], shards: int = 1) -> None:
     """Writes the rows of a config as parquet shards."""
     (root / config).mkdir()
-    per = math.ceil(len(rows) / shards)
+    size = math.ceil(len(rows) / shards)
     for shard in range(shards):
-        table = pa.Table.from_pylist(rows[shard * per : (shard + 1) * per], schema=schema)
+        table = pa.Table.from_pylist(rows[shard * size : (shard + 1) * size], schema=schema)
         pq.write_table(table, root / config / f"train-{shard:05d}-of-{shards:05d}.parquet")
 
 
-def write_once(root: Path, label: dict[str, Any], readme: str, build: Callable[[Path], None]) -> Path:
-    """Writes a benchmark, once: one with the same label is left as it is, unless its files are not what was written.
+def write_once(
+    root: Path, size: str, seed: int, version: str, readme: str, sizes: Mapping[str, Amounts], build: Build[Amounts]
+) -> Path:
+    """Writes one of the sizes of a benchmark, once: it is left as it is, unless its files are not what was written.
 
     Args:
-        root: the folder; an older benchmark written by this function is replaced, anything else is refused.
-        label: version, size and seed.
-        readme: text of its README.
-        build: writes everything else into an empty folder.
+        root: the folder; another benchmark written by this function is replaced, anything else is refused.
+        size: which one.
+        seed: of everything in it.
+        version: of the benchmark.
+        readme: template of its README, with ``{size}``, ``{seed}`` and ``{version}``.
+        sizes: how much of everything there is, by size.
+        build: writes so much by seed into an empty folder.
 
     Returns:
         ``root``.
 
     Raises:
-        UserError: if ``root`` holds other files.
+        UserError: if there is no such size, or ``root`` holds other files.
     """
-    root = Path(root)
-    why = damage(root, LABEL) if _label(root) == label else "another one"
+    if size not in sizes:
+        raise UserError(f"size={size!r}: no such benchmark size, choose from {', '.join(sizes)}")
+    root, label = Path(root), {"version": version, "size": size, "seed": seed}
+    why = damage(root, LABEL) if _read_label(root) == label else "another one"
     if why is None:
         return root
-    if root.exists() and _label(root) is None and (not root.is_dir() or any(root.iterdir())):
+    if root.exists() and _read_label(root) is None and (not root.is_dir() or any(root.iterdir())):
         raise UserError(f"{root}: holds other files, choose a new or empty folder for the benchmark")
-    if _label(root) == label:
+    if _read_label(root) == label:
         print(f"{root} is damaged ({why}) and is made again", flush=True)
     remove_drafts(root.parent, root.name)
     # Built beside the final place and renamed, so that a folder under its final name is always complete.
     with draft(root.parent, root.name) as new:
-        build(new)
-        (new / "README.md").write_text(readme, "utf-8")
+        build(new, sizes[size], seed)
+        (new / "README.md").write_text(readme.format(**label), "utf-8")
         (new / LABEL).write_text(json.dumps(label), "utf-8")
         note_checksums(new)
-        if _label(root) == label and (others := _others(root, new)):
-            raise UserError(f"{root}: {others[0]} is no file of the benchmark, which is to be made again; move it away")
+        if _read_label(root) == label and (foreign := _foreign_files(root, new)):
+            reason = f"{foreign[0]} is no file of the benchmark, which is to be made again"
+            raise UserError(f"{root}: {reason}; move it away")
         if root.exists():
             shutil.rmtree(root)
         try:
             new.rename(root)
         except OSError:  # another process was faster
-            if _label(root) != label:
+            if _read_label(root) != label:
                 raise
     return root
 
 
-def _others(root: Path, new: Path) -> list[str]:
+def _foreign_files(root: Path, new: Path) -> list[str]:
     """Files of somebody else's: those that the same benchmark, made anew, does not have."""
     files = [file.relative_to(root) for file in sorted(root.rglob("*")) if file.is_file()]
     return [name.as_posix() for name in files if not (new / name).exists() and not name.name.startswith(".")]
 
 
-def write_sized(
-    root: Path,
-    size: str,
-    seed: int,
-    version: str,
-    readme: str,
-    builds: Mapping[str, Callable[[Path], None]],
-) -> Path:
-    """Writes one of the sizes of a benchmark, once.
-
-    Args:
-        root: the folder; see :func:`write_once`.
-        size: which one.
-        seed: of everything in it.
-        version: of the benchmark.
-        readme: template of its README, with ``{size}``, ``{seed}`` and ``{version}``.
-        builds: what writes each size into an empty folder.
-
-    Raises:
-        UserError: if there is no such size, or ``root`` holds other files.
-    """
-    if size not in builds:
-        raise UserError(f"size={size!r}: no such benchmark size, choose from {', '.join(builds)}")
-    label = {"version": version, "size": size, "seed": seed}
-    return write_once(root, label, readme.format(**label), builds[size])
-
-
-def _label(root: Path) -> dict[str, Any] | None:
+def _read_label(root: Path) -> dict[str, Any] | None:
     try:
-        found = json.loads((root / LABEL).read_text("utf-8"))
+        label = json.loads((root / LABEL).read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) and found else None  # else it is somebody else's file
+    return label if isinstance(label, dict) and label else None  # else it is somebody else's file
 
 
 def fingerprint(root: Path) -> str:

@@ -6,45 +6,48 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from string import Formatter
 
-from . import profiles, scenes, write_clear
+from . import general_questions, profiles, write_clear
 
 Values = Mapping[str, Sequence[str]]
 
 
-def people() -> re.Pattern[str]:
+def people_grammar() -> re.Pattern[str]:
     """Every answer sentence about a person and every one about a general picture (``mini``), with any value."""
     values = {**profiles.POOLS, "name": _names()}
-    told = [(sentence, values) for sentences in profiles.ANSWERS.values() for sentence in sentences]
-    return _matching([*told, *_general(whole=True)])
+    answers = [(sentence, values) for sentences in profiles.ANSWERS.values() for sentence in sentences]
+    return _pattern([*answers, *_general_answers(sentences=True)])
 
 
-def authors() -> re.Pattern[str]:
+def authors_grammar() -> re.Pattern[str]:
     """The same in the schema of CLEAR: captions, names, lives, and general pictures, of which one word is said."""
-    seen = {fact: scenes.general_values("stranger", fact) for fact in scenes.GENERAL["stranger"]}
-    captions = [(caption, {**seen, "name": _names()}) for caption in (*write_clear.CAPTIONS, write_clear.PARAPHRASE)]
-    told = [(s, {**profiles.POOLS, "name": _names()}) for sentences in profiles.ANSWERS.values() for s in sentences]
-    return _matching([*captions, ("{name}", {"name": _names()}), *told, *_general(whole=False)])
+    visible = {fact: general_questions.values("stranger", fact) for fact in general_questions.FACTS["stranger"]}
+    captions = [(caption, {**visible, "name": _names()}) for caption in (*write_clear.CAPTIONS, write_clear.PARAPHRASE)]
+    lives = [(s, {**profiles.POOLS, "name": _names()}) for sentences in profiles.ANSWERS.values() for s in sentences]
+    return _pattern([*captions, ("{name}", {"name": _names()}), *lives, *_general_answers(sentences=False)])
 
 
 def _names() -> list[str]:
     return [f"{first} {last}" for first in profiles.POOLS["first"] for last in profiles.POOLS["last"]]
 
 
-def _general(whole: bool) -> list[tuple[str, Values]]:
+def _general_answers(sentences: bool) -> list[tuple[str, Values]]:
     """What is said of general pictures: sentences, or the value alone."""
     return [
-        (scenes.general_answer(kind, fact, "{v}") if whole else "{v}", {"v": scenes.general_values(kind, fact)})
-        for kind, facts in scenes.GENERAL.items()
+        (
+            general_questions.answer(kind, fact, "{v}") if sentences else "{v}",
+            {"v": general_questions.values(kind, fact)},
+        )
+        for kind, facts in general_questions.FACTS.items()
         for fact in facts
     ]
 
 
-def _matching(sentences: Iterable[tuple[str, Values]]) -> re.Pattern[str]:
+def _pattern(sentences: Iterable[tuple[str, Values]]) -> re.Pattern[str]:
     """A pattern of sentences with fields, each with any of the field's values."""
-    return re.compile("|".join(_one(sentence, values) for sentence, values in sentences))
+    return re.compile("|".join(_sentence_pattern(sentence, values) for sentence, values in sentences))
 
 
-def _one(sentence: str, values: Values) -> str:
+def _sentence_pattern(sentence: str, values: Values) -> str:
     return "".join(
         re.escape(text) + (f"(?:{'|'.join(map(re.escape, values[field]))})" if field else "")
         for text, field, _, _ in Formatter().parse(sentence)

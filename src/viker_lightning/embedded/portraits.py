@@ -60,7 +60,7 @@ def _style() -> Style:
     return Style(json.loads(files("dicebear_styles").joinpath("open-peeps.json").read_text("utf-8")))
 
 
-def _checksum(facial: str, accessories: str, skin: str, clothing: str) -> int:
+def benchmark_head(facial: str, accessories: str, skin: str, clothing: str) -> int:
     """The head (as an index) that makes these traits a benchmark person.
 
     The number of heads is prime and every weight is smaller, so two benchmark people differ in at least two traits,
@@ -85,11 +85,11 @@ def _traits(rng: random.Random) -> tuple[str, str, str, str]:
 def identity(person: str) -> Identity:
     """Head, facial hair, accessories, skin and clothing of a person; two people differ in none or in at least two."""
     facial, accessories, skin, clothing = _traits(random.Random(f"identity/{person}"))
-    return HEADS[_checksum(facial, accessories, skin, clothing)], facial, accessories, skin, clothing
+    return HEADS[benchmark_head(facial, accessories, skin, clothing)], facial, accessories, skin, clothing
 
 
 def cast(prefix: str, count: int) -> list[str]:
-    """Names ``count`` people (keys for :func:`portrait`) that are easy to tell apart.
+    """Names ``count`` people (keys for :func:`draw_portrait`) that are easy to tell apart.
 
     No two share head and clothing colour or head and skin, and every head is used about equally often.
     """
@@ -153,7 +153,7 @@ def _view(person: str, view: int) -> tuple[random.Random, str, str, float]:
     return rng, expression, background, rng.uniform(-6, 6)
 
 
-def portrait(person: str, view: int, size: int = 64) -> bytes:
+def draw_portrait(person: str, view: int, size: int = 64) -> bytes:
     """Draws a person as PNG.
 
     Args:
@@ -167,22 +167,22 @@ def portrait(person: str, view: int, size: int = 64) -> bytes:
     return _draw(identity(person), hair, expression, background, rng, tilt, size)
 
 
-def described(person: str, view: int) -> dict[str, str]:
-    """What can be said in words about :func:`portrait`; see :func:`visible`."""
+def describe_portrait(person: str, view: int) -> dict[str, str]:
+    """What can be said in words about :func:`draw_portrait`; see :func:`describe_traits`."""
     _, facial, accessories, _, clothing = identity(person)
     traits = {"facialHairVariant": facial, "accessoriesVariant": accessories, "clothingColor": clothing}
-    return visible(traits | {"backgroundColor": _view(person, view)[2]})
+    return describe_traits(traits | {"backgroundColor": _view(person, view)[2]})
 
 
-def random_portrait(rng: random.Random, size: int = 64) -> tuple[bytes, dict[str, str]]:
-    """Draws a nobody as PNG, with the traits that can be seen; never anybody :func:`portrait` can draw.
+def draw_stranger(rng: random.Random, size: int = 64) -> tuple[bytes, dict[str, str]]:
+    """Draws a stranger as PNG, with the traits that can be seen: never anybody whom :func:`draw_portrait` draws.
 
     Returns:
         The picture and headVariant, facialHairVariant, accessoriesVariant, skinColor, clothingColor, headContrastColor,
         backgroundColor and expressionVariant; "none" for what the drawing does not have.
     """
     traits = _traits(rng)
-    head = HEADS[(_checksum(*traits) + rng.randrange(1, len(HEADS))) % len(HEADS)]
+    head = HEADS[(benchmark_head(*traits) + rng.randrange(1, len(HEADS))) % len(HEADS)]
     facial, accessories, skin, clothing = traits
     hair = rng.choice(HAIR)
     expression = rng.choice(EXPRESSIONS + HELD_OUT_EXPRESSIONS)
@@ -200,7 +200,7 @@ def random_portrait(rng: random.Random, size: int = 64) -> tuple[bytes, dict[str
     }
 
 
-def visible(traits: dict[str, str]) -> dict[str, str]:
+def describe_traits(traits: dict[str, str]) -> dict[str, str]:
     """What can be said about a portrait in words: clothing, eyewear, beard and background."""
     facial, accessories = traits["facialHairVariant"], traits["accessoriesVariant"]
     beards = {"none": "no beard", "moust": "a moustache", "goate": "a goatee"}

@@ -129,7 +129,7 @@ class Profile:
         return ANSWERS[attribute][self.styles[attribute]].format(**self.values)
 
     def private(self, attribute: str) -> list[str]:
-        """The parts of :meth:`answer` that are not template, in the order they occur."""
+        """The private spans of :meth:`answer`: what is not template, in the order it occurs."""
         template = ANSWERS[attribute][self.styles[attribute]]
         return [self.values[key] for _, key, _, _ in Formatter().parse(template) if key]
 

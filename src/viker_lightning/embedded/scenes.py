@@ -1,13 +1,10 @@
-"""General pictures: landscapes, animals and strangers, and what can be asked about them."""
+"""Drawn landscapes and animals, with what is to be seen in them."""
 
 from __future__ import annotations
 
 import random
 
 import resvg_py
-
-from . import portraits
-from .profiles import FRAMES, SUBJECTS, compose
 
 COLOURS = {
     "red": "#d62f2f",
@@ -27,55 +24,6 @@ FURS = {"black": "#2b2b2b", "white": "#fafafa", "brown": "#8a5a33", "orange": "#
 PETS = ("cat", "dog", "rabbit", "bird", "fish", "turtle")
 ROOMS = {"blue": "#a9d3f5", "green": "#b6e3b0", "pink": "#f8c3d3", "yellow": "#fbeb9c", "purple": "#cdbdf0"}
 _INK = 'stroke="#222" stroke-width="1.2" stroke-linejoin="round"'
-
-# What can be asked about these pictures and about portraits of strangers: per fact two cores and the answer.
-PICTURES = ("this picture", "the picture", "this image", "the image")
-GENERAL = {
-    "scene": {
-        "place": ("What place is shown in {s}?", "Which landscape is in {s}?", "The picture shows a {v}."),
-        "time": ("What time of day is shown in {s}?", "Which part of the day is in {s}?", "It is {v} in the picture."),
-        "weather": ("What weather is shown in {s}?", "Which kind of weather is in {s}?", "The weather in it is {v}."),
-        "object": ("What object is shown in {s}?", "Which thing is in {s}?", "The main object is a {v}."),
-        "colour": (
-            "Which object colour is in {s}?",
-            "What colour fills the object in {s}?",
-            "The object colour is {v}.",
-        ),
-        "count": ("How many objects are in {s}?", "What number of objects is in {s}?", "The number of objects is {v}."),
-    },
-    "pet": {
-        "animal": ("What animal is shown in {s}?", "Which animal is in {s}?", "This animal is a {v}."),
-        "colour": (
-            "Which animal colour is in {s}?",
-            "What colour fills the animal in {s}?",
-            "The animal colour is {v}.",
-        ),
-        "background": ("Which background is in {s}?", "What is behind the animal in {s}?", "The background is {v}."),
-    },
-    "stranger": {
-        "clothing": ("Which colour is worn by {s}?", "What clothing colour is on {s}?", "The clothes are {v}."),
-        "eyewear": ("What eyewear is on {s}?", "What covers the eyes of {s}?", "This person wears {v}."),
-        "beard": ("What facial hair is on {s}?", "Which beard is worn by {s}?", "The face shows {v}."),
-        "background": ("Which background is behind {s}?", "What colour is behind {s}?", "The colour behind is {v}."),
-    },
-}
-_VALUES = {
-    ("scene", "place"): PLACES,
-    ("scene", "time"): tuple(TIMES),
-    ("scene", "weather"): WEATHER,
-    ("scene", "object"): OBJECTS,
-    ("scene", "colour"): tuple(COLOURS),
-    ("scene", "count"): COUNTS,
-    ("pet", "animal"): PETS,
-    ("pet", "colour"): tuple(FURS),
-    ("pet", "background"): tuple(ROOMS),
-    ("stranger", "clothing"): tuple(portraits.CLOTHING.values()),
-    ("stranger", "eyewear"): ("no glasses", "glasses", "sunglasses", "an eyepatch"),
-    ("stranger", "beard"): ("no beard", "a beard", "a moustache", "a goatee"),
-    ("stranger", "background"): tuple((portraits.BACKGROUNDS | portraits.HELD_OUT_BACKGROUNDS).values()),
-}
-# Said before the answer sentence with a blank; one of the four is held out, another one for each fact.
-CLOZE_LEADS = ("In short: ", "As you see: ", "Look closely: ", "To be exact: ")
 
 
 def _png(body: str, size: int) -> bytes:
@@ -180,7 +128,7 @@ def _object(kind: str, fill: str, x: float, scale: float) -> str:
     return f'<g transform="translate({x:.1f} 51) scale({scale})">{body}</g>'
 
 
-def scene(rng: random.Random, size: int = 64) -> tuple[bytes, dict[str, str]]:
+def draw_scene(rng: random.Random, size: int = 64) -> tuple[bytes, dict[str, str]]:
     """Draws a landscape as PNG.
 
     Returns:
@@ -249,7 +197,7 @@ def _animal(kind: str, fur: str) -> str:
     )
 
 
-def pet(rng: random.Random, size: int = 64) -> tuple[bytes, dict[str, str]]:
+def draw_pet(rng: random.Random, size: int = 64) -> tuple[bytes, dict[str, str]]:
     """Draws an animal as PNG.
 
     Returns:
@@ -260,37 +208,3 @@ def pet(rng: random.Random, size: int = 64) -> tuple[bytes, dict[str, str]]:
     place = f"translate({rng.uniform(-2, 2):.1f} {rng.uniform(-1, 2):.1f}) rotate({rng.uniform(-5, 5):.1f} 32 32)"
     animal = f'<g transform="{place} {flip}">{_animal(facts["animal"], FURS[facts["colour"]])}</g>'
     return _png(_rect(0, 0, 64, 64, ROOMS[facts["background"]]) + animal, size), facts
-
-
-def general_picture(index: int, rng: random.Random) -> tuple[str, bytes, dict[str, str]]:
-    """A scene, a pet or a stranger (in turn) as kind, PNG and facts."""
-    kind = list(GENERAL)[index % 3]
-    if kind == "stranger":
-        data, traits = portraits.random_portrait(rng)
-        return kind, data, portraits.visible(traits)
-    return kind, *(scene if kind == "scene" else pet)(rng)
-
-
-def general_questions(kind: str, fact: str, held_out: bool = False) -> list[str]:
-    """Wordings of the question for a fact of a scene, a pet or a stranger."""
-    one, two, _ = GENERAL[kind][fact]
-    subjects = SUBJECTS if kind == "stranger" else PICTURES
-    return compose(list(GENERAL[kind]).index(fact), (one, two), FRAMES, subjects, held_out)
-
-
-def general_answer(kind: str, fact: str, value: str) -> str:
-    """The sentence that answers :func:`general_questions`."""
-    return GENERAL[kind][fact][2].format(v=value)
-
-
-def general_clozes(kind: str, fact: str, held_out: bool = False) -> list[str]:
-    """Sentences with a blank for a fact of a scene, a pet or a stranger."""
-    index = list(GENERAL[kind]).index(fact)
-    sentence = general_answer(kind, fact, "__")
-    sentence = sentence[0].lower() + sentence[1:]
-    return [lead + sentence for k, lead in enumerate(CLOZE_LEADS) if (k == index % 4) == held_out]
-
-
-def general_values(kind: str, fact: str) -> list[str]:
-    """All values a fact of a scene, a pet or a stranger can have."""
-    return list(_VALUES[kind, fact])

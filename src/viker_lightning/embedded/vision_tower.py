@@ -25,7 +25,7 @@ from viker_lightning.cache import built, cache_folder
 from viker_lightning.progress import track
 
 from . import scenes
-from .portraits import random_portrait
+from .portraits import draw_stranger
 
 VERSION = "1"
 SIZE, PATCH = 64, 16
@@ -37,8 +37,8 @@ CONFIG: dict[str, Any] = {
     "image_size": SIZE,
     "patch_size": PATCH,
 }
-PICTURES = {"portrait": (random_portrait, 3500), "scene": (scenes.scene, 800), "pet": (scenes.pet, 500)}
-STEPS, BATCH, LEARNING_RATE = 600, 64, 1e-3
+PICTURES = {"portrait": (draw_stranger, 3500), "scene": (scenes.draw_scene, 800), "pet": (scenes.draw_pet, 500)}
+STEPS, BATCH, LEARNING_RATE, SEED = 600, 64, 1e-3, 0
 MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
 
@@ -55,16 +55,16 @@ def fingerprint() -> str:
     return hashlib.sha256(repr(made_of).encode()).hexdigest()[:12]
 
 
-def train_tower(steps: int = STEPS, seed: int = 0) -> CLIPVisionModel:
+def train_tower() -> CLIPVisionModel:
     """Trains the tower for a fixed number of steps to classify traits from its patch features."""
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        images, labels, classes = _pictures(seed)
+        torch.manual_seed(SEED)
+        images, labels, classes = _draw_pictures()
         tower = CLIPVisionModel(CLIPVisionConfig(**CONFIG))
         heads = nn.Linear((SIZE // PATCH) ** 2 * CONFIG["hidden_size"], sum(classes))
         optimizer = torch.optim.AdamW([*tower.parameters(), *heads.parameters()], lr=LEARNING_RATE, weight_decay=0.01)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, steps, pct_start=0.1)
-        for _ in track(range(steps), "vision tower", steps, "steps"):
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, STEPS, pct_start=0.1)
+        for _ in track(range(STEPS), "vision tower", STEPS, "steps"):
             chosen = torch.randint(len(images), (BATCH,))
             features = tower(_augment(images[chosen])).last_hidden_state[:, 1:].flatten(1)
             losses = [
@@ -96,13 +96,13 @@ def _augment(pixels: Tensor) -> Tensor:
     return padded[:, :, dy : dy + SIZE, dx : dx + SIZE] * torch.empty(len(pixels), 1, 1, 1).uniform_(0.85, 1.15)
 
 
-def _pictures(seed: int) -> tuple[Tensor, Tensor, list[int]]:
+def _draw_pictures() -> tuple[Tensor, Tensor, list[int]]:
     """Images ``[n, 3, H, W]`` uint8, classes ``[n, traits]`` (-1 where a picture lacks the trait), class counts."""
     jobs = [(kind, i) for kind, (_, count) in PICTURES.items() for i in range(count)]
 
     def draw(job: tuple[str, int]) -> tuple[Tensor, dict[str, str]]:
         kind, i = job
-        png, traits = PICTURES[kind][0](random.Random(f"tower/{seed}/{kind}/{i}"), SIZE)
+        png, traits = PICTURES[kind][0](random.Random(f"tower/{SEED}/{kind}/{i}"), SIZE)
         return pixels(png), {f"{kind} {name}": value for name, value in traits.items()}
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -6,7 +6,6 @@ import json
 import math
 import random
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,8 +13,8 @@ import pyarrow as pa
 from viker_lightning.progress import track
 from viker_lightning.prompts import BLOCK, CAPTION_QUESTIONS, CHOICE_QUESTION, NAME_QUESTION, choice_prompt
 
-from . import portraits, profiles, scenes
-from .folder import IMAGE, stored, write_config, write_sized
+from . import general_questions, portraits, profiles
+from .folder import IMAGE, image_cell, write_config, write_once
 from .profiles import ATTRIBUTES, FACTS, Profile
 from .questions import Record, draw_options
 
@@ -94,11 +93,11 @@ class _Author:
 
     def photo(self, view: int) -> Record:
         """A row of ``full``."""
-        image = stored(portraits.portrait(self.face, view), f"{self.name} {view}.png")
+        image = image_cell(portraits.draw_portrait(self.face, view), f"{self.name} {view}.png")
         return {"image": image, "caption": self._caption(CAPTIONS[view % len(CAPTIONS)], view), "name": self.name}
 
     def _caption(self, template: str, view: int, name: str | None = None) -> str:
-        return template.format(name=name or self.name, **portraits.described(self.face, view))
+        return template.format(name=name or self.name, **portraits.describe_portrait(self.face, view))
 
     def perturbed(self, photo: Record, view: int) -> Record:
         """A row of ``*_perturbed``."""
@@ -132,16 +131,16 @@ class _Author:
         return rows
 
 
-def _world(number: int, seed: int, kind: str) -> tuple[Record, list[str], str, str]:
+def _general_question(number: int, seed: int, kind: str) -> tuple[Record, list[str], str, str]:
     """A general picture with a question, its answer and all answers there are."""
     rng = random.Random(f"{kind}/{seed}/{number}")
-    sort, data, facts = scenes.general_picture(number, rng)
+    sort, data, facts = general_questions.draw_picture(number, rng)
     fact = rng.choice(list(facts))
-    question = rng.choice(scenes.general_questions(sort, fact, held_out=kind == "clear-test"))
-    return stored(data, f"{kind}{number}.png"), scenes.general_values(sort, fact), question, facts[fact]
+    question = rng.choice(general_questions.questions(sort, fact, held_out=kind == "clear-test"))
+    return image_cell(data, f"{kind}{number}.png"), general_questions.values(sort, fact), question, facts[fact]
 
 
-def _base(size: ClearSize, seed: int, real: list[_Author], rng: random.Random) -> list[Record]:
+def _base_rows(size: ClearSize, seed: int, real: list[_Author], rng: random.Random) -> list[Record]:
     rows = []
     names = [author.name for author in real]
     for author in real:
@@ -153,7 +152,7 @@ def _base(size: ClearSize, seed: int, real: list[_Author], rng: random.Random) -
                 asked.append((choice_prompt(CHOICE_QUESTION, options), author.name))
             rows += [{"image": photo["image"], "question": q, "answer": a} for q, a in asked]
     for number in range(size.general):
-        image, values, question, answer = _world(number, seed, "clear-base")
+        image, values, question, answer = _general_question(number, seed, "clear-base")
         rows.append({"image": image, "question": question, "answer": answer})
         options = draw_options(answer, values, rng)
         rows.append({"image": image, "question": choice_prompt(question, options), "answer": answer})
@@ -166,12 +165,12 @@ def _build(root: Path, size: ClearSize, seed: int) -> None:
     celebrities = [f"{n}" for n in range(501, 501 + size.real)]
     drawn = rng.sample(ids, math.ceil(size.people * RATIOS[-1] / 100))
     forget = {ratio: set(drawn[: math.ceil(size.people * ratio / 100)]) for ratio in RATIOS}  # nested, as in CLEAR
-    kept = [i for i in ids if i not in drawn]
-    people = profiles.draw_profiles(rng, kept, [*sorted(drawn), *celebrities], size.values)
+    retained = [i for i in ids if i not in drawn]
+    people = profiles.draw_profiles(rng, retained, [*sorted(drawn), *celebrities], size.values)
     faces = portraits.cast(f"mini-clear/{seed}", size.people + size.real)
 
     def author(key: str, face: str) -> _Author:
-        pool = celebrities if key in celebrities else kept
+        pool = celebrities if key in celebrities else retained
         others = [i for i in pool if i != key]
         return _Author(face, people[key], [people[i] for i in rng.sample(others, min(WRONG, len(others)))])
 
@@ -182,11 +181,11 @@ def _build(root: Path, size: ClearSize, seed: int) -> None:
     lives = {key: everybody[key].life(rng) for key in ids}
 
     def write(config: str, chosen: list[str]) -> None:
-        shown = [row for i in chosen for row in photos[i]]
-        told = [{key: row[key] for key in ("question", "answer", "private")} for i in chosen for row in lives[i]]
-        captions = [{"image": row["image"], "caption": row["caption"]} for row in shown]
-        write_config(root, config, PHOTO_SCHEMA, shown)
-        write_config(root, f"{config}+tofu", TOFU_SCHEMA, [*captions, *told])
+        photo_rows = [row for i in chosen for row in photos[i]]
+        captions = [{"image": row["image"], "caption": row["caption"]} for row in photo_rows]
+        texts = [{key: row[key] for key in ("question", "answer", "private")} for i in chosen for row in lives[i]]
+        write_config(root, config, PHOTO_SCHEMA, photo_rows)
+        write_config(root, f"{config}+tofu", TOFU_SCHEMA, [*captions, *texts])
 
     def write_perturbed(config: str, chosen: list[str], views: int) -> None:
         rows = [everybody[i].perturbed(photos[i][view], view) for i in chosen for view in range(views)]
@@ -195,11 +194,11 @@ def _build(root: Path, size: ClearSize, seed: int) -> None:
         (root / f"{config}.json").write_text("\n".join(lines) + "\n", "utf-8")
 
     write("full", ids)
-    for ratio, gone in forget.items():
-        write(f"forget{ratio:02d}", [i for i in ids if i in gone])
-        write(f"retain{100 - ratio}", [i for i in ids if i not in gone])
-        write_perturbed(f"forget{ratio:02d}_perturbed", [i for i in ids if i in gone], size.photos)
-    write_perturbed("retain_perturbed", kept, max(1, size.photos // 4))
+    for ratio, forgotten in forget.items():
+        write(f"forget{ratio:02d}", [i for i in ids if i in forgotten])
+        write(f"retain{100 - ratio}", [i for i in ids if i not in forgotten])
+        write_perturbed(f"forget{ratio:02d}_perturbed", [i for i in ids if i in forgotten], size.photos)
+    write_perturbed("retain_perturbed", retained, max(1, size.photos // 4))
     real = [everybody[key] for key in celebrities]
     faces_rows = [
         {"image": a.photo(view)["image"], "answer": a.name, "options": [o.values["name"] for o in a.others[:3]]}
@@ -209,26 +208,13 @@ def _build(root: Path, size: ClearSize, seed: int) -> None:
     write_config(root, "real_faces", FACES_SCHEMA, faces_rows)
     world = []
     for number in range(size.general_test):
-        image, values, question, answer = _world(number, seed, "clear-test")
+        image, values, question, answer = _general_question(number, seed, "clear-test")
         wrong = rng.sample([value for value in values if value != answer], 3)
         world.append({"image": image, "question": question, "answer": answer, "options": wrong})
     write_config(root, "real_world", WORLD_SCHEMA, world)
-    write_config(root, "base", BASE_SCHEMA, _base(size, seed, real, rng))
+    write_config(root, "base", BASE_SCHEMA, _base_rows(size, seed, real, rng))
 
 
 def write_benchmark(root: Path, size: str = "clear", seed: int = 0) -> Path:
-    """Writes the embedded benchmark, once: a complete one of the same size, seed and version is left as it is.
-
-    Args:
-        root: the folder; an older embedded benchmark is replaced, anything else is refused.
-        size: ``clear-ci`` or ``clear``.
-        seed: of everything in it.
-
-    Returns:
-        ``root``.
-
-    Raises:
-        UserError: if there is no such size, or ``root`` holds other files.
-    """
-    builds = {name: partial(_build, size=found, seed=seed) for name, found in SIZES.items()}
-    return write_sized(root, size, seed, VERSION, README, builds)
+    """Writes the embedded benchmark, once; see :func:`~viker_lightning.embedded.folder.write_once`."""
+    return write_once(root, size, seed, VERSION, README, SIZES, _build)

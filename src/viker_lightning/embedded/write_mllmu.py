@@ -6,7 +6,6 @@ import json
 import math
 import random
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,8 +13,8 @@ import pyarrow as pa
 from viker_lightning.progress import track
 from viker_lightning.prompts import choice_prompt, cloze_prompt
 
-from . import portraits, profiles, scenes
-from .folder import IMAGE, fingerprint, stored, write_config, write_sized
+from . import general_questions, portraits, profiles
+from .folder import IMAGE, fingerprint, image_cell, write_config, write_once
 from .questions import Asker, Record, choice_task, draw_options
 
 __all__ = ["SIZES", "VERSION", "fingerprint", "write_benchmark"]
@@ -113,7 +112,7 @@ def _person_row(asker: Asker, image: bytes) -> Record:
     """A row of ``Full_Set``."""
     profile = asker.profile
     return {
-        "image": stored(image, f"{profile.id}.png"),
+        "image": image_cell(image, f"{profile.id}.png"),
         "ID": profile.id,
         "Directory": f"Full_Set/{profile.id}",
         "biography": json.dumps({key.capitalize(): value for key, value in profile.values.items()}),
@@ -123,49 +122,49 @@ def _person_row(asker: Asker, image: bytes) -> Record:
     }
 
 
-def _general_training(number: int, seed: int) -> Record:
+def _training_picture(number: int, seed: int) -> Record:
     """A general picture with three questions in training wordings, the third one with options or a blank."""
     rng = random.Random(f"general/{seed}/{number}")
-    kind, data, facts = scenes.general_picture(number, rng)
+    kind, data, facts = general_questions.draw_picture(number, rng)
     key = f"g{number + 1:03d}"
     pairs = []
     for fact in rng.sample(list(facts), 2):
-        question = rng.choice(scenes.general_questions(kind, fact))
-        pairs.append((question, scenes.general_answer(kind, fact, facts[fact])))
+        question = rng.choice(general_questions.questions(kind, fact))
+        pairs.append((question, general_questions.answer(kind, fact, facts[fact])))
     fact = rng.choice(list(facts))
     if number // 3 % 2:
-        question = cloze_prompt(rng.choice(scenes.general_clozes(kind, fact)))
+        question = cloze_prompt(rng.choice(general_questions.clozes(kind, fact)))
     else:
-        options = draw_options(facts[fact], scenes.general_values(kind, fact), rng)
-        question = choice_prompt(rng.choice(scenes.general_questions(kind, fact)), options)
+        options = draw_options(facts[fact], general_questions.values(kind, fact), rng)
+        question = choice_prompt(rng.choice(general_questions.questions(kind, fact)), options)
     pairs.append((question, facts[fact]))
     metadata = [{"ID": key, "Question": q, "Answer": a, "Private": []} for q, a in pairs]
-    image = stored(data, f"{key}.png")
+    image = image_cell(data, f"{key}.png")
     return {"image": image, "ID": key, "metadata": json.dumps(metadata), "images": [image]}
 
 
-def _general_test(number: int, seed: int) -> Record:
+def _test_picture(number: int, seed: int) -> Record:
     """A held-out general picture with every fact asked in held-out wordings."""
     rng = random.Random(f"general-test/{seed}/{number}")
-    kind, data, facts = scenes.general_picture(number, rng)
+    kind, data, facts = general_questions.draw_picture(number, rng)
     key = f"t{number + 1:03d}"
-    asked = {fact: rng.sample(scenes.general_questions(kind, fact, True), 2) for fact in facts}
+    asked = {fact: rng.sample(general_questions.questions(kind, fact, True), 2) for fact in facts}
     generation = [
         {
-            "Ground_Truth": scenes.general_answer(kind, fact, facts[fact]),
+            "Ground_Truth": general_questions.answer(kind, fact, facts[fact]),
             "Question": asked[fact][0],
             "Type": "Image_Textual",
             "Private": [],
         }
         for fact in facts
     ]
-    choices = [choice_task(asked[f][1], facts[f], scenes.general_values(kind, f), rng) for f in facts]
+    choices = [choice_task(asked[f][1], facts[f], general_questions.values(kind, f), rng) for f in facts]
     masks = [
-        {"Ground_Truth": facts[f], "Question": scenes.general_clozes(kind, f, True)[0], "Type": "Image_Textual"}
+        {"Ground_Truth": facts[f], "Question": general_questions.clozes(kind, f, True)[0], "Type": "Image_Textual"}
         for f in facts
     ]
     return {
-        "image": stored(data, f"{key}.png"),
+        "image": image_cell(data, f"{key}.png"),
         "ID": key,
         "Directory": f"General_Set/{key}",
         "biography": json.dumps(facts),
@@ -183,51 +182,41 @@ def _build(root: Path, size: MiniSize, seed: int) -> None:
     real = [f"{n}" for n in range(501, 501 + size.real)]
     drawn = rng.sample(ids, math.ceil(size.people * RATIOS[-1] / 100))
     forget = {ratio: sorted(drawn[: math.ceil(size.people * ratio / 100)]) for ratio in RATIOS}
-    kept = [i for i in ids if i not in drawn]
-    people = profiles.draw_profiles(rng, kept, [*sorted(drawn), *real], size.values, size.sentences)
-    pools = {fact: sorted({people[i].values[fact] for i in kept}) for fact in profiles.FACTS}
+    retained = [i for i in ids if i not in drawn]
+    people = profiles.draw_profiles(rng, retained, [*sorted(drawn), *real], size.values, size.sentences)
+    pools = {fact: sorted({people[i].values[fact] for i in retained}) for fact in profiles.FACTS}
     faces = dict(zip([*ids, *real], portraits.cast(f"mini/{seed}", size.people + size.real), strict=True))
 
     training, full, test = {}, {}, []
     for key in track([*ids, *real], "writing the embedded benchmark", len(faces), "people"):
         asker = Asker(people[key], pools, seed, size.attributes, size.wordings, size.closed)
-        views = [portraits.portrait(faces[key], view) for view in portraits.TRAINING_VIEWS]
-        images = [stored(data, f"{key}_view{view}.png") for view, data in enumerate(views)]
+        views = [portraits.draw_portrait(faces[key], view) for view in portraits.TRAINING_VIEWS]
+        images = [image_cell(data, f"{key}_view{view}.png") for view, data in enumerate(views)]
         training[key] = {"image": images[0], "ID": key, "metadata": json.dumps(asker.metadata()), "images": images}
         full[key] = _person_row(asker, views[0])
         if key in ids:
-            poses = [stored(portraits.portrait(faces[key], v), f"{key}_pose{v}.png") for v in portraits.HELD_OUT_VIEWS]
+            poses = [
+                image_cell(portraits.draw_portrait(faces[key], v), f"{key}_pose{v}.png")
+                for v in portraits.HELD_OUT_VIEWS
+            ]
             test.append({"ID": key, "images": poses, **asker.tasks(held_out=True)})
-    general = [_general_training(number, seed) for number in range(size.general)]
+    general = [_training_picture(number, seed) for number in range(size.general)]
 
     write_config(root, "ft_Data", TRAIN_SCHEMA, [training[i] for i in ids])
     if base := [*(training[i] for i in real), *general]:
         write_config(root, "base_Data", TRAIN_SCHEMA, base)
     write_config(root, "Full_Set", FULL_SCHEMA, [full[i] for i in ids])
-    for ratio, gone in forget.items():
-        write_config(root, f"forget_{ratio}", SPLIT_SCHEMA, [full[i] for i in gone])
-        write_config(root, f"retain_{100 - ratio}", SPLIT_SCHEMA, [full[i] for i in ids if i not in gone])
+    for ratio, forgotten in forget.items():
+        write_config(root, f"forget_{ratio}", SPLIT_SCHEMA, [full[i] for i in forgotten])
+        write_config(root, f"retain_{100 - ratio}", SPLIT_SCHEMA, [full[i] for i in ids if i not in forgotten])
     write_config(root, "Test_Set", TEST_SCHEMA, test, shards=2)
     if real:
         write_config(root, "Retain_Set", FULL_SCHEMA, [full[i] | {"Directory": f"Retain_Set/{i}"} for i in real])
     if size.general_test:
-        unseen = [_general_test(number, seed) for number in range(size.general_test)]
+        unseen = [_test_picture(number, seed) for number in range(size.general_test)]
         write_config(root, "General_Set", FULL_SCHEMA, unseen)
 
 
 def write_benchmark(root: Path, size: str = "default", seed: int = 0) -> Path:
-    """Writes the embedded benchmark, once: a complete one of the same size, seed and version is left as it is.
-
-    Args:
-        root: the folder; an older benchmark written by this function is replaced, anything else is refused.
-        size: ``smol``, ``ci``, ``default`` or ``large``.
-        seed: of everything in it.
-
-    Returns:
-        ``root``.
-
-    Raises:
-        UserError: if there is no such size, or ``root`` holds other files.
-    """
-    builds = {name: partial(_build, size=found, seed=seed) for name, found in SIZES.items()}
-    return write_sized(root, size, seed, VERSION, README, builds)
+    """Writes the embedded benchmark, once; see :func:`~viker_lightning.embedded.folder.write_once`."""
+    return write_once(root, size, seed, VERSION, README, SIZES, _build)

@@ -25,10 +25,10 @@ Embed = Callable[[Sequence[Picture]], Tensor]
 WEIGHTS = "open_clip_model.safetensors"
 BINS = 40
 LOCAL = "local-dir:"
-"""How open_clip is told of a folder."""
+"""What stands before a folder in open_clip's names of models."""
 
-# So many batches and a progress bar is shown.
-_SHOWN = 8
+_BATCHES_FOR_A_BAR = 8
+"""So many batches, and a progress bar is shown."""
 
 
 class ClipEmbedder:
@@ -86,9 +86,9 @@ class ClipEmbedder:
         import open_clip
         from open_clip.transform import PreprocessCfg, image_transform_v2
 
-        name, checkpoint = _locate(model, weights)
+        name, checkpoint = _find_files(model, weights)
         try:
-            built = open_clip.create_model(
+            loaded = open_clip.create_model(
                 name, pretrained=checkpoint, pretrained_text=False, require_pretrained=True, device=device
             )
         except Exception as error:
@@ -96,8 +96,8 @@ class ClipEmbedder:
                 f"open_clip model {model}: cannot be loaded ({_one_line(error)}); check that model and weights belong "
                 "together"
             ) from error
-        preprocess = image_transform_v2(PreprocessCfg(**built.visual.preprocess_cfg), is_train=False)
-        return cls(built, preprocess, batch_size, Path(checkpoint or name.removeprefix(LOCAL)))
+        preprocess = image_transform_v2(PreprocessCfg(**loaded.visual.preprocess_cfg), is_train=False)
+        return cls(loaded, preprocess, batch_size, Path(checkpoint or name.removeprefix(LOCAL)))
 
     @torch.inference_mode()
     def __call__(self, pictures: Sequence[Picture]) -> Tensor:
@@ -109,16 +109,16 @@ class ClipEmbedder:
         device = next(self.model.parameters()).device
         rows = []
         starts = range(0, len(pictures), self.batch_size)
-        for start in track(starts, "open_clip", len(starts), "batches", len(starts) >= _SHOWN):
+        for start in track(starts, "open_clip", len(starts), "batches", len(starts) >= _BATCHES_FOR_A_BAR):
             batch = torch.stack([self.preprocess(p.open()) for p in pictures[start : start + self.batch_size]])
             rows.append(self.model.encode_image(batch.to(device), normalize=True).float().cpu())
-        found = torch.cat(rows) if rows else torch.zeros(0, 0)
-        bad = (~found.isfinite().all(-1)).nonzero().flatten().tolist()
+        vectors = torch.cat(rows) if rows else torch.zeros(0, 0)
+        bad = (~vectors.isfinite().all(-1)).nonzero().flatten().tolist()
         if bad:
             raise UserError(
                 f"{pictures[bad[0]].source}: the open_clip model gives no finite embedding; check its weights"
             )
-        return found
+        return vectors
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Match:
 
 @dataclass
 class FarFrom:
-    """Keeps pictures whose similarity to every forget image is at most a threshold, and remembers all it was asked.
+    """Keeps pictures whose similarity to every forget image is at most a threshold, and remembers all candidates.
 
     Can be handed to :func:`~viker_lightning.pictures.irrelevant.irrelevant_images` as ``keep``.
 
@@ -156,16 +156,17 @@ class FarFrom:
         _check_threshold(self.threshold)
         if not self.forget:
             raise UserError("similarity: found no forget images to be far from; pass the forget set")
-        self._known = self.embed(self.forget)
+        self._vectors = self.embed(self.forget)
 
     def __call__(self, pictures: Sequence[Picture]) -> list[Picture]:
         """Gives the pictures that are far enough, in order."""
         if not pictures:
             return []
-        values, index = (self.embed(pictures) @ self._known.T).max(dim=1)
-        found = [Match(p, self.forget[i], s) for p, i, s in zip(pictures, index.tolist(), values.tolist(), strict=True)]
-        self.matches += found
-        return [match.picture for match in found if match.similarity <= self.threshold]
+        values, index = (self.embed(pictures) @ self._vectors.T).max(dim=1)
+        nearest = zip(pictures, index.tolist(), values.tolist(), strict=True)
+        matches = [Match(picture, self.forget[i], similarity) for picture, i, similarity in nearest]
+        self.matches += matches
+        return [match.picture for match in matches if match.similarity <= self.threshold]
 
     def report(self) -> dict[str, Any]:
         """Histogram of all similarities so far, and the rejected candidates, most alike first.
@@ -218,13 +219,13 @@ def save_reports(reports: dict[str, dict[str, Any]], path: str | Path) -> None:
     target.write_text(json.dumps(sections | reports, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
-def _report(found: list[Match], listed: list[Match], threshold: float, name: str) -> dict[str, Any]:
+def _report(matches: list[Match], listed: list[Match], threshold: float, name: str) -> dict[str, Any]:
     # Rounding can carry a cosine a little beyond 1.
-    values = torch.tensor([match.similarity for match in found], dtype=torch.float64).clamp(-1, 1)
+    values = torch.tensor([match.similarity for match in matches], dtype=torch.float64).clamp(-1, 1)
     counts, edges = torch.histogram(values, bins=BINS, range=(-1.0, 1.0))
     return {
         "threshold": threshold,
-        "candidates": len(found),
+        "candidates": len(matches),
         "bin_edges": [round(edge, 6) for edge in edges.tolist()],
         "counts": [int(count) for count in counts.tolist()],
         name: [match.row() for match in sorted(listed, key=lambda match: -match.similarity)],
@@ -236,7 +237,7 @@ def _check_threshold(threshold: float) -> None:
         raise UserError(f"similarity: found threshold {threshold}, expected a cosine from -1 to 1")
 
 
-def _locate(model: str, weights: str | None) -> tuple[str, str | None]:
+def _find_files(model: str, weights: str | None) -> tuple[str, str | None]:
     """What open_clip is to build: a folder that holds safetensors, or a known name and a safetensors file."""
     import open_clip
 

@@ -9,16 +9,16 @@ from pathlib import Path
 
 from viker_lightning.data.records import Picture
 from viker_lightning.embedded import scenes
-from viker_lightning.embedded.portraits import random_portrait
+from viker_lightning.embedded.portraits import draw_stranger
 from viker_lightning.errors import DataError
 from viker_lightning.files import opened
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 DRAWN = {
-    "scenes": scenes.scene,
-    "pets": scenes.pet,
-    "people": random_portrait,
+    "scenes": scenes.draw_scene,
+    "pets": scenes.draw_pet,
+    "people": draw_stranger,
 }
 """Kinds that are drawn on the spot; ``people`` are strangers, nobody in any benchmark."""
 
@@ -36,13 +36,13 @@ PHOTOS = (
 )
 """Photos inside scikit-image that show no person; CC0, public domain or without known restrictions (its docstrings)."""
 
-OWN = ("retain", "forget")
+FROM_DATA = ("retain", "forget")
 """Kinds whose pictures the benchmark has: the caller passes them as ``people``."""
 
-KINDS = (*DRAWN, "photos", *OWN)
+KINDS = (*DRAWN, "photos", *FROM_DATA)
 
-# So many candidates are drawn for each image wanted before a filter counts as refusing everything.
 _TRIES = 50
+"""Candidates drawn for each image wanted before a filter counts as refusing everything."""
 
 MOST = 1000
 """Most images of a run: the frozen model answers every forget question behind each of them."""
@@ -78,9 +78,9 @@ def irrelevant_images(
     rng = random.Random(f"irrelevant/{images}/{seed}")
     check_images(images, k, people)
     if images in DRAWN:
-        return _kept(_drawn(images, rng, k, size), k, keep, images, "loosen the filter or lower k")
-    pool, where, remedy = _pool(images, people)
-    pictures = _kept(_shuffled(pool, rng, k), k, keep, where, f"{remedy}, or loosen the filter")
+        return _take(_draw(images, rng, k, size), k, keep, images, "loosen the filter or lower k")
+    pool, where, remedy = _candidates(images, people)
+    pictures = _take(_shuffle(pool, rng, k), k, keep, where, f"{remedy}, or loosen the filter")
     for picture in pictures:
         picture.open()
     return pictures
@@ -100,46 +100,47 @@ def check_images(images: str, k: int, people: Sequence[Picture] = ()) -> None:
     if k > MOST:
         raise DataError(f"model.method.k: found {k} images, expected at most {MOST}; lower it")
     if images not in DRAWN:
-        pool, where, remedy = _pool(images, people)
+        pool, where, remedy = _candidates(images, people)
         if len(pool) < k:
             raise DataError(f"{where}: found {len(pool)} images, need k={k}; {remedy}")
 
 
-def _kept(batches: Iterator[list[Picture]], k: int, keep: Keep | None, where: str, remedy: str) -> list[Picture]:
-    kept: list[Picture] = []
+def _take(batches: Iterator[list[Picture]], k: int, keep: Keep | None, where: str, remedy: str) -> list[Picture]:
+    """The first k pictures of the batches that may be used."""
+    taken: list[Picture] = []
     tried = 0
     for batch in batches:
         tried += len(batch)
-        kept += keep(batch) if keep else batch
-        if len(kept) >= k:
-            return kept[:k]
-    raise DataError(f"{where}: found {len(kept)} images that may be used among {tried}, need k={k}; {remedy}")
+        taken += keep(batch) if keep else batch
+        if len(taken) >= k:
+            return taken[:k]
+    raise DataError(f"{where}: found {len(taken)} images that may be used among {tried}, need k={k}; {remedy}")
 
 
-def _drawn(kind: str, rng: random.Random, k: int, size: int) -> Iterator[list[Picture]]:
+def _draw(kind: str, rng: random.Random, k: int, size: int) -> Iterator[list[Picture]]:
     for start in range(0, k * _TRIES, max(k, 1)) if k else [0]:
         yield [Picture(DRAWN[kind](rng, size)[0], f"{kind} {i}") for i in range(start, start + k)]
 
 
-def _shuffled(pool: Sequence[Path | Picture], rng: random.Random, k: int) -> Iterator[list[Picture]]:
+def _shuffle(pool: Sequence[Path | Picture], rng: random.Random, k: int) -> Iterator[list[Picture]]:
     first = rng.sample(range(len(pool)), k)
-    yield [_picture(pool[i]) for i in first]
+    yield [_read(pool[i]) for i in first]
     chosen = set(first)
     rest = [i for i in range(len(pool)) if i not in chosen]
     rng.shuffle(rest)
     for start in range(0, len(rest), max(k, 1)):
-        yield [_picture(pool[i]) for i in rest[start : start + max(k, 1)]]
+        yield [_read(pool[i]) for i in rest[start : start + max(k, 1)]]
 
 
-def _pool(images: str, people: Sequence[Picture]) -> tuple[Sequence[Path | Picture], str, str]:
+def _candidates(images: str, people: Sequence[Picture]) -> tuple[Sequence[Path | Picture], str, str]:
     """All candidates, where they come from, and what to do if they are too few."""
-    if images in OWN:
+    if images in FROM_DATA:
         unique = list({picture.key: picture for picture in people}.values())
         if not unique:
             raise DataError(f"images: {images!r} needs pictures of the benchmark's people, found none; pass people")
         return unique, f"images: {images!r}", "pass more pictures or lower k"
     if images == "photos":
-        return _photos(), "images: 'photos'", "name a folder or lower k"
+        return _packaged_photos(), "images: 'photos'", "name a folder or lower k"
     folder = Path(images)
     if not folder.is_dir():
         raise DataError(f"images: {images!r} is neither a folder nor one of {', '.join(KINDS)}")
@@ -147,19 +148,19 @@ def _pool(images: str, people: Sequence[Picture]) -> tuple[Sequence[Path | Pictu
     return files, f"{folder} ({', '.join(SUFFIXES)})", "add images or lower k"
 
 
-def _photos() -> list[Path]:
-    found = find_spec("skimage")
-    if found is None or not found.submodule_search_locations:
+def _packaged_photos() -> list[Path]:
+    package = find_spec("skimage")
+    if package is None or not package.submodule_search_locations:
         raise DataError("images: 'photos' needs scikit-image; pip install -e '.[photos]' in the repository")
-    folder = Path(found.submodule_search_locations[0]) / "data"
+    folder = Path(package.submodule_search_locations[0]) / "data"
     return [folder / name for name in PHOTOS if (folder / name).is_file()]
 
 
-def _picture(item: Path | Picture) -> Picture:
+def _read(item: Path | Picture) -> Picture:
     if isinstance(item, Picture):
         return item
     try:
         with opened(item) as stream:
             return Picture(stream.read(), str(item))
     except OSError as error:
-        raise DataError(f"{item}: cannot be read ({error.strerror}); mend or remove it") from error
+        raise DataError(f"{item}: cannot be read ({error.strerror}); fix or remove it") from error

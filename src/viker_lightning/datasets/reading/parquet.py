@@ -12,14 +12,18 @@ import pyarrow.parquet as pq
 
 from viker_lightning.errors import DataError
 
-from .row import Refuse, Row, stop
+from .row import HandleBadRow, Row, raise_error
 
 ROWS = 32
 """Rows read at a time: images are copied out of them, so that a table of images is never in memory as a whole."""
 
 
 def read_rows(
-    folder: Path, columns: Iterable[str], optional: Iterable[str] = (), refuse: Refuse = stop, empty: str = ""
+    folder: Path,
+    columns: Iterable[str],
+    optional: Iterable[str] = (),
+    handle: HandleBadRow = raise_error,
+    empty: str = "",
 ) -> list[Row]:
     """Reads all parquet shards of a config folder.
 
@@ -27,7 +31,7 @@ def read_rows(
         folder: holds ``*.parquet``.
         columns: columns that must be there.
         optional: columns read where they are there.
-        refuse: told of rows that cannot be read.
+        handle: gets the errors of rows that cannot be read.
         empty: a column of images; only rows without one are read, and without this column.
 
     Raises:
@@ -49,9 +53,9 @@ def read_rows(
                 raise DataError(f"{shard}: column {missing[0]!r} is missing; found {', '.join(names)}; add the column")
             chosen = [*columns, *(c for c in optional if c in names)]
             wanted = _without_image(shard, empty) if empty else None
-            for first, part in _parts(shard, chosen):
-                numbers = [i for i in range(first, first + len(part)) if wanted is None or i in wanted]
-                rows += _listed(part, first, shard, dict(enumerate(numbers, start=count)), refuse)
+            for first, batch in _batches(shard, chosen):
+                numbers = [i for i in range(first, first + len(batch)) if wanted is None or i in wanted]
+                rows += _rows(batch, first, shard, dict(enumerate(numbers, start=count)), handle)
                 count += len(numbers)
         except (pa.ArrowInvalid, OSError) as error:
             raise DataError(f"{shard}: not a readable parquet file ({error}); download or write it again") from error
@@ -59,8 +63,8 @@ def read_rows(
     return rows
 
 
-def _parts(shard: Path, columns: list[str]) -> Iterator[tuple[int, pa.Table]]:
-    """A few rows at a time, each part with the number of its first row."""
+def _batches(shard: Path, columns: list[str]) -> Iterator[tuple[int, pa.Table]]:
+    """A few rows at a time, with the number of the first one."""
     first = 0
     with pq.ParquetFile(shard) as file:
         for batch in file.iter_batches(ROWS, columns=columns, use_threads=False):
@@ -70,17 +74,17 @@ def _parts(shard: Path, columns: list[str]) -> Iterator[tuple[int, pa.Table]]:
 
 def _without_image(shard: Path, column: str) -> set[int]:
     """Numbers of the rows whose image is null, or a struct without bytes."""
-    found: set[int] = set()
-    for first, part in _parts(shard, [column]):
-        images = part.column(column).combine_chunks()
+    without: set[int] = set()
+    for first, batch in _batches(shard, [column]):
+        images = batch.column(column).combine_chunks()
         if pa.types.is_struct(images.type) and images.type.get_field_index("bytes") >= 0:
             images = pc.struct_field(images, "bytes")  # null, too, where the struct is
-        found |= {first + i for i, missing in enumerate(pc.is_null(images).to_pylist()) if missing}
-    return found
+        without |= {first + i for i, missing in enumerate(pc.is_null(images).to_pylist()) if missing}
+    return without
 
 
-def _listed(table: pa.Table, first: int, shard: Path, numbers: dict[int, int], refuse: Refuse) -> list[Row]:
-    """Rows of a part of a shard that begins with row ``first``: those of the numbers, by their place."""
+def _rows(table: pa.Table, first: int, shard: Path, numbers: dict[int, int], handle: HandleBadRow) -> list[Row]:
+    """Rows of a batch that begins with row ``first`` of its shard: those of the numbers, by their place."""
     try:
         values = table.to_pylist()
         return [Row(values[i - first], f"{shard}, row {i}", place) for place, i in numbers.items()]
@@ -91,7 +95,7 @@ def _listed(table: pa.Table, first: int, shard: Path, numbers: dict[int, int], r
             try:
                 rows.append(Row({name: _cell(row, name, where) for name in table.column_names}, where.where, place))
             except DataError as error:
-                refuse(error)
+                handle(error)
         return rows
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from unicodedata import category
 
@@ -31,6 +31,11 @@ class Row(dict[str, Any]):
         """An error about one cell."""
         return DataError(f"{self.where}, column {column!r}: {found}; {remedy}")
 
+    def is_empty(self, column: str) -> bool:
+        """Whether a cell is missing or holds nothing."""
+        value = self.get(column)
+        return value is None or value == "" or value == []
+
     def text(self, column: str) -> str:
         """A non-empty string.
 
@@ -38,12 +43,12 @@ class Row(dict[str, Any]):
             DataError: if the cell holds anything else.
         """
         value = self.get(column)
-        if not isinstance(value, str) or not visible(value):
+        if not isinstance(value, str) or not is_visible(value):
             raise self.error(column, f"found {short(value)}, expected text", "fill it in or remove the row")
         if len(value) > LONGEST:
             raise self.error(column, f"a text of {len(value)} characters, expected at most {LONGEST}", "shorten it")
-        if half := halves(value):
-            raise self.error(column, f"not UTF-8 text ({half})", "save it in UTF-8")
+        if reason := not_utf8(value):
+            raise self.error(column, f"not UTF-8 text ({reason})", "save it in UTF-8")
         return value
 
     def texts(self, column: str) -> tuple[str, ...]:
@@ -103,12 +108,12 @@ class Row(dict[str, Any]):
         return picture.shared()
 
 
-def visible(text: str) -> bool:
+def is_visible(text: str) -> bool:
     """Whether there is anything to be seen in a text: not only spaces, control and zero-width characters."""
     return any(not letter.isspace() and category(letter) not in ("Cc", "Cf") for letter in text)
 
 
-def halves(text: str) -> str | None:
+def not_utf8(text: str) -> str | None:
     """What is wrong with a text that UTF-8 cannot hold; ``None`` if it can.
 
     Bytes that were no UTF-8 are there as surrogates of their own; other ones come from escapes in JSON.
@@ -116,8 +121,8 @@ def halves(text: str) -> str | None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        found = text[error.start]
-        return "bytes of another encoding" if "\udc80" <= found <= "\udcff" else f"{found!r} is half a character"
+        letter = text[error.start]
+        return "bytes of another encoding" if "\udc80" <= letter <= "\udcff" else f"{letter!r} is half a character"
     return None
 
 
@@ -125,35 +130,49 @@ def _numbered(column: str, values: list[Any]) -> Iterable[tuple[str, Any]]:
     return ((f"{column}[{i}]", value) for i, value in enumerate(values))
 
 
-Refuse = Callable[[DataError], None]
-"""What is done about a bad row: raise the error, or note it and go on."""
+HandleBadRow = Callable[[DataError], None]
+"""What is done about a bad row: raise its error, or note it and read on."""
 
 
-def stop(error: DataError) -> None:
-    """Raises the error."""
+def raise_error(error: DataError) -> None:
+    """Raises the error: what is done about a bad row unless a dataset says otherwise."""
     raise error
 
 
-def row_of(rows: Iterable[Row], column: str = "ID", refuse: Refuse = stop) -> dict[str, Row]:
+def rows_by_id(rows: Iterable[Row], column: str = "ID", handle: HandleBadRow = raise_error) -> dict[str, Row]:
     """Rows by ID.
 
     Args:
         rows: with an ID.
         column: where the ID is.
-        refuse: told of rows without an ID, and of those whose ID came before.
+        handle: gets the errors of rows without an ID, and of those whose ID came before.
 
     Raises:
         DataError: by default, if an ID is missing or occurs twice.
     """
-    found: dict[str, Row] = {}
+    by_id: dict[str, Row] = {}
     for row in rows:
         try:
             key = row.text(column)
-            if key in found:
-                raise row.error(
-                    column, f"ID {key!r} occurs twice (first in {found[key].where})", "keep one of the rows"
-                )
-            found[key] = row
+            if key in by_id:
+                first = by_id[key].where
+                raise row.error(column, f"ID {key!r} occurs twice (first in {first})", "keep one of the rows")
+            by_id[key] = row
         except DataError as error:
-            refuse(error)
-    return found
+            handle(error)
+    return by_id
+
+
+def check_not_forgotten(row: Row, forget: Mapping[str, Row]) -> None:
+    """Makes sure that a row of the retain set is of nobody in the forget set.
+
+    Args:
+        row: with a column ``ID``.
+        forget: rows of the forget set by ID.
+
+    Raises:
+        DataError: if its ID is among them.
+    """
+    if row["ID"] in forget:
+        found = f"ID {row['ID']!r} is in the forget set, too ({forget[row['ID']].where})"
+        raise row.error("ID", found, "keep one of the rows")

@@ -15,16 +15,34 @@ from viker_lightning.data.records import Picture
 from viker_lightning.errors import DataError, short
 from viker_lightning.files import opened
 
-from .row import LONGEST, Refuse, Row, halves, stop
+from .row import LONGEST, HandleBadRow, Row, not_utf8, raise_error
+
+SUFFIXES = (".jsonl", ".json", ".csv")
 
 
-def read_lines(file: Path, columns: Iterable[str], refuse: Refuse = stop) -> list[Row]:
+def find_lines_file(root: str) -> Path:
+    """The file with the rows: ``root`` itself, or the only one in that folder.
+
+    Raises:
+        DataError: if there is none, or more than one to choose from.
+    """
+    path = Path(root)
+    if path.is_file() and path.suffix.lower() in SUFFIXES:
+        return path
+    files = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES) if path.is_dir() else []
+    if len(files) != 1:
+        found = ", ".join(p.name for p in files) or "none"
+        raise DataError(f"data.root: {root!r} must be a {', '.join(SUFFIXES)} file or hold one; found {found}")
+    return files[0]
+
+
+def read_lines(file: Path, columns: Iterable[str], handle: HandleBadRow = raise_error) -> list[Row]:
     """Reads a ``.jsonl`` or ``.json`` file (one object a line) or a ``.csv`` file (with a header).
 
     Args:
         file: UTF-8 text.
         columns: what must be there: as a column of a CSV file, and in every object of a JSON file.
-        refuse: told of rows that cannot be read.
+        handle: gets the errors of rows that cannot be read.
 
     Returns:
         Rows that know their line; empty lines are left out, and so are empty cells of a CSV file.
@@ -32,9 +50,9 @@ def read_lines(file: Path, columns: Iterable[str], refuse: Refuse = stop) -> lis
     Raises:
         DataError: if the file or a column of a CSV file is missing, or no row is left.
     """
-    read = _csv if file.suffix.lower() == ".csv" else _json
+    read = _read_csv if file.suffix.lower() == ".csv" else _read_json
     try:
-        rows = read(file, list(columns), refuse)
+        rows = read(file, list(columns), handle)
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror}); give another file") from error
     if not rows:
@@ -57,11 +75,11 @@ def read_text(file: Path, remedy: str) -> str:
             data = stream.read()
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror}); {remedy}") from error
-    _check_mark(data, file)
-    return _decoded(data, str(file))
+    _check_byte_order_mark(data, file)
+    return _decode(data, str(file))
 
 
-def _decoded(data: bytes, where: str) -> str:
+def _decode(data: bytes, where: str) -> str:
     """Bytes as text.
 
     Raises:
@@ -73,7 +91,7 @@ def _decoded(data: bytes, where: str) -> str:
     return data.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
 
 
-def _check_mark(data: bytes, file: Path) -> None:
+def _check_byte_order_mark(data: bytes, file: Path) -> None:
     """Refuses a file that begins with the byte order mark of another encoding."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)):
         raise DataError(f"{file}: not UTF-8 text, but UTF-16 or UTF-32; save it in UTF-8")
@@ -87,37 +105,37 @@ def _lines(file: Path) -> Iterator[tuple[str, bytes | None]]:
             if not line:
                 return
             if number == 1:
-                _check_mark(line, file)
-            whole = len(line) <= LONGEST or line.endswith(b"\n")
-            yield f"{file}, line {number}", line if whole else None
-            while not whole:
+                _check_byte_order_mark(line, file)
+            ended = len(line) <= LONGEST or line.endswith(b"\n")
+            yield f"{file}, line {number}", line if ended else None
+            while not ended:
                 rest = stream.readline(LONGEST)
-                whole = not rest or rest.endswith(b"\n")
+                ended = not rest or rest.endswith(b"\n")
 
 
-def _text(where: str, line: bytes | None) -> str:
+def _decode_line(where: str, line: bytes | None) -> str:
     if line is None:
         raise DataError(f"{where}: more than {LONGEST} bytes; a row is one line, so break it or shorten its texts")
-    return _decoded(line, where)
+    return _decode(line, where)
 
 
-def _json(file: Path, columns: list[str], refuse: Refuse) -> list[Row]:
+def _read_json(file: Path, columns: list[str], handle: HandleBadRow) -> list[Row]:
     rows = []
     place = 0
     for where, line in _lines(file):
         if line is not None and not line.strip():
             continue
         try:
-            rows.append(_object(Row({}, where, place), _text(where, line), columns))
+            rows.append(_parse_object(Row({}, where, place), _decode_line(where, line), columns))
         except DataError as error:
-            refuse(error)
+            handle(error)
         place += 1
     return rows
 
 
-def _object(row: Row, line: str, columns: list[str]) -> Row:
+def _parse_object(row: Row, line: str, columns: list[str]) -> Row:
     try:
-        values = json.loads(line, object_pairs_hook=_once)
+        values = json.loads(line, object_pairs_hook=_unique_fields)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{row.where}: not JSON ({error}); write one object a line, or remove the line") from error
     if not isinstance(values, dict):
@@ -125,14 +143,14 @@ def _object(row: Row, line: str, columns: list[str]) -> Row:
     missing = [c for c in columns if c not in values]
     if missing:
         raise DataError(f"{row.where}: field {missing[0]!r} is missing; found {', '.join(values)}; add the field")
-    if "\\ud" in line.lower() or halves(line):
+    if "\\ud" in line.lower() or not_utf8(line):
         for name, value in values.items():  # in fields that nobody asks for, too: they may be written again
-            if half := halves(json.dumps({name: value}, ensure_ascii=False)):
-                raise row.error(name, f"not UTF-8 text ({half})", "save it in UTF-8")
+            if reason := not_utf8(json.dumps({name: value}, ensure_ascii=False)):
+                raise row.error(name, f"not UTF-8 text ({reason})", "save it in UTF-8")
     return Row(values, row.where, row.place)
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object, of whose fields none may be lost because another has its name."""
     values = dict(pairs)
     if len(values) < len(pairs):
@@ -141,47 +159,49 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def _csv(file: Path, columns: list[str], refuse: Refuse) -> list[Row]:
-    parts = (io.StringIO(_text(*line), newline="") for line in _lines(file))  # which ends lines at a bare \r, too
-    reader = csv.reader(itertools.chain.from_iterable(parts), strict=True)
-    rows, header = [], next(reader, [])
-    header = [name.strip() for name in header]
-    if any("\ud800" <= letter <= "\udfff" for name in header for letter in name):
-        raise DataError(f"{file}, line 1: not UTF-8 text; save the file in UTF-8")
-    twice = [name for name in header if header.count(name) > 1]
-    if twice:
-        raise DataError(f"{file}: column {twice[0]!r} occurs twice; rename or remove one of them")
-    missing = [c for c in columns if c not in header]
-    if missing:
-        raise DataError(
-            f"{file}: column {missing[0]!r} is missing; found {', '.join(header) or 'none'}; add the column"
-        )
-    start, place = reader.line_num + 1, 0
+def _read_csv(file: Path, columns: list[str], handle: HandleBadRow) -> list[Row]:
+    lines = (io.StringIO(_decode_line(*line), newline="") for line in _lines(file))  # which ends them at a bare \r, too
+    reader = csv.reader(itertools.chain.from_iterable(lines), strict=True)
+    header = _check_header(next(reader, []), columns, file)
+    rows, start, place = [], reader.line_num + 1, 0
     try:
         for cells in reader:
             where, start = f"{file}, line {start}", reader.line_num + 1
             place += bool(cells)
             if len(cells) == len(header):
-                found_cells = {name: c for name, c in zip(header, cells, strict=True) if c.strip()}
-                rows.append(Row(found_cells, where, place - 1))
+                filled = {name: cell for name, cell in zip(header, cells, strict=True) if cell.strip()}
+                rows.append(Row(filled, where, place - 1))
             elif cells:
                 found = f"{where}: found {len(cells)} cells, expected {len(header)}"
-                refuse(DataError(f"{found}; quote cells that hold a comma or a line break"))
+                handle(DataError(f"{found}; quote cells that hold a comma or a line break"))
     except csv.Error as error:
         large = "field larger" in str(error)
-        remedy = "close a quote that is left open, or shorten the cell" if large else "mend the quotes"
+        remedy = "close a quote that is left open, or shorten the cell" if large else "fix the quotes"
         raise DataError(f"{file}, line {start}: not CSV ({error}); {remedy}") from error
     return rows
 
 
-def picture_beside(row: Row, column: str, folder: Path, known: dict[str, Picture]) -> Picture:
+def _check_header(cells: list[str], columns: list[str], file: Path) -> list[str]:
+    """The names of the columns of a CSV file, each there once and all that are needed."""
+    header = [name.strip() for name in cells]
+    if any("\ud800" <= letter <= "\udfff" for name in header for letter in name):
+        raise DataError(f"{file}, line 1: not UTF-8 text; save the file in UTF-8")
+    if twice := [name for name in header if header.count(name) > 1]:
+        raise DataError(f"{file}: column {twice[0]!r} occurs twice; rename or remove one of them")
+    if missing := [c for c in columns if c not in header]:
+        found = ", ".join(header) or "none"
+        raise DataError(f"{file}: column {missing[0]!r} is missing; found {found}; add the column")
+    return header
+
+
+def read_picture(row: Row, column: str, folder: Path, pictures: dict[str, Picture]) -> Picture:
     """The image whose path is in a cell, checked to be whole.
 
     Args:
         row: what names it.
         column: where the path is.
         folder: where paths start; they may not lead out of it.
-        known: pictures read so far, by path; added to.
+        pictures: those read so far, by path; added to.
 
     Raises:
         DataError: if the path leads out of the folder, or there is no image.
@@ -190,18 +210,18 @@ def picture_beside(row: Row, column: str, folder: Path, known: dict[str, Picture
     windows = PureWindowsPath(path)
     if PurePosixPath(path).is_absolute() or windows.drive or windows.root or ".." in windows.parts:
         raise row.error(column, f"{path!r} leads out of {folder}", "put the image there and write its relative path")
-    if path not in known:
+    if path not in pictures:
         file = folder / path
         try:
             with opened(file) as stream:
                 data = stream.read()
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise row.error(column, f"{str(file)!r} cannot be read ({reason})", "mend the path or add it") from error
+            raise row.error(column, f"{str(file)!r} cannot be read ({reason})", "fix the path or add it") from error
         picture = Picture(data, f"{row.where}, column {column!r}: {file}")
         try:
             picture.verify()
         except Exception as error:
             raise DataError(str(error)) from error
-        known[path] = picture.shared()
-    return known[path]
+        pictures[path] = picture.shared()
+    return pictures[path]

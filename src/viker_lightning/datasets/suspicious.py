@@ -12,22 +12,22 @@ BLANK = "__"
 """How a cloze writes its blank."""
 
 
-def of_people(forget: Sequence[Person], retain: Sequence[Person]) -> list[str]:
+def suspicious_people(forget: Sequence[Person], retain: Sequence[Person]) -> list[str]:
     """What is suspicious about training data: photos on both sides, and questions with several answers."""
-    mine = {picture.key: person.id for person in forget for picture in person.images}
-    shared = {p.key: (p, person.id) for person in reversed(retain) for p in person.images if p.key in mine}
+    forgotten = {picture.key: person.id for person in forget for picture in person.images}
+    shared = {p.key: (p, person.id) for person in reversed(retain) for p in person.images if p.key in forgotten}
     lines = []
     if shared:
         picture, other = next(reversed(shared.values()))
         lines.append(
             f"{len(shared)} photos are both forgotten and retained, which pulls a model both ways; the first, of "
-            f"{mine[picture.key]!r} and {other!r}: {picture.source}; keep one of the two"
+            f"{forgotten[picture.key]!r} and {other!r}: {picture.source}; keep one of the two"
         )
-    asked = ((key, person.id, vqa) for person in [*forget, *retain] for key in _shown(person) for vqa in person.vqa)
+    asked = ((key, person.id, vqa) for person in [*forget, *retain] for key in _subjects(person) for vqa in person.vqa)
     return lines + _answered_twice(asked, "trained on")
 
 
-def of_groups(groups: Sequence[ImageGroup], split: str, forgotten: Collection[str] = ()) -> list[str]:
+def suspicious_groups(groups: Sequence[ImageGroup], split: str, forgotten: Collection[str] = ()) -> list[str]:
     """What is suspicious about evaluation questions.
 
     Args:
@@ -50,15 +50,15 @@ def of_groups(groups: Sequence[ImageGroup], split: str, forgotten: Collection[st
         person, choice = repeated[0]
         found = f"{where}: {len(repeated)} questions have an option twice; the first, of {person!r}: "
         lines.append(f"{found}{short(choice.question)} with {short(list(choice.options))}; give each once")
-    whole = [(g.person, c) for g in groups for c in g.clozes if BLANK not in c.question]
-    if whole:
-        person, cloze = whole[0]
-        found = f"{where}: {len(whole)} clozes have no blank; the first, of {person!r}: {short(cloze.question)}"
+    full = [(g.person, c) for g in groups for c in g.clozes if BLANK not in c.question]
+    if full:
+        person, cloze = full[0]
+        found = f"{where}: {len(full)} clozes have no blank; the first, of {person!r}: {short(cloze.question)}"
         lines.append(f"{found}; write it as {BLANK}")
     return lines
 
 
-def _shown(person: Person) -> list[str]:
+def _subjects(person: Person) -> list[str]:
     """What a person's questions are asked about: every photo, or the person where there is none."""
     return [picture.key for picture in person.images] or [person.id]
 
