@@ -99,7 +99,7 @@ def knowledge_table(summary: Summary, people: dict[str, Summary], count: int = 3
 
 
 def _known(values: dict[str, float]) -> list[str]:
-    return [f"{values[name]:.2f}" if name in values else "-" for name in KNOWN]
+    return [_cell(values, name) for name in KNOWN]
 
 
 def side_by_side(rows: Sequence[dict[str, Any]], title: str = "answers") -> Table:
@@ -119,3 +119,7 @@ def side_by_side(rows: Sequence[dict[str, Any]], title: str = "answers") -> Tabl
     for number, row in enumerate(rows, start=1):
         table.add_row(str(number), *(Text("" if row.get(name) is None else str(row[name])) for name in used))
     return table
+
+
+def _cell(values: dict[str, float], *names: str) -> str:
+    return "/".join(f"{values[name]:.2f}" if name in values else "-" for name in names)
