@@ -37,7 +37,7 @@ def read_grid(file: Path, scale: str, seeds: int) -> Grid:
     content = yaml_values(file)
     _check_keys(file, "", content, {"title", "columns", "scales"}, {"published", "figure"})
     at = _scale(file, content["scales"], scale)
-    _check_columns(file, content["columns"])
+    check_columns(file, content["columns"])
     rows = _rows(file, f"scales.{scale}", at)
     if "figure" in content:
         _check_figure(file, content["figure"], rows)
@@ -117,8 +117,12 @@ def _reference(file: Path, place: str, at: dict[str, Any], rows: dict[str, Row])
     return reference
 
 
-def _check_columns(file: Path, columns: Any) -> None:
-    """Checks that a table's columns are scores of splits."""
+def check_columns(file: Path, columns: Any) -> None:
+    """Checks that a table's columns are scores of splits.
+
+    Raises:
+        UserError: naming the nearest split or score.
+    """
     _check_mapping(file, "columns", columns)
     for split, scores in columns.items():
         _check_name(file, "columns", "split", split, SPLITS)
