@@ -98,7 +98,7 @@ def test_what_the_demo_shows(here, tmp_path, monkeypatch, capsys, seeds):
     assert f"all {1 + 6 * seeds} runs are finished already" in shown
     for name in ("Vanilla", "Gold", *METHODS):
         assert re.search(rf"^ *{name} +[01]\.\d\d ", shown, re.MULTILINE), name
-    assert "Template probability" in shown and "Key-token entropy (ViKeR): AUROC, all private tokens 0.9" in shown
+    assert "Template ↑" in shown and "Key-token entropy (ViKeR): AUROC, all private tokens 0.9" in shown
     answers = shown[shown.index("before and after ViKeR") :]
     asked = [line for line in answers.splitlines() if "Where, 0?" in line]
     assert [line.split()[1:3] for line in asked] == [["forget", "001"], ["retain", "050"]]
