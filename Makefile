@@ -23,9 +23,6 @@ $(VENV)/.installed: pyproject.toml
 	$(PY) -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
-demo: setup  ## a small MLLM learns people and forgets some, by six methods (SEEDS=1)
-	$(PY) experiments/demo.py --seeds $(or $(SEEDS),1)
-
 SMOL = $(PY) -m viker_lightning fit --config configs/smol/$(1).yaml $(if $(2),--evaluation.gold runs/smol/gold)
 
 smol: setup  ## the story with a real pretrained language model, SmolLM2-135M: vanilla, gold, ViKeR and GradDiff
@@ -38,6 +35,9 @@ smol: setup  ## the story with a real pretrained language model, SmolLM2-135M: v
 
 GRID = $(PY) -m viker_lightning.experiments run $(1:%=experiments/%.yaml) \
 	$(if $(SCALE),--scale=$(SCALE)) $(if $(SEEDS),--seeds=$(SEEDS)) $(if $(JOBS),--jobs=$(JOBS))
+
+demo: setup  ## a small MLLM learns people and forgets some, by six methods (SEEDS=1 JOBS=)
+	$(call GRID,demo) --scale=mini --runs=runs/demo $(if $(SEEDS),,--seeds=1)
 
 table-mllmu: setup  ## main table on MLLMU-Bench, 5/10/15 % forgotten (SCALE=mini|paper|published)
 	$(call GRID,mllmu)

@@ -25,8 +25,7 @@ from typing import Any
 
 from viker_lightning.cache import cache_folder
 from viker_lightning.embedded.write_mllmu import write_benchmark
-from viker_lightning.experiments.cells import Cell
-from viker_lightning.experiments.runner import run_grid
+from viker_lightning.experiments import Cell, run_grid
 
 RESULTS = Path("experiments/tuning/mini.json")
 SEED = 1
@@ -80,7 +79,7 @@ def cell(method: str, number: int, seed: int, data: Path, out: Path) -> Cell:
     return Cell("tuning", method, str(setting), seed, f"configs/mini/{method}.yaml", setting | always, folder)
 
 
-def run(cells: list[Cell], jobs: int | None) -> list[dict[str, dict[str, float]]]:
+def run_cells(cells: list[Cell], jobs: int | None) -> list[dict[str, dict[str, float]]]:
     """What each comes to after unlearning."""
     failed = run_grid(cells, jobs)
     if failed:
@@ -106,28 +105,28 @@ def main() -> None:
     data = write_benchmark(cache_folder("benchmarks", f"mini-tuning-{SEED}"), "default", SEED)
     place = (data, args.runs)
     tried = [(method, number) for method in args.methods for number in range(len(GRIDS[method]))]
-    first = run([cell(*one, 0, *place) for one in tried], args.jobs)
-    found = {one: [after] for one, after in zip(tried, first, strict=True)}
-    best = []
+    first_seed = run_cells([cell(*setting, 0, *place) for setting in tried], args.jobs)
+    afters = {setting: [after] for setting, after in zip(tried, first_seed, strict=True)}
+    finalists = []
     for method in args.methods:
-        ranked = sorted((one for one in tried if one[0] == method), key=lambda one: -score(found[one][0]))
-        best += ranked[:FINALISTS]
-    again = [(one, seed) for one in best for seed in range(1, SEEDS)]
-    more = run([cell(*one, seed, *place) for one, seed in again], args.jobs)
-    for (one, _), after in zip(again, more, strict=True):
-        found[one].append(after)
+        ranked = sorted((one for one in tried if one[0] == method), key=lambda setting: -score(afters[setting][0]))
+        finalists += ranked[:FINALISTS]
+    again = [(setting, seed) for setting in finalists for seed in range(1, SEEDS)]
+    other_seeds = run_cells([cell(*setting, seed, *place) for setting, seed in again], args.jobs)
+    for (setting, _), after in zip(again, other_seeds, strict=True):
+        afters[setting].append(after)
     rows = [
         {
             "method": method,
             "setting": GRIDS[method][number],
-            "seeds": len(afters),
-            "score": round(mean(map(score, afters)), 4),
-            "after": afters,
+            "seeds": len(seeds),
+            "score": round(mean(map(score, seeds)), 4),
+            "after": seeds,
         }
-        for (method, number), afters in found.items()
+        for (method, number), seeds in afters.items()
     ]
-    kept = json.loads(args.results.read_text(encoding="utf-8")) if args.results.exists() else []
-    rows += [row for row in kept if row["method"] not in args.methods]
+    earlier = json.loads(args.results.read_text(encoding="utf-8")) if args.results.exists() else []
+    rows += [row for row in earlier if row["method"] not in args.methods]
     rows.sort(key=lambda row: (list(GRIDS).index(row["method"]), -row["seeds"], -row["score"]))
     args.results.parent.mkdir(parents=True, exist_ok=True)
     args.results.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")

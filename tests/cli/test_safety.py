@@ -167,7 +167,7 @@ def test_other_command_lines_hide_secrets(of, monkeypatch, tmp_path):
 
 def test_runs_that_failed_are_named_without_secrets(monkeypatch, tmp_path):
     monkeypatch.setattr(experiments, "read_grid", lambda *_: None)
-    monkeypatch.setattr(experiments, "_do", lambda *_: f"1 of 1 runs failed: {URL}")
+    monkeypatch.setattr(experiments, "_carry_out", lambda *_: f"1 of 1 runs failed: {URL}")
     with pytest.raises(SystemExit, match=r"1 of 1 runs failed: https://\*\*\*@example.org/data$"):
         experiments.main(["run", "any.yaml", "--scale=mini"])
 

@@ -16,7 +16,6 @@ import yaml
 from support.grids import finish, small_grid
 from viker_lightning.experiments import Cell, State, read_grid
 from viker_lightning.experiments.__main__ import main
-from viker_lightning.experiments.cells import inputs
 
 ROOT = Path(__file__).parents[2]
 LOOP = "while true; do sleep 0.05; done\n"
@@ -86,7 +85,10 @@ def test_what_is_no_note_counts_as_none(stopped, content):
 
 
 def test_whatever_a_run_reads_makes_it_another_run(tmp_path, monkeypatch):
-    """The command, its YAML and that of its vanilla model, a file or folder of people, the gold model; nothing else."""
+    """The command, its YAML and that of its vanilla model, a file or folder of people, the gold model; nothing else.
+
+    Also while the process that has read them before goes on.
+    """
     monkeypatch.chdir(tmp_path)
     data, weights = tmp_path / "people.jsonl", tmp_path / "weights"
     weights.mkdir()
@@ -98,20 +100,20 @@ def test_whatever_a_run_reads_makes_it_another_run(tmp_path, monkeypatch):
     Path("vanilla.yaml").write_text(yaml.safe_dump({"model": {"init_args": {"base": str(weights)}}}))
     gold = Cell("g", "", "Gold", 0, "run.yaml", {}, tmp_path / "runs/gold")
     cell = Cell("g", "", "ViKeR", 0, "run.yaml", {"evaluation.gold": str(gold.folder)}, tmp_path / "runs/viker", gold)
-    seen = [fresh(cell)]
+    seen = [cell.fingerprint()]
     (tmp_path / "image.txt").write_text("other")
-    assert fresh(cell) == seen[0]
+    assert cell.fingerprint() == seen[0]
     moved = replace(gold, folder=tmp_path / "other/gold")
     options = {"evaluation.gold": str(moved.folder)}
-    assert fresh(replace(cell, folder=tmp_path / "other/viker", gold=moved, options=options)) == seen[0]
+    assert replace(cell, folder=tmp_path / "other/viker", gold=moved, options=options).fingerprint() == seen[0]
     for file in (data, weights / "model.safetensors", weights / "more.json"):
         file.write_text("changed")
-        seen.append(fresh(cell))
+        seen.append(cell.fingerprint())
     for name in ("run.yaml", "vanilla.yaml"):
         Path(name).write_text(Path(name).read_text() + "\nseed_everything: 1\n")
-        seen.append(fresh(cell))
-    seen.append(fresh(replace(cell, options=cell.options | {"model.lr": 1e-3})))
-    seen.append(fresh(replace(cell, gold=replace(gold, options={"data.forget": 5}))))
+        seen.append(cell.fingerprint())
+    seen.append(replace(cell, options=cell.options | {"model.lr": 1e-3}).fingerprint())
+    seen.append(replace(cell, gold=replace(gold, options={"data.forget": 5})).fingerprint())
     assert len(set(seen)) == len(seen)
 
 
@@ -127,19 +129,13 @@ def test_a_changed_method_file_makes_it_another_run(tmp_path, monkeypatch, where
     options = {"option": {"model.method": "my_loss_of_cells.Mine"}, "config": {}}
     options["grid"] = {"model.method": {"class_path": "my_loss_of_cells.Mine"}}
     cell = Cell("g", "", "Mine", 0, "run.yaml", options[where], tmp_path / "runs/mine")
-    finished = {fresh(cell)}
+    finished = {cell.fingerprint()}
     for name in ("my_loss_of_cells.py", "my_part_of_cells.py"):
         (tmp_path / name).write_text((tmp_path / name).read_text() + "\n# other")
-        finished.add(fresh(cell))
+        finished.add(cell.fingerprint())
     (tmp_path / "unrelated.py").write_text("1")
-    finished.add(fresh(cell))
+    finished.add(cell.fingerprint())
     assert len(finished) == 3
-
-
-def fresh(cell):
-    """The fingerprint that a new process finds."""
-    inputs.cache_clear()
-    return cell.fingerprint()
 
 
 @pytest.mark.parametrize("command", ["run", "cell"])
@@ -156,7 +152,7 @@ def test_the_cell_alone_is_the_run_of_a_sweep(tmp_path, monkeypatch, command):
         monkeypatch.setenv(name, "1")
     grid = small_grid(tmp_path)
     cells = read_grid(grid, "mini", 1).cells(tmp_path / "runs")
-    monkeypatch.setattr("viker_lightning.experiments.__main__._write", lambda *_: None)
+    monkeypatch.setattr("viker_lightning.experiments.__main__._show", lambda *_: None)
     main([command, str(grid), f"--runs={tmp_path / 'runs'}", "--scale=mini", "--seeds=1", f"--number={len(cells) - 1}"])
     made = {cell.row: (cell.folder / "env").read_text() for cell in cells if cell.folder.exists()}
     assert set(made) == ({"Gold", "ViKeR"} if command == "cell" else {"Gold", "NPO", "ViKeR"})
@@ -184,7 +180,7 @@ def test_sigterm_lets_the_run_save(tmp_path, monkeypatch, command):
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=terminate, daemon=True).start()
-    with pytest.raises(SystemExit, match="stopped; the same command goes on"):
+    with pytest.raises(SystemExit, match="stopped; the same command resumes"):
         main([command, str(grid), *place, "--number=0"])
     assert (tmp_path / "saved").exists() and signal.getsignal(signal.SIGTERM) == seen
     assert [cell.state() for cell in cells] == [State.STARTED] + [State.MISSING] * (len(cells) - 1)

@@ -13,9 +13,9 @@ from viker_lightning.cli import main
 from viker_lightning.errors import UserError
 from viker_lightning.experiments import read_grid
 from viker_lightning.experiments.cells import inputs
-from viker_lightning.experiments.export import slurm, sweep
-from viker_lightning.experiments.grid import setting
-from viker_lightning.experiments.published import published
+from viker_lightning.experiments.grid import PAPER_NUMBERS, setting
+from viker_lightning.experiments.launch_files import slurm_script, sweep_file
+from viker_lightning.reporting.tables import paper_numbers
 
 ROOT = Path(__file__).parents[2]
 GRIDS = ["mllmu", "clear", "ablations", "references", "lambda", "k"]
@@ -45,11 +45,11 @@ def test_shipped_grids(name, scale):
     assert len(again) == len(found.blocks) and found.reference in {cell.row for cell in methods}
     assert len({(cell.block, cell.row, cell.seed) for cell in cells}) == len(cells)
     for block in found.blocks:
-        when, runs = found.runs(OUT, block, "Vanilla")
-        assert when == "before" and runs[0].options.get("evaluation.before", True) is True
+        vanilla = found.cell(OUT, block, found.rows["Vanilla"].before, 0)
+        assert vanilla in cells and vanilla.options.get("evaluation.before", True) is True
 
 
-@pytest.mark.parametrize("name, scale", SCALES)
+@pytest.mark.parametrize("name, scale", [*SCALES, ("demo", "mini")])
 def test_every_command_is_understood(name, scale, capsys):
     seen = set()
     for cell in grid(name, scale, 1).cells(OUT):
@@ -134,19 +134,19 @@ def test_every_method_had_as_many_settings_and_has_the_best():
 
 def test_published_numbers_are_between_0_and_1():
     for section in ("mllmu", "clear"):
-        for source in published(section):
+        for source in paper_numbers(section, PAPER_NUMBERS):
             values = [v for rows in source.blocks.values() for row in rows.values() for v in row]
             assert values and all(0 <= v <= 1 for v in values) and source.second_hand
-    source = published("mllmu")[0]
+    source = paper_numbers("mllmu", PAPER_NUMBERS)[0]
     assert source.value("5 %", "NPO", "forget/rouge_l") == 0.510
     assert source.value("5 %", "NPO", "real/rouge_l") is None and source.value("10 %", "NPO", "forget/rouge_l") is None
 
 
 def test_published_numbers_are_not_there(tmp_path):
     with pytest.raises(UserError, match="no section 'umu'; found mllmu, clear"):
-        published("umu")
+        paper_numbers("umu", PAPER_NUMBERS)
     with pytest.raises(UserError, match="does not exist; run from the repository"):
-        published("mllmu", tmp_path / "published.yaml")
+        paper_numbers("mllmu", tmp_path / "none.yaml")
 
 
 def spoilt(tmp_path, change):
@@ -252,14 +252,14 @@ def test_missing_file_and_seeds(tmp_path):
 
 
 def test_sweep_and_array_reach_every_cell():
-    found = yaml.safe_load(sweep("experiments/k.yaml", PLACE, 9))
+    found = yaml.safe_load(sweep_file("experiments/k.yaml", PLACE, 9))
     assert found["parameters"]["number"]["values"] == list(range(9))
     assert found["command"][-1] == "${args}" and found["command"][-4:-1] == PLACE and "mini" in found["name"]
-    script = slurm("experiments/k.yaml", PLACE, 9, 4)
+    script = slurm_script("experiments/k.yaml", PLACE, 9, 4)
     assert " --runs=elsewhere " in script
     assert "#SBATCH --array=0-8%4" in script and '--number="$SLURM_ARRAY_TASK_ID"' in script
     assert "#SBATCH --gpus=1\n" in script
-    assert script.replace("#SBATCH --gpus=1\n", "") == slurm("experiments/k.yaml", PLACE, 9, 4, gpu=False)
+    assert script.replace("#SBATCH --gpus=1\n", "") == slurm_script("experiments/k.yaml", PLACE, 9, 4, gpu=False)
 
 
 def test_blocks_that_are_no_forget_ratios_are_groups_of_their_own():

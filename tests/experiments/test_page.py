@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from support.grids import ROWS, finish, small_grid
-from viker_lightning.experiments import Table, read_grid, tabulate
-from viker_lightning.experiments.facts import costs, key_tokens
-from viker_lightning.experiments.figures import figures
-from viker_lightning.experiments.render import legend, summary
+from support.grids import ROWS, finish, small_grid, tabulate
+from viker_lightning.experiments import read_grid
+from viker_lightning.reporting.tables import draw_figures, legend, summary
+from viker_lightning.reporting.tables.measurements import costs, key_tokens
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,7 +60,7 @@ def test_gpu_memory_where_it_was_measured(tmp_path):
     text = (tmp_path / "small-mini.md").read_text()
     assert "| 5 %, ViKeR | 1 | 100 | 1024 | 3072 |" in text and "| 5 %, NPO | 1 | 100 | 1024 |  |" in text
     assert "peak GPU memory, MiB" in (tmp_path / "small-mini.html").read_text()
-    (drawn,) = (file for file in figures(table, tmp_path) if "cost" in file.stem)
+    (drawn,) = (file for file in draw_figures(table, tmp_path) if "cost" in file.stem)
     assert "peak GPU memory" in drawn.read_text()
 
 
@@ -75,7 +74,7 @@ def test_both_are_in_markdown_and_json(made):
 
 
 def test_figures_of_both(made, tmp_path):
-    drawn = {file.stem: file.read_text() for file in figures(made[0], tmp_path)}
+    drawn = {file.stem: file.read_text() for file in draw_figures(made[0], tmp_path)}
     assert set(drawn) == {"small-mini-trade-off", "small-mini-cost", "small-mini-key-tokens"}
     for said in ("5 %, ViKeR", "AUROC", "gradient weight", "entropy"):
         assert said in drawn["small-mini-key-tokens"]
@@ -131,20 +130,19 @@ def test_page_shows_tokens_curves_and_where_numbers_are_from(made):
     assert page.count("Training curve: KL to ideal, 5 %") and page.count("Where the regulariser pulls, 10 %") == 1
     assert "Gradient weight on key and on other tokens, 5 % ViKeR" in page
     assert "<dt>commit</dt><dd>0123456789abcdef</dd>" in page and "<dt>torch</dt><dd>2.6</dd>" in page
-    cell = next(cell for cell in made[0].cells if (cell.block, cell.row, cell.seed) == ("5 %", "ViKeR", 0))
-    assert f'<a href="../runs/{cell.folder.name}/report.html">5 % / ViKeR / seed 0</a>' in page
+    run = next(run for run in made[0].runs if (run.block, run.row, run.seed) == ("5 %", "ViKeR", 0))
+    assert f'<a href="../runs/{run.folder.name}/report.html">5 % / ViKeR / seed 0</a>' in page
     record = json.loads((made[1] / "small-mini.json").read_text())
     assert record["made_with"]["commit"] == ["0123456789abcdef"] and record["made_with"]["data, 5 %"] == ["abc"]
     text = (made[1] / "small-mini.md").read_text()
     assert "- torch: 2.6\n" in text and "- threads: 2\n" in text
-    drawn = [f"scenes (k = 5, seed {seed})" for seed in range(made[0].grid.seeds)]
+    drawn = [f"scenes (k = 5, seed {seed})" for seed in range(made[0].seeds)]
     assert f"- irrelevant images: {', '.join(drawn)}\n" in text
 
 
 def test_few_people_have_no_intervals_and_show_no_difference(made):
     asked = "People, at most: forget 4, test 4, retain 4. Intervals: none for forget, test, retain (under 6 people)."
     assert asked in (made[1] / "small-mini.md").read_text()
-    assert f"% 5 %: {asked}" in (made[1] / "small-mini.tex").read_text()
     assert (made[1] / "small-mini.html").read_text().count(asked) == 2
     value = made[0].value("5 %", "NPO", "forget", "keyword_match")
     assert (value["people"], value["low"], value["high"], value["rank"]) == (4, None, None, "second")
@@ -152,7 +150,7 @@ def test_few_people_have_no_intervals_and_show_no_difference(made):
 
 
 def test_reference_and_test_are_named_everywhere(made):
-    for kind in ("md", "tex", "html", "json"):
+    for kind in ("md", "html", "json"):
         text = (made[1] / f"small-mini.{kind}").read_text()
         assert "differs from ViKeR, which was named in advance, at 5 %: exact sign-flip test" in text, kind
         assert "With 1 rival in it no fewer than 6 people can show a difference" in text and "†" not in text, kind
@@ -173,11 +171,11 @@ def eight(tmp_path_factory):
         for cell in grid.cells(folder / "runs"):
             told = {"Gold": 1, "Gold, other seed": 1, "NPO": 2, "ViKeR": 0}[cell.row]
             finish(cell, told, 4 - (cell.row == "ViKeR"), key_tokens=cell.row == "ViKeR", people=8)
-        return tabulate(grid, folder / "runs", folder / "results"), folder / "results"
+        return tabulate(grid, folder / "runs", folder / "results"), folder / "results", grid.cells(folder / "runs")
 
 
 def test_best_is_near_gold_and_differences_are_marked(eight):
-    table, results = eight
+    table, results, _ = eight
     cells = {n: table.value("5 %", n, "test", "keyword_match") for n in ("Gold", "Gold, other seed", "NPO", "ViKeR")}
     assert [round(cells[name]["to_gold"], 3) for name in cells] == [0, 0, 0.25, 0.375]
     assert [cells[name]["rank"] for name in cells] == ["", "", "best", "second"], "ViKeR tells least"
@@ -185,16 +183,16 @@ def test_best_is_near_gold_and_differences_are_marked(eight):
     kept = table.value("5 %", "NPO", "retain", "keyword_match")
     assert kept["rank"] == "best" and kept["p"] == pytest.approx(2 / 2**4) and kept["low"] == kept["high"] == 1
     forgotten = table.value("5 %", "NPO", "forget", "keyword_match")
-    text, tex = ((results / f"small-mini.{kind}").read_text() for kind in ("md", "tex"))
+    text = (results / "small-mini.md").read_text()
     assert "| forget Keywords ★ | retain Keywords ↑ | test Keywords ★ | test KL to gold ↓ | test Coherence ↑ |" in text
-    assert f"**{forgotten['mean']:.2f}**" in text and r"Keywords $\star$" in tex
+    assert f"**{forgotten['mean']:.2f}**" in text
     assert f"[{cells['NPO']['low']:.2f}, {cells['NPO']['high']:.2f}]" in text
     assert "too narrow for forget, retain, test (under 20 people)" in text
 
 
 def test_floor_and_doing_nothing_stand_beside_the_divergence_of_methods(eight):
     """Gold of another seed is compared with gold, and the vanilla row shows what it was before."""
-    table, results = eight
+    table, results, _ = eight
     text = (results / "small-mini.md").read_text()
     rows = {line.split(" | ")[0]: line.split(" | ") for line in reversed(text.splitlines())}
     assert {name: rows[f"| {name}"][4][:4] for name in ("Vanilla", "Gold, other seed", "NPO")} == {
@@ -203,30 +201,28 @@ def test_floor_and_doing_nothing_stand_beside_the_divergence_of_methods(eight):
         "NPO": "**0.",
     }
     assert "★ Gold, other seed" in (results / "small-mini.html").read_text()
-    again = next(cell for cell in table.cells if cell.row == "Gold, other seed")
-    gold = next(cell for cell in table.cells if cell.row == "Gold")
+    again = next(cell for cell in eight[2] if cell.row == "Gold, other seed")
+    gold = next(cell for cell in eight[2] if cell.row == "Gold")
     assert (again.seed, again.options["evaluation.gold"]) == (1, str(gold.folder))
     assert again.config == gold.config and again.options["seed_everything"] == 1
-    (drawn,) = (file for file in figures(table, results) if "trade-off" in file.stem)
+    (drawn,) = (file for file in draw_figures(table, results) if "trade-off" in file.stem)
     assert "Gold, other seed" in drawn.read_text() and "near gold is good" in drawn.read_text()
 
 
 def test_gold_is_judged_by_the_vanilla_model(eight):
     """As the methods are; a gold model trained in full has no judge of its own."""
-    golds = [cell for cell in eight[0].cells if cell.row.startswith("Gold")]
+    golds = [cell for cell in eight[2] if cell.row.startswith("Gold")]
     assert len(golds) == 4
     assert {cell.options["evaluation.judge"] for cell in golds} == {"configs/mini/vanilla.yaml"}
-    assert not any("evaluation.judge" in cell.options for cell in eight[0].cells if cell not in golds)
+    assert not any("evaluation.judge" in cell.options for cell in eight[2] if cell not in golds)
 
 
-def test_latex_has_intervals_and_published_numbers(made, eight):
-    tex, value = (eight[1] / "small-mini.tex").read_text(), eight[0].value("5 %", "NPO", "forget", "keyword_match")
+def test_intervals_and_published_numbers_are_written(made, eight):
+    text, value = (eight[1] / "small-mini.md").read_text(), eight[0].value("5 %", "NPO", "forget", "keyword_match")
     assert value["low"] < value["high"]
-    assert rf"\textbf{{{value['mean']:.2f}}}" in tex
-    assert rf"{{\scriptsize [{value['low']:.2f}, {value['high']:.2f}]}}" in tex
-    tex = (made[1] / "small-mini.tex").read_text()
-    assert "% Published: VL-Eraser" in tex and r"NPO & 0.419 & 0.421 & 0.510 & 0.415 & 0.174 & 0.218 \\" in tex
-    assert tex.count(r"\begin{tabular}") == tex.count(r"\end{tabular}") == 1 + 3
+    assert f"**{value['mean']:.2f}** [{value['low']:.2f}, {value['high']:.2f}]" in text
+    text = (made[1] / "small-mini.md").read_text()
+    assert "## Published: VL-Eraser" in text and "| NPO | 0.419 | 0.421 | 0.510 | 0.415 | 0.174 | 0.218 |" in text
 
 
 def test_a_row_of_which_seeds_are_missing_says_so_and_takes_no_place(tmp_path):
@@ -236,7 +232,7 @@ def test_a_row_of_which_seeds_are_missing_says_so_and_takes_no_place(tmp_path):
             finish(cell)
     table = tabulate(grid, tmp_path / "runs", tmp_path)
     assert table.value("5 %", "NPO", "forget", "keyword_match")["rank"] == ""
-    for kind, said in (("md", "| NPO (1 of 2 seeds) |"), ("tex", "NPO (1 of 2 seeds) &"), ("html", "(1 of 2 seeds)")):
+    for kind, said in (("md", "| NPO (1 of 2 seeds) |"), ("html", "(1 of 2 seeds)")):
         assert said in (tmp_path / f"small-mini.{kind}").read_text()
     assert "ViKeR (" not in (tmp_path / "small-mini.md").read_text()
 
@@ -248,7 +244,7 @@ def test_summary_is_whole_at_any_width(tmp_path, width, count):
     for cell in grid.cells(tmp_path / "runs"):
         finish(cell, told=cell.row == "NPO")
     console = Console(width=width, file=io.StringIO())
-    tables = summary(Table(grid, tmp_path / "runs"), width)
+    tables = summary(grid.table(tmp_path / "runs"), width)
     assert len(tables) == 3 and {len(table.columns) for table in tables} == {1 + count}
     for table in tables:
         console.print(table)
@@ -256,5 +252,5 @@ def test_summary_is_whole_at_any_width(tmp_path, width, count):
     assert "\N{HORIZONTAL ELLIPSIS}" not in shown and max(map(len, shown.splitlines())) <= width
     for said in ("forget", "Keywords ★", "retain", "Keywords ↑", "Coherence ↑", "ViKeR", "Gold", "forget 4"):
         assert said in shown
-    assert "≠ differs from ViKeR" in legend(Table(grid, tmp_path / "runs"))
-    assert len(summary(Table(grid, tmp_path / "runs"), 8)[0].columns) == 2, "one column, however narrow"
+    assert "≠ differs from ViKeR" in legend(grid.table(tmp_path / "runs"))
+    assert len(summary(grid.table(tmp_path / "runs"), 8)[0].columns) == 2, "one column, however narrow"

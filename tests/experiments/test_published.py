@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from support.grids import finish, small_grid
-from viker_lightning.experiments import read_grid, tabulate
+from support.grids import finish, small_grid, tabulate
+from viker_lightning.experiments import read_grid
 from viker_lightning.runs.write import write_json
 
 ROOT = Path(__file__).parents[2]

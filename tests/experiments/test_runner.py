@@ -11,10 +11,11 @@ import pytest
 import yaml
 from rich.console import Console
 
-from viker_lightning.experiments import State, read_grid, run_grid, tabulate
+from support.grids import tabulate
+from viker_lightning.experiments import State, read_grid, run_grid
 from viker_lightning.experiments.__main__ import main
-from viker_lightning.experiments.figures import figures
-from viker_lightning.experiments.runner import places
+from viker_lightning.experiments.runner import job_environments
+from viker_lightning.reporting.tables import draw_figures
 
 ROOT = Path(__file__).parents[2]
 SHORT = {"data.root": "mini/ci", "data.max_people": 2, "trainer.max_steps": 2, "data.splits": ["forget", "retain"]}
@@ -64,7 +65,7 @@ def test_one_failure_stops_no_other_and_is_listed(made, cells):
     assert noted["command"] == cells["ViKeR"].command
 
 
-def test_table_in_three_forms(made, cells):
+def test_table_in_every_form(made, cells):
     results = made[0] / "results"
     found = json.loads((results / "small-mini.json").read_text())
     values = found["values"][""]
@@ -77,8 +78,6 @@ def test_table_in_three_forms(made, cells):
     assert [run["state"] for run in found["runs"]] == ["finished"] * 3 + ["failed"]
     text = (results / "small-mini.md").read_text()
     assert "| bad |  |  |  |  |  |" in text and "k=0 must be >= 1" in text and cells["ViKeR"].command in text
-    tex = (results / "small-mini.tex").read_text()
-    assert r"\multicolumn{4}{c}{Forget}" in tex and tex.count(r"\\") == 2 + 5
     assert (results / "figures/small-mini-cost.pdf").is_file()
 
 
@@ -152,16 +151,16 @@ def test_nothing_was_run(made, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     table = tabulate(read_grid(made[1], "mini", 1), tmp_path / "runs", tmp_path / "results")
     assert "4 of 4 runs are not finished." in (tmp_path / "results/small-mini.md").read_text()
-    assert figures(table, tmp_path / "figures") == []
+    assert draw_figures(table, tmp_path / "figures") == []
 
 
-def test_places(monkeypatch):
+def test_job_environments(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
-    assert places(None) == [{"CUDA_VISIBLE_DEVICES": "2"}, {"CUDA_VISIBLE_DEVICES": "5"}]
-    assert [p["CUDA_VISIBLE_DEVICES"] for p in places(3)] == ["2", "5", "2"]
+    assert job_environments(None) == [{"CUDA_VISIBLE_DEVICES": "2"}, {"CUDA_VISIBLE_DEVICES": "5"}]
+    assert [p["CUDA_VISIBLE_DEVICES"] for p in job_environments(3)] == ["2", "5", "2"]
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert all(int(p["OMP_NUM_THREADS"]) >= 1 for p in places(None))
+    assert all(int(p["OMP_NUM_THREADS"]) >= 1 for p in job_environments(None))
 
 
 def test_a_failure_in_one_grid_stops_no_other(made, tmp_path, monkeypatch, capsys):

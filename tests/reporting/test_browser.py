@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from support.grids import finish, small_grid
+from support.grids import finish, small_grid, tabulate
 from support.run_folders import write_run
-from viker_lightning.experiments import read_grid, tabulate
+from viker_lightning.experiments import read_grid
 from viker_lightning.reporting import write_comparison, write_report
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

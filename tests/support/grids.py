@@ -6,6 +6,7 @@ import yaml
 
 from support.run_folders import key_tokens as answers_by_token
 from support.run_folders import photo, write_run
+from viker_lightning.reporting.tables import write_table
 from viker_lightning.runs.write import write_json
 
 ROWS = {
@@ -25,6 +26,13 @@ def small_grid(folder, rows=ROWS, **more):
     file = folder / "small.yaml"
     file.write_text(yaml.safe_dump(found | {"scales": {"mini": scale}} | more, sort_keys=False))
     return file
+
+
+def tabulate(grid, out, results):
+    """The table of a grid, written down."""
+    table = grid.table(out)
+    write_table(table, results)
+    return table
 
 
 def finish(cell, told=0, kept=4, key_tokens=True, **more):

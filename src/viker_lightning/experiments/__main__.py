@@ -14,15 +14,14 @@ from rich.console import Console
 
 from viker_lightning.errors import UserError
 from viker_lightning.processes import SWEPT
+from viker_lightning.reporting.tables import draw_figures, example_answers, key_token_note, legend, summary, write_table
 from viker_lightning.secrets import hide
 
 from .cells import Cell, State
-from .export import slurm, sweep
-from .figures import figures
-from .grid import Grid, read_grid
-from .render import legend, summary
+from .grid import Grid
+from .grid_file import read_grid
+from .launch_files import slurm_script, sweep_file
 from .runner import run_grid
-from .write import tabulate
 
 COMMANDS = {
     "run": "run what is not finished, then write table and figures",
@@ -35,7 +34,7 @@ COMMANDS = {
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line; errors a user can mend end in one line and exit code 1."""
+    """The command line; errors a user can fix end in one line and exit code 1."""
     about = "\n".join(f"  {name:6} {text}" for name, text in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="viker_lightning.experiments", description=about, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -59,18 +58,18 @@ def main(arguments: list[str] | None = None) -> None:
         grids = [(file, read_grid(file, given.scale, given.seeds)) for file in given.grid]
         if len(grids) > 1 and given.command not in ("run", "table"):
             raise UserError(f"{given.command}: found {len(grids)} grids, expected one")
-        failed = [wrong for file, grid in grids if (wrong := _do(given, file, grid, console))]
+        failed = [runs for file, grid in grids if (runs := _carry_out(given, file, grid, console))]
         if failed:
             sys.exit(hide(f"error: {'; '.join(failed)}"))
     except UserError as error:
         sys.exit(hide(f"error: {error}"))
     except KeyboardInterrupt:
-        sys.exit("stopped; the same command goes on where this one was")
+        sys.exit("stopped; the same command resumes where this one was")
     finally:
         signal.signal(signal.SIGTERM, former)
 
 
-def _do(given: argparse.Namespace, file: Path, grid: Grid, console: Console) -> str:
+def _carry_out(given: argparse.Namespace, file: Path, grid: Grid, console: Console) -> str:
     """Carries out a command for a grid; returns which runs failed."""
     cells = grid.cells(given.runs)
     place = [f"--scale={given.scale}", f"--seeds={given.seeds}", f"--runs={given.runs}"]
@@ -78,14 +77,14 @@ def _do(given: argparse.Namespace, file: Path, grid: Grid, console: Console) -> 
         for number, cell in enumerate(cells):
             print(f"{number}\t{cell.state()}\t{cell.title}\t{cell.command}")
     elif given.command == "cell":
-        _one(cells, given.number)
+        _run_cell(cells, given.number)
     elif given.command == "sweep":
-        print(sweep(str(file), place, len(cells)), end="")
+        print(sweep_file(str(file), place, len(cells)), end="")
     elif given.command == "slurm":
-        print(slurm(str(file), place, len(cells), given.jobs or 8, gpu=given.scale != "mini"), end="")
+        print(slurm_script(str(file), place, len(cells), given.jobs or 8, gpu=given.scale != "mini"), end="")
     else:
         failed = run_grid(cells, given.jobs, console) if given.command == "run" else []
-        _write(grid, given.runs, given.results, console)
+        _show(grid, given.runs, given.results, console)
         if failed:
             return f"{len(failed)} of {len(cells)} runs failed: {', '.join(c.title for c in failed)}"
     return ""
@@ -95,21 +94,26 @@ def _interrupt(number: int, frame: Any) -> None:
     raise KeyboardInterrupt
 
 
-def _one(cells: list[Cell], number: int | None) -> None:
+def _run_cell(cells: list[Cell], number: int | None) -> None:
     if number is None or not 0 <= number < len(cells):
         raise UserError(f"--number: found {number}, expected 0 to {len(cells) - 1}")
     if cells[number].run({name: os.environ[name] for name in SWEPT if name in os.environ}) != State.FINISHED:
         raise UserError(f"{cells[number].title}: {cells[number].complaint()}")
 
 
-def _write(grid: Grid, out: Path, results: Path, console: Console) -> None:
-    table = tabulate(grid, out, results)
-    for one in summary(table, console.width):
-        console.print(one)
+def _show(grid: Grid, out: Path, results: Path, console: Console) -> None:
+    """Writes the table and its figures, and shows the numbers."""
+    table = grid.table(out)
+    files = write_table(table, results) + draw_figures(table, results / "figures")
+    for block in summary(table, console.width):
+        console.print(block)
     console.print(legend(table), highlight=False)
-    written = [f"{results / f'{grid.name}-{grid.scale}'}.html, .md, .json and .tex with all columns and intervals"]
-    written += [str(file) for file in figures(table, results / "figures")]
-    console.print("written: " + ", ".join(written), soft_wrap=True, highlight=False)
+    if answers := example_answers(table):
+        console.print(answers)
+    if note := key_token_note(table):
+        console.print(note, highlight=False)
+    console.print(f"{files[0]} compares the runs: intervals, answers, key tokens, commands", soft_wrap=True)
+    console.print("beside it: " + ", ".join(map(str, files[1:])), soft_wrap=True, highlight=False)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A cell: one ordinary run of a grid, made once, gone on with where it stopped, and told apart by a fingerprint."""
+"""A cell: one ordinary run of a grid, made once, resumed where it stopped, and known by a fingerprint."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from filelock import FileLock, Timeout
 
 from viker_lightning.options import yaml_values
 from viker_lightning.processes import by_itself, waited_for
+from viker_lightning.reporting.tables import TableRun
+from viker_lightning.runs.write import write_json
 from viker_lightning.secrets import hide, hide_in
 from viker_lightning.sources import code_fingerprint, fingerprint, source_files
 
@@ -87,12 +89,12 @@ class Cell:
         It stays the same where the folder of all runs is moved.
         """
         gold = str(self.gold.folder) if self.gold else ""
-        named = {k: Path(gold).name if v == gold else _text(v) for k, v in self.options.items()}
+        options = {k: Path(gold).name if v == gold else _text(v) for k, v in self.options.items()}
         read = inputs(self.config)
         for value in _leaves(self.options):
             read |= inputs(value) if value != gold else {}
         made_of = [self.folder.name, code_fingerprint()]
-        made_of += [f"{name}={value}" for name, value in [*sorted(named.items()), *sorted(read.items())]]
+        made_of += [f"{name}={value}" for name, value in [*sorted(options.items()), *sorted(read.items())]]
         if self.gold:
             made_of.append(self.gold.fingerprint())
         return hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:16]
@@ -107,12 +109,31 @@ class Cell:
 
     def state(self) -> State:
         """How far it is."""
-        noted = self.note()
+        return self._state(self.note())
+
+    def _state(self, noted: dict[str, Any]) -> State:
         if not noted:
             return State.MISSING
         if (self.folder / "results.json").is_file() and noted.get("exit_code") == 0:
             return State.FINISHED
         return State.FAILED if noted.get("exit_code") else State.STARTED
+
+    def table_run(self) -> TableRun:
+        """What a table is told of it."""
+        noted = self.note()
+        state = self._state(noted)
+        return TableRun(
+            block=self.block,
+            row=self.row,
+            seed=self.seed,
+            title=self.title,
+            state=state.value,
+            command=self.command,
+            folder=self.folder,
+            seconds=noted.get("seconds"),
+            peak_memory_bytes=noted.get("peak_memory_bytes"),
+            error=self.complaint() if state == State.FAILED else "",
+        )
 
     def run(self, environment: Mapping[str, str] | None = None, stop: threading.Event | None = None) -> State:
         """Runs what is left to be run, the gold model first; processes that want the same cell wait for each other.
@@ -140,7 +161,7 @@ class Cell:
             noted = {"command": self.command, "fingerprint": self.fingerprint()}
             if (self.folder / "checkpoints/last.ckpt").exists():  # else it starts over
                 noted |= {key: earlier[key] for key in ("seconds", "peak_memory_bytes") if key in earlier}
-            self._write(noted)
+            write_json(self.folder / NOTE, noted)
             environment = {**by_itself(os.environ), **self._dashboard(), **(environment or {})}
             self._call(environment, noted, bool(earlier), stop)
         return self.state()
@@ -170,7 +191,7 @@ class Cell:
             "seconds": round(noted.get("seconds", 0) + time.monotonic() - started, 1),
             "peak_memory_bytes": max(noted.get("peak_memory_bytes", 0), memory),
         }
-        self._write(noted if interrupted else noted | {"exit_code": process.returncode})
+        write_json(self.folder / NOTE, noted if interrupted else noted | {"exit_code": process.returncode})
         if interrupted:
             raise interrupted
 
@@ -183,20 +204,15 @@ class Cell:
             "WANDB_TAGS": ",".join(part for part in (self.block, f"seed {self.seed}") if part),
         }
 
-    def _write(self, noted: dict[str, Any]) -> None:
-        temporary = self.folder / f".{NOTE}.tmp"
-        temporary.write_text(json.dumps(noted, indent=2) + "\n", encoding="utf-8")
-        temporary.replace(self.folder / NOTE)
-
     def complaint(self) -> str:
-        """The last line of the log that says something, for a failed cell."""
+        """Why it failed: the last error in its log, else the last line that is not empty."""
         if self.gold and self.gold.state() == State.FAILED:
             return f"its gold model failed: {self.gold.complaint()}"
         log = self.folder / LOG
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
-        said = [line.strip() for line in lines if line.strip()]
-        errors = [line for line in said if line.startswith("error:")]
-        return hide((errors or said or ["it left no log"])[-1])
+        lines = [line.strip() for line in lines if line.strip()]
+        errors = [line for line in lines if line.startswith("error:")]
+        return hide((errors or lines or ["it left no log"])[-1])
 
 
 @contextmanager
@@ -218,7 +234,6 @@ def _locked(file: str, stop: threading.Event) -> Iterator[None]:
         lock.release()
 
 
-@functools.cache
 def inputs(value: str) -> dict[str, str]:
     """The file or folder an option names, and those that are named in it if it is YAML; or the source of a class.
 
@@ -241,11 +256,28 @@ def inputs(value: str) -> dict[str, str]:
         content = "\n".join(f"{file.relative_to(path)} {s.st_size} {s.st_mtime_ns}" for file, s in files).encode()
     else:
         content = path.read_bytes()
-    found = {value: hashlib.sha256(content).hexdigest()[:16]}
+    fingerprints = {value: hashlib.sha256(content).hexdigest()[:16]}
     if path.suffix in (".yaml", ".yml") and path.is_file():
-        for leaf in _leaves(yaml_values(path)):
-            found |= inputs(leaf)
-    return found
+        for leaf in _leaves(config_values(path)):
+            fingerprints |= inputs(leaf)
+    return fingerprints
+
+
+def config_values(file: Path) -> Any:
+    """The values of a run's YAML, parsed once as long as its content stays the same.
+
+    Raises:
+        UserError: if it is no YAML of a run.
+    """
+    try:
+        return _parsed(file, file.read_bytes())
+    except OSError:
+        return yaml_values(file)  # says why
+
+
+@functools.lru_cache
+def _parsed(file: Path, content: bytes) -> Any:
+    return yaml_values(file)
 
 
 def _leaves(node: Any) -> Iterator[str]:

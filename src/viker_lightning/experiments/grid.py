@@ -1,24 +1,22 @@
-"""A grid: which runs a table is made of. ``experiments/*.yaml`` hold them."""
+"""A grid: which runs a table is made of."""
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from viker_lightning.errors import UserError
-from viker_lightning.options import yaml_values
-from viker_lightning.reporting.contenders import OWN
+from viker_lightning.reporting.tables import Table, TableRow, paper_numbers
 
-from .cells import Cell
-from .checks import check_columns, check_figure, mapping, only
+from .cells import Cell, config_values
 
 Options = dict[str, Any]
 GOLD = "{gold}"
 """An option of this value is given the folder of the block's gold model."""
+
+PAPER_NUMBERS = Path("experiments/paper_numbers.yaml")
 
 
 @dataclass(frozen=True)
@@ -57,9 +55,9 @@ class Grid:
         gold: the row that is the gold model of its block, if any; the others are compared with it.
         reference: the method whose differences from the other methods are tested, named before any run.
         seeds: seeds 0..N-1.
-        published: section of ``published.yaml`` with numbers to show beside, if any.
+        published: section of :data:`PAPER_NUMBERS` with numbers to show beside, if any.
         tuning: file of all settings tried, if any.
-        figure: what a figure of this table shows (see :mod:`~viker_lightning.experiments.figures`).
+        figure: what a figure shows (see :class:`~viker_lightning.reporting.tables.Table`).
     """
 
     name: str
@@ -83,12 +81,14 @@ class Grid:
         Args:
             out: folder of the grid's runs.
         """
-        found = []
-        ordered = sorted(self.rows.values(), key=lambda row: row.name != self.gold)
-        for row in ordered:
-            for block in self.blocks if not row.before else ():
-                found += [self.cell(out, block, row.name, seed) for seed in self._seeds(row)]
-        return found
+        gold_first = sorted(self.rows.values(), key=lambda row: row.name != self.gold)
+        with_runs = [row for row in gold_first if not row.before]
+        return [
+            self.cell(out, block, row.name, seed)
+            for row in with_runs
+            for block in self.blocks
+            for seed in self._seeds(row)
+        ]
 
     def cell(self, out: Path, block: str, name: str, seed: int) -> Cell:
         """One run of the grid. Runs that are the same in several grids or blocks have the same folder."""
@@ -110,17 +110,40 @@ class Grid:
         named = {key: folders.get(str(value), value) for key, value in options.items()}  # wherever the runs are
         digest = hashlib.sha256(json.dumps([row.config, named], sort_keys=True).encode()).hexdigest()[:8]
         folder = out / "-".join([*Path(row.config).with_suffix("").parts[-2:], str(seed), digest])
-        table = f"{self.name}-{self.scale}"
+        group = f"{self.name}-{self.scale}"
         if block and set(self.blocks[block]) != {"data.forget"}:  # W&B is to average over neither
-            table += f", {block}"
-        return Cell(table, block, name, seed, row.config, options, folder, gold)
+            group += f", {block}"
+        return Cell(group, block, name, seed, row.config, options, folder, gold)
 
-    def runs(self, out: Path, block: str, name: str) -> tuple[str, list[Cell]]:
-        """What the numbers of a row are read from: ``before`` or ``after``, and of which runs."""
-        row = self.rows[name]
+    def table(self, out: Path) -> Table:
+        """The table of what its runs have found so far.
+
+        Args:
+            out: folder of the grid's runs.
+
+        Raises:
+            UserError: if the published numbers cannot be read.
+        """
+        return Table(
+            name=self.name,
+            title=self.title,
+            scale=self.scale,
+            note=self.note,
+            seeds=self.seeds,
+            headings=self.columns,
+            blocks=list(self.blocks),
+            rows={name: self._table_row(row) for name, row in self.rows.items()},
+            runs=[cell.table_run() for cell in self.cells(out)],
+            reference=self.reference,
+            sources=paper_numbers(self.published, PAPER_NUMBERS) if self.published else [],
+            tuning=self.tuning,
+            figure=self.figure,
+        )
+
+    def _table_row(self, row: Row) -> TableRow:
         if row.before:
-            return "before", [self.cell(out, block, row.before, 0)]
-        return "after", [self.cell(out, block, name, seed) for seed in self._seeds(row)]
+            return TableRow("vanilla", row.before)
+        return TableRow("gold" if row.name == self.gold else "floor" if row.again else "method")
 
     def _seeds(self, row: Row) -> range:
         if row.again:  # one that no gold model of the grid has
@@ -140,86 +163,8 @@ class Grid:
 
 def setting(config: str, key: str) -> Any:
     """What a run's YAML says of an option of the command line; ``None`` if nothing."""
-    node: Any = _read(config)
+    node: Any = config_values(Path(config))
     for part in key.split("."):
         node = node.get("init_args", node) if isinstance(node, dict) else None
         node = node.get(part) if isinstance(node, dict) else None
     return node
-
-
-@functools.cache
-def _read(config: str) -> Any:
-    return yaml_values(Path(config))
-
-
-def read_grid(file: Path, scale: str, seeds: int) -> Grid:
-    """Reads a grid.
-
-    Raises:
-        UserError: naming file and entry of what is wrong.
-    """
-    if not file.is_file():
-        raise UserError(f"{file}: not a readable grid (no such file); give a file of experiments/")
-    found = yaml_values(file)
-    known = {"title", "columns", "published", "scales", "figure"}
-    only(file, "", found, known, {"title", "columns", "scales"})
-    mapping(file, "scales", found["scales"])
-    if scale not in found["scales"]:
-        raise UserError(f"{file}: no scale {scale!r}; found {', '.join(map(str, found['scales']))}")
-    if seeds < 1:
-        raise UserError(f"seeds: found {seeds}, expected 1 or more")
-    at, place = found["scales"][scale], f"scales.{scale}"
-    known = {"note", "config", "options", "blocks", "rows", "gold", "reference", "tuning"}
-    only(file, place, at, known, {"note", "rows"})
-    mapping(file, f"{place}.options", at.get("options", {}))
-    blocks = mapping(file, f"{place}.blocks", at.get("blocks", {"": {}}))
-    for name, values in blocks.items():
-        mapping(file, f"{place}.blocks.{name}", values)
-    if at.get("tuning") and not Path(at["tuning"]).is_file():
-        raise UserError(f"{file}, {place}.tuning: {at['tuning']!r} does not exist; give a file of tried settings")
-    check_columns(file, found["columns"])
-    mapping(file, f"{place}.rows", at["rows"])
-    gold = at.get("gold", "")
-    if gold and gold not in at["rows"]:
-        raise UserError(f"{file}, {place}.gold: no row {gold!r}; found {', '.join(map(str, at['rows']))}")
-    rows: dict[str, Row] = {}
-    for name, values in at["rows"].items():
-        where = f"{place}.rows.{name}"
-        only(file, where, values or {}, {"config", "options", "seeds", "before", "again"}, set())
-        mapping(file, f"{where}.options", (values or {}).get("options", {}))
-        again = (values or {}).get("again", "")
-        if again and (again != gold or again not in rows):
-            raise UserError(f"{file}, {where}.again: found {again!r}, expected the gold row, which stands above it")
-        same = {"config": rows[again].config, "options": rows[again].options} if again else {}
-        row = Row(str(name), **{"config": at.get("config", ""), **same, **(values or {})})
-        if row.before and row.before not in at["rows"]:
-            raise UserError(f"{file}, {where}.before: no row {row.before!r}; found {', '.join(map(str, at['rows']))}")
-        if not row.before and not Path(row.config).is_file():
-            raise UserError(f"{file}, {where}.config: {row.config!r} does not exist; give the YAML of a run")
-        vanilla = row.options.get("model.vanilla") or ("" if row.before else setting(row.config, "model.vanilla"))
-        if str(vanilla).endswith((".yaml", ".yml")) and not Path(str(vanilla)).is_file():
-            found_in = f"{file}, {where}" if "model.vanilla" in row.options else row.config
-            raise UserError(f"{found_in}: model.vanilla {vanilla!r} does not exist; give the YAML of a run, or weights")
-        rows[row.name] = row
-    if "figure" in found:
-        check_figure(file, found["figure"], rows)
-    methods = [name for name, row in rows.items() if name != gold and not row.before and not row.again]
-    reference = at.get("reference", OWN if OWN in methods else next(iter(methods), ""))
-    if reference and reference not in methods:
-        raise UserError(f"{file}, {place}.reference: no method {reference!r}; found {', '.join(methods)}")
-    return Grid(
-        name=file.stem,
-        title=found["title"],
-        scale=scale,
-        note=at["note"],
-        columns=found["columns"],
-        blocks={str(name): values for name, values in blocks.items()},
-        rows=rows,
-        gold=gold,
-        reference=reference,
-        seeds=seeds,
-        published=found.get("published", ""),
-        tuning=at.get("tuning", ""),
-        figure=found.get("figure", {}),
-        options=at.get("options", {}),
-    )

@@ -10,7 +10,16 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column
 
 from viker_lightning.progress import quiet
 from viker_lightning.secrets import hide
@@ -18,8 +27,8 @@ from viker_lightning.secrets import hide
 from .cells import Cell, State
 
 
-def places(jobs: int | None) -> list[dict[str, str]]:
-    """Where cells run at the same time: an environment for each.
+def job_environments(jobs: int | None) -> list[dict[str, str]]:
+    """An environment for each of the cells that run at the same time.
 
     Args:
         jobs: how many; by default one a GPU, or one a core without GPU (small models gain nothing from more threads).
@@ -28,8 +37,8 @@ def places(jobs: int | None) -> list[dict[str, str]]:
         With GPUs, ``CUDA_VISIBLE_DEVICES`` goes round those this process may see; without, threads are shared out.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    there = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
-    gpus = there if torch.cuda.is_available() else []
+    devices = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
+    gpus = devices if torch.cuda.is_available() else []
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     count = max(1, jobs or len(gpus) or cores)
     if gpus:
@@ -38,11 +47,11 @@ def places(jobs: int | None) -> list[dict[str, str]]:
 
 
 def run_grid(cells: Sequence[Cell], jobs: int | None = None, console: Console | None = None) -> list[Cell]:
-    """Runs what is not finished. A cell that fails stops no other; Ctrl-C has all save and stop, and they go on later.
+    """Runs what is not finished. A cell that fails stops no other; Ctrl-C has all save and stop, to be resumed.
 
     Args:
         cells: in the order they are to be started.
-        jobs: how many at a time; see :func:`places`.
+        jobs: how many at a time; see :func:`job_environments`.
         console: where progress is shown.
 
     Returns:
@@ -54,34 +63,45 @@ def run_grid(cells: Sequence[Cell], jobs: int | None = None, console: Console | 
         console.print(f"all {len(cells)} runs are finished already")
         return []
     free: queue.Queue[dict[str, str]] = queue.Queue()
-    found = places(jobs)
-    for place in found:
-        free.put(place)
+    environments = job_environments(jobs)
+    for environment in environments:
+        free.put(environment)
     stop = threading.Event()
+    at_work: list[str] = []
 
     def work(cell: Cell) -> str:
         """What went wrong; empty if nothing."""
-        place = free.get()
+        environment = free.get()
+        at_work.append(cell.title)
         try:
-            state = cell.state() if stop.is_set() else cell.run(place, stop)
+            state = cell.state() if stop.is_set() else cell.run(environment, stop)
             return "" if state == State.FINISHED else cell.complaint()
         except Exception as error:  # its files cannot be read or written, say; the others go on
             return hide(f"{type(error).__name__}: {error}")
         finally:
-            free.put(place)
+            at_work.remove(cell.title)
+            free.put(environment)
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns: list[ProgressColumn] = [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    ]
+    columns += [TextColumn("left"), TimeRemainingColumn()]
+    columns += [TextColumn("{task.fields[now]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))]
     with (
-        Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console, disable=quiet()) as progress,
-        ThreadPoolExecutor(len(found)) as pool,
+        Progress(*columns, console=console, disable=quiet()) as progress,
+        ThreadPoolExecutor(len(environments)) as pool,
     ):
-        task = progress.add_task("runs", total=len(left))
+        task = progress.add_task("runs", total=len(left), now="")
         running: dict[Future[str], Cell] = {}
         failed = []
         try:
             running |= {pool.submit(work, cell): cell for cell in left}
             while running:
                 done, _ = wait(running, timeout=1, return_when=FIRST_COMPLETED)
+                progress.update(task, now=", ".join(at_work))
                 for future in done:
                     cell = running.pop(future)
                     if wrong := future.result():

@@ -6,30 +6,19 @@ from .html import token_page, write_comparison, write_report
 from .intervals import Estimate, Sums, difference, interval
 from .probes import probe_rows
 from .scores import arrow
-from .terminal import (
-    answers_table,
-    before_after_table,
-    headline,
-    key_token_table,
-    knowledge_table,
-    method_table,
-    side_by_side,
-)
+from .terminal import before_after_table, headline, knowledge_table, side_by_side
 
 __all__ = [
     "FEW",
     "QUESTIONS",
     "Estimate",
     "Sums",
-    "answers_table",
     "arrow",
     "before_after_table",
     "difference",
     "headline",
     "interval",
-    "key_token_table",
     "knowledge_table",
-    "method_table",
     "probe_rows",
     "side_by_side",
     "token_page",

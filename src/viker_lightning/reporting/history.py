@@ -59,7 +59,7 @@ def weights(runs: Sequence[Run], where: str = "") -> dict[str, Any] | None:
     return {"plot": plot, "means": {label: sum(v for _, v in s) / len(s) for label, s in series.items()}}
 
 
-def compared(methods: Mapping[str, Sequence[Run]], where: str = "") -> list[tuple[str, Markup]]:
+def method_curves(methods: Mapping[str, Sequence[Run]], where: str = "") -> list[tuple[str, Markup]]:
     """A plot for each term of the loss, with a line for each method: the mean of its seeds.
 
     Args:

@@ -9,33 +9,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from viker_lightning.runs.read import Run, Summary
+from viker_lightning.runs.read import Summary
 
 from .scores import arrow
-
-
-def method_table(rows: Sequence[tuple[str, Summary]]) -> Table:
-    """Methods against splits.
-
-    Args:
-        rows: name and numbers of every model.
-
-    Returns:
-        A table whose cells are keyword match (share of private parts told) / multiple-choice accuracy, and for
-        coherence the probability of template tokens on the test split / repetition of its answers.
-    """
-    title = "keyword match/choice accuracy (★ near gold is good); coherence: template probability/repetition"
-    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("", no_wrap=True)
-    wanted = ("forget", "test", "retain", "real")
-    for split in wanted:
-        table.add_column(f"{split} {arrow(split, 'keyword_match')}", justify="right", no_wrap=True)
-    table.add_column("coherence", justify="right", no_wrap=True)
-    for name, summary in rows:
-        cells = [_cell(summary.get(split, {}), "keyword_match", "accuracy") for split in wanted]
-        table.add_row(name, *cells, _cell(summary.get("test", {}), "template_probability", "repetition"))
-    return table
-
 
 TOLD = {"keyword_match": "told", "rouge_l": "ROUGE-L", "accuracy": "choices"}
 COMPARED = TOLD | {"coherence": "coherence", "kl_gold": "KL to gold"}
@@ -126,23 +102,14 @@ def _known(values: dict[str, float]) -> list[str]:
     return [_cell(values, name) for name in KNOWN]
 
 
-def answers_table(run: Run, split: str, person: str, count: int = 3) -> Table:
-    """The first answers about a person, before and after."""
-    table = Table(title=f"{split} person {person}", show_lines=True)
-    for name in ("question", "truth", "before", "after"):
-        table.add_column(name, overflow="fold")
-    for row in run.answers(split, person)[:count]:
-        table.add_row(*(Text(cell) for cell in row))
-    return table
-
-
-def side_by_side(rows: Sequence[dict[str, Any]]) -> Table:
-    """Rows of ``answers.jsonl``: what was asked, the true answer where it is known, and what the model says.
+def side_by_side(rows: Sequence[dict[str, Any]], title: str = "answers") -> Table:
+    """What was asked, the true answer where it is known, and what the model says, before and after where it is.
 
     Args:
         rows: with ``question``, ``after`` and perhaps ``image``, ``person``, ``answer`` and ``before``.
+        title: of the table.
     """
-    table = Table(title="answers", box=box.SIMPLE_HEAD, show_lines=True, pad_edge=False)
+    table = Table(title=title, box=box.SIMPLE_HEAD, show_lines=True, pad_edge=False)
     titles = {"image": "image", "person": "person", "question": "question", "answer": "truth"}
     titles |= {"before": "before", "after": "after"}
     used = [name for name in titles if any(row.get(name) for row in rows) or name == "after"]
@@ -151,19 +118,6 @@ def side_by_side(rows: Sequence[dict[str, Any]]) -> Table:
         table.add_column(titles[name], overflow="fold", ratio=2 if name in ("question", "before", "after") else 1)
     for number, row in enumerate(rows, start=1):
         table.add_row(str(number), *(Text("" if row.get(name) is None else str(row[name])) for name in used))
-    return table
-
-
-def key_token_table(example: dict[str, Any], count: int = 5) -> Table:
-    """The tokens of an answer with the highest key-token entropy, and what the ideal distribution would say instead."""
-    table = Table(title=f"Key tokens of: {example['answer']}")
-    for name in ("token", "nats", "private", "irrelevant images suggest"):
-        table.add_column(name)
-    for token in sorted(example["tokens"], key=lambda t: -t["entropy"])[:count]:
-        top = ", ".join(f"{word!r} {p:.2f}" for word, p in token["top"][:3])
-        table.add_row(
-            Text(repr(token["token"])), f"{token['entropy']:.2f}", "yes" if token["private"] else "", Text(top)
-        )
     return table
 
 

@@ -155,18 +155,6 @@ class Run:
         folder = Path(given) if given else None
         return folder if folder and (folder / "results.json").is_file() else None
 
-    def answers(self, split: str, person: str) -> list[tuple[str, str, str, str]]:
-        """Open questions about a person: question, reference, answer before, answer after."""
-        by_number: dict[tuple[int, str], dict[str, Row]] = {}
-        for when in ("before", "after"):
-            for row in self.predictions.get(when, []):
-                if (row["split"], row["person"], row["task"]) == (split, person, "generation"):
-                    by_number.setdefault((row["number"], row["question"]), {})[when] = row
-        return [
-            (r["after"]["question"], r["after"]["reference"], r["before"]["answer"], r["after"]["answer"])
-            for _, r in sorted(by_number.items())
-        ]
-
     def people(self, split: str) -> list[str]:
         """IDs of the people of a split."""
         return sorted({row["person"] for rows in self.predictions.values() for row in rows if row["split"] == split})

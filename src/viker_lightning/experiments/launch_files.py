@@ -1,4 +1,4 @@
-"""A grid for a cluster: as a W&B sweep, or as a SLURM array. Both call ``cell``, which makes a gold model once."""
+"""Files that launch a grid on a cluster: a W&B sweep, a SLURM array. Both call ``cell``; a gold model is made once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import yaml
 MODULE = "viker_lightning.experiments"
 
 
-def sweep(grid: str, options: list[str], count: int) -> str:
+def sweep_file(grid: str, options: list[str], count: int) -> str:
     """A W&B sweep over the cells of a grid, for ``wandb sweep FILE`` and any number of ``wandb agent``.
 
     Args:
@@ -19,16 +19,17 @@ def sweep(grid: str, options: list[str], count: int) -> str:
     """
     call = ["${env}", "python", "-m", MODULE, "cell", grid, *options, "${args}"]
     parameters = {"number": {"values": list(range(count))}}
-    found = {
+    sweep = {
         "name": f"{grid} {options[0].partition('=')[2]}",
         "project": "viker-lightning",
         "method": "grid",
         "command": call,
+        "parameters": parameters,
     }
-    return yaml.safe_dump({**found, "parameters": parameters}, sort_keys=False)
+    return yaml.safe_dump(sweep, sort_keys=False)
 
 
-def slurm(grid: str, options: list[str], count: int, at_once: int, gpu: bool = True) -> str:
+def slurm_script(grid: str, options: list[str], count: int, at_once: int, gpu: bool = True) -> str:
     """A batch script for ``sbatch``: one array task a cell.
 
     Args:
@@ -48,7 +49,7 @@ def slurm(grid: str, options: list[str], count: int, at_once: int, gpu: bool = T
             "#SBATCH --time=08:00:00",
             "#SBATCH --signal=SIGTERM@120",
             "#SBATCH --output=slurm-%A_%a.log",
-            "# A task that is stopped goes on where it was when it is submitted again.",
+            "# A task that is stopped resumes where it was when it is submitted again.",
             f'srun {call} --number="$SLURM_ARRAY_TASK_ID"',
             "",
         ]

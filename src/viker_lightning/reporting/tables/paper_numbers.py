@@ -1,16 +1,13 @@
-"""Numbers others published, with where they were read. ``experiments/published.yaml`` holds them."""
+"""Numbers others published, with where they were read."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from viker_lightning.errors import UserError
-
-FILE = Path("experiments/published.yaml")
 
 
 @dataclass(frozen=True)
@@ -38,23 +35,19 @@ class Source:
         values = self.blocks.get(block, {}).get(row)
         return values[self.columns.index(column)] if values and column in self.columns else None
 
-    def record(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
-
-def published(section: str, file: Path = FILE) -> list[Source]:
-    """Published numbers of a section.
+def paper_numbers(section: str, file: Path) -> list[Source]:
+    """The sources of a section of a YAML, as ``experiments/paper_numbers.yaml``.
 
     Raises:
         UserError: if file or section is missing, or a row has more or fewer numbers than columns.
     """
     if not file.is_file():
         raise UserError(f"{file}: does not exist; run from the repository, or leave 'published' out of the grid")
-    found = yaml.safe_load(file.read_text(encoding="utf-8"))
-    if section not in found:
-        raise UserError(f"{file}: no section {section!r}; found {', '.join(found)}")
-    sources = [Source(**values) for values in found[section]]
+    sections = yaml.safe_load(file.read_text(encoding="utf-8"))
+    if section not in sections:
+        raise UserError(f"{file}: no section {section!r}; found {', '.join(sections)}")
+    sources = [Source(**values) for values in sections[section]]
     for source in sources:
         for block, rows in source.blocks.items():
             for row, values in rows.items():

@@ -1,4 +1,4 @@
-"""Figures of a grid, as SVG and PDF: trade-off of methods, sweeps, cost, key tokens. Drawn from run folders only."""
+"""Figures of a table, as SVG and PDF: trade-off of methods, sweeps, cost, key tokens."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .facts import COSTS, KEY_TOKENS, costs, key_tokens, measured
+from .measurements import COSTS, KEY_TOKENS, cost_headings, costs, key_tokens
 from .table import Table
 
 STYLE: dict[Any, Any] = {
@@ -26,26 +26,25 @@ STYLE: dict[Any, Any] = {
 MARKERS = "osD^vPXphd"
 
 
-def figures(table: Table, folder: Path) -> list[Path]:
+def draw_figures(table: Table, folder: Path) -> list[Path]:
     """Draws what a table has data for.
 
     Args:
-        table: of a grid.
+        table: however far its runs are.
         folder: where the files go.
 
     Returns:
         The SVG files; each has a PDF beside it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"{table.grid.name}-{table.grid.scale}"
     drawn: dict[str, Figure | None] = {}
     with matplotlib.rc_context(STYLE):
-        if table.grid.figure:
-            drawn[name] = sweep_figure(table)
+        if table.figure:
+            drawn[table.stem] = sweep_figure(table)
         else:
-            drawn[f"{name}-trade-off"] = trade_off_figure(table)
-        drawn[f"{name}-cost"] = cost_figure(table)
-        drawn[f"{name}-key-tokens"] = key_token_figure(table)
+            drawn[f"{table.stem}-trade-off"] = trade_off_figure(table)
+        drawn[f"{table.stem}-cost"] = cost_figure(table)
+        drawn[f"{table.stem}-key-tokens"] = key_token_figure(table)
         files = []
         for stem, figure in drawn.items():
             if figure is not None:
@@ -56,18 +55,17 @@ def figures(table: Table, folder: Path) -> list[Path]:
 
 
 def trade_off_figure(table: Table) -> Figure | None:
-    """Keywords told about the people to forget, against those told about the retained; gold is a star."""
+    """Keywords leaked about the people to forget, against those known about the retained; gold is a star."""
     blocks = [block for block in table.blocks if table.contenders[block]]
     if not blocks:
         return None
     figure, panels = _panels(len(blocks))
     for block, axes in zip(blocks, panels, strict=True):
-        for i, name in enumerate(table.grid.rows):
+        for i, (name, row) in enumerate(table.rows.items()):
             x, y = (table.value(block, name, split, "keyword_match") for split in ("test", "retain"))
             if x is None or y is None:
                 continue
-            gold = name == table.grid.gold or bool(table.grid.rows[name].again)
-            marker, size = ("*", 13 if name == table.grid.gold else 8) if gold else (MARKERS[i % len(MARKERS)], 6)
+            marker, size = {"gold": ("*", 13), "floor": ("*", 8)}.get(row.kind, (MARKERS[i % len(MARKERS)], 6))
             bars = axes.errorbar(x["mean"], y["mean"], _error(y), _error(x), marker, elinewidth=0.6, markersize=size)
             bars.set_label(name)
         axes.set(title=block, xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="test: keyword match (near gold is good)")
@@ -80,22 +78,20 @@ def trade_off_figure(table: Table) -> Figure | None:
 
 def sweep_figure(table: Table) -> Figure | None:
     """Scores over what was swept, with their intervals."""
-    wanted = table.grid.figure
-    block = table.blocks[0]
+    wanted, block = table.figure, table.blocks[0]
     figure, (axes,) = _panels(1)
     for i, column in enumerate(wanted["y"]):
         split, _, score = column.partition("/")
-        found = [(x, value) for row, x in wanted["x"].items() if (value := table.value(block, row, split, score))]
-        if not found:
+        points = [(x, value) for row, x in wanted["x"].items() if (value := table.value(block, row, split, score))]
+        if not points:
             continue
-        xs, ys = [float(x) for x, _ in found], [value["mean"] for _, value in found]
+        xs, ys = [float(x) for x, _ in points], [value["mean"] for _, value in points]
         (line,) = axes.plot(xs, ys, marker=MARKERS[i % len(MARKERS)], label=f"{split}: {score.replace('_', ' ')}")
-        sure = [(x, v["low"], v["high"]) for x, (_, v) in zip(xs, found, strict=True) if v["low"] is not None]
-        if sure:
-            at, low, high = zip(*sure, strict=True)
+        with_interval = [(x, v["low"], v["high"]) for x, (_, v) in zip(xs, points, strict=True) if v["low"] is not None]
+        if with_interval:
+            at, low, high = zip(*with_interval, strict=True)
             axes.fill_between(at, low, high, alpha=0.12, color=line.get_color())
-        gold = table.value(block, table.grid.gold, split, score) if table.grid.gold else None
-        if gold:
+        if table.gold and (gold := table.value(block, table.gold, split, score)):
             axes.axhline(gold["mean"], color=line.get_color(), linewidth=0.7, linestyle=":")
     if not axes.lines:
         return None
@@ -108,13 +104,13 @@ def sweep_figure(table: Table) -> Figure | None:
 
 def cost_figure(table: Table) -> Figure | None:
     """Mean wall time and peak memory of a row's runs, loading and evaluation included."""
-    noted = costs(table)
-    if not noted:
+    rows = costs(table)
+    if not rows:
         return None
-    figure, panels = _panels(len(measured(noted)), len(noted))
-    names = _names(noted)
-    for axes, key in zip(panels, measured(noted), strict=True):
-        axes.barh(names, [fact.get(key, 0) for fact in noted])
+    keys = cost_headings(rows)
+    figure, panels = _panels(len(keys), len(rows))
+    for axes, key in zip(panels, keys, strict=True):
+        axes.barh(_names(rows), [row.get(key, 0) for row in rows])
         axes.set(xlabel=f"{COSTS[key]}, a run")
         axes.invert_yaxis()
     return figure
@@ -122,16 +118,16 @@ def cost_figure(table: Table) -> Figure | None:
 
 def key_token_figure(table: Table) -> Figure | None:
     """How well key-token entropy finds private tokens, how high it is, and where the regulariser pulls, by row."""
-    found = key_tokens(table)
-    if not found:
+    rows = key_tokens(table)
+    if not rows:
         return None
-    figure, panels = _panels(3, 2 * len(found))
-    at = range(len(found))
+    figure, panels = _panels(3, 2 * len(rows))
+    at = range(len(rows))
     for axes, keys in zip(panels, zip(*[iter(KEY_TOKENS)] * 2, strict=True), strict=True):
         for shift, key in zip((-0.2, 0.2), keys, strict=True):
-            places, values = zip(*((i + shift, fact.get(key, 0.0)) for i, fact in enumerate(found)), strict=True)
+            places, values = zip(*((i + shift, row.get(key, 0.0)) for i, row in enumerate(rows)), strict=True)
             axes.barh(places, values, height=0.38, label=KEY_TOKENS[key].rpartition(", ")[2])
-        axes.set_yticks(at, _names(found) if axes is panels[0] else [""] * len(found))
+        axes.set_yticks(at, _names(rows) if axes is panels[0] else [""] * len(rows))
         axes.set(title=KEY_TOKENS[keys[0]].partition(",")[0])
         axes.invert_yaxis()
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2)
@@ -139,9 +135,9 @@ def key_token_figure(table: Table) -> Figure | None:
     return figure
 
 
-def _names(facts: Sequence[dict[str, Any]]) -> list[str]:
-    several = len({fact["block"] for fact in facts}) > 1
-    return [f"{fact['block']}, {fact['row']}" if several else fact["row"] for fact in facts]
+def _names(rows: Sequence[dict[str, Any]]) -> list[str]:
+    several = len({row["block"] for row in rows}) > 1
+    return [f"{row['block']}, {row['row']}" if several else row["row"] for row in rows]
 
 
 def _panels(count: int, bars: int = 0) -> tuple[Figure, list[Axes]]:

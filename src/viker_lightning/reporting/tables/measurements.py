@@ -1,4 +1,4 @@
-"""What a grid's runs say besides scores: how key tokens were found and pulled, and what the runs cost."""
+"""What the runs of a table say besides scores: how key tokens were found and pulled, and what the runs cost."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 from viker_lightning.runs import Run
 
-from .cells import State
 from .table import Table
 
 KEY_TOKENS = {
@@ -31,7 +30,7 @@ COSTS = {
     "peak_memory_mib": "peak memory, MiB",
     "peak_gpu_memory_mib": "peak GPU memory, MiB",
 }
-"""The same of :func:`costs`; GPU memory is there only if it was measured."""
+"""The same of :func:`costs`."""
 
 COSTS_NOTE = (
     "A run as a whole, loading and evaluation included; mean over the runs of a row. Memory is main memory; "
@@ -48,14 +47,15 @@ def key_tokens(table: Table) -> list[dict[str, Any]]:
     Returns:
         ``block``, ``row``, ``runs`` and, as far as they were measured, what :data:`KEY_TOKENS` names.
     """
-    found = []
-    for block, name in _places(table):
-        when, runs = table.runs(block, name)
-        runs = [run for run in runs if when == "after" and run.results.get("key_tokens")]
-        numbers = {key: value for key in KEY_TOKENS if (value := _mean(runs, key)) is not None}
-        if numbers:
-            found.append({"block": block, "row": name, "runs": len(runs)} | numbers)
-    return found
+    rows = []
+    for block in table.blocks:
+        for name in table.rows:
+            when, runs = table.read_runs(block, name)
+            runs = [run for run in runs if when == "after" and run.results.get("key_tokens")]
+            means = {key: value for key in KEY_TOKENS if (value := _mean(runs, key)) is not None}
+            if means:
+                rows.append({"block": block, "row": name, "runs": len(runs)} | means)
+    return rows
 
 
 def _mean(runs: Sequence[Run], key: str) -> float | None:
@@ -69,32 +69,27 @@ def _mean(runs: Sequence[Run], key: str) -> float | None:
 
 
 def costs(table: Table) -> list[dict[str, Any]]:
-    """Wall time and peak memory of every row with finished runs, mean over them.
+    """Wall time and peak memory of every row with finished runs of its own, mean over them.
 
     Returns:
         ``block``, ``row``, ``runs``, ``seconds``, ``peak_memory_mib`` and, of runs on GPUs, ``peak_gpu_memory_mib``.
     """
-    found = []
-    for block, name in _places(table):
-        cells = [c for c in table.cells if (c.block, c.row) == (block, name) and c.state() == State.FINISHED]
-        noted = [cell.note() for cell in cells]
-        if noted:
-            seconds = mean(note["seconds"] for note in noted)
-            memory = mean(note["peak_memory_bytes"] for note in noted) / 2**20
-            runs = [] if table.grid.rows[name].before else table.runs(block, name)[1]
-            gpu = [peak for run in runs if (peak := run.provenance.get("peak_gpu_memory_bytes"))]
-            found.append(
-                {"block": block, "row": name, "runs": len(noted)}
-                | {"seconds": round(seconds, 1), "peak_memory_mib": round(memory)}
-                | ({"peak_gpu_memory_mib": round(mean(gpu) / 2**20)} if gpu else {})
-            )
-    return found
+    rows = []
+    for block in table.blocks:
+        for name, row in table.rows.items():
+            runs = [] if row.before else [run for run in table.runs_of(block, name) if run.state == "finished"]
+            if runs:
+                gpu = [run.provenance.get("peak_gpu_memory_bytes") for run in table.read_runs(block, name)[1]]
+                gpu_bytes = [peak for peak in gpu if peak]
+                rows.append(
+                    {"block": block, "row": name, "runs": len(runs)}
+                    | {"seconds": round(mean(run.seconds or 0 for run in runs), 1)}
+                    | {"peak_memory_mib": round(mean(run.peak_memory_bytes or 0 for run in runs) / 2**20)}
+                    | ({"peak_gpu_memory_mib": round(mean(gpu_bytes) / 2**20)} if gpu_bytes else {})
+                )
+    return rows
 
 
-def measured(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """Those of :data:`COSTS` that any row has."""
+def cost_headings(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Those of :data:`COSTS` that any of the rows has: GPU memory only if it was measured."""
     return {key: heading for key, heading in COSTS.items() if any(key in row for row in rows)}
-
-
-def _places(table: Table) -> list[tuple[str, str]]:
-    return [(block, name) for block in table.blocks for name in table.grid.rows]

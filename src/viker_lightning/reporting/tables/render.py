@@ -1,0 +1,269 @@
+"""A table written down, as JSON, Markdown and a page, and shown in a terminal."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from viker_lightning.reporting.answers import answers_across
+from viker_lightning.reporting.intervals import FEWEST, POOR
+from viker_lightning.reporting.paired import ALPHA
+from viker_lightning.reporting.terminal import side_by_side
+from viker_lightning.runs.write import write_text
+
+from .measurements import COSTS_NOTE, KEY_TOKENS, KEY_TOKENS_NOTE, cost_headings, costs, key_tokens
+from .page import write_table_page
+from .paper_numbers import Source
+from .table import Table
+
+EMPTY = ""
+"""What was not run stays visibly empty."""
+
+APART = "≠"
+"""Marks what differs from the reference."""
+
+FIRST = ("keyword_match", "coherence", "accuracy", "rouge_l")
+"""Scores in the order they are shown in where there is no room for all."""
+
+
+def write_table(table: Table, results: Path) -> list[Path]:
+    """Writes ``<results>/<table>-<scale>.json``, ``.md`` and ``.html`` of what is finished.
+
+    Args:
+        table: however far its runs are.
+        results: folder of tables.
+
+    Returns:
+        The files, the page first.
+    """
+    page, text, numbers = (results / f"{table.stem}.{kind}" for kind in ("html", "md", "json"))
+    write_text(numbers, json.dumps(record(table), indent=1) + "\n")
+    write_text(text, markdown(table))
+    write_table_page(table, page)
+    return [page, text, numbers]
+
+
+def record(table: Table) -> dict[str, Any]:
+    """Everything, for JSON: numbers, commands, what failed, and what else was tried."""
+    values = {
+        block: {
+            name: {f"{split}/{score}": table.value(block, name, split, score) for split, score, _ in table.columns}
+            for name in table.rows
+        }
+        for block in table.blocks
+    }
+    runs = [
+        {name: getattr(run, name) for name in ("block", "row", "seed", "state", "command")}
+        | {"seconds": run.seconds, "peak_memory_bytes": run.peak_memory_bytes}
+        | ({"error": run.error} if run.state == "failed" else {})
+        for run in table.runs
+    ]
+    return {
+        "table": table.name,
+        "title": table.title,
+        "scale": table.scale,
+        "note": table.note,
+        "seeds": table.seeds,
+        "interval": "95 %, percentile bootstrap that draws whole people with the answers of all seeds; none of "
+        f"fewer than {FEWEST} people, too narrow of fewer than {POOR}",
+        "reference": table.reference,
+        "marks": table.marks,
+        "columns": [{"split": s, "score": score, "heading": heading} for s, score, heading in table.columns],
+        "values": values,
+        "published": [asdict(source) for source in table.sources],
+        "people": {block: table.people(block) for block in table.blocks},
+        "runs": runs,
+        "made_with": table.made_with(),
+        "tuning": table.settings_tried,
+        "key_tokens": key_tokens(table),
+        "costs": costs(table),
+    }
+
+
+def markdown(table: Table) -> str:
+    """A Markdown page: a table a block, what it is, published numbers, and the command of every run."""
+    lines = [f"# {table.title}", "", f"Scale `{table.scale}`, {_seeds(table.seeds)}. {table.note}", ""]
+    lines += [
+        "Mean over seeds with its 95 % interval over people (whole people drawn, with the answers of all seeds; none "
+        f"of fewer than {FEWEST} people, too narrow of fewer than {POOR}). ↓ low, ↑ high, ★ near gold is good; "
+        f"**bold** is best, _underlined_ second. {table.marks}",
+        "",
+    ]
+    for block in table.blocks:
+        lines += [f"## {block}", ""] if block else []
+        lines += _rows(table, block)
+        lines += [people, ""] if (people := table.people_note(block)) else []
+    lines += _measurements("Key tokens", KEY_TOKENS_NOTE, KEY_TOKENS, key_tokens(table), 3)
+    spent = costs(table)
+    lines += _measurements("Run time and memory", COSTS_NOTE, cost_headings(spent), spent, 0)
+    for source in table.sources:
+        lines += _paper_numbers(table, source)
+    lines += _runs(table)
+    if made := table.made_with():
+        lines += ["", "## Made with", "", *(f"- {fact}: {', '.join(values)}" for fact, values in made.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _runs(table: Table) -> list[str]:
+    """What failed, how many are not finished, and every run with its command."""
+    failed = [f"- {run.title}: {run.error}" for run in table.runs if run.state == "failed"]
+    unfinished = sum(run.state in ("missing", "started") for run in table.runs)
+    lines = ["## Failed", "", *failed, ""] if failed else []
+    lines += [f"{unfinished} of {len(table.runs)} runs are not finished.", ""] if unfinished else []
+    lines += ["## Runs", "", "| run | state | seconds | peak memory MiB | command |", "|---|---|---|---|---|"]
+    for run in table.runs:
+        seconds = EMPTY if run.seconds is None else run.seconds
+        memory = run.peak_memory_bytes // 2**20 if run.peak_memory_bytes else EMPTY
+        lines.append(f"| {run.title} | {run.state} | {seconds} | {memory} | `{run.command}` |")
+    return lines
+
+
+def _people(table: Table, block: str) -> str:
+    return ", ".join(f"{split} {count}" for split, count in table.people(block).items())
+
+
+def summary(table: Table, width: int) -> list[RichTable]:
+    """The numbers without intervals, for a terminal: a table a block, with the columns there is room for, one at least.
+
+    Args:
+        table: however far its runs are.
+        width: of the terminal, in characters; keywords, coherence and choices come first.
+    """
+    names = [table.label(block, name) for block in table.blocks for name in table.rows]
+    left = width - 2 - max(map(len, names))  # the ends of the table
+    fitting: list[Any] = []
+    for column in sorted(table.columns, key=lambda c: FIRST.index(c[1]) if c[1] in FIRST else len(FIRST)):
+        left -= 2 + max(len(column[0]), len(column[2]), len("0.00 ≠"))
+        fitting += [column] if left >= 0 or not fitting else []
+    columns = [column for column in table.columns if column in fitting]
+    shown = []
+    for block in table.blocks:
+        title = ": ".join(part for part in (block or table.title, f"{_people(table, block)} people") if part)
+        one = RichTable(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        one.add_column("", no_wrap=True)
+        for split, _, heading in columns:
+            one.add_column(f"{split}\n{heading}", justify="right", no_wrap=True)
+        for name in table.rows:
+            values = [table.value(block, name, split, score) for split, score, _ in columns]
+            one.add_row(table.label(block, name), *map(_shown, values))
+        shown.append(one)
+    return shown
+
+
+def legend(table: Table) -> str:
+    """What the signs of :func:`summary` mean, in a line."""
+    test = f"{APART} differs from {table.reference} (exact sign-flip test, Holm, {100 * ALPHA:g} %)"
+    return f"★ near gold is good; bold best, underlined second of the methods; {test}"
+
+
+def key_token_note(table: Table) -> str:
+    """How well key-token entropy finds private tokens, in a line for each row that knows; empty if none does."""
+    lines = []
+    for row in key_tokens(table):
+        where = ", ".join(part for part in (row["block"], row["row"]) if part)
+        scores = [f"{KEY_TOKENS[key]} {row[key]:.3f}" for key in ("auroc", "auroc_first") if key in row]
+        lines.append(f"Key-token entropy ({where}): {'; '.join(scores)}")
+    return "\n".join(lines)
+
+
+def example_answers(table: Table) -> RichTable | None:
+    """What vanilla and the reference method say of a person to forget and one to keep, in the first block with both."""
+    vanilla = next((name for name, row in table.rows.items() if row.kind == "vanilla"), "")
+    if not vanilla or not table.reference:
+        return None
+    for block in table.blocks:
+        (when, before), (_, after) = (table.read_runs(block, name) for name in (vanilla, table.reference))
+        if before and after:
+            models = [("before", before[0], when), ("after", after[0], "after")]
+            rows = [
+                {"person": f"{group['split']} {person['person']}", **_example(question)}
+                for group in answers_across(models, {"forget": 1, "retain": 1}, 3)
+                for person in group["people"]
+                for question in person["questions"]
+            ]
+            return side_by_side(rows, f"before and after {table.reference}{block and ', ' + block}")
+    return None
+
+
+def _example(question: dict[str, Any]) -> dict[str, str]:
+    texts = {"answer": question["reference"]} | {when: answer["parts"] for when, answer in question["said"]}
+    joined = {name: "".join(text for text, _ in parts) for name, parts in texts.items()}
+    return {"question": question["question"]} | joined
+
+
+def _shown(value: dict[str, Any] | None) -> Text:
+    if value is None:
+        return Text("-")
+    style = {"best": "bold", "second": "underline"}.get(value["rank"], "")
+    return Text.assemble((f"{value['mean']:.2f}", style), f" {APART}" if _differs(value) else "  ")
+
+
+def _differs(value: dict[str, Any]) -> bool:
+    """Whether a cell of the table differs from the reference."""
+    return value["p"] is not None and value["p"] <= ALPHA
+
+
+def _rows(table: Table, block: str) -> list[str]:
+    columns = table.columns
+    lines = ["| | " + " | ".join(f"{split} {heading}" for split, _, heading in columns) + " |"]
+    lines.append("|---|" + "---|" * len(columns))
+    for name in table.rows:
+        cells = [_cell(table.value(block, name, split, score)) for split, score, _ in columns]
+        lines.append(f"| {table.label(block, name)} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def _cell(value: dict[str, Any] | None) -> str:
+    if value is None:
+        return EMPTY
+    mark = {"best": "**", "second": "_"}.get(value["rank"], "")
+    text = f"{mark}{value['mean']:.2f}{mark}" + f" {APART}" * _differs(value)
+    return text if value["low"] is None else f"{text} [{value['low']:.2f}, {value['high']:.2f}]"
+
+
+def _measurements(
+    title: str, note: str, headings: dict[str, str], rows: list[dict[str, Any]], decimals: int
+) -> list[str]:
+    """A section with a row a row of the table; nothing if there are no data."""
+    if not rows:
+        return []
+    several = len({row["block"] for row in rows}) > 1
+    lines = [f"## {title}", "", note, "", "| | runs | " + " | ".join(headings.values()) + " |"]
+    lines.append("|---|---|" + "---|" * len(headings))
+    for row in rows:
+        name = f"{row['block']}, {row['row']}" if several else row["row"]
+        cells = [f"{row[key]:.{decimals}f}" if key in row else EMPTY for key in headings]
+        lines.append(f"| {name} | {row['runs']} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def _paper_numbers(table: Table, source: Source) -> list[str]:
+    """Published numbers, with the difference to ours where they compare."""
+    read = "second-hand" if source.second_hand else "read in the paper"
+    lines = [f"## Published: {source.source} ({read})", "", f"{source.setting} {table.comparable(source)}", ""]
+    for block, rows in source.blocks.items():
+        lines += [f"| {block} | " + " | ".join(source.columns) + " |", "|---|" + "---|" * len(source.columns)]
+        for row in rows:
+            cells = [
+                _difference(source.value(block, row, column), table.difference(source, block, row, column))
+                for column in source.columns
+            ]
+            lines.append(f"| {row} | " + " | ".join(cells) + " |")
+        lines.append("")
+    return lines
+
+
+def _difference(theirs: float | None, difference: float | None) -> str:
+    if theirs is None:
+        return EMPTY
+    return f"{theirs:.3f}" if difference is None else f"{theirs:.3f} (ours {difference:+.3f})"
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed{'s' * (count > 1)}"

@@ -1,0 +1,279 @@
+"""A table of runs, from plain values and run folders: mean over seeds, 95 % interval over people, ranks, tests."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from statistics import mean
+from typing import Any, Literal
+
+from viker_lightning.evaluation import better
+from viker_lightning.reporting import Estimate, arrow, interval
+from viker_lightning.reporting.contenders import Contender, Place, marks_note, pooled, ranks
+from viker_lightning.reporting.intervals import coverage
+from viker_lightning.reporting.scores import scores_of
+from viker_lightning.runs import Run, read_run
+
+from .paper_numbers import Source
+
+MINI = "mini"
+"""The scale whose numbers compare with nobody's."""
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A row of a table.
+
+    Attributes:
+        kind: as that of a :class:`~viker_lightning.reporting.contenders.Contender`.
+        before: the row whose run of seed 0 says, before training, what this row shows (vanilla); it has no runs.
+    """
+
+    kind: Literal["vanilla", "gold", "floor", "method"]
+    before: str = ""
+
+
+@dataclass(frozen=True)
+class TableRun:
+    """One of a table's runs, however far it is.
+
+    Attributes:
+        block: e.g. the forget ratio.
+        row: e.g. the method.
+        seed: of the run.
+        title: for people.
+        state: ``missing``, ``started``, ``finished`` or ``failed``.
+        command: what anybody can type to make it again.
+        folder: of the run.
+        seconds: what it took; ``None`` if nobody knows yet.
+        peak_memory_bytes: the same of main memory.
+        error: what stopped it, if it failed.
+    """
+
+    block: str
+    row: str
+    seed: int
+    title: str
+    state: str
+    command: str
+    folder: Path
+    seconds: float | None = None
+    peak_memory_bytes: int | None = None
+    error: str = ""
+
+
+@dataclass
+class Table:
+    """What the runs of a table have found so far.
+
+    Attributes:
+        name: of the table.
+        title: for people.
+        scale: ``mini``, ``paper`` or ``published``.
+        note: what this scale is, in a sentence.
+        seeds: how many there are to be.
+        headings: of the columns, by split and score.
+        blocks: e.g. forget ratios; each has every row.
+        rows: by name.
+        runs: all of them, finished or not.
+        reference: the method whose differences from the other methods are tested.
+        sources: published numbers that belong beside it.
+        tuning: file of all settings tried, if any.
+        figure: what its figure shows in place of the trade-off: ``label``, ``x`` (a value by row), ``y``
+            (``<split>/<score>`` each) and perhaps ``log``.
+    """
+
+    name: str
+    title: str
+    scale: str
+    note: str
+    seeds: int
+    headings: dict[str, dict[str, str]]
+    blocks: list[str]
+    rows: dict[str, TableRow]
+    runs: list[TableRun]
+    reference: str
+    sources: list[Source] = field(default_factory=list)
+    tuning: str = ""
+    figure: dict[str, Any] = field(default_factory=dict)
+    _folders: dict[Path, Run] = field(default_factory=dict, init=False, repr=False)
+    _places: dict[tuple[str, str, str], dict[str, Place]] = field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def stem(self) -> str:
+        """Name of its files."""
+        return f"{self.name}-{self.scale}"
+
+    @property
+    def gold(self) -> str:
+        """The row that is the gold model; empty if there is none."""
+        return next((name for name, row in self.rows.items() if row.kind == "gold"), "")
+
+    @property
+    def columns(self) -> list[tuple[str, str, str]]:
+        """Split, score and heading with arrow of every column."""
+        return [
+            (split, score, f"{heading} {arrow(split, score)}")
+            for split, scores in self.headings.items()
+            for score, heading in scores.items()
+        ]
+
+    @cached_property
+    def contenders(self) -> dict[str, list[Contender]]:
+        """By block, the rows of which at least one run is finished."""
+        return {block: [c for name in self.rows if (c := self._contender(block, name))] for block in self.blocks}
+
+    @cached_property
+    def settings_tried(self) -> list[dict[str, Any]] | None:
+        """What the file of tuning holds; ``None`` where there is none."""
+        return json.loads(Path(self.tuning).read_text(encoding="utf-8")) if self.tuning else None
+
+    def runs_of(self, block: str, name: str) -> list[TableRun]:
+        """The runs whose numbers a row shows, finished or not."""
+        before = self.rows[name].before
+        return [
+            run
+            for run in self.runs
+            if run.block == block and (run.row == name or (run.row == before and run.seed == 0))
+        ]
+
+    def read_runs(self, block: str, name: str) -> tuple[str, list[Run]]:
+        """The moment a row's numbers are of, ``before`` or ``after``, and the finished runs they are read from."""
+        when = "before" if self.rows[name].before else "after"
+        return when, [self._read(run.folder) for run in self.runs_of(block, name) if run.state == "finished"]
+
+    def _read(self, folder: Path) -> Run:
+        if folder not in self._folders:
+            self._folders[folder] = read_run(folder)
+        return self._folders[folder]
+
+    def _contender(self, block: str, name: str) -> Contender | None:
+        when, runs = self.read_runs(block, name)
+        scores = pooled([scores_of(run, when) for run in runs])
+        if not scores:
+            return None
+        wanted = len(self.runs_of(block, name))
+        partial = f"{len(runs)} of {wanted} seeds" if len(runs) < wanted else ""
+        return Contender(name, self.rows[name].kind, scores, runs if when == "after" else [], partial)
+
+    def _contenders(self, block: str) -> dict[str, Contender]:
+        return {contender.name: contender for contender in self.contenders[block]}
+
+    def label(self, block: str, name: str) -> str:
+        """Name of a row, and how many of its seeds were run if some were not."""
+        contender = self._contenders(block).get(name)
+        return f"{name} ({contender.partial})" if contender and contender.partial else name
+
+    def people(self, block: str) -> dict[str, int]:
+        """How many people the numbers of a block are about, by split: the most of any row."""
+        most: dict[str, int] = {}
+        for contender in self.contenders[block]:
+            for split in self.headings:
+                people = {person for sums in contender.scores.get(split, {}).values() for person in sums.people}
+                most[split] = max(most.get(split, 0), len(people))
+        return {split: count for split, count in most.items() if count}
+
+    def people_note(self, block: str) -> str:
+        """The same in words, and what it means for the intervals; empty if nothing was run."""
+        people = self.people(block)
+        counts = ", ".join(f"{split} {count}" for split, count in people.items())
+        return f"People, at most: {counts}. {coverage(people)}".strip() if people else ""
+
+    @property
+    def marks(self) -> str:
+        """What the marks of methods mean."""
+        models = [Contender(name, row.kind, {}) for name, row in self.rows.items() if row.kind in ("gold", "method")]
+        return marks_note(models, self.reference)
+
+    def made_with(self) -> dict[str, list[str]]:
+        """Commit, versions, device, images and data of the finished runs; more than one value where they differ."""
+        seen: dict[str, set[str]] = {}
+        for block in self.blocks:
+            for name in self.rows:
+                for run in self.read_runs(block, name)[1]:
+                    for fact, value in _provenance_facts(run.provenance, block).items():
+                        seen.setdefault(fact, set()).update([str(value)] if value else [])
+        return {fact: sorted(values) for fact, values in seen.items() if values}
+
+    def value(self, block: str, name: str, split: str, score: str) -> dict[str, Any] | None:
+        """A cell of the table: mean, interval, runs, people and rank; ``None`` if it was not run."""
+        contender, estimate = self._contenders(block).get(name), self.estimate(block, name, split, score)
+        if contender is None or estimate is None:
+            return None
+        by_seed = [sums.mean for run in contender.runs if (sums := scores_of(run).get(split, {}).get(score))]
+        place = self.place(block, name, split, score)
+        gold = self.estimate(block, self.gold, split, score) if better(split, score) == "gold" else None
+        return {
+            "mean": round(estimate.value, 6),
+            "low": round(estimate.low, 6) if estimate.known else None,
+            "high": round(estimate.high, 6) if estimate.known else None,
+            "people": estimate.people,
+            "runs": max(1, len(contender.runs)),
+            "by_seed": [round(value, 6) for value in by_seed],
+            "rank": place.rank,
+            "p": None if place.p is None else round(place.p, 6),
+            "to_gold": round(abs(estimate.value - gold.value), 6) if gold else None,
+        }
+
+    def estimate(self, block: str, name: str, split: str, score: str) -> Estimate | None:
+        """Mean and interval; of a score that is no mean over questions, as truth ratio, the mean over runs alone."""
+        contender = self._contenders(block).get(name)
+        if sums := contender.sums(split, score) if contender else None:
+            return interval(sums)
+        if name not in self.rows:
+            return None
+        when, runs = self.read_runs(block, name)
+        values = [run.results.get(when, {}).get(split, {}).get(score) for run in runs]
+        numbers = [value for value in values if isinstance(value, int | float)]
+        return Estimate(mean(numbers), float("nan"), float("nan"), 0) if numbers else None
+
+    def place(self, block: str, name: str, split: str, score: str) -> Place:
+        """How a row does among the methods of its block."""
+        key = block, split, score
+        if key not in self._places:
+            self._places[key] = ranks(self.contenders[block], split, score, self.reference)
+        return self._places[key].get(name, Place())
+
+    def difference(self, source: Source, block: str, name: str, column: str) -> float | None:
+        """Ours minus the published number; ``None`` unless scale and protocol are the same and both are known."""
+        theirs = source.value(block, name, column)
+        comparable = block in self.blocks and name in self.rows and self.scale != MINI
+        if theirs is None or not comparable or self._protocols([(block, name)]) != {source.protocol}:
+            return None
+        split, _, score = column.partition("/")
+        ours = self.estimate(block, name, split, score)
+        return ours.value - theirs if ours else None
+
+    def comparable(self, source: Source) -> str:
+        """Protocol of published numbers and of ours, and why no difference is given, if so."""
+        if self.scale == MINI:
+            why = "Another model and other data than above: to be compared by order, not by value."
+            return f"Protocol: {source.protocol}. {why}"
+        places = [(b, name) for b, names in source.blocks.items() if b in self.blocks for name in names]
+        ours = self._protocols([place for place in places if place[1] in self.rows])
+        why = " No difference is given: numbers of two protocols do not compare." if ours - {source.protocol} else ""
+        return f"Protocol: {source.protocol}; ours: {', '.join(sorted(ours)) or 'not run yet'}.{why}"
+
+    def _protocols(self, places: list[tuple[str, str]]) -> set[str]:
+        return {str(run.results.get("protocol")) for place in places for run in self.read_runs(*place)[1]}
+
+
+def _provenance_facts(provenance: dict[str, Any], block: str) -> dict[str, Any]:
+    """What a run was made with, by the name it has in the table."""
+    return {
+        "commit": provenance.get("git_commit"),
+        "device": provenance.get("device"),
+        "threads": provenance.get("threads"),
+        "irrelevant images": _irrelevant_images(provenance),
+        "vanilla model": provenance.get("base_fingerprint") if provenance.get("adapter") else None,
+        f"data, {block}".rstrip(", "): provenance.get("data", {}).get("fingerprint"),
+        **provenance.get("versions", {}),
+    }
+
+
+def _irrelevant_images(provenance: dict[str, Any]) -> str | None:
+    """Kind, number and seed of the irrelevant images of a run; ``None`` if it has none."""
+    drawn = provenance.get("irrelevant_images")
+    return f"{drawn['kind']} (k = {drawn['k']}, seed {drawn['seed']})" if drawn else None
