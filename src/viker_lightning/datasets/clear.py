@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from viker_lightning.data.published import CLEAR_BENCH
 from viker_lightning.data.records import VQA, ImageGroup, Person, Split, Training
 from viker_lightning.datasets.reading.parquet import read_rows
 from viker_lightning.datasets.reading.row import Row
@@ -54,7 +53,7 @@ class CLEAR(Benchmark):
     """
 
     embedded = tuple(write_clear.SIZES)
-    published = CLEAR_BENCH
+    published = True
 
     def __init__(self, root: str = "mini/clear", tofu: bool = False, ask_names: bool = False, **options: Any) -> None:
         super().__init__(root, **options)

@@ -14,6 +14,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
+from viker_lightning import published
 from viker_lightning.data.packing import PackedBatch
 from viker_lightning.data.records import ImageGroup, Labels, Picture
 from viker_lightning.errors import UserError, check_least
@@ -130,8 +131,8 @@ class Unlearn(Stage):
         drawn_with = torch.initial_seed() if self.seed is None else self.seed
         self.drawn_with = int(self.trainer.strategy.broadcast(drawn_with))  # processes may be seeded apart
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        if stage == "fit" and data.as_published and data.as_published.baselines:
-            self.method = self.method.published()
+        if stage == "fit" and (authors := published.of(data)) is not None:
+            self.method = authors.objective(self.method)
         self.whole_steps, data.in_passes = self.method.whole_steps, self.method.in_passes
         if stage == "fit" and self.method.reference == "irrelevant":
             check_pictures(self)
