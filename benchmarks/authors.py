@@ -11,10 +11,14 @@ from measure import alternate
 
 from models import MODELS, questions, text
 from viker_lightning.data.records import Cloze, ImageGroup, MultipleChoice, Split
-from viker_lightning.evaluation import MAX_NEW_TOKENS, PublishedMLLMU, fewshot, predict
+from viker_lightning.evaluation import predict
 from viker_lightning.metrics import Prediction
 from viker_lightning.models import MLLM
 from viker_lightning.pictures.irrelevant import irrelevant_images
+from viker_lightning.published import PublishedMLLMU, few_shot
+
+TOKENS = 50
+"""Of an answer, at most."""
 
 
 class People:
@@ -50,7 +54,7 @@ class People:
 class AsSaid(PublishedMLLMU):
     """Asks as published, and takes a multiple-choice answer as it was generated, for comparison."""
 
-    def option(self, text: str, options: Sequence[str]) -> str:
+    def read_option(self, text: str, options: Sequence[str]) -> str:
         """The whole answer."""
         return text
 
@@ -58,16 +62,16 @@ class AsSaid(PublishedMLLMU):
 class AuthorsLoop:
     """One ``generate`` a question, behind all its examples; ids and pixels are prepared beforehand and not timed."""
 
-    def __init__(self, mllm: MLLM, groups: Sequence[ImageGroup], protocol: PublishedMLLMU) -> None:
-        self.mllm, self.protocol = mllm, protocol
+    def __init__(self, mllm: MLLM, groups: Sequence[ImageGroup], protocol: PublishedMLLMU, max_new_tokens: int) -> None:
+        self.mllm, self.protocol, self.max_new_tokens = mllm, protocol, max_new_tokens
         self._inputs = [inputs for group in groups for inputs in self._of(group)]
 
     def _of(self, group: ImageGroup):
-        asked = [("generation", self.protocol.open(q, group)[0].question) for q in group.vqa]
+        asked = [("generation", self.protocol.ask_open(q, group)[0].question) for q in group.vqa]
         if not self.protocol.skips(group, "cloze"):
-            asked += [("cloze", self.protocol.cloze(c, group)) for c in group.clozes]
+            asked += [("cloze", self.protocol.ask_cloze(c, group)) for c in group.clozes]
         if not self.protocol.skips(group, "choice"):
-            asked += [("choice", self.protocol.choice(c, group)) for c in group.choices]
+            asked += [("choice", self.protocol.ask_choice(c, group)) for c in group.choices]
         return [self._prepared(group, task, question) for task, question in asked]
 
     def _prepared(self, group: ImageGroup, task: str, question: str) -> dict[str, torch.Tensor]:
@@ -77,10 +81,11 @@ class AuthorsLoop:
         if group.image is None:
             ids = torch.tensor([alone])
             return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-        examples = [] if task == "generation" else self.protocol.shown(group, task)
+        examples = [] if task == "generation" else self.protocol.image_examples(group, task)
         found, pictures = alone, [group.image]
         if examples:
-            found, pictures = fewshot.fitting(mllm, examples, group.image, question, MAX_NEW_TOKENS)
+            prompt = few_shot.fit_prompt(mllm, examples, group.image, question, self.max_new_tokens)
+            found, pictures = prompt.ids, prompt.pictures
         ids = torch.tensor([found])
         more = mllm.family.plain_inputs(mllm.base, mllm.processor, [p.open() for p in pictures], ids)
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids), **more}
@@ -90,7 +95,7 @@ class AuthorsLoop:
         """Greedy answers by transformers."""
         found = []
         for inputs in self._inputs:
-            out = self.mllm.base.generate(**inputs, max_new_tokens=MAX_NEW_TOKENS, do_sample=False)
+            out = self.mllm.base.generate(**inputs, max_new_tokens=self.max_new_tokens, do_sample=False)
             found.append(self.mllm.encoder.decode(out[0, inputs["input_ids"].shape[1] :].tolist()))
         return found
 
@@ -100,7 +105,7 @@ def published_section(name: str, repeats: int) -> list[dict]:
     return [row for tokens in (64, 576) for row in measured(MODELS[name](tokens).eval(), tokens, repeats)]
 
 
-def measured(mllm: MLLM, image_tokens: int, repeats: int, people: int = 4) -> list[dict]:
+def measured(mllm: MLLM, image_tokens: int, repeats: int, people: int = 4, max_new_tokens: int = TOKENS) -> list[dict]:
     """The same of one model."""
     mllm.base.config.get_text_config().max_position_embeddings = 4096  # as LLaVA-1.5, so that all examples fit
     data = People(people)
@@ -117,12 +122,12 @@ def measured(mllm: MLLM, image_tokens: int, repeats: int, people: int = 4) -> li
     runs = {}
     for what, groups in parts.items():
         if what != "everything":  # the sum of its parts
-            loop = AuthorsLoop(mllm, groups, protocol)
+            loop = AuthorsLoop(mllm, groups, protocol, max_new_tokens)
             runs[f"{what}/authors"] = lambda what=what, loop=loop: theirs.update({what: loop.answers()})
 
         def fast(what=what, groups=groups) -> None:
             mllm.vision.forget()  # every picture is seen once in an evaluation
-            ours.update({what: predict(mllm, groups, protocol=protocol)})
+            ours.update({what: predict(mllm, groups, protocol=protocol, max_new_tokens=max_new_tokens)})
 
         runs[f"{what}/ours"] = fast
     seconds = alternate(runs, repeats, lambda key: None, time.process_time)

@@ -12,11 +12,14 @@ from measure import alternate
 
 from models import MODELS, questions, text
 from viker_lightning.data.records import VQA, Cloze, ImageGroup, MultipleChoice, Split
-from viker_lightning.evaluation import MAX_NEW_TOKENS, predict
+from viker_lightning.evaluation import predict
 from viker_lightning.ideal import IdealDistribution
 from viker_lightning.models import MLLM, generate
 from viker_lightning.pictures.irrelevant import irrelevant_images
 from viker_lightning.prompts import choice_prompt, cloze_prompt
+
+TOKENS = 50
+"""Of an answer, at most."""
 
 
 class OneByOne:
@@ -40,7 +43,7 @@ class OneByOne:
     def generate(self, group: ImageGroup, question: str) -> str:
         """Greedy answer by transformers."""
         inputs, _ = self._prepared(group, question)
-        out = self.mllm.base.generate(**inputs, max_new_tokens=MAX_NEW_TOKENS, do_sample=False)
+        out = self.mllm.base.generate(**inputs, max_new_tokens=TOKENS, do_sample=False)
         return self.mllm.encoder.decode(out[0, inputs["input_ids"].shape[1] :].tolist())
 
     def score(self, group: ImageGroup, question: str, answer: str) -> float:
@@ -91,9 +94,9 @@ def evaluation_section(name: str, repeats: int) -> list[dict]:
 
     runs = {
         "generation/one by one": plain_generation,
-        "generation/packed": fresh(lambda: said.update(packed=generate(mllm, open_only, MAX_NEW_TOKENS))),
+        "generation/packed": fresh(lambda: said.update(packed=generate(mllm, open_only, TOKENS))),
         "all tasks/one by one": lambda: said.update(plain_all=one.everything(tasks)),
-        "all tasks/packed": fresh(lambda: said.update(packed_all=predict(mllm, tasks))),
+        "all tasks/packed": fresh(lambda: said.update(packed_all=predict(mllm, tasks, max_new_tokens=TOKENS))),
     }
     seconds = alternate(runs, repeats, lambda key: None)
     equal = {"generation": said["plain"] == said["packed"]}

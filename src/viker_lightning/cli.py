@@ -248,6 +248,7 @@ class CLI(LightningCLI):
         parser.add_lightning_class_args(Answers, "answers")
         parser.add_lightning_class_args(Report, "report")
         parser.add_lightning_class_args(Checkpoint, "checkpoint")
+        parser.link_arguments("evaluation.max_new_tokens", "gate.max_new_tokens")
 
 
 def hide_from_loggers(loggers: Any) -> None:

@@ -29,18 +29,13 @@ ROOT = Path(__file__).parents[2]
 OPEN_GATE = ["--gate.known=0", "--gate.shown=0", "--gate.asked=1"]
 SHORT = ["--data.root=mini/ci", "--data.max_people=1", "--trainer.log_every_n_steps=1"]
 SHORT += ["--trainer.enable_progress_bar=false"]
-
-
-def shorten(monkeypatch):
-    monkeypatch.chdir(ROOT)
-    for name in ("predict", "knowledge"):
-        monkeypatch.setattr(import_module(f"viker_lightning.evaluation.{name}"), "MAX_NEW_TOKENS", 3)
+SHORT += ["--evaluation.max_new_tokens=3"]  # untrained models would never stop talking
 
 
 @pytest.fixture(autouse=True)
 def here(monkeypatch):
-    """Configs name other configs relative to the repository; untrained models would never stop talking."""
-    shorten(monkeypatch)
+    """Configs name other configs relative to the repository."""
+    monkeypatch.chdir(ROOT)
 
 
 def fit(base_folder, run, *options):
@@ -54,7 +49,7 @@ def run(base_folder, tmp_path_factory):
     """A ViKeR run of three epochs of one step, evaluated after each, with the default loggers."""
     folder = tmp_path_factory.mktemp("runs") / "viker"
     with pytest.MonkeyPatch.context() as patch:
-        shorten(patch)
+        patch.chdir(ROOT)
         patch.setenv("WANDB_RUN_GROUP", "main table")
         options = ["--trainer.max_epochs=3", "--trainer.limit_train_batches=1", "--evaluation.every_n_epochs=1"]
         fit(base_folder, folder, *options)

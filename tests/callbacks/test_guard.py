@@ -14,7 +14,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from viker_lightning.callbacks import CollapseGuard, Evaluation, Selection
 from viker_lightning.cli import main
 from viker_lightning.errors import UserError
-from viker_lightning.evaluation import predict as _  # noqa: F401 - the module is patched below
 from viker_lightning.models import write_merged
 from viker_lightning.runs import set_aside
 from viker_lightning.training import Unlearn
@@ -25,8 +24,6 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(autouse=True)
 def here(monkeypatch):
     monkeypatch.chdir(ROOT)
-    for name in ("predict", "knowledge"):
-        monkeypatch.setattr(import_module(f"viker_lightning.evaluation.{name}"), "MAX_NEW_TOKENS", 3)
 
 
 @pytest.fixture
@@ -39,7 +36,7 @@ def fit(base_folder, tmp_path):
                 *("fit", "--config=configs/mini/gradient_ascent.yaml", f"--model.vanilla={base_folder}"),
                 *("--data.root=mini/ci", "--data.max_people=1", "--data.splits=[forget,retain]"),
                 *("--gate.known=0", "--gate.shown=0", "--gate.asked=1", "--evaluation.coherence=false"),
-                *("--trainer.logger=false", "--trainer.enable_progress_bar=false"),
+                *("--trainer.logger=false", "--trainer.enable_progress_bar=false", "--evaluation.max_new_tokens=3"),
                 *(f"--trainer.default_root_dir={tmp_path / name}", "--guard.every_n_steps=2", *options),
             ]
         )

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -27,15 +26,13 @@ def unlearn(vanilla, run, *options):
     """A run of three steps that also writes merged/."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
-        for name in ("predict", "knowledge"):
-            patch.setattr(import_module(f"viker_lightning.evaluation.{name}"), "MAX_NEW_TOKENS", 3)
         main(
             [
                 *("fit", "--config=configs/mini/viker.yaml", f"--model.vanilla={vanilla}", "--model.save_merged=true"),
                 *("--data.root=mini/ci", "--data.max_people=1", "--data.splits=[forget,retain]"),
                 *("--trainer.max_steps=3", "--gate.known=0", "--gate.shown=0", "--gate.asked=1"),
                 *("--trainer.logger=false", "--trainer.enable_progress_bar=false"),
-                *(f"--trainer.default_root_dir={run}", *options),
+                *(f"--trainer.default_root_dir={run}", "--evaluation.max_new_tokens=3", *options),
             ]
         )
 
@@ -258,14 +255,12 @@ def test_model_card(run, data, kind, monkeypatch, capsys):
 
 def test_fine_tuning_with_lora_leaves_a_whole_model(run, data, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    for name in ("predict", "knowledge"):
-        monkeypatch.setattr(import_module(f"viker_lightning.evaluation.{name}"), "MAX_NEW_TOKENS", 3)
     main(
         [
             *("fit", "--config=configs/mini/vanilla.yaml", f"--model.base={run / 'vanilla'}", "--model.lora.r=4"),
             *("--data.root=mini/ci", "--data.max_people=1", "--data.splits=[forget]", "--trainer.max_steps=2"),
             *("--trainer.logger=false", "--trainer.enable_progress_bar=false", "--model.lr=0.02"),
-            *("--model.warmup_steps=0", f"--trainer.default_root_dir={tmp_path}"),
+            *("--model.warmup_steps=0", f"--trainer.default_root_dir={tmp_path}", "--evaluation.max_new_tokens=3"),
         ]
     )
     picture = data.people()[0].images[0]

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -25,6 +24,7 @@ SHORT = [
     "--trainer.max_steps=2",
     "--trainer.log_every_n_steps=1",
     "--trainer.enable_progress_bar=false",
+    "--evaluation.max_new_tokens=5",
     "--gate.known=0",
     "--gate.shown=0",
     "--gate.asked=1",
@@ -34,8 +34,6 @@ SHORT = [
 @pytest.fixture(autouse=True)
 def here(monkeypatch):
     monkeypatch.chdir(ROOT)
-    for name in ("predict", "knowledge"):
-        monkeypatch.setattr(import_module(f"viker_lightning.evaluation.{name}"), "MAX_NEW_TOKENS", 5)
 
 
 def run(stage, config, folder, *options):

@@ -1,7 +1,6 @@
 """What a run leaves for its report, on shipped configs with tiny models."""
 
 import json
-from importlib import import_module
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -11,15 +10,14 @@ from viker_lightning.cli import main
 
 ROOT = Path(__file__).parents[2]
 SHORT = ["--data.root=mini/ci", "--data.max_people=1", "--trainer.max_steps=2", "--trainer.log_every_n_steps=1"]
+SHORT += ["--evaluation.max_new_tokens=5"]  # untrained models would never stop talking
 SHORT += ["--trainer.enable_progress_bar=false", "--gate.known=0", "--gate.shown=0", "--gate.asked=1"]
 
 
 @pytest.fixture(autouse=True)
 def here(monkeypatch):
-    """Configs name other configs relative to the repository; untrained models would never stop talking."""
+    """Configs name other configs relative to the repository."""
     monkeypatch.chdir(ROOT)
-    for name in ("predict", "knowledge"):
-        monkeypatch.setattr(import_module(f"viker_lightning.evaluation.{name}"), "MAX_NEW_TOKENS", 5)
 
 
 @pytest.fixture

@@ -214,13 +214,9 @@ def test_refusals(tmp_path, clear):
 
 def test_unlearning_run(clear, base_folder, tmp_path, monkeypatch):
     """Photos and text-only rows through the command line; the vanilla model is a model nobody has trained."""
-    from importlib import import_module
-
     from viker_lightning.cli import main
 
     monkeypatch.chdir(Path(__file__).parents[2])
-    for name in ("predict", "knowledge"):
-        monkeypatch.setattr(import_module(f"viker_lightning.evaluation.{name}"), "MAX_NEW_TOKENS", 3)
     logger = {"class_path": "CSVLogger", "init_args": {"save_dir": str(tmp_path), "name": "", "version": ""}}
     main(
         [
@@ -228,6 +224,7 @@ def test_unlearning_run(clear, base_folder, tmp_path, monkeypatch):
             *("--data.root=mini/clear-ci", "--data.tofu=true", "--data.max_people=1", "--trainer.max_steps=2"),
             *("--gate.known=0", "--gate.shown=0", "--gate.asked=1", f"--trainer.default_root_dir={tmp_path}"),
             *(f"--trainer.logger={json.dumps(logger)}", "--trainer.enable_progress_bar=false"),
+            "--evaluation.max_new_tokens=3",
         ]
     )
     results = json.loads((tmp_path / "results.json").read_text())

@@ -69,12 +69,6 @@ def test_there_is_something_to_check():
     assert len(PAGES) >= 2 and len(FITS) > 5 and len(OTHERS) > 5 and "people.jsonl" in FILES
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    for name in ("predict", "knowledge"):
-        monkeypatch.setattr(import_module(f"viker_lightning.evaluation.{name}"), "MAX_NEW_TOKENS", 3)
-
-
 def write_files(folder):
     """Everything a page shows the text of, with the photos its rows name; and pictures of nobody."""
     photos = irrelevant_images("people", 8, size=32)
@@ -101,8 +95,6 @@ def prepared(base_folder, tmp_path_factory):
         (folder / "runs" / name / "results.json").write_text("{}")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for name in ("predict", "knowledge"):
-            patch.setattr(import_module(f"viker_lightning.evaluation.{name}"), "MAX_NEW_TOKENS", 3)
         given = ["fit", "--config=configs/mini/viker.yaml", "--data.root=mini/ci", "--model.vanilla=runs/mini/vanilla"]
         main([*given, *tiny("fit", print_config(given), SimpleNamespace(base=base_folder, folder=folder))])
     for file in ("results.json", "predictions.parquet", "provenance.json"):
@@ -141,6 +133,7 @@ def tiny(stage, config, desk):
     goes_on, run = value(config, "ckpt_path") == "last", config["trainer"]["default_root_dir"]
     logger = {"class_path": "CSVLogger", "init_args": {"save_dir": run, "name": "", "version": ""}}
     found = [f"--trainer.max_steps={1 + goes_on}", "--trainer.enable_progress_bar=false"]
+    found += ["--evaluation.max_new_tokens=3"]
     found += ["--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.num_nodes=1", "--trainer.strategy=auto"]
     found += ["--trainer.precision=32-true", f"--trainer.logger={json.dumps(logger)}", "--model.dtype=float32"]
     if data != "Questions":

@@ -1,23 +1,26 @@
 import math
 from dataclasses import replace
-from importlib import import_module
 
 import pytest
 import torch
 
 from support.plain_route import plain_logits
+from viker_lightning import evaluation
 from viker_lightning.data.records import VQA, Cloze, ImageGroup, Labels, MultipleChoice, Person, Split
 from viker_lightning.errors import UserError
-from viker_lightning.evaluation import Knowledge, Protocol, measure_knowledge, predict, summarise
-from viker_lightning.evaluation.predict import MAX_NEW_TOKENS
+from viker_lightning.evaluation import Knowledge, Protocol, answering, knowledge, measure_knowledge, summarise
 from viker_lightning.metrics import Prediction
 from viker_lightning.prompts import choice_prompt
 
 
+def predict(*what, **how):
+    """Untrained models would never stop talking."""
+    return evaluation.predict(*what, max_new_tokens=4, **how)
+
+
 @pytest.fixture
-def asked(groups, monkeypatch):
+def asked(groups):
     """Groups with all three tasks."""
-    monkeypatch.setattr(import_module("viker_lightning.evaluation.predict"), "MAX_NEW_TOKENS", 4)
     choice = MultipleChoice("Which one?", ("red", "green apple", "blue", "none"), 1)
     return [
         ImageGroup(g.person, g.image, Split.FORGET, g.vqa[:2], (choice,), (Cloze("This is __.", "red"),))
@@ -33,7 +36,7 @@ def test_every_question_is_answered_once(mllm, asked):
     assert {(p.person, p.image) for p in found} == {(g.person, g.image.key) for g in asked}
 
 
-def test_truth_ratio_answers_are_scored_as_if_alone(mllm, groups, monkeypatch):
+def test_truth_ratio_answers_are_scored_as_if_alone(mllm, groups):
     vqa = replace(groups[1].vqa[0], paraphrase="It is so.", perturbed=("It is not.", "It was long ago, they say."))
     group = replace(groups[1], split=Split.FORGET, vqa=(vqa, groups[1].vqa[1]))
     found = predict(mllm, [group])
@@ -84,7 +87,7 @@ def test_likelihoods_are_the_plain_ones(mllm, asked):
 
 def test_moments_are_those_of_the_whole_distribution(mllm, asked, monkeypatch):
     """Mean and variance of log p(v), v drawn from the model, at every token of the reference, however it is cut."""
-    monkeypatch.setattr(import_module("viker_lightning.evaluation.predict"), "MOMENT_TOKENS", 7)
+    monkeypatch.setattr(answering, "MOMENT_TOKENS", 7)
     found = [p for p in predict(mllm, asked) if p.task == "generation"]
     with torch.no_grad():
         logits, tokens = plain_logits(mllm, [replace(g, choices=(), clozes=()) for g in asked])
@@ -124,8 +127,8 @@ def test_whether_the_end_of_sequence_was_predicted_is_noted(mllm, asked):
     class Unended(Protocol):
         name = "published"
 
-        def open(self, vqa, group):
-            return [replace(q, labels=Labels.UNENDED) for q in super().open(vqa, group)]
+        def ask_open(self, vqa, group):
+            return [replace(q, labels=Labels.UNENDED) for q in super().ask_open(vqa, group)]
 
     for protocol, ended in ((Protocol(), True), (Unended(), False)):
         found = [p for p in predict(mllm, asked, protocol=protocol) if p.task == "generation"]
@@ -188,16 +191,22 @@ def test_summary_in_plain_numbers():
     assert summary["retain"]["keyword_match"] == 1.0 and "accuracy" not in summary["retain"]
 
 
+def test_extraction_strength_of_an_answer_without_its_end():
+    """P10: open-unlearning leaves 1 / L where nothing is extracted."""
+    found = generation("forget", 0, "They live.", [-1.0, -1.0], [False, False], [True, False])
+    assert summarise([found])["forget"]["extraction_strength"] == 0
+
+
 @pytest.fixture
 def scripted(monkeypatch):
     """A model that says what the shown person's ID stands for."""
 
     def script(says):
         def generate(mllm, groups, max_new_tokens):
-            assert max_new_tokens == MAX_NEW_TOKENS
+            assert max_new_tokens == 6
             return [[says(g, q) for q in g.vqa] for g in groups]
 
-        monkeypatch.setattr(import_module("viker_lightning.evaluation.knowledge"), "generate", generate)
+        monkeypatch.setattr(knowledge, "generate", generate)
 
     return script
 
@@ -220,7 +229,7 @@ def people(data):
 def test_swap_tells_looking_from_reciting(people, scripted, says, expected):
     KEYS.update({k: p.images[0].key for k, p in people.items()})
     group = ImageGroup("A", people["A"].images[0], Split.FORGET, people["A"].vqa)
-    assert measure_knowledge(scripted(says), [group], people, ["B"]) == expected
+    assert measure_knowledge(scripted(says), [group], people, ["B"], 6) == expected
 
 
 KEYS = {}
@@ -229,7 +238,9 @@ KEYS = {}
 def test_without_anybody_else_only_knowledge_is_measured(people, scripted, caplog):
     group = ImageGroup("A", people["A"].images[0], Split.FORGET, people["A"].vqa)
     with caplog.at_level("INFO"):
-        assert measure_knowledge(scripted(lambda g, q: "In Oslo."), [group], people, []) == Knowledge(1, None, None, 0)
+        assert measure_knowledge(scripted(lambda g, q: "In Oslo."), [group], people, [], 6) == Knowledge(
+            1, None, None, 0
+        )
     assert "nobody is retained with a photo" in caplog.text
 
 
@@ -241,8 +252,8 @@ def test_text_only_questions_are_not_swapped(people, scripted):
     def says(g, q):
         return "In Rome." if g.image is not None and g.image.key == KEYS["B"] else "In Oslo."
 
-    assert measure_knowledge(scripted(says), [text], people, ["B"]) == Knowledge(1, None, None, 0)
-    assert measure_knowledge(scripted(says), [text, group], people, ["B"]) == Knowledge(1, 1, 0, 1)
+    assert measure_knowledge(scripted(says), [text], people, ["B"], 6) == Knowledge(1, None, None, 0)
+    assert measure_knowledge(scripted(says), [text, group], people, ["B"], 6) == Knowledge(1, 1, 0, 1)
 
 
 def test_nothing_private(people):

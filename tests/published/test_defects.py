@@ -3,7 +3,7 @@
 Numbered by where they are: P in several papers' code, M in MLLMU-Bench's, C in CLEAR's, U in MMUnlearner's; of the last
 only what concerns code that we have, too (its masks and their learning rate do not).
 
-P1   truth ratio: one mean for all questions         evaluation/test_protocols.py::test_truth_ratio_over_the_whole_task
+P1   truth ratio: one mean for all questions            published/test_clear.py::test_truth_ratio_over_the_whole_task
 P2   CLEAR's NPO does not read the answer      published/test_objectives.py::test_npo_of_clear_does_not_read_the_answer
 P3   CLEAR's DPO is refusal training                published/test_objectives.py::test_dpo_of_clear_is_refusal_training
 P4   KL over padding and image             published/test_objectives.py::test_published_kl_depends_on_padding_and_image
@@ -13,41 +13,41 @@ P6   prompt in the loss                           published/test_labels.py::test
 P6   image placeholders in the loss    published/test_labels.py::test_image_labels_give_the_scripts_other_loss
 P7   NPO against a gold model                                    published/test_runs.py::test_npo_with_a_gold_reference
 P8   adapters in the vision tower              published/test_runs.py::test_suffixes_put_adapters_into_the_vision_tower
-P9   examples without seed           evaluation/test_protocols.py::test_examples_are_seeded_and_their_people_not_scored
+P9   examples without seed              published/test_mllmu.py::test_examples_are_seeded_and_their_people_not_scored
 P9   prompt and answer decoded together, then split            models/test_mllm.py::test_generation_equals_transformers
-P10  extraction strength never 0    evaluation/test_protocols.py::test_extraction_strength_of_an_answer_without_its_end
+P10  extraction strength never 0    evaluation/test_evaluation.py::test_extraction_strength_of_an_answer_without_its_end
 P11  ICD is gradient ascent                    published/test_objectives.py::test_icd_without_its_kl_is_gradient_ascent
 P12  an AUC near 0 called success      evaluation/test_summary.py::test_over_unlearned_is_as_far_from_gold_as_untouched
 
 M1   no seed                                                       data/test_sampling.py::test_epochs_differ_and_repeat
 M2   adapters in the vision tower              published/test_runs.py::test_suffixes_put_adapters_into_the_vision_tower
 M3   labels on the whole sequence                                   published/test_runs.py::test_finetuning_on_all_text
-M4   examples overflow the context              evaluation/test_fewshot.py::test_overflow_drops_examples_from_the_front
-M5   turns that nobody answers       evaluation/test_protocols.py::test_examples_are_seeded_and_their_people_not_scored
-M6   examples looked up among other people             evaluation/test_fewshot.py::test_real_people_of_the_same_id
+M4   examples overflow the context              published/test_few_shot.py::test_overflow_drops_examples_from_the_front
+M5   turns that nobody answers          published/test_mllmu.py::test_examples_are_seeded_and_their_people_not_scored
+M6   examples looked up among other people             published/test_few_shot.py::test_real_people_of_the_same_id
 M7   false is true                                                       published/test_defects.py::test_false_is_false
 M8   pickled splits                                         published/test_defects.py::test_pickled_splits_are_not_read
 M9   NPO on a batch's mean                                            published/test_objectives.py::test_npo_of_a_batch
 M9   KL grows with length                           published/test_objectives.py::test_kl_minimization_sums_over_tokens
-M10  two passes, not a sum                                             published/test_passes.py::test_passes_take_turns
+M10  two passes, not a sum                                                  data/test_passes.py::test_passes_take_turns
 M11  fixed cache folders                           published/test_defects.py::test_caches_are_where_the_user_wants_them
 M11  training in half precision                                        training/test_engine.py::test_every_lora_b_moves
 
-C1   answers without the image                       evaluation/test_protocols.py::test_clear_answers_without_the_image
+C1   answers without the image                          published/test_clear.py::test_clear_answers_without_the_image
 C2   ROUGE of nothing                                      evaluation/test_evaluation.py::test_summary_in_plain_numbers
 C3   refusals replaced by the truth                published/test_runs.py::test_idk_trains_on_refusals_not_on_the_truth
 C4   nothing is frozen                         published/test_runs.py::test_suffixes_put_adapters_into_the_vision_tower
-C5   different questions for one caption               evaluation/test_protocols.py::test_clear_mixes_caption_questions
-C6   truth ratio: one mean for all questions         evaluation/test_protocols.py::test_truth_ratio_over_the_whole_task
+C5   different questions for one caption                  published/test_clear.py::test_clear_mixes_caption_questions
+C6   truth ratio: one mean for all questions            published/test_clear.py::test_truth_ratio_over_the_whole_task
 C7   NPO                                       published/test_objectives.py::test_npo_of_clear_does_not_read_the_answer
 C7   DPO                                            published/test_objectives.py::test_dpo_of_clear_is_refusal_training
 C8   image placeholder known for Qwen alone      published/test_labels.py::test_image_tokens_do_not_count_unless_asked
-C9   prediction fails                                                  test_cli.py::test_validate_equals_the_end_of_fit
+C9   prediction fails                                           cli/test_fit.py::test_validate_equals_the_end_of_fit
 C10  README names files that are not there                   published/test_defects.py::test_readme_names_what_is_there
 
 U1   a stale answer is scored                      evaluation/test_evaluation.py::test_answers_do_not_depend_on_company
 U2   case decides                                                      metrics/test_metric_text.py::test_choice_correct
-U3   failed steps are hidden                                                          test_cli.py::test_non_finite_loss
+U3   failed steps are hidden                                                   cli/test_fit.py::test_non_finite_loss
 U4   a second epoch finds no data                              published/test_runs.py::test_turns_log_what_they_measure
 """
 
@@ -63,9 +63,8 @@ import yaml
 
 from viker_lightning.cache import cache_folder
 from viker_lightning.cli import main
-from viker_lightning.datasets import MLLMU, Jsonl
+from viker_lightning.datasets import MLLMU
 from viker_lightning.errors import UserError
-from viker_lightning.evaluation import protocol_of
 
 ROOT = Path(__file__).parents[2]
 NUMBERS = {"P": 12, "M": 11, "C": 10, "U": 4}
@@ -137,11 +136,3 @@ def test_readme_names_what_is_there():
     named = set(re.findall(r"(?<![\w./-])(?:configs|src|experiments|benchmarks)/[\w./*-]+", pages))
     assert len(named) > 20
     assert not [name for name in named if not any(ROOT.glob(name))]
-
-
-def test_published_training_alone_is_not_enough():
-    class Mine(Jsonl):
-        published = MLLMU.published
-
-    with pytest.raises(UserError, match="Mine has a published training, but no published evaluation"):
-        protocol_of(Mine("people.jsonl", protocol="published"))

@@ -9,9 +9,9 @@ from PIL import Image
 
 from support.families import random_model
 from support.plain_route import plain_logits
+from viker_lightning import published
 from viker_lightning.data.encoding import Encoder
 from viker_lightning.data.packing import assemble
-from viker_lightning.data.published import CLEAR_BENCH
 from viker_lightning.data.records import VQA, ImageGroup, Labels, Picture
 from viker_lightning.datasets import CLEAR, MLLMU
 from viker_lightning.errors import UserError
@@ -126,7 +126,8 @@ def test_image_labels_need_images_of_one_size(tmp_path):
     with pytest.raises(UserError, match=r"data.image_labels: found true, but data.protocol is not published"):
         MLLMU(str(tmp_path), image_labels=True)
     counted = MLLMU(str(tmp_path), protocol="published", image_labels=True)
-    assert counted.as_published.placeholders and not MLLMU.published.placeholders
+    assert published.of(counted).placeholders
+    assert not published.of(MLLMU(str(tmp_path), protocol="published")).placeholders
     assert "--data.image_labels=true" in counted.vanilla_options()
 
 
@@ -177,10 +178,9 @@ def test_who_is_defined_on_answers():
 def test_clear_trains_the_answer_and_a_space():
     """2.2: ``USER: <image>\\n{q} ASSISTANT: {a} ``, labels from the answer on, no end of sequence."""
     model = random_model("llava")
-    vqa = VQA("Who is it?", "Ada.", labels=CLEAR_BENCH.labels)
-    encoder = Encoder(
-        model.encoder.tokenizer, CLEAR(protocol="published").as_published.template(model.encoder.template)
-    )
+    authors = published.of(CLEAR(protocol="published"))
+    vqa = VQA("Who is it?", "Ada.", labels=authors.labels)
+    encoder = Encoder(model.encoder.tokenizer, authors.template(model.encoder.template))
     asked = encoder.encode(vqa, True)
     decode = encoder.tokenizer.decode
     assert decode(asked.prompt) == "\nWho is it? ASSISTANT:" and decode(asked.answer) == " Ada. "

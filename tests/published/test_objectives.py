@@ -8,6 +8,7 @@ from viker_lightning.errors import UserError
 from viker_lightning.ideal import Reference, forward_kl, reference_of
 from viker_lightning.methods import IDK, NPO, Batch, GradientAscent, GradientDifference, KLMinimization, ViKeR
 from viker_lightning.models import AnswerTokens
+from viker_lightning.published import PublishedCLEAR, PublishedMLLMU
 
 VOCABULARY, WIDTH = 11, 5
 QUESTION = torch.tensor([0, 0, 0, 1, 2, 2])
@@ -27,6 +28,10 @@ def tokens(head, seed, labels=LABELS, rows=slice(None), step=None):
     return AnswerTokens(hidden[rows], labels[rows], question, private, int(question.max()) + 1, head, step)
 
 
+def as_published(method):
+    return PublishedMLLMU(None).objective(method)
+
+
 def ce(t):
     return F.cross_entropy(t.head(t.hidden), t.labels)
 
@@ -37,7 +42,7 @@ def nothing(head):
 
 def test_gradient_difference_takes_turns(head):
     """M10: the same two terms, one at a time, so that the retain set mends what the forget set has broken."""
-    method = GradientDifference().published()
+    method = as_published(GradientDifference())
     assert method.in_passes and not GradientDifference().in_passes
     f, r, (none, _) = tokens(head, 1), tokens(head, 2), nothing(head)
     torch.testing.assert_close(method.loss(Batch(f, none))["loss"], -ce(f))
@@ -52,7 +57,7 @@ def scripts_kl(student, teacher):
 
 def test_kl_minimization_sums_over_tokens(head):
     """P5, M9: the published KL grows with the length of answers, ours is a mean over their tokens."""
-    method = KLMinimization().published()
+    method = as_published(KLMinimization())
     assert method.in_passes and method.uses_retain and method.retain_reference
     student, vanilla, (none, no_reference) = tokens(head, 2), tokens(head, 3), nothing(head)
     padded = torch.zeros(2, 3, 3, VOCABULARY)  # student and teacher agree on padding: nothing to sum there
@@ -85,19 +90,19 @@ def test_published_kl_depends_on_padding_and_image(head):
 def test_kl_parts_add_up(head):
     """As with every other method, a step may pass in parts."""
     whole, vanilla, (none, _) = tokens(head, 2), tokens(head, 3), nothing(head)
-    wanted = KLMinimization().published().loss(Batch(none, whole, retain_reference=reference_of(vanilla)))["loss"]
+    wanted = as_published(KLMinimization()).loss(Batch(none, whole, retain_reference=reference_of(vanilla)))["loss"]
     parts = []
     for rows in (slice(0, 4), slice(4, 6)):
         part, teacher = (tokens(head, seed, rows=rows, step=(6, 3)) for seed in (2, 3))
         parts.append(
-            KLMinimization().published().loss(Batch(none, part, retain_reference=reference_of(teacher)))["loss"]
+            as_published(KLMinimization()).loss(Batch(none, part, retain_reference=reference_of(teacher)))["loss"]
         )
     torch.testing.assert_close(sum(parts), wanted)
 
 
 def test_npo_of_a_batch(head):
     """P7, M9: one scalar a batch, against a gold reference; ours tells questions apart."""
-    method = NPO(beta=0.4, gold="somewhere").published()
+    method = as_published(NPO(beta=0.4, gold="somewhere"))
     assert method.gold == "somewhere" and method.whole_steps and not NPO().whole_steps and NPO().gold is None
     f, gold = tokens(head, 1), tokens(head, 3)
     wanted = -(2 / 0.4) * F.logsigmoid(0.4 * (ce(f) - ce(gold)))
@@ -116,12 +121,14 @@ def test_npo_of_a_batch(head):
 )
 def test_published_npo_refuses(options, expected):
     with pytest.raises(UserError, match=f"NPO: data.protocol=published .*{expected}"):
-        NPO(**options).published()
+        as_published(NPO(**options))
 
 
 def test_what_has_no_script_stays_as_it_is():
     for method in (GradientAscent(), ViKeR(), IDK()):
-        assert method.published() is method
+        assert as_published(method) is method
+    for method in (GradientDifference(), KLMinimization(), NPO()):
+        assert PublishedCLEAR(None).objective(method) is method
 
 
 def test_npo_of_clear_does_not_read_the_answer(head):

@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from support.killing import command, dies, in_step, run, same, shorten
+from support.killing import command, dies, in_step, run, same, stand_in_repository
 from viker_lightning import files
 from viker_lightning.callbacks import Evaluation
 from viker_lightning.cli import CLI
@@ -27,7 +27,7 @@ from viker_lightning.runs.checkpoint import check_names, rng_state, set_rng_stat
 
 @pytest.fixture(autouse=True)
 def here(monkeypatch):
-    shorten(monkeypatch)
+    stand_in_repository(monkeypatch)
 
 
 def in_evaluation(moment):
@@ -110,7 +110,7 @@ def test_killed_again_and_again(whole, base_folder, tmp_path, method, points):
     same(whole(method), tmp_path)
 
 
-def test_shortened_epochs_go_on_where_they_were(base_folder, tmp_path):
+def test_stand_in_repositoryed_epochs_go_on_where_they_were(base_folder, tmp_path):
     """With ``trainer.limit_train_batches`` an epoch ends before its data does."""
     made = [tmp_path / "whole", tmp_path / "killed"]
     assert run(command(made[0], base_folder, "--trainer.limit_train_batches=2"), tmp_path / "said") == 0

@@ -14,7 +14,7 @@ from importlib import import_module
 import pytest
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from support.killing import command, dies, in_step, run, same, shorten
+from support.killing import command, dies, in_step, run, same, stand_in_repository
 from viker_lightning import cli
 from viker_lightning.callbacks import Evaluation, Stopped
 from viker_lightning.runs import CheckpointFile, first_process, lock
@@ -23,7 +23,7 @@ from viker_lightning.training import Unlearn
 
 @pytest.fixture(autouse=True)
 def here(monkeypatch):
-    shorten(monkeypatch)
+    stand_in_repository(monkeypatch)
 
 
 def at(step, do):

@@ -4,14 +4,13 @@ import contextlib
 import functools
 import io
 import json
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 import yaml
 
 from viker_lightning.cli import CLI, main
-from viker_lightning.evaluation import PublishedCLEAR
+from viker_lightning.published import PublishedCLEAR
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,10 +49,8 @@ def print_config(arguments):
 
 @pytest.fixture(autouse=True)
 def here(monkeypatch):
-    """Configs name other configs relative to the repository; untrained models would never stop talking."""
+    """Configs name other configs relative to the repository; CLEAR's authors let untrained models talk for long."""
     monkeypatch.chdir(ROOT)
-    for name in ("predict", "knowledge"):
-        monkeypatch.setattr(import_module(f"viker_lightning.evaluation.{name}"), "MAX_NEW_TOKENS", 3)
     monkeypatch.setattr(PublishedCLEAR, "max_new_tokens", 3)
 
 
@@ -65,7 +62,8 @@ def csv_only(folder):
 
 def run(command, config, folder, vanilla, *options):
     """Runs the command line for two steps with a model nobody has trained, if there is one, and reads the results."""
-    quick = ["--trainer.max_steps=2", "--trainer.log_every_n_steps=1", "--trainer.enable_progress_bar=false"]
+    quick = ["--evaluation.max_new_tokens=3", "--trainer.max_steps=2"]
+    quick += ["--trainer.log_every_n_steps=1", "--trainer.enable_progress_bar=false"]
     fixed = [*csv_only(folder), *quick, *([f"--model.vanilla={vanilla}"] if vanilla else [])]
     main([command, "--config", f"configs/{config}.yaml", *fixed, "--trainer.accelerator=cpu", *options])
     return json.loads((folder / f"results{'' if command == 'fit' else f'-{command}'}.json").read_text())

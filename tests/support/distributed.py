@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -160,9 +159,3 @@ def assert_same(one, other, numbers_within=1e-5):
     expected, found = predictions(one), predictions(other)
     assert expected.keys() == found.keys()
     assert all(row["answer"] == found[key]["answer"] for key, row in expected.items())
-
-
-def shorten(monkeypatch):
-    """Untrained models never stop talking."""
-    for name in ("predict", "knowledge"):
-        monkeypatch.setattr(import_module(f"viker_lightning.evaluation.{name}"), "MAX_NEW_TOKENS", 5)

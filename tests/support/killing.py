@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import time
-from importlib import import_module
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -19,6 +18,7 @@ OPTIONS = [
     *("--data.root=mini/ci", "--data.max_people=1", "--data.batch_size=24", "--data.questions_per_image=6"),
     *("--data.splits=[forget,retain]", "--gate.known=0", "--gate.shown=0", "--gate.asked=1"),
     *("--trainer.logger=false", "--trainer.enable_progress_bar=false", "--model.lora.dropout=0.1"),
+    "--evaluation.max_new_tokens=3",
     *("--checkpoint.every_n_train_steps=2", "--evaluation.every_n_epochs=1", "--evaluation.coherence=false"),
 ]
 
@@ -94,8 +94,6 @@ def in_step(number):
     return lambda: setattr(Unlearn, "on_before_optimizer_step", step)
 
 
-def shorten(monkeypatch):
-    """Configs name other configs relative to the repository; untrained models would never stop talking."""
+def stand_in_repository(monkeypatch):
+    """Configs name other configs relative to the repository."""
     monkeypatch.chdir(Path(__file__).parents[2])
-    for name in ("predict", "knowledge"):
-        monkeypatch.setattr(import_module(f"viker_lightning.evaluation.{name}"), "MAX_NEW_TOKENS", 3)

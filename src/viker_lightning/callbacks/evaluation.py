@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 
+from viker_lightning import published
 from viker_lightning.datasets import Questions
 from viker_lightning.errors import UserError, check_least
 from viker_lightning.evaluation import (
@@ -23,7 +24,6 @@ from viker_lightning.evaluation import (
     in_order,
     note_form,
     predict,
-    protocol_of,
     score_texts,
     summarise,
 )
@@ -63,6 +63,8 @@ class Evaluation(Callback):
             first where it is missing, as ``model.vanilla`` is; by default the model before unlearning, which a
             stage without adapter no longer has. A gold model compares with others if their vanilla model judges it.
         selection: the weights of which evaluation the run ends with; see :class:`Selection`.
+        max_new_tokens: where a generated answer ends at the latest, the gate's answers among them; the authors of CLEAR
+            (``data.protocol: published``) have 300 of their own.
     """
 
     def __init__(
@@ -76,12 +78,15 @@ class Evaluation(Callback):
         coherence: bool = True,
         judge: str | None = None,
         selection: Selection = Selection(),  # noqa: B008 - jsonargparse reads the default
+        max_new_tokens: int = 50,
     ) -> None:
         check_least("evaluation", 1, every_n_epochs=every_n_epochs, gibberish_tokens=gibberish_tokens)
+        check_least("evaluation", 1, max_new_tokens=max_new_tokens)
         check_vanilla("evaluation.judge", judge)
         for name, folder in (("gold", gold), ("gibberish", gibberish)):
             check_folder(f"evaluation.{name}", folder)
         self.before, self.every_n_epochs, self.gold = before, every_n_epochs, gold
+        self.max_new_tokens = max_new_tokens
         self.gold_predictions, self.gibberish, self.gibberish_tokens = gold_predictions, gibberish, gibberish_tokens
         self.coherence, self.judge, self.selection = coherence, judge, selection
         self.summaries: dict[str, Summary] = {}
@@ -100,7 +105,7 @@ class Evaluation(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Finds what is compared with."""
         self._prefixes = None  # of a run that broke off
-        self._protocol = protocol_of(trainer.datamodule)  # type: ignore[attr-defined]
+        self._protocol = published.protocol_of(trainer.datamodule)  # type: ignore[attr-defined]
         self._grammar = trainer.datamodule.grammar  # type: ignore[attr-defined]
         taught = getattr(getattr(pl_module, "method", None), "refusals", ())
         self._refusals = (*REFUSALS, *taught)
@@ -242,7 +247,8 @@ class Evaluation(Callback):
         """Answers a batch of evaluation groups."""
         if self._prefixes is None:
             self._prefixes = PromptPrefixes(pl_module.mllm)
-        found = predict(pl_module.mllm, batch.content, self._gold_model(pl_module), self._protocol, self._prefixes)
+        gold, most = self._gold_model(pl_module), self.max_new_tokens
+        found = predict(pl_module.mllm, batch.content, gold, self._protocol, self._prefixes, most)
         note_form(found, self._grammar, self._refusals)
         if self.coherence and (judge := self._judge_model(pl_module)) is not None:
             score_texts(judge, found, self._read)

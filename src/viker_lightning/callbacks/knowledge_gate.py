@@ -30,13 +30,15 @@ class KnowledgeGate(Callback):
         known: least share of private parts the model must know (see :class:`~viker_lightning.evaluation.Knowledge`).
         shown: least share of answers about the person shown, when asked about another.
         asked: largest share of answers about the person asked about, when another is shown.
+        max_new_tokens: where an answer ends at the latest; in a run it is ``evaluation.max_new_tokens``.
     """
 
-    def __init__(self, known: float = 0.5, shown: float = 0.5, asked: float = 0.25) -> None:
+    def __init__(self, known: float = 0.5, shown: float = 0.5, asked: float = 0.25, max_new_tokens: int = 50) -> None:
         for name, bound in (("known", known), ("shown", shown), ("asked", asked)):
             if not 0 <= bound <= 1:
                 raise UserError(f"gate.{name}: found {bound}, expected a share from 0 to 1")
         self.known, self.shown, self.asked = known, shown, asked
+        self.max_new_tokens = max_new_tokens
 
     def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Reports what a fine-tuned model knows."""
@@ -53,7 +55,7 @@ class KnowledgeGate(Callback):
         unlearning = isinstance(pl_module, Unlearn) and trainer.state.fn == TrainerFn.FITTING
         with pl_module.mllm.together(), pl_module.mllm.frozen() if unlearning else contextlib.nullcontext():
             others = [p.id for p in data.people(data.retain_ids) if p.images]
-            return measure_knowledge(pl_module.mllm, groups, people, others)
+            return measure_knowledge(pl_module.mllm, groups, people, others, self.max_new_tokens)
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Reports what the model of a validate run knows."""

@@ -18,7 +18,6 @@ from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from viker_lightning.cache import cache_folder
-from viker_lightning.data.published import Published
 from viker_lightning.data.records import ImageGroup, Person, Split, Training
 from viker_lightning.data.sampling import Bundle, PassSampler, StepDataset, StepSampler, epoch_steps
 from viker_lightning.embedded.benchmarks import EmbeddedBenchmark
@@ -67,8 +66,8 @@ class Benchmark(LightningDataModule):
     embedded: ClassVar[EmbeddedBenchmark | None] = None
     """What ``root: mini/<size>`` stands for."""
 
-    published: ClassVar[Published | None] = None
-    """How the authors train, if they have published it."""
+    published: ClassVar[bool] = False
+    """Whether :mod:`viker_lightning.published` has what the authors' code does."""
 
     tests_other_photos: ClassVar[bool] = True
     """Whether the split ``test`` shows other photos than those trained on; if not, that is nothing to warn of."""
@@ -101,8 +100,7 @@ class Benchmark(LightningDataModule):
         if max_people is not None and max_people < 1:
             raise DataError(f"data.max_people: found {max_people}, expected at least 1, or null for everybody")
         self.protocol = protocol
-        self.as_published = self.published if protocol == "published" else None
-        if protocol == "published" and self.as_published is None:
+        if protocol == "published" and not self.published:
             raise DataError(f"data.protocol: found 'published', but {type(self).__name__} has only 'corrected'; set it")
         self.root, self.forget, self.stage, self.seed = root, forget, stage, seed
         self.batch_size, self.questions_per_image = batch_size, questions_per_image
@@ -220,7 +218,8 @@ class Benchmark(LightningDataModule):
     def everybody(self) -> str:
         """A hash of all training people, whoever is to be forgotten: a vanilla model depends on nothing else."""
         people = [repr((p.id, [picture.key for picture in p.images], p.vqa)) for p in self._vanilla_people]
-        return hashlib.sha256("\n".join([repr(self.as_published), *sorted(people)]).encode()).hexdigest()
+        protocol = None if self.protocol == "corrected" else self.protocol
+        return hashlib.sha256("\n".join([str(protocol), *sorted(people)]).encode()).hexdigest()
 
     def vanilla_options(self) -> list[str]:
         """Command-line options that make another run use the same people, whichever data its config names."""

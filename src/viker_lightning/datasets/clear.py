@@ -14,7 +14,6 @@ from typing import Any
 
 from typing_extensions import override
 
-from viker_lightning.data.published import CLEAR_BENCH
 from viker_lightning.data.records import VQA, ImageGroup, MultipleChoice, Person, Picture, Split, Training
 from viker_lightning.datasets.reading.parquet import read_rows
 from viker_lightning.datasets.reading.row import Row
@@ -58,7 +57,7 @@ class CLEAR(Benchmark):
     """
 
     embedded = AUTHORS
-    published = CLEAR_BENCH
+    published = True
 
     def __init__(self, root: str = "mini/clear", tofu: bool = False, ask_names: bool = False, **options: Any) -> None:
         super().__init__(root, **options)

@@ -11,7 +11,6 @@ from typing import Any
 
 from typing_extensions import override
 
-from viker_lightning.data.published import MLLMU_BENCH
 from viker_lightning.data.records import VQA, Cloze, ImageGroup, MultipleChoice, Person, Split, Training
 from viker_lightning.datasets.reading.parquet import read_rows
 from viker_lightning.datasets.reading.row import Row, check_not_forgotten, is_visible, rows_by_id
@@ -49,19 +48,22 @@ class MLLMU(Benchmark):
     """
 
     embedded = PEOPLE
-    published = MLLMU_BENCH
+    published = True
 
     def __init__(self, *args: Any, image_labels: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.image_labels = image_labels
-        if image_labels and self.as_published is None:
+        if image_labels and self.protocol != "published":
             raise DataError("data.image_labels: found true, but data.protocol is not published; set both or neither")
-        if self.as_published and image_labels:
-            self.as_published = replace(self.as_published, placeholders=True)
 
     @override
     def vanilla_options(self) -> list[str]:
         return [*super().vanilla_options(), *["--data.image_labels=true"] * self.image_labels]
+
+    @override
+    def everybody(self) -> str:
+        """A hash of all training people, and of which labels."""
+        return super().everybody() + " and placeholders" * self.image_labels
 
     @override
     def read_training(self) -> Training:

@@ -2,27 +2,27 @@
 
 from viker_lightning.metrics.prediction import Prediction
 
+from .answering import in_order, predict
 from .directions import DIRECTIONS, better
 from .fluency import note_form, score_texts
 from .gold import compare, distances
 from .health import measure_health
 from .knowledge import Knowledge, measure_knowledge
 from .people import by_person
-from .predict import MAX_NEW_TOKENS, in_order, predict
-from .protocols import CORRECTED, Protocol, PublishedCLEAR, PublishedMLLMU, protocol_of
+from .protocols import CORRECTED, ClosedTask, FewShotQuestion, Protocol, Task
 from .summary import OVERALL, summarise
 from .truth import ratios
 
 __all__ = [
     "CORRECTED",
     "DIRECTIONS",
-    "MAX_NEW_TOKENS",
     "OVERALL",
+    "ClosedTask",
+    "FewShotQuestion",
     "Knowledge",
     "Prediction",
     "Protocol",
-    "PublishedCLEAR",
-    "PublishedMLLMU",
+    "Task",
     "better",
     "by_person",
     "compare",
@@ -32,7 +32,6 @@ __all__ = [
     "measure_knowledge",
     "note_form",
     "predict",
-    "protocol_of",
     "ratios",
     "score_texts",
     "summarise",

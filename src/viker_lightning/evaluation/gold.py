@@ -106,7 +106,8 @@ def _area(ours: Sequence[float], theirs: Sequence[float]) -> float:
 
 def _truth(ours: Sequence[Prediction], theirs: Sequence[Prediction], protocol: Protocol) -> dict[str, float]:
     one, two = (
-        [ratio for p, ratio in ratios(part, protocol) if protocol.compared(p.question)] for part in (ours, theirs)
+        [ratio for p, ratio in ratios(part, protocol) if protocol.compares_with_gold(p.question)]
+        for part in (ours, theirs)
     )
     if not one or len(one) != len(two):
         return {}

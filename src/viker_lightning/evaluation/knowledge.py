@@ -10,8 +10,6 @@ from viker_lightning.errors import UserError
 from viker_lightning.metrics import keyword_match_whole
 from viker_lightning.models import MLLM, generate
 
-from .predict import MAX_NEW_TOKENS
-
 log = logging.getLogger(__name__)
 
 
@@ -20,10 +18,10 @@ class Knowledge:
     """What a model knows of the forget set, and whether it takes it from the image.
 
     Attributes:
-        known: share of private spans told whole in the answers about the forget people, 0-1; half of a place is none.
+        known: share of private spans leaked whole in the answers about the forget people, 0-1; half of a place is none.
         shown: asked about person A while shown person B: share of answers with something private of B, 0-1. High:
             looks at the image. ``None`` if no image could be swapped.
-        asked: the same, with the private parts of A that B does not share, 0-1. Low: looks at the image.
+        asked: the same, with the private spans of A that B does not share, 0-1. Low: looks at the image.
         questions: how many swapped questions were asked.
     """
 
@@ -37,7 +35,9 @@ class Knowledge:
         return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
-def measure_knowledge(mllm: MLLM, groups: list[ImageGroup], people: dict[str, Person], others: list[str]) -> Knowledge:
+def measure_knowledge(
+    mllm: MLLM, groups: list[ImageGroup], people: dict[str, Person], others: list[str], max_new_tokens: int = 50
+) -> Knowledge:
     """Asks the forget questions as they are, and once more with somebody else's photo.
 
     Text-only questions are asked as text, and never swapped. Where nobody is retained with a photo, there is no swap.
@@ -45,42 +45,43 @@ def measure_knowledge(mllm: MLLM, groups: list[ImageGroup], people: dict[str, Pe
     Args:
         mllm: the model.
         groups: forget groups.
-        people: training people by ID, with private parts.
+        people: training people by ID, with private spans.
         others: IDs of the people whose photos are swapped in, one for each group.
+        max_new_tokens: where an answer ends at the latest.
 
     Raises:
-        UserError: if no question has a private part.
+        UserError: if no question has a private span.
     """
-    asked = [replace(g, vqa=tuple(q for q in g.vqa if q.private), choices=(), clozes=()) for g in groups]
-    asked = [g for g in asked if g.vqa]
-    if not asked:
-        raise UserError("no forget question has a private part, so there is nothing to unlearn; record or infer them")
-    straight = generate(mllm, asked, MAX_NEW_TOKENS)
-    known = [
-        keyword_match_whole(a, q.private)
-        for g, row in zip(asked, straight, strict=True)
-        for q, a in zip(g.vqa, row, strict=True)
+    private = [replace(g, vqa=tuple(q for q in g.vqa if q.private), choices=(), clozes=()) for g in groups]
+    private = [g for g in private if g.vqa]
+    if not private:
+        raise UserError("no forget question has a private span, so there is nothing to unlearn; record or infer them")
+    leaks = [
+        keyword_match_whole(answer, q.private)
+        for group, answers in zip(private, generate(mllm, private, max_new_tokens), strict=True)
+        for q, answer in zip(group.vqa, answers, strict=True)
     ]
-    pictured = [g for g in asked if g.image is not None]
+    known = sum(leaks) / len(leaks)
+    pictured = [g for g in private if g.image is not None]
     if not pictured or not others:
         why = "nobody is retained with a photo" if pictured else "the forget questions have no image"
         log.info("%s, so no photo is swapped: whether the model looks at the image is not measured", why)
-        return Knowledge(sum(known) / len(known), None, None, 0)
-    return Knowledge(sum(known) / len(known), *_swapped(mllm, pictured, people, others))
+        return Knowledge(known, None, None, 0)
+    strangers = [people[others[i % len(others)]] for i in range(len(pictured))]
+    return Knowledge(known, *_measure_swapped(mllm, pictured, strangers, max_new_tokens))
 
 
-def _swapped(
-    mllm: MLLM, groups: list[ImageGroup], people: dict[str, Person], others: list[str]
+def _measure_swapped(
+    mllm: MLLM, groups: list[ImageGroup], strangers: list[Person], max_new_tokens: int
 ) -> tuple[float, float, int]:
-    """``shown``, ``asked`` and ``questions``, with somebody else's photo before every question."""
-    strangers = [people[others[i % len(others)]] for i in range(len(groups))]
+    """``shown``, ``asked`` and ``questions``, with the photo of a stranger before every question of a group."""
     swapped = [replace(g, image=s.images[0]) for g, s in zip(groups, strangers, strict=True)]
-    shown_hits, asked_hits = [], []
-    for group, stranger, answers in zip(groups, strangers, generate(mllm, swapped, MAX_NEW_TOKENS), strict=True):
-        theirs = {part for q in stranger.vqa for part in q.private}
+    of_shown, of_asked = [], []
+    for group, stranger, answers in zip(groups, strangers, generate(mllm, swapped, max_new_tokens), strict=True):
+        theirs = {span for q in stranger.vqa for span in q.private}
         for q, answer in zip(group.vqa, answers, strict=True):
-            own = [part for part in q.private if part not in theirs]
-            shown_hits.append(any(keyword_match_whole(answer, [part]) for part in theirs))
+            own = [span for span in q.private if span not in theirs]
+            of_shown.append(any(keyword_match_whole(answer, [span]) for span in theirs))
             if own:
-                asked_hits.append(any(keyword_match_whole(answer, [part]) for part in own))
-    return sum(shown_hits) / len(shown_hits), sum(asked_hits) / max(1, len(asked_hits)), len(shown_hits)
+                of_asked.append(any(keyword_match_whole(answer, [span]) for span in own))
+    return sum(of_shown) / len(of_shown), sum(of_asked) / max(1, len(of_asked)), len(of_shown)

@@ -60,7 +60,9 @@ def summarise(
         summary[split] |= _gaps(parts[split], parts[f"{split}_text"])
         if paired:
             summary[split] |= _aligned(parts[split], parts[f"{split}_text"])
-    overall = _clear_columns(found, protocol) if protocol.pools else _utility(summary)
+    overall = protocol.overall(found)
+    if overall is None:
+        overall = _utility(summary)
     return summary | ({OVERALL: overall} if overall else {})
 
 
@@ -250,28 +252,3 @@ def _utility(summary: dict[str, Numbers]) -> Numbers:
             if name in there:
                 values[f"{split}/{name}"] = there[name]
     return {"model_utility": metrics.model_utility(values)} if values else {}
-
-
-def _clear_columns(found: Sequence[Prediction], protocol: Protocol) -> Numbers:
-    """CLEAR's model utility and the columns of its table (benchmarks.md 2.4), of its six tasks."""
-    values: dict[str, dict[str, float]] = {}
-    for split in ("forget", *KEPT):
-        part = [p for p in found if p.split == split and p.task == "generation"]
-        for task in sorted({protocol.task(p.question) for p in part} - {""}):
-            there = numbers([p for p in part if protocol.task(p.question) == task], None, protocol)
-            captions = task == "caption" and split in ("forget", "retain")
-            probability = there.get("answer_probability" if captions else "relative_probability")
-            row = {"probability": probability, "rouge": there["rouge_l_recall"], "truth": there.get("truth_ratio")}
-            values[f"{split}/{task}"] = {name: value for name, value in row.items() if value is not None}
-
-    def mean(splits: Sequence[str], names: Sequence[str]) -> float | None:
-        chosen = [row[n] for key, row in values.items() if key.partition("/")[0] in splits for n in names if n in row]
-        return metrics.model_utility(chosen) if chosen else None
-
-    columns = {
-        "model_utility": mean(KEPT, ("probability", "rouge", "truth")),
-        "clear_real": mean(("real", "general"), ("probability", "truth")),
-        "clear_retain": mean(("retain",), ("probability", "truth")),
-        "clear_forget": mean(("forget",), ("probability", "truth")),
-    }
-    return {name: value for name, value in columns.items() if value is not None}

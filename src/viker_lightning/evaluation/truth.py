@@ -35,13 +35,13 @@ def ratios(found: Sequence[Prediction], protocol: Protocol = CORRECTED) -> list[
     """
     asked = [p for p in found if p.task == "generation" and p.perturbed]
     pools: dict[str, list[float]] = defaultdict(list)
-    for p in asked if protocol.pools else ():
-        pools[protocol.task(p.question)] += p.perturbed
+    for p in asked if protocol.pools_wrong_answers else ():
+        pools[protocol.task_of(p.question)] += p.perturbed
     means = {task: sum(values) / len(values) for task, values in pools.items() if task}
     ratios = []
     for p in asked:
         true = sum(p.log_probs) / len(p.log_probs) if p.paraphrase is None else p.paraphrase
-        task = protocol.task(p.question)
+        task = protocol.task_of(p.question)
         wrong = [means[task]] if task in means else p.perturbed
         ratios.append((p, truth_ratio(torch.tensor([true]), [torch.tensor([value]) for value in wrong])))
     return ratios

@@ -75,10 +75,6 @@ class Method:
         """
         raise NotImplementedError
 
-    def published(self) -> Method:
-        """This method as MLLMU-Bench's script has it (``data.protocol: published``); itself where there is none."""
-        return self
-
     def logged(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
         """Turns the summed terms of a step into the values that are logged."""
         return terms
@@ -90,7 +86,7 @@ class Method:
         """Called with the gradients of every optimizer step; for methods that shape gradients."""
 
 
-def retain_tokens(batch: Batch) -> AnswerTokens:
+def require_retain(batch: Batch) -> AnswerTokens:
     """The retain tokens of a step of a method that declared ``uses_retain``."""
     if batch.retain is None:
         raise UserError("this method needs retain questions, and the data gives none; add a retain split")

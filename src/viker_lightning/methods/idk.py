@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from torch import Tensor
+from typing_extensions import override
 
 from viker_lightning.errors import UserError
 from viker_lightning.metrics import REFUSALS
 
-from .base import Batch, Method, retain_tokens
+from .base import Batch, Method, require_retain
 
 
 class IDK(Method):
@@ -26,10 +27,11 @@ class IDK(Method):
             raise UserError("IDK: refusals is empty; give at least one sentence")
         self.retain_weight, self.refusals = retain_weight, tuple(refusals)
 
+    @override
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Means over answer tokens, nats."""
         refusal_ce = batch.forget.mean(-batch.forget.log_probs)
-        retain = retain_tokens(batch)
+        retain = require_retain(batch)
         retain_ce = retain.mean(-retain.log_probs)
         return {
             "loss": refusal_ce + self.retain_weight * retain_ce,

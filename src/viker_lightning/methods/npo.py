@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import override
 
 from viker_lightning.errors import UserError
 from viker_lightning.files import check_folder
 
-from .base import Batch, Method, require_reference, retain_tokens
+from .base import Batch, Method, require_reference, require_retain
 
 
 class NPO(Method):
@@ -16,7 +17,8 @@ class NPO(Method):
 
     Log-probabilities are summed over the answer tokens of a question and the reference is the vanilla model, as in
     open-unlearning (src/trainer/utils.py L34-67). MLLMU-Bench's script uses batch-mean losses and a retain-trained
-    reference instead (see :class:`PublishedNPO`), and so does this under the published protocol.
+    reference instead, and so do runs under the published protocol
+    (:class:`~viker_lightning.published.PublishedNPO`).
 
     Args:
         beta: inverse temperature; towards 0 this becomes gradient ascent.
@@ -34,14 +36,7 @@ class NPO(Method):
         self.beta, self.retain_weight, self.gold = beta, retain_weight, gold
         self.uses_retain = retain_weight > 0
 
-    def published(self) -> NPO:
-        """As in the script.
-
-        Raises:
-            UserError: if there is no gold model, or a retain term, which the script does not have.
-        """
-        return PublishedNPO(self.beta, self.retain_weight, self.gold)
-
+    @override
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Mean over questions."""
         forget = batch.forget
@@ -49,31 +44,8 @@ class NPO(Method):
         total = -2 / self.beta * forget.question_share(F.logsigmoid(-self.beta * log_ratio))
         terms = {"log_ratio": forget.question_share(log_ratio).detach()}
         if self.uses_retain:
-            retain = retain_tokens(batch)
+            retain = require_retain(batch)
             retain_ce = retain.mean(-retain.log_probs)
             total = total + self.retain_weight * retain_ce
             terms["retain_ce"] = retain_ce.detach()
         return {"loss": total, **terms}
-
-
-class PublishedNPO(NPO):
-    """MLLMU-Bench's script: ``L = -(2/beta) * logsigmoid(beta * (CE_forget - CE_gold))`` (baselines/NPO.py L256-266).
-
-    The cross-entropies are means over all label tokens of a process's batch, so that questions are not told apart, and
-    the reference is a model trained on the retain set.
-    """
-
-    whole_steps = True
-
-    def __init__(self, beta: float = 0.4, retain_weight: float = 0.0, gold: str | None = None) -> None:
-        super().__init__(beta, retain_weight, gold)
-        if gold is None:
-            raise UserError("NPO: data.protocol=published needs a reference trained on the retain set; set gold to it")
-        if self.uses_retain:
-            raise UserError(f"NPO: data.protocol=published has no retain term, found retain_weight={retain_weight}")
-
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Of the batch as a whole."""
-        difference = (require_reference(batch.forget_reference).log_prob - batch.forget.log_probs).mean()
-        loss = -2 / self.beta * F.logsigmoid(self.beta * difference)
-        return {"loss": loss, "ce_difference": difference.detach()}

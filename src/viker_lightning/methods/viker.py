@@ -7,12 +7,13 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import Reference, forward_kl, token_kl
 from viker_lightning.models import AnswerTokens
 
-from .base import Batch, Method, require_reference, retain_tokens
+from .base import Batch, Method, require_reference, require_retain
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +88,7 @@ class ViKeR(Method):
             self.reference = "own" if same_image else "irrelevant"
             self.needs_distribution = lam > 0 and direction == "reverse"
 
+    @override
     def before_training(self, model: nn.Module) -> None:
         """Says, once, if nothing in the loss stops ascent on any token."""
         unbounded = self.lam <= 1 or self.direction == "reverse"
@@ -100,6 +102,7 @@ class ViKeR(Method):
                 self.direction,
             )
 
+    @override
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """See the class; all terms are means in nats."""
         forget = batch.forget
@@ -121,7 +124,7 @@ class ViKeR(Method):
             if batch.forget_reference is not None:
                 terms |= gradient_weights(batch.forget_reference, forget)
         if self.uses_retain:
-            retain = retain_tokens(batch)
+            retain = require_retain(batch)
             terms["retain_ce"] = retain.mean(-retain.log_probs, self.per)
             total = total + self.retain_weight * terms["retain_ce"]
         return {"loss": total} | {name: value.detach() for name, value in terms.items()}
@@ -131,6 +134,7 @@ class ViKeR(Method):
             return token_kl(batch.forget_distribution, batch.forget.logits, self.direction)
         return forward_kl(require_reference(batch.forget_reference), batch.forget)
 
+    @override
     def logged(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
         """Turns shares of the regulariser's pull into means over key tokens and over the others."""
         rest = {name: value for name, value in terms.items() if name not in ("key", "pull_key", "pull_other")}

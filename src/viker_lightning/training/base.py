@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from typing_extensions import override
 
+from viker_lightning import published
 from viker_lightning.data.encoding import Encoder
 from viker_lightning.data.packing import PackedBatch
 from viker_lightning.data.records import ImageGroup, Labels
@@ -109,9 +110,9 @@ class Stage(LightningModule):
         self.mllm = mllm = self.load_mllm()
         mllm.set_budgets(self.engine.max_sequence_tokens, self.engine.max_tokens)
         mllm.vision.keep = self.engine.features
-        if data.as_published:
-            template = data.as_published.template(mllm.encoder.template)
-            placeholders = mllm.image_positions if data.as_published.placeholders else 0
+        if (authors := published.of(data)) is not None:
+            template = authors.template(mllm.encoder.template)
+            placeholders = mllm.image_positions if authors.placeholders else 0
             mllm.encoder = Encoder(mllm.encoder.tokenizer, template, placeholders, mllm.encoder.room)
         if fitting:
             for text in data.texts():  # now, and not where training meets it
@@ -217,15 +218,15 @@ class Stage(LightningModule):
     @property
     def labels(self) -> Labels:
         """Which tokens count in the loss, as the data's protocol says."""
-        published = self.data.as_published
-        return published.labels if published else Labels.ANSWER
+        authors = published.of(self.data)
+        return authors.labels if authors else Labels.ANSWER
 
     def labelled(self, groups: list[ImageGroup]) -> list[ImageGroup]:
         """Image groups as the data's protocol trains on them: with questions and labels as published, if asked to."""
         data = self.data
-        if data.as_published is None:
+        if (authors := published.of(data)) is None:
             return groups
-        return [data.as_published.trained(g, self.labels, f"{data.seed}/{self.global_step}") for g in groups]
+        return [authors.training_group(g, self.labels, f"{data.seed}/{self.global_step}") for g in groups]
 
     def loss_terms(self, groups: Groups, totals: Totals) -> Terms:
         """What a part of a step adds to its loss, and to whatever else is logged.

@@ -14,6 +14,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from typing_extensions import override
 
+from viker_lightning import published
 from viker_lightning.data.records import ImageGroup, Labels, Picture
 from viker_lightning.errors import UserError, check_least
 from viker_lightning.files import check_folder
@@ -132,8 +133,8 @@ class Unlearn(Stage):
             UserError: if nobody is retained, or images are too few.
         """
         data = self.data
-        if stage == "fit" and data.as_published and data.as_published.baselines:
-            self.method = self.method.published()
+        if stage == "fit" and (authors := published.of(data)) is not None:
+            self.method = authors.objective(self.method)
         self.whole_steps, self.in_passes = self.method.whole_steps, self.method.in_passes
         super().setup(stage)
         drawn_with = torch.initial_seed() if self.seed is None else self.seed

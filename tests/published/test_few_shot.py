@@ -4,7 +4,6 @@ import io
 import logging
 import shutil
 from dataclasses import replace
-from importlib import import_module
 from itertools import groupby
 from types import SimpleNamespace
 
@@ -14,10 +13,12 @@ import torch
 from PIL import Image
 
 from support.families import FAMILIES, random_model
+from viker_lightning.callbacks import evaluation as callbacks
 from viker_lightning.data.records import Cloze, ImageGroup, MultipleChoice, Picture, Split
 from viker_lightning.datasets import MLLMU
-from viker_lightning.evaluation import CORRECTED, PublishedMLLMU, fewshot, predict
+from viker_lightning.evaluation import CORRECTED, FewShotQuestion, predict
 from viker_lightning.models import MLLM, PromptPrefixes, answer_alone
+from viker_lightning.published import PublishedMLLMU, few_shot
 
 KNOWN = [name for name in FAMILIES if name != "gemma3"]
 LETTER = "Just give ONE letter representing the answer directly."
@@ -65,20 +66,28 @@ def people():
 
 @pytest.fixture(autouse=True)
 def said_again():
-    fewshot._say_fewer.cache_clear()
-    fewshot._say_zero_shot.cache_clear()
+    few_shot._warn_fewer.cache_clear()
+    few_shot._warn_zero_shot.cache_clear()
 
 
 def asked_of(people, protocol, task, split=Split.FORGET):
     """Somebody who is no example, their first question as it is asked, and what precedes it."""
     group = next(g for g in people.groups[split] if not protocol.skips(g, task))
-    question = protocol.choice(group.choices[0], group) if task == "choice" else protocol.cloze(group.clozes[0], group)
-    return group, question, protocol.shown(group, task)
+    question = (
+        protocol.ask_choice(group.choices[0], group) if task == "choice" else protocol.ask_cloze(group.clozes[0], group)
+    )
+    return group, question, protocol.image_examples(group, task)
+
+
+def fit(*what):
+    """Token ids and pictures of a prompt with as many examples as fit."""
+    prompt = few_shot.fit_prompt(*what)
+    return prompt.ids, prompt.pictures
 
 
 def published(protocol, group, task):
     """The text of eval.py L344-370 and L596-608, written out."""
-    examples = protocol.examples(group, task)
+    examples = protocol.example_people(group, task)
     if task == "cloze":
         assert len(examples) == 2
         shots = [
@@ -100,8 +109,8 @@ def test_llava_reads_the_published_text_and_images(people, task, split):
     """Ids and logits are those of transformers' processor and model for the string that eval.py writes."""
     model, protocol = random_model("llava").eval(), PublishedMLLMU(people)
     group, question, shown = asked_of(people, protocol, task, split)
-    ids, pictures = fewshot.fitting(model, shown, group.image, question, 6)
-    images = [e.image for e in protocol.examples(group, task) for _ in range(2 if task == "choice" else 1)]
+    ids, pictures = fit(model, shown, group.image, question, 6)
+    images = [e.image for e in protocol.example_people(group, task) for _ in range(2 if task == "choice" else 1)]
     assert pictures == [*images, group.image]
     assert all(image in [g.image for g in people.groups[Split.FORGET]] for image in images)
     text = published(protocol, group, task)
@@ -122,7 +131,7 @@ def test_every_family_takes_several_images(people, name, task):
     """One user turn of the family's own template, read and answered as transformers does it."""
     model, protocol = random_model(name).eval(), PublishedMLLMU(people)
     group, question, shown = asked_of(people, protocol, task)
-    ids, pictures = fewshot.fitting(model, shown, group.image, question, 6)
+    ids, pictures = fit(model, shown, group.image, question, 6)
     assert len(pictures) == 3
     template = model.encoder.template
     mark = template.image_prefix.removeprefix(template.text_prefix).lstrip()
@@ -136,8 +145,8 @@ def test_every_family_takes_several_images(people, name, task):
     assert inputs["input_ids"][0].tolist() == ids
     out = model.base.generate(**inputs, max_new_tokens=6, do_sample=False)
     wanted = model.processor.tokenizer.decode(out[0, len(ids) :], skip_special_tokens=True).strip()
-    prefixes, one = PromptPrefixes(model), fewshot.Asked(group, task, question)
-    assert fewshot.answer_behind(prefixes, protocol, [one], 6) == [wanted]
+    prefixes, one = PromptPrefixes(model), FewShotQuestion(group, task, question)
+    assert protocol.answer_few_shot(prefixes, [one], 6) == [wanted]
     row = torch.tensor([ids])
     more = model.family.plain_inputs(model.base, model.processor, images, row)
     with torch.no_grad():
@@ -149,7 +158,7 @@ def test_every_family_takes_several_images(people, name, task):
 def test_without_examples_it_is_the_prompt_of_every_other_question(people, name):
     model = random_model(name)
     image = people.groups[Split.FORGET][0].image
-    ids = fewshot.prompt(model, [], image, "Who?")
+    ids = few_shot.write_prompt(model, [], image, "Who?")
     assert ids == [*model.prefix(image), *model.encoder.question("Who?", True).prompt]
 
 
@@ -158,18 +167,18 @@ def test_overflow_drops_examples_from_the_front(people, caplog):
     model, protocol = random_model("llava").eval(), PublishedMLLMU(people)
     group, question, shown = asked_of(people, protocol, "cloze")
     text = model.base.config.get_text_config()
-    whole, last, none = (len(fewshot.prompt(model, shown[n:], group.image, question)) for n in range(3))
+    whole, last, none = (len(few_shot.write_prompt(model, shown[n:], group.image, question)) for n in range(3))
     assert whole > last > none
     for room, kept in ((whole + 6, 2), (whole + 5, 1), (last + 6, 1), (last + 5, 0), (none, 0)):
         text.max_position_embeddings = room
-        ids, pictures = fewshot.fitting(model, shown, group.image, question, 6)
+        ids, pictures = fit(model, shown, group.image, question, 6)
         assert pictures == [*[e.image for e in shown[2 - kept :]], group.image]
-        assert ids == fewshot.prompt(model, shown[2 - kept :], group.image, question)
+        assert ids == few_shot.write_prompt(model, shown[2 - kept :], group.image, question)
     text.max_position_embeddings = whole + 5
     caplog.clear()
-    fewshot._say_fewer.cache_clear()
+    few_shot._warn_fewer.cache_clear()
     for _ in range(3):
-        fewshot.fitting(model, shown, group.image, question, 6)
+        few_shot.fit_prompt(model, shown, group.image, question, 6)
     (line,) = caplog.records
     assert "keeps 1 of its 2 example questions" in line.getMessage() and str(whole + 5) in line.getMessage()
 
@@ -179,7 +188,7 @@ def test_unknown_families_stay_zero_shot(people, caplog):
     group, _, shown = asked_of(people, protocol, "choice")
     assert shown
     for _ in range(2):
-        assert fewshot.examples_of(model, protocol, group, "choice") == []
+        assert not protocol.is_few_shot(model, group, "choice")
     (line,) = [r for r in caplog.records if "without examples" in r.getMessage()]
     assert line.levelno == logging.WARNING and "Gemma3" in line.getMessage()
 
@@ -189,12 +198,12 @@ def behind(monkeypatch):
     """Records what is asked behind examples, and answers it."""
     seen = []
 
-    def answer(prefixes, protocol, asked, most):
-        shown = [protocol.shown(one.group, one.task) for one in asked]
-        seen.extend((one.group.image, one.question, len(s), most) for one, s in zip(asked, shown, strict=True))
-        return ["B, I say. Answer: so\nUSER: And?\nASSISTANT: A"] * len(asked)
+    def answer(self, prefixes, questions, most):
+        shown = [self.image_examples(one.group, one.task) for one in questions]
+        seen.extend((one.group.image, one.text, len(s), most) for one, s in zip(questions, shown, strict=True))
+        return ["B, I say. Answer: so\nUSER: And?\nASSISTANT: A"] * len(questions)
 
-    monkeypatch.setattr(import_module("viker_lightning.evaluation.predict"), "answer_behind", answer)
+    monkeypatch.setattr(PublishedMLLMU, "answer_few_shot", answer)
     return seen
 
 
@@ -204,7 +213,7 @@ def test_predict_asks_behind_examples(mllm, people, behind):
     found = predict(mllm, groups, protocol=protocol)
     assert [p.task for p in found].count("choice") == 2 * (4 - 1) * 2 and len(behind) == len(found)
     assert [p.task for p in found].count("cloze") == 2 * (4 - 2)
-    examples = {task: {e.person for e in protocol.examples(groups[0], task)} for task in ("choice", "cloze")}
+    examples = {task: {e.person for e in protocol.example_people(groups[0], task)} for task in ("choice", "cloze")}
     assert not any(p.person in examples[p.task] for p in found)
     assert {(p.task, p.answer) for p in found} == {
         ("choice", "blue"),
@@ -223,7 +232,7 @@ def test_predict_asks_behind_examples(mllm, people, behind):
     assert not behind
     texts = predict(mllm, people.evaluation(Split.FORGET, "text"), protocol=protocol)
     assert [q for _, q, _, _ in behind] == [
-        protocol.cloze(g.clozes[n], g) if task == "cloze" else protocol.choice(g.choices[n], g)
+        protocol.ask_cloze(g.clozes[n], g) if task == "cloze" else protocol.ask_choice(g.choices[n], g)
         for g in people.evaluation(Split.FORGET, "text")
         for task, numbers in (("cloze", range(1)), ("choice", range(2)))
         if not protocol.skips(g, task)
@@ -239,16 +248,16 @@ def test_examples_are_of_full_set(data):
         for split in (Split.FORGET, Split.TEST, Split.RETAIN, Split.REAL):
             group = data.evaluation(split, "image")[0]
             others = data.evaluation(Split.FORGET if split == Split.TEST else split, "image")
-            shown = protocol.shown(group, task)
+            shown = protocol.image_examples(group, task)
             assert {e.image.key for e in shown} <= {g.image.key for g in others}
-            assert bool(shown) == (split != Split.REAL) and CORRECTED.shown(group, task) == []
+            assert bool(shown) == (split != Split.REAL) and not CORRECTED.is_few_shot(None, group, task)
             if shown:
                 texts = data.evaluation(Split.FORGET if split == Split.TEST else split, "text")
-                people = [g.person for g in protocol.examples(group, task)]
-                assert people == [g.person for g in protocol.examples(texts[0], task)]
+                people = [g.person for g in protocol.example_people(group, task)]
+                assert people == [g.person for g in protocol.example_people(texts[0], task)]
         for modality in ("image", "text"):
             real = data.evaluation(Split.REAL, modality)[0]
-            assert protocol.examples(real, task) == [] and not protocol.skips(real, task)
+            assert protocol.example_people(real, task) == [] and not protocol.skips(real, task)
 
 
 @pytest.fixture(scope="module")
@@ -272,7 +281,7 @@ def test_examples_stand_in_the_order_of_full_set(data, rearranged):
         drawn = []
         for module in (data, rearranged):
             group = module.evaluation(Split.RETAIN, modality)[0]
-            drawn.append([g.person for g in PublishedMLLMU(module).examples(group, "cloze")])
+            drawn.append([g.person for g in PublishedMLLMU(module).example_people(group, "cloze")])
         assert len(drawn[0]) == 2 and drawn[0] == sorted(drawn[0]) == drawn[1][::-1]
 
 
@@ -281,9 +290,9 @@ def test_order_without_full_set(rearranged, tmp_path):
     module = MLLMU(str(root))
     module.setup()
     retained, real = (module.evaluation(split, "image")[0] for split in (Split.RETAIN, Split.REAL))
-    people = [g.person for g in PublishedMLLMU(module).examples(retained, "cloze")]
+    people = [g.person for g in PublishedMLLMU(module).example_people(retained, "cloze")]
     assert len(people) == 2 and people == sorted(people)
-    assert PublishedMLLMU(module).examples(real, "cloze") == []
+    assert PublishedMLLMU(module).example_people(real, "cloze") == []
 
 
 def test_real_people_of_the_same_id(mllm, rearranged, behind, caplog):
@@ -295,15 +304,15 @@ def test_real_people_of_the_same_id(mllm, rearranged, behind, caplog):
     images, texts = (rearranged.evaluation(Split.REAL, modality) for modality in ("image", "text"))
     for groups in (images, texts):
         assert [sum(protocol.skips(g, task) for g in groups) for task in ("choice", "cloze")] == [1, 2]
-        theirs = protocol.examples(groups[0], "cloze")
+        theirs = protocol.example_people(groups[0], "cloze")
         assert {g.person for g in theirs} == {g.person for g in groups} and theirs[0].clozes != groups[1].clozes
-        assert all(protocol.choice(c, g).startswith(c.question) for g in groups for c in g.choices)
+        assert all(protocol.ask_choice(c, g).startswith(c.question) for g in groups for c in g.choices)
     full = {g.image.key for g in rearranged.full_set([g.person for g in images], Split.REAL, "image")}
-    assert {e.image.key for e in protocol.shown(images[0], "cloze")} == full
+    assert {e.image.key for e in protocol.image_examples(images[0], "cloze")} == full
     assert not full & {g.image.key for g in images}
-    assert protocol.shown(images[0], "choice") == []
-    assert protocol.cloze(texts[0].clozes[0], texts[0]).count("Correct Answer: ") == sum(
-        len(g.clozes) for g in protocol.examples(texts[0], "cloze")
+    assert protocol.image_examples(images[0], "choice") == []
+    assert protocol.ask_cloze(texts[0].clozes[0], texts[0]).count("Correct Answer: ") == sum(
+        len(g.clozes) for g in protocol.example_people(texts[0], "cloze")
     )
     asked = [replace(g, vqa=()) for g in [*images, *texts]]
     found = predict(mllm, asked, protocol=protocol)
@@ -319,42 +328,40 @@ def test_other_seeds_show_other_people(data):
         again.prepare_data()
         again.setup()
         group = again.evaluation(Split.RETAIN, "image")[0]
-        drawn.add(PublishedMLLMU(again).shown(group, "choice")[0].image.key)
+        drawn.add(PublishedMLLMU(again).image_examples(group, "choice")[0].image.key)
     assert len(drawn) > 1
 
 
-def test_embedded_people_are_asked_few_shot(mllm, data, monkeypatch):
+def test_embedded_people_are_asked_few_shot(mllm, data):
     """End to end on the embedded benchmark, the model's own answers."""
-    monkeypatch.setattr(import_module("viker_lightning.evaluation.predict"), "MAX_NEW_TOKENS", 3)
     protocol = PublishedMLLMU(data)
     groups = [replace(g, vqa=()) for g in data.evaluation(Split.RETAIN, "image")]
     group = next(g for g in groups if not protocol.skips(g, "choice") and not protocol.skips(g, "cloze"))
-    found = predict(mllm, [group], protocol=protocol)
+    found = predict(mllm, [group], protocol=protocol, max_new_tokens=3)
     assert len(found) == len(group.choices) + len(group.clozes)
     cloze = group.clozes[0]
-    ids, pictures = fewshot.fitting(mllm, protocol.shown(group, "cloze"), group.image, protocol.cloze(cloze, group), 3)
-    assert found[0].answer == protocol.read(answer_alone(mllm.eval(), ids, pictures, 3))
+    ids, pictures = fit(mllm, protocol.image_examples(group, "cloze"), group.image, protocol.ask_cloze(cloze, group), 3)
+    assert found[0].answer == protocol.read_answer(answer_alone(mllm.eval(), ids, pictures, 3))
 
 
 @pytest.mark.parametrize("name", ["llava", "qwen2_vl", "windowed", "gemma3"])
 def test_predictions_are_those_of_each_question_alone(people, name, monkeypatch):
     """Text-only and with images, several people at once, group by group behind kept examples, and packed or not."""
-    monkeypatch.setattr(import_module("viker_lightning.evaluation.predict"), "MAX_NEW_TOKENS", 4)
     model, protocol = random_model(name), PublishedMLLMU(people)
-    monkeypatch.setattr(protocol, "option", lambda text, options: text)  # which is seldom a letter
+    monkeypatch.setattr(protocol, "read_option", lambda text, options: text)  # which is seldom a letter
     groups = [*people.evaluation(Split.FORGET, "image"), *people.evaluation(Split.FORGET, "text")]
     groups += people.evaluation(Split.TEST, "image")
-    found = predict(model, groups, protocol=protocol)
+    how = {"protocol": protocol, "max_new_tokens": 4}
+    found = predict(model, groups, **how)
     prefixes = PromptPrefixes(model)
-    assert [p for g in groups for p in predict(model, [g], protocol=protocol, prefixes=prefixes)] == found
+    assert [p for g in groups for p in predict(model, [g], prefixes=prefixes, **how)] == found
     monkeypatch.setattr(model, "_packs", False)
-    assert predict(model, groups, protocol=protocol) == found
+    assert predict(model, groups, **how) == found
     assert len({p.answer for p in found}) > 1
 
 
 def test_examples_are_read_once_in_an_evaluation(people, monkeypatch):
     """Tokens that pass the model: the examples, then each person's own; not the examples again for each question."""
-    monkeypatch.setattr(import_module("viker_lightning.evaluation.predict"), "MAX_NEW_TOKENS", 1)
     model, protocol = random_model("llava"), PublishedMLLMU(people)
     assert model.packs
     tokens = []
@@ -363,12 +370,14 @@ def test_examples_are_read_once_in_an_evaluation(people, monkeypatch):
     for modality in ("image", "text"):
         tokens.clear()
         groups, prefixes = people.evaluation(Split.FORGET, modality), PromptPrefixes(model)
-        count = sum(len(predict(model, [g], protocol=protocol, prefixes=prefixes)) for g in groups)
+        count = sum(len(predict(model, [g], None, protocol, prefixes, max_new_tokens=1)) for g in groups)
         assert count == 3 * 2 + 2
         group = next(g for g in groups if not protocol.skips(g, "choice"))
-        question = protocol.choice(group.choices[0], group)
+        question = protocol.ask_choice(group.choices[0], group)
         if modality == "image":
-            whole = len(fewshot.fitting(model, protocol.shown(group, "choice"), group.image, question, 1)[0])
+            whole = len(
+                few_shot.fit_prompt(model, protocol.image_examples(group, "choice"), group.image, question, 1).ids
+            )
         else:
             whole = len(model.prefix(None)) + len(model.encoder.question(question, False).prompt)
         assert sum(tokens) < 0.75 * whole * count
@@ -376,9 +385,11 @@ def test_examples_are_read_once_in_an_evaluation(people, monkeypatch):
 
 def test_examples_are_kept_for_one_evaluation(mllm, monkeypatch):
     """Its batches share them; the next one has other weights."""
-    module, seen = import_module("viker_lightning.callbacks.evaluation"), []
-    monkeypatch.setattr(module, "predict", lambda mllm, groups, gold, protocol, prefixes: seen.append(prefixes) or [])
-    callback = module.Evaluation(coherence=False)
+    seen = []
+    monkeypatch.setattr(
+        callbacks, "predict", lambda mllm, groups, gold, protocol, prefixes, most: seen.append(prefixes) or []
+    )
+    callback = callbacks.Evaluation(coherence=False)
     callback._protocol = CORRECTED
     model, trainer = SimpleNamespace(mllm=mllm), SimpleNamespace(world_size=1, loggers=[])
     trainer.datamodule = SimpleNamespace(paired=False)

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -19,6 +18,7 @@ from viker_lightning.runs.write import gold_answers, read_predictions
 ROOT = Path(__file__).parents[2]
 QUICK = ["--data.root=mini/ci", "--data.forget=10", "--data.max_people=1", "--data.splits=[forget]"]
 QUICK += ["--model.dtype=float32", "--gate.known=0", "--gate.shown=0", "--gate.asked=1", "--evaluation.coherence=false"]
+QUICK += ["--evaluation.max_new_tokens=3"]
 QUICK += ["--trainer.accelerator=cpu", "--trainer.logger=false", "--trainer.enable_progress_bar=false"]
 WHOLE_PEOPLE = ["--data.batch_size=72", "--data.questions_per_image=36", "--trainer.max_epochs=1"]
 """Two people a step: an epoch is one forget step and five retain steps."""
@@ -27,8 +27,6 @@ WHOLE_PEOPLE = ["--data.batch_size=72", "--data.questions_per_image=36", "--trai
 @pytest.fixture(autouse=True)
 def here(monkeypatch):
     monkeypatch.chdir(ROOT)
-    for name in ("predict", "knowledge"):
-        monkeypatch.setattr(import_module(f"viker_lightning.evaluation.{name}"), "MAX_NEW_TOKENS", 3)
 
 
 def fit(config, run, *options):

@@ -1,0 +1,36 @@
+"""Gradient ascent balanced by the retain set."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from typing_extensions import override
+
+from .base import Batch, Method, require_retain
+
+
+class GradientDifference(Method):
+    """``L = -CE_forget + retain_weight * CE_retain``, summed in every step (open-unlearning src/trainer/utils.py).
+
+    MLLMU-Bench's own script takes a whole pass of ``-CE_forget`` and then one of ``CE_retain`` in every epoch
+    (baselines/GA_Difference.py L409-441), and so do runs under the published protocol.
+
+    Args:
+        retain_weight: weight of the retain term.
+    """
+
+    uses_retain = True
+
+    def __init__(self, retain_weight: float = 1.0) -> None:
+        self.retain_weight = retain_weight
+
+    @override
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Means over answer tokens, nats."""
+        forget_ce = batch.forget.mean(-batch.forget.log_probs)
+        retain = require_retain(batch)
+        retain_ce = retain.mean(-retain.log_probs)
+        return {
+            "loss": self.retain_weight * retain_ce - forget_ce,
+            "forget_ce": forget_ce.detach(),
+            "retain_ce": retain_ce.detach(),
+        }
