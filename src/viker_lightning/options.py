@@ -33,6 +33,13 @@ CLASSES = re.compile(r"<class '(?:[\w.]*\.)?(\w+)'>|(?:typing|collections\.abc)\
 NONE = "<class 'NoneType'>"
 
 
+RENAMED = {
+    "gate.known": "gate.knowledge",
+    "gate.shown": "gate.follows_image",
+    "gate.asked": "gate.follows_text",
+}
+"""Options that earlier versions called otherwise, and what they are called now."""
+
 COMMANDS = ("fit", "validate", "test", "predict")
 
 
@@ -349,6 +356,8 @@ def _innermost(message: str) -> tuple[str, str]:
 
 
 def _unknown(where: str, name: str, options: Iterable[str]) -> str:
+    if name in RENAMED:
+        return f"{where}{name}: is now called {RENAMED[name]}; rename it"
     return f"{where}{_hidden(name)}: no such option{near_option(name, options, where if where == '--' else '')}"
 
 

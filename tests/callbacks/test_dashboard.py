@@ -16,6 +16,7 @@ from jsonargparse import Namespace
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
 
+from support.commands import OPEN_GATE
 from support.run_folders import key_tokens, write_run
 from support.wandb_file import Offline
 from viker_lightning.callbacks import Dashboard, Report
@@ -26,7 +27,6 @@ from viker_lightning.runs import Run, read_run, wandb_run
 from viker_lightning.runs.write import write_json
 
 ROOT = Path(__file__).parents[2]
-OPEN_GATE = ["--gate.known=0", "--gate.shown=0", "--gate.asked=1"]
 SHORT = ["--data.root=mini/ci", "--data.max_people=1", "--trainer.log_every_n_steps=1"]
 SHORT += ["--trainer.enable_progress_bar=false"]
 

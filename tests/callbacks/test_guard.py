@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from support.commands import OPEN_GATE
 from viker_lightning.callbacks import CollapseGuard, Evaluation, Selection
 from viker_lightning.cli import main
 from viker_lightning.errors import UserError
@@ -38,7 +39,8 @@ def fit(base_folder, tmp_path):
             [
                 *("fit", "--config=configs/mini/gradient_ascent.yaml", f"--model.vanilla={base_folder}"),
                 *("--data.root=mini/ci", "--data.max_people=1", "--data.splits=[forget,retain]"),
-                *("--gate.known=0", "--gate.shown=0", "--gate.asked=1", "--evaluation.coherence=false"),
+                *OPEN_GATE,
+                "--evaluation.coherence=false",
                 *("--trainer.logger=false", "--trainer.enable_progress_bar=false"),
                 *(f"--trainer.default_root_dir={tmp_path / name}", "--guard.every_n_steps=2", *options),
             ]

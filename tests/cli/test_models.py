@@ -17,9 +17,9 @@ SHORT = [
     "--trainer.max_steps=2",
     "--trainer.log_every_n_steps=1",
     "--trainer.enable_progress_bar=false",
-    "--gate.known=0",
-    "--gate.shown=0",
-    "--gate.asked=1",
+    "--gate.knowledge=0",
+    "--gate.follows_image=0",
+    "--gate.follows_text=1",
 ]
 
 

@@ -77,6 +77,9 @@ def said(built, monkeypatch, capsys):
         ("--trainer.max_ste=3", "--trainer.max_ste: no such option; did you mean --trainer.max_steps?"),
         ("--seed_every=3", "--seed_every: no such option; did you mean --seed_everything?"),
         ("--model.engine.max_token=3", "no such option; did you mean --model.engine.max_tokens?"),
+        # of an earlier version
+        ("--gate.known=0", "--gate.known: is now called gate.knowledge; rename it"),
+        ("--gate.asked=1", "--gate.asked: is now called gate.follows_text; rename it"),
         # what the parser takes and a run would stumble on
         ("--trainer.gradient_clip_val=-1", "trainer.gradient_clip_val: found -1, expected at least 0"),
         ("--trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches: found 0, expected at least 1"),
@@ -152,6 +155,7 @@ def test_the_value_of_an_unknown_option_is_not_repeated(said, option):
         ("data:\n  init_args:\n    seed: ${data.init_args.forget}\n    forget: ${data.init_args.seed}\n", "leads back"),
         ("trainer:\n  default_root_dir: ${trainer.default_root_dir}/x\n", "it leads back to itself"),
         ("trainer:\n  default_root_dir: ${oc.env:NOT_SET_AT_ALL}\n", "variable 'NOT_SET_AT_ALL' not found; write ${"),
+        ("gate:\n  shown: 0.5\n", "x.yaml, line 2: gate.shown: is now called gate.follows_image; rename it"),
         ("a: &a [*a]\n", "x.yaml, line 1: this part holds itself"),
         ("- 1\n", "x.yaml: found a list, expected lines of 'name: value'"),
         ("", "x.yaml: found nothing, expected lines of 'name: value'"),
@@ -218,6 +222,17 @@ def test_a_method_file_that_is_wrong(said, tmp_path, monkeypatch, name):
     assert said("fit", VIKER, f"--model.method={name}.A") == f"model.method: {why[name]}; {METHODS}"
 
 
+def test_the_config_of_an_older_run(built, said, tmp_path):
+    """It names classes by where they lay then, and the bounds of the gate as they were called then."""
+    file = Path(__file__).with_name("older_config.yaml")
+    assert said("fit", f"--config={file}") == f"{file}, line 121: gate.known: is now called gate.knowledge; rename it"
+    text = file.read_text().replace("known: 0.0", "knowledge: 0.0").replace("  shown: 0.0", "  follows_image: 0.0")
+    (tmp_path / "x.yaml").write_text(text.replace("asked: 1.0", "follows_text: 1.0"))
+    built.parse_arguments(built.parser, ["fit", f"--config={tmp_path}/x.yaml"])
+    run = built.parser.instantiate_classes(built.config).fit
+    assert type(run.data) is MLLMU and type(run.model) is Unlearn and run.gate.follows_text == 1
+
+
 METHOD = NPO()
 
 
@@ -234,7 +249,7 @@ METHOD = NPO()
         (lambda: MLLMU(splits=["test", "test"]), "data.splits: found ['test', 'test'], expected at least one, each"),
         (lambda: Evaluation(every_n_epochs=0), "evaluation.every_n_epochs: found 0, expected at least 1"),
         (lambda: Evaluation(gibberish_tokens=0), "evaluation.gibberish_tokens: found 0, expected at least 1"),
-        (lambda: KnowledgeGate(known=2), "gate.known: found 2, expected a share from 0 to 1"),
+        (lambda: KnowledgeGate(knowledge=2), "gate.knowledge: found 2, expected a share from 0 to 1"),
         (lambda: check_images("scenes", 100_000), "model.method.k: found 100000 images, expected at most 1000"),
         (lambda: irrelevant_images("people", 1001), "model.method.k: found 1001 images, expected at most 1000"),
         # files in place of folders

@@ -11,6 +11,7 @@ import pytest
 from safetensors.torch import load_file
 
 from support import matrix
+from support.commands import OPEN_GATE
 from support.distributed import difference, gradient_difference, random_vanilla, threaded
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +30,8 @@ def fit(run, base, *options):
             f"--model.vanilla={base}",
         ),
         *("--data.root=mini/ci", "--data.max_people=2", "--data.splits=[forget,retain]", "--trainer.max_steps=2"),
-        *("--gate.known=0", "--gate.shown=0", "--gate.asked=1", "--trainer.logger=false"),
+        *OPEN_GATE,
+        "--trainer.logger=false",
         *("--trainer.enable_progress_bar=false", f"--trainer.default_root_dir={run}", *options),
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})

@@ -12,7 +12,7 @@ from viker_lightning.evaluation import PublishedCLEAR
 ROOT = Path(__file__).parents[2]
 
 
-OPEN_GATE = ["--gate.known=0", "--gate.shown=0", "--gate.asked=1"]
+OPEN_GATE = ["--gate.knowledge=0", "--gate.follows_image=0", "--gate.follows_text=1"]
 
 
 @pytest.fixture(autouse=True)

@@ -27,16 +27,18 @@ class KnowledgeGate(Callback):
     A validate run reports the same of its model and is never stopped.
 
     Args:
-        known: least share of private parts the model must know (see :class:`~viker_lightning.evaluation.Knowledge`).
-        shown: least share of answers about the person shown, when asked about another.
-        asked: largest share of answers about the person asked about, when another is shown.
+        knowledge: least share of private spans the model must know (``known`` of
+            :class:`~viker_lightning.evaluation.Knowledge`).
+        follows_image: least share of answers about the person shown, when asked about another (``shown``).
+        follows_text: largest share of answers about the person asked about, when another is shown (``asked``).
     """
 
-    def __init__(self, known: float = 0.5, shown: float = 0.5, asked: float = 0.25) -> None:
-        for name, bound in (("known", known), ("shown", shown), ("asked", asked)):
+    def __init__(self, knowledge: float = 0.5, follows_image: float = 0.5, follows_text: float = 0.25) -> None:
+        bounds = {"knowledge": knowledge, "follows_image": follows_image, "follows_text": follows_text}
+        for name, bound in bounds.items():
             if not 0 <= bound <= 1:
                 raise UserError(f"gate.{name}: found {bound}, expected a share from 0 to 1")
-        self.known, self.shown, self.asked = known, shown, asked
+        self.knowledge, self.follows_image, self.follows_text = knowledge, follows_image, follows_text
 
     def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Reports what a fine-tuned model knows."""
@@ -73,12 +75,13 @@ class KnowledgeGate(Callback):
             return  # resumed: the vanilla model has passed already
         m = self.measure(trainer, pl_module)
         pl_module.report["knowledge"] = asdict(m)
-        looks = m.shown is None or m.asked is None or (m.shown >= self.shown and m.asked <= self.asked)
-        if m.known < self.known or not looks:
+        looks = m.shown is None or m.asked is None or (m.shown >= self.follows_image and m.asked <= self.follows_text)
+        if m.known < self.knowledge or not looks:
             raise UserError(
                 f"the vanilla model does not know the forget set well enough to unlearn it: measured {m}; "
-                f"expected known >= {self.known}, shown >= {self.shown}, asked <= {self.asked}; "
-                f"train it longer or lower the gate's bounds"
+                f"expected known >= {self.knowledge} (gate.knowledge), shown >= {self.follows_image} "
+                f"(gate.follows_image), asked <= {self.follows_text} (gate.follows_text); train it longer, or move the "
+                "gate's bounds"
             )
 
 
