@@ -15,7 +15,6 @@ from typing import Any
 import transformers
 import wandb
 from jsonargparse import set_parsing_settings
-from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ProgressBar
@@ -53,7 +52,15 @@ from viker_lightning.options import (
 )
 from viker_lightning.processes import stop_with_parent
 from viker_lightning.progress import quiet
-from viker_lightning.runs import finished, first_process, keep_metrics, last_checkpoint, lock, set_aside, wandb_run
+from viker_lightning.runs import (
+    NothingToDo,
+    checkpoint_to_start_from,
+    first_process,
+    keep_metrics,
+    lock,
+    set_aside,
+    wandb_run,
+)
 from viker_lightning.secrets import HidingFormatter, hidden_warnings, hide, hide_arguments, hide_in
 from viker_lightning.training.base import Stage
 
@@ -101,15 +108,8 @@ WANDB_WORDS = ("WANDB_NAME", "WANDB_NOTES", "WANDB_TAGS", "WANDB_RUN_GROUP", "WA
 """The same as environment variables of W&B."""
 
 
-LONGEST_PATH = 300
-"""Characters of a path that are repeated in a message."""
-
 PATIENCE = 120
 """Seconds a run that another one started waits for its folder: a killed process's run may still be saving there."""
-
-
-class NothingToDo(Exception):
-    """The run that was to go on is finished."""
 
 
 class LogHandler(logging.StreamHandler[Any]):
@@ -168,7 +168,10 @@ class CLI(LightningCLI):
         run = Path(config.trainer.default_root_dir)
         if first_process():
             self.held.callback(lock(run, self.patience).release)
-        config["ckpt_path"] = self._checkpoint(run, config)
+        trainer = config.trainer
+        config["ckpt_path"] = checkpoint_to_start_from(
+            run, command, config.get("ckpt_path"), trainer.max_steps, trainer.max_epochs
+        )
         os.environ.setdefault("WANDB_JOB_TYPE", job_type(command, config))
         hide_from_loggers(config.trainer.get("logger"))
         os.environ.setdefault("WANDB_DATA_DIR", str(run.resolve() / "wandb"))  # where pictures of a table wait
@@ -187,32 +190,6 @@ class CLI(LightningCLI):
             keep_metrics(run)
             if command == "fit" and (known := wandb_run(run)):
                 os.environ.setdefault("WANDB_RUN_ID", known)
-
-    def _checkpoint(self, run: Path, config: Any) -> str | None:
-        """The checkpoint to start from.
-
-        Raises:
-            NothingToDo: if it belongs to a run that is finished.
-            UserError: if it does not exist.
-        """
-        command, given, last = self.config.subcommand, config.get("ckpt_path"), last_checkpoint(run)
-        started = SLURMEnvironment.detect() and any(run.glob("hpc_ckpt_*")) and not (run / "results.json").is_file()
-        if command == "fit" and given is None and started:  # a requeued job; Lightning looks for its own file alone
-            return str(last)
-        if given == "last" and last is None:
-            if command != "fit":
-                raise UserError(f"ckpt_path: {run} has no checkpoint; give another trainer.default_root_dir or a file")
-            log.info("%s has no checkpoint: starting afresh", run)
-            return None
-        requeued = given == "hpc" and any(run.glob("hpc_ckpt_*"))
-        if given not in (None, "last") and not requeued and not os.path.exists(given):  # False for no path at all, too
-            shown = given if len(given) <= LONGEST_PATH else f"{given[:LONGEST_PATH]}..."
-            raise UserError(f"ckpt_path: {shown} does not exist; give a checkpoint, or 'last'")
-        if command == "fit" and given == "last":
-            why = finished(run, config.trainer.max_steps, config.trainer.max_epochs)
-            if why:
-                raise NothingToDo(f"{run} {why}")
-        return str(last) if given == "last" else given
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """As usual, signals and progress before all other callbacks; what is not understood is said in one line.

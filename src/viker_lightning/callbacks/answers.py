@@ -16,6 +16,7 @@ from viker_lightning.datasets.questions import Ask, image_group
 from viker_lightning.errors import UserError
 from viker_lightning.models import MLLM, fitted, generate
 from viker_lightning.reporting import side_by_side
+from viker_lightning.runs import names
 from viker_lightning.runs.write import write_text
 
 QUESTIONS_PER_PASS = 32
@@ -73,7 +74,7 @@ class Answers(Callback):
             return
         said = {number: {"before": before, "after": after} for number, before, after in found}
         rows = [ask.row | said[ask.number] for ask in data.asks]
-        file = Path(trainer.default_root_dir) / "answers.jsonl"
+        file = Path(trainer.default_root_dir) / names.ANSWERS
         write_text(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         console = Console()
         console.print(side_by_side(rows[: self.shown]))

@@ -14,6 +14,7 @@ from viker_lightning.datasets import Benchmark
 from viker_lightning.errors import UserError
 from viker_lightning.models import origin
 from viker_lightning.pictures.clip import ClipEmbedder, near_repeats, save_reports
+from viker_lightning.runs import names
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class SimilarityAudit(Callback):
 
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         """Audits on the first process; what an earlier training run found in the same folder is removed."""
-        file = Path(trainer.default_root_dir) / "similarity.json"
+        file = Path(trainer.default_root_dir) / names.SIMILARITY
         if not trainer.is_global_zero:
             return
         if stage == "fit":

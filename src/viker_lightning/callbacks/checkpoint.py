@@ -14,8 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.trainer.states import TrainerStatus
 
-from viker_lightning.runs import CheckpointFile, rng_state, set_rng_state
-from viker_lightning.runs.folder import last_checkpoint
+from viker_lightning.runs import CheckpointFile, last_checkpoint, names, rng_state, set_rng_state
 
 from .evaluation import Evaluation
 
@@ -91,7 +90,7 @@ class Checkpoint(ModelCheckpoint):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Sets where to, in which form, and listens to signals."""
         if self.dirpath is None:
-            self.dirpath = str(Path(trainer.default_root_dir) / "checkpoints")
+            self.dirpath = str(Path(trainer.default_root_dir) / names.CHECKPOINTS)
         super().setup(trainer, pl_module, stage)
         trainer.strategy.checkpoint_io = CheckpointFile()
         if stage == "fit":

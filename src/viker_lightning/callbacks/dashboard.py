@@ -17,7 +17,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from viker_lightning.evaluation import better
 from viker_lightning.image_files import pixels
 from viker_lightning.reporting import probe_rows, token_page, token_views
-from viker_lightning.runs import Run
+from viker_lightning.runs import Run, names
 
 from .report import Report
 
@@ -55,18 +55,18 @@ class Dashboard(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Shows the probe questions with both answers and ends the summary."""
-        self._show(trainer, "results.json")
+        self._show(trainer, "fit")
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Ends the summary of a validate run."""
-        self._show(trainer, "results-validate.json")
+        self._show(trainer, "validate")
 
     def on_test_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Ends the summary of a test run."""
-        self._show(trainer, "results-test.json")
+        self._show(trainer, "test")
 
-    def _show(self, trainer: Trainer, results: str | None = None) -> None:
-        """Logs the probe questions of a fit as far as they are answered, and the results, if there are any."""
+    def _show(self, trainer: Trainer, ended: str | None = None) -> None:
+        """Logs the probe questions of a fit as far as they are answered, and what a command that has ended found."""
         run = Path(trainer.default_root_dir)
         shown = all(c.to_wandb for c in trainer.callbacks if isinstance(c, Report))  # type: ignore[attr-defined]
         for logger in boards(trainer):
@@ -74,8 +74,9 @@ class Dashboard(Callback):
                 if shown and trainer.state.fn == TrainerFn.FITTING:
                     for name, value in probes(Run(run, {})).items():
                         logger.experiment.log({name: value, STEP: trainer.global_step})
-                if results and (run / results).is_file():
-                    numbers = final_numbers(json.loads((run / results).read_text(encoding="utf-8")))
+                results = run / names.of_command(names.RESULTS, ended)
+                if ended and results.is_file():
+                    numbers = final_numbers(json.loads(results.read_text(encoding="utf-8")))
                     logger.experiment.summary.update(dict(numbers))
             except Exception as error:
                 log.warning("%s: W&B lacks some of it (%s: %s)", run, type(error).__name__, error)
@@ -105,7 +106,7 @@ def define(logger: Logger, names: Iterable[str]) -> None:
 def probes(run: Run) -> dict[str, Any]:
     """What W&B shows of the probe questions: a table, and a page of key tokens; empty before anything is answered."""
     found: dict[str, Any] = {}
-    if not (run.folder / "predictions.parquet").is_file():
+    if not (run.folder / names.PREDICTIONS).is_file():
         return found
     if rows := probe_rows(run):
         found["probes/answers"] = wandb.Table([*rows[0]], [cells(row) for row in rows])

@@ -32,6 +32,7 @@ from viker_lightning.metrics import REFUSALS, GibberishClassifier, Prediction, s
 from viker_lightning.models import MLLM, PromptPrefixes, origin
 from viker_lightning.progress import Bar
 from viker_lightning.reporting import before_after_table, knowledge_table, write_cards
+from viker_lightning.runs import names
 from viker_lightning.runs.write import gold_answers, read_predictions, write_json, write_predictions
 from viker_lightning.training import Unlearn, check_vanilla, vanilla_model
 
@@ -117,8 +118,8 @@ class Evaluation(Callback):
             device, most = trainer.strategy.root_device, self.gibberish_tokens
             self._classifier = GibberishClassifier.load(self.gibberish, max_length=most, device=device)
         if stage == "fit" and trainer.is_global_zero:  # a run that goes on is not finished any more
-            (Path(trainer.default_root_dir) / "results.json").unlink(missing_ok=True)
-            shutil.rmtree(Path(trainer.default_root_dir) / "merged", ignore_errors=True)
+            (Path(trainer.default_root_dir) / names.RESULTS).unlink(missing_ok=True)
+            shutil.rmtree(Path(trainer.default_root_dir) / names.MERGED, ignore_errors=True)
         chooses = stage == "fit" and self.selection.rule != "last"
         if chooses and not (self.every_n_epochs and isinstance(pl_module, Unlearn)):
             raise UserError(
@@ -152,7 +153,7 @@ class Evaluation(Callback):
         if way:
             self._log(trainer, "distance_to_gold/", way)
         report = pl_module.report | ({"distance_to_gold": way} if way else {})
-        self._write(trainer, "", {**self.summaries, **report})
+        self._write(trainer, "fit", {**self.summaries, **report})
         if trainer.is_global_zero:
             Console().print(before_after_table(self.summaries.get("before", {}), self.summaries["after"]))
 
@@ -176,10 +177,10 @@ class Evaluation(Callback):
 
     def _take_up(self, trainer: Trainer) -> None:
         """Reads the answers that belong to what was measured before the run stopped."""
-        file = Path(trainer.default_root_dir) / "predictions.parquet"
+        file = Path(trainer.default_root_dir) / names.PREDICTIONS
         if file.is_file() and trainer.is_global_zero and not self._predictions:
             self._predictions = [(when, p) for when, p in read_predictions(file) if when in self.summaries]
-            self._write(trainer, "")
+            self._write(trainer)
 
     def _in_between(self, trainer: Trainer, pl_module: Any, epoch: int) -> None:
         """Evaluates after an epoch, if asked and not done yet."""
@@ -202,7 +203,7 @@ class Evaluation(Callback):
                 found += answers
                 bar.advance(1, len(answers) * trainer.world_size)
         summary = self._finish(trainer, when, found)
-        self._write(trainer, "")
+        self._write(trainer)
         return summary
 
     def on_validation_batch_end(
@@ -218,7 +219,7 @@ class Evaluation(Callback):
         people = by_person([p for when, p in self._predictions if when == "validate"])
         if trainer.is_global_zero:
             Console().print(knowledge_table(summary, people))
-        self._write(trainer, "-validate", {"validate": summary, "people": people, **pl_module.report})
+        self._write(trainer, "validate", {"validate": summary, "people": people, **pl_module.report})
 
     on_test_batch_end = on_validation_batch_end
 
@@ -231,12 +232,12 @@ class Evaluation(Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs and writes the numbers of a test run."""
-        self._write(trainer, "-test", {"test": self._finish(trainer, "test", self._batches)})
+        self._write(trainer, "test", {"test": self._finish(trainer, "test", self._batches)})
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the answers of a predict run, and their numbers."""
         if not isinstance(trainer.datamodule, Questions):  # type: ignore[attr-defined]
-            self._write(trainer, "-predict", {"predict": self._finish(trainer, "predict", self._batches)})
+            self._write(trainer, "predict", {"predict": self._finish(trainer, "predict", self._batches)})
 
     def _answers(self, pl_module: Any, batch: Any) -> list[Prediction]:
         """Answers a batch of evaluation groups."""
@@ -248,11 +249,11 @@ class Evaluation(Callback):
             score_texts(judge, found, self._read)
         return found
 
-    def _write(self, trainer: Any, suffix: str, results: dict[str, Any] | None = None) -> None:
+    def _write(self, trainer: Any, command: str = "fit", results: dict[str, Any] | None = None) -> None:
         """Writes predictions, then results, if there are any yet."""
         if trainer.is_global_zero:
             (run := Path(trainer.default_root_dir)).mkdir(parents=True, exist_ok=True)
-            write_predictions(run / f"predictions{suffix}.parquet", self._predictions)
+            write_predictions(run / names.of_command(names.PREDICTIONS, command), self._predictions)
             if results is not None:
                 run_facts = {
                     "steps": trainer.global_step,
@@ -264,12 +265,13 @@ class Evaluation(Callback):
                     "other_weights": self.other_weights,
                     "data": {"skipped": trainer.datamodule.skipped, "warnings": trainer.datamodule.warnings},
                 }
-                model = trainer.lightning_module  # of a fit, provenance.json has it
-                weights = {"weights": origin(model.base_weights) | {"commit": model.mllm.commit}} if suffix else {}
-                results = {**results, **run_facts, **weights, "metrics": DIRECTIONS}
-                if not suffix:
+                model = trainer.lightning_module
+                if command != "fit":  # of a fit, provenance.json has it
+                    run_facts["weights"] = origin(model.base_weights) | {"commit": model.mllm.commit}
+                results = {**results, **run_facts, "metrics": DIRECTIONS}
+                if command == "fit":
                     write_cards(run, results)
-                write_json(run / f"results{suffix}.json", results)
+                write_json(run / names.of_command(names.RESULTS, command), results)
 
     @cached_property
     def other_weights(self) -> dict[str, dict[str, str | None]]:

@@ -22,7 +22,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from viker_lightning.files import replacing_folder
 from viker_lightning.hub import commit_of
-from viker_lightning.models import folder_fingerprint, origin, weights_folder
+from viker_lightning.models import folder_fingerprint, origin
+from viker_lightning.runs import names
+from viker_lightning.runs.names import weights_folder
 from viker_lightning.runs.write import write_json, write_text
 from viker_lightning.secrets import hide, hide_in, hide_quoted
 from viker_lightning.sources import code_fingerprint, fingerprint, source_files
@@ -31,9 +33,6 @@ from .audit import SimilarityAudit
 from .evaluation import Evaluation
 
 log = logging.getLogger(__name__)
-
-SOURCE = "method"
-"""Folder of a run that holds a copy of its method's files, where these are not this package's."""
 
 PACKAGES = (
     "viker-lightning",
@@ -54,7 +53,7 @@ class SaveConfig(SaveConfigCallback):
         """Called once, on the first process."""
         run = Path(trainer.default_root_dir)
         run.mkdir(parents=True, exist_ok=True)
-        name = "config.yaml" if stage == "fit" else f"config-{TrainerFn(stage).value}.yaml"
+        name = names.of_command(names.CONFIG, TrainerFn(stage).value)
         config = hide_in(yaml.safe_load(self.parser.dump(self.config, skip_unset=False)))
         write_text(run / name, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
         for logger in trainer.loggers:
@@ -127,7 +126,7 @@ class Provenance(Callback):
             "trained_parameters": sum(p.numel() for p in pl_module.parameters() if p.requires_grad),
             "trained_weights": len(trained),
         }
-        write_json(run / "provenance.json", hide_in(record))
+        write_json(run / names.PROVENANCE, hide_in(record))
 
     def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Adds the most memory that tensors took on a GPU, in bytes, of all processes since this one started."""
@@ -137,7 +136,7 @@ class Provenance(Callback):
         peak = torch.tensor(torch.cuda.max_memory_allocated(device), device=device)
         if trainer.world_size > 1:
             torch.distributed.all_reduce(peak, torch.distributed.ReduceOp.MAX)
-        file = Path(trainer.default_root_dir) / "provenance.json"
+        file = Path(trainer.default_root_dir) / names.PROVENANCE
         if trainer.is_global_zero and file.is_file():
             record = json.loads(file.read_text(encoding="utf-8"))
             write_json(file, record | {"peak_gpu_memory_bytes": int(peak)})
@@ -194,7 +193,7 @@ def keep_source(method: Any, run: Path) -> dict[str, str | None]:
     kind = type(method)
     files = source_files(f"{kind.__module__}.{kind.__qualname__}")
     if files:
-        with replacing_folder(run / SOURCE) as folder:
+        with replacing_folder(run / names.SOURCE) as folder:
             for name, file in files.items():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 text = file.read_text(encoding="utf-8", errors="replace")
@@ -213,7 +212,7 @@ def earlier_sources(checkpoint: Any, source: dict[str, str | None] | None) -> li
     if not checkpoint:
         return []
     try:
-        before = json.loads((Path(checkpoint).parent.parent / "provenance.json").read_text(encoding="utf-8"))
+        before = json.loads((Path(checkpoint).parent.parent / names.PROVENANCE).read_text(encoding="utf-8"))
         then = {"code": before["code"], "method": (before["method_source"] or {}).get("hash")}
         found: list[dict[str, Any]] = before["earlier_sources"]
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):  # of no run of ours
@@ -248,6 +247,6 @@ def git_commit(run: Path | None = None) -> str | None:
         return None
     runs = {Path(run).resolve()} if run else set()
     files = [Path(top, name) for name in new]
-    runs |= {file.parent for file in files if file.name == "provenance.json"}
+    runs |= {file.parent for file in files if file.name == names.PROVENANCE}
     changed = changed or any(not runs & {file, *file.parents} for file in files)
     return commit + ("+" if changed else "")

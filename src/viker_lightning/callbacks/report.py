@@ -18,6 +18,7 @@ from viker_lightning.data.records import ImageGroup, Picture, Split
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import key_token_example
 from viker_lightning.reporting import FEW, QUESTIONS, write_report
+from viker_lightning.runs import names
 from viker_lightning.runs.write import write_json
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ class Report(Callback):
                     f"{', '.join(near)}; name others, or leave it out for the first few"
                 )
         if stage == "fit" and trainer.is_global_zero:
-            for name in ("key_tokens.json", "portraits.json", "report.html"):
+            for name in (names.KEY_TOKENS, names.PORTRAITS, names.REPORT):
                 (Path(trainer.default_root_dir) / name).unlink(missing_ok=True)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
@@ -79,9 +80,9 @@ class Report(Callback):
         run, data = Path(trainer.default_root_dir), trainer.datamodule  # type: ignore[attr-defined]
         with _warned_of(f"{run}: the run itself is complete; no report"):
             if self._tokens:
-                write_json(run / "key_tokens.json", self._tokens)
+                write_json(run / names.KEY_TOKENS, self._tokens)
             if self.photos and (portraits := self._portraits(data)):
-                write_json(run / "portraits.json", portraits)
+                write_json(run / names.PORTRAITS, portraits)
             log.info("%s written", write_report(run))
 
     def state_dict(self) -> dict[str, Any]:

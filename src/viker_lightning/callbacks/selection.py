@@ -9,6 +9,7 @@ from typing import Literal
 
 from viker_lightning.errors import UserError
 from viker_lightning.files import replacing_folder
+from viker_lightning.runs import names
 
 
 @dataclass
@@ -54,12 +55,12 @@ class Selection:
 
 def candidate_folder(run: Path, moment: str) -> Path:
     """Where trained weights are kept that may be chosen in the end."""
-    return run / "checkpoints" / moment.replace(" ", "-")
+    return run / names.CHECKPOINTS / moment.replace(" ", "-")
 
 
 def put_back(run: Path, moment: str) -> None:
     """Copies what was trained, ``adapter/`` or ``model/``, from where it was kept to where a run has it."""
     kept = candidate_folder(run, moment)
-    name = "adapter" if (kept / "adapter").is_dir() else "model"
+    name = names.ADAPTER if (kept / names.ADAPTER).is_dir() else names.MODEL
     with replacing_folder(run / name) as folder:
         shutil.copytree(kept / name, folder, dirs_exist_ok=True)

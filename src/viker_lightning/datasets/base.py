@@ -24,6 +24,7 @@ from viker_lightning.datasets.reading.row import Row
 from viker_lightning.errors import DataError
 from viker_lightning.files import replacing
 from viker_lightning.hub import dataset_folder
+from viker_lightning.runs import names
 
 from . import checks
 
@@ -338,8 +339,8 @@ class Benchmark(LightningDataModule):
         if self.trainer is None or not self.trainer.is_global_zero:
             return None
         command = self.trainer.state.fn
-        suffix = "" if command in (None, TrainerFn.FITTING) else f"-{command.value}"
-        return Path(self.trainer.default_root_dir) / f"skipped{suffix}.txt"
+        name = names.of_command(names.SKIPPED, command.value if command else None)
+        return Path(self.trainer.default_root_dir) / name
 
     def _warn(self, lines: Iterable[str]) -> None:
         """Says what is suspicious, once."""

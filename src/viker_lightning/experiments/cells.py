@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 
 from viker_lightning.options import yaml_values
 from viker_lightning.processes import by_itself, waited_for
+from viker_lightning.runs import names
 from viker_lightning.secrets import hide, hide_in
 from viker_lightning.sources import code_fingerprint, fingerprint, source_files
 
@@ -110,7 +111,7 @@ class Cell:
         noted = self.note()
         if not noted:
             return State.MISSING
-        if (self.folder / "results.json").is_file() and noted.get("exit_code") == 0:
+        if names.is_finished(self.folder) and noted.get("exit_code") == 0:
             return State.FINISHED
         return State.FAILED if noted.get("exit_code") else State.STARTED
 
@@ -138,7 +139,7 @@ class Cell:
             earlier = self.note()  # if it is empty, the run itself moves what other code has left aside
             self.folder.mkdir(exist_ok=True)
             noted = {"command": self.command, "fingerprint": self.fingerprint()}
-            if (self.folder / "checkpoints/last.ckpt").exists():  # else it starts over
+            if (self.folder / names.LAST).exists():  # else it starts over
                 noted |= {key: earlier[key] for key in ("seconds", "peak_memory_bytes") if key in earlier}
             self._write(noted)
             environment = {**by_itself(os.environ), **self._dashboard(), **(environment or {})}

@@ -14,7 +14,7 @@ from viker_lightning.reporting.contenders import Contender, Place, disagreements
 from viker_lightning.reporting.curves import sweep_plot
 from viker_lightning.reporting.history import compared, weights
 from viker_lightning.reporting.html import trade_off, write_page
-from viker_lightning.runs import Run
+from viker_lightning.runs import Run, names
 
 from .cells import Cell, State
 from .facts import COSTS_NOTE, KEY_TOKENS, KEY_TOKENS_NOTE, costs, key_tokens, measured
@@ -118,7 +118,7 @@ def _tokens(runs: Sequence[Run]) -> tuple[str, list[dict[str, Any]]] | None:
 
 
 def _run(cell: Cell, beside: Path) -> dict[str, Any]:
-    report = cell.folder / "report.html"
+    report = cell.folder / names.REPORT
     note, failed = cell.note(), cell.state() == State.FAILED
     return {
         "title": cell.title,

@@ -3,7 +3,7 @@
 from .adapter import Lora
 from .budget import fitted
 from .exported import load_adapted, revision_of, write_merged
-from .files import folder_fingerprint, origin, weights_folder
+from .files import folder_fingerprint, origin
 from .generation import answer, answer_alone, generate
 from .gradient_check import check_first_gradients
 from .loading import Quantize
@@ -27,6 +27,5 @@ __all__ = [
     "load_adapted",
     "origin",
     "revision_of",
-    "weights_folder",
     "write_merged",
 ]

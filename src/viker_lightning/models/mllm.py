@@ -16,13 +16,13 @@ from viker_lightning.data.encoding import Encoded, Encoder
 from viker_lightning.data.packing import PackedBatch, assemble, packed_mask
 from viker_lightning.data.records import ImageGroup, Picture
 from viker_lightning.errors import UserError
+from viker_lightning.runs.names import weights_folder
 
 from . import saving
 from .adapter import Lora, adapted, projector_paths
 from .attention import use_packed_attention
 from .buffers import KeyValues
 from .families import family_of, llava, other
-from .files import weights_folder
 from .fingerprint import processor_fingerprint, weights_fingerprint
 from .loading import Quantize, loaded
 from .lockstep import Turns

@@ -11,6 +11,7 @@ import jinja2
 import yaml
 
 from viker_lightning.errors import UserError
+from viker_lightning.runs import names
 from viker_lightning.runs.read import Run, read_run
 
 from .answers import answers_of, token_views
@@ -67,7 +68,7 @@ def write_report(run: Path, people: Sequence[str] | None = None, photos: bool = 
         UserError: if the run is not finished, or one of its files is not what it must be.
     """
     found = read_run(run)
-    return write_page(run / "report.html", "run.html", _run_page(found, people, photos))
+    return write_page(run / names.REPORT, "run.html", _run_page(found, people, photos))
 
 
 def write_comparison(runs: Sequence[Path], file: Path, reference: str = "") -> Path:

@@ -15,6 +15,8 @@ from viker_lightning.errors import UserError
 from viker_lightning.files import replacing
 from viker_lightning.metrics import Prediction
 
+from . import names
+
 
 def write_text(path: Path, text: str) -> None:
     """Writes text."""
@@ -50,7 +52,7 @@ def gold_answers(gold: str | None, file: str | None) -> list[Prediction]:
     Raises:
         UserError: if the named file is not there or holds no predictions.
     """
-    path = Path(file) if file else Path(gold) / "predictions.parquet" if gold else None
+    path = Path(file) if file else Path(gold) / names.PREDICTIONS if gold else None
     if path is None or (file is None and not path.is_file()):
         return []
     try:

@@ -22,7 +22,8 @@ from viker_lightning.data.sampling import Bundle, epoch_steps
 from viker_lightning.errors import UserError, check_least
 from viker_lightning.files import replacing_folder
 from viker_lightning.models import MLLM, AnswerTokens, Quantize, check_first_gradients
-from viker_lightning.runs.checkpoint import check_names, check_optimizer, count_epochs, obey
+from viker_lightning.runs import names
+from viker_lightning.runs.resume import check_names, check_optimizer, count_epochs, set_rates
 
 from .engine import Engine, Groups, parts_of, warn_of_small_steps
 from .optimizer import optimizer_of
@@ -238,7 +239,7 @@ class Stage(LightningModule):
         if self.broken:
             raise UserError(
                 f"step {self.global_step}: {self.broken}, and no later adapter was good; lower model.lr or the weights "
-                f"of the loss (last checkpoint: {Path(self.trainer.default_root_dir) / 'checkpoints'})"
+                f"of the loss (last checkpoint: {Path(self.trainer.default_root_dir) / names.CHECKPOINTS})"
             )
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Any) -> None:
@@ -282,10 +283,10 @@ class Stage(LightningModule):
         All processes call this, the first one writes.
         """
         if self.mllm.adapted:
-            with self._replacing(run / "adapter") as folder:
+            with self._replacing(run / names.ADAPTER) as folder:
                 self.mllm.save_adapter(folder, self.trainer.is_global_zero)
         else:
-            with self._replacing(run / "model") as folder:
+            with self._replacing(run / names.MODEL) as folder:
                 self.mllm.save(folder, self.trainer.is_global_zero)
 
     def _replacing(self, folder: Path) -> AbstractContextManager[Path]:
@@ -307,7 +308,7 @@ class Stage(LightningModule):
         check_names(checkpoint, {n: p for n, p in self.named_parameters() if p.requires_grad})
         self.report = checkpoint.get("report", {})
         self._saved_by = checkpoint.get("optimizer", "AdamW")
-        obey(checkpoint, self.lr, self.weight_decay)
+        set_rates(checkpoint, self.lr, self.weight_decay)
         if self.trainer.state.fn == TrainerFn.FITTING and "loops" in checkpoint:
             data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
             data.steps_done = checkpoint["global_step"]

@@ -14,6 +14,7 @@ from viker_lightning.errors import UserError
 from viker_lightning.files import check_folder
 from viker_lightning.methods.idk import REFUSALS
 from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize, revision_of, write_merged
+from viker_lightning.runs import names
 
 from .base import Stage
 from .engine import Engine, Groups
@@ -93,7 +94,7 @@ class Finetune(Stage):
         if self.mllm.adapted and self.trainer.is_global_zero:
             base, remote = self.base_weights, self.trust_remote_code
             revision = revision_of(base, self.mllm.commit, self.revision)
-            write_merged(run / "adapter", run / "model", "float32", base, revision, remote)
+            write_merged(run / names.ADAPTER, run / names.MODEL, "float32", base, revision, remote)
 
     def part(self, groups: Groups, totals: dict[str, tuple[float, float]]) -> dict[str, Tensor]:
         """Mean cross-entropy of the answer tokens, nats."""
