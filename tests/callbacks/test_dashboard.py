@@ -22,9 +22,9 @@ from support.wandb_file import Offline
 from viker_lightning.callbacks import Dashboard, Report
 from viker_lightning.callbacks.dashboard import STEP, final_numbers, probes
 from viker_lightning.cli import job_type, main
+from viker_lightning.files import write_json
 from viker_lightning.reporting import probe_rows
 from viker_lightning.runs import Run, read_run, wandb_run
-from viker_lightning.runs.write import write_json
 
 ROOT = Path(__file__).parents[2]
 SHORT = ["--data.root=mini/ci", "--data.max_people=1", "--trainer.log_every_n_steps=1"]

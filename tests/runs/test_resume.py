@@ -58,7 +58,7 @@ def writing(name):
     replace = Path.replace
 
     def replaced(self, target):
-        if target.name == name and self.name.endswith(".tmp"):
+        if target.name == name and ".tmp" in self.parent.name + self.name:
             dies()
         return replace(self, target)
 

@@ -14,10 +14,10 @@ from rich.console import Console
 from viker_lightning.datasets import Questions
 from viker_lightning.datasets.questions import Ask, image_group
 from viker_lightning.errors import UserError
+from viker_lightning.files import write_text
 from viker_lightning.models import MLLM, fitted, generate
 from viker_lightning.reporting import side_by_side
 from viker_lightning.runs import names
-from viker_lightning.runs.write import write_text
 
 QUESTIONS_PER_PASS = 32
 

@@ -27,13 +27,13 @@ from viker_lightning.evaluation import (
     score_texts,
     summarise,
 )
-from viker_lightning.files import check_folder
+from viker_lightning.files import check_folder, write_json
 from viker_lightning.metrics import REFUSALS, GibberishClassifier, Prediction, sacrebleu_signature
 from viker_lightning.models import MLLM, PromptPrefixes, origin
 from viker_lightning.progress import Bar
 from viker_lightning.reporting import before_after_table, knowledge_table, write_cards
 from viker_lightning.runs import names
-from viker_lightning.runs.write import gold_answers, read_predictions, write_json, write_predictions
+from viker_lightning.runs.write import gold_answers, read_predictions, write_predictions
 from viker_lightning.training import Unlearn, check_vanilla, vanilla_model
 
 from .dashboard import define

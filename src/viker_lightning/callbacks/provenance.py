@@ -20,12 +20,11 @@ from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
 
-from viker_lightning.files import replacing_folder
+from viker_lightning.files import replacing_folder, write_json, write_text
 from viker_lightning.hub import commit_of
 from viker_lightning.models import folder_fingerprint, origin
 from viker_lightning.runs import names
 from viker_lightning.runs.names import weights_folder
-from viker_lightning.runs.write import write_json, write_text
 from viker_lightning.secrets import hide, hide_in, hide_quoted
 from viker_lightning.sources import code_fingerprint, fingerprint, source_files
 

@@ -16,10 +16,10 @@ from PIL import Image
 
 from viker_lightning.data.records import ImageGroup, Picture, Split
 from viker_lightning.errors import UserError
+from viker_lightning.files import write_json
 from viker_lightning.ideal import key_token_example
 from viker_lightning.reporting import FEW, QUESTIONS, write_report
 from viker_lightning.runs import names
-from viker_lightning.runs.write import write_json
 
 log = logging.getLogger(__name__)
 

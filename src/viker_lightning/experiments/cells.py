@@ -21,6 +21,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from viker_lightning.files import write_json
 from viker_lightning.options import yaml_values
 from viker_lightning.processes import by_itself, waited_for
 from viker_lightning.runs import names
@@ -141,7 +142,7 @@ class Cell:
             noted = {"command": self.command, "fingerprint": self.fingerprint()}
             if (self.folder / names.LAST).exists():  # else it starts over
                 noted |= {key: earlier[key] for key in ("seconds", "peak_memory_bytes") if key in earlier}
-            self._write(noted)
+            write_json(self.folder / NOTE, noted)
             environment = {**by_itself(os.environ), **self._dashboard(), **(environment or {})}
             self._call(environment, noted, bool(earlier), stop)
         return self.state()
@@ -171,7 +172,7 @@ class Cell:
             "seconds": round(noted.get("seconds", 0) + time.monotonic() - started, 1),
             "peak_memory_bytes": max(noted.get("peak_memory_bytes", 0), memory),
         }
-        self._write(noted if interrupted else noted | {"exit_code": process.returncode})
+        write_json(self.folder / NOTE, noted if interrupted else noted | {"exit_code": process.returncode})
         if interrupted:
             raise interrupted
 
@@ -183,11 +184,6 @@ class Cell:
             "WANDB_NAME": self.title,
             "WANDB_TAGS": ",".join(part for part in (self.block, f"seed {self.seed}") if part),
         }
-
-    def _write(self, noted: dict[str, Any]) -> None:
-        temporary = self.folder / f".{NOTE}.tmp"
-        temporary.write_text(json.dumps(noted, indent=2) + "\n", encoding="utf-8")
-        temporary.replace(self.folder / NOTE)
 
     def complaint(self) -> str:
         """The last line of the log that says something, for a failed cell."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -15,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from viker_lightning.data.records import Picture
-from viker_lightning.files import draft, hold, raise_named, remove_drafts
+from viker_lightning.files import hold, remove_drafts, replacing_shared
 
 from .lru import Kept
 
@@ -94,12 +93,8 @@ def save_atomically(tensors: dict[str, Tensor], file: Path) -> None:
 
     A checksum of the tensors stands in its metadata.
     """
-    try:
-        with draft(file.parent, file.stem) as folder:
-            save_file(tensors, folder / file.name, {CHECKSUM: checksum(tensors)})
-            os.replace(folder / file.name, file)
-    except BaseException as error:
-        raise_named(error, file)
+    with replacing_shared(file) as temporary:
+        save_file(tensors, temporary, {CHECKSUM: checksum(tensors)})
 
 
 class Damaged(Exception):

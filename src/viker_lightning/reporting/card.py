@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from viker_lightning.evaluation.directions import better
+from viker_lightning.files import write_text
 from viker_lightning.runs import names
 
 Kind = Literal["adapter", "merged", "model"]
@@ -82,7 +83,7 @@ def write_cards(run: Path, results: dict[str, Any]) -> None:
     kinds: tuple[Kind, ...] = (names.ADAPTER, names.MERGED, names.MODEL)
     for kind in kinds:
         if (run / kind).is_dir():
-            (run / kind / "README.md").write_text(model_card(kind, provenance, results), encoding="utf-8")
+            write_text(run / kind / "README.md", model_card(kind, provenance, results))
 
 
 def model_card(kind: Kind, provenance: dict[str, Any], results: dict[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import jinja2
 import yaml
 
 from viker_lightning.errors import UserError
+from viker_lightning.files import replacing_shared
 from viker_lightning.runs import names
 from viker_lightning.runs.read import Run, read_run
 
@@ -116,10 +116,8 @@ def write_page(file: Path, template: str, page: dict[str, Any]) -> Path:
         page: what it shows.
     """
     text = _rendered(template, page)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(file)
+    with replacing_shared(file) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     return file
 
 

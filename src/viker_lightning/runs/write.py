@@ -1,12 +1,10 @@
-"""Writing the files of a run folder: whole or not at all."""
+"""The answers of a run, as ``predictions.parquet``: written whole or not at all."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,17 +14,6 @@ from viker_lightning.files import replacing
 from viker_lightning.metrics import Prediction
 
 from . import names
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes text."""
-    with replacing(path) as file:
-        file.write_text(text, encoding="utf-8")
-
-
-def write_json(path: Path, value: Any) -> None:
-    """The same for JSON."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_predictions(path: Path) -> list[tuple[str, Prediction]]:
