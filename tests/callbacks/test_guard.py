@@ -213,7 +213,7 @@ def test_weights_in_parts_are_put_together_one_at_a_time(monkeypatch):
         together.add(found)
         return found
 
-    monkeypatch.setattr(import_module("viker_lightning.callbacks.guard"), "whole_from", whole_from)
+    monkeypatch.setattr(import_module("viker_lightning.callbacks.collapse_guard"), "whole_from", whole_from)
     guard = CollapseGuard()
     guard._good = {"a": "part a", "b": "part b", "c": (here := torch.ones(2))}
     guard._shards = {"a": "a", "b": "b"}

@@ -20,7 +20,7 @@ from viker_lightning.errors import UserError
 from viker_lightning.files import replacing, replacing_folder
 from viker_lightning.models import features
 from viker_lightning.runs import CheckpointFile, checkpoint_to_start_from, keep_metrics, last_checkpoint, set_aside
-from viker_lightning.runs.checkpoint import rng_state, set_rng_state
+from viker_lightning.runs.checkpoint_file import rng_state, set_rng_state
 from viker_lightning.runs.resume import check_names
 
 

@@ -6,20 +6,22 @@ import base64
 import json
 import logging
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import wandb
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
+from typing_extensions import override
 
 from viker_lightning.evaluation import better
 from viker_lightning.image_files import pixels
 from viker_lightning.reporting import probe_rows, token_page, token_views
 from viker_lightning.runs import Run, names
+from viker_lightning.training.base import Stage
 
 from .report import Report
+from .trainer import callbacks_of, run_folder
 
 log = logging.getLogger(__name__)
 
@@ -42,33 +44,36 @@ class Dashboard(Callback):
     A run never fails for it: what goes wrong is a warning.
     """
 
-    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+    @override
+    def setup(self, trainer: Trainer, pl_module: Stage, stage: str) -> None:
         """Defines what every run logs; see :func:`define` for what is measured."""
         for logger in boards(trainer):
             logger.experiment.define_metric("train/*", step_metric=STEP, summary="last")
             for name in UNSEEN:
                 logger.experiment.define_metric(name, step_metric=STEP, summary="last", hidden=True)
 
-    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: Stage) -> None:
         """Shows the probe questions with the answers before training, if these were evaluated."""
         self._show(trainer)
 
-    def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
+    @override
+    def on_fit_end(self, trainer: Trainer, pl_module: Stage) -> None:
         """Shows the probe questions with both answers and ends the summary."""
         self._show(trainer, "fit")
 
-    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Ends the summary of a validate run."""
+    @override
+    def on_validation_end(self, trainer: Trainer, pl_module: Stage) -> None:
         self._show(trainer, "validate")
 
-    def on_test_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Ends the summary of a test run."""
+    @override
+    def on_test_end(self, trainer: Trainer, pl_module: Stage) -> None:
         self._show(trainer, "test")
 
     def _show(self, trainer: Trainer, ended: str | None = None) -> None:
         """Logs the probe questions of a fit as far as they are answered, and what a command that has ended found."""
-        run = Path(trainer.default_root_dir)
-        shown = all(c.to_wandb for c in trainer.callbacks if isinstance(c, Report))  # type: ignore[attr-defined]
+        run = run_folder(trainer)
+        shown = all(report.to_wandb for report in callbacks_of(trainer, Report))
         for logger in boards(trainer):
             try:
                 if shown and trainer.state.fn == TrainerFn.FITTING:

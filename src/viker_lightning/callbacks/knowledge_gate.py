@@ -5,18 +5,19 @@ from __future__ import annotations
 import contextlib
 import logging
 from dataclasses import asdict
-from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
+from typing_extensions import override
 
 from viker_lightning.data.records import ImageGroup, Split
 from viker_lightning.datasets import Benchmark
 from viker_lightning.errors import UserError
 from viker_lightning.evaluation import Knowledge, measure_knowledge
 from viker_lightning.training import Finetune, Unlearn
+from viker_lightning.training.base import Stage
 
-from .device import back_on_device
+from .trainer import back_on_device, data_of
 
 log = logging.getLogger(__name__)
 
@@ -40,15 +41,15 @@ class KnowledgeGate(Callback):
                 raise UserError(f"gate.{name}: found {bound}, expected a share from 0 to 1")
         self.knowledge, self.follows_image, self.follows_text = knowledge, follows_image, follows_text
 
-    def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Reports what a fine-tuned model knows."""
+    @override
+    def on_fit_end(self, trainer: Trainer, pl_module: Stage) -> None:
         back_on_device(trainer, pl_module)
         if isinstance(pl_module, Finetune):
             pl_module.report["knowledge"] = asdict(self.measure(trainer, pl_module))
 
-    def measure(self, trainer: Trainer, pl_module: Any) -> Knowledge:
+    def measure(self, trainer: Trainer, pl_module: Stage) -> Knowledge:
         """Asks the forget questions, straight and with other people's photos."""
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         people = {p.id: p for p in data.people()}
         groups = forget_groups(data)
         # In fit the vanilla model is asked, not an adapter that is gone on with.
@@ -57,15 +58,16 @@ class KnowledgeGate(Callback):
             others = [p.id for p in data.people(data.retain_ids) if p.images]
             return measure_knowledge(pl_module.mllm, groups, people, others)
 
-    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Reports what the model of a validate run knows."""
-        if not any(q.private for group in forget_groups(trainer.datamodule) for q in group.vqa):  # type: ignore[attr-defined]
-            log.info("no forget question has a private part, so what the model knows of them is not measured")
+    @override
+    def on_validation_end(self, trainer: Trainer, pl_module: Stage) -> None:
+        if not any(q.private for group in forget_groups(data_of(trainer)) for q in group.vqa):
+            log.info("no forget question has a private span, so what the model knows of them is not measured")
             return
         pl_module.report["knowledge"] = asdict(found := self.measure(trainer, pl_module))
         log.info("the model's knowledge of the forget set: %s", found)
 
-    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: Stage) -> None:
         """Measures, and stops the run if the bounds are not met.
 
         Raises:

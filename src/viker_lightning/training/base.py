@@ -21,7 +21,7 @@ from viker_lightning.data.records import ImageGroup, Labels
 from viker_lightning.data.sampling import Bundle, epoch_steps
 from viker_lightning.errors import UserError, check_least
 from viker_lightning.files import replacing_folder
-from viker_lightning.models import MLLM, AnswerTokens, Quantize, check_first_gradients
+from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize, check_first_gradients
 from viker_lightning.runs import names
 from viker_lightning.runs.resume import check_names, check_optimizer, count_epochs, set_rates
 
@@ -65,6 +65,9 @@ class Stage(LightningModule):
         self.base_weights = ""
         self.quantize: Quantize | None = None
         self.revision: str | None = None
+        self.lora: Lora | None = None
+        self.weights_dtype = "float32"
+        self.trust_remote_code = False
         self._looks = LOOKS
         self._shown = False  # whether the running step has an image
         self.report: dict[str, Any] = {}  # what else belongs into results.json

@@ -14,6 +14,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from typing_extensions import override
 
 from viker_lightning.errors import UserError
 from viker_lightning.files import replacing
@@ -41,6 +42,7 @@ class CheckpointFile(TorchCheckpointIO):
     the rest as JSON in the metadata. A checkpoint is there whole or not at all; the former one stays until then.
     """
 
+    @override
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Writes a checkpoint.
 
@@ -53,6 +55,7 @@ class CheckpointFile(TorchCheckpointIO):
         with replacing(Path(path)) as file:
             save_file(tensors, file, {STRUCTURE: structure})
 
+    @override
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Reads a checkpoint, its tensors on the CPU.
 
