@@ -20,8 +20,8 @@ from support.commands import OPEN_GATE
 from support.run_folders import key_tokens, write_run
 from support.wandb_file import Offline
 from viker_lightning.callbacks import Dashboard, Report
-from viker_lightning.callbacks.dashboard import STEP, final_numbers, probes
-from viker_lightning.cli import job_type, main
+from viker_lightning.callbacks.dashboard import STEP, final_numbers, job_type, probes
+from viker_lightning.cli import main
 from viker_lightning.files import write_json
 from viker_lightning.reporting import probe_rows
 from viker_lightning.runs import Run, read_run, wandb_run

@@ -3,17 +3,19 @@
 from pathlib import Path
 
 import pytest
+from lightning.pytorch.callbacks import LearningRateMonitor
 
 from viker_lightning.cache import cache_folder
-from viker_lightning.callbacks import Evaluation, KnowledgeGate
+from viker_lightning.callbacks import Evaluation, KnowledgeGate, SaveConfig, order
 from viker_lightning.cli import CLI, main
 from viker_lightning.datasets.mllmu import MLLMU
 from viker_lightning.errors import UserError
 from viker_lightning.hub import dataset_folder
 from viker_lightning.methods import NPO
-from viker_lightning.options import near_option, read_yaml
+from viker_lightning.options import near_option
 from viker_lightning.pictures.irrelevant import check_images, irrelevant_images
 from viker_lightning.training import Finetune, Unlearn
+from viker_lightning.yaml_files import read_yaml
 
 ROOT = Path(__file__).parents[2]
 VIKER = "--config=configs/mini/viker.yaml"
@@ -231,6 +233,21 @@ def test_the_config_of_an_older_run(built, said, tmp_path):
     built.parse_arguments(built.parser, ["fit", f"--config={tmp_path}/x.yaml"])
     run = built.parser.instantiate_classes(built.config).fit
     assert type(run.data) is MLLMU and type(run.model) is Unlearn and run.gate.follows_text == 1
+
+
+def test_callbacks_are_called_in_their_order(built, monkeypatch):
+    """What stands in ``order`` is what a trainer has, a user's own behind the first, Checkpoint at the very end."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(order, "quiet", lambda: False)
+    own = '--trainer.callbacks=[{"class_path": "LearningRateMonitor"}]'
+    built.parse_arguments(built.parser, ["fit", VIKER, own, "--trainer.logger=false", "--trainer.accelerator=cpu"])
+    monkeypatch.setattr(built, "config_init", built.parser.instantiate_classes(built.config), raising=False)
+    found = [type(callback).__name__ for callback in built.instantiate_trainer().callbacks]
+    expected = [
+        kind.__name__ for kind in (*order.FIRST, LearningRateMonitor, *order.OPTIONS.values(), *order.LAST, SaveConfig)
+    ]
+    expected.remove("Checkpoint")
+    assert found == [*expected, "Checkpoint"]
 
 
 METHOD = NPO()

@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from support.killing import command, dies, in_step, run, same, shorten
 from viker_lightning import cli
 from viker_lightning.callbacks import Evaluation, Stopped
+from viker_lightning.failures import what_to_do
 from viker_lightning.runs import CheckpointFile, first_process, lock
 from viker_lightning.training import Unlearn
 
@@ -232,7 +233,7 @@ def test_what_to_do_where_the_system_refuses(tmp_path, monkeypatch, number, file
     access = os.access  # root may read everything
     monkeypatch.setattr("os.access", lambda path, mode: access(path, mode) and readable)
     error = OSError(number, os.strerror(number), *([str(tmp_path / file)] if file else []))
-    assert cli.what_to_do(error).startswith(what)
+    assert what_to_do(error).startswith(what)
 
 
 @pytest.fixture

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import os
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import wandb
@@ -138,3 +140,25 @@ def final_numbers(results: dict[str, Any], path: str = "") -> Iterator[tuple[str
             yield from final_numbers(value, f"{path}{name}/")
         elif isinstance(value, int | float | str):
             yield f"{path}{name}", value
+
+
+def name_for_wandb(command: str, config: Any, run: Path) -> None:
+    """Says to W&B, unless the environment does, what a run is and where its files wait."""
+    os.environ.setdefault("WANDB_JOB_TYPE", job_type(command, config))
+    os.environ.setdefault("WANDB_DATA_DIR", str(run.resolve() / "wandb"))  # where pictures of a table wait
+
+
+def job_type(command: str, config: Any) -> str:
+    """Under what W&B files a run, if neither the environment nor the logger's ``job_type`` says so.
+
+    Args:
+        command: of the command line.
+        config: of this command.
+
+    Returns:
+        The class of the method for an unlearning run, ``vanilla`` or ``gold`` for another fit, else the command.
+    """
+    if command != "fit":
+        return command
+    method = config.get("model.init_args.method.class_path")
+    return method.rpartition(".")[2] if method else str(config.get("data.init_args.stage", command))

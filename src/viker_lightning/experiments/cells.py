@@ -22,11 +22,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from viker_lightning.files import write_json
-from viker_lightning.options import yaml_values
 from viker_lightning.processes import by_itself, waited_for
 from viker_lightning.runs import names
 from viker_lightning.secrets import hide, hide_in
 from viker_lightning.sources import code_fingerprint, fingerprint, source_files
+from viker_lightning.yaml_files import yaml_values
 
 NOTE, LOG = "cell.json", "log.txt"
 

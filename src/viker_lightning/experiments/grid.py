@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from viker_lightning.errors import UserError
-from viker_lightning.options import yaml_values
 from viker_lightning.reporting.contenders import OWN
+from viker_lightning.yaml_files import yaml_values
 
 from .cells import Cell
 from .checks import check_columns, check_figure, mapping, only

@@ -98,6 +98,19 @@ def wandb_run(run: Path) -> str | None:
     return newest.split("-", 2)[2] if newest.startswith("run-") else None
 
 
+def make_room(run: Path, afresh: bool) -> None:
+    """Makes room for what is to be written, and loses nothing.
+
+    Args:
+        run: the folder.
+        afresh: whether a fit starts anew; everything else adds to what is there.
+    """
+    if afresh:
+        set_aside(run)
+    else:
+        keep_metrics(run)
+
+
 def set_aside(run: Path) -> None:
     """Moves what earlier commands left into ``earlier-<n>/``: nothing in the folder can be mistaken for this run's.
 
