@@ -37,7 +37,7 @@ def what_to_do(error: OSError) -> str:
     if forbidden and file is not None and os.path.exists(file) and not os.access(file, os.R_OK):
         return "make it readable, or give another"
     remedy = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "make it writable"
-    return f"{remedy}, then go on with --ckpt_path last: what was saved is intact"
+    return f"{remedy}, then resume with --ckpt_path last: what was saved is intact"
 
 
 def unmade(error: BaseException) -> str | None:

@@ -326,4 +326,4 @@ def test_what_could_have_gone_on_is_said(tmp_path, caplog):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints/last.ckpt").touch()
     set_aside(tmp_path)
-    assert "(unfinished) is now in earlier-1; --ckpt_path last would have gone on with it" in caplog.text
+    assert "(unfinished) is now in earlier-1; --ckpt_path last would have resumed it" in caplog.text

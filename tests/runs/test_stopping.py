@@ -60,7 +60,7 @@ def starting(do):
 def test_what_to_go_on_from(tmp_path):
     """A checkpoint that ``last`` would not find is named."""
     line = Stopped(signal.SIGTERM, 3, tmp_path / "other.ckpt", last=False).line
-    assert line.endswith(f"go on with the same command and --ckpt_path {tmp_path / 'other.ckpt'}")
+    assert line.endswith(f"resume with the same command and --ckpt_path {tmp_path / 'other.ckpt'}")
     assert Stopped(signal.SIGTERM, 0, None).line == "stopped by SIGTERM after step 0; nothing was trained yet"
 
 
@@ -217,14 +217,14 @@ def test_one_process_of_a_run_takes_the_folder(monkeypatch):
 @pytest.mark.parametrize(
     ("number", "file", "readable", "what"),
     [
-        (errno.ENOSPC, "new", True, "make room, then go on with --ckpt_path last"),
-        (errno.EDQUOT, "new", False, "make room, then go on with --ckpt_path last"),
-        (errno.EROFS, "new", True, "make it writable, then go on with --ckpt_path last"),
-        (errno.EROFS, "there", False, "make it writable, then go on with --ckpt_path last"),
-        (errno.EACCES, "new", False, "make it writable, then go on with --ckpt_path last"),
-        (errno.EACCES, "there", True, "make it writable, then go on with --ckpt_path last"),
+        (errno.ENOSPC, "new", True, "make room, then resume with --ckpt_path last"),
+        (errno.EDQUOT, "new", False, "make room, then resume with --ckpt_path last"),
+        (errno.EROFS, "new", True, "make it writable, then resume with --ckpt_path last"),
+        (errno.EROFS, "there", False, "make it writable, then resume with --ckpt_path last"),
+        (errno.EACCES, "new", False, "make it writable, then resume with --ckpt_path last"),
+        (errno.EACCES, "there", True, "make it writable, then resume with --ckpt_path last"),
         (errno.EACCES, "there", False, "make it readable, or give another"),
-        (errno.EACCES, None, False, "make it writable, then go on with --ckpt_path last"),
+        (errno.EACCES, None, False, "make it writable, then resume with --ckpt_path last"),
     ],
 )
 def test_what_to_do_where_the_system_refuses(tmp_path, monkeypatch, number, file, readable, what):

@@ -1,4 +1,4 @@
-"""Checkpoints a run goes on from as if nothing had happened, and signals that ask it to stop."""
+"""Checkpoints a run resumes from as if nothing had happened, and signals that ask it to stop."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Stopped(SystemExit):
 
     def __init__(self, number: int, step: int, checkpoint: Path | None, last: bool = True) -> None:
         option = "last" if last else checkpoint
-        what = f"{checkpoint} holds everything: go on with the same command and --ckpt_path {option}"
+        what = f"{checkpoint} holds everything: resume with the same command and --ckpt_path {option}"
         what = what if checkpoint else "nothing was trained yet"
         self.line = f"stopped by {signal.Signals(number).name} after step {step}; {what}"
         super().__init__(128 + number)

@@ -31,7 +31,7 @@ class CollapseGuard(Callback):
     When a bound is crossed the run stops, says which number crossed it, puts the adapter back to what it was at the
     last check that went well, and ends as usual: that adapter is evaluated and saved, and ``results.json`` says
     ``stopped``. If no check has gone well since training started, the run ends in an error. A stopped run that is
-    killed before it has ended goes on with its evaluation. The good adapter, or without LoRA all that is trained, is
+    killed before it has ended resumes at its evaluation. The good adapter, or without LoRA all that is trained, is
     kept in main memory.
 
     Args:

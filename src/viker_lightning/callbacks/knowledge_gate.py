@@ -52,7 +52,7 @@ class KnowledgeGate(Callback):
         data = data_of(trainer)
         people = {p.id: p for p in data.people()}
         groups = forget_groups(data)
-        # In fit the vanilla model is asked, not an adapter that is gone on with.
+        # In fit the vanilla model is asked, not an adapter that training starts from.
         unlearning = isinstance(pl_module, Unlearn) and trainer.state.fn == TrainerFn.FITTING
         with pl_module.mllm.together(), pl_module.mllm.frozen() if unlearning else contextlib.nullcontext():
             others = [p.id for p in data.people(data.retain_ids) if p.images]

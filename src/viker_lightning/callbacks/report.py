@@ -61,9 +61,9 @@ class Report(Callback):
         """
         if stage == "fit" and self.people:
             data = data_of(trainer)
-            known = sorted({group.person for group in data.evaluation_groups()})
-            if unknown := [person for person in self.people if person not in known]:
-                near = difflib.get_close_matches(unknown[0], known, 1) or known[:5]
+            evaluated = sorted({group.person for group in data.evaluation_groups()})
+            if unknown := [person for person in self.people if person not in evaluated]:
+                near = difflib.get_close_matches(unknown[0], evaluated, 1) or evaluated[:5]
                 raise UserError(
                     f"report.people: found {unknown[0]!r}, expected IDs of people who are evaluated, e.g. "
                     f"{', '.join(near)}; name others, or leave it out for the first few"

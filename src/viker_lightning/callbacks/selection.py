@@ -40,10 +40,10 @@ class Selection:
         for split in ("forget", "retain"):
             for moment in moments:
                 if self.by not in summaries[moment].get(split, {}):
-                    known = sorted(set(summaries[moment].get("forget", {})) & set(summaries[moment].get("retain", {})))
+                    both = sorted(set(summaries[moment].get("forget", {})) & set(summaries[moment].get("retain", {})))
                     raise UserError(
                         f"evaluation.selection: {self.by!r} was not measured on {split}; measured on both: "
-                        f"{', '.join(known) or 'nothing, see data.splits'}"
+                        f"{', '.join(both) or 'nothing, see data.splits'}"
                     )
         forget, retain = ({m: summaries[m][split][self.by] for m in moments} for split in ("forget", "retain"))
         meeting = [m for m in moments if retain[m] >= self.min_retain]

@@ -84,7 +84,7 @@ def keep_metrics(run: Path) -> None:
 
 
 def wandb_run(run: Path) -> str | None:
-    """Id under which W&B's server knows what ran in a folder last, so that a resumed run goes on with the same curves.
+    """Id under which W&B's server knows what ran in a folder last, so that a resumed run continues its curves.
 
     Args:
         run: the folder.
@@ -135,5 +135,5 @@ def set_aside(run: Path) -> None:
     stopped = bool(results and results.get("stopped"))
     done = "unfinished" if results is None else "stopped by the guard" if stopped else "finished"
     what = f"an earlier run ({done})" if of_a_run else "what earlier commands left"
-    more = "; --ckpt_path last would have gone on with it" if last_checkpoint(aside) and not stopped else ""
+    more = "; --ckpt_path last would have resumed it" if last_checkpoint(aside) and not stopped else ""
     log.warning("%s: %s is now in %s%s", run, what, aside.name, more)

@@ -137,7 +137,7 @@ def count_epochs(checkpoint: dict[str, Any], steps: int) -> None:
 
 
 def check_optimizer(saved: str, found: str) -> None:
-    """Makes sure that a run goes on with the kind of optimizer whose state it was left with.
+    """Makes sure that a run is resumed with the kind of optimizer that saved its state.
 
     Raises:
         UserError: if it does not.
