@@ -103,7 +103,7 @@ class Checkpoint(ModelCheckpoint):
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: Stage) -> None:
-        """Saves what was measured before training; comes last, since all other callbacks come before."""
+        """Saves what was measured before training."""
         super().on_train_start(trainer, pl_module)
         self.listen()
         if trainer.ckpt_path is None:
@@ -226,7 +226,7 @@ class Checkpoint(ModelCheckpoint):
 
 
 class Signals(Callback):
-    """Has :class:`Checkpoint` listen before any other callback evaluates; comes first, right after Lightning's own."""
+    """Has :class:`Checkpoint` listen before any other callback evaluates."""
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: Stage) -> None:

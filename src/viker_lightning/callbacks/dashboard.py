@@ -38,12 +38,11 @@ NO_NUMBERS = ("metrics", "people", "key_token_example")
 class Dashboard(Callback):
     """Tells W&B how values are to be read, shows it fixed probe questions, and ends the summary with the results.
 
-    It comes after the callbacks that write the run folder, reads that, and does nothing without a W&B logger. The
-    summary gets ``before/<split>/<metric>``, ``after/<split>/<metric>`` and the other numbers of ``results.json`` under
-    their path in the file. ``probes/answers`` is a table of :func:`~viker_lightning.reporting.probe_rows`, before
-    training and at the end; ``probes/key_tokens`` is one page with the forget answers of the report token by token.
-    ``report.to_wandb: false`` leaves both out.
-    A run never fails for it: what goes wrong is a warning.
+    It reads the run folder and does nothing without a W&B logger. The summary gets ``before/<split>/<metric>``,
+    ``after/<split>/<metric>`` and the other numbers of ``results.json`` under their path in the file.
+    ``probes/answers`` is a table of :func:`~viker_lightning.reporting.probe_rows`, before training and at the end;
+    ``probes/key_tokens`` is one page with the forget answers of the report token by token. ``report.to_wandb: false``
+    leaves both out. A run never fails for it: what goes wrong is a warning.
     """
 
     @override

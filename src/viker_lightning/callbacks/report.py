@@ -82,7 +82,6 @@ class Report(Callback):
 
     @override
     def on_fit_end(self, trainer: Trainer, pl_module: Stage) -> None:
-        """Writes the files; the Evaluation callback comes first and has written the results."""
         if not trainer.is_global_zero:
             return
         run, data = run_folder(trainer), data_of(trainer)
