@@ -241,6 +241,7 @@ def test_callbacks_are_called_in_their_order(built, monkeypatch):
     monkeypatch.setattr(order, "quiet", lambda: False)
     own = '--trainer.callbacks=[{"class_path": "LearningRateMonitor"}]'
     built.parse_arguments(built.parser, ["fit", VIKER, own, "--trainer.logger=false", "--trainer.accelerator=cpu"])
+    monkeypatch.setattr(built, "subcommand", "fit", raising=False)
     monkeypatch.setattr(built, "config_init", built.parser.instantiate_classes(built.config), raising=False)
     found = [type(callback).__name__ for callback in built.instantiate_trainer().callbacks]
     expected = [
