@@ -101,17 +101,21 @@ class CommandLine:
         if isinstance(error, OmegaConfBaseException):
             return self._interpolation(error)
         option, reason = _innermost(hide_arguments(str(error)))
-        for line_of_kind in (
-            self._unknown_argument,
-            self._unknown_option,
-            self._unset,
-            self._without_value,
-            self._odd_name,
-            self._no_command,
+        for pattern, say in (
+            (r"^unrecognized arguments: ([^\s=]+)", self._unknown_argument),
+            (r"(Group '\S+' |Subcommand '\w+' |)(?:does not accept option|Option) '([^']+)'", self._unknown_option),
+            (rf"^the following arguments are required: (?:(?:{'|'.join(COMMANDS)})\.)?(\w+)", self._unset),
+            (r"^Unexpected config: (.*)", self._without_value),
+            (r"^Key must be a string, got: (.*)\.$", self._odd_name),
+            (r"^(expected \"subcommand\"|argument subcommand:)", self._no_command),
+            (r"^Expected a dot import path string: ?(.*)", self._no_class),
+            (r"^Expected an? (.*?)\. Got value: ?(.*)$", self._no_such_value),
         ):
-            if line := line_of_kind(option, reason):
-                return line
-        return self._wrong_value(option, reason)
+            if found := re.search(pattern, reason):
+                return say(option, found)
+        where = self.place(option) + option
+        reason = re.sub(r"\S{300,}", lambda long: f"{long[0][:LONGEST]}...", hide(reason))
+        return f"{where}: {reason}{self._methods(option)}" if where else reason
 
     def place(self, option: str) -> str:
         """Where an option stands: file and line, to be put before its name; empty for the command line.
@@ -130,77 +134,60 @@ class CommandLine:
                     return f"{file}, line {line_of(found[0])}: "
         return ""
 
-    def _unknown_argument(self, option: str, reason: str) -> str | None:
-        found = re.match(r"unrecognized arguments: ([^\s=]+)", reason)
-        if found is None:
-            return None
+    def _unknown_argument(self, option: str, found: re.Match[str]) -> str:
         name = found[1]
         if not name.startswith("-"):  # of a mistyped option's value, which stands behind it, nothing is repeated
             return f"{value_to_show(option, name)} belongs to no option; options are --name=value"
-        return self._no_such("--", _under(option) + name.lstrip("-"))
+        return self._no_such_option("--", _under(option) + name.lstrip("-"))
 
-    def _unknown_option(self, option: str, reason: str) -> str | None:
-        found = re.search(r"(Group '\S+' |Subcommand '\w+' |)(?:does not accept option|Option) '([^']+)'", reason)
-        if found is None:
-            return None
+    def _unknown_option(self, option: str, found: re.Match[str]) -> str:
         group = found[1].split("'")[1] + "." if found[1].startswith("Group") else ""
         name = _typed(found[2] if found[1].startswith("Sub") else f"{_under(option)}{group}{found[2]}")
-        return self._no_such(self.place(name), name)
+        return self._no_such_option(self.place(name), name)
 
-    def _no_such(self, where: str, name: str) -> str:
+    def _no_such_option(self, where: str, name: str) -> str:
         if name in RENAMED:
             return f"{where}{name}: is now called {RENAMED[name]}; rename it"
         nearest = near_option(name, self.options, where if where == "--" else "")
         return f"{where}{name_to_show(name)}: no such option{nearest}"
 
-    def _unset(self, option: str, reason: str) -> str | None:
-        found = re.match(rf"the following arguments are required: (?:(?:{'|'.join(COMMANDS)})\.)?(\w+)", reason)
-        if found is None:
-            return None
+    def _unset(self, option: str, found: re.Match[str]) -> str:
         name = _under(option) + found[1]
         return f"{self.place(option or found[1])}{name}: is not set; set it, or --{name}"
 
-    def _without_value(self, option: str, reason: str) -> str | None:
-        found = re.match(r"Unexpected config: (.*)", reason)  # one name without value is no YAML to the parser
-        if found is None:
-            return None
+    def _without_value(self, option: str, found: re.Match[str]) -> str:  # it is no YAML to the parser
         name = found[1].rstrip(": ")
         return f"{self.place(name)}{name_to_show(name)}: found nothing, expected a value"
 
-    def _odd_name(self, option: str, reason: str) -> str | None:
-        found = re.match(r"Key must be a string, got: (.*)\.$", reason)
-        if found is None:
-            return None
+    def _odd_name(self, option: str, found: re.Match[str]) -> str:
         every = ((file, name) for file, root in self.yamls.items() for name in names_in(root))
         where = next((f"{file}, line {line_of(name)}: " for file, name in every if is_value(name, found[1])), "")
         return f"{where}found {value_to_show('', found[1])} as a name, expected that of an option"
 
-    def _no_command(self, option: str, reason: str) -> str | None:
-        if not reason.startswith(('expected "subcommand"', "argument subcommand:")):
-            return None
+    def _no_command(self, option: str, found: re.Match[str]) -> str:
         expected = f"expected {', '.join(COMMANDS)}"
         if self.arguments and self.arguments[0].startswith("-"):  # it may be the value of a mistyped option
             return f"command: found none in front, {expected}"
-        wrong = re.search(r"invalid choice: '([^']*)'", reason)
-        found = value_to_show("", wrong[1]) if wrong else "none"
-        return f"command: found {found}, {expected}{near(wrong[1] if wrong else '', COMMANDS)}"
+        wrong = re.search(r"invalid choice: '([^']*)'", found.string)
+        shown = value_to_show("", wrong[1]) if wrong else "none"
+        return f"command: found {shown}, {expected}{near(wrong[1] if wrong else '', COMMANDS)}"
 
-    def _wrong_value(self, option: str, reason: str) -> str:
-        where = self.place(option) + option
-        classes = self.classes.get(option, ())
-        listed = f"; methods are {', '.join(classes)}, or your own as file.Class" if option == "model.method" else ""
-        if found := re.match(r"Expected a dot import path string: ?(.*)", reason):
-            return f"{where}: no class is called {value_to_show(option, found[1])}{near(found[1], classes)}{listed}"
-        if found := re.match(r"Expected an? (.*?)\. Got value: ?(.*)$", reason):
-            wanted = sorted(found[1].split("|"), key=lambda one: one == NONE)
-            literals = [one.split("[")[1].rstrip("]") for one in wanted if "Literal[" in one]
-            choices = list(dict.fromkeys(choice.strip("'") for one in literals for choice in one.split(", ")))
-            expected = [", ".join(choices)] * bool(choices)
-            expected += [_readable(one) for one in wanted if "Literal[" not in one]
-            shown = value_to_show(option, found[2])
-            return f"{where}: found {shown}, expected {' or '.join(expected)}{near(found[2], choices)}"
-        reason = re.sub(r"\S{300,}", lambda long: f"{long[0][:LONGEST]}...", hide(reason))
-        return f"{where}: {reason}{listed}" if where else reason
+    def _no_class(self, option: str, found: re.Match[str]) -> str:
+        where, nearest = self.place(option) + option, near(found[1], self.classes.get(option, ()))
+        return f"{where}: no class is called {value_to_show(option, found[1])}{nearest}{self._methods(option)}"
+
+    def _no_such_value(self, option: str, found: re.Match[str]) -> str:
+        wanted = sorted(found[1].split("|"), key=lambda one: one == NONE)
+        literals = [one.split("[")[1].rstrip("]") for one in wanted if "Literal[" in one]
+        choices = list(dict.fromkeys(choice.strip("'") for one in literals for choice in one.split(", ")))
+        expected = [", ".join(choices)] * bool(choices) + [_readable(one) for one in wanted if "Literal[" not in one]
+        shown, nearest = value_to_show(option, found[2]), near(found[2], choices)
+        return f"{self.place(option)}{option}: found {shown}, expected {' or '.join(expected)}{nearest}"
+
+    def _methods(self, option: str) -> str:
+        if option != "model.method":
+            return ""
+        return f"; methods are {', '.join(self.classes[option])}, or your own as file.Class"
 
     def _interpolation(self, error: OmegaConfBaseException) -> str:
         """What is wrong with a ``${...}``."""
