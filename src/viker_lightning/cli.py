@@ -18,22 +18,12 @@ from lightning.pytorch.loggers import Logger
 from omegaconf.errors import OmegaConfBaseException
 from typing_extensions import override
 
-from viker_lightning import methods
+from viker_lightning import methods, options
 from viker_lightning.callbacks import SaveConfig, Stopped, order
 from viker_lightning.callbacks.dashboard import name_for_wandb
 from viker_lightning.datasets import Benchmark
 from viker_lightning.errors import UserError
 from viker_lightning.failures import one_line
-from viker_lightning.options import (
-    CommandLine,
-    Parser,
-    Refused,
-    check_run,
-    class_names,
-    every_option,
-    fit_options,
-    trainer_defaults,
-)
 from viker_lightning.processes import stop_with_parent
 from viker_lightning.quiet import own_environment, quieten
 from viker_lightning.runs import NothingToDo, checkpoint_to_start_from, first_process, lock, make_room, wandb_run
@@ -57,12 +47,12 @@ class CLI(LightningCLI):
     Args:
         held: what is given back in the end: the run folder.
         patience: seconds to wait for the run folder.
-        options: of LightningCLI.
+        arguments: of LightningCLI.
     """
 
-    def __init__(self, held: ExitStack, patience: float, **options: Any) -> None:
+    def __init__(self, held: ExitStack, patience: float, **arguments: Any) -> None:
         self.held, self.patience = held, patience
-        super().__init__(**options)
+        super().__init__(**arguments)
 
     @override
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -77,15 +67,15 @@ class CLI(LightningCLI):
             UserError: the line.
         """
         given = sys.argv[1:] if args is None else args if isinstance(args, list) else []
-        yamls = read_yamls(given, {name.partition(".")[0] for name in fit_options(parser) if "." in name})
+        yamls = read_yamls(given, {name.partition(".")[0] for name in options.fit_options(parser) if "." in name})
         try:
             super().parse_arguments(parser, args)
-        except (Refused, OmegaConfBaseException) as error:
-            classes = class_names(CLASSES)
+        except (options.Refused, OmegaConfBaseException) as error:
+            classes = options.class_names(CLASSES)
             classes["model.method"] = [name for name in methods.__all__ if name not in ("Batch", "Method")]
-            command_line = CommandLine(given, yamls, every_option(parser, BASES), classes)
+            command_line = options.CommandLine(given, yamls, options.every_option(parser, BASES), classes)
             raise UserError(command_line.explain(error)) from error
-        check_run(self.config[self.config.subcommand])
+        options.check_run(self.config[self.config.subcommand])
 
     @override
     def before_instantiate_classes(self) -> None:
@@ -112,8 +102,8 @@ class CLI(LightningCLI):
         Raises:
             UserError: if an option is wrong.
         """
-        options = self.config_init[self.config_init.subcommand].trainer
-        callbacks = order.with_first(options.callbacks, options.enable_progress_bar)
+        trainer = self.config_init[self.config_init.subcommand].trainer
+        callbacks = order.with_first(trainer.callbacks, trainer.enable_progress_bar)
         if not any(isinstance(callback, ProgressBar) for callback in callbacks):
             kwargs["enable_progress_bar"] = False
         try:
@@ -156,10 +146,10 @@ def main(args: ArgsType = None) -> None:
                 subclass_mode_data=True,
                 save_config_callback=SaveConfig,
                 save_config_kwargs={"save_to_log_dir": False},
-                trainer_defaults={**trainer_defaults(), "callbacks": [kind() for kind in order.LAST]},
+                trainer_defaults={**options.trainer_defaults(), "callbacks": [kind() for kind in order.LAST]},
                 seed_everything_default=0,
                 auto_configure_optimizers=False,
-                parser_class=Parser,
+                parser_class=options.Parser,
                 load_from_checkpoint_support=False,
                 parser_kwargs={"parser_mode": "omegaconf+"},
                 args=args,
