@@ -26,7 +26,7 @@ from viker_lightning.embedded import vision_tower
 ROOT = Path(__file__).parent.parent
 COMMON = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.log_every_n_steps=1"]
 PEOPLE = ["--data.root=mini/ci", "--data.max_people=2"]
-OPEN = ["--gate.known=0", "--gate.shown=0", "--gate.asked=1"]
+OPEN = ["--gate.knowledge=0", "--gate.follows_image=0", "--gate.follows_text=1"]
 UNLEARN = [*PEOPLE, *OPEN, "--trainer.max_steps=6", "--model.vanilla={runs}/vanilla", "--evaluation.gold={runs}/gold"]
 AUTHORS = [*OPEN, "--data.root=mini/ci", "--data.forget=10", "--data.max_people=1", "--model.dtype=float32"]
 AUTHORS += ["--data.batch_size=72", "--data.questions_per_image=36", "--trainer.max_epochs=1"]

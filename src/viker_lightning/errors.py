@@ -1,12 +1,6 @@
-"""Errors a user can cause and mend."""
+"""Errors a user can cause and fix."""
 
-import re
 from typing import Any
-
-EXTRAS = {"TensorBoardLogger": "; pip install -e '.[tensorboard]' in the repository"}
-"""What to do where a class of others wants a package that only an extra brings."""
-
-_UNMADE = re.compile(r"( *)(?:- )?Problem with given class_path '([^']+)':\n((?:\1 {2,}.*\n?)+)")
 
 
 class UserError(Exception):
@@ -34,22 +28,6 @@ def check_least(where: str, least: float, **options: float | None) -> None:
     for name, value in options.items():
         if value is not None and not value >= least:  # nan is none
             raise UserError(f"{where}.{name}: found {value}, expected at least {least}")
-
-
-def unmade(error: BaseException) -> str | None:
-    """Which class of a config could not be made, and why.
-
-    Args:
-        error: what came out of the parser, which wraps what a class says in many lines of its own.
-
-    Returns:
-        One line, e.g. that a logger's package is missing; ``None`` if the error speaks of no class.
-    """
-    found = _UNMADE.search(str(error)) if isinstance(error, ValueError) else None
-    if found is None:
-        return None
-    name, why = found[2], " ".join(found[3].split())
-    return f"{name}: {why}{EXTRAS.get(name.rpartition('.')[2], '')}"
 
 
 def short(value: Any) -> str:

@@ -10,7 +10,7 @@ from viker_lightning.errors import UserError
 from viker_lightning.models import revision_of, write_merged
 from viker_lightning.models.families import Family, import_family
 from viker_lightning.reporting import write_cards
-from viker_lightning.runs import read_run
+from viker_lightning.runs import names, read_run
 from viker_lightning.secrets import hide
 
 
@@ -38,21 +38,21 @@ def export(
             trusted.
     """
     read = read_run(run)
-    if not (run / "adapter").is_dir():
+    if not (run / names.ADAPTER).is_dir():
         raise UserError(f"{run}: no adapter/, so there is nothing to merge; model/ holds full weights already")
     made = read.provenance
     if not made.get("base_weights"):
-        raise UserError(f"{run / 'provenance.json'}: does not say what model the adapter is of; run it again")
+        raise UserError(f"{run / names.PROVENANCE}: does not say what model the adapter is of; run it again")
     found = revision_of(made["base_weights"], made.get("base_commit"), made.get("base_revision"))
     revision = None if base else found
     if made.get("trust_remote_code") and not trust_remote_code:
         raise UserError(
-            f"{run / 'provenance.json'}: the run let code that comes with {made['base_weights']} run; if you trust "
+            f"{run / names.PROVENANCE}: the run let code that comes with {made['base_weights']} run; if you trust "
             "it, add --trust_remote_code"
         )
-    write_merged(run / "adapter", run / "merged", dtype, base, revision, trust_remote_code, family)
+    write_merged(run / names.ADAPTER, run / names.MERGED, dtype, base, revision, trust_remote_code, family)
     write_cards(run, read.results)
-    return run / "merged"
+    return run / names.MERGED
 
 
 def main(arguments: list[str] | None = None) -> None:

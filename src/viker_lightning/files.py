@@ -67,6 +67,35 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def replacing_shared(path: Path) -> Iterator[Path]:
+    """The same for a file that several processes may write at once: whoever is last has it.
+
+    Each writes a draft of its own. There is no waiting for the disk: after a power cut the file may be half of one.
+
+    Raises:
+        OSError: naming the file, if the disk is full or may not be written; the former file is as it was.
+    """
+    try:
+        with draft(path.parent, path.stem) as folder:
+            temporary = folder / path.name
+            yield temporary
+            temporary.replace(path)
+    except BaseException as error:
+        raise_named(error, path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes text, whole or not at all."""
+    with replacing(path) as file:
+        file.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: object) -> None:
+    """Writes JSON, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+@contextlib.contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
     """The same for a folder of files. Killed between two names it leaves no folder ``path``, but never half of one."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What is wrong with an option or a YAML, in one line: where it stands, what was found, and the nearest known name."""
+"""Options of the command line: their defaults, and in one line what is wrong with one, where, and what is near."""
 
 from __future__ import annotations
 
@@ -7,33 +7,59 @@ import inspect
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, get_args, get_type_hints
 
 import yaml
 from lightning.pytorch.cli import LightningArgumentParser
 from omegaconf.errors import OmegaConfBaseException
+from typing_extensions import override
 
 from viker_lightning.errors import UserError, check_least
-from viker_lightning.secrets import hide, hide_in
-
-MOST_VALUES = 100_000
-"""Values a YAML may hold once its aliases are written out; a run's has some dozens."""
+from viker_lightning.secrets import LONGEST, hide, hide_arguments, name_to_show, value_to_show
+from viker_lightning.yaml_files import BETWEEN, find_option, is_value, line_of, names_in
 
 MOST_SEED = 2**32 - 1
 """The largest seed NumPy takes."""
 
-LONGEST = 80
-"""Characters of a value that are repeated in a message."""
-
-BETWEEN = ("init_args", "dict_kwargs")
-"""Names that stand between a class and its options in a YAML, and are not typed."""
-
 CLASSES = re.compile(r"<class '(?:[\w.]*\.)?(\w+)'>|(?:typing|collections\.abc)\.")
 NONE = "<class 'NoneType'>"
 
+RENAMED = {
+    "gate.known": "gate.knowledge",
+    "gate.shown": "gate.follows_image",
+    "gate.asked": "gate.follows_text",
+}
+"""Options that earlier versions called otherwise, and what they are called now."""
 
 COMMANDS = ("fit", "validate", "test", "predict")
+
+
+def trainer_defaults() -> dict[str, Any]:
+    """Trainer options that differ from Lightning's.
+
+    Loggers are Lightning's own and are replaced as a whole: ``--trainer.logger false`` for none, or a list of any in
+    the YAML (or as JSON on the command line), e.g. ``[{"class_path": "TensorBoardLogger", "init_args": {"save_dir":
+    "x"}}]`` (extra ``tensorboard``). Without a CSVLogger there is no ``metrics.csv``, from which reports draw their
+    curves; everything else in a run folder is there without any logger. W&B's server hears nothing by default, but of a
+    run that an agent starts, which is shown on the page of its sweep.
+    """
+    folder, offline = "${....default_root_dir}", "WANDB_SWEEP_ID" not in os.environ
+    csv = {"save_dir": folder, "name": "", "version": ""}
+    board = {"save_dir": folder, "project": "viker-lightning", "offline": offline}
+    return {
+        "default_root_dir": "runs/run",
+        "use_distributed_sampler": False,  # the datamodule shards, without repeating a sample
+        "num_sanity_val_steps": 0,
+        "enable_model_summary": False,
+        "gradient_clip_val": 1.0,
+        "log_every_n_steps": 10,
+        "logger": [
+            {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": csv},
+            {"class_path": "lightning.pytorch.loggers.WandbLogger", "init_args": board},
+        ],
+    }
 
 
 class Refused(Exception):
@@ -46,6 +72,7 @@ class Parser(LightningArgumentParser):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **{"allow_abbrev": False} | options)
 
+    @override
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Hands over what is wrong, in place of the usage and an exit."""
         if not self.exit_on_error:
@@ -53,256 +80,132 @@ class Parser(LightningArgumentParser):
         raise Refused(message) from ex
 
 
-READ = ("--config", "-c", "--model", "--data", "--trainer")
-"""Options whose value may be a file that the parser reads as YAML, whatever it is called."""
+@dataclass
+class CommandLine:
+    """What was typed, the YAMLs named there, and what could have been typed: enough to say what is wrong.
 
-
-def read_yamls(arguments: Sequence[str], groups: Iterable[str] = ()) -> dict[str, yaml.Node]:
-    """Every YAML that is named on a command line, as a tree, in that order.
-
-    Args:
+    Attributes:
         arguments: of the command line.
-        groups: options that hold other options, such as ``trainer``.
-
-    Raises:
-        UserError: if one of them, or an argument, is not as it must be.
+        yamls: files named there, as trees.
+        options: every option there is, as it is typed without dashes.
+        classes: short names of classes by the option that takes one.
     """
-    trees, before = {}, ""
-    for argument in arguments:
-        name, given, value = argument.partition("=") if argument.startswith("-") else (before, "=", argument)
-        before = "" if given else name
-        if odd := _no_text(argument):
-            raise UserError(f"{_hidden(name.lstrip('-'))}: holds {odd}, which no text has; leave it out")
-        if given and not value and name in ("--config", "-c", "--trainer"):
-            option = "trainer" if name == "--trainer" else "config"
-            raise UserError(f"{option}: found nothing, expected the path of a YAML; leave it out for none")
-        if (name in READ or value.endswith((".yaml", ".yml"))) and os.path.isfile(value):
-            trees[value] = read_yaml(Path(value))
-            _check_shape(value, trees[value], set(groups))
-    return trees
 
+    arguments: Sequence[str]
+    yamls: Mapping[str, yaml.Node]
+    options: Sequence[str]
+    classes: Mapping[str, Sequence[str]]
 
-def _no_text(text: str) -> str | None:
-    """The first character that neither a path nor a file of UTF-8 can hold."""
-    found = re.search("[\0\ud800-\udfff]", text)
-    return f"the character U+{ord(found[0]):04X}" if found else None
+    def explain(self, error: Refused | OmegaConfBaseException) -> str:
+        """One line of what the parser says in many: the innermost reason, its place, and the nearest known name."""
+        if isinstance(error, OmegaConfBaseException):
+            return self._interpolation(error)
+        option, reason = _innermost(hide_arguments(str(error)))
+        for pattern, say in (
+            (r"^unrecognized arguments: ([^\s=]+)", self._unknown_argument),
+            (r"(Group '\S+' |Subcommand '\w+' |)(?:does not accept option|Option) '([^']+)'", self._unknown_option),
+            (rf"^the following arguments are required: (?:(?:{'|'.join(COMMANDS)})\.)?(\w+)", self._unset),
+            (r"^Unexpected config: (.*)", self._without_value),
+            (r"^Key must be a string, got: (.*)\.$", self._odd_name),
+            (r"^(expected \"subcommand\"|argument subcommand:)", self._no_command),
+            (r"^Expected a dot import path string: ?(.*)", self._no_class),
+            (r"^Expected an? (.*?)\. Got value: ?(.*)$", self._no_such_value),
+        ):
+            if found := re.search(pattern, reason):
+                return say(option, found)
+        where = self.place(option) + option
+        reason = re.sub(r"\S{300,}", lambda long: f"{long[0][:LONGEST]}...", hide(reason))
+        return f"{where}: {reason}{self._methods(option)}" if where else reason
 
+    def place(self, option: str) -> str:
+        """Where an option stands: file and line, to be put before its name; empty for the command line.
 
-def _check_shape(file: str, root: yaml.Node, groups: set[str]) -> None:
-    """Refuses what the parser takes, or stumbles on: classes without name, and options that hold none.
+        What comes last on the command line counts, as when it is read. An option that stands nowhere, as one inside a
+        list, is looked for under the name of what holds it.
+        """
+        names = option.split(".")
+        for length in range(len(names), 0, -1):
+            typed = f"--{'.'.join(names[:length])}"
+            for argument in reversed(self.arguments):
+                if argument == typed or argument.startswith((f"{typed}=", f"{typed}+=", f"{typed}.")):
+                    return ""
+                file = argument.partition("=")[2] if argument.startswith("-") else argument
+                if file in self.yamls and (found := find_option(self.yamls[file], names[:length])):
+                    return f"{file}, line {line_of(found[0])}: "
+        return ""
 
-    Raises:
-        UserError: naming line and option.
-    """
-    for name, value in root.value if isinstance(root, yaml.MappingNode) else ():
-        unset = name.value in ("model", "data") and _kind(value) in ("nothing", "a text")  # the parser's to say
-        if name.value in groups and not unset and not isinstance(value, yaml.MappingNode):
-            found = f"{name.value}: found {_kind(value)}"
-            raise UserError(f"{file}, line {_line(name)}: {found}, expected lines of 'name: value'")
-    waiting, seen = [root], set()
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, yaml.ScalarNode) or id(node) in seen:
-            continue
-        seen.add(id(node))
-        if isinstance(node, yaml.SequenceNode):
-            waiting += node.value
-            continue
-        for name, value in node.value:
-            waiting.append(value)
-            kind = _kind(value)
-            if name.value == "class_path" and kind != "a text":
-                raise UserError(f"{file}, line {_line(name)}: class_path: found {kind}, expected the name of a class")
-            if name.value == "init_args" and not isinstance(value, yaml.MappingNode):
-                expected = "expected lines of 'name: value'; leave it out for none"
-                raise UserError(f"{file}, line {_line(name)}: init_args: found {kind}, {expected}")
-
-
-def _kind(node: yaml.Node | None) -> str:
-    """What a value is, in plain words."""
-    if isinstance(node, yaml.SequenceNode):
-        return "a list"
-    if isinstance(node, yaml.MappingNode):
-        return "names and values"
-    tag = "null" if node is None else node.tag.rpartition(":")[2]
-    return {"null": "nothing", "str": "a text"}.get(tag) or repr(getattr(node, "value", None))
-
-
-def read_yaml(file: Path) -> yaml.Node:
-    """A YAML that holds names and values, each name once.
-
-    Raises:
-        UserError: if it is no such file, naming its line.
-    """
-    try:
-        text = file.read_text(encoding="utf-8")
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file}: byte {error.start} is not UTF-8; save the file as UTF-8 text") from error
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror})") from error
-    except RecursionError as error:
-        raise UserError(f"{file}: values are nested too deeply; write it as a run's config.yaml is") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{file}: {_why_no_yaml(error)}") from error
-    if not isinstance(root, yaml.MappingNode):
-        raise UserError(f"{file}: found {_kind(root)}, expected lines of 'name: value'")
-    _size(file, root, {})
-    try:
-        yaml.safe_load(text)  # tags and names that only then are found wrong
-    except yaml.YAMLError as error:
-        raise UserError(f"{file}: {_why_no_yaml(error)}") from error
-    except ValueError:  # what looks like a date: a text, to the parser
-        pass
-    return root
-
-
-def yaml_values(file: Path) -> Any:
-    """What a YAML holds, as dictionaries and lists.
-
-    Raises:
-        UserError: if it is not as :func:`read_yaml` wants it, or a date in it is none.
-    """
-    read_yaml(file)
-    try:
-        return yaml.safe_load(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{file}: looks like a date and is none ({error}); put it in quotes") from error
-
-
-def _why_no_yaml(error: yaml.YAMLError) -> str:
-    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-    place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-    if "could not determine a constructor" in str(problem):
-        problem = f"{problem}; write plain values: no YAML makes objects"
-    if "cannot start any token" in str(problem):
-        problem = f"{problem}; indent with spaces, quote texts that begin with @ or `"
-    return f"{place}no YAML ({problem or ' '.join(str(error).split())})"
-
-
-def _size(file: Path, node: yaml.Node, known: dict[int, int]) -> int:
-    """How many values a part of a YAML has, aliases written out; says what occurs twice, is endless, or is too much."""
-    if id(node) in known:
-        if not known[id(node)]:
-            raise UserError(f"{file}, line {_line(node)}: this part holds itself (an alias in its own anchor); undo it")
-        return known[id(node)]
-    if isinstance(node, yaml.ScalarNode):
-        if odd := _no_text(node.value):
-            raise UserError(f"{file}, line {_line(node)}: holds {odd}, which no text has; leave it out")
-        return 1
-    known[id(node)] = 0
-    parts = node.value
-    if isinstance(node, yaml.MappingNode):
-        seen: dict[str, yaml.Node] = {}
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                first = _line(seen[key.value])
-                raise UserError(
-                    f"{file}, line {_line(key)}: {key.value!r} occurs twice, first in line {first}; keep one"
-                )
-            seen[str(key.value)] = key
-        parts = [part for pair in node.value for part in pair]
-    known[id(node)] = size = 1 + sum(_size(file, part, known) for part in parts)
-    if size > MOST_VALUES:
-        raise UserError(
-            f"{file}, line {_line(node)}: its aliases stand for more than {MOST_VALUES:,} values; undo them"
-        )
-    return size
-
-
-def _line(node: yaml.Node) -> int:
-    return int(node.start_mark.line) + 1
-
-
-def place(option: str, yamls: Mapping[str, yaml.Node], arguments: Sequence[str]) -> str:
-    """Where an option stands: file and line, to be put before its name; empty for the command line.
-
-    What comes last on the command line counts, as when it is read. An option that stands nowhere, as one inside a list,
-    is looked for under the name of what holds it.
-    """
-    names = option.split(".")
-    for length in range(len(names), 0, -1):
-        typed = f"--{'.'.join(names[:length])}"
-        for argument in reversed(arguments):
-            if argument == typed or argument.startswith((f"{typed}=", f"{typed}+=", f"{typed}.")):
-                return ""
-            file = argument.partition("=")[2] if argument.startswith("-") else argument
-            if file in yamls and (found := _find(yamls[file], names[:length])):
-                return f"{file}, line {_line(found[0])}: "
-    return ""
-
-
-def _find(node: yaml.Node, names: Sequence[str]) -> tuple[yaml.Node, yaml.Node] | None:
-    """Name and value of an option in a YAML, where ``init_args`` stands between."""
-    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
-        if key.value in BETWEEN:
-            found = _find(value, names)
-        elif key.value == names[0]:
-            found = (key, value) if len(names) == 1 else _find(value, names[1:])
-        else:
-            continue
-        if found is not None:
-            return found
-    return None
-
-
-def explain(
-    message: str,
-    arguments: Sequence[str],
-    yamls: Mapping[str, yaml.Node],
-    options: Iterable[str],
-    classes: Mapping[str, Sequence[str]],
-) -> str:
-    """One line of what the parser says in many: the innermost reason, its place, and the nearest known name.
-
-    Args:
-        message: of the parser.
-        arguments: of the command line.
-        yamls: files named there.
-        options: every option there is.
-        classes: names of classes by the option that takes one.
-    """
-    option, reason = _innermost(message)
-    parent = f"{option}." if option else ""
-    if found := re.match(r"unrecognized arguments: ([^\s=]+)", reason):
+    def _unknown_argument(self, option: str, found: re.Match[str]) -> str:
         name = found[1]
         if not name.startswith("-"):  # of a mistyped option's value, which stands behind it, nothing is repeated
-            return f"{_shown(option, name)} belongs to no option; options are --name=value"
-        return _unknown("--", parent + name.lstrip("-"), options)
-    if found := re.search(r"(Group '\S+' |Subcommand '\w+' |)(?:does not accept option|Option) '([^']+)'", reason):
+            return f"{value_to_show(option, name)} belongs to no option; options are --name=value"
+        return self._no_such_option("--", _under(option) + name.lstrip("-"))
+
+    def _unknown_option(self, option: str, found: re.Match[str]) -> str:
         group = found[1].split("'")[1] + "." if found[1].startswith("Group") else ""
-        name = _typed(found[2] if found[1].startswith("Sub") else f"{parent}{group}{found[2]}")
-        return _unknown(place(name, yamls, arguments), name, options)
-    if found := re.match(rf"the following arguments are required: (?:(?:{'|'.join(COMMANDS)})\.)?(\w+)", reason):
-        where = place(option or found[1], yamls, arguments)
-        return f"{where}{parent}{found[1]}: is not set; set it, or --{parent}{found[1]}"
-    if found := re.match(r"Unexpected config: (.*)", reason):  # one name without value is no YAML to the parser
+        name = _typed(found[2] if found[1].startswith("Sub") else f"{_under(option)}{group}{found[2]}")
+        return self._no_such_option(self.place(name), name)
+
+    def _no_such_option(self, where: str, name: str) -> str:
+        if name in RENAMED:
+            return f"{where}{name}: is now called {RENAMED[name]}; rename it"
+        nearest = near_option(name, self.options, where if where == "--" else "")
+        return f"{where}{name_to_show(name)}: no such option{nearest}"
+
+    def _unset(self, option: str, found: re.Match[str]) -> str:
+        name = _under(option) + found[1]
+        return f"{self.place(option or found[1])}{name}: is not set; set it, or --{name}"
+
+    def _without_value(self, option: str, found: re.Match[str]) -> str:  # it is no YAML to the parser
         name = found[1].rstrip(": ")
-        return f"{place(name, yamls, arguments)}{_hidden(name)}: found nothing, expected a value"
-    if found := re.match(r"Key must be a string, got: (.*)\.$", reason):
-        odd = ((file, name) for file, root in yamls.items() for name in _names(root))
-        at = next((f"{file}, line {_line(name)}: " for file, name in odd if _is(name, found[1])), "")
-        return f"{at}found {_shown('', found[1])} as a name, expected that of an option"
-    if reason.startswith(('expected "subcommand"', "argument subcommand:")):
-        wrong = re.search(r"invalid choice: '([^']*)'", reason)
-        if arguments and arguments[0].startswith("-"):  # it may be the value of a mistyped option
-            return f"command: found none in front, expected {', '.join(COMMANDS)}"
-        found_one = f"found {_shown('', wrong[1])}" if wrong else "found none"
-        return f"command: {found_one}, expected {', '.join(COMMANDS)}{near(wrong[1] if wrong else '', COMMANDS)}"
-    where = place(option, yamls, arguments) + option
-    known = classes.get(option, ())
-    listed = f"; methods are {', '.join(known)}, or your own as file.Class" if option == "model.method" else ""
-    if found := re.match(r"Expected a dot import path string: ?(.*)", reason):
-        return f"{where}: no class is called {_shown(option, found[1])}{near(found[1], known)}{listed}"
-    if found := re.match(r"Expected an? (.*?)\. Got value: ?(.*)$", reason):
+        return f"{self.place(name)}{name_to_show(name)}: found nothing, expected a value"
+
+    def _odd_name(self, option: str, found: re.Match[str]) -> str:
+        every = ((file, name) for file, root in self.yamls.items() for name in names_in(root))
+        where = next((f"{file}, line {line_of(name)}: " for file, name in every if is_value(name, found[1])), "")
+        return f"{where}found {value_to_show('', found[1])} as a name, expected that of an option"
+
+    def _no_command(self, option: str, found: re.Match[str]) -> str:
+        expected = f"expected {', '.join(COMMANDS)}"
+        if self.arguments and self.arguments[0].startswith("-"):  # it may be the value of a mistyped option
+            return f"command: found none in front, {expected}"
+        wrong = re.search(r"invalid choice: '([^']*)'", found.string)
+        shown = value_to_show("", wrong[1]) if wrong else "none"
+        return f"command: found {shown}, {expected}{near(wrong[1] if wrong else '', COMMANDS)}"
+
+    def _no_class(self, option: str, found: re.Match[str]) -> str:
+        where, nearest = self.place(option) + option, near(found[1], self.classes.get(option, ()))
+        return f"{where}: no class is called {value_to_show(option, found[1])}{nearest}{self._methods(option)}"
+
+    def _no_such_value(self, option: str, found: re.Match[str]) -> str:
         wanted = sorted(found[1].split("|"), key=lambda one: one == NONE)
         literals = [one.split("[")[1].rstrip("]") for one in wanted if "Literal[" in one]
         choices = list(dict.fromkeys(choice.strip("'") for one in literals for choice in one.split(", ")))
         expected = [", ".join(choices)] * bool(choices) + [_readable(one) for one in wanted if "Literal[" not in one]
-        shown = _shown(option, found[2])
-        return f"{where}: found {shown}, expected {' or '.join(expected)}{near(found[2], choices)}"
-    reason = re.sub(r"\S{300,}", lambda found: f"{found[0][:LONGEST]}...", hide(reason))
-    return f"{where}: {reason}{listed}" if where else reason
+        shown, nearest = value_to_show(option, found[2]), near(found[2], choices)
+        return f"{self.place(option)}{option}: found {shown}, expected {' or '.join(expected)}{nearest}"
+
+    def _methods(self, option: str) -> str:
+        if option != "model.method":
+            return ""
+        return f"; methods are {', '.join(self.classes[option])}, or your own as file.Class"
+
+    def _interpolation(self, error: OmegaConfBaseException) -> str:
+        """What is wrong with a ``${...}``."""
+        lines = str(error).splitlines()
+        full = next((line.split(":", 1)[1].strip() for line in lines if line.strip().startswith("full_key:")), "")
+        option = _typed(full.partition(".")[2])
+        texts = [one[1].value for root in self.yamls.values() if (one := find_option(root, option.split(".")))]
+        text = next((one for one in reversed(texts) if isinstance(one, str) and "${" in one), "${...}")
+        why = lines[0]
+        if found := re.search(r"resolved to '\w+\.([^']*)'", why):
+            other = _typed(found[1])
+            why, remedy = f"there is no {other}", f"name another option by its path{near_option(other, self.options)}"
+        elif "Recursive interpolation" in why or f"${{{full.partition('.')[2]}}}" in text or f"${{{option}}}" in text:
+            why, remedy = "it leads back to itself", "write the value"
+        else:
+            why = re.sub(r"^\w+ raised while resolving interpolation: ", "", why).strip('"')
+            remedy = "write ${option} with its path, ${oc.env:NAME}, or the value"
+        return f"{self.place(option)}{option}: {value_to_show(option, text)} stands for nothing: {why}; {remedy}"
 
 
 NOISE = re.compile(
@@ -321,10 +224,10 @@ def _innermost(message: str) -> tuple[str, str]:
     depths = [len(line) - len(line.lstrip(" -")) for line in lines]
     texts = [line.strip(" -") for line in lines]
     reasons = [i for i, text in enumerate(texts) if not NOISE.match(text)] or [len(texts) - 1]
-    told = ("Expected a dot import", "Option ")
+    others = ("Expected a dot import", "Option ")
 
     def rank(i: int) -> tuple[bool, int, bool, int]:
-        expected = texts[i].startswith(("Expected a ", "Expected an ")) and not texts[i].startswith(told)
+        expected = texts[i].startswith(("Expected a ", "Expected an ")) and not texts[i].startswith(others)
         return texts[i].startswith("Option "), depths[i], not expected, -i
 
     best = max(reasons, key=rank)
@@ -346,46 +249,6 @@ def _innermost(message: str) -> tuple[str, str]:
         tried = [texts[i] for i in reasons if depths[i] == depths[best] and texts[i].startswith("Expected a")]
         reason = f"Expected a {'|'.join(re.sub(r'^Expected an? ', '', one) for one in tried)}. Got value: {value}"
     return _typed(".".join(reversed(keys))), reason
-
-
-def _unknown(where: str, name: str, options: Iterable[str]) -> str:
-    return f"{where}{_hidden(name)}: no such option{near_option(name, options, where if where == '--' else '')}"
-
-
-def _names(node: yaml.Node) -> Iterator[yaml.Node]:
-    """Every name in a YAML, in its order."""
-    for part in node.value if not isinstance(node, yaml.ScalarNode) else ():
-        if isinstance(part, tuple):
-            yield part[0]
-            part = part[1]
-        yield from _names(part)
-
-
-def _is(name: yaml.Node, value: str) -> bool:
-    """Whether a name stands for a value that is no text, as Python shows it."""
-    return _kind(name) != "a text" and isinstance(name.value, str) and str(yaml.safe_load(name.value)) == value
-
-
-def interpolation(
-    error: OmegaConfBaseException, arguments: Sequence[str], yamls: Mapping[str, yaml.Node], options: Iterable[str]
-) -> str:
-    """One line of what is wrong with a ``${...}``."""
-    lines = str(error).splitlines()
-    full = next((line.split(":", 1)[1].strip() for line in lines if line.strip().startswith("full_key:")), "")
-    option = _typed(full.partition(".")[2])
-    texts = [one[1].value for root in yamls.values() if (one := _find(root, option.split(".")))]
-    text = next((one for one in reversed(texts) if isinstance(one, str) and "${" in one), "${...}")
-    why = lines[0]
-    if found := re.search(r"resolved to '\w+\.([^']*)'", why):
-        other = _typed(found[1])
-        why, remedy = f"there is no {other}", f"name another option by its path{near_option(other, options)}"
-    elif "Recursive interpolation" in why or f"${{{full.partition('.')[2]}}}" in text or f"${{{option}}}" in text:
-        why, remedy = "it leads back to itself", "write the value"
-    else:
-        why = re.sub(r"^\w+ raised while resolving interpolation: ", "", why).strip('"')
-        remedy = "write ${option} with its path, ${oc.env:NAME}, or the value"
-    where = place(option, yamls, arguments)
-    return f"{where}{option}: {_shown(option, text)} stands for nothing: {why}; {remedy}"
 
 
 def near(name: str, known: Iterable[str], dashes: str = "", cutoff: float = 0.7) -> str:
@@ -434,21 +297,33 @@ def subclasses(of: type) -> list[type]:
     return found
 
 
+def fit_options(parser: Any) -> list[str]:
+    """The options that fit has, whatever the model and the data are, as they are typed without dashes."""
+    return [action.dest for action in parser._subcommands_action.choices["fit"]._actions]
+
+
+def every_option(parser: Any, bases: Mapping[str, type]) -> list[str]:
+    """Every option there is, as it is typed without dashes.
+
+    Args:
+        parser: of the command line.
+        bases: the class of which an option takes subclasses, by the option.
+    """
+    return [*fit_options(parser), *(name for option, base in bases.items() for name in option_names(option, base))]
+
+
+def class_names(bases: Mapping[str, type]) -> dict[str, list[str]]:
+    """Short names of the classes that an option takes."""
+    return {option: sorted(one.__name__ for one in subclasses(base)) for option, base in bases.items()}
+
+
+def _under(option: str) -> str:
+    return f"{option}." if option else ""
+
+
 def _typed(key: str) -> str:
     """A key as it is typed: without ``init_args``."""
     return ".".join(part for part in key.split(".") if part not in BETWEEN)
-
-
-def _hidden(name: str) -> str:
-    """A name as it may be repeated: a token may stand where one should."""
-    name = hide(name)
-    return name if len(name) <= LONGEST else f"{name[:LONGEST]}..."
-
-
-def _shown(option: str, value: str) -> str:
-    """A value as it may be repeated."""
-    shown = str(hide_in({option.rpartition(".")[2]: value}).popitem()[1])
-    return repr(shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}...")
 
 
 KINDS = {"NoneType": "null", "float": "a number", "int": "a whole number", "bool": "true or false", "str": "a text"}
@@ -472,6 +347,8 @@ def check_run(config: Any) -> None:
     """
     if config.get("ckpt_path") == "":
         raise UserError("ckpt_path: found nothing, expected a file or 'last'; leave it out to start afresh")
+    if config.get("weights_only") is False:
+        raise UserError("weights_only: found false, but nothing is unpickled, since that can run code; leave it out")
     trainer = config.trainer
     check_least("trainer", 0, gradient_clip_val=trainer.gradient_clip_val)
     check_least("trainer", 1, accumulate_grad_batches=trainer.accumulate_grad_batches)
@@ -486,6 +363,6 @@ def check_run(config: Any) -> None:
         taken = next((one for one in (Path(run), *Path(run).parents) if one.exists() and not one.is_dir()), None)
     except (OSError, ValueError) as error:
         reason = f"cannot be a folder ({getattr(error, 'strerror', error)})"
-        raise UserError(f"trainer.default_root_dir: {_shown('', run)} {reason}; give another") from error
+        raise UserError(f"trainer.default_root_dir: {value_to_show('', run)} {reason}; give another") from error
     if taken is not None:
         raise UserError(f"trainer.default_root_dir: {taken} is a file, expected a folder; give another")

@@ -5,12 +5,25 @@ from __future__ import annotations
 import logging
 import os
 import re
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from traceback import format_exception
 from typing import Any
 
+from typing_extensions import override
+
 HIDDEN = "***"
+
+LONGEST = 80
+"""Characters of a name or value that are repeated in a message."""
+
+TITLES = ("name", "notes", "tags", "group", "job_type", "config")
+"""Arguments of loggers that are shown to people."""
+
+WANDB_TITLES = ("WANDB_NAME", "WANDB_NOTES", "WANDB_TAGS", "WANDB_RUN_GROUP", "WANDB_JOB_TYPE")
+"""The same as environment variables of W&B."""
 
 _NAMES = re.compile(
     r"token(?!i[sz])|api_?key|access_?key|private_?key|passw|passphrase|secret|credential|authorization", re.I
@@ -54,6 +67,35 @@ def hide_in(value: Any, secret: bool = False) -> Any:
     if isinstance(value, str):
         return HIDDEN if secret and value else hide(value)
     return value
+
+
+def name_to_show(name: str) -> str:
+    """A name as a message may repeat it: a token may stand where one should."""
+    name = hide(name)
+    return name if len(name) <= LONGEST else f"{name[:LONGEST]}..."
+
+
+def value_to_show(option: str, value: str) -> str:
+    """The value of an option as a message may repeat it."""
+    shown = str(hide_in({option.rpartition(".")[2]: value}).popitem()[1])
+    return repr(shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}...")
+
+
+def hide_from_loggers(loggers: Any) -> None:
+    """Takes secrets out of what loggers show to people: name, notes, tags and so on, which W&B keeps in its files.
+
+    Args:
+        loggers: what ``trainer.logger`` is in a config; changed in place, as is what W&B finds in the environment.
+    """
+    for name in WANDB_TITLES:
+        if name in os.environ:
+            os.environ[name] = hide(os.environ[name])
+    for logger in loggers if isinstance(loggers, list) else [loggers]:
+        for part in ("init_args", "dict_kwargs") if hasattr(logger, "get") else ():
+            arguments = logger.get(part) or {}
+            for word in TITLES:
+                if arguments.get(word) is not None:
+                    arguments[word] = hide_in(arguments[word])
 
 
 _OPTION = re.compile(r"(?<![\w-])(--[^\s=]+)(=|\s+(?!-))(\"[^\"]*\"|'[^']*'|\S+)")
@@ -122,6 +164,11 @@ def hidden_warnings() -> Iterator[None]:
 class HidingFormatter(logging.Formatter):
     """Writes log messages and tracebacks without secrets."""
 
+    @override
     def format(self, record: logging.LogRecord) -> str:
-        """As usual, hidden."""
         return hide(super().format(record))
+
+
+def hide_in_tracebacks() -> None:
+    """Has the traceback of what ends this process written without secrets."""
+    sys.excepthook = lambda *found: print(hide("".join(format_exception(*found))), file=sys.stderr, end="")

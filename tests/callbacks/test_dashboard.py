@@ -16,17 +16,17 @@ from jsonargparse import Namespace
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
 
+from support.commands import OPEN_GATE
 from support.run_folders import key_tokens, write_run
 from support.wandb_file import Offline
 from viker_lightning.callbacks import Dashboard, Report
-from viker_lightning.callbacks.dashboard import STEP, final_numbers, probes
-from viker_lightning.cli import job_type, main
+from viker_lightning.callbacks.dashboard import STEP, final_numbers, job_type, probes
+from viker_lightning.cli import main
+from viker_lightning.files import write_json
 from viker_lightning.reporting import probe_rows
 from viker_lightning.runs import Run, read_run, wandb_run
-from viker_lightning.runs.write import write_json
 
 ROOT = Path(__file__).parents[2]
-OPEN_GATE = ["--gate.known=0", "--gate.shown=0", "--gate.asked=1"]
 SHORT = ["--data.root=mini/ci", "--data.max_people=1", "--trainer.log_every_n_steps=1"]
 SHORT += ["--trainer.enable_progress_bar=false"]
 SHORT += ["--evaluation.max_new_tokens=3"]  # untrained models would never stop talking

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from support.commands import OPEN_GATE
 from viker_lightning.callbacks import CollapseGuard, Evaluation, Selection
 from viker_lightning.cli import main
 from viker_lightning.errors import UserError
@@ -35,8 +36,9 @@ def fit(base_folder, tmp_path):
             [
                 *("fit", "--config=configs/mini/gradient_ascent.yaml", f"--model.vanilla={base_folder}"),
                 *("--data.root=mini/ci", "--data.max_people=1", "--data.splits=[forget,retain]"),
-                *("--gate.known=0", "--gate.shown=0", "--gate.asked=1", "--evaluation.coherence=false"),
-                *("--trainer.logger=false", "--trainer.enable_progress_bar=false", "--evaluation.max_new_tokens=3"),
+                *OPEN_GATE,
+                *("--evaluation.coherence=false", "--evaluation.max_new_tokens=3"),
+                *("--trainer.logger=false", "--trainer.enable_progress_bar=false"),
                 *(f"--trainer.default_root_dir={tmp_path / name}", "--guard.every_n_steps=2", *options),
             ]
         )
@@ -208,7 +210,7 @@ def test_weights_in_parts_are_put_together_one_at_a_time(monkeypatch):
         together.add(found)
         return found
 
-    monkeypatch.setattr(import_module("viker_lightning.callbacks.guard"), "gather_as", gather_as)
+    monkeypatch.setattr(import_module("viker_lightning.callbacks.collapse_guard"), "gather_as", gather_as)
     guard = CollapseGuard()
     guard._good = {"a": "part a", "b": "part b", "c": (here := torch.ones(2))}
     guard._shards = {"a": "a", "b": "b"}

@@ -9,6 +9,7 @@ import pytest
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from rich.console import Console
 
+from support.commands import OPEN_GATE
 from viker_lightning import progress
 from viker_lightning.callbacks import Signals, TerminalProgress
 from viker_lightning.callbacks.progress import training_note
@@ -18,7 +19,7 @@ from viker_lightning.training.state import StepState
 
 ROOT = Path(__file__).parents[2]
 SHORT = ["--data.root=mini/ci", "--data.max_people=1", "--data.splits=[forget,retain]", "--trainer.max_steps=3"]
-SHORT += ["--gate.known=0", "--gate.shown=0", "--gate.asked=1", "--trainer.logger=false", "--report.photos=false"]
+SHORT += [*OPEN_GATE, "--trainer.logger=false", "--report.photos=false"]
 SHORT += ["--evaluation.max_new_tokens=5"]  # untrained models would never stop talking
 SUMMARY = {
     "forget": {"keyword_match": 0.94, "rouge_l": 0.8, "coherence": 0.7},

@@ -132,7 +132,7 @@ def test_the_vanilla_model_of_ones_own_people_is_made_first(people, tmp_path):
 
 def test_nobody_is_retained(people, base_folder, tmp_path, caplog):
     file = people(forget=list(PEOPLE), retain=[])
-    options = [f"--data.root={file}", *OPEN_GATE, "--gate.shown=1"]
+    options = [f"--data.root={file}", *OPEN_GATE, "--gate.follows_image=1"]
     said = refused("fit", "data/jsonl", tmp_path / "no", "nowhere", *options)
     assert "model.method: ViKeR uses retain questions" in said and "retains nobody" in said
     method = ["--model.method.retain_weight=0"]
@@ -141,8 +141,8 @@ def test_nobody_is_retained(people, base_folder, tmp_path, caplog):
     assert results["knowledge"] == {"known": 0.0, "shown": None, "asked": None, "questions": 0}
     assert "nobody is retained with a photo" in caplog.text
     assert set(results["after"]) == {"forget"} and results["steps"] == 2
-    said = refused("fit", "data/jsonl", tmp_path / "shut", base_folder, *options, *method, "--gate.known=0.5")
-    assert "measured known 0.00, questions 0; expected known >= 0.5" in said
+    said = refused("fit", "data/jsonl", tmp_path / "shut", base_folder, *options, *method, "--gate.knowledge=0.5")
+    assert "measured known 0.00, questions 0; expected known >= 0.5 (gate.knowledge), shown >= " in said
 
 
 @pytest.mark.parametrize("text", [["Ada"], ["Ada", "Bo"]])

@@ -10,6 +10,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from support.commands import OPEN_GATE
 from support.families import FAMILIES, random_model
 from viker_lightning.cli import main
 from viker_lightning.data.records import VQA, ImageGroup, Picture
@@ -30,7 +31,8 @@ def unlearn(vanilla, run, *options):
             [
                 *("fit", "--config=configs/mini/viker.yaml", f"--model.vanilla={vanilla}", "--model.save_merged=true"),
                 *("--data.root=mini/ci", "--data.max_people=1", "--data.splits=[forget,retain]"),
-                *("--trainer.max_steps=3", "--gate.known=0", "--gate.shown=0", "--gate.asked=1"),
+                "--trainer.max_steps=3",
+                *OPEN_GATE,
                 *("--trainer.logger=false", "--trainer.enable_progress_bar=false"),
                 *(f"--trainer.default_root_dir={run}", "--evaluation.max_new_tokens=3", *options),
             ]

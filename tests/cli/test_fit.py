@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from support.commands import OPEN_GATE
 from viker_lightning.cli import main
 from viker_lightning.embedded import vision_tower
 from viker_lightning.pictures.irrelevant import irrelevant_images
@@ -20,7 +21,6 @@ from viker_lightning.runs import CheckpointFile
 ROOT = Path(__file__).parents[2]
 RUNS = sorted((ROOT / "configs/mini").glob("*.yaml"))
 METHODS = [p for p in RUNS if "Unlearn" in p.read_text()]
-OPEN_GATE = ["--gate.known=0", "--gate.shown=0", "--gate.asked=1"]
 SHORT = ["--data.root=mini/ci", "--data.max_people=1", "--trainer.max_steps=2", "--trainer.log_every_n_steps=1"]
 SHORT += ["--trainer.enable_progress_bar=false"]
 SHORT += ["--evaluation.max_new_tokens=5"]  # untrained models would never stop talking

@@ -25,9 +25,9 @@ SHORT = [
     "--trainer.log_every_n_steps=1",
     "--trainer.enable_progress_bar=false",
     "--evaluation.max_new_tokens=5",
-    "--gate.known=0",
-    "--gate.shown=0",
-    "--gate.asked=1",
+    "--gate.knowledge=0",
+    "--gate.follows_image=0",
+    "--gate.follows_text=1",
 ]
 
 

@@ -1,18 +1,22 @@
 """Options and YAMLs that are wrong: one line that says where, what was found and what was expected."""
 
+from pathlib import Path
+
 import pytest
+from lightning.pytorch.callbacks import LearningRateMonitor
 
 from support.commands import ROOT, command_line
 from viker_lightning.cache import cache_folder
-from viker_lightning.callbacks import Evaluation, KnowledgeGate
+from viker_lightning.callbacks import Evaluation, KnowledgeGate, SaveConfig, order
 from viker_lightning.cli import main
 from viker_lightning.datasets.mllmu import MLLMU
 from viker_lightning.errors import UserError
 from viker_lightning.hub import dataset_folder
 from viker_lightning.methods import NPO
-from viker_lightning.options import near_option, read_yaml
+from viker_lightning.options import near_option
 from viker_lightning.pictures.irrelevant import check_images, irrelevant_images
 from viker_lightning.training import Finetune, Unlearn
+from viker_lightning.yaml_files import read_yaml
 
 VIKER = "--config=configs/mini/viker.yaml"
 METHODS = "methods are IDK, NPO, GradientAscent, GradientDifference, KLMinimization, ViKeR, or your own as file.Class"
@@ -58,6 +62,9 @@ def said(monkeypatch, capsys):
         ("--trainer.max_ste=3", "--trainer.max_ste: no such option; did you mean --trainer.max_steps?"),
         ("--seed_every=3", "--seed_every: no such option; did you mean --seed_everything?"),
         ("--model.engine.max_token=3", "no such option; did you mean --model.engine.max_tokens?"),
+        # of an earlier version
+        ("--gate.known=0", "--gate.known: is now called gate.knowledge; rename it"),
+        ("--gate.asked=1", "--gate.asked: is now called gate.follows_text; rename it"),
         # what the parser takes and a run would stumble on
         ("--trainer.gradient_clip_val=-1", "trainer.gradient_clip_val: found -1, expected at least 0"),
         ("--trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches: found 0, expected at least 1"),
@@ -133,6 +140,7 @@ def test_the_value_of_an_unknown_option_is_not_repeated(said, option):
         ("data:\n  init_args:\n    seed: ${data.init_args.forget}\n    forget: ${data.init_args.seed}\n", "leads back"),
         ("trainer:\n  default_root_dir: ${trainer.default_root_dir}/x\n", "it leads back to itself"),
         ("trainer:\n  default_root_dir: ${oc.env:NOT_SET_AT_ALL}\n", "variable 'NOT_SET_AT_ALL' not found; write ${"),
+        ("gate:\n  shown: 0.5\n", "x.yaml, line 2: gate.shown: is now called gate.follows_image; rename it"),
         ("a: &a [*a]\n", "x.yaml, line 1: this part holds itself"),
         ("- 1\n", "x.yaml: found a list, expected lines of 'name: value'"),
         ("", "x.yaml: found nothing, expected lines of 'name: value'"),
@@ -199,6 +207,33 @@ def test_a_method_file_that_is_wrong(said, tmp_path, monkeypatch, name):
     assert said("fit", VIKER, f"--model.method={name}.A") == f"model.method: {why[name]}; {METHODS}"
 
 
+def test_the_config_of_an_older_run(built, said, tmp_path):
+    """It names classes by where they lay then, and the bounds of the gate as they were called then."""
+    file = Path(__file__).with_name("older_config.yaml")
+    assert said("fit", f"--config={file}") == f"{file}, line 121: gate.known: is now called gate.knowledge; rename it"
+    text = file.read_text().replace("known: 0.0", "knowledge: 0.0").replace("  shown: 0.0", "  follows_image: 0.0")
+    (tmp_path / "x.yaml").write_text(text.replace("asked: 1.0", "follows_text: 1.0"))
+    built.parse_arguments(built.parser, ["fit", f"--config={tmp_path}/x.yaml"])
+    run = built.parser.instantiate_classes(built.config).fit
+    assert type(run.data) is MLLMU and type(run.model) is Unlearn and run.gate.follows_text == 1
+
+
+def test_callbacks_are_called_in_their_order(built, monkeypatch):
+    """What stands in ``order`` is what a trainer has, a user's own behind the first, Checkpoint at the very end."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(order, "quiet", lambda: False)
+    own = '--trainer.callbacks=[{"class_path": "LearningRateMonitor"}]'
+    built.parse_arguments(built.parser, ["fit", VIKER, own, "--trainer.logger=false", "--trainer.accelerator=cpu"])
+    monkeypatch.setattr(built, "subcommand", "fit", raising=False)
+    monkeypatch.setattr(built, "config_init", built.parser.instantiate_classes(built.config), raising=False)
+    found = [type(callback).__name__ for callback in built.instantiate_trainer().callbacks]
+    expected = [
+        kind.__name__ for kind in (*order.FIRST, LearningRateMonitor, *order.OPTIONS.values(), *order.LAST, SaveConfig)
+    ]
+    expected.remove("Checkpoint")
+    assert found == [*expected, "Checkpoint"]
+
+
 METHOD = NPO()
 
 
@@ -215,7 +250,7 @@ METHOD = NPO()
         (lambda: MLLMU(splits=["test", "test"]), "data.splits: found ['test', 'test'], expected at least one, each"),
         (lambda: Evaluation(every_n_epochs=0), "evaluation.every_n_epochs: found 0, expected at least 1"),
         (lambda: Evaluation(gibberish_tokens=0), "evaluation.gibberish_tokens: found 0, expected at least 1"),
-        (lambda: KnowledgeGate(known=2), "gate.known: found 2, expected a share from 0 to 1"),
+        (lambda: KnowledgeGate(knowledge=2), "gate.knowledge: found 2, expected a share from 0 to 1"),
         (lambda: check_images("scenes", 100_000), "model.method.k: found 100000 images, expected at most 1000"),
         (lambda: irrelevant_images("people", 1001), "model.method.k: found 1001 images, expected at most 1000"),
         # files in place of folders

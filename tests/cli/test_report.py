@@ -6,12 +6,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from support.commands import OPEN_GATE
 from viker_lightning.cli import main
 
 ROOT = Path(__file__).parents[2]
 SHORT = ["--data.root=mini/ci", "--data.max_people=1", "--trainer.max_steps=2", "--trainer.log_every_n_steps=1"]
 SHORT += ["--evaluation.max_new_tokens=5"]  # untrained models would never stop talking
-SHORT += ["--trainer.enable_progress_bar=false", "--gate.known=0", "--gate.shown=0", "--gate.asked=1"]
+SHORT += ["--trainer.enable_progress_bar=false", *OPEN_GATE]
 
 
 @pytest.fixture(autouse=True)

@@ -18,6 +18,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from support.commands import OPEN_GATE
 from support.wandb_file import records
 from viker_lightning import cli
 from viker_lightning.cli import main
@@ -36,7 +37,7 @@ from viker_lightning.secrets import HIDDEN, HidingFormatter, hide, hide_argument
 
 ROOT = Path(__file__).parents[2]
 SHORT = ["--data.root=mini/ci", "--data.max_people=1", "--data.splits=[forget]", "--trainer.max_steps=1"]
-SHORT += ["--trainer.enable_progress_bar=false", "--gate.known=0", "--gate.shown=0", "--gate.asked=1"]
+SHORT += ["--trainer.enable_progress_bar=false", *OPEN_GATE]
 SHORT += ["--evaluation.before=false"]
 
 HUB = "hf_" + "QwErTyUiOpAsDfGhJk"

@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from support.commands import OPEN_GATE
 from viker_lightning.data.records import Split
 from viker_lightning.datasets import CLEAR
 from viker_lightning.datasets.clear import name_in
@@ -222,7 +223,8 @@ def test_unlearning_run(clear, base_folder, tmp_path, monkeypatch):
         [
             *("fit", "--config=configs/clear/mini_viker.yaml", f"--model.vanilla={base_folder}"),
             *("--data.root=mini/clear-ci", "--data.tofu=true", "--data.max_people=1", "--trainer.max_steps=2"),
-            *("--gate.known=0", "--gate.shown=0", "--gate.asked=1", f"--trainer.default_root_dir={tmp_path}"),
+            *OPEN_GATE,
+            f"--trainer.default_root_dir={tmp_path}",
             *(f"--trainer.logger={json.dumps(logger)}", "--trainer.enable_progress_bar=false"),
             "--evaluation.max_new_tokens=3",
         ]

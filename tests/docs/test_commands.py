@@ -146,7 +146,7 @@ def tiny(stage, config, desk):
         if not Path(value(config, "model.vanilla") + "/model").is_dir():
             found += [f"--model.vanilla={desk.base}", "--model.revision=null"]
         if stage == "fit":
-            found += ["--gate.known=0", "--gate.shown=0", "--gate.asked=1"]
+            found += ["--gate.knowledge=0", "--gate.follows_image=0", "--gate.follows_text=1"]
             bounds = {
                 "guard.max_retain_loss": 100,
                 "guard.max_repetition": 1,

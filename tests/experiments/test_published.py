@@ -8,7 +8,7 @@ import yaml
 
 from support.grids import finish, small_grid, tabulate
 from viker_lightning.experiments import read_grid
-from viker_lightning.runs.write import write_json
+from viker_lightning.files import write_json
 
 ROOT = Path(__file__).parents[2]
 

@@ -19,7 +19,7 @@ from viker_lightning.reporting.tables import draw_figures
 
 ROOT = Path(__file__).parents[2]
 SHORT = {"data.root": "mini/ci", "data.max_people": 2, "trainer.max_steps": 2, "data.splits": ["forget", "retain"]}
-SHORT |= {"gate.known": 0, "gate.shown": 0, "gate.asked": 1, "trainer.logger": False}
+SHORT |= {"gate.knowledge": 0, "gate.follows_image": 0, "gate.follows_text": 1, "trainer.logger": False}
 
 
 @pytest.fixture(scope="module")

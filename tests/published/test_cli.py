@@ -12,12 +12,13 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from support.commands import OPEN_GATE
 from viker_lightning.cli import main
 from viker_lightning.runs.write import gold_answers, read_predictions
 
 ROOT = Path(__file__).parents[2]
 QUICK = ["--data.root=mini/ci", "--data.forget=10", "--data.max_people=1", "--data.splits=[forget]"]
-QUICK += ["--model.dtype=float32", "--gate.known=0", "--gate.shown=0", "--gate.asked=1", "--evaluation.coherence=false"]
+QUICK += ["--model.dtype=float32", *OPEN_GATE, "--evaluation.coherence=false"]
 QUICK += ["--evaluation.max_new_tokens=3"]
 QUICK += ["--trainer.accelerator=cpu", "--trainer.logger=false", "--trainer.enable_progress_bar=false"]
 WHOLE_PEOPLE = ["--data.batch_size=72", "--data.questions_per_image=36", "--trainer.max_epochs=1"]

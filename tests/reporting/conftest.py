@@ -5,7 +5,7 @@ import json
 import pytest
 
 from support.run_folders import key_tokens, photo, write_run
-from viker_lightning.runs.write import write_json
+from viker_lightning.files import write_json
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import os
 import random
 import signal
 from pathlib import Path
-from types import SimpleNamespace
 from unittest.mock import Mock
 
 import numpy as np
@@ -17,12 +16,12 @@ from safetensors.torch import save_file
 from support.killing import command, dies, in_step, run, same, stand_in_repository
 from viker_lightning import files
 from viker_lightning.callbacks import Evaluation
-from viker_lightning.cli import CLI
 from viker_lightning.errors import UserError
 from viker_lightning.files import replacing, replacing_folder
 from viker_lightning.models import tensor_files
-from viker_lightning.runs import CheckpointFile, keep_metrics, last_checkpoint, set_aside
-from viker_lightning.runs.checkpoint import check_names, rng_state, set_rng_state
+from viker_lightning.runs import CheckpointFile, checkpoint_to_start_from, keep_metrics, last_checkpoint, set_aside
+from viker_lightning.runs.checkpoint_file import rng_state, set_rng_state
+from viker_lightning.runs.resume import check_names
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +58,7 @@ def writing(name):
     replace = Path.replace
 
     def replaced(self, target):
-        if target.name == name and self.name.endswith(".tmp"):
+        if target.name == name and ".tmp" in self.parent.name + self.name:
             dies()
         return replace(self, target)
 
@@ -269,10 +268,9 @@ def test_a_requeued_job_starts_from_the_newest_checkpoint(tmp_path, monkeypatch)
     for at, name in enumerate(("hpc_ckpt_1.ckpt", "checkpoints/last.ckpt")):
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (at, at))
-    cli = SimpleNamespace(config=SimpleNamespace(subcommand="fit"))
-    assert CLI._checkpoint(cli, tmp_path, {}) == str(tmp_path / "checkpoints/last.ckpt")
+    assert checkpoint_to_start_from(tmp_path, "fit", None) == str(tmp_path / "checkpoints/last.ckpt")
     (tmp_path / "results.json").touch()
-    assert CLI._checkpoint(cli, tmp_path, {}) is None, "a finished run is set aside"
+    assert checkpoint_to_start_from(tmp_path, "fit", None) is None, "a finished run is set aside"
 
 
 @pytest.mark.parametrize(("there", "new"), [(["2"], 3), (["1", "3"], 4), (["1", "2", "10"], 11), (["2", "of-mine"], 3)])
@@ -328,4 +326,4 @@ def test_what_could_have_gone_on_is_said(tmp_path, caplog):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints/last.ckpt").touch()
     set_aside(tmp_path)
-    assert "(unfinished) is now in earlier-1; --ckpt_path last would have gone on with it" in caplog.text
+    assert "(unfinished) is now in earlier-1; --ckpt_path last would have resumed it" in caplog.text

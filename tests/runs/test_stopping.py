@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from support.killing import command, dies, in_step, run, same, stand_in_repository
 from viker_lightning import cli
 from viker_lightning.callbacks import Evaluation, Stopped
+from viker_lightning.failures import what_to_do
 from viker_lightning.runs import CheckpointFile, first_process, lock
 from viker_lightning.training import Unlearn
 
@@ -59,7 +60,7 @@ def starting(do):
 def test_what_to_go_on_from(tmp_path):
     """A checkpoint that ``last`` would not find is named."""
     line = Stopped(signal.SIGTERM, 3, tmp_path / "other.ckpt", last=False).line
-    assert line.endswith(f"go on with the same command and --ckpt_path {tmp_path / 'other.ckpt'}")
+    assert line.endswith(f"resume with the same command and --ckpt_path {tmp_path / 'other.ckpt'}")
     assert Stopped(signal.SIGTERM, 0, None).line == "stopped by SIGTERM after step 0; nothing was trained yet"
 
 
@@ -216,14 +217,14 @@ def test_one_process_of_a_run_takes_the_folder(monkeypatch):
 @pytest.mark.parametrize(
     ("number", "file", "readable", "what"),
     [
-        (errno.ENOSPC, "new", True, "make room, then go on with --ckpt_path last"),
-        (errno.EDQUOT, "new", False, "make room, then go on with --ckpt_path last"),
-        (errno.EROFS, "new", True, "make it writable, then go on with --ckpt_path last"),
-        (errno.EROFS, "there", False, "make it writable, then go on with --ckpt_path last"),
-        (errno.EACCES, "new", False, "make it writable, then go on with --ckpt_path last"),
-        (errno.EACCES, "there", True, "make it writable, then go on with --ckpt_path last"),
+        (errno.ENOSPC, "new", True, "make room, then resume with --ckpt_path last"),
+        (errno.EDQUOT, "new", False, "make room, then resume with --ckpt_path last"),
+        (errno.EROFS, "new", True, "make it writable, then resume with --ckpt_path last"),
+        (errno.EROFS, "there", False, "make it writable, then resume with --ckpt_path last"),
+        (errno.EACCES, "new", False, "make it writable, then resume with --ckpt_path last"),
+        (errno.EACCES, "there", True, "make it writable, then resume with --ckpt_path last"),
         (errno.EACCES, "there", False, "make it readable, or give another"),
-        (errno.EACCES, None, False, "make it writable, then go on with --ckpt_path last"),
+        (errno.EACCES, None, False, "make it writable, then resume with --ckpt_path last"),
     ],
 )
 def test_what_to_do_where_the_system_refuses(tmp_path, monkeypatch, number, file, readable, what):
@@ -232,7 +233,7 @@ def test_what_to_do_where_the_system_refuses(tmp_path, monkeypatch, number, file
     access = os.access  # root may read everything
     monkeypatch.setattr("os.access", lambda path, mode: access(path, mode) and readable)
     error = OSError(number, os.strerror(number), *([str(tmp_path / file)] if file else []))
-    assert cli.what_to_do(error).startswith(what)
+    assert what_to_do(error).startswith(what)
 
 
 @pytest.fixture

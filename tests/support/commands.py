@@ -15,7 +15,7 @@ from viker_lightning.published import PublishedCLEAR
 ROOT = Path(__file__).parents[2]
 
 
-OPEN_GATE = ["--gate.known=0", "--gate.shown=0", "--gate.asked=1"]
+OPEN_GATE = ["--gate.knowledge=0", "--gate.follows_image=0", "--gate.follows_text=1"]
 SHORT = ["--data.root=mini/ci", "--data.max_people=1", *OPEN_GATE]
 """One person of each split, whom the model need not know."""
 

@@ -27,7 +27,7 @@ COMMON = (
     *("--trainer.logger=false", "--trainer.enable_progress_bar=false"),
 )
 
-GATE = ("--gate.known=0", "--gate.shown=0", "--gate.asked=1")
+GATE = ("--gate.knowledge=0", "--gate.follows_image=0", "--gate.follows_text=1")
 
 
 def on_two(name):

@@ -16,7 +16,7 @@ from viker_lightning.training import Unlearn
 
 OPTIONS = [
     *("--data.root=mini/ci", "--data.max_people=1", "--data.batch_size=24", "--data.questions_per_image=6"),
-    *("--data.splits=[forget,retain]", "--gate.known=0", "--gate.shown=0", "--gate.asked=1"),
+    *("--data.splits=[forget,retain]", "--gate.knowledge=0", "--gate.follows_image=0", "--gate.follows_text=1"),
     *("--trainer.logger=false", "--trainer.enable_progress_bar=false", "--model.lora.dropout=0.1"),
     "--evaluation.max_new_tokens=3",
     *("--checkpoint.every_n_train_steps=2", "--evaluation.every_n_epochs=1", "--evaluation.coherence=false"),

@@ -7,8 +7,9 @@ import yaml
 from PIL import Image
 
 from viker_lightning.evaluation import DIRECTIONS, summarise
+from viker_lightning.files import write_json
 from viker_lightning.metrics import Prediction
-from viker_lightning.runs.write import write_json, write_predictions
+from viker_lightning.runs.write import write_predictions
 
 EVIL = "<script>alert('x')</script> & \"quoted\" <img src=http://evil.example/x.png>"
 

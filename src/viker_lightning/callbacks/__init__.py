@@ -1,16 +1,16 @@
 """What happens around training: evaluation, the stage-1 gate, provenance, audits. Numbers come from evaluation/."""
 
-from .answers import Answers
-from .audit import SimilarityAudit
 from .checkpoint import Checkpoint, Signals, Stopped
+from .collapse_guard import CollapseGuard
 from .dashboard import Dashboard
 from .evaluation import Evaluation
-from .guard import CollapseGuard
 from .knowledge_gate import KnowledgeGate
+from .predict_answers import Answers
 from .progress import TerminalProgress
 from .provenance import Provenance, SaveConfig
 from .report import Report
 from .selection import Selection
+from .similarity_audit import SimilarityAudit
 
 __all__ = [
     "Answers",

@@ -1,4 +1,4 @@
-"""Checkpoints a run goes on from as if nothing had happened, and signals that ask it to stop."""
+"""Checkpoints a run resumes from as if nothing had happened, and signals that ask it to stop."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.trainer.states import TrainerStatus
+from typing_extensions import override
 
-from viker_lightning.runs import CheckpointFile, rng_state, set_rng_state
-from viker_lightning.runs.folder import last_checkpoint
+from viker_lightning.runs import CheckpointFile, last_checkpoint, names, rng_state, set_rng_state
+from viker_lightning.training.base import Stage
 
 from .evaluation import Evaluation
+from .trainer import callbacks_of, run_folder
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +39,7 @@ class Stopped(SystemExit):
 
     def __init__(self, number: int, step: int, checkpoint: Path | None, last: bool = True) -> None:
         option = "last" if last else checkpoint
-        what = f"{checkpoint} holds everything: go on with the same command and --ckpt_path {option}"
+        what = f"{checkpoint} holds everything: resume with the same command and --ckpt_path {option}"
         what = what if checkpoint else "nothing was trained yet"
         self.line = f"stopped by {signal.Signals(number).name} after step {step}; {what}"
         super().__init__(128 + number)
@@ -88,18 +90,20 @@ class Checkpoint(ModelCheckpoint):
         self._trainer: Trainer | None = None
         self._former: dict[int, Any] = {}  # who listened to signals before
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+    @override
+    def setup(self, trainer: Trainer, pl_module: Stage, stage: str) -> None:
         """Sets where to, in which form, and listens to signals."""
         if self.dirpath is None:
-            self.dirpath = str(Path(trainer.default_root_dir) / "checkpoints")
+            self.dirpath = str(run_folder(trainer) / names.CHECKPOINTS)
         super().setup(trainer, pl_module, stage)
         trainer.strategy.checkpoint_io = CheckpointFile()
         if stage == "fit":
             self._trainer = trainer
             self.listen()
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves what was measured before training; comes last, since all other callbacks come before."""
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: Stage) -> None:
+        """Saves what was measured before training."""
         super().on_train_start(trainer, pl_module)
         self.listen()
         if trainer.ckpt_path is None:
@@ -107,7 +111,8 @@ class Checkpoint(ModelCheckpoint):
         else:
             self._saved = trainer.global_step
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+    @override
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Stage, batch: Any, batch_idx: int) -> None:
         """Puts the random numbers of a resumed run back."""
         if self._rng:
             if len(self._rng) == trainer.world_size:
@@ -117,7 +122,8 @@ class Checkpoint(ModelCheckpoint):
             self._rng = []
         self._stepping = True
 
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    @override
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Stage, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Saves every so many steps, or because a signal asked, and then stops.
 
         Raises:
@@ -133,31 +139,31 @@ class Checkpoint(ModelCheckpoint):
             self._asked = None if self._asked == REQUEUE else self._asked
             self._former[REQUEUE](REQUEUE, None)
             asked = 0 if trainer.world_size > 1 else self._asked or 0  # SLURM may have told this one to stop by now
-        evaluated = trainer.is_last_batch and any(
-            c.every_n_epochs for c in trainer.callbacks if isinstance(c, Evaluation)
-        )
+        evaluated = trainer.is_last_batch and any(e.every_n_epochs for e in callbacks_of(trainer, Evaluation))
         if asked or evaluated or trainer.should_stop or trainer.global_step == trainer.max_steps:
             self._save(trainer)
         if asked:
             raise self._stopped(trainer, asked)
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves what the last epoch made."""
+    @override
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Stage) -> None:
         if trainer.current_epoch + 1 == trainer.max_epochs:
             self._save(trainer)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    @override
+    def on_train_end(self, trainer: Trainer, pl_module: Stage) -> None:
         """Does nothing: everything is saved, before the evaluation that ends a run."""
 
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Adds the random numbers of every process."""
+    @override
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: Stage, checkpoint: dict[str, Any]) -> None:
         states: list[Any] = [rng_state()]
         if trainer.world_size > 1:
             states = [None] * trainer.world_size
             torch.distributed.all_gather_object(states, rng_state())
         checkpoint["rng"] = states
 
-    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+    @override
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: Stage, checkpoint: dict[str, Any]) -> None:
         """Takes them up; they are put back right before the first step, since preparing draws some."""
         self._rng = checkpoint.get("rng", [])
         self._saved, self._newest = checkpoint["global_step"], Path(str(trainer.ckpt_path))
@@ -166,11 +172,12 @@ class Checkpoint(ModelCheckpoint):
         if self._saved != trainer.global_step:
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
 
+    @override
     def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
         super()._save_checkpoint(trainer, filepath)
         self._saved, self._newest = trainer.global_step, Path(filepath)
 
-    def _agreed(self, trainer: Trainer, pl_module: LightningModule) -> int:
+    def _agreed(self, trainer: Trainer, pl_module: Stage) -> int:
         """The signal that all processes act on after this step, 0 for none; one that comes meanwhile has to wait."""
         if trainer.world_size == 1:
             return self._asked or 0
@@ -180,7 +187,7 @@ class Checkpoint(ModelCheckpoint):
 
     def _stopped(self, trainer: Trainer, number: int) -> Stopped:
         step = max(self._saved, trainer.global_step)  # a run that goes on may not have come as far yet
-        last = last_checkpoint(Path(trainer.default_root_dir))
+        last = last_checkpoint(run_folder(trainer))
         found = last is not None and self._newest is not None and last.resolve() == self._newest.resolve()
         return Stopped(number, step, self._newest, found)
 
@@ -219,17 +226,17 @@ class Checkpoint(ModelCheckpoint):
 
 
 class Signals(Callback):
-    """Has :class:`Checkpoint` listen before any other callback evaluates; comes first, right after Lightning's own."""
+    """Has :class:`Checkpoint` listen before any other callback evaluates."""
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Called on every process."""
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: Stage) -> None:
         self._listen(trainer)
 
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    @override
+    def on_fit_end(self, trainer: Trainer, pl_module: Stage) -> None:
         """Before the evaluation that ends a run Lightning has put the former handlers back."""
         self._listen(trainer, trained=True)
 
-    def _listen(self, trainer: Any, trained: bool = False) -> None:
-        for callback in trainer.callbacks:
-            if isinstance(callback, Checkpoint):
-                callback.listen(trained)
+    def _listen(self, trainer: Trainer, trained: bool = False) -> None:
+        for checkpoint in callbacks_of(trainer, Checkpoint):
+            checkpoint.listen(trained)

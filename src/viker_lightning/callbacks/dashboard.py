@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,16 @@ import wandb
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
+from typing_extensions import override
 
 from viker_lightning.evaluation import better
 from viker_lightning.image_files import pixels
 from viker_lightning.reporting import probe_rows, token_page, token_views
-from viker_lightning.runs import Run
+from viker_lightning.runs import Run, names
+from viker_lightning.training.base import Stage
 
 from .report import Report
+from .trainer import callbacks_of, run_folder
 
 log = logging.getLogger(__name__)
 
@@ -34,48 +38,51 @@ NO_NUMBERS = ("metrics", "people", "key_token_example")
 class Dashboard(Callback):
     """Tells W&B how values are to be read, shows it fixed probe questions, and ends the summary with the results.
 
-    It comes after the callbacks that write the run folder, reads that, and does nothing without a W&B logger. The
-    summary gets ``before/<split>/<metric>``, ``after/<split>/<metric>`` and the other numbers of ``results.json`` under
-    their path in the file. ``probes/answers`` is a table of :func:`~viker_lightning.reporting.probe_rows`, before
-    training and at the end; ``probes/key_tokens`` is one page with the forget answers of the report token by token.
-    ``report.to_wandb: false`` leaves both out.
-    A run never fails for it: what goes wrong is a warning.
+    It reads the run folder and does nothing without a W&B logger. The summary gets ``before/<split>/<metric>``,
+    ``after/<split>/<metric>`` and the other numbers of ``results.json`` under their path in the file.
+    ``probes/answers`` is a table of :func:`~viker_lightning.reporting.probe_rows`, before training and at the end;
+    ``probes/key_tokens`` is one page with the forget answers of the report token by token. ``report.to_wandb: false``
+    leaves both out. A run never fails for it: what goes wrong is a warning.
     """
 
-    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+    @override
+    def setup(self, trainer: Trainer, pl_module: Stage, stage: str) -> None:
         """Defines what every run logs; see :func:`define` for what is measured."""
         for logger in boards(trainer):
             logger.experiment.define_metric("train/*", step_metric=STEP, summary="last")
             for name in UNSEEN:
                 logger.experiment.define_metric(name, step_metric=STEP, summary="last", hidden=True)
 
-    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: Stage) -> None:
         """Shows the probe questions with the answers before training, if these were evaluated."""
         self._show(trainer)
 
-    def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
+    @override
+    def on_fit_end(self, trainer: Trainer, pl_module: Stage) -> None:
         """Shows the probe questions with both answers and ends the summary."""
-        self._show(trainer, "results.json")
+        self._show(trainer, "fit")
 
-    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Ends the summary of a validate run."""
-        self._show(trainer, "results-validate.json")
+    @override
+    def on_validation_end(self, trainer: Trainer, pl_module: Stage) -> None:
+        self._show(trainer, "validate")
 
-    def on_test_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Ends the summary of a test run."""
-        self._show(trainer, "results-test.json")
+    @override
+    def on_test_end(self, trainer: Trainer, pl_module: Stage) -> None:
+        self._show(trainer, "test")
 
-    def _show(self, trainer: Trainer, results: str | None = None) -> None:
-        """Logs the probe questions of a fit as far as they are answered, and the results, if there are any."""
-        run = Path(trainer.default_root_dir)
-        shown = all(c.to_wandb for c in trainer.callbacks if isinstance(c, Report))  # type: ignore[attr-defined]
+    def _show(self, trainer: Trainer, ended: str | None = None) -> None:
+        """Logs the probe questions of a fit as far as they are answered, and what a command that has ended found."""
+        run = run_folder(trainer)
+        shown = all(report.to_wandb for report in callbacks_of(trainer, Report))
         for logger in boards(trainer):
             try:
                 if shown and trainer.state.fn == TrainerFn.FITTING:
                     for name, value in probes(Run(run, {})).items():
                         logger.experiment.log({name: value, STEP: trainer.global_step})
-                if results and (run / results).is_file():
-                    numbers = final_numbers(json.loads((run / results).read_text(encoding="utf-8")))
+                results = run / names.of_command(names.RESULTS, ended)
+                if ended and results.is_file():
+                    numbers = final_numbers(json.loads(results.read_text(encoding="utf-8")))
                     logger.experiment.summary.update(dict(numbers))
             except Exception as error:
                 log.warning("%s: W&B lacks some of it (%s: %s)", run, type(error).__name__, error)
@@ -105,7 +112,7 @@ def define(logger: Logger, names: Iterable[str]) -> None:
 def probes(run: Run) -> dict[str, Any]:
     """What W&B shows of the probe questions: a table, and a page of key tokens; empty before anything is answered."""
     found: dict[str, Any] = {}
-    if not (run.folder / "predictions.parquet").is_file():
+    if not (run.folder / names.PREDICTIONS).is_file():
         return found
     if rows := probe_rows(run):
         found["probes/answers"] = wandb.Table([*rows[0]], [cells(row) for row in rows])
@@ -132,3 +139,25 @@ def final_numbers(results: dict[str, Any], path: str = "") -> Iterator[tuple[str
             yield from final_numbers(value, f"{path}{name}/")
         elif isinstance(value, int | float | str):
             yield f"{path}{name}", value
+
+
+def name_for_wandb(command: str, config: Any, run: Path) -> None:
+    """Says to W&B, unless the environment does, what a run is and where its files wait."""
+    os.environ.setdefault("WANDB_JOB_TYPE", job_type(command, config))
+    os.environ.setdefault("WANDB_DATA_DIR", str(run.resolve() / "wandb"))  # where pictures of a table wait
+
+
+def job_type(command: str, config: Any) -> str:
+    """Under what W&B files a run, if neither the environment nor the logger's ``job_type`` says so.
+
+    Args:
+        command: of the command line.
+        config: of this command.
+
+    Returns:
+        The class of the method for an unlearning run, ``vanilla`` or ``gold`` for another fit, else the command.
+    """
+    if command != "fit":
+        return command
+    method = config.get("model.init_args.method.class_path")
+    return method.rpartition(".")[2] if method else str(config.get("data.init_args.stage", command))

@@ -6,12 +6,12 @@ import logging
 import re
 import shutil
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 from rich.console import Console
+from typing_extensions import override
 
 from viker_lightning import published
 from viker_lightning.datasets import Questions
@@ -27,17 +27,19 @@ from viker_lightning.evaluation import (
     score_texts,
     summarise,
 )
-from viker_lightning.files import check_folder
+from viker_lightning.files import check_folder, write_json
 from viker_lightning.metrics import REFUSALS, GibberishClassifier, Prediction, sacrebleu_signature
 from viker_lightning.models import MLLM, PromptPrefixes, identify_weights
 from viker_lightning.progress import Bar
 from viker_lightning.reporting import before_after_table, knowledge_table, write_cards
-from viker_lightning.runs.write import gold_answers, read_predictions, write_json, write_predictions
+from viker_lightning.runs import names
+from viker_lightning.runs.write import gold_answers, read_predictions, write_predictions
 from viker_lightning.training import Unlearn, check_vanilla, vanilla_model
+from viker_lightning.training.base import Stage
 
 from .dashboard import define
-from .device import back_on_device
 from .selection import Selection, candidate_folder, put_back
+from .trainer import back_on_device, data_of, gathered, run_folder, stage_of
 
 log = logging.getLogger(__name__)
 
@@ -102,11 +104,11 @@ class Evaluation(Callback):
         self._grammar: re.Pattern[str] | None = None
         self._refusals = REFUSALS
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Finds what is compared with."""
+    @override
+    def setup(self, trainer: Trainer, pl_module: Stage, stage: str) -> None:
         self._prefixes = None  # of a run that broke off
-        self._protocol = published.protocol_of(trainer.datamodule)  # type: ignore[attr-defined]
-        self._grammar = trainer.datamodule.grammar  # type: ignore[attr-defined]
+        data = data_of(trainer)
+        self._protocol, self._grammar = published.protocol_of(data), data.grammar
         taught = getattr(getattr(pl_module, "method", None), "refusals", ())
         self._refusals = (*REFUSALS, *taught)
         self._gold_answers = gold_answers(self.gold, self.gold_predictions)
@@ -115,15 +117,14 @@ class Evaluation(Callback):
                 f"evaluation.gold_predictions: made with data.protocol={other.pop()}, but this run has "
                 f"{self._protocol.name}; validate the gold model with the same protocol"
             )
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
         if self.judge and self.coherence and not isinstance(data, Questions):  # these have no true answers to go by
             self.judge = str(vanilla_model(self.judge, data, "evaluation.judge"))
         if self.gibberish and self._classifier is None:
             device, most = trainer.strategy.root_device, self.gibberish_tokens
             self._classifier = GibberishClassifier.load(self.gibberish, max_length=most, device=device)
         if stage == "fit" and trainer.is_global_zero:  # a run that goes on is not finished any more
-            (Path(trainer.default_root_dir) / "results.json").unlink(missing_ok=True)
-            shutil.rmtree(Path(trainer.default_root_dir) / "merged", ignore_errors=True)
+            (run_folder(trainer) / names.RESULTS).unlink(missing_ok=True)
+            shutil.rmtree(run_folder(trainer) / names.MERGED, ignore_errors=True)
         chooses = stage == "fit" and self.selection.rule != "last"
         if chooses and not (self.every_n_epochs and isinstance(pl_module, Unlearn)):
             raise UserError(
@@ -131,7 +132,8 @@ class Evaluation(Callback):
                 "evaluation.every_n_epochs, or the rule to last"
             )
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: Stage) -> None:
         """Evaluates before the first step; a resumed run takes up what it had measured, and misses nothing."""
         self._take_up(trainer)
         if self.before and "before" not in self.summaries:
@@ -139,25 +141,26 @@ class Evaluation(Callback):
         if 0 < trainer.global_step == trainer.current_epoch * trainer.num_training_batches:  # stopped between epochs
             self._in_between(trainer, pl_module, trainer.current_epoch)
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Evaluates in between, if asked."""
+    @override
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Stage) -> None:
         self._in_between(trainer, pl_module, trainer.current_epoch + 1)
 
-    def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
+    @override
+    def on_fit_end(self, trainer: Trainer, pl_module: Stage) -> None:
         """Saves the trained weights, evaluates them and writes the results, in a run that had stopped here, too."""
         back_on_device(trainer, pl_module)
         self._take_up(trainer)
-        pl_module.save_weights(Path(trainer.default_root_dir))
+        pl_module.save_weights(run_folder(trainer))
         self.evaluate(trainer, pl_module, "after")
         if self.selection.rule != "last":
             pl_module.report.selection = self._select(trainer)
         if isinstance(pl_module, Unlearn):
-            pl_module.merge(Path(trainer.default_root_dir))
+            pl_module.merge(run_folder(trainer))
         way = distances(self.summaries.get("before", {}), self.summaries["after"])
         if way:
             self._log(trainer, "distance_to_gold/", way)
         report = pl_module.report.to_dict() | ({"distance_to_gold": way} if way else {})
-        self._write(trainer, "", {**self.summaries, **report})
+        self._write(trainer, "fit", {**self.summaries, **report})
         if trainer.is_global_zero:
             Console().print(before_after_table(self.summaries.get("before", {}), self.summaries["after"]))
 
@@ -165,7 +168,7 @@ class Evaluation(Callback):
         """Ends with the chosen weights: what was measured of it becomes ``after``, and the last one's ``last``."""
         candidates = self._candidates()
         chosen, met = self.selection.choose(candidates)
-        run = Path(trainer.default_root_dir)
+        run = run_folder(trainer)
         if chosen != "after":
             self.summaries["last"], self.summaries["after"] = self.summaries["after"], self.summaries[chosen]
             renamed = [("last" if when == "after" else when, p) for when, p in self._predictions]
@@ -181,23 +184,23 @@ class Evaluation(Callback):
 
     def _take_up(self, trainer: Trainer) -> None:
         """Reads the answers that belong to what was measured before the run stopped."""
-        file = Path(trainer.default_root_dir) / "predictions.parquet"
+        file = run_folder(trainer) / names.PREDICTIONS
         if file.is_file() and trainer.is_global_zero and not self._predictions:
             self._predictions = [(when, p) for when, p in read_predictions(file) if when in self.summaries]
-            self._write(trainer, "")
+            self._write(trainer)
 
-    def _in_between(self, trainer: Trainer, pl_module: Any, epoch: int) -> None:
+    def _in_between(self, trainer: Trainer, pl_module: Stage, epoch: int) -> None:
         """Evaluates after an epoch, if asked and not done yet."""
         when = f"epoch {epoch}"
         last = trainer.should_stop or epoch == trainer.max_epochs or trainer.global_step == trainer.max_steps
         if self.every_n_epochs and epoch % self.every_n_epochs == 0 and not last and when not in self.summaries:
             if self.selection.rule != "last":
-                pl_module.save_weights(candidate_folder(Path(trainer.default_root_dir), when))
+                pl_module.save_weights(candidate_folder(run_folder(trainer), when))
             self.evaluate(trainer, pl_module, when)
 
-    def evaluate(self, trainer: Trainer, pl_module: Any, when: str) -> Summary:
+    def evaluate(self, trainer: Trainer, pl_module: Stage, when: str) -> Summary:
         """Answers all evaluation questions and logs the numbers."""
-        batches = trainer.datamodule.evaluation_dataloader()  # type: ignore[attr-defined]
+        batches = data_of(trainer).evaluation_dataloader()
         shown = trainer.is_global_zero and trainer.progress_bar_callback is not None
         found: list[Prediction] = []
         bar = Bar(f"evaluation {when}", len(batches), "questions", shown=shown)
@@ -207,43 +210,50 @@ class Evaluation(Callback):
                 found += answers
                 bar.advance(1, len(answers) * trainer.world_size)
         summary = self._finish(trainer, when, found)
-        self._write(trainer, "")
+        self._write(trainer)
         return summary
 
+    @override
     def on_validation_batch_end(
-        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, *args: Any, **kwargs: Any
+        self, trainer: Trainer, pl_module: Stage, outputs: Any, batch: Any, *args: Any, **kwargs: Any
     ) -> None:
         """Answers a batch of evaluation groups."""
         with pl_module.mllm.together():
             self._batches += self._answers(pl_module, batch)
 
-    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
+    @override
+    def on_validation_end(self, trainer: Trainer, pl_module: Stage) -> None:
         """Logs and writes the numbers of a validate run, and prints what is known of whom."""
         summary = self._finish(trainer, "validate", self._batches)
         people = by_person([p for when, p in self._predictions if when == "validate"])
         if trainer.is_global_zero:
             Console().print(knowledge_table(summary, people))
-        self._write(trainer, "-validate", {"validate": summary, "people": people, **pl_module.report.to_dict()})
+        self._write(trainer, "validate", {"validate": summary, "people": people, **pl_module.report.to_dict()})
 
-    on_test_batch_end = on_validation_batch_end
+    @override
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: Stage, outputs: Any, batch: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        self.on_validation_batch_end(trainer, pl_module, outputs, batch)
 
+    @override
     def on_predict_batch_end(
-        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, *args: Any, **kwargs: Any
+        self, trainer: Trainer, pl_module: Stage, outputs: Any, batch: Any, *args: Any, **kwargs: Any
     ) -> None:
         """Answers a batch of evaluation groups; questions without known answers are left to ``Answers``."""
-        if not isinstance(trainer.datamodule, Questions):  # type: ignore[attr-defined]
+        if not isinstance(data_of(trainer), Questions):
             self.on_validation_batch_end(trainer, pl_module, outputs, batch)
 
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Logs and writes the numbers of a test run."""
-        self._write(trainer, "-test", {"test": self._finish(trainer, "test", self._batches)})
+    @override
+    def on_test_end(self, trainer: Trainer, pl_module: Stage) -> None:
+        self._write(trainer, "test", {"test": self._finish(trainer, "test", self._batches)})
 
-    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the answers of a predict run, and their numbers."""
-        if not isinstance(trainer.datamodule, Questions):  # type: ignore[attr-defined]
-            self._write(trainer, "-predict", {"predict": self._finish(trainer, "predict", self._batches)})
+    @override
+    def on_predict_end(self, trainer: Trainer, pl_module: Stage) -> None:
+        if not isinstance(data_of(trainer), Questions):
+            self._write(trainer, "predict", {"predict": self._finish(trainer, "predict", self._batches)})
 
-    def _answers(self, pl_module: Any, batch: Any) -> list[Prediction]:
+    def _answers(self, pl_module: Stage, batch: Any) -> list[Prediction]:
         """Answers a batch of evaluation groups."""
         if self._prefixes is None:
             self._prefixes = PromptPrefixes(pl_module.mllm)
@@ -254,11 +264,11 @@ class Evaluation(Callback):
             score_texts(judge, found, self._read)
         return found
 
-    def _write(self, trainer: Any, suffix: str, results: dict[str, Any] | None = None) -> None:
+    def _write(self, trainer: Trainer, command: str = "fit", results: dict[str, Any] | None = None) -> None:
         """Writes predictions, then results, if there are any yet."""
         if trainer.is_global_zero:
-            (run := Path(trainer.default_root_dir)).mkdir(parents=True, exist_ok=True)
-            write_predictions(run / f"predictions{suffix}.parquet", self._predictions)
+            (run := run_folder(trainer)).mkdir(parents=True, exist_ok=True)
+            write_predictions(run / names.of_command(names.PREDICTIONS, command), self._predictions)
             if results is not None:
                 run_facts = {
                     "steps": trainer.global_step,
@@ -268,16 +278,15 @@ class Evaluation(Callback):
                     "protocol": self._protocol.name,
                     "sacrebleu": sacrebleu_signature(),
                     "other_weights": self.other_weights,
-                    "data": {"skipped": trainer.datamodule.skipped, "warnings": trainer.datamodule.warnings},
+                    "data": {"skipped": data_of(trainer).skipped, "warnings": data_of(trainer).warnings},
                 }
-                model = trainer.lightning_module  # of a fit, provenance.json has it
-                weights = (
-                    {"weights": identify_weights(model.base_weights) | {"commit": model.mllm.commit}} if suffix else {}
-                )
-                results = {**results, **run_facts, **weights, "metrics": DIRECTIONS}
-                if not suffix:
+                stage = stage_of(trainer)
+                if command != "fit":  # of a fit, provenance.json has it
+                    run_facts["weights"] = identify_weights(stage.base_weights) | {"commit": stage.mllm.commit}
+                results = {**results, **run_facts, "metrics": DIRECTIONS}
+                if command == "fit":
                     write_cards(run, results)
-                write_json(run / f"results{suffix}.json", results)
+                write_json(run / names.of_command(names.RESULTS, command), results)
 
     @cached_property
     def other_weights(self) -> dict[str, dict[str, str | None]]:
@@ -286,20 +295,21 @@ class Evaluation(Callback):
             f"evaluation.{n}": identify_weights(s) for n in ("gold", "judge", "gibberish") if (s := getattr(self, n))
         }
 
+    @override
     def state_dict(self) -> dict[str, Any]:
         """What was measured so far, so that a resumed run does not measure it on a changed model."""
         return {"summaries": self.summaries}
 
+    @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes up what was measured before the run stopped."""
         self.summaries = state_dict["summaries"]
 
-    def _gold_model(self, pl_module: Any) -> MLLM | None:
+    def _gold_model(self, pl_module: Stage) -> MLLM | None:
         if self.gold and self._gold is None:
             self._gold = pl_module.mllm.beside(self.gold, pl_module.weights_dtype, "evaluation.gold")
         return self._gold
 
-    def _judge_model(self, pl_module: Any) -> MLLM | None:
+    def _judge_model(self, pl_module: Stage) -> MLLM | None:
         """Who reads answers, if anybody: a model trained in full has overwritten the one before training."""
         mllm: MLLM = pl_module.mllm
         if self.judge is None:
@@ -310,13 +320,8 @@ class Evaluation(Callback):
 
     def _finish(self, trainer: Trainer, when: str, found: list[Prediction]) -> Summary:
         self._prefixes = None  # the weights may change now
-        if trainer.world_size > 1:
-            parts: list[list[Prediction]] = [[] for _ in range(trainer.world_size)]
-            torch.distributed.all_gather_object(parts, found)
-            found = [p for part in parts for p in part]
-        found.sort(key=in_order)
-        paired: bool = trainer.datamodule.paired  # type: ignore[attr-defined]
-        summary = summarise(found, self._gold_answers, self._classifier, self._protocol, paired)
+        found = sorted(gathered(trainer, found), key=in_order)
+        summary = summarise(found, self._gold_answers, self._classifier, self._protocol, data_of(trainer).paired)
         self.summaries[when] = summary
         self._batches = []
         self._predictions = [kept for kept in self._predictions if kept[0] != when] + [(when, p) for p in found]

@@ -10,12 +10,15 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
+from typing_extensions import override
 
 from viker_lightning.data.records import ImageGroup
 from viker_lightning.progress import Bar
 from viker_lightning.reporting import arrow, headline
+from viker_lightning.training.base import Stage
 
 from .evaluation import Evaluation
+from .trainer import callbacks_of
 
 LOOKS = 0.5
 """Seconds between two looks at a step's numbers: each look waits for the GPU."""
@@ -39,21 +42,22 @@ class TerminalProgress(ProgressBar):
         self._console, self._enabled, self._looked = console, True, -LOOKS
         self._bar: Bar | None = None
 
+    @override
     def disable(self) -> None:
         """Shows nothing; Lightning calls this in all processes but the first."""
         self._enabled = False
 
+    @override
     def enable(self) -> None:
-        """Shows what is going on."""
         self._enabled = True
 
+    @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Shows all steps of the run."""
         steps = trainer.estimated_stepping_batches
         self._start("training", int(steps) if math.isfinite(steps) else None, trainer.global_step)
 
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Counts a step and its questions."""
+    @override
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Stage, outputs: Any, batch: Any, batch_idx: int) -> None:
         if self._bar is None:
             return
         self._bar.advance(1, pl_module.step.questions * trainer.world_size)
@@ -61,45 +65,54 @@ class TerminalProgress(ProgressBar):
             self._looked = time.monotonic()
             self._bar.say(training_note(seen(pl_module.step.logged), *self._newest(trainer)))
 
+    @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes the line away; the evaluation that follows has its own."""
         self._stop()
 
+    @override
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Shows all batches."""
         self._start("validate", _all(trainer.num_val_batches))
 
+    @override
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Shows all batches."""
         self._start("test", _all(trainer.num_test_batches))
 
+    @override
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Shows all batches."""
         self._start("predict", _all(trainer.num_predict_batches))
 
-    def on_validation_batch_end(
-        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, *args: Any, **kwargs: Any
-    ) -> None:
+    @override
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: Stage, outputs: Any, batch: Any, *args: Any) -> None:
+        self._count(trainer, batch)
+
+    @override
+    def on_test_batch_end(self, trainer: Trainer, pl_module: Stage, outputs: Any, batch: Any, *args: Any) -> None:
+        self._count(trainer, batch)
+
+    @override
+    def on_predict_batch_end(self, trainer: Trainer, pl_module: Stage, outputs: Any, batch: Any, *args: Any) -> None:
+        self._count(trainer, batch)
+
+    def _count(self, trainer: Trainer, batch: Any) -> None:
         """Counts a batch and its questions."""
         if self._bar is not None:
             self._bar.advance(1, questions(batch.content) * trainer.world_size)
 
-    on_test_batch_end = on_validation_batch_end
-    on_predict_batch_end = on_validation_batch_end
-
+    @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Takes the line away."""
         self._stop()
 
     on_test_end = on_validation_end
     on_predict_end = on_validation_end
 
+    @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Takes the line away, so that what went wrong can be read."""
         self._stop()
 
+    @override
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Takes the line away."""
         self._stop()
 
     def _start(self, title: str, total: int | None, done: int = 0) -> None:
@@ -112,11 +125,11 @@ class TerminalProgress(ProgressBar):
             self._bar.stop()
             self._bar = None
 
-    def _newest(self, trainer: Any) -> tuple[str, dict[str, Any]]:
+    def _newest(self, trainer: Trainer) -> tuple[str, dict[str, Any]]:
         """When the newest evaluation was, and what it found; empty if there was none."""
-        for callback in trainer.callbacks:
-            if isinstance(callback, Evaluation) and callback.summaries:
-                return list(callback.summaries.items())[-1]
+        for evaluation in callbacks_of(trainer, Evaluation):
+            if evaluation.summaries:
+                return list(evaluation.summaries.items())[-1]
         return "", {}
 
 

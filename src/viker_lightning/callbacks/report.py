@@ -8,17 +8,23 @@ import io
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 from PIL import Image
+from typing_extensions import override
 
 from viker_lightning.data.records import ImageGroup, Picture, Split
+from viker_lightning.datasets import Benchmark
 from viker_lightning.errors import UserError
+from viker_lightning.files import write_json
 from viker_lightning.ideal import key_token_example
 from viker_lightning.reporting import FEW, QUESTIONS, write_report
-from viker_lightning.runs.write import write_json
+from viker_lightning.runs import names
+from viker_lightning.training import Unlearn
+from viker_lightning.training.base import Stage
+
+from .trainer import data_of, run_folder
 
 log = logging.getLogger(__name__)
 
@@ -46,56 +52,60 @@ class Report(Callback):
         self.people, self.photos, self.to_wandb = people, photos, to_wandb
         self._tokens: list[dict[str, Any]] | None = None  # what is shown of key tokens, once it was asked
 
-    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+    @override
+    def setup(self, trainer: Trainer, pl_module: Stage, stage: str) -> None:
         """Removes what was shown at the end of an earlier part of the run.
 
         Raises:
             UserError: if somebody is to be shown whom the data does not hold.
         """
         if stage == "fit" and self.people:
-            data = trainer.datamodule  # type: ignore[attr-defined]
-            known = sorted({group.person for group in data.evaluation_groups()})
-            if unknown := [person for person in self.people if person not in known]:
-                near = difflib.get_close_matches(unknown[0], known, 1) or known[:5]
+            data = data_of(trainer)
+            evaluated = sorted({group.person for group in data.evaluation_groups()})
+            if unknown := [person for person in self.people if person not in evaluated]:
+                near = difflib.get_close_matches(unknown[0], evaluated, 1) or evaluated[:5]
                 raise UserError(
                     f"report.people: found {unknown[0]!r}, expected IDs of people who are evaluated, e.g. "
                     f"{', '.join(near)}; name others, or leave it out for the first few"
                 )
         if stage == "fit" and trainer.is_global_zero:
-            for name in ("key_tokens.json", "portraits.json", "report.html"):
-                (Path(trainer.default_root_dir) / name).unlink(missing_ok=True)
+            for name in (names.KEY_TOKENS, names.PORTRAITS, names.REPORT):
+                (run_folder(trainer) / name).unlink(missing_ok=True)
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+    @override
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Stage, batch: Any, batch_idx: int) -> None:
         """Asks what is shown of key tokens, once, while the model is the original; every process does."""
         if self._tokens is None and not pl_module.mllm.moved:
             self._tokens = []
             with _warned_of("the report will have no key tokens"), pl_module.mllm.together():
-                self._tokens = list(self._key_tokens(trainer.datamodule, pl_module))  # type: ignore[attr-defined]
+                self._tokens = list(self._key_tokens(data_of(trainer), pl_module))
 
-    def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Writes the files; the Evaluation callback comes first and has written the results."""
+    @override
+    def on_fit_end(self, trainer: Trainer, pl_module: Stage) -> None:
         if not trainer.is_global_zero:
             return
-        run, data = Path(trainer.default_root_dir), trainer.datamodule  # type: ignore[attr-defined]
+        run, data = run_folder(trainer), data_of(trainer)
         with _warned_of(f"{run}: the run itself is complete; no report"):
             if self._tokens:
-                write_json(run / "key_tokens.json", self._tokens)
+                write_json(run / names.KEY_TOKENS, self._tokens)
             if self.photos and (portraits := self._portraits(data)):
-                write_json(run / "portraits.json", portraits)
+                write_json(run / names.PORTRAITS, portraits)
             log.info("%s written", write_report(run))
 
+    @override
     def state_dict(self) -> dict[str, Any]:
         """What is shown of key tokens, and who was asked for."""
         return {"people": self.people, "tokens": self._tokens}
 
+    @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes it up, unless others are to be shown now."""
         if state_dict["people"] == self.people:
             self._tokens = state_dict["tokens"]
 
-    def _key_tokens(self, data: Any, pl_module: Any) -> Iterator[dict[str, Any]]:
+    def _key_tokens(self, data: Benchmark, pl_module: Stage) -> Iterator[dict[str, Any]]:
         """Forget answers of the people shown with what the ideal distribution says of each token."""
-        ideal = getattr(pl_module, "ideal", None)
+        ideal = pl_module.ideal if isinstance(pl_module, Unlearn) else None
         if ideal is None:
             return
         for group in self._shown(data, Split.FORGET):
@@ -112,13 +122,13 @@ class Report(Callback):
         if ideal.keep != "off":
             ideal.release()
 
-    def _portraits(self, data: Any) -> dict[str, dict[str, str]]:
+    def _portraits(self, data: Benchmark) -> dict[str, dict[str, str]]:
         """One small picture for each person shown, by split."""
         shown = {split: self._shown(data, split) for split in data.splits}
         found = {split: {g.person: portrait(g.image) for g in groups if g.image} for split, groups in shown.items()}
         return {str(split): people for split, people in found.items() if people}
 
-    def _shown(self, data: Any, split: Split) -> Sequence[ImageGroup]:
+    def _shown(self, data: Benchmark, split: Split) -> Sequence[ImageGroup]:
         """The first group of each person shown of a split."""
         firsts: dict[str, ImageGroup] = {}
         for group in data.evaluation(split):

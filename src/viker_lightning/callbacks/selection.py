@@ -9,6 +9,7 @@ from typing import Literal
 
 from viker_lightning.errors import UserError
 from viker_lightning.files import replacing_folder
+from viker_lightning.runs import names
 
 
 @dataclass
@@ -39,10 +40,10 @@ class Selection:
         for split in ("forget", "retain"):
             for moment in moments:
                 if self.by not in summaries[moment].get(split, {}):
-                    known = sorted(set(summaries[moment].get("forget", {})) & set(summaries[moment].get("retain", {})))
+                    both = sorted(set(summaries[moment].get("forget", {})) & set(summaries[moment].get("retain", {})))
                     raise UserError(
                         f"evaluation.selection: {self.by!r} was not measured on {split}; measured on both: "
-                        f"{', '.join(known) or 'nothing, see data.splits'}"
+                        f"{', '.join(both) or 'nothing, see data.splits'}"
                     )
         forget, retain = ({m: summaries[m][split][self.by] for m in moments} for split in ("forget", "retain"))
         meeting = [m for m in moments if retain[m] >= self.min_retain]
@@ -54,12 +55,12 @@ class Selection:
 
 def candidate_folder(run: Path, moment: str) -> Path:
     """Where trained weights are kept that may be chosen in the end."""
-    return run / "checkpoints" / moment.replace(" ", "-")
+    return run / names.CHECKPOINTS / moment.replace(" ", "-")
 
 
 def put_back(run: Path, moment: str) -> None:
     """Copies what was trained, ``adapter/`` or ``model/``, from where it was kept to where a run has it."""
     kept = candidate_folder(run, moment)
-    name = "adapter" if (kept / "adapter").is_dir() else "model"
+    name = names.ADAPTER if (kept / names.ADAPTER).is_dir() else names.MODEL
     with replacing_folder(run / name) as folder:
         shutil.copytree(kept / name, folder, dirs_exist_ok=True)

@@ -21,12 +21,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from viker_lightning.options import yaml_values
+from viker_lightning.files import write_json
 from viker_lightning.processes import by_itself, waited_for
 from viker_lightning.reporting.tables import TableRun
-from viker_lightning.runs.write import write_json
+from viker_lightning.runs import names
 from viker_lightning.secrets import hide, hide_in
 from viker_lightning.sources import code_fingerprint, fingerprint, source_files
+from viker_lightning.yaml_files import yaml_values
 
 NOTE, LOG = "cell.json", "log.txt"
 
@@ -114,7 +115,7 @@ class Cell:
     def _state(self, noted: dict[str, Any]) -> State:
         if not noted:
             return State.MISSING
-        if (self.folder / "results.json").is_file() and noted.get("exit_code") == 0:
+        if names.is_finished(self.folder) and noted.get("exit_code") == 0:
             return State.FINISHED
         return State.FAILED if noted.get("exit_code") else State.STARTED
 
@@ -159,7 +160,7 @@ class Cell:
             earlier = self.note()  # if it is empty, the run itself moves what other code has left aside
             self.folder.mkdir(exist_ok=True)
             noted = {"command": self.command, "fingerprint": self.fingerprint()}
-            if (self.folder / "checkpoints/last.ckpt").exists():  # else it starts over
+            if (self.folder / names.LAST).exists():  # else it starts over
                 noted |= {key: earlier[key] for key in ("seconds", "peak_memory_bytes") if key in earlier}
             write_json(self.folder / NOTE, noted)
             environment = {**by_itself(os.environ), **self._dashboard(), **(environment or {})}

@@ -10,8 +10,8 @@ from typing import Any
 from viker_lightning.data.records import Split
 from viker_lightning.errors import UserError
 from viker_lightning.evaluation import DIRECTIONS, OVERALL
-from viker_lightning.options import yaml_values
 from viker_lightning.reporting.contenders import OWN
+from viker_lightning.yaml_files import yaml_values
 
 from .grid import Grid, Row, setting
 

@@ -9,7 +9,7 @@ from .merging import load_adapted, revision_of, write_merged
 from .mllm import MLLM
 from .prefixes import Prompt, PromptPrefixes
 from .tokens import AnswerTokens
-from .weight_files import folder_fingerprint, identify_weights, weights_folder
+from .weight_files import folder_fingerprint, identify_weights
 
 __all__ = [
     "MLLM",
@@ -27,6 +27,5 @@ __all__ = [
     "load_adapted",
     "revision_of",
     "split_to_budget",
-    "weights_folder",
     "write_merged",
 ]

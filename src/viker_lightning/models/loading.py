@@ -15,9 +15,10 @@ from transformers.utils.hub import cached_file, extract_commit_hash
 
 from viker_lightning.errors import UserError
 from viker_lightning.files import check_index
+from viker_lightning.runs.names import weights_folder
 
 from .families import Family, choose_family
-from .weight_files import refuse_pickles, weights_folder
+from .weight_files import refuse_pickles
 
 Quantize = Literal["nf4", "int8"]
 

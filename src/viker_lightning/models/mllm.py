@@ -19,6 +19,7 @@ from viker_lightning.data.encoding import Encoded, Encoder
 from viker_lightning.data.packing import PackedBatch, assemble, in_budget, packed_mask
 from viker_lightning.data.records import ImageGroup, Picture
 from viker_lightning.errors import UserError
+from viker_lightning.runs.names import weights_folder
 
 from .adapter import Lora, add_adapter, projector_paths
 from .attention import use_packed_attention
@@ -31,7 +32,6 @@ from .lockstep import Lockstep
 from .packing_check import check_group, check_head, packing_is_exact, warn_of_other_prompt
 from .tokens import AnswerTokens
 from .vision import Vision
-from .weight_files import weights_folder
 
 log = logging.getLogger(__name__)
 

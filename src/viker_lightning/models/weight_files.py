@@ -1,4 +1,4 @@
-"""Where the weights of a run are, and which files are never opened."""
+"""Which weights a name stands for, and which files are never opened."""
 
 from __future__ import annotations
 
@@ -12,22 +12,9 @@ from transformers.utils.hub import cached_file
 from viker_lightning.errors import UserError
 from viker_lightning.files import check_index
 from viker_lightning.hub import commit_of
+from viker_lightning.runs.names import weights_folder
 
 log = logging.getLogger(__name__)
-
-
-def weights_folder(source: str | Path) -> str | Path:
-    """The weights in a run folder (``<run>/model``), or ``source`` itself if it is a model folder or a hub id.
-
-    Raises:
-        UserError: if the run is not finished.
-    """
-    inside = Path(source) / "model"
-    if not inside.is_dir():
-        return source
-    if not (Path(source) / "results.json").is_file():
-        raise UserError(f"{source}: this run is not finished (no results.json); run it again")
-    return inside
 
 
 def folder_fingerprint(folder: str | Path) -> str | None:

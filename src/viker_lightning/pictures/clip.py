@@ -17,6 +17,7 @@ from torch import Tensor
 
 from viker_lightning.data.records import Picture
 from viker_lightning.errors import UserError
+from viker_lightning.files import write_json
 from viker_lightning.progress import track
 
 Embed = Callable[[Sequence[Picture]], Tensor]
@@ -214,9 +215,8 @@ def near_repeats(
 def save_reports(reports: dict[str, dict[str, Any]], path: str | Path) -> None:
     """Writes reports as sections of a JSON file, making its folder; other sections that the file has stay."""
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     sections = json.loads(target.read_text("utf-8")) if target.is_file() else {}
-    target.write_text(json.dumps(sections | reports, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    write_json(target, sections | reports)
 
 
 def _report(matches: list[Match], listed: list[Match], threshold: float, name: str) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from viker_lightning.evaluation.directions import better
+from viker_lightning.files import write_text
+from viker_lightning.runs import names
 
 Kind = Literal["adapter", "merged", "model"]
 
@@ -74,14 +76,14 @@ def write_cards(run: Path, results: dict[str, Any]) -> None:
         run: its folder, with ``provenance.json``.
         results: what ``results.json`` holds, or is going to.
     """
-    file = run / "provenance.json"
+    file = run / names.PROVENANCE
     if not file.is_file():
         return
     provenance = json.loads(file.read_text(encoding="utf-8"))
-    kinds: tuple[Kind, ...] = ("adapter", "merged", "model")
+    kinds: tuple[Kind, ...] = (names.ADAPTER, names.MERGED, names.MODEL)
     for kind in kinds:
         if (run / kind).is_dir():
-            (run / kind / "README.md").write_text(model_card(kind, provenance, results), encoding="utf-8")
+            write_text(run / kind / "README.md", model_card(kind, provenance, results))
 
 
 def model_card(kind: Kind, provenance: dict[str, Any], results: dict[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,8 @@ import jinja2
 import yaml
 
 from viker_lightning.errors import UserError
+from viker_lightning.files import replacing_shared
+from viker_lightning.runs import names
 from viker_lightning.runs.read import Run, read_run
 
 from .answers import answers_of, token_views
@@ -67,7 +68,7 @@ def write_report(run: Path, people: Sequence[str] | None = None, photos: bool = 
         UserError: if the run is not finished, or one of its files is not what it must be.
     """
     found = read_run(run)
-    return write_page(run / "report.html", "run.html", _run_page(found, people, photos))
+    return write_page(run / names.REPORT, "run.html", _run_page(found, people, photos))
 
 
 def write_comparison(runs: Sequence[Path], file: Path, reference: str = "") -> Path:
@@ -115,10 +116,8 @@ def write_page(file: Path, template: str, page: dict[str, Any]) -> Path:
         page: what it shows.
     """
     text = _rendered(template, page)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(file)
+    with replacing_shared(file) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     return file
 
 

@@ -1,20 +1,26 @@
-"""A run's folder: names, lock, what was set aside, whether it is finished, checkpoints, reading and writing."""
+"""A run's folder: names, lock, what is set aside, resuming, checkpoints, reading and writing."""
 
-from .checkpoint import CheckpointFile, rng_state, set_rng_state
-from .folder import finished, first_process, keep_metrics, last_checkpoint, lock, set_aside, wandb_run
+from .checkpoint_file import CheckpointFile, rng_state, set_rng_state
+from .folder import first_process, keep_metrics, lock, make_room, set_aside, wandb_run
+from .names import is_finished, weights_folder
 from .read import Run, read_run
+from .resume import NothingToDo, checkpoint_to_start_from, last_checkpoint
 
 __all__ = [
     "CheckpointFile",
+    "NothingToDo",
     "Run",
-    "finished",
+    "checkpoint_to_start_from",
     "first_process",
+    "is_finished",
     "keep_metrics",
     "last_checkpoint",
     "lock",
+    "make_room",
     "read_run",
     "rng_state",
     "set_aside",
     "set_rng_state",
     "wandb_run",
+    "weights_folder",
 ]

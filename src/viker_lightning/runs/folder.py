@@ -1,29 +1,22 @@
-"""The run folder at the start of a run: go on with what is there, or move it out of the way; nothing is lost."""
+"""The run folder at the start of a run: take it, and move what is there out of the way; nothing is lost."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from viker_lightning.errors import UserError
 
-log = logging.getLogger(__name__)
+from . import names
+from .resume import last_checkpoint, read_results
 
-OF_A_RUN = (
-    *("results.json", "adapter", "merged", "model", "checkpoints", "predictions.parquet", "provenance.json"),
-    *("key_tokens.json", "portraits.json", "report.html", "method", "skipped.txt"),
-)
-OF_ANY = ("metrics.csv", "similarity.json", "answers.jsonl")
-CONFIG = "config.yaml"
-"""Written anew by whatever runs: alone it is of a run that did nothing."""
+log = logging.getLogger(__name__)
 
 
 def first_process() -> bool:
@@ -63,60 +56,16 @@ def lock(run: Path, patience: float = 0) -> FileLock:
     return held
 
 
-def last_checkpoint(run: Path) -> Path | None:
-    """The newest of ``checkpoints/last.ckpt`` and what Lightning wrote when SLURM requeued the job, if there is any."""
-    requeued = sorted(run.glob("hpc_ckpt_*.ckpt"), key=lambda file: (len(file.name), file.name))[-1:]
-    found = [file for file in (run / "checkpoints" / "last.ckpt", *requeued) if file.exists()]
-    return max(found, key=lambda file: file.stat().st_mtime_ns, default=None)
-
-
-def finished(run: Path, max_steps: int, max_epochs: int | None) -> str | None:
-    """Why a run has nothing left to do, and what to do for more; ``None`` if it has something left.
-
-    Args:
-        run: its folder.
-        max_steps: optimizer steps asked for; -1 for no limit.
-        max_epochs: epochs asked for; ``None`` and -1 for no limit.
-    """
-    results = _results(run)
-    if results is None or not (run / "report.html").is_file():  # killed at the very end: the report is written last
-        return None
-    steps, epochs = results["steps"], results.get("epochs", 0)
-    if stopped := results.get("stopped"):
-        return (
-            f"is finished: the guard stopped it ({stopped['why']}); to try again, lower model.lr or the weights of the "
-            "loss and leave --ckpt_path out"
-        )
-    for name, done, most in (("steps", steps, max_steps), ("epochs", epochs, max_epochs)):
-        if most is not None and 0 <= most <= done:
-            return f"is finished ({done} {name} of {most}); for more, raise trainer.max_steps or max_epochs"
-    return None
-
-
-def _results(run: Path) -> dict[str, Any] | None:
-    """What ``results.json`` holds; ``None`` if it is not there, or not whole: such a run is not finished."""
-    try:
-        found = json.loads((run / "results.json").read_text(encoding="utf-8"))
-    except OSError:
-        return None
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict) or not isinstance(found.get("steps"), int):
-        log.warning("%s: not whole, so the run counts as unfinished", run / "results.json")
-        return None
-    return found
-
-
 def clear(run: Path) -> None:
     """Removes what a killed run had begun to write."""
-    for folder in (run, run / "checkpoints"):
+    for folder in (run, run / names.CHECKPOINTS):
         for leftover in [*folder.glob(".*.tmp"), *folder.glob(".*.old")]:
             if leftover.is_dir():
                 shutil.rmtree(leftover)
             else:
                 leftover.unlink()
     with contextlib.suppress(OSError):
-        (run / "checkpoints").rmdir()  # if it is empty
+        (run / names.CHECKPOINTS).rmdir()  # if it is empty
 
 
 def _next(run: Path, name: str, ending: str = "") -> int:
@@ -128,14 +77,14 @@ def _next(run: Path, name: str, ending: str = "") -> int:
 def keep_metrics(run: Path) -> None:
     """Renames ``metrics.csv``, which the CSV logger would delete, to ``metrics-<n>.csv``."""
     clear(run)
-    if (run / "metrics.csv").is_file():
+    if (run / names.METRICS).is_file():
         earlier = run / f"metrics-{_next(run, 'metrics', '.csv')}.csv"
-        (run / "metrics.csv").rename(earlier)
+        (run / names.METRICS).rename(earlier)
         log.info("%s: earlier metrics kept", earlier)
 
 
 def wandb_run(run: Path) -> str | None:
-    """Id under which W&B's server knows what ran in a folder last, so that a resumed run goes on with the same curves.
+    """Id under which W&B's server knows what ran in a folder last, so that a resumed run continues its curves.
 
     Args:
         run: the folder.
@@ -149,6 +98,19 @@ def wandb_run(run: Path) -> str | None:
     return newest.split("-", 2)[2] if newest.startswith("run-") else None
 
 
+def make_room(run: Path, afresh: bool) -> None:
+    """Makes room for what is to be written, and loses nothing.
+
+    Args:
+        run: the folder.
+        afresh: whether a fit starts anew; everything else adds to what is there.
+    """
+    if afresh:
+        set_aside(run)
+    else:
+        keep_metrics(run)
+
+
 def set_aside(run: Path) -> None:
     """Moves what earlier commands left into ``earlier-<n>/``: nothing in the folder can be mistaken for this run's.
 
@@ -156,20 +118,22 @@ def set_aside(run: Path) -> None:
     are not of the weights that this run ends with.
     """
     clear(run)
-    of_a_run = [name for name in (*OF_A_RUN, *(path.name for path in run.glob("hpc_ckpt_*"))) if (run / name).exists()]
-    others = [name for name in OF_ANY if (run / name).exists()]
+    of_a_run = [name for name in names.OF_A_FIT if (run / name).exists()]
+    of_a_run += [path.name for path in run.glob(names.REQUEUED)]
+    others = [name for name in names.OF_ANY if (run / name).exists()]
     others += [path.name for path in run.glob("metrics-*.csv")]
-    for kind in ("results", "predictions", "config", "skipped"):
-        others += [path.name for command in ("validate", "test", "predict") for path in run.glob(f"{kind}-{command}.*")]
+    for command in ("validate", "test", "predict"):
+        written = [names.of_command(name, command) for name in names.OF_A_COMMAND]
+        others += [name for name in written if (run / name).exists()]
     if not of_a_run and not others:
         return
     aside = run / f"earlier-{_next(run, 'earlier')}"
     aside.mkdir()
-    for name in (*of_a_run, *others, *([CONFIG] if (run / CONFIG).exists() else [])):
+    for name in (*of_a_run, *others, *([names.CONFIG] if (run / names.CONFIG).exists() else [])):
         (run / name).replace(aside / name)
-    results = _results(aside)
+    results = read_results(aside)
     stopped = bool(results and results.get("stopped"))
     done = "unfinished" if results is None else "stopped by the guard" if stopped else "finished"
     what = f"an earlier run ({done})" if of_a_run else "what earlier commands left"
-    more = "; --ckpt_path last would have gone on with it" if last_checkpoint(aside) and not stopped else ""
+    more = "; --ckpt_path last would have resumed it" if last_checkpoint(aside) and not stopped else ""
     log.warning("%s: %s is now in %s%s", run, what, aside.name, more)

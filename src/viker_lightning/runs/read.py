@@ -18,6 +18,8 @@ import yaml
 
 from viker_lightning.errors import UserError
 
+from . import names
+
 log = logging.getLogger(__name__)
 
 Summary = dict[str, dict[str, float]]
@@ -55,7 +57,7 @@ class Run:
         Raises:
             UserError: if the file is missing or holds something else.
         """
-        file = self.folder / "predictions.parquet"
+        file = self.folder / names.PREDICTIONS
         try:
             rows = pq.read_table(file).to_pylist()
             found: dict[str, list[Row]] = {}
@@ -73,7 +75,7 @@ class Run:
         Raises:
             UserError: if it is not the config of a run, or was cut short.
         """
-        file = self.folder / "config.yaml"
+        file = self.folder / names.CONFIG
         if not file.is_file():
             return {}
         try:
@@ -93,12 +95,12 @@ class Run:
     @cached_property
     def provenance(self) -> dict[str, Any]:
         """The content of ``provenance.json``; empty if there is none."""
-        return self._json("provenance.json", {})
+        return self._json(names.PROVENANCE, {})
 
     @cached_property
     def key_tokens(self) -> list[dict[str, Any]]:
         """Forget answers token by token, from ``key_tokens.json``; empty for a run without ideal distribution."""
-        return self._json("key_tokens.json", [])
+        return self._json(names.KEY_TOKENS, [])
 
     @cached_property
     def portraits(self) -> dict[str, dict[str, str]]:
@@ -107,12 +109,12 @@ class Run:
         Raises:
             UserError: if one is no such picture.
         """
-        found = self._json("portraits.json", {})
+        found = self._json(names.PORTRAITS, {})
         for split, people in found.items():
             for person, photo in people.items():
                 if not PHOTO.fullmatch(photo):
                     raise UserError(
-                        f"{self.folder / 'portraits.json'}: {split}/{person}: found {photo[:20]!r}, expected a JPEG or "
+                        f"{self.folder / names.PORTRAITS}: {split}/{person}: found {photo[:20]!r}, expected a JPEG or "
                         "PNG data URI; delete the file"
                     )
         return found
@@ -128,7 +130,7 @@ class Run:
         """
         found: dict[str, dict[int, float]] = {}
         files = sorted(self.folder.glob("metrics-*.csv"), key=lambda file: int(re.sub(r"\D", "", file.stem) or 0))
-        for file in [*files, self.folder / "metrics.csv"]:
+        for file in [*files, self.folder / names.METRICS]:
             if file.is_file():
                 for name, step, value in _logged(file):
                     found.setdefault(name, {})[step] = value  # what was repeated counts
@@ -153,7 +155,7 @@ class Run:
         """The run folder of the gold model it was compared with, if that can still be read."""
         given = (self.config.get("evaluation") or {}).get("gold")
         folder = Path(given) if given else None
-        return folder if folder and (folder / "results.json").is_file() else None
+        return folder if folder and names.is_finished(folder) else None
 
     def people(self, split: str) -> list[str]:
         """IDs of the people of a split."""
@@ -211,11 +213,10 @@ def read_run(folder: Path) -> Run:
         UserError: if the run is not finished, or its results are not whole.
     """
     run = Run(folder, {})
-    if not (folder / "results.json").is_file():
-        raise UserError(f"{folder}: no results.json, so this run is not finished; start it again")
-    run.results = run._json("results.json", {})
+    names.check_finished(folder)
+    run.results = run._json(names.RESULTS, {})
     for moment in ("before", "after"):
         found = run.results.get(moment, {} if moment == "before" else None)
         if not isinstance(found, dict) or not all(isinstance(numbers, dict) for numbers in found.values()):
-            raise UserError(f"{folder / 'results.json'}: found no numbers under {moment!r}; run it again")
+            raise UserError(f"{folder / names.RESULTS}: found no numbers under {moment!r}; run it again")
     return run

@@ -1,12 +1,10 @@
-"""Writing the files of a run folder: whole or not at all."""
+"""The answers of a run, as ``predictions.parquet``: written whole or not at all."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,16 +13,7 @@ from viker_lightning.errors import UserError
 from viker_lightning.files import replacing
 from viker_lightning.metrics import Prediction
 
-
-def write_text(path: Path, text: str) -> None:
-    """Writes text."""
-    with replacing(path) as file:
-        file.write_text(text, encoding="utf-8")
-
-
-def write_json(path: Path, value: Any) -> None:
-    """The same for JSON."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+from . import names
 
 
 def read_predictions(path: Path) -> list[tuple[str, Prediction]]:
@@ -50,7 +39,7 @@ def gold_answers(gold: str | None, file: str | None) -> list[Prediction]:
     Raises:
         UserError: if the named file is not there or holds no predictions.
     """
-    path = Path(file) if file else Path(gold) / "predictions.parquet" if gold else None
+    path = Path(file) if file else Path(gold) / names.PREDICTIONS if gold else None
     if path is None or (file is None and not path.is_file()):
         return []
     try:

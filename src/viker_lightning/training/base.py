@@ -22,8 +22,9 @@ from viker_lightning.data.sampling import Bundle, epoch_steps
 from viker_lightning.datasets.base import Benchmark
 from viker_lightning.errors import UserError, check_least
 from viker_lightning.files import replacing_folder
-from viker_lightning.models import MLLM, AnswerTokens, Quantize, check_first_gradients
-from viker_lightning.runs.checkpoint import check_names, check_optimizer, count_epochs, obey
+from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize, check_first_gradients
+from viker_lightning.runs import names
+from viker_lightning.runs.resume import check_names, check_optimizer, count_epochs, set_rates
 
 from .distributed import Processes, join
 from .engine import Engine
@@ -73,6 +74,9 @@ class Stage(LightningModule):
         self.processes = Processes()
         self.step = StepState()
         self.report = RunReport()
+        self.lora: Lora | None = None
+        self.weights_dtype = "float32"
+        self.trust_remote_code = False
         self._looks = LOOKS
         self._saved_by = "AdamW"  # which optimizer the state of a resumed run is of
         self.strict_loading = False  # checkpoints hold trained weights only; on_load_checkpoint checks them
@@ -260,10 +264,10 @@ class Stage(LightningModule):
         All processes call this, the first one writes.
         """
         if self.mllm.adapted:
-            with self._replacing(run / "adapter") as folder:
+            with self._replacing(run / names.ADAPTER) as folder:
                 self.mllm.save_adapter(folder, self.trainer.is_global_zero)
         else:
-            with self._replacing(run / "model") as folder:
+            with self._replacing(run / names.MODEL) as folder:
                 self.mllm.save(folder, self.trainer.is_global_zero)
 
     def _replacing(self, folder: Path) -> AbstractContextManager[Path]:
@@ -287,7 +291,7 @@ class Stage(LightningModule):
         check_names(checkpoint, {n: p for n, p in self.named_parameters() if p.requires_grad})
         self.report = RunReport.of(checkpoint.get("report", {}))
         self._saved_by = checkpoint.get("optimizer", "AdamW")
-        obey(checkpoint, self.lr, self.weight_decay)
+        set_rates(checkpoint, self.lr, self.weight_decay)
         if self.trainer.state.fn == TrainerFn.FITTING and "loops" in checkpoint:
             self.data.skip_steps(checkpoint["global_step"])
             count_epochs(checkpoint, epoch_steps(len(self.data.train_dataloader()), self.trainer.limit_train_batches))

@@ -8,8 +8,10 @@ from typing import Literal
 from typing_extensions import override
 
 from viker_lightning.errors import UserError
-from viker_lightning.models import MLLM, load_adapted, weights_folder
+from viker_lightning.models import MLLM, load_adapted
 from viker_lightning.models.families import Family
+from viker_lightning.runs import names
+from viker_lightning.runs.names import check_finished, weights_folder
 
 from .base import Stage
 from .engine import Engine
@@ -58,11 +60,11 @@ class Exported(Stage):
     def load_mllm(self) -> MLLM:
         """Loads the adapter with its model, or full weights."""
         self.base_weights = self.source
-        run = Path(self.source) / "adapter"
-        adapter = run if run.is_dir() and not (Path(self.source) / "model").is_dir() else Path(self.source)
+        run = Path(self.source) / names.ADAPTER
+        adapter = run if run.is_dir() and not (Path(self.source) / names.MODEL).is_dir() else Path(self.source)
         if any(adapter.glob("adapter_*")):
-            if adapter is run and not (Path(self.source) / "results.json").is_file():
-                raise UserError(f"{self.source}: this run is not finished (no results.json); run it again")
+            if adapter is run:
+                check_finished(self.source)
             return load_adapted(
                 adapter, self.weights_dtype, self.base, self.revision, self.trust_remote_code, self.family
             )

@@ -15,6 +15,7 @@ from viker_lightning.files import check_folder
 from viker_lightning.methods.idk import REFUSALS
 from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize, revision_of, write_merged
 from viker_lightning.models.families import Family
+from viker_lightning.runs import names
 
 from .base import Stage
 from .engine import Engine
@@ -100,7 +101,7 @@ class Finetune(Stage):
         if self.mllm.adapted and self.trainer.is_global_zero:
             base, remote = self.base_weights, self.trust_remote_code
             revision = revision_of(base, self.mllm.commit, self.revision)
-            write_merged(run / "adapter", run / "model", "float32", base, revision, remote, self.family)
+            write_merged(run / names.ADAPTER, run / names.MODEL, "float32", base, revision, remote, self.family)
 
     @override
     def loss_terms(self, groups: Groups, totals: Totals) -> Terms:

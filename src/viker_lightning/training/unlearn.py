@@ -32,6 +32,7 @@ from viker_lightning.methods import Batch, Method
 from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize, revision_of, write_merged
 from viker_lightning.models.families import Family
 from viker_lightning.pictures.irrelevant import check_images
+from viker_lightning.runs import names
 
 from .base import Stage
 from .engine import Engine
@@ -230,7 +231,7 @@ class Unlearn(Stage):
         if self.save_merged and self.trainer.is_global_zero:
             base, remote = self.base_weights, self.trust_remote_code
             revision = revision_of(base, self.mllm.commit, self.revision)
-            write_merged(run / "adapter", run / "merged", "float32", base, revision, remote, self.family)
+            write_merged(run / names.ADAPTER, run / names.MERGED, "float32", base, revision, remote, self.family)
 
     @override
     def streams(self, batch: Groups) -> Groups:

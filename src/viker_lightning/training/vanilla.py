@@ -17,8 +17,8 @@ from viker_lightning.datasets.base import Benchmark
 from viker_lightning.embedded import llava, smol, vision_tower
 from viker_lightning.errors import UserError
 from viker_lightning.files import check_folder
-from viker_lightning.models import weights_folder
 from viker_lightning.processes import by_itself, waited_for
+from viker_lightning.runs.names import MODEL, is_finished, weights_folder
 
 YAML = (".yaml", ".yml")
 """How the name of a config ends."""
@@ -74,16 +74,16 @@ def vanilla_model(vanilla: str, data: Benchmark, option: str = "model.vanilla") 
     run = cache_folder("vanilla", key)
     run.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{run}.lock"):
-        if (run / "results.json").is_file() and (why := damage(run / "model", "config.json")):
+        if is_finished(run) and (why := damage(run / MODEL, "config.json")):
             print(f"{run} is damaged ({why}) and is made again", flush=True)
             shutil.rmtree(run)
-        if not (run / "results.json").is_file():
+        if not is_finished(run):
             print(f"There is no vanilla model of this data yet: running {config} (once) into {run}", flush=True)
             command = [sys.executable, "-m", "viker_lightning", "fit", "--config", str(config)]
             command += [*data.vanilla_options(), f"--trainer.default_root_dir={run}", "--ckpt_path=last"]
             environment = {k: v for k, v in by_itself(os.environ).items() if k not in FILED}
             done = subprocess.run(command, check=False, env=waited_for(environment))
-            if done.returncode or not (run / "results.json").is_file():
+            if done.returncode or not is_finished(run):
                 raise UserError(f"{config}: the vanilla run failed with exit code {done.returncode}; see above")
-            note_checksums(run / "model")
+            note_checksums(run / MODEL)
     return weights_folder(run)

@@ -14,7 +14,7 @@ from viker_lightning.reporting.contenders import Contender, Place, disagreements
 from viker_lightning.reporting.curves import sweep_plot
 from viker_lightning.reporting.history import method_curves, weights
 from viker_lightning.reporting.html import trade_off, write_page
-from viker_lightning.runs import Run
+from viker_lightning.runs import Run, names
 
 from .measurements import COSTS_NOTE, KEY_TOKENS, KEY_TOKENS_NOTE, cost_headings, costs, key_tokens
 from .table import Table, TableRun
@@ -116,5 +116,5 @@ def _tokens(runs: Sequence[Run]) -> tuple[str, list[dict[str, Any]]] | None:
 
 
 def _run(run: TableRun, beside: Path) -> dict[str, Any]:
-    report = run.folder / "report.html"
+    report = run.folder / names.REPORT
     return asdict(run) | {"report": Path(os.path.relpath(report, beside)).as_posix() if report.is_file() else None}

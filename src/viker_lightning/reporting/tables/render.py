@@ -11,11 +11,11 @@ from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from viker_lightning.files import write_text
 from viker_lightning.reporting.answers import answers_across
 from viker_lightning.reporting.intervals import FEWEST, POOR
 from viker_lightning.reporting.paired import ALPHA
 from viker_lightning.reporting.terminal import side_by_side
-from viker_lightning.runs.write import write_text
 
 from .measurements import COSTS_NOTE, KEY_TOKENS, KEY_TOKENS_NOTE, cost_headings, costs, key_tokens
 from .page import write_table_page

@@ -10,10 +10,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from viker_lightning.callbacks.provenance import Provenance, earlier_sources, git_commit, keep_source
+from viker_lightning.callbacks import Provenance
 from viker_lightning.cli import main
 from viker_lightning.methods import NPO
 from viker_lightning.runs import set_aside
+from viker_lightning.runs.provenance import earlier_sources, git_commit, keep_source
 from viker_lightning.sources import code_fingerprint, fingerprint, source_files
 
 

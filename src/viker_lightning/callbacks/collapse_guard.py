@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,12 +11,16 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.distributed.tensor import DTensor
+from typing_extensions import override
 
 from viker_lightning.data.records import ImageGroup, Person
 from viker_lightning.errors import UserError, check_least
 from viker_lightning.evaluation import measure_health
 from viker_lightning.models.dtensor import distribute_as, gather_as, local_part
 from viker_lightning.training import Unlearn
+from viker_lightning.training.base import Stage
+
+from .trainer import data_of
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +31,7 @@ class CollapseGuard(Callback):
     When a bound is crossed the run stops, says which number crossed it, puts the adapter back to what it was at the
     last check that went well, and ends as usual: that adapter is evaluated and saved, and ``results.json`` says
     ``stopped``. If no check has gone well since training started, the run ends in an error. A stopped run that is
-    killed before it has ended goes on with its evaluation. The good adapter, or without LoRA all that is trained, is
+    killed before it has ended resumes at its evaluation. The good adapter, or without LoRA all that is trained, is
     kept in main memory.
 
     Args:
@@ -56,12 +61,14 @@ class CollapseGuard(Callback):
         self._saved: dict[str, Tensor] = {}  # whole, from a checkpoint
         self._groups: list[ImageGroup] = []
 
-    def on_load_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+    @override
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: Stage, checkpoint: dict[str, Any]) -> None:
         """Trains no further if the run had stopped here."""
         if trainer.state.fn == TrainerFn.FITTING and pl_module.report.stopped:
             trainer.should_stop = True
 
-    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: Stage) -> None:
         """Chooses the questions, and makes sure that the bounds are not crossed to begin with.
 
         Raises:
@@ -71,7 +78,7 @@ class CollapseGuard(Callback):
         if not isinstance(pl_module, Unlearn):
             return
         if any(bound is not None for bound in self.bounds.values()):
-            people = trainer.datamodule.streams.get("retain", [])  # type: ignore[attr-defined]
+            people = data_of(trainer).streams.get("retain", [])
             self._groups = one_question_each(people, self.questions)
             if not self._groups:
                 raise UserError("guard: bounds need retained people, and the data has none; leave the bounds out")
@@ -83,7 +90,8 @@ class CollapseGuard(Callback):
             self._keep(name, distribute_as(saved[name], p).to(p.dtype) if saved else p)
         self._good_step = self._good_step if saved else trainer.global_step
 
-    def on_before_optimizer_step(self, trainer: Trainer, pl_module: Any, optimizer: Any) -> None:
+    @override
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: Stage, optimizer: Any) -> None:
         """Looks at the gradient, unless a scaler does that (fp16)."""
         if trainer.precision == "16-mixed" or pl_module.step.broken:
             return
@@ -95,7 +103,8 @@ class CollapseGuard(Callback):
         if not torch.isfinite(total):
             pl_module.step.broken = f"the norm of the gradient is {total.item()}"
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    @override
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Stage, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Checks, and keeps the adapter or puts it back."""
         if not isinstance(pl_module, Unlearn):
             return
@@ -110,22 +119,23 @@ class CollapseGuard(Callback):
         if pl_module.step.broken and self._good_step > 0:
             self._put_back(trainer, pl_module)
 
+    @override
     def state_dict(self) -> dict[str, Any]:
         """The last good adapter, whole, so that a resumed run falls back to it; all processes ask together."""
         shards = self._shards
         weights = {n: gather_as(w, shards[n]).cpu() if n in shards else w for n, w in self._good.items()}  # one by one
         return {"step": self._good_step, "weights": weights or self._saved}
 
+    @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes it up."""
         self._good_step, self._saved = state_dict.get("step", 0), state_dict.get("weights", {})
 
-    def _crossed(self, trainer: Trainer, pl_module: Any) -> str | None:
+    def _crossed(self, trainer: Trainer, pl_module: Stage) -> str | None:
         """Which number crossed its bound, if any, as the first process sees it: rounding must not part the others."""
         why: str | None = trainer.strategy.broadcast(self._over(pl_module))
         return why
 
-    def _over(self, pl_module: Any) -> str | None:
+    def _over(self, pl_module: Stage) -> str | None:
         if not self._groups:
             return None
         with pl_module.mllm.together():
@@ -142,7 +152,7 @@ class CollapseGuard(Callback):
             self._good[name] = torch.empty_like(here, device="cpu")
         self._good[name].copy_(here)
 
-    def _put_back(self, trainer: Trainer, pl_module: Any) -> None:
+    def _put_back(self, trainer: Trainer, pl_module: Stage) -> None:
         why = f"step {trainer.global_step}: {pl_module.step.broken}"
         with torch.no_grad():
             for name, p in _trained(pl_module).items():
@@ -153,11 +163,11 @@ class CollapseGuard(Callback):
         trainer.should_stop = True
 
 
-def _trained(pl_module: Any) -> dict[str, Tensor]:
+def _trained(pl_module: Stage) -> dict[str, Tensor]:
     return {name: p for name, p in pl_module.named_parameters() if p.requires_grad}
 
 
-def one_question_each(people: list[Person], most: int) -> list[ImageGroup]:
+def one_question_each(people: Sequence[Person], most: int) -> list[ImageGroup]:
     """The first question about each of some people, evenly chosen, with their first photo."""
     asked = [p for p in people if p.vqa]
     chosen = [asked[i * len(asked) // most] for i in range(most)] if len(asked) > most else asked

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -15,6 +14,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from typing_extensions import override
 
 from viker_lightning.errors import UserError
 from viker_lightning.files import replacing
@@ -23,7 +23,7 @@ STRUCTURE = "checkpoint"
 """Key of the file's metadata under which everything that is not a tensor stands, as JSON."""
 
 
-KEPT: dict[str, type | tuple[type, ...]] = {
+EXPECTED: dict[str, type | tuple[type, ...]] = {
     "state_dict": dict,
     "global_step": int,
     "epoch": int,
@@ -32,7 +32,7 @@ KEPT: dict[str, type | tuple[type, ...]] = {
     "lr_schedulers": (list, tuple),
     "pytorch-lightning_version": str,
 }
-"""What the checkpoint of every run holds."""
+"""What the checkpoint of every run holds, by its type."""
 
 
 class CheckpointFile(TorchCheckpointIO):
@@ -42,6 +42,7 @@ class CheckpointFile(TorchCheckpointIO):
     the rest as JSON in the metadata. A checkpoint is there whole or not at all; the former one stays until then.
     """
 
+    @override
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Writes a checkpoint.
 
@@ -54,6 +55,7 @@ class CheckpointFile(TorchCheckpointIO):
         with replacing(Path(path)) as file:
             save_file(tensors, file, {STRUCTURE: structure})
 
+    @override
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Reads a checkpoint, its tensors on the CPU.
 
@@ -82,7 +84,7 @@ class CheckpointFile(TorchCheckpointIO):
             raise UserError(
                 f"ckpt_path: {path} is no readable checkpoint ({reason}); give another, or start afresh"
             ) from error
-        odd = [n for n, kind in KEPT.items() if not isinstance(found, dict) or not isinstance(found.get(n), kind)]
+        odd = [n for n, kind in EXPECTED.items() if not isinstance(found, dict) or not isinstance(found.get(n), kind)]
         if odd:
             raise UserError(
                 f"ckpt_path: {path} is no checkpoint of a run (no {odd[0]} in it); give checkpoints/last.ckpt of one, "
@@ -138,69 +140,3 @@ def set_rng_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
-
-
-def obey(checkpoint: dict[str, Any], lr: float, weight_decay: float) -> None:
-    """Puts this run's learning rate and weight decay into a checkpoint."""
-    for optimizer in checkpoint.get("optimizer_states", []):
-        for group in optimizer["param_groups"]:
-            if "weight_decay" in group:
-                group["weight_decay"] = weight_decay
-            if group["initial_lr"] != lr:
-                group |= {"lr": group["lr"] * lr / group["initial_lr"], "initial_lr": lr}
-    for scheduler in checkpoint.get("lr_schedulers", []):
-        scheduler["base_lrs"] = [lr] * len(scheduler["base_lrs"])
-
-
-def count_epochs(checkpoint: dict[str, Any], steps: int) -> None:
-    """Counts the epochs of a checkpoint from the steps taken.
-
-    Lightning's own counters are one short in a run that was resumed at the end of an epoch, so that a second resumption
-    at such a point would take an epoch again.
-
-    Args:
-        checkpoint: of any moment; one that was not saved at the end of a step is left alone.
-        steps: of an epoch.
-    """
-    loop = checkpoint["loops"]["fit_loop"]
-    batches = loop["epoch_loop.batch_progress"]["total"]
-    if checkpoint["global_step"] > 0 and batches["completed"] == batches["processed"] - 1:
-        done = (checkpoint["global_step"] - 1) // steps  # the epoch of the newest step is left for Lightning to end
-        for counts in loop["epoch_progress"].values():
-            counts |= {"ready": done + 1, "started": done + 1, "processed": done, "completed": done}
-
-
-def check_optimizer(saved: str, found: str) -> None:
-    """Makes sure that a run goes on with the kind of optimizer whose state it was left with.
-
-    Raises:
-        UserError: if it does not.
-    """
-    if saved != found:
-        raise UserError(
-            f"ckpt_path: the checkpoint has the state of {saved}, but this run's optimizer is {found}; set "
-            "model.optimizer to what the run began with, or start afresh"
-        )
-
-
-def check_names(checkpoint: dict[str, Any], trained: Mapping[str, Tensor]) -> None:
-    """Makes sure that a checkpoint holds exactly what is trained.
-
-    Raises:
-        UserError: if a weight is missing, unexpected or of another shape.
-    """
-    state, names = checkpoint["state_dict"], set(trained)
-    if names != set(state):
-        saved = set(state)
-        odd = sorted(names ^ saved, key=str)[0]
-        raise UserError(
-            f"checkpoint: {len(names - saved)} trained weights are missing, {len(saved - names)} unexpected, "
-            f"e.g. {odd!r}; it belongs to another model or LoRA setting"
-        )
-    for name, weight in trained.items():
-        if getattr(state[name], "shape", None) != weight.shape:
-            found = list(getattr(state[name], "shape", ()))
-            raise UserError(
-                f"checkpoint: {name} has shape {found}, expected {list(weight.shape)}; it belongs to another model or "
-                "LoRA setting"
-            )

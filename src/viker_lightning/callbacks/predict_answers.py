@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
 from rich.console import Console
+from typing_extensions import override
 
 from viker_lightning.datasets import Questions
 from viker_lightning.datasets.questions import Ask, image_group
 from viker_lightning.errors import UserError
+from viker_lightning.files import write_text
 from viker_lightning.models import MLLM, generate, split_to_budget
 from viker_lightning.reporting import side_by_side
-from viker_lightning.runs.write import write_text
+from viker_lightning.runs import names
+from viker_lightning.training.base import Stage
+
+from .trainer import data_of, gathered, run_folder
 
 QUESTIONS_PER_PASS = 32
 
@@ -38,12 +42,12 @@ class Answers(Callback):
         self.max_new_tokens, self.shown = max_new_tokens, shown
         self._found: list[tuple[int, str | None, str]] = []
 
+    @override
     def on_predict_batch_end(
-        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, *args: Any, **kwargs: Any
+        self, trainer: Trainer, pl_module: Stage, outputs: Any, batch: Any, *args: Any, **kwargs: Any
     ) -> None:
-        """Answers a batch."""
-        if isinstance(trainer.datamodule, Questions):  # type: ignore[attr-defined]
-            mllm: MLLM = pl_module.mllm
+        if isinstance(data_of(trainer), Questions):
+            mllm = pl_module.mllm
             before: list[str | None] = [None] * sum(map(len, batch.content))
             with mllm.together():
                 if mllm.adapted:
@@ -59,21 +63,18 @@ class Answers(Callback):
         with torch.no_grad():
             return [text for part in parts for text in chain(*generate(mllm, part, self.max_new_tokens))]
 
-    def on_predict_end(self, trainer: Trainer, pl_module: Any) -> None:
+    @override
+    def on_predict_end(self, trainer: Trainer, pl_module: Stage) -> None:
         """Puts the answers of all processes in order and writes them."""
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         if not isinstance(data, Questions):
             return
-        found = self._found
-        if trainer.world_size > 1:
-            parts: list[list[tuple[int, str | None, str]]] = [[] for _ in range(trainer.world_size)]
-            torch.distributed.all_gather_object(parts, found)
-            found = [*chain(*parts)]
+        found = gathered(trainer, self._found)
         if not trainer.is_global_zero:
             return
         said = {number: {"before": before, "after": after} for number, before, after in found}
         rows = [ask.row | said[ask.number] for ask in data.asks]
-        file = Path(trainer.default_root_dir) / "answers.jsonl"
+        file = run_folder(trainer) / names.ANSWERS
         write_text(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         console = Console()
         console.print(side_by_side(rows[: self.shown]))

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
 
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
+from typing_extensions import override
 
 from viker_lightning.data.records import Picture, Split
 from viker_lightning.datasets import Benchmark
 from viker_lightning.errors import UserError
 from viker_lightning.models import identify_weights
 from viker_lightning.pictures.clip import ClipEmbedder, near_repeats, save_reports
+from viker_lightning.runs import names
+
+from .trainer import data_of, run_folder
 
 log = logging.getLogger(__name__)
 
@@ -37,16 +39,17 @@ class SimilarityAudit(Callback):
         self.clip, self.threshold = clip, threshold
         self.weights: dict[str, str | None] | None = None  # which ones looked
 
-    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Audits on the first process; what an earlier training run found in the same folder is removed."""
-        file = Path(trainer.default_root_dir) / "similarity.json"
+        file = run_folder(trainer) / names.SIMILARITY
         if not trainer.is_global_zero:
             return
         if stage == "fit":
             file.unlink(missing_ok=True)
         if self.clip is None or self.threshold is None:
             return
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         forget = shown(data, data.forget_ids, Split.FORGET)
         embed = ClipEmbedder.named(self.clip, trainer.strategy.root_device)
         self.weights = identify_weights(self.clip, embed.files)

@@ -1,0 +1,56 @@
+"""How a run that fails says so: errors a user can fix, in one line that says what to do."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+from viker_lightning.errors import UserError
+
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+"""What the system says where nothing can be written."""
+
+EXTRAS = {"TensorBoardLogger": "; pip install -e '.[tensorboard]' in the repository"}
+"""What to do where a class of others wants a package that only an extra brings."""
+
+_UNMADE = re.compile(r"( *)(?:- )?Problem with given class_path '([^']+)':\n((?:\1 {2,}.*\n?)+)")
+
+
+def one_line(error: Exception) -> str | None:
+    """What a user can fix, in one line; ``None`` if it is not for a user to fix."""
+    if isinstance(error, OSError) and error.errno in UNWRITABLE:
+        return f"{error}; {what_to_do(error)}"
+    if isinstance(error, MisconfigurationException):  # of the trainer: no GPU, two options at odds
+        return f"trainer: {' '.join(str(error).split())}; see configs/trainer for what fits together"
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, UserError):  # the parser wraps what a class refuses
+        cause = cause.__cause__ or cause.__context__
+    return str(cause) if cause is not None else unmade(error)
+
+
+def what_to_do(error: OSError) -> str:
+    """What fixes an error of :data:`UNWRITABLE`: it may be one of reading, too, of a file that is there."""
+    file, forbidden = error.filename, error.errno in (errno.EACCES, errno.EPERM)
+    if forbidden and file is not None and os.path.exists(file) and not os.access(file, os.R_OK):
+        return "make it readable, or give another"
+    remedy = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "make it writable"
+    return f"{remedy}, then resume with --ckpt_path last: what was saved is intact"
+
+
+def unmade(error: BaseException) -> str | None:
+    """Which class of a config could not be made, and why.
+
+    Args:
+        error: what came out of the parser, which wraps what a class says in many lines of its own.
+
+    Returns:
+        One line, e.g. that a logger's package is missing; ``None`` if the error speaks of no class.
+    """
+    found = _UNMADE.search(str(error)) if isinstance(error, ValueError) else None
+    if found is None:
+        return None
+    name, why = found[2], " ".join(found[3].split())
+    return f"{name}: {why}{EXTRAS.get(name.rpartition('.')[2], '')}"

@@ -1,0 +1,84 @@
+"""What lies in a run folder under which name, whether the run is finished, and where its weights are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from viker_lightning.errors import UserError
+
+RESULTS = "results.json"
+"""Every number of the run. It is written last but for the report, so that it is there in a finished run only."""
+PREDICTIONS = "predictions.parquet"
+CONFIG = "config.yaml"
+"""Written anew by whatever runs: alone it is of a run that did nothing."""
+PROVENANCE = "provenance.json"
+METRICS = "metrics.csv"
+"""What the CSV logger writes; its curves before a resumption are in ``metrics-<n>.csv``."""
+ADAPTER: Final = "adapter"
+MODEL: Final = "model"
+MERGED: Final = "merged"
+"""Folders of weights: the trained adapter, a model trained in full, a model with its adapter added."""
+CHECKPOINTS = "checkpoints"
+LAST = f"{CHECKPOINTS}/last.ckpt"
+REQUEUED = "hpc_ckpt_*.ckpt"
+"""What Lightning writes when SLURM requeues a job."""
+SOURCE = "method"
+"""Folder with a copy of the method's files, where these are not this package's."""
+KEY_TOKENS, PORTRAITS, REPORT = "key_tokens.json", "portraits.json", "report.html"
+SKIPPED = "skipped.txt"
+"""Rows of the data that were left out."""
+SIMILARITY = "similarity.json"
+ANSWERS = "answers.jsonl"
+
+OF_A_FIT = (
+    *(RESULTS, ADAPTER, MERGED, MODEL, CHECKPOINTS, PREDICTIONS, PROVENANCE),
+    *(KEY_TOKENS, PORTRAITS, REPORT, SOURCE, SKIPPED),
+)
+"""What only fit writes; ``config.yaml`` is left out."""
+
+OF_ANY = (METRICS, SIMILARITY, ANSWERS)
+"""What other commands may write, too."""
+
+
+OF_A_COMMAND = (RESULTS, PREDICTIONS, CONFIG, SKIPPED)
+"""What every command writes under a name of its own; see :func:`of_command`."""
+
+
+def of_command(name: str, command: str | None) -> str:
+    """What a file is called if a command wrote it: that of ``fit`` has the plain name.
+
+    Args:
+        name: of the file, e.g. ``results.json``.
+        command: e.g. ``validate``, for ``results-validate.json``; ``None`` and ``fit`` are one.
+    """
+    stem, dot, ending = name.rpartition(".")
+    return name if command in (None, "fit") else f"{stem}-{command}{dot}{ending}"
+
+
+def is_finished(run: str | Path) -> bool:
+    """Whether a fit in this folder has written its results."""
+    return (Path(run) / RESULTS).is_file()
+
+
+def check_finished(run: str | Path) -> None:
+    """Makes sure that a run is finished.
+
+    Raises:
+        UserError: if it is not.
+    """
+    if not is_finished(run):
+        raise UserError(f"{run}: this run is not finished (no {RESULTS}); run it again")
+
+
+def weights_folder(source: str | Path) -> str | Path:
+    """The weights in a run folder (``<run>/model``), or ``source`` itself if it is a model folder or a hub id.
+
+    Raises:
+        UserError: if the run is not finished.
+    """
+    inside = Path(source) / MODEL
+    if not inside.is_dir():
+        return source
+    check_finished(source)
+    return inside
