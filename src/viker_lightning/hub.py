@@ -27,7 +27,9 @@ def dataset_folder(name: str, revision: str | None = None, there: bool = False) 
     except Exception as error:
         reason = str(error).strip().splitlines()[0]
         at = f" at revision {revision!r}" if revision else ""
-        raise DataError(f"data.root: {name!r} is neither a folder nor a dataset to be had{at} ({reason})") from error
+        found = f"{name!r} is neither a folder nor a dataset that can be read{at}"
+        found = f"{name!r} is neither a folder nor a dataset that can be read{at}"
+        raise DataError(f"data.root: {found} ({reason})") from error
 
 
 def commit_of(folder: Path) -> str | None:

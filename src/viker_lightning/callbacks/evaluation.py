@@ -16,19 +16,26 @@ from rich.console import Console
 from viker_lightning.datasets import Questions
 from viker_lightning.errors import UserError, check_least
 from viker_lightning.evaluation import (
-    DIRECTIONS,
     Protocol,
+    Summary,
     by_person,
     distances,
     in_order,
     note_form,
+    person_sums,
     predict,
     protocol_of,
     score_texts,
-    summarise,
 )
 from viker_lightning.files import check_folder
-from viker_lightning.metrics import REFUSALS, GibberishClassifier, Prediction, sacrebleu_signature
+from viker_lightning.metrics import (
+    NUMBERS,
+    REFUSALS,
+    GibberishClassifier,
+    Prediction,
+    load_scores,
+    sacrebleu_signature,
+)
 from viker_lightning.models import MLLM, PromptPrefixes, origin
 from viker_lightning.progress import Bar
 from viker_lightning.reporting import before_after_table, knowledge_table, write_cards
@@ -41,7 +48,8 @@ from .selection import Selection, candidate_folder, put_back
 
 log = logging.getLogger(__name__)
 
-Summary = dict[str, dict[str, float]]
+Numbers = dict[str, dict[str, float]]
+"""Numbers by split."""
 
 
 class Evaluation(Callback):
@@ -63,6 +71,8 @@ class Evaluation(Callback):
             first where it is missing, as ``model.vanilla`` is; by default the model before unlearning, which a
             stage without adapter no longer has. A gold model compares with others if their vanilla model judges it.
         selection: the weights of which evaluation the run ends with; see :class:`Selection`.
+        scores: scores of your own beside those of the project, e.g. ``mine.UnigramF1`` for a
+            :class:`~viker_lightning.metrics.Score` of that name in ``mine.py``; one, or a list.
     """
 
     def __init__(
@@ -76,6 +86,7 @@ class Evaluation(Callback):
         coherence: bool = True,
         judge: str | None = None,
         selection: Selection = Selection(),  # noqa: B008 - jsonargparse reads the default
+        scores: list[str] | str | None = None,
     ) -> None:
         check_least("evaluation", 1, every_n_epochs=every_n_epochs, gibberish_tokens=gibberish_tokens)
         check_vanilla("evaluation.judge", judge)
@@ -84,9 +95,11 @@ class Evaluation(Callback):
         self.before, self.every_n_epochs, self.gold = before, every_n_epochs, gold
         self.gold_predictions, self.gibberish, self.gibberish_tokens = gold_predictions, gibberish, gibberish_tokens
         self.coherence, self.judge, self.selection = coherence, judge, selection
-        self.summaries: dict[str, Summary] = {}
+        self.scores = load_scores(scores)
+        self.numbers = {one.name: one for one in (*NUMBERS, *self.scores)}
+        self.summaries: dict[str, Numbers] = {}
         self._predictions: list[tuple[str, Prediction]] = []
-        self._batches: list[Prediction] = []
+        self._summary: Summary
         self._prefixes: PromptPrefixes | None = None  # examples read in this evaluation
         self._gold: MLLM | None = None
         self._judge: MLLM | None = None
@@ -116,6 +129,14 @@ class Evaluation(Callback):
         if self.gibberish and self._classifier is None:
             device, most = trainer.strategy.root_device, self.gibberish_tokens
             self._classifier = GibberishClassifier.load(self.gibberish, max_length=most, device=device)
+        self._summary = Summary(
+            in_order,
+            gold=self._gold_answers,
+            gibberish=self._classifier,
+            protocol=self._protocol,
+            paired=data.paired,
+            scores=self.scores,
+        )
         if stage == "fit" and trainer.is_global_zero:  # a run that goes on is not finished any more
             (Path(trainer.default_root_dir) / "results.json").unlink(missing_ok=True)
             shutil.rmtree(Path(trainer.default_root_dir) / "merged", ignore_errors=True)
@@ -154,7 +175,8 @@ class Evaluation(Callback):
         report = pl_module.report | ({"distance_to_gold": way} if way else {})
         self._write(trainer, "", {**self.summaries, **report})
         if trainer.is_global_zero:
-            Console().print(before_after_table(self.summaries.get("before", {}), self.summaries["after"]))
+            before, after = self.summaries.get("before", {}), self.summaries["after"]
+            Console().print(before_after_table(before, after, self.numbers.values()))
 
     def _select(self, trainer: Trainer) -> dict[str, Any]:
         """Ends with the chosen weights: what was measured of it becomes ``after``, and the last one's ``last``."""
@@ -171,7 +193,7 @@ class Evaluation(Callback):
         log.info("selection: %s%s", chosen, "" if met else f"; no retain value reaches {self.selection.min_retain}")
         return vars(self.selection) | {"chosen": chosen, "met": met, "candidates": values}
 
-    def _candidates(self) -> dict[str, Summary]:
+    def _candidates(self) -> dict[str, Numbers]:
         return {when: s for when, s in self.summaries.items() if when == "after" or when.startswith("epoch ")}
 
     def _take_up(self, trainer: Trainer) -> None:
@@ -190,18 +212,17 @@ class Evaluation(Callback):
                 pl_module.save_weights(candidate_folder(Path(trainer.default_root_dir), when))
             self.evaluate(trainer, pl_module, when)
 
-    def evaluate(self, trainer: Trainer, pl_module: Any, when: str) -> Summary:
+    def evaluate(self, trainer: Trainer, pl_module: Any, when: str) -> Numbers:
         """Answers all evaluation questions and logs the numbers."""
         batches = trainer.datamodule.evaluation_dataloader()  # type: ignore[attr-defined]
         shown = trainer.is_global_zero and trainer.progress_bar_callback is not None
-        found: list[Prediction] = []
         bar = Bar(f"evaluation {when}", len(batches), "questions", shown=shown)
         with pl_module.mllm.together(), bar:
             for batch in batches:
                 answers = self._answers(pl_module, batch)
-                found += answers
+                self._summary.update(answers)
                 bar.advance(1, len(answers) * trainer.world_size)
-        summary = self._finish(trainer, when, found)
+        summary = self._finish(trainer, when)
         self._write(trainer, "")
         return summary
 
@@ -210,14 +231,14 @@ class Evaluation(Callback):
     ) -> None:
         """Answers a batch of evaluation groups."""
         with pl_module.mllm.together():
-            self._batches += self._answers(pl_module, batch)
+            self._summary.update(self._answers(pl_module, batch))
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Logs and writes the numbers of a validate run, and prints what is known of whom."""
-        summary = self._finish(trainer, "validate", self._batches)
-        people = by_person([p for when, p in self._predictions if when == "validate"])
+        summary = self._finish(trainer, "validate")
+        people = by_person([p for when, p in self._predictions if when == "validate"], self.scores)
         if trainer.is_global_zero:
-            Console().print(knowledge_table(summary, people))
+            Console().print(knowledge_table(summary, people, numbers=self.numbers.values()))
         self._write(trainer, "-validate", {"validate": summary, "people": people, **pl_module.report})
 
     on_test_batch_end = on_validation_batch_end
@@ -231,12 +252,12 @@ class Evaluation(Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs and writes the numbers of a test run."""
-        self._write(trainer, "-test", {"test": self._finish(trainer, "test", self._batches)})
+        self._write(trainer, "-test", {"test": self._finish(trainer, "test")})
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the answers of a predict run, and their numbers."""
         if not isinstance(trainer.datamodule, Questions):  # type: ignore[attr-defined]
-            self._write(trainer, "-predict", {"predict": self._finish(trainer, "predict", self._batches)})
+            self._write(trainer, "-predict", {"predict": self._finish(trainer, "predict")})
 
     def _answers(self, pl_module: Any, batch: Any) -> list[Prediction]:
         """Answers a batch of evaluation groups."""
@@ -266,7 +287,10 @@ class Evaluation(Callback):
                 }
                 model = trainer.lightning_module  # of a fit, provenance.json has it
                 weights = {"weights": origin(model.base_weights) | {"commit": model.mllm.commit}} if suffix else {}
-                results = {**results, **run_facts, **weights, "metrics": DIRECTIONS}
+                described = {"metrics": {name: one.described() for name, one in self.numbers.items()}}
+                if self.scores:
+                    described["sums"] = person_sums(self._predictions, self.scores)
+                results = {**results, **run_facts, **weights, **described}
                 if not suffix:
                     write_cards(run, results)
                 write_json(run / f"results{suffix}.json", results)
@@ -298,24 +322,20 @@ class Evaluation(Callback):
             self._judge = MLLM.load(self.judge, pl_module.weights_dtype).to(mllm.device).requires_grad_(False).eval()
         return self._judge
 
-    def _finish(self, trainer: Trainer, when: str, found: list[Prediction]) -> Summary:
+    def _finish(self, trainer: Trainer, when: str) -> Numbers:
         self._prefixes = None  # the weights may change now
-        if trainer.world_size > 1:
-            parts: list[list[Prediction]] = [[] for _ in range(trainer.world_size)]
-            torch.distributed.all_gather_object(parts, found)
-            found = [p for part in parts for p in part]
-        found.sort(key=in_order)
-        paired: bool = trainer.datamodule.paired  # type: ignore[attr-defined]
-        summary = summarise(found, self._gold_answers, self._classifier, self._protocol, paired)
+        self._summary.update([])  # a process may have had no question
+        summary: Numbers = self._summary.compute()
+        answers = self._summary.answers
+        self._summary.reset()
         self.summaries[when] = summary
-        self._batches = []
-        self._predictions = [kept for kept in self._predictions if kept[0] != when] + [(when, p) for p in found]
+        self._predictions = [other for other in self._predictions if other[0] != when] + [(when, p) for p in answers]
         self._log(trainer, "", summary)
         return summary
 
-    def _log(self, trainer: Trainer, prefix: str, summary: Summary) -> None:
+    def _log(self, trainer: Trainer, prefix: str, summary: Numbers) -> None:
         flat = {f"{prefix}{split}/{name}": v for split, values in summary.items() for name, v in values.items()}
         for logger in trainer.loggers:
-            define(logger, flat)
+            define(logger, flat, self.numbers)
             logger.log_metrics(flat, step=trainer.global_step)
             logger.save()

@@ -20,7 +20,7 @@ class Knowledge:
     """What a model knows of the forget set, and whether it takes it from the image.
 
     Attributes:
-        known: share of private spans told whole in the answers about the forget people, 0-1; half of a place is none.
+        known: share of private spans leaked whole in the answers about the forget people, 0-1; half of a place is none.
         shown: asked about person A while shown person B: share of answers with something private of B, 0-1. High:
             looks at the image. ``None`` if no image could be swapped.
         asked: the same, with the private parts of A that B does not share, 0-1. Low: looks at the image.

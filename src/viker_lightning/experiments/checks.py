@@ -9,8 +9,9 @@ from typing import Any
 
 from viker_lightning.data.records import Split
 from viker_lightning.errors import UserError
-from viker_lightning.evaluation import DIRECTIONS, OVERALL
+from viker_lightning.metrics import NUMBERS, OVERALL, load_scores
 
+SCORES = [one.name for one in NUMBERS]
 SPLITS = [split.value + end for end in ("", "_text") for split in Split] + [OVERALL]
 """Splits that ``results.json`` may have; ``<split>_text`` has the questions without image."""
 
@@ -41,16 +42,22 @@ def only(file: Path, where: str, found: Any, known: set[str], needed: set[str]) 
             raise UserError(f"{place}: key {key!r} is {what}; keys are {', '.join(sorted(known))}")
 
 
-def check_columns(file: Path, columns: Any) -> None:
+def check_columns(file: Path, columns: Any, own: str | list[str] | None = None) -> None:
     """Checks that a table's columns are scores of splits.
+
+    Args:
+        file: of the grid.
+        columns: by split, headings by score.
+        own: scores from outside the package, as for ``evaluation.scores``.
 
     Raises:
         UserError: naming the nearest split or score.
     """
+    known = [*SCORES, *(one.name for one in load_scores(own))]
     for split, scores in mapping(file, "columns", columns).items():
         _known(file, "columns", "split", split, SPLITS)
         for score in mapping(file, f"columns.{split}", scores):
-            _known(file, f"columns.{split}", "score", score, DIRECTIONS)
+            _known(file, f"columns.{split}", "score", score, known)
 
 
 def check_figure(file: Path, figure: Any, rows: Iterable[str]) -> None:
@@ -69,7 +76,7 @@ def check_figure(file: Path, figure: Any, rows: Iterable[str]) -> None:
     for column in figure["y"]:
         split, _, score = str(column).partition("/")
         _known(file, "figure.y", "split", split, SPLITS)
-        _known(file, "figure.y", "score", score, DIRECTIONS)
+        _known(file, "figure.y", "score", score, SCORES)
 
 
 def _known(file: Path, where: str, what: str, found: Any, known: Iterable[str]) -> None:

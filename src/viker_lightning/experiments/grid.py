@@ -177,7 +177,7 @@ def read_grid(file: Path, scale: str, seeds: int) -> Grid:
         mapping(file, f"{place}.blocks.{name}", values)
     if at.get("tuning") and not Path(at["tuning"]).is_file():
         raise UserError(f"{file}, {place}.tuning: {at['tuning']!r} does not exist; give a file of tried settings")
-    check_columns(file, found["columns"])
+    check_columns(file, found["columns"], at.get("options", {}).get("evaluation.scores"))
     mapping(file, f"{place}.rows", at["rows"])
     gold = at.get("gold", "")
     if gold and gold not in at["rows"]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from viker_lightning.reporting import Estimate
+from viker_lightning.reporting import Estimate, numbers_of
 from viker_lightning.reporting.answers import answers_across, token_views
 from viker_lightning.reporting.contenders import Contender, Place, disagreements
 from viker_lightning.reporting.curves import sweep_plot
@@ -41,7 +41,7 @@ def write_table_page(table: Table, file: Path) -> Path:
     grid = table.grid
     tuning = json.loads(Path(grid.tuning).read_text(encoding="utf-8")) if grid.tuning else []
     runs = [run for block in table.blocks for name in grid.rows for run in table.runs(block, name)[1]]
-    about: dict[str, str] = runs[0].results.get("metrics", {}) if runs else {}
+    about = {name: one.sentence for name, one in numbers_of(runs).items()}
     page = {
         "title": grid.title,
         "grid": grid,

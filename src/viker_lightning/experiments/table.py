@@ -9,11 +9,10 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from viker_lightning.evaluation import better
 from viker_lightning.reporting import Estimate, arrow, interval
 from viker_lightning.reporting.contenders import Contender, Place, marks_note, pooled, ranks
 from viker_lightning.reporting.intervals import FEWEST, POOR, coverage
-from viker_lightning.reporting.scores import scores_of
+from viker_lightning.reporting.scores import better, scores_of
 from viker_lightning.runs import Run, read_run
 
 from .cells import Cell, State
@@ -122,7 +121,9 @@ class Table:
             return None
         seeds = [one.mean for run in found.runs if (one := scores_of(run).get(split, {}).get(score))]
         place = self.place(block, name, split, score)
-        gold = self.estimate(block, self.grid.gold, split, score) if better(split, score) == "gold" else None
+        gold = (
+            self.estimate(block, self.grid.gold, split, score) if better(split, score, found.runs) == "gold" else None
+        )
         return {
             "mean": round(estimate.value, 6),
             "low": round(estimate.low, 6) if estimate.known else None,
@@ -165,8 +166,9 @@ class Table:
     @property
     def columns(self) -> list[tuple[str, str, str]]:
         """Split, score and heading with arrow of every column."""
+        runs = [run for found in self.contenders.values() for contender in found for run in contender.runs]
         return [
-            (split, score, f"{heading} {arrow(split, score)}")
+            (split, score, f"{heading} {arrow(split, score, runs)}")
             for split, scores in self.grid.columns.items()
             for score, heading in scores.items()
         ]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from rouge_score.rouge_scorer import RougeScorer
+    from rouge_score.scoring import Score
 
 
 REFUSALS = (
@@ -38,6 +39,12 @@ def _rouge_scorer(stem: bool) -> RougeScorer:
     return RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=stem)
 
 
+@lru_cache(maxsize=16)
+def _rouge(prediction: str, reference: str, stem: bool) -> dict[str, Score]:
+    """All numbers of a pair at once, since they are asked for one after the other."""
+    return dict(_rouge_scorer(stem).score(reference, prediction))
+
+
 def rouge_l(
     prediction: str, reference: str, measure: Literal["fmeasure", "recall"] = "fmeasure", stem: bool = True
 ) -> float:
@@ -62,7 +69,7 @@ def rouge_l(
     """
     if measure not in ("fmeasure", "recall"):
         raise ValueError(f"measure must be 'fmeasure' or 'recall', not {measure!r}")
-    return float(getattr(_rouge_scorer(stem).score(reference, prediction)["rougeL"], measure))
+    return float(getattr(_rouge(prediction, reference, stem)["rougeL"], measure))
 
 
 def rouge_n(prediction: str, reference: str, n: Literal[1, 2]) -> float:
@@ -79,7 +86,7 @@ def rouge_n(prediction: str, reference: str, n: Literal[1, 2]) -> float:
     Returns:
         The score.
     """
-    return float(_rouge_scorer(True).score(reference, prediction)[f"rouge{n}"].fmeasure)
+    return float(_rouge(prediction, reference, True)[f"rouge{n}"].fmeasure)
 
 
 def bleu_mllmu(prediction: str, reference: str) -> float:

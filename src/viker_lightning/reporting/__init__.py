@@ -5,7 +5,7 @@ from .card import write_cards
 from .html import token_page, write_comparison, write_report
 from .intervals import Estimate, Sums, difference, interval
 from .probes import probe_rows
-from .scores import arrow
+from .scores import arrow, numbers_of
 from .terminal import (
     answers_table,
     before_after_table,
@@ -30,6 +30,7 @@ __all__ = [
     "key_token_table",
     "knowledge_table",
     "method_table",
+    "numbers_of",
     "probe_rows",
     "side_by_side",
     "token_page",
