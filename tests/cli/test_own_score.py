@@ -3,12 +3,17 @@
 import csv
 import json
 import re
+from unittest import mock
 
 import pytest
+from lightning.pytorch.loggers import WandbLogger
 
 from support.commands import OPEN_GATE, ROOT, run
-from viker_lightning.evaluation import summarise
-from viker_lightning.metrics import read_numbers
+from viker_lightning.callbacks.dashboard import define, final_numbers
+from viker_lightning.errors import UserError
+from viker_lightning.evaluation import by_person, summarise
+from viker_lightning.experiments.checks import check_columns
+from viker_lightning.metrics import load_scores, read_numbers
 from viker_lightning.reporting import interval, numbers_of, write_comparison, write_report
 from viker_lightning.reporting.scores import arrow, scores_of
 from viker_lightning.runs import read_run
@@ -80,3 +85,25 @@ def test_loggers_get_it(folder):
         float(logged[-1]["forget/letters"])
         == json.loads((folder / "results.json").read_text())["after"]["forget"]["letters"]
     )
+
+
+def test_wandb_knows_which_end_is_good(folder):
+    run = read_run(folder)
+    logger = mock.create_autospec(WandbLogger, instance=True)
+    logger.experiment = mock.Mock()
+    define(logger, ["forget/letters"], numbers_of([run]))
+    assert logger.experiment.define_metric.call_args.kwargs["summary"] == "last,min"
+    sent = dict(final_numbers(run.results))
+    assert sent["after/forget/letters"] == run.after["forget"]["letters"]
+    assert not any("sums" in name for name in sent)
+
+
+def test_a_table_may_have_it_and_people_too(folder, tmp_path, monkeypatch):
+    (tmp_path / "score_of_a_grid.py").write_text(MINE)
+    monkeypatch.syspath_prepend(tmp_path)
+    check_columns(tmp_path, {"forget": {"letters": "Letters"}}, "score_of_a_grid.Letters")
+    with pytest.raises(UserError, match="no score 'letters'"):
+        check_columns(tmp_path, {"forget": {"letters": "Letters"}})
+    answers = read_run(folder).predictions["after"]
+    people = by_person(answers, load_scores("score_of_a_grid.Letters"))
+    assert all(person["letters"] > 0 for person in people["forget"].values())

@@ -34,7 +34,6 @@ def random_text(rng: random.Random, most: int = 14) -> str:
 def test_rouge_and_bleu_equal_the_packages() -> None:
     rng = random.Random(0)
     scorer = RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True)
-    unstemmed = RougeScorer(["rougeL"], use_stemmer=False)
     for _ in range(200):
         prediction, reference = random_text(rng), random_text(rng)
         for n in (1, 2):
@@ -42,7 +41,6 @@ def test_rouge_and_bleu_equal_the_packages() -> None:
         golden = scorer.score(reference, prediction)["rougeL"]
         assert rouge_l(prediction, reference) == golden.fmeasure
         assert rouge_l(prediction, reference, "recall") == golden.recall
-        assert rouge_l(prediction, reference, stem=False) == unstemmed.score(reference, prediction)["rougeL"].fmeasure
         if prediction:
             smooth = nltk_bleu.SmoothingFunction().method1
             golden = nltk_bleu.sentence_bleu([reference.split()], prediction.split(), smoothing_function=smooth)

@@ -147,6 +147,7 @@ def test_a_score_that_gives_no_numbers_is_named(values):
         ("mine_of_test.Nobody", "cannot be imported"),
         ("mine_of_test.text", "is str, expected"),
         ("mine_of_test.taken", "a score called 'rouge_l' already"),
+        ("mine_of_test.best", "found good='higher', expected one of by split, high, low"),
     ],
 )
 def test_what_is_no_score_is_refused_in_one_line(path, message, tmp_path, monkeypatch):
@@ -155,6 +156,7 @@ def test_what_is_no_score_is_refused_in_one_line(path, message, tmp_path, monkey
         "text = 'text'\n"
         "letters = Score(name='letters', about='letters', values=lambda p: [len(p.answer)])\n"
         "taken = Score(name='rouge_l', about='letters', values=lambda p: [1.0])\n"
+        "best = Score(name='best', about='letters', values=lambda p: [1.0], good='higher')\n"
         "def made():\n    return letters\n"
     )
     monkeypatch.syspath_prepend(tmp_path)

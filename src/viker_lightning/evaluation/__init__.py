@@ -3,8 +3,7 @@
 from viker_lightning.metrics.prediction import Prediction
 
 from .fluency import note_form, score_texts
-from .health import measure_health
-from .knowledge import Knowledge, measure_knowledge
+from .knowledge import Knowledge, measure_health, measure_knowledge
 from .predict import MAX_NEW_TOKENS, in_order, predict
 from .protocols import CORRECTED, Protocol, PublishedCLEAR, PublishedMLLMU, protocol_of
 from .summary import Summary, by_person, distances, person_sums, summarise

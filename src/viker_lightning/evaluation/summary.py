@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torchmetrics import Metric
+from typing_extensions import override
 
 from viker_lightning import metrics
 from viker_lightning.errors import UserError
@@ -84,21 +85,25 @@ class Summary(Metric):
         self.answers: list[Prediction] = []
         self.add_state("predictions", [], dist_reduce_fx=None)
 
+    @override
     def update(self, predictions: Iterable[Prediction]) -> None:
         """Adds answers of this process."""
         self.predictions += predictions
 
+    @override
     def compute(self) -> dict[str, Numbers]:
         """Numbers of all answers, by split."""
         self.answers = sorted(self.predictions, key=self.order)
         return summarise(self.answers, **self.options)
 
+    @override
     def _sync_dist(self, *args: Any, **kwargs: Any) -> None:
         """Gathers the answers; torchmetrics gathers tensors only."""
         parts: list[list[Prediction]] = [[] for _ in range(torch.distributed.get_world_size())]
         torch.distributed.all_gather_object(parts, self.predictions)
         self.predictions = list(chain(*parts))
 
+    @override
     def _apply(self, *args: Any, **kwargs: Any) -> torch.nn.Module:
         """Moves nothing: answers are on no device."""
         return self

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from .aligned import aligned_correct, aligned_rouge
 from .bleu import corpus_bleu, sacrebleu_signature
-from .coherence import answer_bits, answer_coherence, bits_per_character, coherence, distinct_3, usual_bits
+from .coherence import bits_per_character, coherence, distinct_3, usual_bits
 from .gibberish import GibberishClassifier
 from .gold import forget_quality, forgotten_answers, js_similarity
-from .likelihood import answer_probability, exact_memorization, extraction_strength, own_tokens
+from .likelihood import answer_probability, exact_memorization, extraction_strength
 from .membership import log_prob_moments, loss_score, min_k, min_k_plus_plus, reference_score, zlib_score
 from .prediction import FORGOTTEN, KEPT, OVERALL, SPLITS, Prediction, by_split
 from .ranking import auroc, distance_to_gold, exposure, key_token_auroc
@@ -61,8 +61,6 @@ __all__ = [
     "Values",
     "aligned_correct",
     "aligned_rouge",
-    "answer_bits",
-    "answer_coherence",
     "answer_probability",
     "auroc",
     "bits_per_character",
@@ -95,7 +93,6 @@ __all__ = [
     "modality_gap",
     "model_utility",
     "option_probability",
-    "own_tokens",
     "read_numbers",
     "reference_score",
     "repetition",

@@ -68,19 +68,17 @@ def forget_quality(model: Tensor | Iterable[float], gold: Tensor | Iterable[floa
     return {"statistic": statistic, "p_value": p, "log10_p": log10_p}
 
 
-def js_similarity(model: Tensor | Iterable[float], gold: Tensor | Iterable[float], base: float = math.e) -> float:
+def js_similarity(model: Tensor | Iterable[float], gold: Tensor | Iterable[float]) -> float:
     """Return 1 - JS, the Jensen-Shannon distance of two vectors of truth ratios, as CLEAR's table has it.
 
     `scipy.spatial.distance.jensenshannon`: each vector is divided by its sum and read as a distribution over the
     questions; JS = sqrt((KL(p || m) + KL(q || m)) / 2), m = (p + q) / 2. High is wanted: 1 means proportional
     vectors. Published so (`mm/build_vllm_table.py` L103) although it is odd: a model whose ratios are all ten times
-    the gold ones scores 1. In [1 - sqrt(ln 2 / ln base), 1], so with CLEAR's natural logarithm never below 0.167;
-    with base 2 in [0, 1].
+    the gold ones scores 1. In [1 - sqrt(ln 2), 1] by CLEAR's natural logarithm, so never below 0.167.
 
     Args:
         model: Truth ratios of the model under test, finite.
         gold: Truth ratios of the gold model, in the same order of questions.
-        base: Of the logarithm; e as published.
 
     Returns:
         The similarity.
@@ -99,7 +97,7 @@ def js_similarity(model: Tensor | Iterable[float], gold: Tensor | Iterable[float
             raise ValueError(f"{name}: truth ratios must be finite, not negative and not all 0 to be a distribution")
     # Rounding can leave equal distributions the root of a tiny negative number.
     with np.errstate(invalid="ignore"):
-        distance = float(jensenshannon(first.cpu().numpy(), second.cpu().numpy(), base=base))
+        distance = float(jensenshannon(first.cpu().numpy(), second.cpu().numpy()))
     return 1 - (0.0 if math.isnan(distance) else distance)
 
 

@@ -260,6 +260,10 @@ def load_scores(paths: str | Sequence[str] | None) -> tuple[Number, ...]:
                 f"evaluation.scores: {path} is {type(score).__name__}, expected a viker_lightning.metrics.Score or "
                 "SplitScore"
             )
+        if score.good not in get_args(Good):
+            raise UserError(
+                f"evaluation.scores: {path}: found good={score.good!r}, expected one of {', '.join(get_args(Good))}"
+            )
         if score.name in loaded or any(score.name == one.name for one in NUMBERS):
             raise UserError(f"evaluation.scores: {path}: there is a score called {score.name!r} already; rename it")
         loaded[score.name] = score
@@ -457,7 +461,6 @@ ANSWERS: tuple[Number, ...] = (
         values=lambda p: [rouge_n(p.answer, p.reference, 1)],
         about="ROUGE-1 F of the greedy answer, stemmed",
         source="`rouge_score`; MLLMU-Bench `eval.py` L680",
-        label="ROUGE-1",
         shown=(),
     ),
     Score(
@@ -465,7 +468,6 @@ ANSWERS: tuple[Number, ...] = (
         values=lambda p: [rouge_n(p.answer, p.reference, 2)],
         about="ROUGE-2 F of the greedy answer, stemmed",
         source="MLLMU-Bench `eval.py` L680",
-        label="ROUGE-2",
         shown=(),
     ),
     Score(
@@ -481,7 +483,6 @@ ANSWERS: tuple[Number, ...] = (
         values=lambda p: [rouge_l(p.answer, p.reference, "recall")],
         about="ROUGE-L recall of the greedy answer, stemmed",
         source="TOFU (arXiv 2401.06121); CLEAR `mm/calculate_metrics.py` L34-43",
-        label="ROUGE-L recall",
         shown=(),
     ),
     Score(
@@ -490,7 +491,6 @@ ANSWERS: tuple[Number, ...] = (
         about="mean sentence BLEU-4 of the greedy answer, nltk's method1; an exact answer under four words stays below "
         "1",
         source="MLLMU-Bench `eval.py` L57-78",
-        label="sentence BLEU",
         shown=(),
     ),
     SplitScore(
@@ -498,7 +498,6 @@ ANSWERS: tuple[Number, ...] = (
         value=_corpus_bleu,
         about="BLEU of all greedy answers together; settings under `sacrebleu`",
         source="Post, arXiv 1804.08771",
-        label="corpus BLEU",
         shown=(),
     ),
     SplitScore(
