@@ -29,6 +29,8 @@ def dataset_folder(name: str, revision: str | None = None, there: bool = False) 
         at = f" at revision {revision!r}" if revision else ""
         found = f"{name!r} is neither a folder nor a dataset that can be read{at}"
         found = f"{name!r} is neither a folder nor a dataset that can be read{at}"
+        found = f"{name!r} is neither a folder nor a dataset that can be read{at}"
+        found = f"{name!r} is neither a folder nor a dataset that can be read{at}"
         raise DataError(f"data.root: {found} ({reason})") from error
 
 

@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from viker_lightning.evaluation import Summary, in_order, summarise
+from viker_lightning.evaluation import SummaryMetric, in_order, summarise
 from viker_lightning.metrics import Prediction
 
 
@@ -35,7 +35,7 @@ def _work(rank: int, folder: str) -> None:
     found = answers()
     results = []
     for part in (found[rank::2], found * rank):  # the second time, the first process has none
-        metric = Summary(in_order, gold=found)
+        metric = SummaryMetric(in_order, gold=found)
         metric.update(part)
         summary = metric.compute()
         assert metric.predictions == part, "each process has its own again"
@@ -56,7 +56,7 @@ def test_two_processes_give_the_numbers_of_one(tmp_path: Path):
 
 def test_it_is_a_metric_of_a_module():
     """A module may hold it, move it and cast it; after a reset it begins anew."""
-    metric = Summary(in_order)
+    metric = SummaryMetric(in_order)
     holder = torch.nn.ModuleList([metric])
     found = answers()
     metric.update(found[::-1][:12])

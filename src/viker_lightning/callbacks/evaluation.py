@@ -17,7 +17,7 @@ from viker_lightning.datasets import Questions
 from viker_lightning.errors import UserError, check_least
 from viker_lightning.evaluation import (
     Protocol,
-    Summary,
+    SummaryMetric,
     by_person,
     distances,
     in_order,
@@ -99,7 +99,7 @@ class Evaluation(Callback):
         self.numbers = {one.name: one for one in (*NUMBERS, *self.scores)}
         self.summaries: dict[str, Numbers] = {}
         self._predictions: list[tuple[str, Prediction]] = []
-        self._summary: Summary
+        self._summary: SummaryMetric
         self._prefixes: PromptPrefixes | None = None  # examples read in this evaluation
         self._gold: MLLM | None = None
         self._judge: MLLM | None = None
@@ -129,7 +129,7 @@ class Evaluation(Callback):
         if self.gibberish and self._classifier is None:
             device, most = trainer.strategy.root_device, self.gibberish_tokens
             self._classifier = GibberishClassifier.load(self.gibberish, max_length=most, device=device)
-        self._summary = Summary(
+        self._summary = SummaryMetric(
             in_order,
             gold=self._gold_answers,
             gibberish=self._classifier,

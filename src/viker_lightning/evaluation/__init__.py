@@ -6,7 +6,7 @@ from .fluency import note_form, score_texts
 from .knowledge import Knowledge, measure_health, measure_knowledge
 from .predict import MAX_NEW_TOKENS, in_order, predict
 from .protocols import CORRECTED, Protocol, PublishedCLEAR, PublishedMLLMU, protocol_of
-from .summary import Summary, by_person, distances, person_sums, summarise
+from .summary import SummaryMetric, by_person, distances, person_sums, summarise
 
 __all__ = [
     "CORRECTED",
@@ -16,7 +16,7 @@ __all__ = [
     "Protocol",
     "PublishedCLEAR",
     "PublishedMLLMU",
-    "Summary",
+    "SummaryMetric",
     "by_person",
     "distances",
     "in_order",

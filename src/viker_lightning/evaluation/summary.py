@@ -63,7 +63,7 @@ def summarise(
     return summary | ({OVERALL: overall} if overall else {})
 
 
-class Summary(Metric):
+class SummaryMetric(Metric):
     """The numbers of all splits as a torchmetrics metric, over all processes.
 
     Processes exchange the answers themselves: a sum added up process by process would round otherwise than one process
