@@ -1,19 +1,32 @@
-"""Copies columns of docs/results/*.md into the tables of README.md and docs/results.md.
+"""Copies columns of docs/results/*.md into README.md and docs/results.md, and the table of scores into docs/metrics.md.
 
 A comment above each table says what it shows:
 
     <!-- table: mllmu-mini | 10 % | test MC, test Keywords | intervals -->
 
 the file, the heading in it (empty: the first table), the columns, and ``intervals`` where these and the marks of
-methods are kept. ``python docs/tables.py`` rewrites all tables; a test runs it and finds nothing to change.
+methods are kept; ``<!-- scores: gold -->`` is a section of the table in ``viker_lightning/metrics/scores.py``.
+``python docs/tables.py`` rewrites all tables; a test runs it and finds nothing to change.
 """
 
 import re
 from pathlib import Path
 
+from viker_lightning.metrics import SECTIONS
+
 DOCS = Path(__file__).resolve().parent
-PAGES = (DOCS.parent / "README.md", DOCS / "results.md")
+PAGES = (DOCS.parent / "README.md", DOCS / "results.md", DOCS / "metrics.md")
 TABLE = re.compile(r"<!-- table: (.+?) \|(.*?)\| (.+?)(\| intervals)? -->\n\n((?:\|.*\n)*)")
+SCORES = re.compile(r"(<!-- scores: (.+?) -->\n\n)(?:\|.*\n)*")
+GOOD = {"gold": "near gold", "before": "near before", "none": "-"}
+
+
+def scores(section: str) -> str:
+    """What the numbers of a section are, as Markdown."""
+    rows = [["name", "what", "range", "good", "source"], ["---"] * 5]
+    for one in SECTIONS[section]:
+        rows.append([f"`{one.name}`", one.about, one.range, GOOD.get(one.good, one.good), one.source])
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def table(file: str, heading: str, columns: list[str], intervals: bool) -> str:
@@ -41,7 +54,7 @@ def renew(text: str) -> str:
         names = [name.strip() for name in columns.split(",")]
         return found[0].removesuffix(old) + table(file, heading.strip(), names, bool(intervals))
 
-    return TABLE.sub(one, text)
+    return SCORES.sub(lambda found: found[1] + scores(found[2]), TABLE.sub(one, text))
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ def test_hidden_bars_say_nothing(capsys):
 
 def test_headline_takes_the_score_that_tells_most():
     assert headline(SUMMARY) == {
-        "forget": "forget told ★ 0.94",
+        "forget": "forget leaked ★ 0.94",
         "retain": "retain ROUGE-L ↑ 0.50",
         "coherence": "coherence ↑ 0.96",
     }

@@ -11,8 +11,8 @@ import yaml
 from PIL import Image
 
 from support.commands import OPEN_GATE, ROOT, here, run  # noqa: F401 - `here` is used by every test of this file
-from viker_lightning.evaluation import OVERALL
 from viker_lightning.ideal import IdealDistribution
+from viker_lightning.metrics import OVERALL
 from viker_lightning.models import folder_fingerprint, identify_weights
 from viker_lightning.pictures.irrelevant import irrelevant_images
 

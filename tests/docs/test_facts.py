@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from viker_lightning.evaluation import DIRECTIONS
 from viker_lightning.methods import Method
+from viker_lightning.metrics import NUMBERS
 from viker_lightning.models.families import FAMILIES, Family
 from viker_lightning.training.state import RunReport
 
@@ -28,37 +28,17 @@ def named(cell):
     return re.findall(r"`([^`]+)`", cell)
 
 
-def good(text):
-    """Which direction a description calls good."""
-    for value in ("high", "low", "0.5"):
-        if re.search(rf"(?<![\w.]){re.escape(value)} is good", text):
-            return value
-    if "near that of the gold model is good" in text:
-        return "near gold"
-    if "near that of 'before' is good" in text:
-        return "near before"
-    return "0" if re.search(r"; 0 is good", text) else "by split"
-
-
 STANDING = ("Vanilla", "Gold", "Gold, other seed")
 """Rows of tables that methods are compared with."""
 
-METRICS = [cells for cells in rows("metrics.md", 5) if named(cells[0])]
 
-
-def test_every_metric_is_there_once():
-    assert sorted(named(cells[0])[0] for cells in METRICS) == sorted(DIRECTIONS)
-    assert all(cells[1] for cells in METRICS)
-
-
-@pytest.mark.parametrize("cells", METRICS, ids=lambda cells: named(cells[0])[0])
-def test_direction_and_range_of_a_metric(cells):
-    (name,) = named(cells[0])
-    if name == "n":
-        assert cells[2] in DIRECTIONS["n"]
-        return
-    assert cells[3] == good(DIRECTIONS[name])
-    assert cells[2] in DIRECTIONS[name] and cells[4], name
+def test_the_table_of_scores_is_on_its_page():
+    text = (DOCS / "metrics.md").read_text("utf-8")
+    renew = runpy.run_path(str(DOCS / "tables.py"))["renew"]
+    assert renew(text) == text, "run python docs/tables.py"
+    assert renew(text.replace("| by split |", "| low |", 1)) == text, "a wrong direction would be seen"
+    shown = [named(cells[0]) for cells in rows("metrics.md", 5)]
+    assert [name for names in shown for name in names] == [one.name for one in NUMBERS], "all sections are there"
 
 
 def test_results_are_explained():

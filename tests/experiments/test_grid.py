@@ -188,7 +188,7 @@ def spoilt(tmp_path, change):
         (lambda g: g["columns"].update(forget="rouge_l"), "columns.forget: found 'rouge_l'"),
         (lambda g: g["columns"].update(tests={}), "columns: no split 'tests'; did you mean 'test'?"),
         (lambda g: g["columns"].update(real={"keyword_mach": "K"}), "columns.real: no score 'keyword_mach'; did you m"),
-        (lambda g: g["columns"].update(real={"?": "K"}), "no score '?'; there are accuracy, accuracy_per_token"),
+        (lambda g: g["columns"].update(real={"?": "K"}), "no score '?'; there are keyword_match, keyword_match_whole"),
         (lambda g: g["scales"]["mini"].update(blocks=["a", "b"]), "scales.mini.blocks: found ['a', 'b']"),
         (lambda g: g["scales"]["mini"].update(blocks={"a": None}), "scales.mini.blocks.a: found None"),
         (lambda g: g["scales"]["mini"].update(options="data.forget=5"), "scales.mini.options: found 'data.forget=5'"),

@@ -15,14 +15,11 @@ def test_accuracies_count_pairs() -> None:
     both_wrong = sum(1 for a, b in zip(image, text, strict=True) if a == 0 and b == 0) / 50
     both_right = sum(1 for a, b in zip(image, text, strict=True) if a == 1 and b == 1) / 50
     for data, golden in (("forget", both_wrong), ("retain", both_right)):
-        metric = m.AlignedAccuracy(data)
-        metric.update(image, text)
-        assert 0 < metric.compute().item() == pytest.approx(golden)
+        counted = [m.aligned_correct(a, b, data) for a, b in zip(image, text, strict=True)]
+        assert 0 < sum(counted) / 50 == pytest.approx(golden)
     # Forgotten in one modality only is neither: the two means cannot tell this from half of the pairs forgotten.
     for data in ("forget", "retain"):
-        metric = m.AlignedAccuracy(data)
-        metric.update([True, False], [False, True])
-        assert metric.compute() == 0
+        assert not m.aligned_correct(True, False, data) and not m.aligned_correct(False, True, data)
 
 
 def test_rouge_of_pairs() -> None:
@@ -35,9 +32,7 @@ def test_rouge_of_pairs() -> None:
         "retain": sum(2 * a * b / (a + b) if a + b else 0 for a, b in pairs) / 50,
     }
     for data, value in golden.items():
-        metric = m.AlignedRouge(data)
-        metric.update(image, text)
-        assert metric.compute().item() == pytest.approx(value)
+        assert sum(m.aligned_rouge(a, b, data) for a, b in pairs) / 50 == pytest.approx(value)
     assert m.aligned_rouge(1.0, 0.0, "forget") == 1.0 and m.aligned_rouge(1.0, 0.0, "retain") == 0.0
     assert m.aligned_rouge(0.4, 0.4, "forget") == pytest.approx(0.4) == m.aligned_rouge(0.4, 0.4, "retain")
 
@@ -48,9 +43,7 @@ def test_rouge_of_pairs() -> None:
         (lambda: m.aligned_rouge(-0.1, 0.0, "forget"), "negative"),
         (lambda: m.aligned_rouge(float("nan"), 0.0, "forget"), "NaN"),
         (lambda: m.aligned_rouge(0.1, 0.0, "test"), "'test'"),
-        (lambda: m.AlignedAccuracy("test"), "'test'"),
-        (lambda: m.AlignedAccuracy("forget").update([True], []), "zip"),
-        (lambda: m.AlignedRouge("forget").update([0.5], []), "zip"),
+        (lambda: m.aligned_correct(True, True, "test"), "'test'"),
     ],
 )
 def test_refusals(call, message: str) -> None:

@@ -30,10 +30,6 @@ def test_factors_by_hand() -> None:
     assert m.coherence(prose, 0.0, 1.0) == 1.0
     assert m.coherence(prose, -math.inf, 1.0) == 0.0
     assert m.usual_bits(["a", "", "b"], map(flat, ("a", "", "b"))) == pytest.approx(2.0)
-    metric = m.Coherence(1.5)
-    metric.update([prose, ""], [flat(prose), 0.0])
-    metric.update(prose, flat(prose))
-    assert metric.compute() == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(

@@ -84,19 +84,6 @@ def test_an_index_that_names_a_pickle_is_refused(folder: Path) -> None:
         m.GibberishClassifier.load(folder)
 
 
-def test_mean_and_sign(folder: Path) -> None:
-    classifier = m.GibberishClassifier.load(folder)
-    scores = classifier(TEXTS)
-    clean, gibberish = m.Gibberish(classifier), m.Gibberish(classifier, sign="gibberish")
-    clean.update(TEXTS[:3])
-    clean.update(TEXTS[3])
-    gibberish.update(TEXTS)
-    assert clean.compute().item() == pytest.approx(sum(scores) / 4)
-    assert gibberish.compute().item() == pytest.approx(1 - sum(scores) / 4)
-    with pytest.raises(ValueError, match="sign"):
-        m.Gibberish(classifier, sign="fluent")  # type: ignore[arg-type]
-
-
 def test_refusals_are_one_line(folder: Path, tmp_path: Path) -> None:
     cases = {}
     cases["found classes 0 'noise', 1 'word salad', 2 'Clean', none is 'fine'"] = lambda: m.GibberishClassifier.load(

@@ -11,10 +11,10 @@ from nltk.translate import bleu_score as nltk_bleu
 from rouge_score.rouge_scorer import RougeScorer
 
 from viker_lightning.metrics import (
-    CorpusBleu,
     bleu_mllmu,
     choice_correct,
     cloze_correct,
+    corpus_bleu,
     keyword_match,
     keyword_match_whole,
     repetition,
@@ -34,7 +34,6 @@ def random_text(rng: random.Random, most: int = 14) -> str:
 def test_rouge_and_bleu_equal_the_packages() -> None:
     rng = random.Random(0)
     scorer = RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True)
-    unstemmed = RougeScorer(["rougeL"], use_stemmer=False)
     for _ in range(200):
         prediction, reference = random_text(rng), random_text(rng)
         for n in (1, 2):
@@ -42,7 +41,6 @@ def test_rouge_and_bleu_equal_the_packages() -> None:
         golden = scorer.score(reference, prediction)["rougeL"]
         assert rouge_l(prediction, reference) == golden.fmeasure
         assert rouge_l(prediction, reference, "recall") == golden.recall
-        assert rouge_l(prediction, reference, stem=False) == unstemmed.score(reference, prediction)["rougeL"].fmeasure
         if prediction:
             smooth = nltk_bleu.SmoothingFunction().method1
             golden = nltk_bleu.sentence_bleu([reference.split()], prediction.split(), smoothing_function=smooth)
@@ -59,18 +57,12 @@ def test_rouge_by_hand() -> None:
         rouge_l("x", "x", "precision")  # type: ignore[arg-type]
 
 
-def corpus_bleu(predictions, references) -> float:
-    metric = CorpusBleu()
-    metric.update(predictions, references)
-    return metric.compute().item()
-
-
 def test_sacrebleu_is_the_package_over_100() -> None:
     rng = random.Random(1)
     predictions, references = ([random_text(rng) for _ in range(60)] for _ in range(2))
     assert corpus_bleu(predictions, references) == sacrebleu.corpus_bleu(predictions, [references]).score / 100 > 0
     assert corpus_bleu(["Rio is a city", ""], ["Rio is a city", ""]) == pytest.approx(1.0)
-    assert corpus_bleu("Rio is a city", "Rio is a city") == pytest.approx(1.0)
+    assert corpus_bleu(["Rio is a city"], ["Rio is a city"]) == pytest.approx(1.0)
     assert corpus_bleu([""], ["x"]) == corpus_bleu([""], [""]) == 0.0
     assert "tok:13a" in sacrebleu_signature() and "smooth:exp" in sacrebleu_signature()
     # Matches are added up before precisions are taken: not the mean of the sentences.

@@ -46,9 +46,8 @@ def test_truth_ratio_averages_per_question_not_over_the_data_set() -> None:
     # CLEAR's script (defect P1) subtracts one loss, averaged over all questions, from each.
     correct = [torch.tensor([-1.0]), torch.tensor([-3.0])]
     wrong = [[torch.tensor([-1.0])], [torch.tensor([-3.0])]]
-    metric = m.TruthRatio("forget")
-    metric.update([m.truth_ratio(c, w) for c, w in zip(correct, wrong, strict=True)])
-    assert metric.compute() == 1.0
+    ratios = [m.truth_ratio(c, w) for c, w in zip(correct, wrong, strict=True)]
+    assert [m.truth_ratio_score(ratio, "forget") for ratio in ratios] == [1.0, 1.0]
     as_coded = np.exp(np.mean([1.0, 3.0]) - np.array([1.0, 3.0]))
     assert np.mean(np.minimum(as_coded, 1 / as_coded)) < 0.4
 
@@ -86,11 +85,10 @@ def test_truth_ratio_edges() -> None:
         (lambda: m.js_similarity([], []), "found 0 and 0"),
         (lambda: m.js_similarity([0.0], [1.0]), "model: truth ratios"),
         (lambda: m.js_similarity([1.0], [INF]), "gold: truth ratios"),
-        (lambda: m.JSSimilarity().update([1.0], [1.0, 2.0]), "found 1, 2"),
         (lambda: m.model_utility({}), "no scores"),
         (lambda: m.model_utility({"rouge retain": math.nan}), "rouge retain is nan"),
         (lambda: m.model_utility([1.0, -1.0]), "score 1 is -1"),
-        (lambda: m.ModalityGap().update([math.nan], [1.0]), "NaN"),
+        (lambda: m.modality_gap([math.nan], [1.0]), "NaN"),
     ],
 )
 def test_refusals(call, message: str) -> None:
@@ -127,11 +125,9 @@ def test_js_similarity_is_clear_s() -> None:
     rng = np.random.default_rng(1)
     model, gold = rng.lognormal(size=100), rng.lognormal(size=100)
     assert m.js_similarity(model, gold) == pytest.approx(1 - jensenshannon(model, gold))
-    assert m.js_similarity(model, gold, base=2) == pytest.approx(1 - jensenshannon(model, gold, base=2))
     assert m.js_similarity(model, model) == m.js_similarity([2.0], [7.0]) == 1.0
     assert m.js_similarity(model, 10 * model) == pytest.approx(1.0, abs=1e-7)
     assert m.js_similarity([1.0, 0.0], [0.0, 1.0]) == pytest.approx(1 - math.sqrt(math.log(2)))
-    assert m.js_similarity([1.0, 0.0], [0.0, 1.0], base=2) == pytest.approx(0.0)
 
 
 def test_model_utility_is_the_harmonic_mean() -> None:
@@ -142,11 +138,6 @@ def test_model_utility_is_the_harmonic_mean() -> None:
 
 
 def test_modality_gap_by_hand() -> None:
-    metric = m.ModalityGap()
-    metric.update([1, 0, 0, 0], [1, 1])
-    assert metric.compute() == -0.75
-    metric = m.ModalityGap()
-    metric.update(with_image=[True, False])
-    assert metric.compute().isnan()
-    metric.update(text_only=torch.tensor([0.25]))
-    assert metric.compute() == 0.25
+    assert m.modality_gap([1, 0, 0, 0], [1, 1]) == -0.75
+    assert math.isnan(m.modality_gap([True, False], []))
+    assert m.modality_gap([True, False], torch.tensor([0.25])) == 0.25

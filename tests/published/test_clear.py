@@ -10,8 +10,8 @@ import pytest
 from viker_lightning import metrics
 from viker_lightning.data.records import ImageGroup, MultipleChoice, Split
 from viker_lightning.datasets import CLEAR
-from viker_lightning.evaluation import CORRECTED, ratios, summarise
-from viker_lightning.metrics import Prediction
+from viker_lightning.evaluation import CORRECTED, summarise
+from viker_lightning.metrics import Prediction, truth_ratios
 from viker_lightning.prompts import CAPTION_QUESTIONS, NAME_QUESTION
 from viker_lightning.published import protocol_of
 from viker_lightning.published.base import LETTER_REQUEST
@@ -72,8 +72,8 @@ def test_truth_ratio_over_the_whole_task(clear):
         captioned(1, -2.0, [-6.0, -6.0]),
         captioned(2, -1.0, [-9.0], NAME_QUESTION),
     ]
-    assert [r for _, r in ratios(found)] == pytest.approx([math.exp(-1), math.exp(-4), math.exp(-8)])
-    pooled = [r for _, r in ratios(found, clear)]
+    assert [r for _, r in truth_ratios(found)] == pytest.approx([math.exp(-1), math.exp(-4), math.exp(-8)])
+    pooled = [r for _, r in truth_ratios(found, clear)]
     assert pooled == pytest.approx([math.exp(-4 + 1), math.exp(-4 + 2), math.exp(-8)])
     one, two = summarise(found)["forget"], summarise(found, protocol=clear)["forget"]
     assert two["truth_ratio"] == pytest.approx(sum(pooled) / 3) and one["truth_ratio"] != two["truth_ratio"]
@@ -152,4 +152,6 @@ def test_text_only_rows_are_none_of_clears_tasks(both_data, pictured):
     assert set(whole) == {"model_utility", "clear_real", "clear_retain", "clear_forget"}
     assert "overall" not in summarise(texts, protocol=protocol)
     forget = [p for p in texts if p.split == "forget" and p.perturbed]
-    assert forget and ratios([*images, *forget], protocol)[-len(forget) :] == ratios(forget)  # row by row, as in TOFU
+    assert forget and truth_ratios([*images, *forget], protocol)[-len(forget) :] == truth_ratios(
+        forget
+    )  # row by row, as in TOFU

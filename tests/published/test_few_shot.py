@@ -16,7 +16,7 @@ from support.families import FAMILIES, random_model
 from viker_lightning.callbacks import evaluation as callbacks
 from viker_lightning.data.records import Cloze, ImageGroup, MultipleChoice, Picture, Split
 from viker_lightning.datasets import MLLMU
-from viker_lightning.evaluation import CORRECTED, FewShotQuestion, predict
+from viker_lightning.evaluation import CORRECTED, FewShotQuestion, SummaryMetric, in_order, predict
 from viker_lightning.models import MLLM, PromptPrefixes, answer_alone
 from viker_lightning.published import PublishedMLLMU, few_shot
 
@@ -390,13 +390,12 @@ def test_examples_are_kept_for_one_evaluation(mllm, monkeypatch):
         callbacks, "predict", lambda mllm, groups, gold, protocol, prefixes, most: seen.append(prefixes) or []
     )
     callback = callbacks.Evaluation(coherence=False)
-    callback._protocol = CORRECTED
+    callback._protocol, callback._summary = CORRECTED, SummaryMetric(in_order)
     model, trainer = SimpleNamespace(mllm=mllm), SimpleNamespace(world_size=1, loggers=[])
-    trainer.datamodule = SimpleNamespace(paired=False)
     for when in ("before", "after"):
         for _ in range(2):
             callback.on_validation_batch_end(trainer, model, None, SimpleNamespace(content=[]))
-        callback._finish(trainer, when, [])
+        callback._finish(trainer, when)
     assert seen[0] is seen[1] and seen[2] is seen[3] and seen[1] is not seen[2]
     assert all(isinstance(s, PromptPrefixes) and s.mllm is mllm for s in seen) and callback._prefixes is None
 

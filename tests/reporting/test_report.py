@@ -81,11 +81,11 @@ def test_report_says_what_the_run_measured(run):
     assert "Forgotten ★" in text and "Kept ↑" in text and "nearer to gold is better" in text
     for model in ("vanilla", "gold", "ViKeR"):
         assert model in text
-    assert "0.375" in text and "[" not in text[text.index("All scores") :].partition("Numbers without")[0]
+    assert "0.375" in text and "[" not in text[text.index("All scores") :].partition("Other numbers")[0]
     assert "4 people: no intervals" in text  # one or two of four questions, by person
     assert "overall/model_utility" in text and "0.750" in text
     assert "0123456789abcdef" in text and "torch" in text
-    assert "area under the ROC curve of 1.000, the first tokens of private parts with 0.875" in text
+    assert "area under the ROC curve of 1.000, the first tokens of private spans with 0.875" in text
     assert "people 4 forget, 8 retain" in text and text.count("protocolcorrected") == 1
     assert "0.500 on key tokens" in text and "0.050 on other tokens" in text
 

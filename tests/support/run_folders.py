@@ -6,9 +6,9 @@ import io
 import yaml
 from PIL import Image
 
-from viker_lightning.evaluation import DIRECTIONS, summarise
+from viker_lightning.evaluation import summarise
 from viker_lightning.files import write_json
-from viker_lightning.metrics import Prediction
+from viker_lightning.metrics import NUMBERS, Prediction
 from viker_lightning.runs.write import write_predictions
 
 EVIL = "<script>alert('x')</script> & \"quoted\" <img src=http://evil.example/x.png>"
@@ -54,7 +54,8 @@ def write_run(
     moments["after"] = predictions(told, kept, kl_gold=0.5, **more)
     write_predictions(folder / "predictions.parquet", [(when, p) for when, found in moments.items() for p in found])
     results = {when: summarise(found) for when, found in moments.items()}
-    results |= {"steps": 20, "seed": seed, "world_size": 1, "protocol": "corrected", "metrics": DIRECTIONS}
+    results |= {"steps": 20, "seed": seed, "world_size": 1, "protocol": "corrected"}
+    results["metrics"] = {one.name: one.described() for one in NUMBERS}
     results["after"]["overall"]["model_utility"] = 0.75
     model = {"class_path": "Finetune", "init_args": {}}
     if stage == "unlearn":

@@ -6,7 +6,7 @@ import base64
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from typing_extensions import override
 
-from viker_lightning.evaluation import better
 from viker_lightning.image_files import pixels
+from viker_lightning.metrics import Number
 from viker_lightning.reporting import probe_rows, token_page, token_views
 from viker_lightning.runs import Run, names
 from viker_lightning.training.base import Stage
@@ -31,7 +31,7 @@ STEP = "trainer/global_step"
 UNSEEN = ("epoch", "lr-*", "key_tokens/*")
 """Logged values that make no chart by themselves: counters, and what is measured once."""
 
-NO_NUMBERS = ("metrics", "people", "key_token_example")
+NO_NUMBERS = ("metrics", "people", "sums", "key_token_example")
 """Parts of ``results.json`` that say what numbers mean, or tell people apart."""
 
 
@@ -93,18 +93,20 @@ def boards(trainer: Trainer) -> list[WandbLogger]:
     return [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)] if trainer.is_global_zero else []
 
 
-def define(logger: Logger, names: Iterable[str]) -> None:
+def define(logger: Logger, names: Iterable[str], numbers: Mapping[str, Number]) -> None:
     """Tells W&B about evaluated values, before they are logged; other loggers need no telling.
 
     Args:
         logger: of a run.
         names: ``<split>/<metric>``. Over the optimizer steps, the summary keeps the last value, and the lowest or the
             highest where one of them is good; near gold is neither.
+        numbers: what each metric is, by name.
     """
     if isinstance(logger, WandbLogger):
         for name in names:
             *group, split, metric = name.split("/")
-            best = better(split, group[0] if group else metric)
+            number = numbers.get(group[0] if group else metric)
+            best = number.better(split) if number else None
             summary = f"last,{best}" if best in ("min", "max") else "last"
             logger.experiment.define_metric(name, step_metric=STEP, summary=summary, hidden=metric == "n")
 

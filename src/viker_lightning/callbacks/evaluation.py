@@ -17,18 +17,25 @@ from viker_lightning import published
 from viker_lightning.datasets import Questions
 from viker_lightning.errors import UserError, check_least
 from viker_lightning.evaluation import (
-    DIRECTIONS,
     Protocol,
+    SummaryMetric,
     by_person,
     distances,
     in_order,
     note_form,
+    person_sums,
     predict,
     score_texts,
-    summarise,
 )
 from viker_lightning.files import check_folder, write_json
-from viker_lightning.metrics import REFUSALS, GibberishClassifier, Prediction, sacrebleu_signature
+from viker_lightning.metrics import (
+    NUMBERS,
+    REFUSALS,
+    GibberishClassifier,
+    Prediction,
+    load_scores,
+    sacrebleu_signature,
+)
 from viker_lightning.models import MLLM, PromptPrefixes, identify_weights
 from viker_lightning.progress import Bar
 from viker_lightning.reporting import before_after_table, knowledge_table, write_cards
@@ -39,11 +46,12 @@ from viker_lightning.training.base import Stage
 
 from .dashboard import define
 from .selection import Selection, candidate_folder, put_back
-from .trainer import back_on_device, data_of, gathered, run_folder, stage_of
+from .trainer import back_on_device, data_of, run_folder, stage_of
 
 log = logging.getLogger(__name__)
 
-Summary = dict[str, dict[str, float]]
+Numbers = dict[str, dict[str, float]]
+"""Numbers by split."""
 
 
 class Evaluation(Callback):
@@ -67,6 +75,8 @@ class Evaluation(Callback):
         selection: the weights of which evaluation the run ends with; see :class:`Selection`.
         max_new_tokens: where a generated answer ends at the latest, the gate's answers among them; the authors of CLEAR
             (``data.protocol: published``) have 300 of their own.
+        scores: scores of your own beside those of the project, e.g. ``mine.UnigramF1`` for a
+            :class:`~viker_lightning.metrics.Score` of that name in ``mine.py``; one, or a list.
     """
 
     def __init__(
@@ -81,6 +91,7 @@ class Evaluation(Callback):
         judge: str | None = None,
         selection: Selection = Selection(),  # noqa: B008 - jsonargparse reads the default
         max_new_tokens: int = 50,
+        scores: list[str] | str | None = None,
     ) -> None:
         check_least("evaluation", 1, every_n_epochs=every_n_epochs, gibberish_tokens=gibberish_tokens)
         check_least("evaluation", 1, max_new_tokens=max_new_tokens)
@@ -91,9 +102,11 @@ class Evaluation(Callback):
         self.max_new_tokens = max_new_tokens
         self.gold_predictions, self.gibberish, self.gibberish_tokens = gold_predictions, gibberish, gibberish_tokens
         self.coherence, self.judge, self.selection = coherence, judge, selection
-        self.summaries: dict[str, Summary] = {}
+        self.scores = load_scores(scores)
+        self.numbers = {one.name: one for one in (*NUMBERS, *self.scores)}
+        self.summaries: dict[str, Numbers] = {}
         self._predictions: list[tuple[str, Prediction]] = []
-        self._batches: list[Prediction] = []
+        self._summary: SummaryMetric
         self._prefixes: PromptPrefixes | None = None  # examples read in this evaluation
         self._gold: MLLM | None = None
         self._judge: MLLM | None = None
@@ -122,6 +135,14 @@ class Evaluation(Callback):
         if self.gibberish and self._classifier is None:
             device, most = trainer.strategy.root_device, self.gibberish_tokens
             self._classifier = GibberishClassifier.load(self.gibberish, max_length=most, device=device)
+        self._summary = SummaryMetric(
+            in_order,
+            gold=self._gold_answers,
+            gibberish=self._classifier,
+            protocol=self._protocol,
+            paired=data.paired,
+            scores=self.scores,
+        )
         if stage == "fit" and trainer.is_global_zero:  # a run that goes on is not finished any more
             (run_folder(trainer) / names.RESULTS).unlink(missing_ok=True)
             shutil.rmtree(run_folder(trainer) / names.MERGED, ignore_errors=True)
@@ -162,7 +183,8 @@ class Evaluation(Callback):
         report = pl_module.report.to_dict() | ({"distance_to_gold": way} if way else {})
         self._write(trainer, "fit", {**self.summaries, **report})
         if trainer.is_global_zero:
-            Console().print(before_after_table(self.summaries.get("before", {}), self.summaries["after"]))
+            before, after = self.summaries.get("before", {}), self.summaries["after"]
+            Console().print(before_after_table(before, after, self.numbers.values()))
 
     def _select(self, trainer: Trainer) -> dict[str, Any]:
         """Ends with the chosen weights: what was measured of it becomes ``after``, and the last one's ``last``."""
@@ -179,7 +201,7 @@ class Evaluation(Callback):
         log.info("selection: %s%s", chosen, "" if met else f"; no retain value reaches {self.selection.min_retain}")
         return vars(self.selection) | {"chosen": chosen, "met": met, "candidates": values}
 
-    def _candidates(self) -> dict[str, Summary]:
+    def _candidates(self) -> dict[str, Numbers]:
         return {when: s for when, s in self.summaries.items() if when == "after" or when.startswith("epoch ")}
 
     def _take_up(self, trainer: Trainer) -> None:
@@ -198,18 +220,17 @@ class Evaluation(Callback):
                 pl_module.save_weights(candidate_folder(run_folder(trainer), when))
             self.evaluate(trainer, pl_module, when)
 
-    def evaluate(self, trainer: Trainer, pl_module: Stage, when: str) -> Summary:
+    def evaluate(self, trainer: Trainer, pl_module: Stage, when: str) -> Numbers:
         """Answers all evaluation questions and logs the numbers."""
         batches = data_of(trainer).evaluation_dataloader()
         shown = trainer.is_global_zero and trainer.progress_bar_callback is not None
-        found: list[Prediction] = []
         bar = Bar(f"evaluation {when}", len(batches), "questions", shown=shown)
         with pl_module.mllm.together(), bar:
             for batch in batches:
                 answers = self._answers(pl_module, batch)
-                found += answers
+                self._summary.update(answers)
                 bar.advance(1, len(answers) * trainer.world_size)
-        summary = self._finish(trainer, when, found)
+        summary = self._finish(trainer, when)
         self._write(trainer)
         return summary
 
@@ -219,15 +240,15 @@ class Evaluation(Callback):
     ) -> None:
         """Answers a batch of evaluation groups."""
         with pl_module.mllm.together():
-            self._batches += self._answers(pl_module, batch)
+            self._summary.update(self._answers(pl_module, batch))
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: Stage) -> None:
         """Logs and writes the numbers of a validate run, and prints what is known of whom."""
-        summary = self._finish(trainer, "validate", self._batches)
-        people = by_person([p for when, p in self._predictions if when == "validate"])
+        summary = self._finish(trainer, "validate")
+        people = by_person([p for when, p in self._predictions if when == "validate"], self.scores)
         if trainer.is_global_zero:
-            Console().print(knowledge_table(summary, people))
+            Console().print(knowledge_table(summary, people, numbers=self.numbers.values()))
         self._write(trainer, "validate", {"validate": summary, "people": people, **pl_module.report.to_dict()})
 
     @override
@@ -246,12 +267,12 @@ class Evaluation(Callback):
 
     @override
     def on_test_end(self, trainer: Trainer, pl_module: Stage) -> None:
-        self._write(trainer, "test", {"test": self._finish(trainer, "test", self._batches)})
+        self._write(trainer, "test", {"test": self._finish(trainer, "test")})
 
     @override
     def on_predict_end(self, trainer: Trainer, pl_module: Stage) -> None:
         if not isinstance(data_of(trainer), Questions):
-            self._write(trainer, "predict", {"predict": self._finish(trainer, "predict", self._batches)})
+            self._write(trainer, "predict", {"predict": self._finish(trainer, "predict")})
 
     def _answers(self, pl_module: Stage, batch: Any) -> list[Prediction]:
         """Answers a batch of evaluation groups."""
@@ -283,7 +304,10 @@ class Evaluation(Callback):
                 stage = stage_of(trainer)
                 if command != "fit":  # of a fit, provenance.json has it
                     run_facts["weights"] = identify_weights(stage.base_weights) | {"commit": stage.mllm.commit}
-                results = {**results, **run_facts, "metrics": DIRECTIONS}
+                described: dict[str, Any] = {"metrics": {name: one.described() for name, one in self.numbers.items()}}
+                if self.scores:
+                    described["sums"] = person_sums(self._predictions, self.scores)
+                results = {**results, **run_facts, **described}
                 if command == "fit":
                     write_cards(run, results)
                 write_json(run / names.of_command(names.RESULTS, command), results)
@@ -318,19 +342,20 @@ class Evaluation(Callback):
             self._judge = MLLM.load(self.judge, pl_module.weights_dtype).to(mllm.device).requires_grad_(False).eval()
         return self._judge
 
-    def _finish(self, trainer: Trainer, when: str, found: list[Prediction]) -> Summary:
+    def _finish(self, trainer: Trainer, when: str) -> Numbers:
         self._prefixes = None  # the weights may change now
-        found = sorted(gathered(trainer, found), key=in_order)
-        summary = summarise(found, self._gold_answers, self._classifier, self._protocol, data_of(trainer).paired)
+        self._summary.update([])  # a process may have had no question
+        summary: Numbers = self._summary.compute()
+        answers = self._summary.answers
+        self._summary.reset()
         self.summaries[when] = summary
-        self._batches = []
-        self._predictions = [kept for kept in self._predictions if kept[0] != when] + [(when, p) for p in found]
+        self._predictions = [other for other in self._predictions if other[0] != when] + [(when, p) for p in answers]
         self._log(trainer, "", summary)
         return summary
 
-    def _log(self, trainer: Trainer, prefix: str, summary: Summary) -> None:
+    def _log(self, trainer: Trainer, prefix: str, summary: Numbers) -> None:
         flat = {f"{prefix}{split}/{name}": v for split, values in summary.items() for name, v in values.items()}
         for logger in trainer.loggers:
-            define(logger, flat)
+            define(logger, flat, self.numbers)
             logger.log_metrics(flat, step=trainer.global_step)
             logger.save()

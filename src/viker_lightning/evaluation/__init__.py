@@ -3,36 +3,28 @@
 from viker_lightning.metrics.prediction import Prediction
 
 from .answering import in_order, predict
-from .directions import DIRECTIONS, better
 from .fluency import note_form, score_texts
-from .gold import compare, distances
-from .health import measure_health
-from .knowledge import Knowledge, measure_knowledge
-from .people import by_person
+from .knowledge import Knowledge, measure_health, measure_knowledge
 from .protocols import CORRECTED, ClosedTask, FewShotQuestion, Protocol, Task
-from .summary import OVERALL, summarise
-from .truth import ratios
+from .summary import SummaryMetric, by_person, distances, person_sums, summarise
 
 __all__ = [
     "CORRECTED",
-    "DIRECTIONS",
-    "OVERALL",
     "ClosedTask",
     "FewShotQuestion",
     "Knowledge",
     "Prediction",
     "Protocol",
+    "SummaryMetric",
     "Task",
-    "better",
     "by_person",
-    "compare",
     "distances",
     "in_order",
     "measure_health",
     "measure_knowledge",
     "note_form",
+    "person_sums",
     "predict",
-    "ratios",
     "score_texts",
     "summarise",
 ]

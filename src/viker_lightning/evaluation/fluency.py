@@ -12,13 +12,13 @@ from viker_lightning.metrics import is_refusal
 from viker_lightning.metrics.prediction import Prediction
 from viker_lightning.models import MLLM
 
-Known = dict[tuple[str, str], float]
+LogProbs = dict[tuple[str, str], float]
 """Log-probability (nats) of a text behind a question."""
 
 ANSWERS_PER_ROW = 16
 
 
-def score_texts(mllm: MLLM, predictions: Sequence[Prediction], known: Known | None = None) -> None:
+def score_texts(mllm: MLLM, predictions: Sequence[Prediction], read: LogProbs | None = None) -> None:
     """Notes how likely answers and references of open questions are to the model before unlearning, without image.
 
     Both are read behind their question, the end of sequence left out. The frozen model was taught the people of the
@@ -27,21 +27,21 @@ def score_texts(mllm: MLLM, predictions: Sequence[Prediction], known: Known | No
     Args:
         mllm: a model with an adapter, or one that nothing is trained of.
         predictions: their ``answer_log_prob`` and ``reference_log_prob`` (nats) are set, except of blank answers.
-        known: what the same frozen model has read before; added to.
+        read: what the same frozen model has read before; added to.
     """
-    known = {} if known is None else known
-    plain = mllm.encoder.plain  # a model that has lost its mind may spell special tokens
+    read = {} if read is None else read
+    plain = mllm.encoder.plain  # a broken model may spell special tokens
     texts = [
         (p, name, (plain(p.question), plain(said).strip()))
         for p in predictions
         if p.task == "generation"
         for name, said in (("answer_log_prob", p.answer), ("reference_log_prob", p.reference))
     ]
-    new = {key for _, _, key in texts if key[1]} - known.keys()
-    _read(mllm, sorted(new), known)
+    new = {key for _, _, key in texts if key[1]} - read.keys()
+    _read(mllm, sorted(new), read)
     for prediction, name, key in texts:
         if key[1]:
-            setattr(prediction, name, known[key])
+            setattr(prediction, name, read[key])
 
 
 def note_form(predictions: Sequence[Prediction], grammar: re.Pattern[str] | None, refusals: Sequence[str]) -> None:
@@ -60,7 +60,7 @@ def note_form(predictions: Sequence[Prediction], grammar: re.Pattern[str] | None
                 p.well_formed = p.refusal or grammar.fullmatch(p.answer) is not None
 
 
-def _read(mllm: MLLM, texts: Sequence[tuple[str, str]], known: Known) -> None:
+def _read(mllm: MLLM, texts: Sequence[tuple[str, str]], read: LogProbs) -> None:
     """Reads texts; those behind the same question share its tokens."""
     encoded = [mllm.encoder.encode(VQA(*text), image=False) for text in texts]
     prefix = len(mllm.prefix(None))
@@ -79,7 +79,7 @@ def _read(mllm: MLLM, texts: Sequence[tuple[str, str]], known: Known) -> None:
             batch = mllm.assemble([None] * len(chosen), [[encoded[i] for i in row] for row in chosen])
             parts = mllm.answer_tokens(batch).log_probs.cpu().split([len(q.answer) for q in batch.encoded])
             for i, log_probs in zip((i for row in chosen for i in row), parts, strict=True):
-                known[texts[i]] = min(0.0, log_probs[:-1].double().sum().item())
+                read[texts[i]] = min(0.0, log_probs[:-1].double().sum().item())
 
 
 def _alike(encoded: Sequence[Encoded]) -> Iterable[list[int]]:

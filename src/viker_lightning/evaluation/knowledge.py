@@ -1,16 +1,22 @@
-"""The stage-1 gate: nothing can be unlearned from a model that does not know it, or that does not look at the image."""
+"""Quick looks at a model: does it know the forget set and look at the image (the gate), is it whole (the guard)."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+
+import torch
 
 from viker_lightning.data.records import ImageGroup, Person
 from viker_lightning.errors import UserError
-from viker_lightning.metrics import keyword_match_whole
+from viker_lightning.metrics import keyword_match_whole, repetition
 from viker_lightning.models import MLLM, generate
 
 log = logging.getLogger(__name__)
+
+HEALTH_TOKENS = 32
+"""The guard cuts answers here: a loop shows long before."""
 
 
 @dataclass
@@ -85,3 +91,27 @@ def _measure_swapped(
             if own:
                 of_asked.append(any(keyword_match_whole(answer, [span]) for span in own))
     return sum(of_shown) / len(of_shown), sum(of_asked) / max(1, len(of_asked)), len(of_shown)
+
+
+def measure_health(mllm: MLLM, groups: Sequence[ImageGroup], answers: bool) -> dict[str, float]:
+    """Asks retain questions.
+
+    Args:
+        mllm: the model.
+        groups: image groups with open questions.
+        answers: whether greedy answers are wanted, too; they cost most of the time.
+
+    Returns:
+        ``retain loss``: mean cross-entropy of the answer tokens, nats, >= 0, low is good; with answers ``repetition``:
+        mean share of repeated word trigrams, 0-1, low is good.
+    """
+    training = mllm.training
+    mllm.eval()
+    with torch.no_grad(), mllm.together():
+        losses = [-mllm.answer_tokens(mllm.pack([group])).log_probs.float() for group in groups]
+        found = {"retain loss": torch.cat(losses).mean().item()}
+        if answers:
+            said = [text for row in generate(mllm, groups, HEALTH_TOKENS) for text in row]
+            found["repetition"] = sum(map(repetition, said)) / len(said)
+    mllm.train(training)
+    return found

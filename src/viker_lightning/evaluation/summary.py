@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
-from itertools import groupby
+from itertools import chain
 from typing import Any
 
 import torch
-from torch import Tensor
+from torchmetrics import Metric
+from typing_extensions import override
 
 from viker_lightning import metrics
-from viker_lightning.metrics.prediction import Prediction
+from viker_lightning.errors import UserError
+from viker_lightning.metrics import KEPT, NUMBERS, OVERALL, Number, Prediction, Score, SplitAnswers, by_split
+from viker_lightning.metrics.gold import ALL_ATTACKS
 
-from .gold import check_gold, compare
 from .protocols import CORRECTED, Protocol
-from .truth import data_of, ratios
 
 Numbers = dict[str, float]
 
-OVERALL = "overall"
-"""Where numbers about all splits are."""
-
-KEPT = ("retain", "real", "general")
+PEOPLE = [one for one in NUMBERS if isinstance(one, Score) and "people" in one.shown]
+"""What is known of every person."""
 
 
 def summarise(
@@ -31,8 +29,9 @@ def summarise(
     gibberish: Callable[[Sequence[str]], list[float]] | None = None,
     protocol: Protocol = CORRECTED,
     paired: bool = False,
+    scores: Sequence[Number] = (),
 ) -> dict[str, Numbers]:
-    """Computes every metric for every split.
+    """Computes every number of the table (:mod:`viker_lightning.metrics.scores`) for every split.
 
     Args:
         predictions: in any order, each question once.
@@ -42,12 +41,12 @@ def summarise(
         protocol: the one the predictions were made with.
         paired: whether a person's questions are the same with image and without, number by number, so that both
             answers can be looked at together (UMU-Bench).
+        scores: from outside the package, beside those of the table.
 
     Returns:
-        For each split, metrics (see :data:`~viker_lightning.evaluation.directions.DIRECTIONS`) and ``n``, the number of
-        open questions; a metric without data is left out. Where a split is asked with and without images, its name
-        stands for the questions with image and ``<split>_text`` for the others. ``overall`` has what is made of several
-        splits, if anything.
+        For each split, its numbers; one without data is left out. Where a split is asked with and without images, its
+        name stands for the questions with image and ``<split>_text`` for the others. ``overall`` has what is made of
+        several splits, if anything.
 
     Raises:
         UserError: if the gold model answered none of the questions.
@@ -55,25 +54,77 @@ def summarise(
     found = list(predictions)
     check_gold(found, gold)
     parts = by_split(found)
-    summary = {key: numbers(part, gibberish, protocol) | compare(part, gold, protocol) for key, part in parts.items()}
-    for split in [name for name in parts if f"{name}_text" in parts]:
-        summary[split] |= _gaps(parts[split], parts[f"{split}_text"])
-        if paired:
-            summary[split] |= _aligned(parts[split], parts[f"{split}_text"])
+    summary = {}
+    for split, part in parts.items():
+        without_image = parts.get(f"{split}_text", ())
+        answers = SplitAnswers(part, without_image, gold, protocol, gibberish, paired)
+        summary[split] = metrics.measure(answers, [*NUMBERS, *scores])
     overall = protocol.overall(found)
     if overall is None:
         overall = _utility(summary)
     return summary | ({OVERALL: overall} if overall else {})
 
 
-def by_split(found: Sequence[Prediction]) -> dict[str, list[Prediction]]:
-    """Predictions by split; where a split is asked with and without images, ``<split>_text`` has the latter."""
-    both = {p.split for p in found if p.modality == "image"} & {p.split for p in found if p.modality == "text"}
+class SummaryMetric(Metric):
+    """The numbers of all splits as a torchmetrics metric, over all processes.
 
-    def name(p: Prediction) -> str:
-        return f"{p.split}_text" if p.split in both and p.modality == "text" else p.split
+    Processes exchange the answers themselves: a sum added up process by process would round otherwise than one process
+    does, and corpus scores and comparisons with the gold model need every answer. ``compute`` returns what
+    :func:`summarise` does; :attr:`answers` then has the answers of all processes.
 
-    return {key: list(part) for key, part in groupby(sorted(found, key=name), key=name)}
+    Args:
+        order: sort key of answers, so that numbers are the same whichever process gave an answer.
+        options: of :func:`summarise`.
+    """
+
+    full_state_update = False
+    is_differentiable = False
+    predictions: list[Prediction]
+
+    def __init__(self, order: Callable[[Prediction], Any], **options: Any) -> None:
+        super().__init__()
+        self.order, self.options = order, options
+        self.answers: list[Prediction] = []
+        self.add_state("predictions", [], dist_reduce_fx=None)
+
+    @override
+    def update(self, predictions: Iterable[Prediction]) -> None:
+        """Adds answers of this process."""
+        self.predictions += predictions
+
+    @override
+    def compute(self) -> dict[str, Numbers]:
+        """Numbers of all answers, by split."""
+        self.answers = sorted(self.predictions, key=self.order)
+        return summarise(self.answers, **self.options)
+
+    @override
+    def _sync_dist(self, *args: Any, **kwargs: Any) -> None:
+        """Gathers the answers; torchmetrics gathers tensors only."""
+        parts: list[list[Prediction]] = [[] for _ in range(torch.distributed.get_world_size())]
+        torch.distributed.all_gather_object(parts, self.predictions)
+        self.predictions = list(chain(*parts))
+
+    @override
+    def _apply(self, *args: Any, **kwargs: Any) -> torch.nn.Module:
+        """Moves nothing: answers are on no device."""
+        return self
+
+    __hash__ = torch.nn.Module.__hash__  # torchmetrics hashes the state, and answers have no hash
+
+
+def check_gold(found: Sequence[Prediction], gold: Sequence[Prediction]) -> None:
+    """Makes sure that a gold model was asked what is to be compared.
+
+    Raises:
+        UserError: if it answered none of the questions about the people to forget.
+    """
+    ours = metrics.forgotten_answers(found)
+    if gold and ours and not ours.keys() & metrics.forgotten_answers(gold).keys():
+        raise UserError(
+            f"evaluation.gold_predictions: found none of the {len(ours)} open questions about the forget set; "
+            "evaluate the gold model on the same data"
+        )
 
 
 def numbers(
@@ -81,164 +132,78 @@ def numbers(
     gibberish: Callable[[Sequence[str]], list[float]] | None = None,
     protocol: Protocol = CORRECTED,
 ) -> Numbers:
-    """The numbers of questions of one split."""
-    generated = [p for p in found if p.task == "generation"]
-    probabilities = {True: metrics.Mean(), False: metrics.Mean()}
-    scores: dict[str, Any] = {
-        "accuracy": metrics.Accuracy(),
-        "accuracy_per_token": metrics.Accuracy(),
-        "option_probability": metrics.OptionProbability(),
-        "cloze": metrics.Cloze(found[0].protocol == CORRECTED.name),
-        "rouge_1": metrics.RougeN(1),
-        "rouge_2": metrics.RougeN(2),
-        "rouge_l": metrics.RougeL(),
-        "rouge_l_recall": metrics.RougeLRecall(),
-        "bleu": metrics.BleuMLLMU(),
-        "sacrebleu": metrics.CorpusBleu(),
-        "keyword_match": metrics.KeywordMatch(),
-        "keyword_match_whole": metrics.KeywordMatchWhole(),
-        "answer_probability": metrics.AnswerProbability(),
-        "relative_probability": metrics.OptionProbability(),
-        "truth_ratio": metrics.TruthRatio(data_of(found[0].split)),
-        "exposure": metrics.Exposure(),
-        "option_exposure": metrics.Exposure(),
-        "private_probability": probabilities[True],
-        "template_probability": probabilities[False],
-        "exact_memorization": metrics.ExactMemorization(),
-        "extraction_strength": metrics.ExtractionStrength(),
-        "repetition": metrics.Repetition(),
-        "distinct_3": metrics.Mean(),
-        "refusals": metrics.Mean(),
-        "well_formed": metrics.Mean(),
-        "kl_gold": metrics.Mean(),
+    """The numbers of questions of one split by themselves."""
+    return metrics.measure(SplitAnswers(found, gibberish=gibberish, protocol=protocol), NUMBERS)
+
+
+def by_person(predictions: Sequence[Prediction], scores: Sequence[Number] = ()) -> dict[str, dict[str, Numbers]]:
+    """Computes what is known of every person.
+
+    Args:
+        predictions: in any order, each question once.
+        scores: from outside the package; those that are to be shown for people are.
+
+    Returns:
+        By split, as in :func:`summarise`, and by person: ``questions``, how many were asked, and each of
+        :data:`PEOPLE` of which there are any, 0-1.
+    """
+    found: dict[str, dict[str, Numbers]] = {}
+    shown = [*PEOPLE, *(one for one in scores if "people" in one.shown)]
+    for split, part in by_split(predictions).items():
+        people: dict[str, list[Prediction]] = {}
+        for p in part:
+            people.setdefault(p.person, []).append(p)
+        found[split] = {
+            person: {"questions": len(mine)} | metrics.measure(SplitAnswers(mine), shown)
+            for person, mine in sorted(people.items())
+        }
+    return found
+
+
+def person_sums(predictions: Iterable[tuple[str, Prediction]], scores: Sequence[Number]) -> dict[str, Any]:
+    """What each person adds to scores from outside the package, for readers that cannot import them.
+
+    Args:
+        predictions: with the moment they were made at.
+        scores: from outside the package.
+
+    Returns:
+        By score, moment, split and person: sum and number of values.
+    """
+    moments: dict[str, list[Prediction]] = {}
+    for when, p in predictions:
+        moments.setdefault(when, []).append(p)
+    sums: dict[str, Any] = {}
+    for when, found in moments.items():
+        for split, part in by_split(found).items():
+            for name, values in metrics.collect(SplitAnswers(part), scores).items():
+                people = sums.setdefault(name, {}).setdefault(when, {}).setdefault(split, {})
+                for person, total, count in zip(values.people, values.totals, values.counts, strict=True):
+                    added = people.setdefault(person, [0.0, 0])
+                    added[0], added[1] = added[0] + total, added[1] + count
+    return sums
+
+
+def distances(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Numbers]:
+    """How far unlearning has come to the gold model, by each membership attack.
+
+    Args:
+        before: summary of the model before unlearning, compared with the gold model.
+        after: the same after unlearning.
+
+    Returns:
+        By split and attack, see :func:`~viker_lightning.metrics.distance_to_gold`; left out where the attack did not
+        separate the models even before.
+    """
+    found = {
+        split: {
+            name: metrics.distance_to_gold(after[split][name], 0.5, values[name])
+            for name in ALL_ATTACKS
+            if values.get(name, 0.5) != 0.5 and name in after.get(split, {})
+        }
+        for split, values in before.items()
     }
-    for p in found:
-        if p.task == "choice":
-            _add_choice(scores, p)
-        elif p.task == "cloze":
-            scores["cloze"].update(p.answer, p.reference)
-    for p in generated:
-        for name in ("rouge_1", "rouge_2", "rouge_l", "rouge_l_recall", "bleu", "sacrebleu"):
-            scores[name].update(p.answer, p.reference)
-        scores["repetition"].update(p.answer)
-        scores["distinct_3"].update(metrics.distinct_3(p.answer))
-        scores["refusals"].update(float(refuses(p)))
-        if p.well_formed is not None:
-            scores["well_formed"].update(float(p.well_formed))
-        if p.private:
-            for name in ("keyword_match", "keyword_match_whole"):
-                scores[name].update(p.answer, list(p.private))
-        log_probs = torch.tensor(p.log_probs)
-        scores["answer_probability"].update(log_probs)
-        if p.perturbed:
-            scores["relative_probability"].update(log_probs, _means(p.perturbed))
-            scores["exposure"].update(log_probs.mean().item(), p.perturbed)
-        if correct := metrics.own_tokens(p.correct, p.ended, p.protocol):
-            scores["exact_memorization"].update(torch.tensor(correct))
-            scores["extraction_strength"].update(torch.tensor(correct))
-        for private, mean in probabilities.items():
-            chosen = [lp for lp, flag in zip(p.log_probs, p.private_tokens, strict=True) if flag == private]
-            if chosen:
-                mean.update(torch.tensor(chosen).exp())
-        if p.kl_gold is not None:
-            scores["kl_gold"].update(p.kl_gold)
-    for _, ratio in ratios(generated, protocol):
-        scores["truth_ratio"].update(ratio)
-    if gibberish is not None and generated:
-        scores["gibberish_clean"] = metrics.Gibberish(gibberish)
-        scores["gibberish_clean"].update([p.answer for p in generated])
-    return _computed(scores) | _fluency(generated) | {"n": len(generated)}
-
-
-def _computed(scores: dict[str, Any]) -> Numbers:
-    """What was measured; every process has all predictions, so that none is to be counted once for each process."""
-    return {name: float(metric.alone().compute()) for name, metric in scores.items() if metric.update_called}
-
-
-def _means(log_probs: Iterable[float]) -> list[Tensor]:
-    """Mean log-probabilities as answers of one token."""
-    return [torch.tensor([value]) for value in log_probs]
-
-
-def _add_choice(scores: dict[str, Any], p: Prediction) -> None:
-    scores["accuracy"].update(p.answer, p.reference)
-    if p.options and p.log_probs:
-        scores["accuracy_per_token"].update(p.options[metrics.likeliest_option(p.log_probs)], p.reference)
-        right, values = p.options.index(p.reference), _means(p.log_probs)
-        scores["option_probability"].update(values[right], [v for i, v in enumerate(values) if i != right])
-        wrong = [value for i, value in enumerate(p.log_probs) if i != right]
-        if wrong:
-            scores["option_exposure"].update(p.log_probs[right], wrong)
-
-
-def refuses(p: Prediction) -> bool:
-    """Whether an answer is a refusal; a file that is too old to say knows those of the project's own list."""
-    return metrics.is_refusal(p.answer) if p.refusal is None else p.refusal
-
-
-def _fluency(generated: Sequence[Prediction]) -> Numbers:
-    """Coherence by the frozen model, where it has read the answers, of those that are no refusals."""
-    known = [p for p in generated if p.reference_log_prob is not None]
-    read = [p for p in known if not refuses(p)]
-    said = [p for p in read if p.answer_log_prob is not None and p.answer.strip()]
-    if not said:
-        return {}
-    usual = metrics.usual_bits([p.reference for p in known], [p.reference_log_prob or 0.0 for p in known])
-    if not usual:
-        return {}
-    scores = {"bits_per_character": metrics.Mean(), "coherence": metrics.Coherence(usual)}
-    for p in said:
-        scores["bits_per_character"].update(metrics.bits_per_character(p.answer, p.answer_log_prob or 0.0))
-    unread = 0.0  # where nothing but white space, or a token that stands for an image, is said
-    scores["coherence"].update(
-        [p.answer if p.answer_log_prob is not None else "" for p in read], [p.answer_log_prob or unread for p in read]
-    )
-    return _computed(scores)
-
-
-def _gaps(with_image: Sequence[Prediction], text: Sequence[Prediction]) -> Numbers:
-    """What the image makes of a split's questions."""
-    scores = {"modality_gap": metrics.ModalityGap(), "modality_gap_keyword_match": metrics.ModalityGap()}
-    measures = {"modality_gap": _chosen_right, "modality_gap_keyword_match": _keywords}
-    for name, measure in measures.items():
-        one, two = ([value for p in part if (value := measure(p)) is not None] for part in (with_image, text))
-        if one and two:
-            scores[name].update(one, two)
-    return _computed(scores)
-
-
-def _chosen_right(p: Prediction) -> float | None:
-    return float(metrics.choice_correct(p.answer, p.reference)) if p.task == "choice" else None
-
-
-def _keywords(p: Prediction) -> float | None:
-    return metrics.keyword_match(p.answer, p.private) if p.task == "generation" and p.private else None
-
-
-def _aligned(with_image: Sequence[Prediction], text: Sequence[Prediction]) -> Numbers:
-    """UMU-Bench's numbers about the same questions with image and without, of one split."""
-    others = {(p.person, p.task, p.number): p for p in text}
-    pairs = [(p, others[key]) for p in with_image if (key := (p.person, p.task, p.number)) in others]
-    data = data_of(with_image[0].split)
-    letter = data[0]
-    scores: dict[str, Any] = {
-        f"acc_{letter}": metrics.AlignedAccuracy(data),
-        f"cloze_{letter}": metrics.AlignedAccuracy(data),
-        f"rl_{letter}": metrics.AlignedRouge(data),
-    }
-    right: dict[str, Callable[[str, str], bool]] = {
-        "choice": metrics.choice_correct,
-        "cloze": partial(metrics.cloze_correct, words=with_image[0].protocol == CORRECTED.name),
-    }
-    for pair in pairs:
-        task = pair[0].task
-        if task == "generation":
-            one, two = (metrics.rouge_l(p.answer, p.reference) for p in pair)
-            scores[f"rl_{letter}"].update(one, two)
-        else:
-            name = "acc" if task == "choice" else "cloze"
-            scores[f"{name}_{letter}"].update(*(right[task](p.answer, p.reference) for p in pair))
-    return _computed(scores)
+    return {split: values for split, values in found.items() if values}
 
 
 def _utility(summary: dict[str, Numbers]) -> Numbers:

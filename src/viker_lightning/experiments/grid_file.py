@@ -9,12 +9,13 @@ from typing import Any
 
 from viker_lightning.data.records import Split
 from viker_lightning.errors import UserError
-from viker_lightning.evaluation import DIRECTIONS, OVERALL
+from viker_lightning.metrics import NUMBERS, OVERALL, load_scores
 from viker_lightning.reporting.contenders import OWN
 from viker_lightning.yaml_files import yaml_values
 
 from .grid import Grid, Row, setting
 
+SCORES = [one.name for one in NUMBERS]
 SPLITS = [split.value + end for end in ("", "_text") for split in Split] + [OVERALL]
 """Splits that ``results.json`` may have; ``<split>_text`` has the questions without image."""
 
@@ -37,7 +38,7 @@ def read_grid(file: Path, scale: str, seeds: int) -> Grid:
     content = yaml_values(file)
     _check_keys(file, "", content, {"title", "columns", "scales"}, {"published", "figure"})
     at = _scale(file, content["scales"], scale)
-    check_columns(file, content["columns"])
+    check_columns(file, content["columns"], at.get("options", {}).get("evaluation.scores"))
     rows = _rows(file, f"scales.{scale}", at)
     if "figure" in content:
         _check_figure(file, content["figure"], rows)
@@ -117,18 +118,24 @@ def _reference(file: Path, place: str, at: dict[str, Any], rows: dict[str, Row])
     return reference
 
 
-def check_columns(file: Path, columns: Any) -> None:
+def check_columns(file: Path, columns: Any, own: str | list[str] | None = None) -> None:
     """Checks that a table's columns are scores of splits.
+
+    Args:
+        file: of the grid.
+        columns: by split, headings by score.
+        own: scores from outside the package, as for ``evaluation.scores``.
 
     Raises:
         UserError: naming the nearest split or score.
     """
+    scores_known = [*SCORES, *(one.name for one in load_scores(own))]
     _check_mapping(file, "columns", columns)
     for split, scores in columns.items():
         _check_name(file, "columns", "split", split, SPLITS)
         _check_mapping(file, f"columns.{split}", scores)
         for score in scores:
-            _check_name(file, f"columns.{split}", "score", score, DIRECTIONS)
+            _check_name(file, f"columns.{split}", "score", score, scores_known)
 
 
 def _check_figure(file: Path, figure: Any, rows: Iterable[str]) -> None:
@@ -144,7 +151,7 @@ def _check_figure(file: Path, figure: Any, rows: Iterable[str]) -> None:
     for column in figure["y"]:
         split, _, score = str(column).partition("/")
         _check_name(file, "figure.y", "split", split, SPLITS)
-        _check_name(file, "figure.y", "score", score, DIRECTIONS)
+        _check_name(file, "figure.y", "score", score, SCORES)
 
 
 def _check_mapping(file: Path, where: str, value: Any) -> None:

@@ -7,10 +7,7 @@ answered with the image, and what to the same question in text.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
-
-from .mean import SampleMean
 
 
 def aligned_rouge(with_image: float, text_only: float, data: Literal["forget", "retain"]) -> float:
@@ -37,45 +34,20 @@ def aligned_rouge(with_image: float, text_only: float, data: Literal["forget", "
     return product / total if total else 0.0
 
 
-class AlignedAccuracy(SampleMean):
-    """AccF or AccR: share of pairs answered wrong both times, or right both times, in [0, 1].
+def aligned_correct(with_image: bool, text_only: bool, data: Literal["forget", "retain"]) -> bool:
+    """Say whether a pair counts for AccF or AccR, whose share of all pairs is high where it is wanted.
 
-    AccF, on data to forget: wrong with the image *and* wrong in text; high is wanted, 1 being forgotten in either way.
-    AccR, on data to keep: right with the image *and* right in text; high is wanted.
+    AccF, on data to forget: wrong with the image *and* wrong in text, forgotten in either way. AccR, on data to keep:
+    right both times.
+
+    Args:
+        with_image: Whether the answer with the image is right.
+        text_only: Whether the answer in text is.
+        data: `forget` for AccF, `retain` for AccR.
+
+    Raises:
+        ValueError: If `data` is neither of the two.
     """
-
-    higher_is_better = True
-
-    def __init__(self, data: Literal["forget", "retain"]) -> None:
-        """Choose AccF (`forget`) or AccR (`retain`).
-
-        Raises:
-            ValueError: If `data` is neither of the two.
-        """
-        super().__init__()
-        if data not in ("forget", "retain"):
-            raise ValueError(f"data must be 'forget' or 'retain', not {data!r}")
-        self.wanted = data == "retain"
-
-    def update(self, with_image: bool | Sequence[bool], text_only: bool | Sequence[bool]) -> None:
-        """Add whether the answer with the image, and the one in text, is right: of one pair, or of a list of each."""
-        pairs = zip(_listed(with_image), _listed(text_only), strict=True)
-        self._add([float(bool(a) == bool(b) == self.wanted) for a, b in pairs])
-
-
-class AlignedRouge(SampleMean):
-    """RLF or RLR: mean of `aligned_rouge`, in [0, 1]; low is wanted of RLF, high of RLR, so no direction is set."""
-
-    def __init__(self, data: Literal["forget", "retain"]) -> None:
-        """Choose RLF (`forget`) or RLR (`retain`)."""
-        super().__init__()
-        self.data = data
-
-    def update(self, with_image: float | Sequence[float], text_only: float | Sequence[float]) -> None:
-        """Add the ROUGE-L of the answer with the image, and of the one in text: of one pair, or of a list of each."""
-        pairs = zip(_listed(with_image), _listed(text_only), strict=True)
-        self._add([aligned_rouge(a, b, self.data) for a, b in pairs])
-
-
-def _listed(values: float | Sequence[float]) -> Sequence[float]:
-    return [values] if isinstance(values, int | float) else values
+    if data not in ("forget", "retain"):
+        raise ValueError(f"data must be 'forget' or 'retain', not {data!r}")
+    return bool(with_image) == bool(text_only) == (data == "retain")

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
-
-import torch
-from torch import Tensor
-
-from .mean import Exact
 
 if TYPE_CHECKING:
     from sacrebleu.metrics import BLEU
@@ -32,8 +26,8 @@ def sacrebleu_signature() -> str:
     return str(bleu.get_signature())
 
 
-class CorpusBleu(Exact):
-    """sacreBLEU's corpus BLEU over 100, from n-gram counts summed over all samples on all processes.
+def corpus_bleu(predictions: Sequence[str], references: Sequence[str]) -> float:
+    """Return sacreBLEU's corpus BLEU over 100.
 
     n-gram matches are added up over all answers before precisions are taken, so it is not a mean of sentence scores,
     and unlike `bleu_mllmu` it is comparable between papers: 13a tokens, case matters, exponential smoothing
@@ -41,35 +35,22 @@ class CorpusBleu(Exact):
     data to forget.
 
     Post, A Call for Clarity in Reporting BLEU Scores (arXiv 1804.08771).
+
+    Args:
+        predictions: The generated answers.
+        references: The true answers, one for each.
+
+    Raises:
+        ValueError: If there are no answers, or the numbers of both differ.
     """
-
-    higher_is_better = True
-    statistics: Tensor
-
-    def __init__(self) -> None:
-        """Start with no samples."""
-        super().__init__()
-        # Answers, their length, length of the references, matches of each order, n-grams of each order.
-        self.add_state("statistics", torch.zeros(3 + 2 * _ORDER, dtype=torch.int64), dist_reduce_fx="sum")
-
-    def update(self, prediction: str | Sequence[str], reference: str | Sequence[str]) -> None:
-        """Add generated answers and their true answers."""
-        predictions = [prediction] if isinstance(prediction, str) else prediction
-        references = [reference] if isinstance(reference, str) else reference
-        rows = [_counts(p, r) for p, r in zip(predictions, references, strict=True)]
-        if rows:
-            self.statistics += torch.tensor(rows, device=self.statistics.device).sum(0)
-
-    def compute(self) -> Tensor:
-        """Return the score as a float64 scalar; NaN when there were no samples."""
-        n, length, reference_length, *grams = self.statistics.tolist()
-        score = math.nan
-        if n:
-            matches, totals = grams[:_ORDER], grams[_ORDER:]
-            score = _bleu().compute_bleu(matches, totals, length, reference_length, "exp").score / 100
-        return torch.tensor(score, dtype=torch.float64)
+    if not predictions:
+        raise ValueError("no answers: their BLEU is undefined")
+    rows = [_counts(p, r) for p, r in zip(predictions, references, strict=True)]
+    length, reference_length, *grams = (sum(column) for column in zip(*rows, strict=True))
+    return float(_bleu().compute_bleu(grams[:_ORDER], grams[_ORDER:], length, reference_length, "exp").score / 100)
 
 
 def _counts(prediction: str, reference: str) -> list[int]:
+    """Length of the answer and of the reference, matches of each order, n-grams of each order."""
     found = _bleu().corpus_score([prediction], [[reference]])
-    return [1, found.sys_len, found.ref_len, *found.counts, *found.totals]
+    return [found.sys_len, found.ref_len, *found.counts, *found.totals]

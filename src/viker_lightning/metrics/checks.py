@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -41,3 +43,19 @@ def check_log_probs(values: Tensor, name: str = "log_probs") -> None:
     check_vector(values, name)
     if values.max() > _ROUNDING:
         raise ValueError(f"{name} must not be positive: pass log probabilities, not losses")
+
+
+def as_scores(scores: Tensor | Iterable[float]) -> Tensor:
+    """Return numbers as float64 on the CPU.
+
+    Raises:
+        ValueError: If a number is NaN.
+    """
+    values = (
+        scores.detach().to("cpu", torch.float64)
+        if isinstance(scores, Tensor)
+        else torch.tensor(list(scores), dtype=torch.float64)
+    )
+    if values.isnan().any():
+        raise ValueError("a score is NaN: it would hide every other sample")
+    return values

@@ -17,7 +17,7 @@ import math
 from collections.abc import Iterable, Sequence
 from statistics import median
 
-from .mean import SampleMean
+from .prediction import Prediction
 from .text import repetition
 
 
@@ -99,22 +99,51 @@ def coherence(text: str, log_prob: float, usual: float) -> float:
     return distinct_3(text) * (min(1.0, usual / bits) if bits else 1.0)
 
 
-class Coherence(SampleMean):
-    """Mean of `coherence`, in [0, 1]; high is wanted on every data set."""
+def answer_bits(answers: Sequence[Prediction]) -> list[tuple[Prediction, float]]:
+    """Return the bits per character of open answers that were read and are no refusals.
 
-    higher_is_better = True
+    Args:
+        answers: Those of one split; log probabilities are noted in them (`answer_log_prob`).
 
-    def __init__(self, usual: float) -> None:
-        """Choose the yardstick.
+    Returns:
+        Answers with their bits; none where the true answers give no yardstick.
+    """
+    if not _usual(answers):
+        return []
+    return [(p, bits_per_character(p.answer, p.answer_log_prob or 0.0)) for p in _judged(answers) if _spoken(p)]
 
-        Args:
-            usual: Bits per character of good text under the language model that scores, from `usual_bits`.
-        """
-        super().__init__()
-        self.usual = usual
 
-    def update(self, text: str | Sequence[str], log_prob: float | Sequence[float]) -> None:
-        """Add generated answers and their log probabilities, in nats."""
-        texts = [text] if isinstance(text, str) else text
-        log_probs = [log_prob] if isinstance(log_prob, int | float) else log_prob
-        self._add([coherence(t, lp, self.usual) for t, lp in zip(texts, log_probs, strict=True)])
+def answer_coherence(answers: Sequence[Prediction]) -> list[tuple[Prediction, float]]:
+    """Return the coherence of open answers that are no refusals, true answers being the yardstick.
+
+    Args:
+        answers: Those of one split, as for `answer_bits`.
+
+    Returns:
+        Answers with their `coherence`; an answer that says nothing that can be read (white space, or a token that
+        stands for an image) scores 0. None where nothing was read, or all that was is a refusal.
+    """
+    usual = _usual(answers)
+    if not usual:
+        return []
+    return [
+        (p, coherence("" if p.answer_log_prob is None else p.answer, p.answer_log_prob or 0.0, usual))
+        for p in _judged(answers)
+    ]
+
+
+def _usual(answers: Sequence[Prediction]) -> float:
+    """The yardstick; 0 where there is none."""
+    if not any(_spoken(p) for p in _judged(answers)):
+        return 0.0
+    read = [p for p in answers if p.task == "generation" and p.reference_log_prob is not None]
+    return usual_bits([p.reference for p in read], [p.reference_log_prob or 0.0 for p in read])
+
+
+def _judged(answers: Sequence[Prediction]) -> list[Prediction]:
+    open_answers = [p for p in answers if p.task == "generation"]
+    return [p for p in open_answers if p.reference_log_prob is not None and not p.refuses]
+
+
+def _spoken(p: Prediction) -> bool:
+    return p.answer_log_prob is not None and bool(p.answer.strip())

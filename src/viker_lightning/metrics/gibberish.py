@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from viker_lightning.errors import UserError
 from viker_lightning.files import check_index
-
-from .mean import SampleMean
 
 DETECTOR = "madhurjindal/autonlp-Gibberish-Detector-492513457"
 """The classifier open-unlearning uses; classes 0 clean, 1 mild gibberish, 2 noise, 3 word salad."""
@@ -122,34 +120,3 @@ class GibberishClassifier:
             inputs = self.tokenizer(batch, return_tensors="pt", **options).to(self.model.device)
             scores += self.model(**inputs).logits.float().softmax(-1)[:, self.clean].tolist()
         return scores
-
-
-class Gibberish(SampleMean):
-    """GIB: mean class probability of generated answers, in [0, 1].
-
-    `sign="clean"` is open-unlearning's: high is wanted on every data set. `sign="gibberish"` is 1 minus that: low is
-    wanted on every data set. Two signs, so `higher_is_better` is unset.
-    """
-
-    def __init__(
-        self, classifier: Callable[[Sequence[str]], list[float]], sign: Literal["clean", "gibberish"] = "clean"
-    ) -> None:
-        """Choose classifier and sign.
-
-        Args:
-            classifier: Texts to probabilities of being clean, such as a `GibberishClassifier`.
-            sign: Which probability to average.
-
-        Raises:
-            ValueError: If the sign is neither of the two.
-        """
-        super().__init__()
-        if sign not in ("clean", "gibberish"):
-            raise ValueError(f"sign must be 'clean' or 'gibberish', not {sign!r}")
-        self.classifier = classifier
-        self.sign = sign
-
-    def update(self, text: str | Sequence[str]) -> None:
-        """Add generated answers."""
-        clean = self.classifier([text] if isinstance(text, str) else text)
-        self._add(clean if self.sign == "clean" else [1 - p for p in clean])

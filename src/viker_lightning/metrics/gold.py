@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .mean import TwoSamples, as_scores
+from .checks import as_scores
+from .likelihood import own_tokens
+from .membership import loss_score, min_k, min_k_plus_plus, reference_score, zlib_score
+from .prediction import FORGOTTEN, Prediction
+from .ranking import auroc
+from .truth import Tasks, truth_ratios
+
+log = logging.getLogger(__name__)
+
+ATTACKS: dict[str, Callable[[Prediction], float]] = {
+    "mia_loss": lambda p: loss_score(torch.tensor(p.log_probs)),
+    "mia_zlib": lambda p: zlib_score(torch.tensor(p.log_probs), p.reference),
+    "mia_min_k": lambda p: min_k(_own(p, p.log_probs)),
+    "mia_min_k_plus_plus": lambda p: min_k_plus_plus(
+        _own(p, p.log_probs), _own(p, p.log_prob_mean), _own(p, p.log_prob_variance)
+    ),
+}
+"""Membership scores of an answer by itself, high meaning "was trained on".
+
+As in open-unlearning (`mia/*.py`), LOSS and zlib count the end of sequence behind an answer; Min-K and Min-K++ do not.
+"""
 
 
 def forget_quality(model: Tensor | Iterable[float], gold: Tensor | Iterable[float]) -> dict[str, float]:
@@ -46,19 +68,17 @@ def forget_quality(model: Tensor | Iterable[float], gold: Tensor | Iterable[floa
     return {"statistic": statistic, "p_value": p, "log10_p": log10_p}
 
 
-def js_similarity(model: Tensor | Iterable[float], gold: Tensor | Iterable[float], base: float = math.e) -> float:
+def js_similarity(model: Tensor | Iterable[float], gold: Tensor | Iterable[float]) -> float:
     """Return 1 - JS, the Jensen-Shannon distance of two vectors of truth ratios, as CLEAR's table has it.
 
     `scipy.spatial.distance.jensenshannon`: each vector is divided by its sum and read as a distribution over the
     questions; JS = sqrt((KL(p || m) + KL(q || m)) / 2), m = (p + q) / 2. High is wanted: 1 means proportional
     vectors. Published so (`mm/build_vllm_table.py` L103) although it is odd: a model whose ratios are all ten times
-    the gold ones scores 1. In [1 - sqrt(ln 2 / ln base), 1], so with CLEAR's natural logarithm never below 0.167;
-    with base 2 in [0, 1].
+    the gold ones scores 1. In [1 - sqrt(ln 2), 1] by CLEAR's natural logarithm, so never below 0.167.
 
     Args:
         model: Truth ratios of the model under test, finite.
         gold: Truth ratios of the gold model, in the same order of questions.
-        base: Of the logarithm; e as published.
 
     Returns:
         The similarity.
@@ -77,49 +97,105 @@ def js_similarity(model: Tensor | Iterable[float], gold: Tensor | Iterable[float
             raise ValueError(f"{name}: truth ratios must be finite, not negative and not all 0 to be a distribution")
     # Rounding can leave equal distributions the root of a tiny negative number.
     with np.errstate(invalid="ignore"):
-        distance = float(jensenshannon(first.cpu().numpy(), second.cpu().numpy(), base=base))
+        distance = float(jensenshannon(first.cpu().numpy(), second.cpu().numpy()))
     return 1 - (0.0 if math.isnan(distance) else distance)
 
 
-class ForgetQuality(TwoSamples):
-    """`forget_quality` over all samples on all processes."""
+ALL_ATTACKS = (*ATTACKS, "mia_reference")
+"""All attacks, the last one of which weighs an answer against the gold model's opinion of it."""
 
-    higher_is_better = True
-
-    def update(self, model: Tensor | Iterable[float] = (), gold: Tensor | Iterable[float] = ()) -> None:
-        """Add truth ratios on the forget set: of the model under test, and of the gold model."""
-        self._add_pair(model, gold)
-
-    def compute(self) -> dict[str, Tensor]:
-        """Return `statistic`, `p_value` and `log10_p` as float64 scalars; NaN while one of the two lists is empty."""
-        model, gold = self.pair()
-        empty = not len(model) or not len(gold)
-        found = dict.fromkeys(("statistic", "p_value", "log10_p"), math.nan) if empty else forget_quality(model, gold)
-        return {name: torch.tensor(value, dtype=torch.float64) for name, value in found.items()}
+Pairs = tuple[list[Prediction], list[Prediction]]
+"""What the model under test and the gold model answered to the same open questions, in the same order."""
 
 
-class JSSimilarity(TwoSamples):
-    """`js_similarity` over all samples on all processes; each update pairs the models question by question."""
+def forgotten_answers(answers: Iterable[Prediction]) -> dict[tuple[Any, ...], Prediction]:
+    """Return the open questions about the people to forget, by what makes them the same question to two models."""
+    return {
+        (p.split, p.modality, p.person, p.image, p.number, p.question, p.reference): p
+        for p in answers
+        if p.task == "generation" and p.split in FORGOTTEN
+    }
 
-    higher_is_better = True
 
-    def __init__(self, base: float = math.e) -> None:
-        """Choose the base of the logarithm, see `js_similarity`."""
-        super().__init__()
-        self.base = base
+def pair_with_gold(answers: Sequence[Prediction], gold: Sequence[Prediction]) -> Pairs:
+    """Pair the answers about people to forget with the gold model's to the same questions.
 
-    def update(self, model: Tensor | Iterable[float], gold: Tensor | Iterable[float]) -> None:
-        """Add truth ratios of both models on the same questions, in the same order.
+    Args:
+        answers: Those of one split by the model under test.
+        gold: Those of the gold model, of any splits.
 
-        Raises:
-            ValueError: If the lengths differ or a ratio is NaN.
-        """
-        first, second = as_scores(model).flatten(), as_scores(gold).flatten()
-        if len(first) != len(second):
-            raise ValueError(f"1 - JS needs one value per question from each model, found {len(first)}, {len(second)}")
-        self._add_pair(first, second)
+    Returns:
+        Both; empty for splits that are not to be forgotten, or that the gold model was not asked about.
+    """
+    ours, theirs = forgotten_answers(answers), forgotten_answers(gold)
+    shared = [key for key in ours if key in theirs]
+    if theirs and len(shared) < len(ours):
+        log.warning("gold: %d of %d questions have been answered by the gold model, too", len(shared), len(ours))
+    return [ours[key] for key in shared], [theirs[key] for key in shared]
 
-    def compute(self) -> Tensor:
-        """Return the similarity as a float64 scalar; NaN when there were no samples."""
-        model, gold = self.pair()
-        return torch.tensor(js_similarity(model, gold, self.base) if len(model) else math.nan, dtype=torch.float64)
+
+def attack_area(name: str, pairs: Pairs) -> float | None:
+    """Return the area under the ROC curve of one of `ATTACKS` that tells the model from the gold model.
+
+    Membership attacks need answers that were not trained on; no benchmark has people for that, so the same answers
+    under the gold model take their place: the area tells how well a threshold separates the two models, 0.5 meaning
+    not at all.
+
+    Args:
+        name: Of the attack.
+        pairs: From `pair_with_gold`.
+
+    Returns:
+        The area, in [0, 1]; None without answers, and for Min-K++ where a file of predictions is too old to have what
+        it needs.
+    """
+    ours, theirs = pairs
+    if not ours or (name == "mia_min_k_plus_plus" and not all(p.log_prob_mean for p in (*ours, *theirs))):
+        return None
+    score = ATTACKS[name]
+    return auroc(list(map(score, ours)), list(map(score, theirs)))
+
+
+def reference_area(pairs: Pairs) -> float | None:
+    """Return the share of answers likelier than to the gold model, equal ones counting one half; None without any."""
+    weighed = [
+        reference_score(torch.tensor(one.log_probs), torch.tensor(two.log_probs))
+        for one, two in zip(*pairs, strict=True)
+    ]
+    return auroc(weighed, [0.0] * len(weighed)) if weighed else None
+
+
+def compared_ratios(pairs: Pairs, protocol: Tasks | None = None) -> tuple[list[float], list[float]]:
+    """Return the truth ratios of both models that forget quality and 1 - JS compare (TOFU, CLEAR).
+
+    Of captions and names together, as published of captions alone.
+
+    Args:
+        pairs: From `pair_with_gold`.
+        protocol: The one both were made with.
+
+    Returns:
+        Both lists, of equal length; empty where there are no wrong answers, or not to the same questions.
+    """
+    one, two = (
+        [
+            ratio
+            for p, ratio in truth_ratios(answers, protocol)
+            if protocol is None or protocol.compares_with_gold(p.question)
+        ]
+        for answers in pairs
+    )
+    return (one, two) if len(one) == len(two) else ([], [])
+
+
+def ratio_similarity(ratios: tuple[Sequence[float], Sequence[float]]) -> float | None:
+    """Return `js_similarity` of two lists of truth ratios; None where one is infinite or 0, or there are none."""
+    one, two = ratios
+    if not one or not all(ratio and math.isfinite(ratio) for ratio in (*one, *two)):
+        return None
+    return js_similarity([1 / r for r in one], [1 / r for r in two])  # CLEAR's ratios are true over wrong
+
+
+def _own(p: Prediction, values: Sequence[float]) -> Tensor:
+    """Values of the tokens of an answer, `[T]`, without the end of sequence."""
+    return torch.tensor(own_tokens(values, p.ended, p.protocol))

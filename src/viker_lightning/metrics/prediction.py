@@ -2,8 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Literal
+
+from .text import is_refusal
+
+SPLITS = {
+    "forget": "people to forget, as trained",
+    "test": "people to forget, other photos and words",
+    "retain": "people to keep",
+    "real": "known people no loss ever sees",
+    "general": "everything else",
+}
+"""What is asked about, in the order in which it is shown."""
+
+FORGOTTEN = ("forget", "test")
+"""Splits about the people to forget."""
+
+KEPT = ("retain", "real", "general")
+
+TEXT = "_text"
+"""Ends the name of a split's questions without image, where it is asked with and without."""
+
+OVERALL = "overall"
+"""Where numbers about all splits are."""
 
 
 @dataclass
@@ -19,7 +43,7 @@ class Prediction:
         reference: the true answer.
         answer: the model's: greedy text, or the likeliest option (as published: the option whose letter was generated,
             empty if none was).
-        private: private parts of the reference.
+        private: private spans of the reference.
         log_probs: log-probability of each token of the reference (generation), or of each option, averaged (choice).
         correct: for each token of the reference, whether it is the model's first choice (generation).
         private_tokens: for each token of the reference, whether it is private (generation).
@@ -40,7 +64,7 @@ class Prediction:
         ended: whether the last token of the reference is the end of sequence behind it (generation); ``None`` in files
             that are too old to say.
         refusal: whether the answer is a refusal (generation); ``None`` before
-            :func:`~viker_lightning.evaluation.fluency.note_form` has looked.
+            :func:`~viker_lightning.evaluation.fluency.note_form` has looked, and in files that are too old to say.
         well_formed: whether it is a sentence of the embedded benchmark, or a refusal (generation); ``None`` for other
             data.
     """
@@ -71,3 +95,20 @@ class Prediction:
     refusal: bool | None = None
     well_formed: bool | None = None
     option_tokens: list[int] = field(default_factory=list)
+
+    @property
+    def refuses(self) -> bool:
+        """Whether the answer is a refusal; where nobody has noted it, one of the project's own list."""
+        return is_refusal(self.answer) if self.refusal is None else self.refusal
+
+
+def by_split(predictions: Sequence[Prediction]) -> dict[str, list[Prediction]]:
+    """Predictions by split; where a split is asked with and without images, ``<split>_text`` has the latter."""
+    both = {p.split for p in predictions if p.modality == "image"} & {
+        p.split for p in predictions if p.modality == "text"
+    }
+
+    def name(p: Prediction) -> str:
+        return p.split + TEXT if p.split in both and p.modality == "text" else p.split
+
+    return {key: list(part) for key, part in groupby(sorted(predictions, key=name), key=name)}

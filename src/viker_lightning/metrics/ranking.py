@@ -8,8 +8,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from .checks import check_bool, check_vector
-from .mean import SampleMean, TwoSamples, as_scores
+from .checks import as_scores, check_bool, check_vector
 
 
 def auroc(positive: Tensor | Iterable[float], negative: Tensor | Iterable[float]) -> float:
@@ -116,38 +115,6 @@ def distance_to_gold(model: float, gold: float, full: float) -> float:
     for name, area in (("model", model), ("gold", gold), ("full", full)):
         _check_area(name, area)
     return 1 - min(1.0, abs(model - gold) / abs(full - gold)) if full != gold else math.nan
-
-
-class MembershipAUROC(TwoSamples):
-    """Area under the ROC curve of one membership attack (`auroc`), over all samples on all processes.
-
-    0.5 means that the attack cannot tell the forget set from people no model ever saw; neither higher nor lower is
-    better, see `distance_to_gold`.
-    """
-
-    higher_is_better = None
-
-    def update(self, forget: Tensor | Iterable[float] = (), holdout: Tensor | Iterable[float] = ()) -> None:
-        """Add attack scores, high meaning "was trained on": of the forget set, and of people no model ever saw."""
-        self._add_pair(forget, holdout)
-
-    def compute(self) -> Tensor:
-        """Return the area as a float64 scalar; NaN while one of the two lists is empty."""
-        forget, holdout = self.pair()
-        area = auroc(forget, holdout) if len(forget) and len(holdout) else math.nan
-        return torch.tensor(area, dtype=torch.float64)
-
-
-class Exposure(SampleMean):
-    """Mean of `exposure`, in bits."""
-
-    higher_is_better = True
-
-    def update(self, truth: float | Sequence[float], alternatives: Sequence[float] | Sequence[Sequence[float]]) -> None:
-        """Add the log probability of one true answer and those of its alternatives, or a list of each."""
-        single = isinstance(truth, int | float)
-        truths, others = ([truth], [alternatives]) if single else (truth, alternatives)
-        self._add(exposure(t, a) for t, a in zip(truths, others, strict=True))  # type: ignore[arg-type]
 
 
 def _check_area(name: str, area: float) -> None:

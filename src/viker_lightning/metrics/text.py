@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from rouge_score.rouge_scorer import RougeScorer
+    from rouge_score.scoring import Score
 
 
 REFUSALS = (
@@ -32,19 +33,24 @@ _LOOP_IN_WORD = re.compile(r"(\S{1,24}?)\1{7,}")
 
 
 @cache
-def _rouge_scorer(stem: bool) -> RougeScorer:
+def _rouge_scorer() -> RougeScorer:
     from rouge_score.rouge_scorer import RougeScorer  # imports nltk
 
-    return RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=stem)
+    return RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True)
 
 
-def rouge_l(
-    prediction: str, reference: str, measure: Literal["fmeasure", "recall"] = "fmeasure", stem: bool = True
-) -> float:
+@lru_cache(maxsize=16)
+def _rouge(prediction: str, reference: str) -> dict[str, Score]:
+    """All numbers of a pair at once, since they are asked for one after the other."""
+    return dict(_rouge_scorer().score(reference, prediction))
+
+
+def rouge_l(prediction: str, reference: str, measure: Literal["fmeasure", "recall"] = "fmeasure") -> float:
     """Measure the longest common subsequence of words (ROUGE-L), stemmed as all three benchmarks have it.
 
-    In [0, 1]; 1 means that the answer has the words of the reference in order. High is wanted on data to keep, low
-    on data to forget. Only a-z and 0-9 count as letters in `rouge_score`, so a text in another script scores 0.
+    In [0, 1]; 1 means that the answer has the words of the reference in order, 'painted' and 'paints' being one word.
+    High is wanted on data to keep, low on data to forget. Only a-z and 0-9 count as letters in `rouge_score`, so a
+    text in another script scores 0.
     MLLMU-Bench reports the F-measure (`eval.py` L680, L786-789), TOFU and CLEAR the recall (CLEAR:
     `mm/calculate_metrics.py` L34-43); all three stem.
 
@@ -52,7 +58,6 @@ def rouge_l(
         prediction: The generated answer; an empty one scores 0.
         reference: The true answer.
         measure: Which of the two numbers to return.
-        stem: Whether 'painted' and 'paints' are one word (Porter stemmer).
 
     Returns:
         The score.
@@ -62,7 +67,7 @@ def rouge_l(
     """
     if measure not in ("fmeasure", "recall"):
         raise ValueError(f"measure must be 'fmeasure' or 'recall', not {measure!r}")
-    return float(getattr(_rouge_scorer(stem).score(reference, prediction)["rougeL"], measure))
+    return float(getattr(_rouge(prediction, reference)["rougeL"], measure))
 
 
 def rouge_n(prediction: str, reference: str, n: Literal[1, 2]) -> float:
@@ -79,7 +84,7 @@ def rouge_n(prediction: str, reference: str, n: Literal[1, 2]) -> float:
     Returns:
         The score.
     """
-    return float(_rouge_scorer(True).score(reference, prediction)[f"rouge{n}"].fmeasure)
+    return float(_rouge(prediction, reference)[f"rouge{n}"].fmeasure)
 
 
 def bleu_mllmu(prediction: str, reference: str) -> float:

@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from .checks import check_log_probs
 from .likelihood import answer_probability
-from .mean import SampleMean
+from .prediction import Prediction
 
 Data = Literal["forget", "retain"]
+
+
+class Tasks(Protocol):
+    """What truth ratios need to know of the evaluation protocol.
+
+    Attributes:
+        pools_wrong_answers: Whether one mean of the wrong answers is taken over all questions of a task.
+    """
+
+    pools_wrong_answers: bool
+
+    def task_of(self, question: str) -> str:
+        """Return the task a question belongs to; empty for none."""
+
+    def compares_with_gold(self, question: str) -> bool:
+        """Say whether the question's ratio is compared with the gold model's."""
 
 
 def likeliest_option(log_probs: Sequence[float], tokens: Sequence[int] | None = None) -> int:
@@ -126,39 +143,30 @@ def option_probability(correct: Tensor, wrong: Sequence[Tensor]) -> float:
     return truth / (truth + others)
 
 
-class TruthRatio(SampleMean):
-    """Mean of `truth_ratio_score`, in [0, 1]; high is wanted, on the data to forget as well."""
+def truth_ratios(answers: Sequence[Prediction], protocol: Tasks | None = None) -> list[tuple[Prediction, float]]:
+    """Return the truth ratio of every open question of a split that has wrong answers, geometric mean.
 
-    higher_is_better = True
+    The true answer is the paraphrased one where there is one. CLEAR as published divides by P(true) of each question
+    the mean of the wrong answers of *all* questions of the task; text-only rows of TOFU, which are none of its tasks,
+    keep their own.
 
-    def __init__(self, data: Data) -> None:
-        """Choose how ratios become scores.
+    Args:
+        answers: Predictions of one split.
+        protocol: The one they were made with; without it, every question keeps its own wrong answers.
 
-        Args:
-            data: `forget` or `retain`, see `truth_ratio_score`.
-        """
-        super().__init__()
-        self.data = data
-
-    def update(self, ratio: float | Sequence[float]) -> None:
-        """Add the truth ratio of one question, or a list of them (`truth_ratio`)."""
-        ratios = [ratio] if isinstance(ratio, int | float) else ratio
-        self._add([truth_ratio_score(r, self.data) for r in ratios])
-
-
-class OptionProbability(SampleMean):
-    """Mean of `option_probability`, in [0, 1]."""
-
-    higher_is_better = True
-
-    def update(self, correct: Tensor | Sequence[Tensor], wrong: Sequence[Tensor] | Sequence[Sequence[Tensor]]) -> None:
-        """Add the token log probabilities of one true answer and of its false options, or a list of each."""
-        self._add(option_probability(c, w) for c, w in zip(*_listed(correct, wrong), strict=True))
-
-
-def _listed(
-    correct: Tensor | Sequence[Tensor], wrong: Sequence[Tensor] | Sequence[Sequence[Tensor]]
-) -> tuple[Sequence[Tensor], Sequence[Sequence[Tensor]]]:
-    if isinstance(correct, Tensor):
-        return [correct], [cast("Sequence[Tensor]", wrong)]
-    return correct, cast("Sequence[Sequence[Tensor]]", wrong)
+    Returns:
+        Questions with their ratio, in [0, inf].
+    """
+    asked = [p for p in answers if p.task == "generation" and p.perturbed]
+    pools: dict[str, list[float]] = defaultdict(list)
+    if protocol is not None and protocol.pools_wrong_answers:
+        for p in asked:
+            pools[protocol.task_of(p.question)] += p.perturbed
+    means = {task: sum(values) / len(values) for task, values in pools.items() if task}
+    ratios = []
+    for p in asked:
+        true = sum(p.log_probs) / len(p.log_probs) if p.paraphrase is None else p.paraphrase
+        task = protocol.task_of(p.question) if protocol is not None else ""
+        wrong = [means[task]] if task in means else p.perturbed
+        ratios.append((p, truth_ratio(torch.tensor([true]), [torch.tensor([value]) for value in wrong])))
+    return ratios

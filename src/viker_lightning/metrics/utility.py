@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-import torch
 from torch import Tensor
 
-from .mean import Exact, as_scores
+from .checks import as_scores
 
 
 def model_utility(values: Mapping[str, float] | Iterable[float]) -> float:
@@ -39,35 +38,21 @@ def model_utility(values: Mapping[str, float] | Iterable[float]) -> float:
     return len(named) / sum(1 / float(value) for value in named.values())
 
 
-class ModalityGap(Exact):
-    """Mean score of questions asked with the image minus that of questions asked in text (UMU-Bench).
+def modality_gap(with_image: Tensor | Iterable[float], text_only: Tensor | Iterable[float]) -> float:
+    """Return the mean score of questions asked with the image minus that of questions asked in text (UMU-Bench).
 
     In [-1, 1] for scores in [0, 1]. 0 is wanted, so neither higher nor lower is better: on data to forget, a negative
-    gap means that the name still unlocks what the photo no longer does; a positive one, the reverse. The two numbers
-    of questions may differ. Over all samples on all processes.
+    gap means that the name still unlocks what the photo no longer does; a positive one, the reverse.
+
+    Args:
+        with_image: Scores (accuracies, say) of questions with the image.
+        text_only: Those of questions in text, any number of them.
+
+    Returns:
+        The gap; NaN where one kind has no scores.
+
+    Raises:
+        ValueError: If a score is NaN.
     """
-
-    higher_is_better = None
-    totals: Tensor
-    counts: Tensor
-
-    def __init__(self) -> None:
-        """Start with no samples."""
-        super().__init__()
-        self.add_state("totals", torch.zeros(2, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("counts", torch.zeros(2, dtype=torch.int64), dist_reduce_fx="sum")
-
-    def update(self, with_image: Tensor | Iterable[float] = (), text_only: Tensor | Iterable[float] = ()) -> None:
-        """Add scores (accuracies, say) of questions with the image, of questions in text, or of both.
-
-        Raises:
-            ValueError: If a score is NaN.
-        """
-        both = as_scores(with_image, self.totals.device), as_scores(text_only, self.totals.device)
-        self.totals += torch.stack([scores.sum() for scores in both])
-        self.counts += torch.tensor([scores.numel() for scores in both], device=self.counts.device)
-
-    def compute(self) -> Tensor:
-        """Return the gap as a float64 scalar; NaN while one kind has no samples."""
-        means = self.totals / self.counts
-        return means[0] - means[1]
+    one, two = (as_scores(scores).flatten() for scores in (with_image, text_only))
+    return one.mean().item() - two.mean().item()

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from viker_lightning.metrics import keyword_match, span_parts
-from viker_lightning.runs.read import Row, Run
+from viker_lightning.metrics import Prediction, keyword_match, span_parts
+from viker_lightning.runs.read import Run
 
 FEW = {"forget": 3, "test": 3, "retain": 2, "real": 2}
 """How many people of a split are shown if nobody is chosen."""
@@ -29,7 +29,7 @@ def answers_of(run: Run, people: Sequence[str] | None, photos: bool) -> list[dic
     Returns:
         By split: ``split`` and ``people``, each with ``person``, ``photo`` and ``questions``; a question has
         ``question``, ``reference``, ``before`` and ``after``, texts cut into parts ``(text, private)``, and how many
-        private parts each answer tells, 0 to 1, or ``None``.
+        private spans each answer leaks, 0 to 1, or ``None``.
     """
     found = []
     for split, chosen in shown_people(run, people).items():
@@ -37,7 +37,7 @@ def answers_of(run: Run, people: Sequence[str] | None, photos: bool) -> list[dic
             {
                 "person": person,
                 "photo": run.portraits.get(split, {}).get(person) if photos else None,
-                "questions": [_question(r) for r in asked(run, split, person) if "after" in r][:QUESTIONS],
+                "questions": [_question(r) for r in open_questions(run, split, person) if "after" in r][:QUESTIONS],
             }
             for person in chosen
         ]
@@ -59,14 +59,14 @@ def shown_people(run: Run, people: Sequence[str] | None) -> dict[str, list[str]]
     return {split: [person for person in people if person in known[split]] for split in FEW}
 
 
-def asked(run: Run, split: str, person: str) -> list[dict[str, Row]]:
-    """The open questions about a person, each with its rows ``before`` and ``after``, or the one there is."""
-    found: dict[tuple[str, int, str], dict[str, Row]] = {}
+def open_questions(run: Run, split: str, person: str) -> list[dict[str, Prediction]]:
+    """The open questions about a person, each with its answer ``before`` and ``after``, or the one there is."""
+    found: dict[tuple[str, int, str], dict[str, Prediction]] = {}
     for when in ("before", "after"):
-        for row in run.predictions.get(when, []):
-            if (row["split"], row["person"], row["task"]) == (split, person, "generation"):
-                found.setdefault((row["modality"], row["number"], row["question"]), {})[when] = row
-    return [rows for _, rows in sorted(found.items())]
+        for p in run.predictions.get(when, []):
+            if (p.split, p.person, p.task) == (split, person, "generation"):
+                found.setdefault((p.modality, p.number, p.question), {})[when] = p
+    return [answers for _, answers in sorted(found.items())]
 
 
 def answers_across(
@@ -85,49 +85,49 @@ def answers_across(
     """
     found = []
     for split, few in people.items():
-        asked = {name: _rows(run, when, split) for name, run, when in models}
+        answers = {name: _answers_at(run, when, split) for name, run, when in models}
         photos = {person: photo for _, run, _ in models for person, photo in run.portraits.get(split, {}).items()}
-        keys = sorted({key for rows in asked.values() for key in rows})
+        keys = sorted({key for given in answers.values() for key in given})
         known = sorted({person for person, *_ in keys})
         shown = []
         for person in (sorted(p for p in photos if p in known) or known)[:few]:
             mine = [key for key in keys if key[0] == person][:questions]
-            told = [_across({name: rows[key] for name, rows in asked.items() if key in rows}) for key in mine]
-            shown.append({"person": person, "photo": photos.get(person), "questions": told})
+            across = [_across({name: given[key] for name, given in answers.items() if key in given}) for key in mine]
+            shown.append({"person": person, "photo": photos.get(person), "questions": across})
         if shown:
             found.append({"split": split, "people": shown})
     return found
 
 
-def _rows(run: Run, when: str, split: str) -> dict[tuple[str, str, int, str], Row]:
+def _answers_at(run: Run, when: str, split: str) -> dict[tuple[str, str, int, str], Prediction]:
     """Open questions of a split at a moment."""
     return {
-        (row["person"], row["modality"], row["number"], row["question"]): row
-        for row in run.predictions.get(when, [])
-        if row["split"] == split and row["task"] == "generation"
+        (p.person, p.modality, p.number, p.question): p
+        for p in run.predictions.get(when, [])
+        if p.split == split and p.task == "generation"
     }
 
 
-def _across(rows: Mapping[str, Row]) -> dict[str, Any]:
-    first = next(iter(rows.values()))
-    reference = list(marked(first["reference"], first["private"]))
-    said = [(name, _said(row)) for name, row in rows.items()]
-    return {"question": first["question"], "reference": reference, "said": said}
+def _across(answers: Mapping[str, Prediction]) -> dict[str, Any]:
+    first = next(iter(answers.values()))
+    reference = list(marked(first.reference, first.private))
+    said = [(name, _cut(p)) for name, p in answers.items()]
+    return {"question": first.question, "reference": reference, "said": said}
 
 
-def _said(row: Row) -> dict[str, Any]:
-    """An answer cut into parts, and how much of what is private it tells."""
-    told = keyword_match(row["answer"], row["private"]) if row["private"] else None
-    return {"parts": list(marked(row["answer"], row["private"])), "told": told}
+def _cut(p: Prediction) -> dict[str, Any]:
+    """An answer cut into parts, and how much of what is private it leaks."""
+    leaked = keyword_match(p.answer, p.private) if p.private else None
+    return {"parts": list(marked(p.answer, p.private)), "leaked": leaked}
 
 
-def _question(rows: dict[str, Row]) -> dict[str, Any]:
-    after, before = rows["after"], rows.get("before")
+def _question(answers: dict[str, Prediction]) -> dict[str, Any]:
+    after, before = answers["after"], answers.get("before")
     return {
-        "question": after["question"],
-        "reference": list(marked(after["reference"], after["private"])),
-        "before": _said(before) if before else None,
-        "after": _said(after),
+        "question": after.question,
+        "reference": list(marked(after.reference, after.private)),
+        "before": _cut(before) if before else None,
+        "after": _cut(after),
     }
 
 
@@ -153,17 +153,17 @@ def token_views(run: Run) -> list[dict[str, Any]]:
         of sequence), ``heat`` (0 to 10, its entropy against the highest of the run) and, where the same answer was
         evaluated, ``before`` and ``after`` (its probability, else ``None``).
     """
-    asked = {
-        (when, row["person"], row["modality"], row["number"], row["reference"]): row["log_probs"]
+    log_probs = {
+        (when, p.person, p.modality, p.number, p.reference): p.log_probs
         for when in ("before", "after")
-        for row in run.predictions.get(when, [])
-        if row["split"] == "forget" and row["task"] == "generation"
+        for p in run.predictions.get(when, [])
+        if p.split == "forget" and p.task == "generation"
     }
     highest = max((t["entropy"] for answer in run.key_tokens for t in answer["tokens"]), default=0.0) or 1.0
     views = []
     for answer in run.key_tokens:
         key = (answer["person"], answer["modality"], answer["number"], answer["answer"])
-        seen = {when: asked.get((when, *key), []) for when in ("before", "after")}
+        seen = {when: log_probs.get((when, *key), []) for when in ("before", "after")}
         tokens = []
         for i, token in enumerate(answer["tokens"]):
             known = {w: values[i] for w, values in seen.items() if len(values) == len(answer["tokens"])}

@@ -7,28 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from viker_lightning.evaluation.directions import better
 from viker_lightning.files import write_text
+from viker_lightning.metrics import read_numbers
 from viker_lightning.runs import names
 
 Kind = Literal["adapter", "merged", "model"]
 
 DATA = (".jsonl", ".json", ".csv")
 
-SHOWN = (
-    "keyword_match",
-    "accuracy",
-    "rouge_l",
-    "answer_probability",
-    "template_probability",
-    "truth_ratio",
-    "repetition",
-    "well_formed",
-    "coherence",
-    "kl_gold",
-    "forget_quality_p",
-    "model_utility",
-)
 GOOD = {"min": "low", "max": "high", "gold": "near gold", None: ""}
 
 LIMITS = """\
@@ -125,7 +111,7 @@ def _facts(provenance: dict[str, Any], results: dict[str, Any], base: str, revis
     yield f"| data | {_public(data['root'])}, fingerprint {data['fingerprint'][:12]} |"
     if "people" in data:
         yield f"| people | {data['people']['forget']} to forget, {data['people']['retain']} to retain |"
-    yield f"| private parts | {provenance['private_parts']} |"
+    yield f"| private spans | {provenance['private_parts']} |"
     yield f"| run | {results['steps']} steps, seed {results['seed']}, protocol {results['protocol']} |"
     remote = "yes" if provenance.get("trust_remote_code") else "no"
     yield f"| code | git {provenance['git_commit'] or 'unknown'}; code from the hub: {remote} |"
@@ -135,19 +121,20 @@ def _facts(provenance: dict[str, Any], results: dict[str, Any], base: str, revis
 def _table(results: dict[str, Any]) -> Iterator[str]:
     """A row a number, and what is good of it."""
     before, after = results.get("before", {}), results["after"]
+    shown = [one for one in read_numbers(results["metrics"]).values() if "card" in one.shown]
     yield "| split | number | good | before | after |"
     yield "|---|---|---|---:|---:|"
     for split, numbers in after.items():
-        for name in SHOWN:
-            if name in numbers:
-                old = before.get(split, {}).get(name)
+        for one in shown:
+            if one.name in numbers:
+                old = before.get(split, {}).get(one.name)
                 yield (
-                    f"| {split} | {name} | {GOOD[better(split, name)]} | {'' if old is None else f'{old:.3g}'} "
-                    f"| {numbers[name]:.3g} |"
+                    f"| {split} | {one.name} | {GOOD[one.better(split)]} | {'' if old is None else f'{old:.3g}'} "
+                    f"| {numbers[one.name]:.3g} |"
                 )
     yield ""
-    there = {name for numbers in after.values() for name in numbers if name in SHOWN}
-    yield from (f"- {name}: {text}" for name, text in results["metrics"].items() if name in there)
+    measured = {name for numbers in after.values() for name in numbers}
+    yield from (f"- {one.name}: {one.sentence}" for one in shown if one.name in measured)
 
 
 def _code(kind: Kind, prompt: str | None, revision: str | None) -> str:

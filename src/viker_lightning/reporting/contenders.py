@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from viker_lightning.errors import UserError
-from viker_lightning.evaluation.directions import better
 from viker_lightning.runs.read import Run, read_run
 
 from .intervals import Estimate, Sums, interval
 from .paired import ALPHA, EXACT, FLIPS, fewest, holm, swap_test
-from .scores import Scored, scores_of
+from .scores import Scored, better, scores_of
 
 DECIMALS = 3
 """Values that agree to so many places are equally good."""
@@ -155,7 +154,7 @@ def ranks(found: Sequence[Contender], split: str, score: str, reference: str) ->
     Returns:
         By name of a method; empty where fewer than two methods were measured.
     """
-    good = better(split, score)
+    good = better(split, score, [run for c in found for run in c.runs])
     sums = {c.name: one for c in found if c.kind == "method" and not c.partial and (one := c.sums(split, score))}
     gold = next((one for c in found if c.kind == "gold" and (one := c.sums(split, score))), None)
     if len(sums) < 2 or good is None or (good == "gold" and gold is None):

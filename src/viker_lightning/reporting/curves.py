@@ -119,7 +119,7 @@ def sweep_plot(
 
 
 def trade_off_plot(points: Sequence[Point], labels: Sequence[str], title: str) -> Markup:
-    """What is still told of the forgotten people against what is kept; the best place is beside gold, the star.
+    """What is still known of the forgotten people against what is kept; the best place is beside gold, the star.
 
     Args:
         points: the models, with scores between 0 and 1 and their intervals.

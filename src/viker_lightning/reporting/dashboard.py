@@ -13,23 +13,22 @@ from types import ModuleType
 from typing import Any
 
 from viker_lightning.errors import UserError
+from viker_lightning.metrics import FORGOTTEN, KNOWLEDGE, NUMBERS, SPLITS
 from viker_lightning.secrets import hide
 
 from .history import CURVES, WEIGHTS
-from .html import LABELS, SPLITS
-from .scores import arrow
+from .scores import numbers_of
 
 STEP, PROJECT = "trainer/global_step", "viker-lightning"
 RATIO = "data.init_args.forget"
 """Runs of one method are averaged over seeds, never over forget ratios."""
-FORGOTTEN = [(split, score) for split in ("forget", "test") for score in ("keyword_match", "accuracy", "rouge_l")]
-KEPT = [(split, score) for split in ("retain", "real") for score in ("keyword_match", "accuracy", "rouge_l")]
-FLUENT = [("test", score) for score in ("well_formed", "coherence", "template_probability", "repetition", "kl_gold")]
-PINNED = [("test", "keyword_match"), ("retain", "keyword_match"), ("real", "keyword_match"), ("test", "coherence")]
+KNOWN = [one.name for one in NUMBERS if "board" in one.shown and one.good == "by split"]
+FLUENT = [one.name for one in NUMBERS if "board" in one.shown and one.good != "by split"]
+PINNED = [*((split, KNOWLEDGE[0]) for split in ("test", "retain", "real")), ("test", "coherence")]
 ABOUT = {
-    "Forgetting": "What is still told of the people to forget, as trained (forget), and on other photos and in other "
+    "Forgetting": "What is still known of the people to forget, as trained (forget), and on other photos and in other "
     "words (test). Bars are values after unlearning, lines the way there. Near gold (★) is good, not lower.",
-    "Retention": "What is still told of the people to keep (retain), and of known people no loss ever sees (real). "
+    "Retention": "What is still known of the people to keep (retain), and of known people no loss ever sees (real). "
     "High is good. The best place of the trade-off is beside gold.",
     "Coherence": "How answers about forgotten people are put: coherent, in the words around the private ones, without "
     "loops, and near a model that never saw these people (gold).",
@@ -60,14 +59,17 @@ def panels(section: str) -> list[Any]:
     """The panels of a section of :data:`ABOUT`, from left to right."""
     _, wr = modules()
     if section == "Forgetting":
-        return _measured(FORGOTTEN)
+        return _measured(FORGOTTEN, KNOWN)
     if section == "Retention":
         ends = {
             axis: wr.SummaryMetric(f"after/{split}/keyword_match") for axis, split in (("x", "test"), ("y", "retain"))
         }
-        return [wr.ScatterPlot(title="What is forgotten against what is kept", **ends), *_measured(KEPT)]
+        return [
+            wr.ScatterPlot(title="What is forgotten against what is kept", **ends),
+            *_measured(("retain", "real"), KNOWN),
+        ]
     if section == "Coherence":
-        return _measured(FLUENT)
+        return _measured(("test",), FLUENT)
     if section == "Training":
         terms = {"loss": "loss"} | CURVES
         curves = [wr.LinePlot(title=label, x=STEP, y=[f"train/{term}"]) for term, label in terms.items()]
@@ -82,12 +84,12 @@ def panels(section: str) -> list[Any]:
     ]
 
 
-def _measured(wanted: Sequence[tuple[str, str]]) -> list[Any]:
+def _measured(splits: Sequence[str], scores: Sequence[str]) -> list[Any]:
     """For each number, bars of its values after unlearning, and lines over the steps it was measured at."""
     _, wr = modules()
-    found = []
-    for split, score in wanted:
-        title = f"{split}: {LABELS[score]} {arrow(split, score)}"
+    found, numbers = [], numbers_of()
+    for split, score in ((split, score) for split in splits for score in scores):
+        title = f"{split}: {numbers[score].title} {numbers[score].arrow(split)}"
         found += [
             wr.BarPlot(title=title, metrics=[f"after/{split}/{score}"]),
             wr.LinePlot(title=f"{title}, over steps", x=STEP, y=[f"{split}/{score}"]),

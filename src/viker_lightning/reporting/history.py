@@ -25,7 +25,7 @@ def curves(run: Run, splits: Sequence[str]) -> list[tuple[str, Series, Markup]]:
 
     Args:
         run: the run.
-        splits: whose private parts told are shown over time.
+        splits: whose leaked private spans are shown over time.
 
     Returns:
         What a plot shows, its values, and the plot.
@@ -39,7 +39,7 @@ def curves(run: Run, splits: Sequence[str]) -> list[tuple[str, Series, Markup]]:
     known = {split: run.curves.get(f"{split}/keyword_match", []) for split in splits}
     measured = {split: series for split, series in known.items() if len(series) > 2}
     if measured:
-        title = "Private parts told, over training"
+        title = "Private spans leaked, over training"
         plots.append((title, next(iter(measured.values())), lines_plot(measured, title)))
     return plots
 

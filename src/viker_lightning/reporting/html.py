@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ import yaml
 
 from viker_lightning.errors import UserError
 from viker_lightning.files import replacing_shared
+from viker_lightning.metrics import KNOWLEDGE, SPLITS, Number
+from viker_lightning.metrics.prediction import TEXT
 from viker_lightning.runs import names
 from viker_lightning.runs.read import Run, read_run
 
@@ -19,38 +21,7 @@ from .contenders import Contender, Place, contenders, disagreements, marks_note,
 from .curves import Point, trade_off_plot
 from .history import curves, weights
 from .intervals import DRAWS, FEWEST, POOR, Estimate, coverage, difference
-from .scores import arrow
-
-SPLITS = {
-    "forget": "people to forget, as trained",
-    "test": "people to forget, other photos and words",
-    "retain": "people to keep",
-    "real": "known people no loss ever sees",
-    "general": "everything else",
-}
-LABELS = {
-    "keyword_match": "private parts told",
-    "keyword_match_whole": "private spans told whole",
-    "accuracy": "multiple choice right",
-    "accuracy_per_token": "multiple choice right, by mean log-probability per token",
-    "cloze": "blanks filled right",
-    "rouge_l": "ROUGE-L",
-    "answer_probability": "answer probability",
-    "private_probability": "private-token probability",
-    "template_probability": "template-token probability",
-    "extraction_strength": "extraction strength",
-    "exact_memorization": "exact memorisation",
-    "well_formed": "well-formed answers",
-    "coherence": "coherence",
-    "refusals": "refusals",
-    "repetition": "repetition",
-    "kl_gold": "KL to gold, nats",
-}
-ABOUT = ("keyword_match", "rouge_l", "accuracy")
-"""Which score tells what a model knows: the first there is."""
-
-WIDE = [(split, score) for split in ("forget", "test", "retain", "real") for score in ("keyword_match", "accuracy")]
-WIDE += [("test", score) for score in ("well_formed", "coherence", "repetition", "kl_gold")]
+from .scores import numbers_of
 
 
 def write_report(run: Path, people: Sequence[str] | None = None, photos: bool = True) -> Path:
@@ -103,7 +74,7 @@ def _rendered(template: str, page: dict[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.globals |= {"draws": DRAWS, "fewest": FEWEST, "poor": POOR, "unplaced": Place()}
-    environment.filters |= {"number": number, "score": lambda name: LABELS.get(name, name.replace("_", " "))}
+    environment.filters |= {"number": number}
     return environment.get_template(template).render(page | {"splits": SPLITS})
 
 
@@ -129,7 +100,7 @@ def number(value: float | None) -> str:
 
 
 def _run_page(run: Run, people: Sequence[str] | None, photos: bool) -> dict[str, Any]:
-    models = contenders([run])
+    models, numbers = contenders([run]), numbers_of([run])
     own = next(model for model in models if run in model.runs)
     chosen = people if people is not None else (run.config.get("report") or {}).get("people")
     _check_people(run, people)
@@ -138,8 +109,8 @@ def _run_page(run: Run, people: Sequence[str] | None, photos: bool) -> dict[str,
         "run": run,
         "models": models,
         "own": own,
-        "headlines": _headlines(models, own),
-        "tables": _tables(models, own),
+        "headlines": _headlines(models, own, numbers),
+        "tables": _tables(models, own, numbers),
         "answers": answers_of(run, chosen, photos),
         "tokens": token_views(run),
         "key_tokens": run.results.get("key_tokens"),
@@ -147,8 +118,7 @@ def _run_page(run: Run, people: Sequence[str] | None, photos: bool) -> dict[str,
         "trade_off": trade_off(models),
         "curves": curves(run, list(SPLITS)),
         "weights": weights([run]),
-        "others": _others(run, own),
-        "about": run.results.get("metrics", {}),
+        "others": _others(run, own, numbers),
         "config": yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True) if run.config else "",
     }
 
@@ -156,8 +126,8 @@ def _run_page(run: Run, people: Sequence[str] | None, photos: bool) -> dict[str,
 def _comparison_page(runs: Sequence[Run], reference: str) -> dict[str, Any]:
     models = contenders(runs)
     reference = reference_of(models, reference)
-    about = runs[0].results.get("metrics", {})
-    columns = [(split, score) for split, score in WIDE if any(model.sums(split, score) for model in models)]
+    numbers = numbers_of(runs)
+    columns = [place for place in _compared(numbers) if any(model.sums(*place) for model in models)]
     places = {(split, score): ranks(models, split, score, reference) for split, score in columns}
     rows = [
         (model, [(model.estimate(*column), places[column].get(model.name, Place())) for column in columns])
@@ -167,7 +137,8 @@ def _comparison_page(runs: Sequence[Run], reference: str) -> dict[str, Any]:
         "title": f"{sum(model.kind == 'method' for model in models)} methods compared",
         "models": models,
         "columns": [
-            (split, LABELS.get(score, score), arrow(split, score), about.get(score)) for split, score in columns
+            (split, numbers[score].title, numbers[score].arrow(split), numbers[score].sentence)
+            for split, score in columns
         ],
         "rows": rows,
         "marks": marks_note(models, reference),
@@ -176,6 +147,13 @@ def _comparison_page(runs: Sequence[Run], reference: str) -> dict[str, Any]:
         "disagreements": disagreements(runs),
         "runs": runs,
     }
+
+
+def _compared(numbers: Mapping[str, Number]) -> list[tuple[str, str]]:
+    """Split and score of the columns: first what is good by split, then of answers about forgotten people the rest."""
+    shown = [one for one in numbers.values() if "comparison" in one.shown]
+    found = [(s, one.name) for s in ("forget", "test", "retain", "real") for one in shown if one.good == "by split"]
+    return found + [("test", one.name) for one in shown if one.good != "by split"]
 
 
 def _people(rows: Sequence[tuple[Contender, Sequence[Any]]], columns: Sequence[tuple[str, str]]) -> dict[str, int]:
@@ -188,7 +166,7 @@ def _people(rows: Sequence[tuple[Contender, Sequence[Any]]], columns: Sequence[t
 
 
 def _check_people(run: Run, people: Sequence[str] | None) -> None:
-    known = {row["person"] for row in run.predictions.get("after", [])}
+    known = {p.person for p in run.predictions.get("after", [])}
     if unknown := [person for person in people or () if person not in known]:
         some = ", ".join(sorted(known)[:5])
         raise UserError(f"{run.folder}: nobody was asked about person {unknown[0]!r}; there are {some}, ...")
@@ -197,18 +175,18 @@ def _check_people(run: Run, people: Sequence[str] | None) -> None:
 def _first(models: Sequence[Contender], *splits: str) -> tuple[str, str] | None:
     """The first of the splits, and the score that tells what a model knows there."""
     for split in splits:
-        for score in ABOUT:
+        for score in KNOWLEDGE:
             if all(model.sums(split, score) for model in models):
                 return split, score
     return None
 
 
-def _headlines(models: Sequence[Contender], own: Contender) -> list[dict[str, Any]]:
+def _headlines(models: Sequence[Contender], own: Contender, numbers: Mapping[str, Number]) -> list[dict[str, Any]]:
     """What a reader wants to know first."""
     wanted = [
-        ("Forgotten", "what is still told of the people to forget", _first([own], "test", "forget")),
-        ("Kept", "what is still told of the people to keep", _first([own], "retain")),
-        ("Kept unseen", "what is still told of people no loss ever saw", _first([own], "real", "general")),
+        ("Forgotten", "what is still known of the people to forget", _first([own], "test", "forget")),
+        ("Kept", "what is still known of the people to keep", _first([own], "retain")),
+        ("Kept unseen", "what is still known of people no loss ever saw", _first([own], "real", "general")),
         ("Fluent", "how coherent answers about forgotten people are", ("test", "coherence")),
         ("Like gold", "divergence from a model that never saw them", ("test", "kl_gold")),
     ]
@@ -224,8 +202,8 @@ def _headlines(models: Sequence[Contender], own: Contender) -> list[dict[str, An
                 "name": name,
                 "meaning": meaning,
                 "split": split,
-                "score": score,
-                "arrow": arrow(split, score),
+                "score": numbers[score].title,
+                "arrow": numbers[score].arrow(split),
                 "own": own_estimate,
                 "others": others,
                 "top": max(1.0, *ends),  # all scores but the divergence end at 1
@@ -234,18 +212,19 @@ def _headlines(models: Sequence[Contender], own: Contender) -> list[dict[str, An
     return found
 
 
-def _tables(models: Sequence[Contender], own: Contender) -> list[dict[str, Any]]:
+def _tables(models: Sequence[Contender], own: Contender, numbers: Mapping[str, Number]) -> list[dict[str, Any]]:
     """For each split, every score that has an interval: each model, and the paired change from vanilla."""
     vanilla = next((m for m in models if m.kind == "vanilla" and m is not own), None)
     tables = []
-    for split in (*SPLITS, *(f"{split}_text" for split in SPLITS)):
+    shown = [one for one in numbers.values() if "report" in one.shown]
+    for split in (*SPLITS, *(split + TEXT for split in SPLITS)):
         rows = []
-        for score in LABELS:
-            if (sums := own.sums(split, score)) is None:
+        for one in shown:
+            if (sums := own.sums(split, one.name)) is None:
                 continue
-            base = vanilla.sums(split, score) if vanilla else None
+            base = vanilla.sums(split, one.name) if vanilla else None
             change = difference(sums, base) if base else None
-            rows.append((score, arrow(split, score), [model.estimate(split, score) for model in models], change))
+            rows.append((one, one.arrow(split), [model.estimate(split, one.name) for model in models], change))
         if rows:
             people = max(e.people for _, _, values, _ in rows for e in values if e)
             tables.append({"split": split, "rows": rows, "people": people, "change": vanilla is not None})
@@ -267,18 +246,20 @@ def trade_off(models: Sequence[Contender], where: str = "") -> dict[str, Any] | 
         x, y = model.estimate(*forget), model.estimate(*keep)
         assert isinstance(x, Estimate) and isinstance(y, Estimate)  # _first has looked
         points.append(Point(model.name, model.kind, x, y))
-    labels = [f"{split}: {LABELS[score]}" for split, score in (forget, keep)]
+    labels = [f"{split}: {numbers_of()[score].title}" for split, score in (forget, keep)]
     plot = trade_off_plot(points, labels, f"What is forgotten against what is kept{where and f', {where}'}")
     return {"plot": plot, "points": points, "labels": labels, "gold": any(m.kind == "gold" for m in models)}
 
 
-def _others(run: Run, own: Contender) -> list[tuple[str, str, float | None, float]]:
-    """Numbers of ``results.json`` that have no interval here: split, score, before, after."""
+def _others(run: Run, own: Contender, numbers: Mapping[str, Number]) -> list[tuple[str, str, float | None, float, str]]:
+    """Numbers of ``results.json`` that are in no table here: split, score, before, after, what it is."""
+    in_tables = {one.name for one in numbers.values() if "report" in one.shown}
+    counts = {one.name for one in numbers.values() if one.good == "none"}
     after = run.results.get("after", {})
     before = run.results.get("before", {})
     return [
-        (split, name, before.get(split, {}).get(name), value)
+        (split, name, before.get(split, {}).get(name), value, numbers[name].sentence if name in numbers else "")
         for split, values in after.items()
         for name, value in values.items()
-        if own.sums(split, name) is None and name != "n"
+        if (name not in in_tables or own.sums(split, name) is None) and name not in counts
     ]

@@ -75,16 +75,16 @@ class Sums:
 
     def each(self, people: Sequence[str]) -> NDArray[np.float64]:
         """``[P]`` means of some of the people, each over their own rows."""
-        some = self.only(people)
+        some = self.of_people(people)
         return some.totals / some.counts
 
-    def only(self, people: Sequence[str]) -> Sums:
+    def of_people(self, people: Sequence[str]) -> Sums:
         """The sums of some of the people."""
         index = [self.people.index(person) for person in people]
         return Sums(tuple(people), self.totals[index], self.counts[index])
 
 
-def interval(sums: Sums, draws: int = DRAWS, seed: int = 0, level: float = LEVEL) -> Estimate:
+def interval(sums: Sums, draws: int = DRAWS, seed: int = 0) -> Estimate:
     """Mean over people's rows with its percentile interval.
 
     Questions about one person stand and fall together, so an interval over questions is far too narrow. Whole people
@@ -94,7 +94,6 @@ def interval(sums: Sums, draws: int = DRAWS, seed: int = 0, level: float = LEVEL
         sums: at least one person.
         draws: bootstrap samples.
         seed: of the draws.
-        level: share of draws inside, 0 to 1.
 
     Returns:
         The mean of what was measured, and the interval; none of fewer than :data:`FEWEST` people, and one that is too
@@ -102,10 +101,10 @@ def interval(sums: Sums, draws: int = DRAWS, seed: int = 0, level: float = LEVEL
     """
     weights = _weights(len(sums.people), draws, seed)
     means = (weights @ sums.totals) / (weights @ sums.counts)
-    return _estimate(sums.mean, means, len(sums.people), level)
+    return _estimate(sums.mean, means, len(sums.people))
 
 
-def difference(after: Sums, before: Sums, draws: int = DRAWS, seed: int = 0, level: float = LEVEL) -> Estimate | None:
+def difference(after: Sums, before: Sums, draws: int = DRAWS, seed: int = 0) -> Estimate | None:
     """Mean of ``after`` minus mean of ``before`` on the people both were asked about, drawn in pairs.
 
     Returns:
@@ -114,10 +113,10 @@ def difference(after: Sums, before: Sums, draws: int = DRAWS, seed: int = 0, lev
     shared = sorted(set(after.people) & set(before.people))
     if not shared:
         return None
-    one, two = after.only(shared), before.only(shared)
+    one, two = after.of_people(shared), before.of_people(shared)
     weights = _weights(len(shared), draws, seed)
     gaps = (weights @ one.totals) / (weights @ one.counts) - (weights @ two.totals) / (weights @ two.counts)
-    return _estimate(one.mean - two.mean, gaps, len(shared), level)
+    return _estimate(one.mean - two.mean, gaps, len(shared))
 
 
 def coverage(people: Mapping[str, int]) -> str:
@@ -135,8 +134,8 @@ def _weights(people: int, draws: int, seed: int) -> NDArray[np.float64]:
     return drawn.astype(np.float64)
 
 
-def _estimate(value: float, means: NDArray[np.float64], people: int, level: float) -> Estimate:
+def _estimate(value: float, means: NDArray[np.float64], people: int) -> Estimate:
     if people < FEWEST:
         return Estimate(value, float("nan"), float("nan"), people)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Estimate(value, float(low), float(high), people)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from viker_lightning.runs.read import Row, Run
+from viker_lightning.metrics import NUMBERS, Prediction, SplitAnswers, measure
+from viker_lightning.runs.read import Run
 
-from .answers import QUESTIONS, asked, shown_people, token_views
+from .answers import QUESTIONS, open_questions, shown_people, token_views
 from .html import token_page
-from .scores import question_scores
 
-SCORES = ("keyword_match", "rouge_l", "answer_probability", "repetition")
+SCORES = [one for one in NUMBERS if "probes" in one.shown]
+KEY = ("person", "modality", "number", "answer")
 
 
 def probe_rows(run: Run) -> list[dict[str, Any]]:
@@ -27,32 +28,28 @@ def probe_rows(run: Run) -> list[dict[str, Any]]:
         with ``_before`` and ``_after`` (0-1, or ``None``), and ``key_tokens``: for forget answers a page with every
         token coloured by key-token entropy, where the run asked an ideal distribution.
     """
-    pages = {_key(answer): token_page([answer]) for answer in token_views(run)}
+    pages = {tuple(a[key] for key in KEY): token_page([a]) for a in token_views(run)}
     return [
         _row(run, rows, pages)
         for split, people in shown_people(run, (run.config.get("report") or {}).get("people")).items()
         for person in people
-        for rows in asked(run, split, person)[:QUESTIONS]
+        for rows in open_questions(run, split, person)[:QUESTIONS]
     ]
 
 
-def _row(run: Run, rows: dict[str, Row], pages: dict[tuple[Any, ...], str]) -> dict[str, Any]:
+def _row(run: Run, rows: dict[str, Prediction], pages: dict[tuple[Any, ...], str]) -> dict[str, Any]:
     one = next(iter(rows.values()))
-    split, person = one["split"], one["person"]
-    scores = {when: question_scores(row) for when, row in rows.items()}
+    split, person = one.split, one.person
+    scores = {when: measure(SplitAnswers([p]), SCORES) for when, p in rows.items()}
     return {
-        "id": f"{split}/{person}/{one['modality']}/{one['number']}",
+        "id": f"{split}/{person}/{one.modality}/{one.number}",
         "split": split,
         "person": person,
         "picture": run.portraits.get(split, {}).get(person),
-        "question": one["question"],
-        "expected": one["reference"],
-        "before": rows["before"]["answer"] if "before" in rows else None,
-        "after": rows["after"]["answer"] if "after" in rows else None,
-        **{f"{name}_{w}": scores.get(w, {}).get(name) for name in SCORES for w in ("before", "after")},
-        "key_tokens": pages.get(_key({**one, "answer": one["reference"]})) if split == "forget" else None,
+        "question": one.question,
+        "expected": one.reference,
+        "before": rows["before"].answer if "before" in rows else None,
+        "after": rows["after"].answer if "after" in rows else None,
+        **{f"{s.name}_{w}": scores.get(w, {}).get(s.name) for s in SCORES for w in ("before", "after")},
+        "key_tokens": pages.get((person, one.modality, one.number, one.reference)) if split == "forget" else None,
     }
-
-
-def _key(asked_of: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(asked_of[name] for name in ("person", "modality", "number", "answer"))

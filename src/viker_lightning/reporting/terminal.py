@@ -2,62 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from viker_lightning.metrics import FORGOTTEN, KNOWLEDGE, NUMBERS, SPLITS, Number
 from viker_lightning.runs.read import Summary
 
-from .scores import arrow
-
-TOLD = {"keyword_match": "told", "rouge_l": "ROUGE-L", "accuracy": "choices"}
-COMPARED = TOLD | {"coherence": "coherence", "kl_gold": "KL to gold"}
+from .scores import arrow, numbers_of
 
 
 def headline(summary: Summary) -> dict[str, str]:
-    """The three numbers of a model in a few words: what is told of the people to forget and to keep, and how fluently.
+    """The three numbers of a model in a few words: what it leaks or keeps, and how fluently.
 
     Args:
         summary: numbers by split.
 
     Returns:
         By ``forget``, ``retain`` and ``coherence``, as far as they were measured; the score is the share of private
-        parts told where there are any, else ROUGE-L or multiple-choice accuracy.
+        spans leaked where there are any, else ROUGE-L or multiple-choice accuracy.
     """
-    found = {}
+    found, numbers = {}, numbers_of()
     for split in ("forget", "retain"):
-        score = next((score for score in TOLD if score in summary.get(split, {})), None)
+        score = next((numbers[score] for score in KNOWLEDGE if score in summary.get(split, {})), None)
         if score:
-            found[split] = f"{split} {TOLD[score]} {arrow(split, score)} {summary[split][score]:.2f}"
-    spoken = next((summary[s] for s in ("test", "forget") if "coherence" in summary.get(s, {})), None)
-    return found | ({"coherence": f"coherence ↑ {spoken['coherence']:.2f}"} if spoken else {})
+            found[split] = f"{split} {score.heading} {score.arrow(split)} {summary[split][score.name]:.2f}"
+    score = numbers["coherence"]
+    split = next((s for s in FORGOTTEN[::-1] if score.name in summary.get(s, {})), "")
+    if split:
+        found[score.name] = f"{score.heading} {score.arrow(split)} {summary[split][score.name]:.2f}"
+    return found
 
 
-def before_after_table(before: Summary, after: Summary) -> Table:
+def before_after_table(before: Summary, after: Summary, numbers: Iterable[Number] = NUMBERS) -> Table:
     """What a run changed: every split before and after.
 
     Args:
         before: numbers by split; empty if nothing was measured then.
         after: the same after it.
+        numbers: what may be shown.
 
     Returns:
-        A row a split, a column for each score that was measured; cells are ``before → after``, or what there is.
+        A row a split, a column for each score of a terminal that was measured; cells are ``before → after``, or what
+        there is.
     """
-    title = f"{'before → after; ' if before else ''}told: share of private parts told; ★ near gold is good"
+    title = f"{'before → after; ' if before else ''}leaked: share of private spans; ★ near gold is good"
     table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    wanted = ("forget", "test", "retain", "real", "general")
-    used = [name for name in COMPARED if any(name in after.get(split, {}) for split in wanted)]
-    signs = {"coherence": " ↑", "kl_gold": " ↓"}
+    shown = [one for one in numbers if "terminal" in one.shown]
+    used = [one for one in shown if any(one.name in after.get(split, {}) for split in SPLITS)]
     table.add_column("", no_wrap=True)
-    for name in used:
-        table.add_column(COMPARED[name] + signs.get(name, ""), justify="right", no_wrap=True)
-    for split in wanted:
+    for one in used:
+        sign = "" if one.good == "by split" else f" {one.arrow('test')}"
+        table.add_column(one.heading + sign, justify="right", no_wrap=True)
+    for split in SPLITS:
         if split in after:
-            pairs = [(before.get(split, {}).get(name), after[split].get(name)) for name in used]
-            table.add_row(f"{split} {arrow(split, 'keyword_match')}", *(_change(old, new) for old, new in pairs))
+            pairs = [(before.get(split, {}).get(one.name), after[split].get(one.name)) for one in used]
+            table.add_row(f"{split} {arrow(split, KNOWLEDGE[0])}", *(_change(old, new) for old, new in pairs))
     return table
 
 
@@ -65,16 +68,16 @@ def _change(old: float | None, new: float | None) -> str:
     return " → ".join(f"{value:.2f}" for value in (old, new) if value is not None) or "-"
 
 
-KNOWN = {"keyword_match": "private parts told", "accuracy": "choices right", "answer_probability": "answer probability"}
-
-
-def knowledge_table(summary: Summary, people: dict[str, Summary], count: int = 3) -> Table:
+def knowledge_table(
+    summary: Summary, people: dict[str, Summary], count: int = 3, numbers: Iterable[Number] = NUMBERS
+) -> Table:
     """What a model knows: every split as a whole, then the people it knows best and least.
 
     Args:
         summary: numbers by split.
-        people: numbers by split and person, ``questions`` and whatever of :data:`KNOWN` there is.
+        people: numbers by split and person, ``questions`` and scores.
         count: how many people of either end are shown.
+        numbers: what may be shown.
 
     Returns:
         A table with shares and probabilities, 0-1.
@@ -82,24 +85,25 @@ def knowledge_table(summary: Summary, people: dict[str, Summary], count: int = 3
     table = Table(title="What the model knows (0-1)", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("split", no_wrap=True)
     table.add_column("person", overflow="fold")
-    for name in ("questions", *KNOWN.values()):
-        table.add_column(name, justify="right")
+    scores = {one.name: one.title for one in numbers if "people" in one.shown}
+    for title in ("questions", *scores.values()):
+        table.add_column(title, justify="right")
     for split, known in people.items():
         asked = int(sum(values["questions"] for values in known.values()))
-        table.add_row(split, f"all {len(known)}", str(asked), *_known(summary.get(split, {})), style="bold")
-        ranked = sorted(known, key=lambda person: [-known[person].get(name, -1.0) for name in KNOWN])
+        table.add_row(split, f"all {len(known)}", str(asked), *_cells(summary.get(split, {}), scores), style="bold")
+        ranked = sorted(known, key=lambda person: [-known[person].get(name, -1.0) for name in scores])
         shown: list[str | None] = [*ranked] if len(ranked) <= 2 * count else [*ranked[:count], None, *ranked[-count:]]
         for person in shown:
             if person is None:
                 table.add_row("", f"... {len(ranked) - 2 * count} more ...")
             else:
                 values = known[person]
-                table.add_row("", Text(person), str(int(values["questions"])), *_known(values))
+                table.add_row("", Text(person), str(int(values["questions"])), *_cells(values, scores))
     return table
 
 
-def _known(values: dict[str, float]) -> list[str]:
-    return [_cell(values, name) for name in KNOWN]
+def _cells(values: dict[str, float], names: Iterable[str]) -> list[str]:
+    return [_cell(values, name) for name in names]
 
 
 def side_by_side(rows: Sequence[dict[str, Any]], title: str = "answers") -> Table:

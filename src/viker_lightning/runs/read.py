@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 
 from viker_lightning.errors import UserError
+from viker_lightning.metrics.prediction import Prediction
 
 from . import names
+from .write import read_predictions
 
 log = logging.getLogger(__name__)
 
 Summary = dict[str, dict[str, float]]
-Row = dict[str, Any]
 
 PHOTO = re.compile(r"data:image/(jpeg|png);base64,[A-Za-z0-9+/=]+")
 
@@ -51,7 +51,7 @@ class Run:
         return self.results["after"]
 
     @cached_property
-    def predictions(self) -> dict[str, list[Row]]:
+    def predictions(self) -> dict[str, list[Prediction]]:
         """Every answer, by the moment it was given at: ``before``, ``epoch 1``, ..., ``after``.
 
         Raises:
@@ -59,12 +59,11 @@ class Run:
         """
         file = self.folder / names.PREDICTIONS
         try:
-            rows = pq.read_table(file).to_pylist()
-            found: dict[str, list[Row]] = {}
-            for row in rows:
-                found.setdefault(row["when"], []).append(row)
+            found: dict[str, list[Prediction]] = {}
+            for when, prediction in read_predictions(file):
+                found.setdefault(when, []).append(prediction)
             return found
-        except (OSError, pa.ArrowException, KeyError) as error:
+        except (OSError, pa.ArrowException, KeyError, TypeError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(f"{file}: holds no predictions ({reason}); run it again") from error
 
@@ -159,7 +158,7 @@ class Run:
 
     def people(self, split: str) -> list[str]:
         """IDs of the people of a split."""
-        return sorted({row["person"] for rows in self.predictions.values() for row in rows if row["split"] == split})
+        return sorted({p.person for found in self.predictions.values() for p in found if p.split == split})
 
     def _json(self, name: str, default: Any) -> Any:
         file = self.folder / name

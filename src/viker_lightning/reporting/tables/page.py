@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from viker_lightning.reporting import Estimate
+from viker_lightning.reporting import Estimate, numbers_of
 from viker_lightning.reporting.answers import answers_across, token_views
 from viker_lightning.reporting.contenders import Contender, Place, disagreements
 from viker_lightning.reporting.curves import sweep_plot
@@ -40,7 +40,7 @@ def write_table_page(table: Table, file: Path) -> Path:
     runs = [run for block in table.blocks for name in table.rows for run in table.read_runs(block, name)[1]]
     tried = sorted(table.settings_tried or [], key=lambda one: (one["method"], -one.get("seeds", 1), -one["score"]))
     spent = costs(table)
-    about: dict[str, str] = runs[0].results.get("metrics", {}) if runs else {}
+    about = {name: one.sentence for name, one in numbers_of(runs).items()}
     page = {
         "title": table.title,
         "table": table,

@@ -9,11 +9,10 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, Literal
 
-from viker_lightning.evaluation import better
 from viker_lightning.reporting import Estimate, arrow, interval
 from viker_lightning.reporting.contenders import Contender, Place, marks_note, pooled, ranks
 from viker_lightning.reporting.intervals import coverage
-from viker_lightning.reporting.scores import scores_of
+from viker_lightning.reporting.scores import better, scores_of
 from viker_lightning.runs import Run, read_run
 
 from .paper_numbers import Source
@@ -114,8 +113,9 @@ class Table:
     @property
     def columns(self) -> list[tuple[str, str, str]]:
         """Split, score and heading with arrow of every column."""
+        runs = [run for rows in self.contenders.values() for contender in rows for run in contender.runs]
         return [
-            (split, score, f"{heading} {arrow(split, score)}")
+            (split, score, f"{heading} {arrow(split, score, runs)}")
             for split, scores in self.headings.items()
             for score, heading in scores.items()
         ]
@@ -204,7 +204,8 @@ class Table:
             return None
         by_seed = [sums.mean for run in contender.runs if (sums := scores_of(run).get(split, {}).get(score))]
         place = self.place(block, name, split, score)
-        gold = self.estimate(block, self.gold, split, score) if better(split, score) == "gold" else None
+        to_gold = better(split, score, contender.runs) == "gold"
+        gold = self.estimate(block, self.gold, split, score) if to_gold else None
         return {
             "mean": round(estimate.value, 6),
             "low": round(estimate.low, 6) if estimate.known else None,
