@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,6 +14,7 @@ from safetensors.torch import load_file
 from support.commands import OPEN_GATE
 from viker_lightning.cli import main
 from viker_lightning.embedded import vision_tower
+from viker_lightning.options import trainer_defaults
 from viker_lightning.pictures.irrelevant import irrelevant_images
 from viker_lightning.runs import CheckpointFile
 
@@ -210,9 +210,7 @@ def test_a_run_of_a_sweep_is_sent(monkeypatch):
     found = []
     for name in ("OTHER", "WANDB_SWEEP_ID"):
         monkeypatch.setenv(name, "1")
-        spec = find_spec("viker_lightning.cli")
-        spec.loader.exec_module(module := module_from_spec(spec))
-        found.append(module.DEFAULTS["logger"][1]["init_args"]["offline"])
+        found.append(trainer_defaults()["logger"][1]["init_args"]["offline"])
     assert found == [True, False]
 
 
