@@ -75,14 +75,14 @@ lint: setup  ## ruff and mypy
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-format: setup  ## let ruff format and mend
+format: setup  ## let ruff format and fix
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
 bench: setup  ## speed and memory of the engine, as ratios
 	$(PY) benchmarks/engine.py
 
-mutants: setup  ## change the mathematics in small ways and list what no test notices; hours, goes on where it stopped
+mutants: setup  ## change the mathematics in small ways and list what no test notices; hours, resumes where it stopped
 	$(PY) -m pip install --quiet --editable '.[dev,mutants]'
 	$(VENV)/bin/mutmut run
 	$(VENV)/bin/mutmut results
