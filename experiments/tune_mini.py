@@ -3,8 +3,8 @@
     python experiments/tune_mini.py [--methods npo viker] [--jobs 2]
 
 The people are those of the embedded benchmark with another seed; they have a vanilla model of their own, made first.
-Every setting is an ordinary run; finished ones are kept, so that the same command resumes where it stopped. The three best
-settings of each method are run with two more seeds. All tried settings and their numbers are written to
+Every setting is an ordinary run; finished ones are kept, so that the same command resumes where it stopped. The three
+best settings of each method are run with two more seeds. All tried settings and their numbers are written to
 ``experiments/tuning/mini.json``, which the tables of ``make table-mllmu`` carry along. The configs in ``configs/mini``
 hold, of those three, the setting with the highest mean score
 
