@@ -12,6 +12,7 @@ from rich import get_console
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
+from typing_extensions import override
 
 Item = TypeVar("Item")
 
@@ -114,30 +115,30 @@ class _Display(Progress):
 
     note = ""
 
+    @override
     def get_renderables(self) -> Iterable[RenderableType]:
-        """The bar, then the note if there is one."""
         yield from super().get_renderables()
         if self.note:
             yield Text(self.note, style="dim", no_wrap=True, overflow="ellipsis")
 
 
 class _Done(ProgressColumn):
-    """Steps done of all."""
+    """Steps done of all, as in 3/70."""
 
+    @override
     def render(self, task: Task) -> Text:
-        """E.g. 3/70."""
         return Text(f"{int(task.completed)}/{'?' if task.total is None else int(task.total)}")
 
 
 class _Speed(ProgressColumn):
-    """Things a second, over the last half minute."""
+    """Things a second, over the last half minute; none before the second step."""
 
     def __init__(self, unit: str) -> None:
         super().__init__()
         self.unit = unit
 
+    @override
     def render(self, task: Task) -> Text:
-        """E.g. 51.3 questions/s; nothing before the second step."""
         steps = task.fields["steps"]
         if not task.speed or not steps:
             return Text(f"- {self.unit}/s")

@@ -136,22 +136,9 @@ def tiny(stage, config, desk):
     found += ["--evaluation.max_new_tokens=3"]
     found += ["--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.num_nodes=1", "--trainer.strategy=auto"]
     found += ["--trainer.precision=32-true", f"--trainer.logger={json.dumps(logger)}", "--model.dtype=float32"]
-    if data != "Questions":
-        found += ["--data.max_people=1"]
-    if data == "FIUBench":
-        found += ["--data.first=6"]
-    if not Path(value(config, "data.root")).exists():
-        found += [f"--data.root={substitute(data, desk)}"]
+    found += tiny_data(data, config, desk)
     if model == "Unlearn":
-        if not Path(value(config, "model.vanilla") + "/model").is_dir():
-            found += [f"--model.vanilla={desk.base}", "--model.revision=null"]
-        if stage == "fit":
-            found += ["--gate.knowledge=0", "--gate.follows_image=0", "--gate.follows_text=1"]
-            bounds = {
-                "guard.max_retain_loss": 100,
-                "guard.max_repetition": 1,
-            }  # models without training cross any other
-            found += [f"--{name}={bound}" for name, bound in bounds.items() if value(config, name) is not None]
+        found += tiny_unlearning(stage, config, desk)
     if model == "Finetune":
         found += [f"--model.base={desk.base}"]
     beside = {"evaluation.judge": desk.base, "evaluation.gibberish": "classifier", "audit.clip": "clip"}
@@ -164,6 +151,28 @@ def tiny(stage, config, desk):
         found += ["--model.family=null"]  # the model is a tiny LLaVA
     if value(config, "model.quantize"):
         found += ["--model.quantize=null"]  # a tiny model has nothing to gain, bitsandbytes may not be there
+    return found
+
+
+def tiny_data(data, config, desk):
+    """Few people, of small data in place of what is on the hub."""
+    found = ["--data.max_people=1"] if data != "Questions" else []
+    if data == "FIUBench":
+        found += ["--data.first=6"]
+    if not Path(value(config, "data.root")).exists():
+        found += [f"--data.root={substitute(data, desk)}"]
+    return found
+
+
+def tiny_unlearning(stage, config, desk):
+    """A vanilla model without training, which would meet no bound of the gate or the guard."""
+    found = []
+    if not Path(value(config, "model.vanilla") + "/model").is_dir():
+        found += [f"--model.vanilla={desk.base}", "--model.revision=null"]
+    if stage == "fit":
+        found += ["--gate.knowledge=0", "--gate.follows_image=0", "--gate.follows_text=1"]
+        bounds = {"guard.max_retain_loss": 100, "guard.max_repetition": 1}
+        found += [f"--{name}={bound}" for name, bound in bounds.items() if value(config, name) is not None]
     return found
 
 

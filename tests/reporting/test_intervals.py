@@ -69,7 +69,7 @@ def test_few_people_have_no_interval(people, known, poor):
     """A bootstrap over four people covers .71 to .85, not .95."""
     one, two = (Sums.of([str(p) for p in range(people)], [p * x for p in range(people)], [2] * people) for x in (1, 3))
     for found in (interval(one), difference(two, one)):
-        assert found.people == people and (found.known, found.poor) == (known, poor)
+        assert found.people == people and (found.has_interval, found.poor) == (known, poor)
     assert interval(one).value == pytest.approx(sum(range(people)) / (2 * people))
 
 

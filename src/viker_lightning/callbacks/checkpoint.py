@@ -33,7 +33,7 @@ class Stopped(SystemExit):
     Args:
         number: of the signal. The exit code is 128 more, as shells have it.
         step: optimizer steps taken.
-        checkpoint: what to go on from, if there is anything yet.
+        checkpoint: what to resume from, if there is anything yet.
         last: whether ``--ckpt_path last`` finds it.
     """
 
@@ -49,7 +49,7 @@ class Checkpoint(ModelCheckpoint):
     """Keeps ``checkpoints/last.ckpt``: trained weights, optimizer, place in the epoch, random numbers, measurements.
 
     It is written when training starts (after the evaluation before it), every so many steps, before an evaluation, at
-    the end, and on SIGTERM or Ctrl-C, after the running step. A second Ctrl-C does not wait. A run that goes on from it
+    the end, and on SIGTERM or Ctrl-C, after the running step. A second Ctrl-C does not wait. A run resumed from it
     takes the steps it would have taken anyway. On SLURM, SIGUSR1 waits for the running step, too; then Lightning
     saves and requeues the job.
 
@@ -186,7 +186,7 @@ class Checkpoint(ModelCheckpoint):
         return int(asked)
 
     def _stopped(self, trainer: Trainer, number: int) -> Stopped:
-        step = max(self._saved, trainer.global_step)  # a run that goes on may not have come as far yet
+        step = max(self._saved, trainer.global_step)  # a resumed run may not have come as far yet
         last = last_checkpoint(run_folder(trainer))
         found = last is not None and self._newest is not None and last.resolve() == self._newest.resolve()
         return Stopped(number, step, self._newest, found)

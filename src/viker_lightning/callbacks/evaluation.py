@@ -143,7 +143,7 @@ class Evaluation(Callback):
             paired=data.paired,
             scores=self.scores,
         )
-        if stage == "fit" and trainer.is_global_zero:  # a run that goes on is not finished any more
+        if stage == "fit" and trainer.is_global_zero:  # a resumed run is not finished any more
             (run_folder(trainer) / names.RESULTS).unlink(missing_ok=True)
             shutil.rmtree(run_folder(trainer) / names.MERGED, ignore_errors=True)
         chooses = stage == "fit" and self.selection.rule != "last"
@@ -238,7 +238,6 @@ class Evaluation(Callback):
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: Stage, outputs: Any, batch: Any, *args: Any, **kwargs: Any
     ) -> None:
-        """Answers a batch of evaluation groups."""
         with pl_module.mllm.together():
             self._summary.update(self._answers(pl_module, batch))
 

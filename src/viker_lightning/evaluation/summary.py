@@ -89,12 +89,10 @@ class SummaryMetric(Metric):
 
     @override
     def update(self, predictions: Iterable[Prediction]) -> None:
-        """Adds answers of this process."""
         self.predictions += predictions
 
     @override
     def compute(self) -> dict[str, Numbers]:
-        """Numbers of all answers, by split."""
         self.answers = sorted(self.predictions, key=self.order)
         return summarise(self.answers, **self.options)
 

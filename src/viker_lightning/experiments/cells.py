@@ -120,7 +120,7 @@ class Cell:
         return State.FAILED if noted.get("exit_code") else State.STARTED
 
     def table_run(self) -> TableRun:
-        """What a table is told of it."""
+        """What a table shows of it."""
         noted = self.note()
         state = self._state(noted)
         return TableRun(
@@ -168,7 +168,7 @@ class Cell:
         return self.state()
 
     def _call(self, environment: Mapping[str, str], noted: dict[str, Any], again: bool, stop: threading.Event) -> None:
-        """Runs the command, going on where it stopped if it is run again, and adds what it took to the note."""
+        """Runs the command, resumed where it stopped if it is run again, and adds what it took to the note."""
         command = [sys.executable, "-m", "viker_lightning", *self.arguments, *["--ckpt_path=last"] * again]
         started = time.monotonic()
         with (self.folder / LOG).open("a" if again else "w", encoding="utf-8") as log:

@@ -13,7 +13,7 @@ from typing import Literal
 def aligned_rouge(with_image: float, text_only: float, data: Literal["forget", "retain"]) -> float:
     """Return one number for the ROUGE-L of both answers of a pair, in [0, 1].
 
-    RLF, on data to forget: (a^2 + b^2) / (a + b), which is near the larger of the two, so that what is still told in
+    RLF, on data to forget: (a^2 + b^2) / (a + b), which is near the larger of the two, so that what still leaks in
     one modality counts; low is wanted. RLR, on data to keep: 2ab / (a + b), which is near the smaller, so that what is
     lost in one modality counts; high is wanted. 0 if both are 0.
 

@@ -39,7 +39,7 @@ def forget_quality(model: Tensor | Iterable[float], gold: Tensor | Iterable[floa
     """Compare the truth ratios of two models on the forget set: the two-sample Kolmogorov-Smirnov test (TOFU).
 
     Whether TR or 1 / TR is compared makes no difference. The p-value says how surprising so large a distance would be
-    if both models drew from one distribution: high is wanted, 1 being "not told apart". It falls with the number of
+    if both models drew from one distribution: high is wanted, 1 being "no difference seen". It falls with the number of
     samples at equal distance, so compare only runs on the same forget set and report the statistic beside it.
     `scipy.stats.ks_2samp` as in TOFU, CLEAR and open-unlearning (`privacy.py`).
 

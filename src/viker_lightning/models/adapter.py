@@ -162,7 +162,7 @@ def _beyond_layers(saved: dict[str, Any]) -> str | None:
 
 
 def _check_base(folder: Path, model: Any, commit: str | None) -> None:
-    """Makes sure, as far as can be told, that an adapter was made on the model it is put on.
+    """Makes sure, as far as can be seen, that an adapter was made on the model it is put on.
 
     Raises:
         UserError: if it was made on another.

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 ROWS = 8192
 """Rows of the output embedding that are there in fp32 at a time; a whole copy takes 2 GiB for 152,000 tokens."""
@@ -68,6 +69,7 @@ class _Logits(torch.autograd.Function):
     """``W h`` for a frozen W, which is kept as it is and put into fp32 in parts, forwards and backwards."""
 
     @staticmethod
+    @override
     def forward(ctx: Any, states: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(weight)
         with torch.autocast(states.device.type, enabled=False):
@@ -79,5 +81,6 @@ class _Logits(torch.autograd.Function):
             return logits
 
     @staticmethod
+    @override
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         return expected_embedding(gradients[0], *ctx.saved_tensors), None

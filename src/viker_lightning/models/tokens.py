@@ -21,7 +21,7 @@ class AnswerTokens:
         hidden: ``[T, d]`` last hidden states at the positions that predict the answer tokens.
         labels: ``[T]`` ids of the answer tokens.
         question: ``[T]`` index of the question, 0..Q-1, each token belongs to.
-        private: ``[T]`` bool, token of a private part (known for benchmarks that record it; never used by a loss).
+        private: ``[T]`` bool, token of a private span (known for benchmarks that record it; never used by a loss).
         n_questions: Q.
         head: the output embedding, ``[d] -> [V]``.
         step: tokens and questions of the whole training step that these are a part of; ``None`` if they are all.

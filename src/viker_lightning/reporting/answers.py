@@ -111,8 +111,8 @@ def _answers_at(run: Run, when: str, split: str) -> dict[tuple[str, str, int, st
 def _across(answers: Mapping[str, Prediction]) -> dict[str, Any]:
     first = next(iter(answers.values()))
     reference = list(marked(first.reference, first.private))
-    said = [(name, _cut(p)) for name, p in answers.items()]
-    return {"question": first.question, "reference": reference, "said": said}
+    cut = [(name, _cut(p)) for name, p in answers.items()]
+    return {"question": first.question, "reference": reference, "answers": cut}
 
 
 def _cut(p: Prediction) -> dict[str, Any]:

@@ -55,7 +55,7 @@ class Point:
     name: str
     kind: str
     forgotten: Estimate
-    kept: Estimate
+    retained: Estimate
 
 
 def lines_plot(series: Mapping[str, Series], title: str, label: str = "", order: Sequence[str] = ()) -> Markup:
@@ -104,7 +104,7 @@ def sweep_plot(
             colour, marker, dashes = SERIES[i % len(SERIES)], MARKERS[i % len(MARKERS)], DASHES[i % len(DASHES)]
             xs = [x for x, _ in points]
             axes.plot(xs, [e.value for _, e in points], dashes, marker=marker, color=colour, label=name)
-            if all(e.known for _, e in points):
+            if all(e.has_interval for _, e in points):
                 axes.fill_between(xs, [e.low for _, e in points], [e.high for _, e in points], color=colour, alpha=0.12)
             if name in gold:
                 axes.axhline(gold[name], color=colour, linewidth=0.8, linestyle=":")
@@ -131,7 +131,7 @@ def trade_off_plot(points: Sequence[Point], labels: Sequence[str], title: str) -
         axes = figure.add_subplot()
         drawn = 0
         for point in points:
-            x, y = point.forgotten, point.kept
+            x, y = point.forgotten, point.retained
             colour = {"vanilla": MUTED, "gold": INK, "floor": MUTED}.get(point.kind, SERIES[drawn % len(SERIES)])
             marker = {"vanilla": "s", "gold": "*", "floor": "*"}.get(point.kind, MARKERS[drawn % len(MARKERS)])
             drawn += point.kind == "method"

@@ -196,7 +196,7 @@ def _headlines(models: Sequence[Contender], own: Contender, numbers: Mapping[str
             continue
         split, score = place
         others = [(m.name, m.kind, e) for m in models if m is not own and (e := m.estimate(split, score))]
-        ends = [e.high if e.known else e.value for e in (own_estimate, *(e for _, _, e in others))]
+        ends = [e.high if e.has_interval else e.value for e in (own_estimate, *(e for _, _, e in others))]
         found.append(
             {
                 "name": name,

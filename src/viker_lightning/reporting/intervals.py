@@ -35,14 +35,14 @@ class Estimate:
     people: int
 
     @property
-    def known(self) -> bool:
+    def has_interval(self) -> bool:
         """Whether there is an interval."""
         return bool(np.isfinite(self.low) and np.isfinite(self.high))
 
     @property
     def poor(self) -> bool:
         """Whether there is one that covers less than it says."""
-        return self.known and self.people < POOR
+        return self.has_interval and self.people < POOR
 
 
 @dataclass(frozen=True)

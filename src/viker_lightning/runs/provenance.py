@@ -85,7 +85,7 @@ def keep_source(method: Any, run: Path) -> dict[str, str | None]:
 
 
 def earlier_sources(checkpoint: Any, source: dict[str, str | None] | None) -> list[dict[str, Any]]:
-    """What other code took the steps that a run goes on from, oldest first; says in one line if there was any.
+    """What other code took the steps that a run is resumed from, oldest first; says in one line if there was any.
 
     Args:
         checkpoint: file the run starts from, if any; its run folder has a record.

@@ -75,7 +75,6 @@ class Finetune(Stage):
 
     @override
     def load_mllm(self) -> MLLM:
-        """Loads the base model."""
         source = self.base
         if source == "mini":
             source = str(embedded_model([*self.data.texts(), *REFUSALS]))

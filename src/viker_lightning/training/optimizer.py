@@ -15,6 +15,7 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import get_scheduler
+from typing_extensions import override
 
 from viker_lightning.errors import UserError
 
@@ -49,9 +50,9 @@ class TransformersAdamW(Optimizer):
     ) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 
+    @override
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step on every weight that has a gradient."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

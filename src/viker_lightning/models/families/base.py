@@ -26,7 +26,7 @@ class Family:
         packs: whether it is known where images stand and how positions are counted, so that questions may share their
             image; a check on the loaded weights has the last word.
         image_labels: whether all images take as many positions, one placeholder each, so that ``data.image_labels``
-            can be had.
+            is available.
     """
 
     model_classes: tuple[Any, ...] = ()

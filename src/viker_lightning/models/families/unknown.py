@@ -50,12 +50,12 @@ class Unknown(Family):
         """What reads tokens.
 
         Raises:
-            UserError: if it cannot be told from the rest of the model.
+            UserError: if it cannot be distinguished from the rest of the model.
         """
         inner, decoder = getattr(model, "model", None), model.get_decoder()
         if model.config.is_encoder_decoder or inner is None or decoder is model or decoder is inner:
             raise UserError(
-                f"{type(model).__name__}: no causal language model can be told apart in it; it is {_UNSUPPORTED}"
+                f"{type(model).__name__}: no causal language model can be found in it; it is {_UNSUPPORTED}"
             )
         return decoder
 
@@ -64,11 +64,11 @@ class Unknown(Family):
         """What sees the image and is never trained.
 
         Raises:
-            UserError: if it cannot be told from the rest of the model.
+            UserError: if it cannot be distinguished from the rest of the model.
         """
         encoder = model.get_encoder(modality="image")
         if encoder is model or encoder is model.model:
-            raise UserError(f"{type(model).__name__}: no vision tower can be told apart in it; it is {_UNSUPPORTED}")
+            raise UserError(f"{type(model).__name__}: no vision tower can be found in it; it is {_UNSUPPORTED}")
         return encoder
 
     @override

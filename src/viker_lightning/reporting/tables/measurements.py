@@ -22,7 +22,7 @@ KEY_TOKENS = {
 
 KEY_TOKENS_NOTE = (
     "Key-token entropy is that of the ideal distribution, nats. AUROC: how well it tells private from other tokens of "
-    "the forget answers, or the first token of each private part from those (0.5 is chance). Gradient weight: mean "
+    "the forget answers, or the first token of each private span from those (0.5 is chance). Gradient weight: mean "
     "over the logged steps of |p - ideal| on key tokens (entropy over 0.5 nats) and on the others, 0 to 1."
 )
 COSTS = {
@@ -35,7 +35,7 @@ COSTS = {
 COSTS_NOTE = (
     "A run as a whole, loading and evaluation included; mean over the runs of a row. Memory is main memory; "
     "GPU memory is the most that tensors took on one GPU in the last part of a run. A run that "
-    "was stopped and gone on with counts all its parts, except one whose grid was killed with it. Where numbers before "
+    "was stopped and resumed counts all its parts, except one whose grid was killed with it. Where numbers before "
     "training are shown, the run of seed 0 that they are taken from evaluates once more. Runs that make the vanilla "
     "model, or wait for it, include that: the first ones of a grid on a machine without it."
 )

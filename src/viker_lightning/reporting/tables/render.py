@@ -192,7 +192,7 @@ def example_answers(table: Table) -> RichTable | None:
 
 
 def _example(question: dict[str, Any]) -> dict[str, str]:
-    texts = {"answer": question["reference"]} | {when: answer["parts"] for when, answer in question["said"]}
+    texts = {"answer": question["reference"]} | {when: answer["parts"] for when, answer in question["answers"]}
     joined = {name: "".join(text for text, _ in parts) for name, parts in texts.items()}
     return {"question": question["question"]} | joined
 

@@ -208,8 +208,8 @@ class Table:
         gold = self.estimate(block, self.gold, split, score) if to_gold else None
         return {
             "mean": round(estimate.value, 6),
-            "low": round(estimate.low, 6) if estimate.known else None,
-            "high": round(estimate.high, 6) if estimate.known else None,
+            "low": round(estimate.low, 6) if estimate.has_interval else None,
+            "high": round(estimate.high, 6) if estimate.has_interval else None,
             "people": estimate.people,
             "runs": max(1, len(contender.runs)),
             "by_seed": [round(value, 6) for value in by_seed],
