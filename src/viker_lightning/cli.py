@@ -20,7 +20,7 @@ from typing_extensions import override
 
 from viker_lightning import methods, options
 from viker_lightning.callbacks import SaveConfig, Stopped, order
-from viker_lightning.callbacks.dashboard import name_for_wandb
+from viker_lightning.callbacks.wandb_dashboard import name_for_wandb
 from viker_lightning.datasets import Benchmark
 from viker_lightning.errors import UserError
 from viker_lightning.failures import one_line

@@ -20,7 +20,7 @@ from support.commands import OPEN_GATE
 from support.run_folders import key_tokens, write_run
 from support.wandb_file import Offline
 from viker_lightning.callbacks import Dashboard, Report
-from viker_lightning.callbacks.dashboard import STEP, final_numbers, job_type, probes
+from viker_lightning.callbacks.wandb_dashboard import STEP, final_numbers, job_type, probes
 from viker_lightning.cli import main
 from viker_lightning.files import write_json
 from viker_lightning.reporting import probe_rows

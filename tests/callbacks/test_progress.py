@@ -12,7 +12,7 @@ from rich.console import Console
 from support.commands import OPEN_GATE
 from viker_lightning import progress
 from viker_lightning.callbacks import Signals, TerminalProgress
-from viker_lightning.callbacks.progress import training_note
+from viker_lightning.callbacks.terminal_progress import training_note
 from viker_lightning.cli import main
 from viker_lightning.reporting import before_after_table, headline
 from viker_lightning.training.state import StepState
@@ -146,7 +146,7 @@ def fit(base_folder, tmp_path, monkeypatch):
 def test_a_run_shows_where_it_is(fit, watched, monkeypatch):
     console = terminal()
     monkeypatch.setattr(progress, "get_console", lambda: console)
-    monkeypatch.setattr("viker_lightning.callbacks.progress.LOOKS", 0.0)
+    monkeypatch.setattr("viker_lightning.callbacks.terminal_progress.LOOKS", 0.0)
     fit("--evaluation.every_n_epochs=1", "--trainer.limit_train_batches=1")
     shown = console.file.getvalue()
     for said in ("evaluation before", "training", "3/3", "evaluation epoch 1", "evaluation after", "questions/s"):

@@ -9,13 +9,13 @@ import pytest
 from lightning.pytorch.loggers import WandbLogger
 
 from support.commands import OPEN_GATE, ROOT, run
-from viker_lightning.callbacks.dashboard import define, final_numbers
+from viker_lightning.callbacks.wandb_dashboard import define, final_numbers
 from viker_lightning.errors import UserError
 from viker_lightning.evaluation import by_person, summarise
 from viker_lightning.experiments.grid_file import check_columns
 from viker_lightning.metrics import load_scores, read_numbers
 from viker_lightning.reporting import interval, numbers_of, write_comparison, write_report
-from viker_lightning.reporting.scores import arrow, scores_of
+from viker_lightning.reporting.run_scores import arrow, scores_of
 from viker_lightning.runs import read_run
 
 MINE = """

@@ -12,7 +12,7 @@ from viker_lightning.data.records import Split
 from viker_lightning.datasets import CLEAR
 from viker_lightning.datasets.clear import name_in
 from viker_lightning.embedded import write_clear
-from viker_lightning.embedded.folder import fingerprint
+from viker_lightning.embedded.benchmark_folder import fingerprint
 from viker_lightning.errors import DataError, UserError
 from viker_lightning.prompts import CAPTION_QUESTIONS, NAME_QUESTION
 

@@ -2,15 +2,15 @@
 
 from .checkpoint import Checkpoint, Signals, Stopped
 from .collapse_guard import CollapseGuard
-from .dashboard import Dashboard
 from .evaluation import Evaluation
 from .knowledge_gate import KnowledgeGate
 from .predict_answers import Answers
-from .progress import TerminalProgress
 from .provenance import Provenance, SaveConfig
 from .report import Report
 from .selection import Selection
 from .similarity_audit import SimilarityAudit
+from .terminal_progress import TerminalProgress
+from .wandb_dashboard import Dashboard
 
 __all__ = [
     "Answers",

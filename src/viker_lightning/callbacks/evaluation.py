@@ -28,14 +28,7 @@ from viker_lightning.evaluation import (
     score_texts,
 )
 from viker_lightning.files import check_folder, write_json
-from viker_lightning.metrics import (
-    NUMBERS,
-    REFUSALS,
-    GibberishClassifier,
-    Prediction,
-    load_scores,
-    sacrebleu_signature,
-)
+from viker_lightning.metrics import NUMBERS, REFUSALS, GibberishClassifier, Prediction, load_scores, sacrebleu_signature
 from viker_lightning.models import MLLM, PromptPrefixes, identify_weights
 from viker_lightning.progress import Bar
 from viker_lightning.reporting import before_after_table, knowledge_table, write_cards
@@ -44,9 +37,9 @@ from viker_lightning.runs.write import gold_answers, read_predictions, write_pre
 from viker_lightning.training import Unlearn, check_vanilla, vanilla_model
 from viker_lightning.training.base import Stage
 
-from .dashboard import define
 from .selection import Selection, candidate_folder, put_back
 from .trainer import back_on_device, data_of, run_folder, stage_of
+from .wandb_dashboard import define
 
 log = logging.getLogger(__name__)
 

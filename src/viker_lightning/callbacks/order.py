@@ -9,14 +9,14 @@ from viker_lightning.progress import quiet
 
 from .checkpoint import Checkpoint, Signals
 from .collapse_guard import CollapseGuard
-from .dashboard import Dashboard
 from .evaluation import Evaluation
 from .knowledge_gate import KnowledgeGate
 from .predict_answers import Answers
-from .progress import TerminalProgress
 from .provenance import Provenance
 from .report import Report
 from .similarity_audit import SimilarityAudit
+from .terminal_progress import TerminalProgress
+from .wandb_dashboard import Dashboard
 
 FIRST: tuple[type[Callback], ...] = (
     Signals,  # a signal that comes while another one evaluates must find Checkpoint listening

@@ -17,7 +17,7 @@ from typing_extensions import override
 from viker_lightning.data.records import VQA, ImageGroup, MultipleChoice, Person, Picture, Split, Training
 from viker_lightning.datasets.reading.parquet import read_rows
 from viker_lightning.datasets.reading.row import Row
-from viker_lightning.datasets.reading.text import read_lines
+from viker_lightning.datasets.reading.text_files import read_lines
 from viker_lightning.embedded.benchmarks import AUTHORS
 from viker_lightning.errors import DataError
 from viker_lightning.prompts import BLOCK, CAPTION_QUESTIONS, CHOICE_QUESTION, NAME_QUESTION

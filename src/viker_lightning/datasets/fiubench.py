@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from viker_lightning.data.records import VQA, ImageGroup, Person, Picture, Split, Training
 from viker_lightning.datasets.reading.row import HandleBadRow, Row, raise_error, rows_by_id
-from viker_lightning.datasets.reading.text import read_lines, read_picture, read_text
+from viker_lightning.datasets.reading.text_files import read_lines, read_picture, read_text
 from viker_lightning.errors import DataError, short
 
 from .base import Benchmark

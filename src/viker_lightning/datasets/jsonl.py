@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from viker_lightning.data.records import VQA, ImageGroup, MultipleChoice, Person, Picture, Split, Training
 from viker_lightning.datasets.reading.row import Row
-from viker_lightning.datasets.reading.text import find_lines_file, read_lines, read_picture
+from viker_lightning.datasets.reading.text_files import find_lines_file, read_lines, read_picture
 from viker_lightning.errors import DataError, short
 
 from .base import Benchmark

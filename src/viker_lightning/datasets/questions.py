@@ -12,7 +12,7 @@ from typing_extensions import override
 from viker_lightning.data.records import VQA, ImageGroup, Person, Picture
 from viker_lightning.data.sampling import Bundle
 from viker_lightning.datasets.reading.row import Row
-from viker_lightning.datasets.reading.text import find_lines_file, read_lines, read_picture
+from viker_lightning.datasets.reading.text_files import find_lines_file, read_lines, read_picture
 from viker_lightning.errors import DataError, UserError
 
 from .bad_rows import remove_earlier_list, skipped_file

@@ -14,9 +14,9 @@ from viker_lightning.progress import track
 from viker_lightning.prompts import BLOCK, CAPTION_QUESTIONS, CHOICE_QUESTION, NAME_QUESTION, choice_prompt
 
 from . import general_questions, portraits, profiles
-from .folder import IMAGE, image_cell, write_config, write_once
+from .benchmark_folder import IMAGE, image_cell, write_config, write_once
+from .people_questions import Record, draw_options
 from .profiles import ATTRIBUTES, FACTS, Profile
-from .questions import Record, draw_options
 
 VERSION = "1"  # raise whenever the same size and seed give other contents
 
@@ -216,5 +216,5 @@ def _build(root: Path, size: ClearSize, seed: int) -> None:
 
 
 def write_benchmark(root: Path, size: str = "clear", seed: int = 0) -> Path:
-    """Writes the embedded benchmark, once; see :func:`~viker_lightning.embedded.folder.write_once`."""
+    """Writes the embedded benchmark, once; see :func:`~viker_lightning.embedded.benchmark_folder.write_once`."""
     return write_once(root, size, seed, VERSION, README, SIZES, _build)

@@ -14,8 +14,8 @@ from viker_lightning.progress import track
 from viker_lightning.prompts import choice_prompt, cloze_prompt
 
 from . import general_questions, portraits, profiles
-from .folder import IMAGE, fingerprint, image_cell, write_config, write_once
-from .questions import Asker, Record, choice_task, draw_options
+from .benchmark_folder import IMAGE, fingerprint, image_cell, write_config, write_once
+from .people_questions import Asker, Record, choice_task, draw_options
 
 __all__ = ["SIZES", "VERSION", "fingerprint", "write_benchmark"]
 
@@ -218,5 +218,5 @@ def _build(root: Path, size: MiniSize, seed: int) -> None:
 
 
 def write_benchmark(root: Path, size: str = "default", seed: int = 0) -> Path:
-    """Writes the embedded benchmark, once; see :func:`~viker_lightning.embedded.folder.write_once`."""
+    """Writes the embedded benchmark, once; see :func:`~viker_lightning.embedded.benchmark_folder.write_once`."""
     return write_once(root, size, seed, VERSION, README, SIZES, _build)

@@ -5,7 +5,7 @@ from .card import write_cards
 from .html import token_page, write_comparison, write_report
 from .intervals import Estimate, Sums, difference, interval
 from .probes import probe_rows
-from .scores import arrow, numbers_of
+from .run_scores import arrow, numbers_of
 from .terminal import before_after_table, headline, knowledge_table, side_by_side
 
 __all__ = [

@@ -12,7 +12,7 @@ from viker_lightning.runs.read import Run, read_run
 
 from .intervals import Estimate, Sums, interval
 from .paired import ALPHA, EXACT, FLIPS, fewest, holm, swap_test
-from .scores import Scored, better, scores_of
+from .run_scores import Scored, better, scores_of
 
 DECIMALS = 3
 """Values that agree to so many places are equally good."""

@@ -17,7 +17,7 @@ from viker_lightning.metrics import FORGOTTEN, KNOWLEDGE, NUMBERS, SPLITS
 from viker_lightning.secrets import hide
 
 from .history import CURVES, WEIGHTS
-from .scores import numbers_of
+from .run_scores import numbers_of
 
 STEP, PROJECT = "trainer/global_step", "viker-lightning"
 RATIO = "data.init_args.forget"

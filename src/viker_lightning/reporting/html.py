@@ -21,7 +21,7 @@ from .contenders import Contender, Place, contenders, disagreements, marks_note,
 from .curves import Point, trade_off_plot
 from .history import curves, weights
 from .intervals import DRAWS, FEWEST, POOR, Estimate, coverage, difference
-from .scores import numbers_of
+from .run_scores import numbers_of
 
 
 def write_report(run: Path, people: Sequence[str] | None = None, photos: bool = True) -> Path:

@@ -12,7 +12,7 @@ from rich.text import Text
 from viker_lightning.metrics import FORGOTTEN, KNOWLEDGE, NUMBERS, SPLITS, Number
 from viker_lightning.runs.read import Summary
 
-from .scores import arrow, numbers_of
+from .run_scores import arrow, numbers_of
 
 
 def headline(summary: Summary) -> dict[str, str]:

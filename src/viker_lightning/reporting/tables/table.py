@@ -12,7 +12,7 @@ from typing import Any, Literal
 from viker_lightning.reporting import Estimate, arrow, interval
 from viker_lightning.reporting.contenders import Contender, Place, marks_note, pooled, ranks
 from viker_lightning.reporting.intervals import coverage
-from viker_lightning.reporting.scores import better, scores_of
+from viker_lightning.reporting.run_scores import better, scores_of
 from viker_lightning.runs import Run, read_run
 
 from .paper_numbers import Source
