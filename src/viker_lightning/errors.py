@@ -1,5 +1,7 @@
 """Errors a user can cause and fix."""
 
+from __future__ import annotations
+
 from typing import Any
 
 

@@ -1,5 +1,7 @@
 """How the tasks of MLLMU-Bench and CLEAR are put into words; training data and evaluation share these strings."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"

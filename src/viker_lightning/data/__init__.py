@@ -1,5 +1,7 @@
 """The vocabulary and its batches: records, encoding, packing, sampling. Nothing about any dataset, no model."""
 
+from __future__ import annotations
+
 from importlib import import_module
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Scores of answers: pure functions, and the table that says what each number is (`scores.py`)."""
 
-from __future__ import annotations
-
 from .aligned import aligned_correct, aligned_rouge
 from .bleu import corpus_bleu, sacrebleu_signature
 from .coherence import bits_per_character, coherence, distinct_3, usual_bits

@@ -1,4 +1,4 @@
-"""Greedy answers to prompts that begin alike: what they share is read once, and all go on behind its key/values.
+"""Greedy answers to prompts that begin alike: what they share is read once, and all are read behind its key/values.
 
 Prompts are laid out one behind the other in one sequence, each without what it shares with the one before it, so that
 it continues tokens which stand there already:

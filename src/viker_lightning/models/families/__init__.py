@@ -1,5 +1,7 @@
 """One file a family of models: how it writes a prompt and sees an image."""
 
+from __future__ import annotations
+
 import pkgutil
 from typing import Any
 
