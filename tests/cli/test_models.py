@@ -2,25 +2,12 @@
 
 import json
 from importlib import import_module
-from pathlib import Path
 
 import pytest
 import torch
 
-from viker_lightning.cli import main
+from support.commands import ROOT, SHORT, run
 from viker_lightning.models import folder_fingerprint
-
-ROOT = Path(__file__).parents[2]
-SHORT = [
-    "--data.root=mini/ci",
-    "--data.max_people=1",
-    "--trainer.max_steps=2",
-    "--trainer.log_every_n_steps=1",
-    "--trainer.enable_progress_bar=false",
-    "--gate.known=0",
-    "--gate.shown=0",
-    "--gate.asked=1",
-]
 
 
 @pytest.fixture(autouse=True)
@@ -30,31 +17,26 @@ def here(monkeypatch):
         monkeypatch.setattr(import_module(f"viker_lightning.evaluation.{name}"), "MAX_NEW_TOKENS", 5)
 
 
-def run(stage, config, folder, *options):
-    logger = {"class_path": "CSVLogger", "init_args": {"save_dir": str(folder), "name": "", "version": ""}}
-    where = [f"--trainer.default_root_dir={folder}", f"--trainer.logger={json.dumps(logger)}"]
-    main([stage, "--config", f"configs/mini/{config}.yaml", *where, *SHORT, *options])
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_no_gpu_is_said_in_one_line(tmp_path):
     with pytest.raises(
         SystemExit, match=r"^error: trainer: No supported gpu backend found!; see configs/trainer"
     ) as stop:
-        run("fit", "viker", tmp_path, "--config=configs/trainer/gpu.yaml")
+        run("fit", "mini/viker", tmp_path, None, *SHORT, "--config=configs/trainer/gpu.yaml")
     assert "\n" not in str(stop.value.code)
 
 
 def test_a_wrong_strategy_is_said_in_one_line(tmp_path):
     with pytest.raises(SystemExit, match=r"^error: trainer: .*invalid strategy name: `strategy='nonsense'`") as stop:
-        run("fit", "viker", tmp_path, "--trainer.strategy=nonsense")
+        run("fit", "mini/viker", tmp_path, None, *SHORT, "--trainer.strategy=nonsense")
     assert "\n" not in str(stop.value.code)
 
 
 def test_full_fine_tuning_writes_a_model_that_validates_alike(base_folder, tmp_path):
     folder = tmp_path / "full"
-    run("fit", "npo", folder, f"--model.vanilla={base_folder}", "--model.lora=null", "--model.lr=1e-3")
-    results = json.loads((folder / "results.json").read_text())
+    options = (*SHORT, "--data.splits=[forget,retain]")
+    full = ("--model.lora=null", "--model.lr=1e-3")
+    results = run("fit", "mini/gradient_ascent", folder, base_folder, *options, *full)
     assert results["before"] != results["after"]
     assert (folder / "model/model.safetensors").is_file() and not (folder / "adapter").exists()
     provenance = json.loads((folder / "provenance.json").read_text())
@@ -62,8 +44,7 @@ def test_full_fine_tuning_writes_a_model_that_validates_alike(base_folder, tmp_p
     assert provenance["base_fingerprint"] == folder_fingerprint(base_folder)
     assert provenance["base_commit"] is provenance["base_revision"] is None
     assert folder_fingerprint(folder / "model") != provenance["base_fingerprint"]
-    run("validate", "npo", tmp_path / "again", f"--model.vanilla={folder}")
-    again = json.loads((tmp_path / "again/results-validate.json").read_text())["validate"]
+    again = run("validate", "mini/gradient_ascent", tmp_path / "again", folder, *options)["validate"]
     for split in ("forget", "retain"):
         known = results["after"][split]
         shared = [name for name, value in known.items() if isinstance(value, float) and name in again[split]]
@@ -75,8 +56,8 @@ def test_model_without_a_family_file_is_unlearned(tmp_path):
     from support.families import random_model
 
     random_model("gemma3").save(tmp_path / "gemma3")
-    run("fit", "npo", tmp_path / "run", f"--model.vanilla={tmp_path / 'gemma3'}", "--trainer.max_steps=1")
-    results = json.loads((tmp_path / "run/results.json").read_text())
+    few = (*SHORT, "--trainer.max_steps=1", "--data.splits=[forget]", "--evaluation.coherence=false")
+    results = run("fit", "mini/npo", tmp_path / "run", tmp_path / "gemma3", *few)
     assert results["before"]["forget"] != results["after"]["forget"]
     assert (tmp_path / "run/adapter/adapter_model.safetensors").is_file()
 
@@ -91,6 +72,6 @@ def test_model_without_a_family_file_is_unlearned(tmp_path):
 )
 def test_options_that_do_not_go_together(options, message, base_folder, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
-        run("fit", "viker", tmp_path, f"--model.vanilla={base_folder}", *options)
+        run("fit", "mini/viker", tmp_path, base_folder, *SHORT, *options)
     assert message in f"{stop.value.code}\n{capsys.readouterr().err}"
     assert "\n" not in str(stop.value.code)
