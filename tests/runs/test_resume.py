@@ -1,23 +1,23 @@
 """A run that is stopped, whenever and however, goes on to the adapter it would have had."""
 
 import errno
+import functools
 import os
 import random
 import signal
 from pathlib import Path
-from types import SimpleNamespace
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from support.killing import command, dies, in_step, run, same, shorten
-from viker_lightning import files
+from support.killing import command, dies, in_step, run, same, shorten, slurm_task
 from viker_lightning.callbacks import Evaluation
-from viker_lightning.cli import CLI
+from viker_lightning.cli import main
 from viker_lightning.errors import UserError
 from viker_lightning.files import replacing, replacing_folder
 from viker_lightning.models import features
@@ -48,7 +48,7 @@ def writing_checkpoint(step):
 
     def save_checkpoint(self, checkpoint, *args, **kwargs):
         if checkpoint["global_step"] == step:
-            files._to_disk = lambda path: dies()
+            os.fsync = lambda file: dies()
         save(self, checkpoint, *args, **kwargs)
 
     return lambda: setattr(CheckpointFile, "save_checkpoint", save_checkpoint)
@@ -261,18 +261,26 @@ def test_a_requeued_job_does_not_go_on_from_an_earlier_run(tmp_path):
     assert not list(tmp_path.glob("hpc_ckpt_*"))
 
 
-def test_a_requeued_job_starts_from_the_newest_checkpoint(tmp_path, monkeypatch):
+def test_a_requeued_job_starts_from_the_newest_checkpoint(base_folder, tmp_path, monkeypatch):
     """Lightning by itself would take its own file, however old."""
-    for name, value in {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "unlearn", "SLURM_JOB_ID": "1"}.items():
+    for name, value in slurm_task().items():
         monkeypatch.setenv(name, value)
+    started = []
+
+    @functools.wraps(Trainer.fit)  # the options of fit are those of its signature
+    def fit(trainer, *_, ckpt_path=None, **more):
+        started.append(ckpt_path)
+
+    monkeypatch.setattr(Trainer, "fit", fit)
     (tmp_path / "checkpoints").mkdir()
     for at, name in enumerate(("hpc_ckpt_1.ckpt", "checkpoints/last.ckpt")):
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (at, at))
-    cli = SimpleNamespace(config=SimpleNamespace(subcommand="fit"))
-    assert CLI._checkpoint(cli, tmp_path, {}) == str(tmp_path / "checkpoints/last.ckpt")
+    main(command(tmp_path, base_folder))
     (tmp_path / "results.json").touch()
-    assert CLI._checkpoint(cli, tmp_path, {}) is None, "a finished run is set aside"
+    main(command(tmp_path, base_folder))
+    assert started == [str(tmp_path / "checkpoints/last.ckpt"), None]
+    assert (tmp_path / "earlier-1/results.json").is_file(), "a finished run is set aside"
 
 
 @pytest.mark.parametrize(("there", "new"), [(["2"], 3), (["1", "3"], 4), (["1", "2", "10"], 11), (["2", "of-mine"], 3)])

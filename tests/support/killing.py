@@ -99,3 +99,10 @@ def shorten(monkeypatch):
     monkeypatch.chdir(Path(__file__).parents[2])
     for name in ("predict", "knowledge"):
         monkeypatch.setattr(import_module(f"viker_lightning.evaluation.{name}"), "MAX_NEW_TOKENS", 3)
+
+
+def slurm_task():
+    """What a job's only task finds in its environment."""
+    task = {"SLURM_JOB_ID": "4242", "SLURM_JOB_NAME": "unlearn", "SLURM_NODELIST": "127.0.0.1", "SLURM_NNODES": "1"}
+    task |= {"SLURM_NTASKS": "1", "SLURM_NTASKS_PER_NODE": "1", "SLURM_NODEID": "0", "SLURM_PROCID": "0"}
+    return task | {"SLURM_LOCALID": "0"}
