@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from support import forked
-from support.distributed import random_adapter, random_vanilla
+from support.weights import random_adapter, random_vanilla
 from viker_lightning.cli import main
 from viker_lightning.datasets import CLEAR
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 def weights(tmp_path_factory, base_folder):
     """A model that says something, and an adapter that changes what it says."""
     folder = tmp_path_factory.mktemp("weights")
-    random_vanilla(base_folder, folder / "vanilla", tied=True)
+    random_vanilla(base_folder, folder / "vanilla")
     random_adapter(folder / "vanilla", folder / "adapter")
     return folder
 

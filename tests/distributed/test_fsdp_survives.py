@@ -18,12 +18,11 @@ from support.distributed import (
     launch,
     on_two,
     predictions,
-    random_adapter,
-    random_vanilla,
     results,
     threaded,
     weights,
 )
+from support.weights import random_adapter, random_vanilla
 from viker_lightning.pictures.irrelevant import irrelevant_images
 from viker_lightning.runs import CheckpointFile
 
@@ -46,7 +45,7 @@ ASCENT = (
 def models(base_folder, tmp_path_factory):
     """A vanilla model and an adapter that changes what it says."""
     folder = tmp_path_factory.mktemp("models")
-    random_vanilla(base_folder, folder / "vanilla")
+    random_vanilla(base_folder, folder / "vanilla", tied=False)
     random_adapter(folder / "vanilla", folder / "adapter")
     return folder
 
