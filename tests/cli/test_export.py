@@ -122,7 +122,11 @@ def test_a_finished_run_is_exported_later(run, tmp_path, capsys):
 def test_code_of_a_model_runs_only_if_the_command_says_so(run, monkeypatch):
     """Whoever hands a run folder on does not decide that."""
     trusted = []
-    monkeypatch.setattr("viker_lightning.export.write_merged", lambda *given: trusted.append(given[-1]))
+
+    def write_merged(adapter, folder, dtype, base, revision, trust_remote_code, family):
+        trusted.append(trust_remote_code)
+
+    monkeypatch.setattr("viker_lightning.export.write_merged", write_merged)
     file = run / "run/provenance.json"
     made = file.read_text()
     export([str(run / "run")])

@@ -326,6 +326,7 @@ def test_an_index_that_names_anything_else_is_refused(base_folder, tmp_path, mon
     (hub / "snapshots").mkdir()
     (hub / "snapshots" / ("0" * 40)).symlink_to(good)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match=rf"is said to be in '{other}'"):
         MLLM.load("nobody/two")
 

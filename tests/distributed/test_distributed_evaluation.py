@@ -34,6 +34,7 @@ def arguments(run, weights, *options):
         *("validate", "--config=configs/clear/mini_viker.yaml", f"--trainer.default_root_dir={run}"),
         *("--data.root=mini/clear-ci", "--data.max_people=1", "--data.modality=both", "--data.splits=[forget,retain]"),
         *(f"--model.vanilla={weights / 'vanilla'}", "--trainer.logger=false", "--trainer.enable_progress_bar=false"),
+        "--evaluation.max_new_tokens=5",  # untrained models would never stop talking
         *options,
     ]
 

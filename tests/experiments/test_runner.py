@@ -21,6 +21,7 @@ from viker_lightning.reporting.tables import draw_figures
 ROOT = Path(__file__).parents[2]
 SHORT = {"data.root": "mini/ci", "data.max_people": 2, "trainer.max_steps": 2, "data.splits": ["forget", "retain"]}
 SHORT |= {"gate.knowledge": 0, "gate.follows_image": 0, "gate.follows_text": 1, "trainer.logger": False}
+SHORT |= {"evaluation.max_new_tokens": 3}  # untrained models would never stop talking
 
 
 @pytest.fixture(scope="module")

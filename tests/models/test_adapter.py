@@ -179,7 +179,7 @@ def hub(base_folder, tmp_path):
 
     def said(code):
         def in_hub():
-            constants.HF_HUB_CACHE = str(tmp_path / "hub")
+            constants.HF_HUB_CACHE, constants.HF_HUB_OFFLINE = str(tmp_path / "hub"), True
             exec(code, {})
 
         out, err = tmp_path / "out", tmp_path / "err"
