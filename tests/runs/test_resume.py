@@ -108,7 +108,7 @@ def test_killed_again_and_again(whole, base_folder, tmp_path, method, points):
     same(whole(method), tmp_path)
 
 
-def test_stand_in_repositoryed_epochs_go_on_where_they_were(base_folder, tmp_path):
+def test_shortened_epochs_go_on_where_they_were(base_folder, tmp_path):
     """With ``trainer.limit_train_batches`` an epoch ends before its data does."""
     made = [tmp_path / "whole", tmp_path / "killed"]
     assert run(command(made[0], base_folder, "--trainer.limit_train_batches=2"), tmp_path / "said") == 0

@@ -7,6 +7,7 @@ import socket
 import sys
 import time
 import traceback
+from subprocess import DEVNULL, STDOUT
 from types import SimpleNamespace
 
 import torch
@@ -72,6 +73,10 @@ def popen(command, env, stdout=1, **_):
 def run(command, env, **_):
     """Stands for ``subprocess.run`` as :func:`popen` does for ``Popen``."""
     return SimpleNamespace(returncode=wait(popen(command, env).pid))
+
+
+subprocess = SimpleNamespace(Popen=popen, run=run, STDOUT=STDOUT, DEVNULL=DEVNULL)
+"""Stands for the module where the package starts runs; elsewhere it starts other programs with the real one."""
 
 
 def launch(do, folder, world=2, timeout=400):
