@@ -64,21 +64,14 @@ def base_folder(data):
 @pytest.fixture
 def mllm(base_folder):
     """An embedded model with random weights, large enough to make differences visible, and LoRA that is not zero."""
+    from support.weights import randomise, randomise_lora
     from viker_lightning.models import MLLM, Lora
 
     seed_everything(0, verbose=False)
     model = MLLM.load(base_folder)
-    with torch.no_grad():
-        for p in model.base.model.language_model.parameters():
-            if p.ndim == 2:
-                p.normal_(std=0.08)
-        for p in model.base.model.multi_modal_projector.parameters():
-            p.normal_(std=0.3)
+    randomise(model, projector=0.3)
     model.adapt(Lora())
-    with torch.no_grad():
-        for name, p in model.named_parameters():
-            if "lora_B" in name:
-                p.normal_(std=0.05)
+    randomise_lora(model)
     return model
 
 
@@ -92,6 +85,14 @@ def groups(data):
         ImageGroup(p.id, p.images[i], vqa=p.vqa[i * 5 : i * 5 + n])
         for i, (p, n) in enumerate(zip(people, (4, 3, 1), strict=True))
     ]
+
+
+@pytest.fixture(scope="session")
+def finished(base_folder, tmp_path_factory):
+    """A finished ViKeR run of two steps on mini/ci with a CSV logger, read only; one for all workers of a session."""
+    from support.shared import made_once, viker_run
+
+    return made_once(tmp_path_factory, "finished", lambda folder: viker_run(folder, base_folder))
 
 
 @pytest.fixture(scope="session")

@@ -30,6 +30,8 @@ ROOT = Path(__file__).parents[2]
 SHORT = ["--data.root=mini/ci", "--data.max_people=1", "--trainer.log_every_n_steps=1"]
 SHORT += ["--trainer.enable_progress_bar=false"]
 SHORT += ["--evaluation.max_new_tokens=3"]  # untrained models would never stop talking
+TWO_SPLITS = "--data.splits=[forget,retain]"
+QUICK = ["--data.splits=[forget]", "--evaluation.before=false", "--evaluation.coherence=false"]
 
 
 @pytest.fixture(autouse=True)
@@ -143,16 +145,16 @@ def test_a_validate_run(base_folder, tmp_path, monkeypatch):
 
 
 def test_a_resumed_run_goes_on_with_the_run_it_had_on_the_server(base_folder, tmp_path):
-    fit(base_folder, tmp_path, "--trainer.max_steps=1")
+    fit(base_folder, tmp_path, "--trainer.max_steps=1", *QUICK)
     (first,) = (tmp_path / "wandb").glob("offline-run-*")
-    fit(base_folder, tmp_path, "--trainer.max_steps=2", "--ckpt_path=last")
+    fit(base_folder, tmp_path, "--trainer.max_steps=2", "--ckpt_path=last", *QUICK)
     known = {path.name.split("-")[-1] for path in (tmp_path / "wandb").glob("offline-run-*")}
     assert len(known) == 2, "wandb sync would not keep two offline runs with one id"
     for path in (tmp_path / "wandb").glob("offline-run-*"):  # as if both had been sent as they ran, the second last
         path.rename(path.with_name(path.name.removeprefix("offline-")))
     latest = wandb_run(tmp_path)
     assert latest in known and latest not in first.name
-    fit(base_folder, tmp_path, "--trainer.max_steps=3", "--ckpt_path=last")
+    fit(base_folder, tmp_path, "--trainer.max_steps=3", "--ckpt_path=last", *QUICK)
     (third,) = (tmp_path / "wandb").glob("offline-run-*")
     assert third.name.endswith(f"-{latest}")
     assert "WANDB_RUN_ID" not in os.environ
@@ -247,7 +249,7 @@ def test_other_loggers_and_no_photos(base_folder, tmp_path):
         {"class_path": "CSVLogger", "init_args": {"save_dir": str(tmp_path), "name": "", "version": ""}},
         {"class_path": "TensorBoardLogger", "init_args": {"save_dir": str(tmp_path), "name": "board", "version": ""}},
     ]
-    fit(base_folder, tmp_path, "--trainer.max_steps=1", f"--trainer.logger={json.dumps(loggers)}")
+    fit(base_folder, tmp_path, TWO_SPLITS, "--trainer.max_steps=1", f"--trainer.logger={json.dumps(loggers)}")
     (file,) = (tmp_path / "board").glob("events.out.tfevents.*")
     kept = scalars(file)
     results = json.loads((tmp_path / "results.json").read_text())
@@ -272,7 +274,7 @@ def test_a_logger_whose_package_is_missing_is_named_in_one_line(base_folder, tmp
 
 
 def test_no_logger_at_all(base_folder, tmp_path):
-    fit(base_folder, tmp_path, "--trainer.max_steps=1", "--trainer.logger=false", "--report.photos=false")
+    fit(base_folder, tmp_path, TWO_SPLITS, "--trainer.max_steps=1", "--trainer.logger=false", "--report.photos=false")
     assert {"before", "after"} <= set(json.loads((tmp_path / "results.json").read_text()))
     assert (tmp_path / "config.yaml").is_file() and (tmp_path / "report.html").is_file()
     assert not (tmp_path / "wandb").exists() and not (tmp_path / "metrics.csv").exists()

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from support import forked
 from support.commands import OPEN_GATE, ROOT, here, run  # noqa: F401 - `here` is used by every test of this file
 from viker_lightning.ideal import IdealDistribution
 from viker_lightning.metrics import OVERALL
@@ -121,7 +122,8 @@ def test_a_folder_that_may_not_be_read_is_not_called_unwritable(people, base_fol
     assert said == f"error: [Errno 13] Permission denied: '{file}'; make it readable, or give another"
 
 
-def test_the_vanilla_model_of_ones_own_people_is_made_first(people, tmp_path):
+def test_the_vanilla_model_of_ones_own_people_is_made_first(people, tmp_path, monkeypatch):
+    monkeypatch.setattr("viker_lightning.training.vanilla.subprocess", forked.subprocess)
     config = yaml.safe_load(Path("configs/mini/vanilla.yaml").read_text())
     config["trainer"] |= {"max_steps": 1, "enable_progress_bar": False, "logger": False}
     (tmp_path / "vanilla.yaml").write_text(yaml.safe_dump(config))
@@ -170,7 +172,8 @@ def test_irrelevant_images_of_the_benchmarks_own_people(base_folder, data, tmp_p
     real = module.irrelevant_images
     monkeypatch.setattr(module, "irrelevant_images", lambda *args: seen.extend(found := real(*args)) or found)
     method = ["--model.method.k=2", f"--model.method.images={images}", "--model.method.retain_weight=0"]
-    short = ["--data.root=mini/ci", "--data.max_people=1", "--evaluation.before=false", *OPEN_GATE]
+    short = ["--data.root=mini/ci", "--data.max_people=1", "--data.splits=[forget]", *OPEN_GATE]
+    short += ["--evaluation.before=false", "--evaluation.coherence=false"]
     run("fit", "mini/viker", tmp_path, base_folder, *short, *method)
     ids = data.retain_ids if images == "retain" else data.forget_ids
     theirs = {picture.key for person in data.people(ids) for picture in person.images}
@@ -258,7 +261,7 @@ def test_a_given_model_judges_coherence(people, base_folder, tmp_path):
 
 
 def test_clear_with_the_papers_settings(base_folder, tmp_path):
-    full = ["--model.dtype=float32", "--data.forget=10"]
+    full = ["--model.dtype=float32", "--data.forget=10", "--data.splits=[forget]", "--evaluation.coherence=false"]
     results = run("fit", "clear/viker", tmp_path, base_folder, *CLEAR_RUN, *full)
     assert results["steps"] == 2 and results["before"]["forget"]["n"] == results["after"]["forget"]["n"]
 

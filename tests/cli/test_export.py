@@ -12,6 +12,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from support.commands import OPEN_GATE
 from support.families import FAMILIES, random_model
+from support.weights import random_vanilla, randomise_lora
 from viker_lightning.cli import main
 from viker_lightning.data.records import VQA, ImageGroup, Picture
 from viker_lightning.export import main as export
@@ -43,13 +44,7 @@ def unlearn(vanilla, run, *options):
 def run(tmp_path_factory, base_folder, data):
     """An unlearning run with steps large enough to see, on a model with random weights of visible size."""
     folder = tmp_path_factory.mktemp("export")
-    vanilla = MLLM.load(base_folder)
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for name, p in vanilla.model.named_parameters():
-            if p.ndim == 2 and "vision_tower" not in name:
-                p.normal_(std=0.1)
-    vanilla.save(folder / "vanilla")
+    random_vanilla(base_folder, folder / "vanilla", std=0.1, projector=0.1)
     unlearn(folder / "vanilla", folder / "run", "--model.lr=0.02")
     photo = data.people()[0].images[0]
     (folder / "photo.jpg").write_bytes(photo.data)
@@ -127,7 +122,11 @@ def test_a_finished_run_is_exported_later(run, tmp_path, capsys):
 def test_code_of_a_model_runs_only_if_the_command_says_so(run, monkeypatch):
     """Whoever hands a run folder on does not decide that."""
     trusted = []
-    monkeypatch.setattr("viker_lightning.export.write_merged", lambda *given: trusted.append(given[-1]))
+
+    def write_merged(adapter, folder, dtype, base, revision, trust_remote_code, family):
+        trusted.append(trust_remote_code)
+
+    monkeypatch.setattr("viker_lightning.export.write_merged", write_merged)
     file = run / "run/provenance.json"
     made = file.read_text()
     export([str(run / "run")])
@@ -197,10 +196,7 @@ def test_families_merge_and_their_cards_run(name, tmp_path, groups, monkeypatch,
     mllm.save(tmp_path / "base")
     mllm = MLLM.load(tmp_path / "base")
     mllm.adapt(Lora())
-    with torch.no_grad():
-        for weight, p in mllm.named_parameters():
-            if "lora_B" in weight:
-                p.normal_(std=0.05)
+    randomise_lora(mllm)
     mllm.save_adapter(tmp_path / "adapter")
     write_merged(tmp_path / "adapter", tmp_path / "merged", base=str(tmp_path / "base"))
     picture = Picture(groups[0].image.data, "photo")

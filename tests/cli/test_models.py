@@ -2,13 +2,13 @@
 
 import json
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from transformers import LlamaConfig, VipLlavaConfig, VipLlavaForConditionalGeneration
 
+from support.commands import ROOT, SHORT, run
 from support.documented import blocks
 from support.families import llava, random_model
 from support.tiny_text import tied
@@ -17,29 +17,10 @@ from viker_lightning.export import main as export
 from viker_lightning.models import MLLM, folder_fingerprint
 from viker_lightning.models.families import Unknown
 
-ROOT = Path(__file__).parents[2]
-SHORT = [
-    "--data.root=mini/ci",
-    "--data.max_people=1",
-    "--trainer.max_steps=2",
-    "--trainer.log_every_n_steps=1",
-    "--trainer.enable_progress_bar=false",
-    "--evaluation.max_new_tokens=5",
-    "--gate.knowledge=0",
-    "--gate.follows_image=0",
-    "--gate.follows_text=1",
-]
-
 
 @pytest.fixture(autouse=True)
 def here(monkeypatch):
     monkeypatch.chdir(ROOT)
-
-
-def run(stage, config, folder, *options):
-    logger = {"class_path": "CSVLogger", "init_args": {"save_dir": str(folder), "name": "", "version": ""}}
-    where = [f"--trainer.default_root_dir={folder}", f"--trainer.logger={json.dumps(logger)}"]
-    main([stage, "--config", f"configs/mini/{config}.yaml", *where, *SHORT, *options])
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -47,20 +28,21 @@ def test_no_gpu_is_said_in_one_line(tmp_path):
     with pytest.raises(
         SystemExit, match=r"^error: trainer: No supported gpu backend found!; see configs/trainer"
     ) as stop:
-        run("fit", "viker", tmp_path, "--config=configs/trainer/gpu.yaml")
+        run("fit", "mini/viker", tmp_path, None, *SHORT, "--config=configs/trainer/gpu.yaml")
     assert "\n" not in str(stop.value.code)
 
 
 def test_a_wrong_strategy_is_said_in_one_line(tmp_path):
     with pytest.raises(SystemExit, match=r"^error: trainer: .*invalid strategy name: `strategy='nonsense'`") as stop:
-        run("fit", "viker", tmp_path, "--trainer.strategy=nonsense")
+        run("fit", "mini/viker", tmp_path, None, *SHORT, "--trainer.strategy=nonsense")
     assert "\n" not in str(stop.value.code)
 
 
 def test_full_fine_tuning_writes_a_model_that_validates_alike(base_folder, tmp_path):
     folder = tmp_path / "full"
-    run("fit", "npo", folder, f"--model.vanilla={base_folder}", "--model.lora=null", "--model.lr=1e-3")
-    results = json.loads((folder / "results.json").read_text())
+    options = (*SHORT, "--data.splits=[forget,retain]")
+    full = ("--model.lora=null", "--model.lr=1e-3")
+    results = run("fit", "mini/npo", folder, base_folder, *options, *full)
     assert results["before"] != results["after"]
     assert (folder / "model/model.safetensors").is_file() and not (folder / "adapter").exists()
     provenance = json.loads((folder / "provenance.json").read_text())
@@ -68,8 +50,7 @@ def test_full_fine_tuning_writes_a_model_that_validates_alike(base_folder, tmp_p
     assert provenance["base_fingerprint"] == folder_fingerprint(base_folder)
     assert provenance["base_commit"] is provenance["base_revision"] is None
     assert folder_fingerprint(folder / "model") != provenance["base_fingerprint"]
-    run("validate", "npo", tmp_path / "again", f"--model.vanilla={folder}")
-    again = json.loads((tmp_path / "again/results-validate.json").read_text())["validate"]
+    again = run("validate", "mini/npo", tmp_path / "again", folder, *options)["validate"]
     for split in ("forget", "retain"):
         known = results["after"][split]
         shared = [name for name, value in known.items() if isinstance(value, float) and name in again[split]]
@@ -79,8 +60,8 @@ def test_full_fine_tuning_writes_a_model_that_validates_alike(base_folder, tmp_p
 
 def test_model_without_a_family_file_is_unlearned(tmp_path):
     random_model("gemma3").save(tmp_path / "gemma3")
-    run("fit", "npo", tmp_path / "run", f"--model.vanilla={tmp_path / 'gemma3'}", "--trainer.max_steps=1")
-    results = json.loads((tmp_path / "run/results.json").read_text())
+    few = (*SHORT, "--trainer.max_steps=1", "--data.splits=[forget]", "--evaluation.coherence=false")
+    results = run("fit", "mini/npo", tmp_path / "run", tmp_path / "gemma3", *few)
     assert results["before"]["forget"] != results["after"]["forget"]
     assert (tmp_path / "run/adapter/adapter_model.safetensors").is_file()
 
@@ -115,9 +96,9 @@ def vip_llava(tmp_path, monkeypatch):
 
 def test_a_family_from_outside_is_unlearned_and_exported(vip_llava, tmp_path, caplog):
     caplog.set_level("INFO", "viker_lightning")
-    given, folder = [f"--model.vanilla={vip_llava}", "--model.family=vip_llava.VipLlava"], tmp_path / "run"
-    quick = ["--trainer.max_steps=1", "--data.splits=[forget,retain]"]
-    run("fit", "npo", folder, *given, *quick, "--model.save_merged=true")
+    family, folder = "--model.family=vip_llava.VipLlava", tmp_path / "run"
+    quick = (*SHORT, "--trainer.max_steps=1", "--data.splits=[forget]", "--evaluation.coherence=false")
+    run("fit", "mini/npo", folder, vip_llava, *quick, family, "--model.save_merged=true")
     assert any("packed sequences" in message for message in caplog.messages)
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert config["model"]["init_args"]["family"]["class_path"] == "vip_llava.VipLlava"
@@ -126,7 +107,7 @@ def test_a_family_from_outside_is_unlearned_and_exported(vip_llava, tmp_path, ca
     questions, answers = tmp_path / "questions.jsonl", tmp_path / "answers"
     questions.write_text('{"question": "Who is Ada?"}')
     options = [f"--model.source={folder}", f"--data.root={questions}", f"--trainer.default_root_dir={answers}"]
-    main(["predict", "--config=configs/data/questions.yaml", *options, "--answers.max_new_tokens=2", given[1]])
+    main(["predict", "--config=configs/data/questions.yaml", *options, "--answers.max_new_tokens=2", family])
     assert any("packed sequences" in message for message in caplog.messages)
     with pytest.raises(SystemExit, match=r"^error: model.family: Llava is for LlavaForCond\w+, not for 'VipLlava"):
         export([str(folder), "--family=viker_lightning.models.families.Llava"])
@@ -145,6 +126,6 @@ def test_a_family_from_outside_is_unlearned_and_exported(vip_llava, tmp_path, ca
 )
 def test_options_that_do_not_go_together(options, message, base_folder, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
-        run("fit", "viker", tmp_path, f"--model.vanilla={base_folder}", *options)
+        run("fit", "mini/viker", tmp_path, base_folder, *SHORT, *options)
     assert message in f"{stop.value.code}\n{capsys.readouterr().err}"
     assert "\n" not in str(stop.value.code)

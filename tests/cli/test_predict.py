@@ -1,19 +1,17 @@
 """Questions from a file, answered before and after unlearning, each once and in order."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 
+from support import forked
+from support.weights import random_adapter, random_vanilla
 from viker_lightning.cli import main
 from viker_lightning.data.records import VQA, ImageGroup, Picture
 from viker_lightning.datasets import Questions
-from viker_lightning.models import MLLM, Lora, generate, load_adapted, write_merged
+from viker_lightning.models import MLLM, generate, load_adapted, write_merged
 from viker_lightning.pictures.irrelevant import irrelevant_images
 
 ROOT = Path(__file__).parents[2]
@@ -24,20 +22,8 @@ CONFIG = ROOT / "configs/data/questions.yaml"
 def model(tmp_path_factory, base_folder):
     """A vanilla model with random weights of visible size, and an adapter that changes what it says."""
     folder = tmp_path_factory.mktemp("model")
-    torch.manual_seed(0)
-    mllm = MLLM.load(base_folder)
-    with torch.no_grad():
-        for name, p in mllm.model.named_parameters():
-            if p.ndim == 2 and "vision_tower" not in name:
-                p.normal_(std=0.1)
-    mllm.save(folder / "vanilla")
-    mllm = MLLM.load(folder / "vanilla")
-    mllm.adapt(Lora())
-    with torch.no_grad():
-        for name, p in mllm.named_parameters():
-            if "lora_B" in name:
-                p.normal_(std=0.1)
-    mllm.save_adapter(folder / "adapter")
+    random_vanilla(base_folder, folder / "vanilla", std=0.1, projector=0.1)
+    random_adapter(folder / "vanilla", folder / "adapter", std=0.1)
     return folder
 
 
@@ -122,10 +108,8 @@ def test_budgets_change_nothing(model, questions, tmp_path):
 def test_two_processes(model, questions, tmp_path):
     file, rows = questions
     main(options(file, model / "adapter", tmp_path / "one"))
-    command = [sys.executable, "-m", "viker_lightning", *options(file, model / "adapter", tmp_path / "two")]
-    command += ["--trainer.strategy=ddp", "--trainer.devices=2"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    assert done.returncode == 0, done.stderr[-3000:]
+    two = options(file, model / "adapter", tmp_path / "two", "--trainer.strategy=ddp", "--trainer.devices=2")
+    forked.launch(lambda: main(two), tmp_path / "said")
     assert answers(tmp_path / "two") == answers(tmp_path / "one") and len(answers(tmp_path / "two")) == len(rows)
 
 

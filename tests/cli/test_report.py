@@ -1,18 +1,12 @@
 """What a run leaves for its report, on shipped configs with tiny models."""
 
 import json
-from pathlib import Path
+import shutil
 
 import pyarrow.parquet as pq
 import pytest
 
-from support.commands import OPEN_GATE
-from viker_lightning.cli import main
-
-ROOT = Path(__file__).parents[2]
-SHORT = ["--data.root=mini/ci", "--data.max_people=1", "--trainer.max_steps=2", "--trainer.log_every_n_steps=1"]
-SHORT += ["--evaluation.max_new_tokens=5"]  # untrained models would never stop talking
-SHORT += ["--trainer.enable_progress_bar=false", *OPEN_GATE]
+from support.commands import ROOT, SHORT, run
 
 
 @pytest.fixture(autouse=True)
@@ -26,18 +20,14 @@ def unlearn(base_folder, tmp_path):
     """Unlearns from a model nobody has trained, in one folder, whose files it gives."""
 
     def fit(config, *options):
-        logger = {"class_path": "CSVLogger", "init_args": {"save_dir": str(tmp_path), "name": "", "version": ""}}
-        fixed = [f"--model.vanilla={base_folder}", f"--trainer.default_root_dir={tmp_path}", *SHORT]
-        main(
-            ["fit", f"--config=configs/mini/{config}.yaml", f"--trainer.logger={json.dumps(logger)}", *fixed, *options]
-        )
+        run("fit", f"mini/{config}", tmp_path, base_folder, *SHORT, *options)
         return tmp_path
 
     return fit
 
 
-def test_viker_run(unlearn):
-    folder = unlearn("viker")
+def test_viker_run(finished):
+    folder = finished
     answers = json.loads((folder / "key_tokens.json").read_text())
     rows = pq.read_table(folder / "predictions.parquet").to_pylist()
     asked = {(row["person"], row["number"], row["reference"]) for row in rows if row["split"] == "forget"}
@@ -55,9 +45,9 @@ def test_viker_run(unlearn):
         assert said in report
 
 
-def test_people_and_photos_are_chosen(unlearn):
+def test_people_and_photos_are_chosen(finished, unlearn, tmp_path):
     """A second run in the same folder shows nothing of the first one, which is set aside as a whole."""
-    folder = unlearn("viker")
+    folder = shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     assert (folder / "portraits.json").is_file()
     unlearn("npo", "--report.photos=false", "--report.people=[]")
     assert (folder / "earlier-1/portraits.json").is_file() and (folder / "earlier-1/report.html").is_file()
@@ -72,8 +62,8 @@ def test_people_who_are_not_in_the_data_are_named_before_anything_is_trained(unl
     assert not (tmp_path / "checkpoints").exists()
 
 
-def test_a_page_about_people_to_keep_says_why_no_answer_is_coloured(unlearn):
-    rows = pq.read_table(unlearn("viker") / "predictions.parquet").to_pylist()
+def test_a_page_about_people_to_keep_says_why_no_answer_is_coloured(finished, unlearn):
+    rows = pq.read_table(finished / "predictions.parquet").to_pylist()
     kept = next(row["person"] for row in rows if row["split"] == "retain")
     report = (unlearn("viker", f"--report.people={json.dumps([kept])}") / "report.html").read_text()
     assert "none of these people is to be forgotten" in report and "asked no ideal distribution" not in report

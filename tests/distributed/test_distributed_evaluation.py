@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from support import forked
-from support.distributed import random_adapter, random_vanilla
+from support.weights import random_adapter, random_vanilla
 from viker_lightning.cli import main
 from viker_lightning.datasets import CLEAR
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 def weights(tmp_path_factory, base_folder):
     """A model that says something, and an adapter that changes what it says."""
     folder = tmp_path_factory.mktemp("weights")
-    random_vanilla(base_folder, folder / "vanilla", tied=True)
+    random_vanilla(base_folder, folder / "vanilla")
     random_adapter(folder / "vanilla", folder / "adapter")
     return folder
 
@@ -34,6 +34,7 @@ def arguments(run, weights, *options):
         *("validate", "--config=configs/clear/mini_viker.yaml", f"--trainer.default_root_dir={run}"),
         *("--data.root=mini/clear-ci", "--data.max_people=1", "--data.modality=both", "--data.splits=[forget,retain]"),
         *(f"--model.vanilla={weights / 'vanilla'}", "--trainer.logger=false", "--trainer.enable_progress_bar=false"),
+        "--evaluation.max_new_tokens=5",  # untrained models would never stop talking
         *options,
     ]
 

@@ -15,16 +15,16 @@ from support.distributed import (
     here,
     on_ranks,
     on_two,
-    random_vanilla,
     results,
     weights,
 )
+from support.weights import random_vanilla
 from viker_lightning.runs import CheckpointFile
 
 
 @pytest.fixture(scope="module")
 def vanilla(base_folder, tmp_path_factory):
-    return random_vanilla(base_folder, tmp_path_factory.mktemp("vanilla"))
+    return random_vanilla(base_folder, tmp_path_factory.mktemp("vanilla"), tied=False)
 
 
 @pytest.fixture(scope="module")

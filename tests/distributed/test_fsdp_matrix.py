@@ -5,9 +5,10 @@ import sys
 
 import pytest
 
-from support.distributed import ROOT, difference, gradient_difference, random_vanilla, weights
+from support.distributed import ROOT, difference, gradient_difference, weights
 from support.families import random_model
 from support.matrix import CASES, run
+from support.weights import random_vanilla
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -17,8 +18,8 @@ STRATEGIES = ("ddp", "fsdp")
 @pytest.fixture(scope="module")
 def models(base_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
-    random_vanilla(base_folder, folder / "untied")
-    random_vanilla(base_folder, folder / "tied", tied=True)
+    random_vanilla(base_folder, folder / "untied", tied=False)
+    random_vanilla(base_folder, folder / "tied")
     for name in ("windowed", "qwen2_5_vl"):
         random_model(name).save(folder / name)
     return folder

@@ -18,12 +18,11 @@ from support.distributed import (
     launch,
     on_two,
     predictions,
-    random_adapter,
-    random_vanilla,
     results,
     threaded,
     weights,
 )
+from support.weights import random_adapter, random_vanilla
 from viker_lightning.pictures.irrelevant import irrelevant_images
 from viker_lightning.runs import CheckpointFile
 
@@ -31,11 +30,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 FEW = ("--data.root=mini/ci", "--data.max_people=1", "--data.splits=[forget,retain]", "--evaluation.coherence=false")
 FEW += ("--trainer.logger=false", "--trainer.enable_progress_bar=false")
+SHORT_ANSWERS = "--evaluation.max_new_tokens=5"
+"""Untrained models would never stop talking."""
 TWO = ("--data.batch_size=12", *on_two("fsdp"))
 ASCENT = (
     "fit",
     "--config=configs/mini/gradient_ascent.yaml",
     *FEW,
+    SHORT_ANSWERS,
     *GATE,
     "--model.lr=5e-4",
     "--guard.every_n_steps=2",
@@ -46,7 +48,7 @@ ASCENT = (
 def models(base_folder, tmp_path_factory):
     """A vanilla model and an adapter that changes what it says."""
     folder = tmp_path_factory.mktemp("models")
-    random_vanilla(base_folder, folder / "vanilla")
+    random_vanilla(base_folder, folder / "vanilla", tied=False)
     random_adapter(folder / "vanilla", folder / "adapter")
     return folder
 
@@ -98,7 +100,8 @@ def test_a_resumed_run_falls_back_to_what_was_good_before(guarded):
 def test_sigterm_stops_all_processes_and_nothing_is_lost(models, tmp_path, method, strategy):
     """What the frozen model said is asked again by a run that goes on; the adapter is the one it would have had."""
     fit = ("fit", f"--config=configs/mini/{method}.yaml", *FEW, *GATE, f"--model.vanilla={models / 'vanilla'}")
-    fit += ("--trainer.max_steps=8", "--data.batch_size=12", "--evaluation.before=false", *on_two(strategy))
+    fit += (SHORT_ANSWERS, "--trainer.max_steps=8", "--data.batch_size=12", "--evaluation.before=false")
+    fit += on_two(strategy)
     launch(tmp_path / "whole", *fit)
     again = arguments(tmp_path / "run", *fit, "--ckpt_path=last")
     process = subprocess.Popen(again, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=threaded())
@@ -122,7 +125,7 @@ def test_sigterm_stops_all_processes_and_nothing_is_lost(models, tmp_path, metho
 
 @pytest.mark.parametrize("command", ["validate", "test", "predict"])
 def test_what_asks_the_model(models, tmp_path, command):
-    options = (command, *FIT[1:], *FEW, f"--model.vanilla={models / 'vanilla'}")
+    options = (command, *FIT[1:], *FEW, SHORT_ANSWERS, f"--model.vanilla={models / 'vanilla'}")
     options += (f"--model.adapter={models / 'adapter'}", "--evaluation.coherence=true")
     here(tmp_path / "one", *options)
     done = launch(tmp_path / "two", *options, *on_two("fsdp"))

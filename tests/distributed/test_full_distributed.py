@@ -2,14 +2,15 @@
 
 import pytest
 
-from support.distributed import COMMON, GATE, assert_same, here, launch, on_two, random_vanilla
+from support.distributed import COMMON, GATE, assert_same, here, launch, on_two
+from support.weights import random_vanilla
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 @pytest.mark.parametrize("method", ["viker", "npo"])
 def test_two_processes_unlearn_in_full_as_one_does(strategy, method, base_folder, tmp_path):
-    vanilla = random_vanilla(base_folder, tmp_path / "vanilla")
+    vanilla = random_vanilla(base_folder, tmp_path / "vanilla", tied=False)
     options = ("fit", f"--config=configs/mini/{method}.yaml", *COMMON, *GATE, f"--model.vanilla={vanilla}")
     options += ("--model.lora=null", "--model.lr=1e-4")
     here(tmp_path / "one", *options, "--data.batch_size=16")

@@ -19,17 +19,17 @@ from support.distributed import (
     assert_same,
     launch,
     on_two,
-    random_vanilla,
     results,
     threaded,
 )
+from support.weights import random_vanilla
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
 def options(base_folder, tmp_path_factory):
-    vanilla = random_vanilla(base_folder, tmp_path_factory.mktemp("vanilla"))
+    vanilla = random_vanilla(base_folder, tmp_path_factory.mktemp("vanilla"), tied=False)
     return (*FIT, *COMMON, *GATE, f"--model.vanilla={vanilla}")
 
 

@@ -9,7 +9,7 @@ from statistics import mean
 import pytest
 import yaml
 
-from viker_lightning.cli import main
+from support.commands import print_config
 from viker_lightning.errors import UserError
 from viker_lightning.experiments import read_grid
 from viker_lightning.experiments.cells import inputs
@@ -50,16 +50,13 @@ def test_shipped_grids(name, scale):
 
 
 @pytest.mark.parametrize("name, scale", [*SCALES, ("demo", "mini")])
-def test_every_command_is_understood(name, scale, capsys):
+def test_every_command_is_understood(name, scale):
     seen = set()
     for cell in grid(name, scale, 1).cells(OUT):
         if (cell.row, cell.config) in seen:
             continue
         seen.add((cell.row, cell.config))
-        with pytest.raises(SystemExit) as stop:
-            main([*cell.arguments, "--print_config"])
-        printed = yaml.safe_load(capsys.readouterr().out)
-        assert stop.value.code == 0 and printed["trainer"]["default_root_dir"] == str(cell.folder)
+        assert print_config(cell.arguments)["trainer"]["default_root_dir"] == str(cell.folder)
 
 
 @pytest.mark.parametrize("name, scale", [pair for pair in SCALES if pair[1] != "published"])
@@ -99,14 +96,12 @@ def test_options_that_change_nothing_are_left_out():
 
 
 @pytest.mark.parametrize("row", ["GA", "GradDiff", "KL-Min", "NPO", "IDK", "ViKeR"])
-def test_clear_has_the_settings_that_were_tuned(row, capsys):
+def test_clear_has_the_settings_that_were_tuned(row):
     """Its methods are options of one YAML, whose own settings would be carried over if they were not set."""
     found = {}
     for name in ("clear", "mllmu"):
         cell = next(c for c in grid(name).cells(OUT) if (c.row, c.seed) == (row, 0))
-        with pytest.raises(SystemExit):
-            main([*cell.arguments, "--print_config"])
-        config = yaml.safe_load(capsys.readouterr().out)
+        config = print_config(cell.arguments)
         init = config["model"]["init_args"]
         found[name] = [init["method"], init["lr"], init["lora"], config["trainer"]["max_steps"]]
     assert found["clear"] == found["mllmu"]

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from rich.console import Console
 
+from support import forked
 from support.grids import tabulate
 from viker_lightning.experiments import State, read_grid, run_grid
 from viker_lightning.experiments.__main__ import main
@@ -20,6 +21,7 @@ from viker_lightning.reporting.tables import draw_figures
 ROOT = Path(__file__).parents[2]
 SHORT = {"data.root": "mini/ci", "data.max_people": 2, "trainer.max_steps": 2, "data.splits": ["forget", "retain"]}
 SHORT |= {"gate.knowledge": 0, "gate.follows_image": 0, "gate.follows_text": 1, "trainer.logger": False}
+SHORT |= {"evaluation.max_new_tokens": 3}  # untrained models would never stop talking
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +41,7 @@ def made(tmp_path_factory, cache, base_folder):
     file.write_text(yaml.safe_dump({"title": "Small", "columns": columns, "scales": {"mini": mini}}))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
+        patch.setattr("viker_lightning.experiments.cells.subprocess", forked.subprocess)
         with pytest.raises(SystemExit) as stop:
             main(["run", str(file), *arguments(folder)])
     return folder, file, str(stop.value.code)
@@ -129,6 +132,7 @@ def test_a_cell_that_cannot_even_start_stops_no_other(made, cells, monkeypatch):
 
 
 def test_a_stopped_run_goes_on_where_it_was(made, cells):
+    """Here the program is started; the other runs are forked."""
     viker = cells["ViKeR"]
     results = viker.folder / "results.json"
     before = json.loads(results.read_text())
@@ -166,6 +170,7 @@ def test_job_environments(monkeypatch):
 def test_a_failure_in_one_grid_stops_no_other(made, tmp_path, monkeypatch, capsys):
     """As make ablations and make figures run two."""
     monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("viker_lightning.experiments.cells.subprocess", forked.subprocess)
     other = tmp_path / "other.yaml"
     found = yaml.safe_load(made[1].read_text())
     del found["scales"]["mini"]["rows"]["bad"]

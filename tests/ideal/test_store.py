@@ -168,7 +168,7 @@ def build(folder, number, go):
 
 
 def test_two_processes_build_at_once(tmp_path):
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")  # no import is paid twice
     go = context.Event()
     workers = [context.Process(target=build, args=(tmp_path / "store", n, go)) for n in range(2)]
     for worker in workers:

@@ -1,15 +1,13 @@
 """The first step reaches everything that is trained, and a run knows which weights it began with."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.distributed as dist
+from huggingface_hub import constants
 from lightning.pytorch import Trainer
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
@@ -17,6 +15,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
+from support import forked
 from viker_lightning.errors import UserError
 from viker_lightning.methods import GradientAscent
 from viker_lightning.models import MLLM, Lora, check_first_gradients, folder_fingerprint, identify_weights, load_adapted
@@ -179,10 +178,13 @@ def hub(base_folder, tmp_path):
     (model / "snapshots" / COMMIT).symlink_to(base_folder)
 
     def said(code):
-        env = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
-        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.split()
+        def in_hub():
+            constants.HF_HUB_CACHE, constants.HF_HUB_OFFLINE = str(tmp_path / "hub"), True
+            exec(code, {})
+
+        out, err = tmp_path / "out", tmp_path / "err"
+        assert forked.wait(forked.start(in_hub, (out, err))) == 0, err.read_text()
+        return out.read_text().split()
 
     said.model = model
     return said

@@ -9,10 +9,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 
-from support.commands import OPEN_GATE
+from support.commands import OPEN_GATE, print_config
 from viker_lightning.cli import main
 from viker_lightning.runs.write import gold_answers, read_predictions
 
@@ -68,12 +67,10 @@ def test_one_switch(gold, base_folder, tmp_path):
 
 
 @pytest.mark.parametrize("config", ["published", "published_ga", "published_npo", "published_vanilla"])
-def test_settings_are_those_of_the_scripts(config, capsys):
+def test_settings_are_those_of_the_scripts(config):
     """baselines/*.py, finetune.py: gaussian LoRA, transformers' AdamW, fp32; a rate that falls every batch,
     but where the scheduler is stepped once an epoch."""
-    with pytest.raises(SystemExit):
-        main(["fit", f"--config=configs/mllmu/{config}.yaml", "--print_config"])
-    model = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]
+    model = print_config(["fit", f"--config=configs/mllmu/{config}.yaml"])["model"]["init_args"]
     assert model["lora"]["init"] == "gaussian" and model["dtype"] == "float32" and model["weight_decay"] == 0
     assert model["optimizer"]["class_path"] == "viker_lightning.training.TransformersAdamW"
     assert model["optimizer"]["init_args"]["eps"] == 1e-6

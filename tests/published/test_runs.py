@@ -9,6 +9,7 @@ from lightning.pytorch import Trainer, seed_everything
 from peft import LoraConfig, get_peft_model
 
 from support.plain_route import plain_logits
+from support.weights import random_vanilla
 from viker_lightning.data.records import Labels
 from viker_lightning.data.sampling import PassSampler
 from viker_lightning.datasets import CLEAR, MLLMU
@@ -22,26 +23,14 @@ LR = 1e-3
 SMALL = Engine(max_sequence_tokens=200, max_tokens=300)
 
 
-def model_folder(base_folder, folder, seed):
-    """Weights large enough to make differences visible."""
-    seed_everything(seed, verbose=False)
-    mllm = MLLM.load(base_folder)
-    with torch.no_grad():
-        for p in mllm.base.model.language_model.parameters():
-            if p.ndim == 2:
-                p.normal_(std=0.08)
-    mllm.save(folder)
-    return str(folder)
-
-
 @pytest.fixture(scope="module")
 def vanilla(base_folder, tmp_path_factory):
-    return model_folder(base_folder, tmp_path_factory.mktemp("vanilla"), 0)
+    return str(random_vanilla(base_folder, tmp_path_factory.mktemp("vanilla")))
 
 
 @pytest.fixture(scope="module")
 def gold(base_folder, tmp_path_factory):
-    return model_folder(base_folder, tmp_path_factory.mktemp("gold"), 1)
+    return str(random_vanilla(base_folder, tmp_path_factory.mktemp("gold"), seed=1))
 
 
 @pytest.fixture

@@ -13,8 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from support.killing import command, dies, in_step, run, same, stand_in_repository
-from viker_lightning import files
+from support.killing import command, dies, in_step, run, same, slurm_task, stand_in_repository
 from viker_lightning.callbacks import Evaluation
 from viker_lightning.errors import UserError
 from viker_lightning.files import replacing, replacing_folder
@@ -47,7 +46,7 @@ def writing_checkpoint(step):
 
     def save_checkpoint(self, checkpoint, *args, **kwargs):
         if checkpoint["global_step"] == step:
-            files._to_disk = lambda path: dies()
+            os.fsync = lambda file: dies()
         save(self, checkpoint, *args, **kwargs)
 
     return lambda: setattr(CheckpointFile, "save_checkpoint", save_checkpoint)
@@ -109,7 +108,7 @@ def test_killed_again_and_again(whole, base_folder, tmp_path, method, points):
     same(whole(method), tmp_path)
 
 
-def test_stand_in_repositoryed_epochs_go_on_where_they_were(base_folder, tmp_path):
+def test_shortened_epochs_go_on_where_they_were(base_folder, tmp_path):
     """With ``trainer.limit_train_batches`` an epoch ends before its data does."""
     made = [tmp_path / "whole", tmp_path / "killed"]
     assert run(command(made[0], base_folder, "--trainer.limit_train_batches=2"), tmp_path / "said") == 0
@@ -262,7 +261,7 @@ def test_a_requeued_job_does_not_go_on_from_an_earlier_run(tmp_path):
 
 def test_a_requeued_job_starts_from_the_newest_checkpoint(tmp_path, monkeypatch):
     """Lightning by itself would take its own file, however old."""
-    for name, value in {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "unlearn", "SLURM_JOB_ID": "1"}.items():
+    for name, value in slurm_task().items():
         monkeypatch.setenv(name, value)
     (tmp_path / "checkpoints").mkdir()
     for at, name in enumerate(("hpc_ckpt_1.ckpt", "checkpoints/last.ckpt")):

@@ -14,7 +14,7 @@ from importlib import import_module
 import pytest
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from support.killing import command, dies, in_step, run, same, stand_in_repository
+from support.killing import command, dies, in_step, run, same, slurm_task, stand_in_repository
 from viker_lightning import cli
 from viker_lightning.callbacks import Evaluation, Stopped
 from viker_lightning.failures import what_to_do
@@ -88,13 +88,6 @@ def test_signals_stop_a_run_without_loss(whole, base_folder, tmp_path):
     assert "is finished (8 steps of 8)" in said.read_text()
     said.unlink()
     same(whole("npo"), tmp_path)
-
-
-def slurm_task():
-    """What a job's only task finds in its environment."""
-    task = {"SLURM_JOB_ID": "4242", "SLURM_JOB_NAME": "unlearn", "SLURM_NODELIST": "127.0.0.1", "SLURM_NNODES": "1"}
-    task |= {"SLURM_NTASKS": "1", "SLURM_NTASKS_PER_NODE": "1", "SLURM_NODEID": "0", "SLURM_PROCID": "0"}
-    return task | {"SLURM_LOCALID": "0"}
 
 
 def test_slurm_tells_a_run_to_stop(whole, base_folder, tmp_path):

@@ -8,12 +8,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-import torch
 from safetensors.torch import load_file
 
 from support import forked
 from viker_lightning.cli import main
-from viker_lightning.models import MLLM, Lora
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,8 +22,9 @@ FIT = ("fit", "--config=configs/mini/viker.yaml")
 
 COMMON = (
     *("--data.root=mini/ci", "--data.max_people=3", "--data.splits=[forget,retain]", "--trainer.max_steps=2"),
-    *("--trainer.logger=false", "--trainer.enable_progress_bar=false"),
+    *("--trainer.logger=false", "--trainer.enable_progress_bar=false", "--evaluation.max_new_tokens=5"),
 )
+"""Untrained models would never stop talking."""
 
 GATE = ("--gate.knowledge=0", "--gate.follows_image=0", "--gate.follows_text=1")
 
@@ -73,34 +72,6 @@ def on_ranks(run, *options):
         main([*options, f"--trainer.default_root_dir={run}"])
 
     return forked.launch(fit, run.with_name(f"{run.name}-said"))
-
-
-def random_vanilla(base_folder, folder, tied=False):
-    """An embedded model whose weights make differences visible, with an output embedding of its own unless ``tied``."""
-    torch.manual_seed(0)
-    mllm = MLLM.load(base_folder)
-    with torch.no_grad():
-        for p in mllm.language_model.parameters():
-            if p.ndim == 2:
-                p.normal_(std=0.08)
-    if not tied:
-        base = mllm.base
-        base.config.tie_word_embeddings = base.config.text_config.tie_word_embeddings = False
-        base.lm_head.weight = torch.nn.Parameter(torch.randn_like(base.lm_head.weight) * 0.08)
-    mllm.save(folder)
-    return folder
-
-
-def random_adapter(vanilla, folder):
-    """An adapter that changes what a model says."""
-    torch.manual_seed(1)
-    mllm = MLLM.load(vanilla)
-    mllm.adapt(Lora())
-    with torch.no_grad():
-        for name, p in mllm.named_parameters():
-            if "lora_B" in name:
-                p.normal_(std=0.05)
-    mllm.save_adapter(folder)
 
 
 def weights(run):

@@ -7,9 +7,13 @@ import socket
 import sys
 import time
 import traceback
+from subprocess import DEVNULL, STDOUT
+from types import SimpleNamespace
 
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from viker_lightning.cli import main
 
 
 def start(do, output, environment=None):
@@ -17,8 +21,8 @@ def start(do, output, environment=None):
 
     Args:
         do: what to do; its ``SystemExit`` is the end of the process, a message goes to standard error.
-        output: file for what the process says; a pair of files: for standard output and standard error.
-        environment: variables besides those of this process.
+        output: file for what the process says, or its descriptor; a pair: for standard output and standard error.
+        environment: all of its variables; by default those of this process.
 
     Returns:
         The ID of the process.
@@ -29,11 +33,13 @@ def start(do, output, environment=None):
     code = 70
     try:
         for number, file in enumerate(output if isinstance(output, tuple) else (output, output), start=1):
-            os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+            os.dup2(file if isinstance(file, int) else os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
         sys.stdout, sys.stderr = (os.fdopen(n, "w", buffering=1, closefd=False) for n in (1, 2))
         logging.getLogger().handlers.clear()  # pytest's
         torch.set_num_threads(1)
-        os.environ.update(environment or {})
+        if environment is not None:
+            os.environ.clear()
+            os.environ.update(environment)
         do()
         code = 0
     except SystemExit as stop:
@@ -50,6 +56,27 @@ def ended(pid):
     """The exit code, or minus the signal that killed it; ``None`` while it runs."""
     done, status = os.waitpid(pid, os.WNOHANG)
     return os.waitstatus_to_exitcode(status) if done else None
+
+
+def wait(pid):
+    """The same when it has ended."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def popen(command, env, stdout=1, **_):
+    """Stands for ``subprocess.Popen`` where the package starts a run of its own command line."""
+    assert command[:3] == [sys.executable, "-m", "viker_lightning"]
+    output = stdout if isinstance(stdout, int) else stdout.fileno()
+    return SimpleNamespace(pid=start(lambda: main(command[3:]), output, env), returncode=None)
+
+
+def run(command, env, **_):
+    """Stands for ``subprocess.run`` as :func:`popen` does for ``Popen``."""
+    return SimpleNamespace(returncode=wait(popen(command, env).pid))
+
+
+subprocess = SimpleNamespace(Popen=popen, run=run, STDOUT=STDOUT, DEVNULL=DEVNULL)
+"""Stands for the module where the package starts runs; elsewhere it starts other programs with the real one."""
 
 
 def launch(do, folder, world=2, timeout=400):
@@ -79,7 +106,7 @@ def launch(do, folder, world=2, timeout=400):
             do()
 
         output = (folder / f"out-{rank}", folder / f"err-{rank}")
-        return start(ranked, output, job | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+        return start(ranked, output, {**os.environ, **job, "RANK": str(rank), "LOCAL_RANK": str(rank)})
 
     running = {task(rank): rank for rank in range(world)}
     end, failed = time.monotonic() + timeout, {}

@@ -97,3 +97,10 @@ def in_step(number):
 def stand_in_repository(monkeypatch):
     """Configs name other configs relative to the repository."""
     monkeypatch.chdir(Path(__file__).parents[2])
+
+
+def slurm_task():
+    """What a job's only task finds in its environment."""
+    task = {"SLURM_JOB_ID": "4242", "SLURM_JOB_NAME": "unlearn", "SLURM_NODELIST": "127.0.0.1", "SLURM_NNODES": "1"}
+    task |= {"SLURM_NTASKS": "1", "SLURM_NTASKS_PER_NODE": "1", "SLURM_NODEID": "0", "SLURM_PROCID": "0"}
+    return task | {"SLURM_LOCALID": "0"}

@@ -6,6 +6,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
 
+from support.weights import random_vanilla
 from viker_lightning.errors import UserError
 from viker_lightning.methods import NPO, GradientDifference, KLMinimization, ViKeR
 from viker_lightning.models import MLLM, Lora, split_to_budget
@@ -17,16 +18,7 @@ SMALL = Engine(max_sequence_tokens=140, max_tokens=200)
 
 @pytest.fixture(scope="module")
 def vanilla(base_folder, tmp_path_factory):
-    """Weights large enough to make differences visible."""
-    seed_everything(0, verbose=False)
-    folder = tmp_path_factory.mktemp("vanilla")
-    mllm = MLLM.load(base_folder)
-    with torch.no_grad():
-        for p in mllm.base.model.language_model.parameters():
-            if p.ndim == 2:
-                p.normal_(std=0.08)
-    mllm.save(folder)
-    return str(folder)
+    return str(random_vanilla(base_folder, tmp_path_factory.mktemp("vanilla")))
 
 
 def trained(vanilla, data, method, engine=Engine(), steps=2, **options):  # noqa: B008

@@ -1,6 +1,7 @@
 """Unlearning without LoRA: the same loss and gradient as with a second, frozen model, which nobody has to hold."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from support.plain_route import plain_ideal, plain_logits
+from support.weights import random_vanilla
 from viker_lightning.datasets.mllmu import MLLMU
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import token_kl
@@ -20,11 +22,11 @@ CI = "mini/ci"
 
 
 class Few(MLLMU):
-    """Two people a stream, since the original model is asked about all of them."""
+    """Two people a stream with eight questions each, since the original model is asked all of them."""
 
     @property
     def streams(self):
-        return {name: people[:2] for name, people in super().streams.items()}
+        return {name: [replace(p, vqa=p.vqa[:8]) for p in people[:2]] for name, people in super().streams.items()}
 
 
 @pytest.fixture(scope="module")
@@ -37,16 +39,7 @@ def few(cache):
 
 @pytest.fixture(scope="module")
 def vanilla(base_folder, tmp_path_factory):
-    """Weights large enough to make differences visible."""
-    seed_everything(0, verbose=False)
-    folder = tmp_path_factory.mktemp("vanilla")
-    mllm = MLLM.load(base_folder)
-    with torch.no_grad():
-        for p in mllm.language_model.parameters():
-            if p.ndim == 2:
-                p.normal_(std=0.08)
-    mllm.save(folder)
-    return str(folder)
+    return str(random_vanilla(base_folder, tmp_path_factory.mktemp("vanilla")))
 
 
 class Watched(Unlearn):
