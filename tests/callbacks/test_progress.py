@@ -77,7 +77,7 @@ def test_bars_within_bars():
         outer.advance()
         with progress.Bar("evaluation", 2, console=console) as inner:
             inner.advance()
-            outer.advance()
+            outer._display.refresh()
     shown = console.file.getvalue()
     assert "training" in shown and "evaluation" in shown
 
