@@ -22,11 +22,15 @@ VIKER = "--config=configs/mini/viker.yaml"
 METHODS = "methods are IDK, NPO, GradientAscent, GradientDifference, KLMinimization, ViKeR, or your own as file.Class"
 
 
+@pytest.fixture(scope="module")
+def built():
+    return command_line()
+
+
 @pytest.fixture
-def said(monkeypatch, capsys):
+def said(built, monkeypatch, capsys):
     """What the command line says of some options."""
     monkeypatch.chdir(ROOT)
-    built = command_line()
 
     def of(*arguments):
         with pytest.raises(UserError) as error:
