@@ -212,7 +212,7 @@ class Stage(LightningModule):
         if self.step.broken:
             raise UserError(
                 f"step {self.global_step}: {self.step.broken}, and no later adapter was good; lower model.lr or the "
-                f"weights of the loss (last checkpoint: {Path(self.trainer.default_root_dir) / 'checkpoints'})"
+                f"weights of the loss (last checkpoint: {Path(self.trainer.default_root_dir) / names.CHECKPOINTS})"
             )
 
     def streams(self, batch: Groups) -> Groups:
