@@ -2,6 +2,8 @@
 
 from .distribution import IdealDistribution, why_not_reduced
 from .key_tokens import key_token_example, key_token_report, key_tokens
+from .noised import add_noise
+from .own_answers import OwnAnswers
 from .own_reference import OwnReference
 from .pictures import choose_pictures, clip_filter, pictures_of
 from .prefix import ImagePrefixes
@@ -15,16 +17,19 @@ from .reference import (
     statistics_of,
     token_kl,
 )
-from .references import References
+from .references import Level, References
 from .store import ReferenceStore, reference_key, store_folder
 
 __all__ = [
     "IdealDistribution",
     "ImagePrefixes",
+    "Level",
+    "OwnAnswers",
     "OwnReference",
     "Reference",
     "ReferenceStore",
     "References",
+    "add_noise",
     "choose_pictures",
     "clip_filter",
     "forward_kl",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -15,11 +15,11 @@ from viker_lightning.data.encoding import Encoded
 from viker_lightning.data.packing import PackedBatch
 from viker_lightning.data.records import Picture
 from viker_lightning.errors import UserError
-from viker_lightning.models import MLLM
+from viker_lightning.models import MLLM, AnswerTokens
 from viker_lightning.progress import Bar
 
 from .prefix import ImagePrefixes
-from .reference import Reference, output_weight, reduce_distribution
+from .reference import Reference, mean_distribution, output_weight, reduce_distribution, reference_of
 from .store import Keep, reference_key, reference_store
 
 QUESTIONS_PER_PART = 64
@@ -50,10 +50,11 @@ class IdealDistribution:
         mllm: the model.
         pictures: the k irrelevant images, in order.
         keep: ``disk`` (the cache folder, shared by runs), ``memory`` (this run), or ``off``: computed in every step.
+        each: whether what is said behind every single image is stored, too (:meth:`behind`); it is computed anyway.
     """
 
-    def __init__(self, mllm: MLLM, pictures: Sequence[Picture], keep: Keep = "memory") -> None:
-        self.mllm, self.pictures, self.keep = mllm, list(pictures), keep
+    def __init__(self, mllm: MLLM, pictures: Sequence[Picture], keep: Keep = "memory", each: bool = False) -> None:
+        self.mllm, self.pictures, self.keep, self.each = mllm, list(pictures), keep, each
         self.store = reference_store(mllm, keep)
         self._prefixes: ImagePrefixes | None = None
         if not pictures:
@@ -74,7 +75,9 @@ class IdealDistribution:
         return reference_key(self.pictures, question)
 
     def _missing(self, questions: Sequence[Encoded]) -> list[Encoded]:
-        return [q for q in dict.fromkeys(questions) if self._key(q) not in self.store]
+        single = self.pictures if self.each else []
+        keys = {q: [self._key(q), *(reference_key([picture], q) for picture in single)] for q in questions}
+        return [q for q, wanted in keys.items() if not all(key in self.store for key in wanted)]
 
     def prepare(self, questions: Sequence[Encoded]) -> None:
         """Computes and stores what is not known yet, with a progress bar; processes of one run share the work."""
@@ -104,16 +107,31 @@ class IdealDistribution:
         with Bar("ideal distribution", len(questions), "questions", shown=len(questions) >= 100) as bar:
             for first in range(0, len(questions), QUESTIONS_PER_PART):
                 part = questions[first : first + QUESTIONS_PER_PART]
-                self.store.add(zip(map(self._key, part), self._fresh(part), strict=True))
+                self.store.add(self._fresh(part).items())
                 bar.advance(len(part))
 
-    def _fresh(self, questions: Sequence[Encoded]) -> list[Reference]:
+    def _fresh(self, questions: Sequence[Encoded]) -> dict[str, Reference]:
+        """References of questions by key: of the mean, and of each image if these are wanted."""
         weight = output_weight(self.mllm.head)
-        found: list[Reference] = []
-        for batch, p in self.prefixes.distributions(questions):
-            reference = reduce_distribution(p, batch.labels, weight)
-            found += reference.split([len(q.answer) for q in batch.encoded])
+        found: dict[str, Reference] = {}
+        for batch, hidden in self.prefixes.hidden(questions):
+            sizes = [len(q.answer) for q in batch.encoded]
+            with self.mllm.frozen():
+                p = mean_distribution(self._logits(batch, hidden, sizes, found))
+                means = reduce_distribution(p, batch.labels, weight).split(sizes)
+                found |= zip(map(self._key, batch.encoded), means, strict=True)
         return found
+
+    def _logits(
+        self, batch: PackedBatch, hidden: Tensor, sizes: list[int], found: dict[str, Reference]
+    ) -> Iterator[Tensor]:
+        """Logits behind one image after the other; notes what is said behind each if that is wanted."""
+        for picture, states in zip(self.pictures, hidden, strict=True):
+            tokens = AnswerTokens.of(batch, states, self.mllm.head)
+            if self.each:
+                keys = [reference_key([picture], q) for q in batch.encoded]
+                found |= zip(keys, reference_of(tokens).split(sizes), strict=True)
+            yield tokens.logits
 
     def reference(self, batch: PackedBatch) -> Reference:
         """The reduced reference for a batch, token by token, computed first where it is not known.
@@ -128,11 +146,19 @@ class IdealDistribution:
     def of(self, questions: Sequence[Encoded]) -> Reference:
         """The references of questions, token by token, computed first where they are not known."""
         if self.keep == "off":
-            return Reference.cat(self._fresh(questions))
+            found = self._fresh(questions)
+            return Reference.cat([found[self._key(q)] for q in questions])
         missing = self._missing(questions)
         if missing:
             self._compute(missing)
         return Reference.cat([self.store.get(self._key(q)) for q in questions])
+
+    def behind(self, pictures: Sequence[Picture], questions: Sequence[Encoded]) -> Reference | None:
+        """What is said of questions behind one of the images each; ``None`` unless all of that is stored."""
+        keys = [reference_key([picture], q) for picture, q in zip(pictures, questions, strict=True)]
+        if not all(key in self.store for key in keys):
+            return None
+        return Reference.cat([self.store.get(key) for key in keys])
 
     def distribution(self, questions: Sequence[Encoded]) -> Tensor:
         """Full distributions ``[T, V]``, recomputed: where they cannot be reduced, and for showing top tokens."""

@@ -1,148 +1,226 @@
-"""What the frozen model says of the answers of every stream, as a method asks for it."""
+"""What frozen models say of the answers of every stream, as a method asks for it."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol
 
+import torch
 from torch import Tensor
 
-from viker_lightning.data.encoding import Encoded
 from viker_lightning.data.packing import PackedBatch
 from viker_lightning.data.records import ImageGroup, Picture
-from viker_lightning.errors import UserError
+from viker_lightning.errors import UserError, short
 from viker_lightning.models import MLLM
 
 from .distribution import IdealDistribution, why_not_reduced
+from .noised import Noised
 from .own_reference import OwnReference
 from .reference import Reference, statistics_of
 from .store import Keep, reference_store
 
 log = logging.getLogger(__name__)
 
+Level = Literal["log_prob", "kl", "full"]
+"""How much of what a reference says is used: the log-probability of the answer tokens, what a forward KL needs, or
+every probability."""
 
-class Needs(Protocol):
-    """What a method says it needs of the frozen model; see :class:`~viker_lightning.methods.Method`."""
 
-    reference: str
-    needs_vector: bool
-    needs_distribution: bool
-    retain_reference: bool
+class Asks(Protocol):
+    """What a method says it needs of frozen models; see :class:`~viker_lightning.methods.Method`."""
+
+    @property
+    def needs(self) -> Mapping[str, Mapping[str, Level]]:
+        """Levels by stream and name of a reference."""
+
+    @property
+    def references(self) -> set[str]:
+        """Names of all references."""
+
     gold: str | None
+    noise: float
+    instruction: str
 
 
 class References:
-    """Knows what the frozen model says of the answers of every stream.
+    """Knows what frozen models say of the answers of every stream.
 
-    Of forget answers behind irrelevant images (:attr:`ideal`) or behind their own, of retain answers behind their own
-    (:attr:`own`, by stream): reduced where the output embedding allows it, else as full distributions, which are
-    computed in every step. A model that is trained in full is asked everything by :meth:`prepare`, since it is not the
-    original any more afterwards.
+    Names are those of :data:`~viker_lightning.methods.base.REFERENCES`. What is said is reduced where the output
+    embedding allows it, else taken as full distributions, which are computed in every step. A model that is trained in
+    full is asked everything by :meth:`prepare`, since it is not the original any more afterwards.
 
     Args:
         keep: where what was said is kept: ``disk``, ``memory`` or ``off``.
         dtype: of the weights of a gold model.
+
+    Attributes:
+        ideal: what is said behind irrelevant images, if that is asked.
+        strangers: what is said of forget answers behind each stranger, if that is asked and kept.
     """
 
     def __init__(self, keep: Keep, dtype: str = "float32") -> None:
         self.keep, self.dtype = keep, dtype
         self.ideal: IdealDistribution | None = None
-        self.own: dict[str, OwnReference] = {}
-        self.why_full: str | None = None  # why forget references must be full distributions, if they must
+        self.strangers: IdealDistribution | None = None
+        self._full: set[tuple[str, str]] = set()  # asked for every probability, in every step
+        self._single: dict[str, OwnReference] = {}  # what is said behind single images, by name and level
         self._saved: dict[str, Any] = {}  # what had been said before the run stopped
+        self._gold: MLLM | None = None
+        self._asks: Asks
+        self._noised: Noised
         self._mllm: MLLM
 
     def prepare(
         self,
         mllm: MLLM,
-        needs: Needs,
-        pictures: Sequence[Picture],
-        questions: Sequence[Encoded],
+        asks: Asks,
+        irrelevant: Sequence[Picture],
+        strangers: Sequence[Picture],
         groups: Callable[[str], list[ImageGroup]],
     ) -> None:
         """Gets ready for the first step; all processes call it together.
 
         Args:
             mllm: the model.
-            needs: the method.
-            pictures: irrelevant images, if the method asks for them.
-            questions: all forget questions, to be asked behind these images now.
+            asks: the method.
+            irrelevant: irrelevant images, if the method asks about them.
+            strangers: pictures behind each of which the forget answers are asked, if that is to be known beforehand.
             groups: gives every question of a stream with every image it may be asked about.
 
         Raises:
             UserError: if a model that is trained in full would have to be asked in every step what it said at first.
         """
-        self._mllm = mllm
-        self.why_full = _why_full(mllm, needs)
-        if not mllm.adapted and (needs.reference != "none" or needs.retain_reference):
-            self._check_kept()
-        if needs.reference == "irrelevant":
-            self.ideal = IdealDistribution(mllm, pictures, self.keep)
-            if self.keep != "off":
-                self.ideal.prepare(questions)
-        elif needs.reference == "own" and needs.gold is not None:
-            gold = mllm.beside(needs.gold, self.dtype, "model.method.gold")
-            self.own["forget"] = OwnReference(gold, self.keep != "off", needs.needs_vector)
-        elif needs.reference == "own":
-            self.own["forget"] = self._own("forget", groups, needs.needs_vector)
-        if needs.retain_reference:
-            self.own["retain"] = self._own("retain", groups)
-        for stream, state in self._saved.items():
-            if stream in self.own:
-                self.own[stream].load_state_dict(state)
+        self._mllm, self._asks = mllm, asks
+        self._noised = Noised(asks.noise, asks.instruction)
+        pairs = [(stream, name, level) for stream, asked in asks.needs.items() for name, level in asked.items()]
+        for stream, name, level in pairs:
+            self._check(stream, name, level)
+        if "irrelevant" in asks.references:
+            self.ideal = IdealDistribution(mllm, irrelevant, self.keep, each=list(irrelevant) == list(strangers))
+            for stream in [stream for stream, name, _ in pairs if name == "irrelevant"]:
+                self._ask_now(self.ideal, groups(stream))
+        if strangers and self.keep != "off" and ("strangers", "own") not in self._full:
+            shared = self.ideal is not None and self.ideal.each
+            self.strangers = self.ideal if shared else IdealDistribution(mllm, strangers, self.keep, each=True)
+            assert self.strangers is not None
+            self._ask_now(self.strangers, [group for group in groups("forget") if group.image is not None])
+        for stream, name, level in pairs:
+            if name != "irrelevant" and (stream, name) not in self._full:
+                single = self._behind_single_images(name, level)
+                if single.store is not None and not (stream == "strangers" and self.strangers is not None):
+                    single.prepare(self._shown(name, groups(stream)))
+        for key in self._saved.keys() & self._single.keys():
+            self._single[key].load_state_dict(self._saved[key])
         self._saved = {}
 
-    def of(self, stream: str, batch: PackedBatch) -> tuple[Reference | None, Tensor | None]:
-        """What the frozen model says of a batch of a stream, token by token.
+    def _check(self, stream: str, name: str, level: Level) -> None:
+        """Notes whether full distributions are needed, and makes sure that they can be had."""
+        reason = why_not_reduced(self._mllm.head, "reverse" if level == "full" else "forward")
+        full = reason is not None and (level != "log_prob" or name == "irrelevant")
+        if full:
+            self._full.add((stream, name))
+            log.info("references are full distributions, recomputed in every step: %s", reason)
+        if name != "gold" and not self._mllm.adapted:
+            self._check_kept(reason if full else None)
+
+    def of(
+        self, stream: str, groups: Sequence[ImageGroup], batch: PackedBatch
+    ) -> tuple[dict[str, Reference], dict[str, Tensor]]:
+        """What is said of a batch of a stream, token by token.
+
+        Args:
+            stream: which one.
+            groups: the image groups of the batch.
+            batch: the same, packed.
 
         Returns:
-            The reference, and the full ``[T, V]`` distribution where the reference cannot be reduced; ``None`` for
-            what the method does not ask for.
+            By name, the references the method asks for, and full ``[T, V]`` distributions where they are needed.
+
+        Raises:
+            UserError: if an instruction before the question changes the tokens of the answer.
         """
-        if stream == "forget" and self.why_full:
-            distribution = self._distribution(batch)
-            return statistics_of(distribution, batch.labels), distribution
-        if stream == "forget" and self.ideal is not None:
-            return self.ideal.reference(batch), None
-        return (self.own[stream].reference(batch), None) if stream in self.own else (None, None)
+        references: dict[str, Reference] = {}
+        distributions: dict[str, Tensor] = {}
+        for name, level in self._asks.needs[stream].items():
+            if (stream, name) in self._full:
+                distributions[name] = p = self._distribution(name, groups, batch)
+                references[name] = statistics_of(p, batch.labels)
+            elif name == "irrelevant":
+                assert self.ideal is not None
+                references[name] = self.ideal.reference(batch)
+            else:
+                references[name] = self._reference(stream, name, level, groups, batch)
+        return references, distributions
 
     def state_dict(self) -> dict[str, Any]:
-        """What was said behind own images, for a checkpoint: asked in another batch, it would round otherwise."""
-        return {stream: own.state_dict() for stream, own in self.own.items()}
+        """What was said behind single images, for a checkpoint: asked in another batch, it would round otherwise."""
+        return {key: single.state_dict() for key, single in self._single.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes up what was said before a run was stopped; in effect from :meth:`prepare` on."""
         self._saved = state
 
-    def _own(self, stream: str, groups: Callable[[str], list[ImageGroup]], reduced: bool = True) -> OwnReference:
-        """What the frozen model says behind a stream's own images; all of it now if it will be gone later."""
-        if self._mllm.adapted:
-            return OwnReference(self._mllm, self.keep != "off", reduced)
-        own = OwnReference(self._mllm, True, reduced, reference_store(self._mllm, self.keep))
-        own.prepare(groups(stream))
-        return own
+    def _ask_now(self, ideal: IdealDistribution, groups: Sequence[ImageGroup]) -> None:
+        if self.keep != "off":
+            encode = self._mllm.encoder.encode
+            ideal.prepare([encode(vqa, group.image is not None) for group in groups for vqa in group.vqa])
 
-    def _distribution(self, batch: PackedBatch) -> Tensor:
-        if self.ideal is not None:
+    def _behind_single_images(self, name: str, level: Level) -> OwnReference:
+        """What a model says behind single images; one that is trained in full is asked all of it beforehand."""
+        reduced = level != "log_prob"
+        key = f"{name}/{'kl' if reduced else level}"
+        if key not in self._single:
+            model, store = self._model(name), None
+            if name != "gold" and not self._mllm.adapted:
+                store = reference_store(self._mllm, self.keep)
+            self._single[key] = OwnReference(model, store is not None or self.keep != "off", reduced, store)
+        return self._single[key]
+
+    def _model(self, name: str) -> MLLM:
+        if name != "gold":
+            return self._mllm
+        if self._gold is None:
+            assert self._asks.gold is not None
+            self._gold = self._mllm.beside(self._asks.gold, self.dtype, "model.method.gold")
+        return self._gold
+
+    def _reference(
+        self, stream: str, name: str, level: Level, groups: Sequence[ImageGroup], batch: PackedBatch
+    ) -> Reference:
+        if (stream, name) == ("strangers", "own") and self.strangers is not None:
+            pictures = [picture for r in batch.row_of if (picture := batch.pictures[r]) is not None]
+            if (found := self.strangers.behind(pictures, batch.encoded)) is not None:
+                return found.to(batch.labels.device)
+        return self._behind_single_images(name, level).reference(self._as_shown(name, groups, batch))
+
+    def _distribution(self, name: str, groups: Sequence[ImageGroup], batch: PackedBatch) -> Tensor:
+        if name == "irrelevant":
+            assert self.ideal is not None
             return self.ideal.distribution(batch.encoded)
-        with self._mllm.frozen():
-            return self._mllm.answer_tokens(batch).logits.softmax(-1)
+        model = self._model(name)
+        with model.frozen():
+            return model.answer_tokens(self._as_shown(name, groups, batch)).logits.softmax(-1)
 
-    def _check_kept(self) -> None:
+    def _shown(self, name: str, groups: list[ImageGroup]) -> list[ImageGroup]:
+        """Image groups as the reference sees them."""
+        return self._noised.groups(groups) if name == "noised" else groups
+
+    def _as_shown(self, name: str, groups: Sequence[ImageGroup], batch: PackedBatch) -> PackedBatch:
+        if name != "noised":
+            return batch
+        shown = self._mllm.pack(self._noised.groups(groups))
+        if not torch.equal(shown.labels, batch.labels):
+            raise UserError(
+                f"model.method.instruction: {short(self._noised.instruction)} changes the tokens that are to be "
+                "predicted; end it with a full stop, or train on answers alone (data.protocol=corrected)"
+            )
+        return shown
+
+    def _check_kept(self, why_full: str | None) -> None:
         """Makes sure that a model trained in full need not be asked again what it said at first."""
         way = "which LoRA makes possible; set model.lora, or a method or setting without that need"
         if self.keep == "off":
             raise UserError(f"model.engine.references=off asks the original model in every step, {way}")
-        if self.why_full:
-            raise UserError(f"model.lora=null: {self.why_full}, so the original model is asked in every step, {way}")
-
-
-def _why_full(mllm: MLLM, needs: Needs) -> str | None:
-    """Why the forget reference must be taken as full distributions, in every step; ``None`` if it need not."""
-    if needs.reference == "none" or not needs.needs_vector:
-        return None
-    reason = why_not_reduced(mllm.head, "reverse" if needs.needs_distribution else "forward")
-    if reason:
-        log.info("references are full distributions, recomputed in every step: %s", reason)
-    return reason
+        if why_full:
+            raise UserError(f"model.lora=null: {why_full}, so the original model is asked in every step, {way}")

@@ -1,11 +1,28 @@
 """Unlearning objectives: one file an idea, each a pure function of answer tokens; no images or templates in here."""
 
-from .base import Batch, Method
+from .around import Around
+from .base import Batch, Method, Needs, Preparation
 from .gradient_ascent import GradientAscent
 from .gradient_difference import GradientDifference
+from .hold import Held
 from .idk import IDK
 from .kl_minimization import KLMinimization
 from .npo import NPO
+from .stranger import Stranger
 from .viker import ViKeR
 
-__all__ = ["IDK", "NPO", "Batch", "GradientAscent", "GradientDifference", "KLMinimization", "Method", "ViKeR"]
+__all__ = [
+    "IDK",
+    "NPO",
+    "Around",
+    "Batch",
+    "GradientAscent",
+    "GradientDifference",
+    "Held",
+    "KLMinimization",
+    "Method",
+    "Needs",
+    "Preparation",
+    "Stranger",
+    "ViKeR",
+]

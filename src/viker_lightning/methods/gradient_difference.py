@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from typing_extensions import override
 
-from .base import Batch, Method, require_retain
+from .base import Batch, Method, Needs
 
 
 class GradientDifference(Method):
@@ -18,7 +18,7 @@ class GradientDifference(Method):
         retain_weight: weight of the retain term.
     """
 
-    uses_retain = True
+    needs: Needs = {"forget": {}, "retain": {}}
 
     def __init__(self, retain_weight: float = 1.0) -> None:
         self.retain_weight = retain_weight
@@ -27,8 +27,7 @@ class GradientDifference(Method):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Means over answer tokens, nats."""
         forget_ce = batch.forget.mean(-batch.forget.log_probs)
-        retain = require_retain(batch)
-        retain_ce = retain.mean(-retain.log_probs)
+        retain_ce = batch.retain.mean(-batch.retain.log_probs)
         return {
             "loss": self.retain_weight * retain_ce - forget_ce,
             "forget_ce": forget_ce.detach(),

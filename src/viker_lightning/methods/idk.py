@@ -8,7 +8,7 @@ from typing_extensions import override
 from viker_lightning.errors import UserError
 from viker_lightning.metrics import REFUSALS
 
-from .base import Batch, Method, require_retain
+from .base import Batch, Method, Needs
 
 
 class IDK(Method):
@@ -19,20 +19,20 @@ class IDK(Method):
         refusals: what may be said; one is drawn for each question, by its text.
     """
 
-    uses_retain = True
+    needs: Needs = {"alternative": {}, "retain": {}}
     answers_only = True
 
     def __init__(self, retain_weight: float = 1.0, refusals: tuple[str, ...] = REFUSALS) -> None:
         if not refusals:
             raise UserError("IDK: refusals is empty; give at least one sentence")
         self.retain_weight, self.refusals = retain_weight, tuple(refusals)
+        self.alternative = self.refusals
 
     @override
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Means over answer tokens, nats."""
-        refusal_ce = batch.forget.mean(-batch.forget.log_probs)
-        retain = require_retain(batch)
-        retain_ce = retain.mean(-retain.log_probs)
+        refusal_ce = batch.alternative.mean(-batch.alternative.log_probs)
+        retain_ce = batch.retain.mean(-batch.retain.log_probs)
         return {
             "loss": refusal_ce + self.retain_weight * retain_ce,
             "refusal_ce": refusal_ce.detach(),

@@ -5,9 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from typing_extensions import override
 
-from viker_lightning.ideal import forward_kl
-
-from .base import Batch, Method, require_reference, require_retain
+from .base import Batch, Method, Needs
 
 
 class KLMinimization(Method):
@@ -21,8 +19,7 @@ class KLMinimization(Method):
         retain_weight: weight of the KL.
     """
 
-    uses_retain = True
-    retain_reference = True
+    needs: Needs = {"forget": {}, "retain": {"own": "kl"}}
 
     def __init__(self, retain_weight: float = 1.0) -> None:
         self.retain_weight = retain_weight
@@ -31,8 +28,7 @@ class KLMinimization(Method):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Means over answer tokens, nats."""
         forget_ce = batch.forget.mean(-batch.forget.log_probs)
-        retain = require_retain(batch)
-        retain_kl = retain.mean(forward_kl(require_reference(batch.retain_reference), retain))
+        retain_kl = batch.retain.mean(batch.kl("retain", "own"))
         return {
             "loss": self.retain_weight * retain_kl - forget_ce,
             "forget_ce": forget_ce.detach(),

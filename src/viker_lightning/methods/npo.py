@@ -8,8 +8,9 @@ from typing_extensions import override
 
 from viker_lightning.errors import UserError
 from viker_lightning.files import check_folder
+from viker_lightning.ideal import Level
 
-from .base import Batch, Method, require_reference, require_retain
+from .base import Batch, Method
 
 
 class NPO(Method):
@@ -26,26 +27,24 @@ class NPO(Method):
         gold: folder of a model trained on the retain set only, to be the reference in place of the vanilla model.
     """
 
-    reference = "own"
-    needs_vector = False
-
     def __init__(self, beta: float = 0.1, retain_weight: float = 0.0, gold: str | None = None) -> None:
         if beta <= 0:
             raise UserError(f"NPO: beta={beta} must be > 0")
         check_folder("model.method.gold", gold)
         self.beta, self.retain_weight, self.gold = beta, retain_weight, gold
-        self.uses_retain = retain_weight > 0
+        self.reference = "own" if gold is None else "gold"
+        level: Level = "log_prob"
+        self.needs = {"forget": {self.reference: level}} | ({"retain": {}} if retain_weight > 0 else {})
 
     @override
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Mean over questions."""
         forget = batch.forget
-        log_ratio = forget.sum_by_question(forget.log_probs - require_reference(batch.forget_reference).log_prob)
+        log_ratio = forget.sum_by_question(forget.log_probs - batch.reference("forget", self.reference).log_prob)
         total = -2 / self.beta * forget.question_share(F.logsigmoid(-self.beta * log_ratio))
         terms = {"log_ratio": forget.question_share(log_ratio).detach()}
-        if self.uses_retain:
-            retain = require_retain(batch)
-            retain_ce = retain.mean(-retain.log_probs)
+        if self.retain_weight > 0:
+            retain_ce = batch.retain.mean(-batch.retain.log_probs)
             total = total + self.retain_weight * retain_ce
             terms["retain_ce"] = retain_ce.detach()
         return {"loss": total, **terms}

@@ -6,14 +6,14 @@ import logging
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import override
 
 from viker_lightning.errors import UserError
-from viker_lightning.ideal import Reference, forward_kl, token_kl
+from viker_lightning.ideal import Level, Reference
 from viker_lightning.models import AnswerTokens
 
-from .base import Batch, Method, require_reference, require_retain
+from .base import Batch, Method, Preparation
 
 log = logging.getLogger(__name__)
 
@@ -83,13 +83,13 @@ class ViKeR(Method):
         self.lam, self.k, self.images, self.direction = lam, k, images, direction
         self.ascent, self.hinge, self.ascent_clip = pull, hinge, ascent_clip
         self.retain_weight, self.per = retain_weight, per
-        self.uses_retain = retain_weight > 0
-        if lam > 0 or pull == "hinge":
-            self.reference = "own" if same_image else "irrelevant"
-            self.needs_distribution = lam > 0 and direction == "reverse"
+        self.reference = "own" if same_image else "irrelevant"
+        level: Level = "full" if lam > 0 and direction == "reverse" else "kl"
+        references = {self.reference: level} if lam > 0 or pull == "hinge" else {}
+        self.needs = {"forget": references} | ({"retain": {}} if retain_weight > 0 else {})
 
     @override
-    def before_training(self, model: nn.Module) -> None:
+    def before_training(self, run: Preparation) -> None:
         """Says, once, if nothing in the loss stops ascent on any token."""
         unbounded = self.lam <= 1 or self.direction == "reverse"
         first = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
@@ -114,25 +114,17 @@ class ViKeR(Method):
                 (-forget.log_probs).clamp(max=torch.inf if self.ascent_clip is None else self.ascent_clip), self.per
             )
         elif self.ascent == "hinge":
-            excess = forget.log_probs - require_reference(batch.forget_reference).log_prob
+            excess = forget.log_probs - batch.reference("forget", self.reference).log_prob
             terms["hinge"] = forget.mean(excess.relu(), self.per)
             total = total + self.hinge * terms["hinge"]
         if self.lam > 0:
-            kl = self._kl(batch)
-            terms["ideal_kl"] = forget.mean(kl, self.per)
+            terms["ideal_kl"] = forget.mean(batch.kl("forget", self.reference, self.direction), self.per)
             total = total + self.lam * terms["ideal_kl"]
-            if batch.forget_reference is not None:
-                terms |= gradient_weights(batch.forget_reference, forget)
-        if self.uses_retain:
-            retain = require_retain(batch)
-            terms["retain_ce"] = retain.mean(-retain.log_probs, self.per)
+            terms |= gradient_weights(batch.reference("forget", self.reference), forget)
+        if self.retain_weight > 0:
+            terms["retain_ce"] = batch.retain.mean(-batch.retain.log_probs, self.per)
             total = total + self.retain_weight * terms["retain_ce"]
         return {"loss": total} | {name: value.detach() for name, value in terms.items()}
-
-    def _kl(self, batch: Batch) -> Tensor:
-        if batch.forget_distribution is not None:
-            return token_kl(batch.forget_distribution, batch.forget.logits, self.direction)
-        return forward_kl(require_reference(batch.forget_reference), batch.forget)
 
     @override
     def logged(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:

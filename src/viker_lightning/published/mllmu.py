@@ -19,9 +19,7 @@ from viker_lightning.data.records import VQA, Cloze, ImageGroup, Labels, Multipl
 from viker_lightning.datasets import MLLMU
 from viker_lightning.errors import UserError
 from viker_lightning.evaluation import ClosedTask, FewShotQuestion, Task
-from viker_lightning.ideal import forward_kl
 from viker_lightning.methods import NPO, Batch, GradientDifference, KLMinimization, Method
-from viker_lightning.methods.base import require_reference, require_retain
 from viker_lightning.models import MLLM, Prompt, PromptPrefixes
 from viker_lightning.prompts import LETTERS, cloze_prompt
 
@@ -209,10 +207,9 @@ class PublishedKLMinimization(KLMinimization):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Means over label tokens, and a mean over questions of sums over label tokens; nats."""
         forget_ce = batch.forget.mean(-batch.forget.log_probs)
-        retain = require_retain(batch)
+        retain = batch.retain
         retain_ce = retain.mean(-retain.log_probs)
-        token_kl = forward_kl(require_reference(batch.retain_reference), retain)
-        retain_kl = retain.question_share(retain.sum_by_question(token_kl))
+        retain_kl = retain.question_share(retain.sum_by_question(batch.kl("retain", "own")))
         return {
             "loss": retain_ce + self.retain_weight * retain_kl - forget_ce,
             "forget_ce": forget_ce.detach(),
@@ -234,12 +231,12 @@ class PublishedNPO(NPO):
         super().__init__(beta, retain_weight, gold)
         if gold is None:
             raise UserError("NPO: data.protocol=published needs a reference trained on the retain set; set gold to it")
-        if self.uses_retain:
+        if retain_weight > 0:
             raise UserError(f"NPO: data.protocol=published has no retain term, found retain_weight={retain_weight}")
 
     @override
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Of the batch as a whole."""
-        difference = (require_reference(batch.forget_reference).log_prob - batch.forget.log_probs).mean()
+        difference = (batch.reference("forget", self.reference).log_prob - batch.forget.log_probs).mean()
         loss = -2 / self.beta * F.logsigmoid(self.beta * difference)
         return {"loss": loss, "ce_difference": difference.detach()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -17,6 +18,8 @@ from viker_lightning.models.dtensor import distribute_as
 
 from .sharding import FSDP2, shard
 
+Part = TypeVar("Part")
+
 
 class Processes:
     """The processes that take a step together; this is one by itself, for which nothing is to be done."""
@@ -27,6 +30,14 @@ class Processes:
 
     def mean(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """Means of scalars over processes."""
+        return values
+
+    def share(self, parts: list[Part]) -> list[Part]:
+        """This process's share of what all do once, before the first step."""
+        return parts
+
+    def total(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Sums of tensors over processes that each did a share."""
         return values
 
     def complete(self, loss: Tensor, shows_image: bool, last: bool) -> Tensor:
@@ -69,6 +80,17 @@ class DataParallel(Processes):
         return dict(zip(values, total / self.number, strict=True))
 
     @override
+    def share(self, parts: list[Part]) -> list[Part]:
+        return parts[dist.get_rank() :: self.number]
+
+    @override
+    def total(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        totals = {name: value.detach().clone() for name, value in values.items()}
+        for value in totals.values():
+            dist.all_reduce(value)
+        return totals
+
+    @override
     def complete(self, loss: Tensor, shows_image: bool, last: bool) -> Tensor:
         """Gives a projector that no image reaches zeros as gradient: DDP waits for one of every weight."""
         if not last or shows_image:
@@ -96,6 +118,15 @@ class Sharded(DataParallel):
     @override
     def parts_needed(self, parts: int) -> int:
         return self._largest(parts)
+
+    @override
+    def share(self, parts: list[Part]) -> list[Part]:
+        """All: a pass takes all processes, and its backward pass averages over them."""
+        return parts
+
+    @override
+    def total(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        return values
 
     @override
     def complete(self, loss: Tensor, shows_image: bool, last: bool) -> Tensor:

@@ -34,6 +34,7 @@ class RunReport:
         knowledge: what the model knew of the forget set before training; see
             :class:`~viker_lightning.evaluation.Knowledge`.
         key_tokens: how well key-token entropy tells private tokens from template tokens.
+        strangers: how many answers the frozen model gave about strangers, and how many of them were dropped.
         key_token_example: one answer with the entropy of each token.
         stopped: at which step a run was stopped, why, and of which step its adapter is.
         selection: which evaluation's weights the run ended with.
@@ -42,6 +43,7 @@ class RunReport:
     knowledge: dict[str, Any] | None = None
     key_tokens: dict[str, Any] | None = None
     key_token_example: dict[str, Any] | None = None
+    strangers: dict[str, Any] | None = None
     stopped: dict[str, Any] | None = None
     selection: dict[str, Any] | None = None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +19,7 @@ from viker_lightning.errors import UserError, check_least
 from viker_lightning.files import check_folder
 from viker_lightning.ideal import (
     IdealDistribution,
+    OwnAnswers,
     Reference,
     References,
     choose_pictures,
@@ -29,6 +29,7 @@ from viker_lightning.ideal import (
     pictures_of,
 )
 from viker_lightning.methods import Batch, Method
+from viker_lightning.methods.base import check_needs
 from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize, revision_of, write_merged
 from viker_lightning.models.families import Family
 from viker_lightning.pictures.irrelevant import check_images
@@ -36,7 +37,9 @@ from viker_lightning.runs import names
 
 from .base import Stage
 from .engine import Engine
+from .preparation import Prepare
 from .step import Groups, Terms, Totals
+from .streams import Derived
 from .vanilla import check_vanilla, vanilla_model
 
 log = logging.getLogger(__name__)
@@ -103,6 +106,7 @@ class Unlearn(Stage):
     ) -> None:
         super().__init__(lr, weight_decay, warmup_steps, schedule, engine, optimizer)
         check_least("model", 0, seed=seed)
+        check_needs(method)
         check_vanilla("model.vanilla", vanilla)
         for name, folder in (("adapter", adapter), ("clip", clip)):
             check_folder(f"model.{name}", folder)
@@ -119,6 +123,9 @@ class Unlearn(Stage):
         self.quantize, self.revision, self.family = quantize, revision, family
         self.drawn_with = seed or 0  # what irrelevant images and refusals are chosen with
         self.pictures: list[Picture] = []
+        self.strangers: list[Picture] = []
+        self.derived: Derived
+        self._method_state: dict[str, Any] = {}  # of the run that is resumed
         self.references = References(engine.references, dtype)
 
     @property
@@ -140,14 +147,37 @@ class Unlearn(Stage):
         super().setup(stage)
         drawn_with = torch.initial_seed() if self.seed is None else self.seed
         self.drawn_with = int(self.trainer.strategy.broadcast(drawn_with))  # processes may be seeded apart
-        if stage == "fit" and self.method.reference == "irrelevant":
-            check_images(self.method.images, self.method.k, self._own_pictures())
-        method, needed = type(self.method).__name__, self.method.uses_retain or self.method.retain_reference
-        if stage == "fit" and data.stage == "unlearn" and needed and "retain" not in data.streams:
+        if stage != "fit":
+            return
+        for images, count in self._pictures_needed().values():
+            check_images(images, count, self._own_pictures(images))
+        method = type(self.method).__name__
+        if data.stage != "unlearn":
+            return
+        if "retain" in self.method.needs and "retain" not in data.streams:
             raise UserError(
                 f"model.method: {method} uses retain questions, but {data.root} retains nobody; add people to retain, "
                 "set retain_weight=0 where the method has it, or choose a method that only forgets"
             )
+        if self._shows_strangers and not any(person.images for person in data.streams["forget"]):
+            raise UserError(
+                f"model.method: {method} asks about strangers what is asked about photos of the forget set, but "
+                f"{data.root} has none there; choose a method without strangers"
+            )
+
+    @property
+    def _shows_strangers(self) -> bool:
+        method = self.method
+        return "strangers" in method.needs or ("alternative" in method.needs and method.alternative == "own")
+
+    def _pictures_needed(self) -> dict[str, tuple[str, int]]:
+        """Kind or folder, and number, of irrelevant images and of strangers, where the method asks for them."""
+        method, needed = self.method, {}
+        if "irrelevant" in method.references:
+            needed["irrelevant"] = (method.images, method.k)
+        if self._shows_strangers:
+            needed["strangers"] = (method.strangers, method.stranger_count)
+        return needed
 
     @override
     def load_mllm(self) -> MLLM:
@@ -161,23 +191,29 @@ class Unlearn(Stage):
             log.info("original weights: %s", mllm.fingerprint)  # taken before they move: what is kept is found by it
         else:
             mllm.adapt(self.lora, self.adapter)
-        if self.method.reference == "irrelevant" and self.trainer.state.fn == TrainerFn.FITTING:
-            self.pictures = self._choose_pictures(mllm.family.natural_side(mllm.processor))
+        needed = self._pictures_needed() if self.trainer.state.fn == TrainerFn.FITTING else {}
+        if needed:
+            chosen = self._choose_pictures(set(needed.values()), mllm.family.natural_side(mllm.processor))
+            self.pictures = chosen.get(needed.get("irrelevant"), [])
+            self.strangers = chosen.get(needed.get("strangers"), [])
         return mllm
 
-    def _choose_pictures(self, size: int) -> list[Picture]:
+    def _choose_pictures(self, wanted: set[tuple[str, int]], size: int) -> dict[tuple[str, int] | None, list[Picture]]:
+        """Pictures by kind and number; irrelevant images and strangers of one kind and number are the same."""
         keep, first = None, self.trainer.is_global_zero
         if self.clip is not None and self.clip_threshold is not None:
             forget, device = pictures_of(self.data.people(self.data.forget_ids)), self.trainer.strategy.root_device
             keep, self.clip_weights = clip_filter(self.clip, self.clip_threshold, forget, device)
         file = Path(self.trainer.default_root_dir) / "similarity.json" if first else None
-        images, k = self.method.images, self.method.k
-        return choose_pictures(images, k, self.drawn_with, size, self._own_pictures(), keep, file)
+        return {
+            (images, k): choose_pictures(images, k, self.drawn_with, size, self._own_pictures(images), keep, file)
+            for images, k in sorted(wanted)
+        }
 
-    def _own_pictures(self) -> list[Picture]:
-        """The pictures of the benchmark's own people that the method may use."""
+    def _own_pictures(self, images: str) -> list[Picture]:
+        """The pictures of the benchmark's own people that a kind of images is chosen from."""
         own = {"retain": self.data.retain_ids, "forget": self.data.forget_ids}
-        return pictures_of(self.data.people(own.get(self.method.images, [])))
+        return pictures_of(self.data.people(own.get(images, [])))
 
     @override
     def on_train_start(self) -> None:
@@ -187,15 +223,21 @@ class Unlearn(Stage):
         its text unchanged, so a name in it still says who is meant: for such questions the ideal distribution is what
         the frozen model says anyway, and the regulariser holds on to it.
         """
-        self.method.before_training(self.mllm)
-        forget = self.data.streams["forget"] if self.method.reference == "irrelevant" else []
-        asked = [(replace(vqa, labels=self.labels), bool(p.images)) for p in forget for vqa in p.vqa]
-        questions = [self.mllm.encoder.encode(vqa, image) for vqa, image in asked]
-
-        self.references.prepare(self.mllm, self.method, self.pictures, questions, self._every_group)
+        people = [*self.data.streams["forget"], *self.data.streams.get("retain", [])]
+        self.derived = Derived(self.method, self.drawn_with, self.strangers, people)
+        if self._shows_strangers and (self.method.rehearsal or self.method.alternative == "own"):
+            self.derived.own_answers = self._own_answers()
+        if self._method_state:
+            self.method.load_state_dict(self._method_state)
+        else:
+            self.method.before_training(Prepare(self.mllm, self._every_group, self.method.layers, self.processes))
+        behind = [] if self.method.rehearsal else self.strangers
+        self.references.prepare(self.mllm, self.method, self.pictures, behind, self._every_group)
+        self.trainer.should_stop = not self.method.takes_steps or self.trainer.should_stop
         if self.ideal is None or self.mllm.moved:  # resumed without LoRA: the report came with the checkpoint
             return
-        self.report.key_tokens, self.report.key_token_example = key_tokens(self.ideal, asked)
+        asked = [(vqa, group.image is not None) for group in self._every_group("forget") for vqa in group.vqa]
+        self.report.key_tokens, self.report.key_token_example = key_tokens(self.ideal, list(dict.fromkeys(asked)))
         if self.ideal.keep != "off":
             self.ideal.release()
         for logger in self.loggers:
@@ -203,20 +245,43 @@ class Unlearn(Stage):
 
     def _every_group(self, stream: str) -> list[ImageGroup]:
         """All questions of a stream with every image they may be asked about."""
-        people = self.data.streams[stream]
-        return self.labelled([ImageGroup(p.id, i, vqa=p.vqa) for p in people for i in p.images or (None,)])
+        if stream in ("strangers", "alternative"):
+            return self.derived.everything(stream, self._every_group("forget"))
+        groups = [ImageGroup(p.id, i, vqa=p.vqa) for p in self.data.streams[stream] for i in p.images or (None,)]
+        return [replace(g, vqa=tuple(replace(vqa, labels=self.labels) for vqa in g.vqa)) for g in groups]
+
+    def _own_answers(self) -> OwnAnswers:
+        """What the frozen model says of its own accord behind strangers, asked now."""
+        forget = [group for group in self._every_group("forget") if group.image is not None]
+        questions = tuple({vqa.question: vqa for group in forget for vqa in group.vqa}.values())
+        private = [span for group in forget for vqa in group.vqa for span in vqa.private]
+        longest = max(len(self.mllm.encoder.encode(vqa, True).answer) for group in forget for vqa in group.vqa)
+        answers = OwnAnswers(self.mllm, private, 2 * longest)
+        answers.prepare([ImageGroup("stranger", picture, vqa=questions) for picture in self.strangers])
+        dropped, whole = answers.dropped, len(answers)
+        log.info("strangers: %d of %d answers hold a private span of the forget set and are left out", dropped, whole)
+        if dropped == whole:
+            raise UserError(
+                f"model.method: all {whole} answers about strangers hold a private span of the forget set or nothing; "
+                "take other pictures (strangers), or set rehearsal to false"
+            )
+        self.report.strangers = {"answers": whole, "dropped": dropped}
+        return answers
 
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
         if self.trainer.world_size == 1:
             checkpoint["said"] = self.references.state_dict()
+        if state := self.method.state_dict():
+            checkpoint["method"] = state
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """A model trained in full is not the original any more, once it has taken a step."""
         super().on_load_checkpoint(checkpoint)
         self.references.load_state_dict(checkpoint.get("said", {}))
+        self._method_state = checkpoint.get("method", {})
         self.mllm.mark_trained(checkpoint["global_step"] > 0)
 
     @property
@@ -235,36 +300,45 @@ class Unlearn(Stage):
 
     @override
     def streams(self, batch: Groups) -> Groups:
-        """Forget questions, answered by refusals if the method asks for it, and retain questions if it uses them."""
-        used = {name: found for name, found in batch.items() if name == "forget" or self.method.uses_retain}
-        return used | {"forget": self._with_refusals(used["forget"])} if "forget" in used else used
+        """The streams the method asks for: drawn from the data, or made of its forget questions."""
+        found: Groups = {}
+        for stream in self.method.needs:
+            if stream in ("forget", "retain"):
+                found |= {stream: batch[stream]} if stream in batch else {}
+            elif "forget" in batch:
+                found[stream] = self.derived.groups(stream, batch["forget"], self.global_step)
+        return found
 
     @override
     def loss_terms(self, groups: Groups, totals: Totals) -> Terms:
-        """What the method makes of forget and retain questions and of what the frozen model says of them."""
-        streams = ("forget", "retain") if self.method.in_passes else groups  # whose turn it is not has no tokens
-        seen = {name: self._answers_of(name, groups.get(name, []), totals.get(name, (1, 1))) for name in streams}
-        forget, forget_reference, distribution = seen["forget"]
-        step = Batch(forget, forget_reference=forget_reference, forget_distribution=distribution)
-        if "retain" in seen:
-            step.retain, step.retain_reference, _ = seen["retain"]
-        terms = self.method.loss(step)
-        for name, tokens in (("forget", forget if not self.method.refusals else None), ("retain", step.retain)):
-            if tokens is not None and f"{name}_ce" not in terms:  # so that every method can be watched
-                terms[f"{name}_ce"] = tokens.mean(-tokens.log_probs).detach()
-        absent = [name for name in seen if name not in groups]
+        """What the method makes of its streams and of what the frozen models say of them."""
+        streams = self.method.needs if self.method.in_passes else groups  # whose turn it is not has no tokens
+        tokens: dict[str, AnswerTokens] = {}
+        references: dict[tuple[str, str], Reference] = {}
+        distributions: dict[tuple[str, str], Tensor] = {}
+        for stream in streams:
+            total = totals.get(stream, (1, 1))
+            tokens[stream], said, full = self._answers_of(stream, groups.get(stream, []), total)
+            references |= {(stream, name): reference for name, reference in said.items()}
+            distributions |= {(stream, name): p for name, p in full.items()}
+        terms = self.method.loss(Batch(tokens, references, distributions, self.global_step))
+        for stream in {"forget", "retain"} & set(tokens):
+            if f"{stream}_ce" not in terms:  # so that every method can be watched
+                terms[f"{stream}_ce"] = tokens[stream].mean(-tokens[stream].log_probs).detach()
+        absent = [stream for stream in tokens if stream not in groups]
         return {name: value for name, value in terms.items() if not name.startswith(tuple(absent))}
 
     def _answers_of(
         self, stream: str, groups: list[ImageGroup], total: tuple[float, float]
-    ) -> tuple[AnswerTokens, Reference | None, Tensor | None]:
-        """Answer tokens of a stream, what the frozen model says of them, and that in full where it must be."""
+    ) -> tuple[AnswerTokens, dict[str, Reference], dict[str, Tensor]]:
+        """Answer tokens of a stream, what the frozen models say of them, and that in full where it must be."""
         if not groups:
-            head = self.mllm.head
-            return AnswerTokens.none(head, total), Reference.none(output_weight(head)), None
+            head, names = self.mllm.head, self.method.needs[stream]
+            nothing = Reference.none(output_weight(head))
+            return AnswerTokens.none(head, total), dict.fromkeys(names, nothing), {}
         batch = self.mllm.pack(groups)
-        reference, distribution = self.references.of(stream, batch)
-        return self.tokens(batch, total), reference, distribution
+        references, distributions = self.references.of(stream, groups, batch)
+        return self.tokens(batch, total), references, distributions
 
     @override
     def logged(self, terms: Terms) -> Terms:
@@ -276,14 +350,8 @@ class Unlearn(Stage):
         super().on_before_optimizer_step(optimizer)
         self.method.before_optimizer_step(self.mllm)
 
-    def _with_refusals(self, groups: list[ImageGroup]) -> list[ImageGroup]:
-        if not self.method.refusals:
-            return groups
-
-        def refused(question: str) -> str:
-            return random.Random(f"{self.drawn_with}/{question}").choice(self.method.refusals)
-
-        return [
-            replace(group, vqa=tuple(replace(vqa, answer=refused(vqa.question), private=()) for vqa in group.vqa))
-            for group in groups
-        ]
+    @override
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        """Tells the method what came of the step, before a checkpoint can be written of it."""
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        self.method.after_step(self.step.logged)

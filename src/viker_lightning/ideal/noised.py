@@ -1,0 +1,55 @@
+"""The same question with less to go by: a noised image, or an instruction before the question."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from PIL import Image
+
+from viker_lightning.data.records import ImageGroup, Picture
+
+
+class Noised:
+    """Shows image groups as a reference of less knowledge sees them; answers stay what they are.
+
+    Args:
+        noise: standard deviation of Gaussian noise on the image, 0 to 1 of the range of pixels.
+        instruction: what stands before the question; empty for nothing.
+    """
+
+    def __init__(self, noise: float, instruction: str) -> None:
+        self.noise, self.instruction = noise, instruction
+        self._pictures: dict[str, Picture] = {}
+
+    def groups(self, groups: Sequence[ImageGroup]) -> list[ImageGroup]:
+        """The same groups, noised or instructed."""
+        return [self._group(group) for group in groups]
+
+    def _group(self, group: ImageGroup) -> ImageGroup:
+        before = f"{self.instruction.strip()} " if self.instruction else ""
+        vqa = tuple(replace(vqa, question=before + vqa.question) for vqa in group.vqa)
+        image = group.image if group.image is None or self.noise <= 0 else self._picture(group.image)
+        return replace(group, image=image, vqa=vqa)
+
+    def _picture(self, picture: Picture) -> Picture:
+        if picture.key not in self._pictures:
+            self._pictures[picture.key] = add_noise(picture, self.noise)
+        return self._pictures[picture.key]
+
+
+def add_noise(picture: Picture, noise: float) -> Picture:
+    """A picture with Gaussian noise, which is the same for the same picture.
+
+    Args:
+        picture: any.
+        noise: standard deviation, 0 to 1 of the range of pixels.
+    """
+    pixels = np.asarray(picture.open(), dtype=np.float32)
+    rng = np.random.default_rng(int(picture.key[:16], 16))
+    noisy = np.clip(pixels + rng.normal(0, 255 * noise, pixels.shape), 0, 255).round().astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noisy).save(file, "PNG")
+    return Picture(file.getvalue(), f"{picture.source}, noised")

@@ -1,0 +1,58 @@
+"""What the frozen model answers of its own accord behind the pictures of strangers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from viker_lightning.data.records import ImageGroup, Picture
+from viker_lightning.metrics import keyword_match
+from viker_lightning.models import MLLM, generate
+from viker_lightning.progress import Bar
+
+
+class OwnAnswers:
+    """Knows the frozen model's greedy answers to questions about pictures.
+
+    An answer that holds a private span of the forget set is none: the model takes a stranger for a person who is to be
+    forgotten, and training on it would keep what should go.
+
+    Args:
+        mllm: the model; it is asked within :meth:`prepare` only.
+        private: private spans of the forget set.
+        max_new_tokens: where an answer ends at the latest.
+
+    Attributes:
+        dropped: how many answers held a private span, or nothing at all.
+    """
+
+    def __init__(self, mllm: MLLM, private: Sequence[str], max_new_tokens: int) -> None:
+        self.mllm, self.max_new_tokens = mllm, max_new_tokens
+        self.private = sorted(set(private))
+        self.dropped = 0
+        self._answers: dict[tuple[str, str], str | None] = {}
+
+    def prepare(self, groups: Sequence[ImageGroup]) -> None:
+        """Asks the frozen model, with a progress bar; all processes call it together.
+
+        Args:
+            groups: every question about every picture.
+        """
+        bar = Bar("answers about strangers", len(groups), "pictures", shown=len(groups) >= 10)
+        with bar, self.mllm.together(), self.mllm.frozen():
+            for group in groups:
+                (texts,) = generate(self.mllm, [group], self.max_new_tokens)
+                assert group.image is not None
+                for vqa, text in zip(group.vqa, texts, strict=True):
+                    self._answers[group.image.key, vqa.question] = text if self._may_stay(text) else None
+                bar.advance(1)
+        self.dropped = sum(answer is None for answer in self._answers.values())
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    def answer(self, picture: Picture, question: str) -> str | None:
+        """The answer to a question about a picture, both of which were prepared; ``None`` if it was dropped."""
+        return self._answers[picture.key, question]
+
+    def _may_stay(self, text: str) -> bool:
+        return bool(text) and not keyword_match(text, self.private)

@@ -1,0 +1,55 @@
+"""A method around another one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from typing_extensions import override
+
+from .base import Batch, Method, Preparation
+
+DECLARED = tuple(Method.__annotations__)
+
+
+class Around(Method):
+    """Does what another method does; a subclass changes its loss or its gradients.
+
+    It declares what the other one does. A subclass that needs more sets it after ``super().__init__(method)``.
+
+    Args:
+        method: the method inside.
+    """
+
+    def __init__(self, method: Method) -> None:
+        self.method = method
+        for name in DECLARED:
+            setattr(self, name, getattr(method, name))
+
+    @override
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        return self.method.loss(batch)
+
+    @override
+    def logged(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        return self.method.logged(terms)
+
+    @override
+    def before_training(self, run: Preparation) -> None:
+        self.method.before_training(run)
+
+    @override
+    def before_optimizer_step(self, model: nn.Module) -> None:
+        self.method.before_optimizer_step(model)
+
+    @override
+    def after_step(self, terms: dict[str, Tensor]) -> None:
+        self.method.after_step(terms)
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return self.method.state_dict()
+
+    @override
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.method.load_state_dict(state)

@@ -1,0 +1,109 @@
+"""Holding the student where the person is not: on portraits of strangers it says what it said before."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import Tensor
+from typing_extensions import override
+
+from viker_lightning.errors import UserError
+
+from .around import Around
+from .base import Batch, Method
+
+RATE = 0.2
+"""How fast the weight of a hold follows its bound: e^.2 a step at most."""
+
+
+class Hold:
+    """``weight * mean_t KL(p0(. | S, x, y_<t) || p(. | S, x, y_<t))`` on strangers S, p0 being the frozen model.
+
+    With a bound the weight is a dual one: after every step it is multiplied by ``exp(RATE * (KL / bound - 1))``, the
+    bracket being at most 1. It rises while the KL is above its bound and falls while it is below.
+
+    Args:
+        weight: of the KL; with a bound, that of the first step.
+        bound: the KL that is aimed at, nats a token; ``None`` keeps the weight as it is.
+    """
+
+    def __init__(self, weight: float, bound: float | None = None) -> None:
+        if weight <= 0 or (bound is not None and bound <= 0):
+            raise UserError(f"hold={weight} and bound={bound} must be > 0; without a bound set it to null")
+        self.weight, self.bound = weight, bound
+
+    def add(self, batch: Batch, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Terms of a loss with the hold added: ``hold_kl`` is the KL, nats, to be low."""
+        kl = batch.strangers.mean(batch.kl("strangers", "own"))
+        return {**terms, "loss": terms["loss"] + self.weight * kl, "hold_kl": kl.detach()}
+
+    def update(self, kl: float) -> None:
+        """Moves a dual weight, given the KL of a step."""
+        if self.bound is not None and math.isfinite(kl):
+            self.weight *= math.exp(RATE * min(kl / self.bound - 1, 1))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The weight, if it moves."""
+        return {} if self.bound is None else {"hold": self.weight}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes the weight of a run that was stopped."""
+        self.weight = state.get("hold", self.weight)
+
+
+class Held(Around):
+    """Any method, held on strangers: its loss ``+ hold * mean_t KL(p0 || p)`` behind portraits of strangers.
+
+    It needs no data of anybody: the strangers are drawn, or in a folder, and are asked what a step asks about the
+    forget set, with the forget answers read behind them. So nothing changes but what the model says of the people
+    themselves.
+
+    Args:
+        method: the method that is held.
+        hold: weight of the KL; with ``bound`` that of the first step.
+        bound: KL on strangers, nats a token, that the weight is moved to keep to; ``None`` leaves it as it is.
+        strangers: ``people`` (drawn) or a folder of portraits.
+        stranger_count: how many.
+        rehearsal: whether they are asked for the frozen model's own answers in place of the forget answers; those with
+            a private span of the forget set are left out.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        hold: float = 10.0,
+        bound: float | None = None,
+        strangers: str = "people",
+        stranger_count: int = 20,
+        rehearsal: bool = False,
+    ) -> None:
+        super().__init__(method)
+        if "strangers" in method.needs or method.in_passes or method.whole_steps:
+            raise UserError(f"Held: {type(method).__name__} cannot be held: it has strangers, or no steps of its own")
+        self.hold, self.bound, self.rehearsal = hold, bound, rehearsal
+        self.held = Hold(hold, bound)
+        self.strangers, self.stranger_count = strangers, stranger_count
+        self.needs = {**method.needs, "strangers": {"own": "kl"}}
+
+    @override
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Means over answer tokens, nats."""
+        return self.held.add(batch, self.method.loss(batch))
+
+    @override
+    def after_step(self, terms: dict[str, Tensor]) -> None:
+        self.method.after_step(terms)
+        if "hold_kl" in terms:
+            self.held.update(terms["hold_kl"].item())
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        own, inner = self.held.state_dict(), self.method.state_dict()
+        return {"own": own, "method": inner} if own or inner else {}
+
+    @override
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.held.load_state_dict(state["own"])
+        if state["method"]:
+            self.method.load_state_dict(state["method"])

@@ -1,0 +1,95 @@
+"""Stranger: the person becomes somebody nobody knows, and nothing else changes. Ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from typing_extensions import override
+
+from viker_lightning.errors import UserError
+
+from .base import Batch, Method
+from .hold import Hold
+
+
+class Stranger(Method):
+    """On the person's photo say what is said of strangers; on strangers say what was said before.
+
+        L = lam * mean_t KL(pbar_t || p_t) + hinge * mean_t max(0, log p_t(y_t) - log pbar_t(y_t))
+            + hold * mean_t KL(p0(. | S, x, y_<t) || p(. | S, x, y_<t)) [+ retain_weight * CE_retain]
+
+    pbar_t, the ideal distribution, is the mean of the frozen model's predictions behind portraits of k strangers, where
+    ViKeR has scenes: what one says of *somebody*. There is no ascent. Both forget terms vanish at ``p = pbar`` and have
+    0 as their lower bound, so the student stops where a model that never met the person is, not below chance. The last
+    term asks about a stranger S what a step asks about the person, and holds the student to the frozen model p0 there;
+    no retain data is needed. docs/concepts.md has the gradient, and why.
+
+    Args:
+        lam: weight of the ideal distribution.
+        hinge: weight of the hinge, which pulls while the answer is likelier than the ideal distribution has it; 0
+            leaves it out.
+        hold: weight of the hold on strangers; with ``bound`` that of the first step.
+        bound: KL on strangers, nats a token, that the weight of the hold is moved to keep to; ``None`` leaves it as
+            it is.
+        k: how many strangers.
+        strangers: ``people`` (drawn) or a folder of portraits of people the model does not know.
+        rehearsal: whether the hold is on the frozen model's own answers about the strangers in place of the forget
+            answers; those with a private span of the forget set are left out.
+        retain_weight: weight of the cross-entropy on the retain set; 0 uses no retain data.
+    """
+
+    answers_only = True
+
+    def __init__(
+        self,
+        lam: float = 3.0,
+        hinge: float = 3.0,
+        hold: float = 20.0,
+        bound: float | None = None,
+        k: int = 20,
+        strangers: str = "people",
+        rehearsal: bool = False,
+        retain_weight: float = 0.0,
+    ) -> None:
+        if lam <= 0 or hinge < 0 or retain_weight < 0 or k < 1:
+            raise UserError(
+                f"Stranger: lam={lam} must be > 0, hinge={hinge} and retain_weight={retain_weight} >= 0, k={k} >= 1"
+            )
+        self.lam, self.hinge, self.hold, self.bound = lam, hinge, hold, bound
+        self.held = Hold(hold, bound)
+        self.images = self.strangers = strangers
+        self.k = self.stranger_count = k
+        self.rehearsal, self.retain_weight = rehearsal, retain_weight
+        self.needs = {"forget": {"irrelevant": "kl"}, "strangers": {"own": "kl"}}
+        if retain_weight > 0:
+            self.needs |= {"retain": {}}
+
+    @override
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Means over answer tokens, nats."""
+        forget = batch.forget
+        excess = (forget.log_probs - batch.reference("forget", "irrelevant").log_prob).relu()
+        ideal_kl, hinge = forget.mean(batch.kl("forget", "irrelevant")), forget.mean(excess)
+        terms = {
+            "loss": self.lam * ideal_kl + self.hinge * hinge,
+            "ideal_kl": ideal_kl.detach(),
+            "hinge": hinge.detach(),
+        }
+        if self.retain_weight > 0:
+            retain_ce = batch.retain.mean(-batch.retain.log_probs)
+            terms["loss"] = terms["loss"] + self.retain_weight * retain_ce
+            terms["retain_ce"] = retain_ce.detach()
+        return self.held.add(batch, terms)
+
+    @override
+    def after_step(self, terms: dict[str, Tensor]) -> None:
+        self.held.update(terms["hold_kl"].item())
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return self.held.state_dict()
+
+    @override
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.held.load_state_dict(state)

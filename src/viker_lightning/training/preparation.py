@@ -1,0 +1,63 @@
+"""What a method may use before the first step: the model, and all questions of a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from torch import Tensor
+
+from viker_lightning.data.records import ImageGroup
+from viker_lightning.models import MLLM, AnswerTokens, split_to_budget
+from viker_lightning.progress import Bar
+
+from .distributed import Processes
+from .step import count
+
+
+class Prepare:
+    """Passes over whole streams, for saliency, Fisher information or statistics of activations.
+
+    Args:
+        mllm: the model, as the first step finds it.
+        groups: gives every question of a stream with every image it may be asked about.
+        layers: decoder layers whose hidden states the method reads.
+        processes: those that prepare together.
+    """
+
+    def __init__(
+        self,
+        mllm: MLLM,
+        groups: Callable[[str], list[ImageGroup]],
+        layers: tuple[int, ...],
+        processes: Processes,
+    ) -> None:
+        self.mllm, self.processes = mllm, processes
+        self._groups, self._layers = groups, layers
+
+    def passes(self, stream: str, title: str) -> Iterator[AnswerTokens]:
+        """Answer tokens of all questions of a stream, part by part, with a progress bar.
+
+        Means of them are shares of the stream's, so that values and gradients of all parts add up; several processes
+        share the parts, see :meth:`total`. Take gradients with ``torch.autograd.grad``: weights keep none.
+
+        Args:
+            stream: ``forget``, ``retain``, ``strangers`` or ``alternative``.
+            title: what the bar says.
+
+        Yields:
+            The student's answer tokens, with gradient.
+        """
+        groups = self._groups(stream)
+        tokens, questions = count(self.mllm, groups, Processes())
+        parts = self.processes.share(split_to_budget(self.mllm, groups))
+        bar = Bar(title, sum(len(group.vqa) for part in parts for group in part), "questions", shown=questions >= 100)
+        with bar, self.mllm.together(keep=True):
+            for part in parts:
+                answers = self.mllm.answer_tokens(self.mllm.pack(part), self._layers)
+                answers.step = (tokens, questions)
+                yield answers
+                bar.advance(sum(len(group.vqa) for group in part))
+
+    def total(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Sums over processes of what each made of its parts."""
+        return self.processes.total(values)

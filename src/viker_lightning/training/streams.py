@@ -1,0 +1,101 @@
+"""The streams that are made of forget questions: about strangers, and with other answers."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+from viker_lightning.data.records import VQA, ImageGroup, Person, Picture
+from viker_lightning.errors import UserError
+from viker_lightning.ideal import OwnAnswers
+from viker_lightning.methods import Method
+
+
+class Derived:
+    """Makes the streams ``strangers`` and ``alternative`` of the forget questions of a step.
+
+    What is drawn depends on the seed, the step and the question alone, so that a run that is resumed, or takes its
+    steps on several processes, draws the same.
+
+    Args:
+        method: says what the streams hold.
+        seed: of all draws.
+        strangers: their pictures; empty if none are needed.
+        people: whose answers may stand as wrong ones.
+    """
+
+    def __init__(self, method: Method, seed: int, strangers: Sequence[Picture], people: Sequence[Person]) -> None:
+        self.method, self.seed, self.pictures = method, seed, list(strangers)
+        self.own_answers: OwnAnswers | None = None
+        self._answers: dict[str, list[str]] = {}  # everybody's, by question
+        if method.alternative == "wrong":
+            for vqa in [vqa for person in people for vqa in person.vqa]:
+                self._answers.setdefault(vqa.question, []).append(vqa.answer)
+
+    def groups(self, stream: str, forget: Sequence[ImageGroup], step: int) -> list[ImageGroup]:
+        """The image groups of a stream.
+
+        Args:
+            stream: ``strangers`` or ``alternative``.
+            forget: the forget questions of the step.
+            step: its number.
+
+        Raises:
+            UserError: if there is no wrong answer to a question.
+        """
+        if stream == "alternative":
+            return [replace(group, vqa=self._with_other_answers(group, step)) for group in forget]
+        return self._about_strangers(forget, step)
+
+    def everything(self, stream: str, forget: Sequence[ImageGroup]) -> list[ImageGroup]:
+        """All a stream may ask: every question behind every stranger, or with its other answer."""
+        if stream == "alternative" and not self.pictures:
+            return self.groups(stream, forget, 0)
+        vqa = tuple(dict.fromkeys(vqa for group in forget if group.image is not None for vqa in group.vqa))
+        return [self._behind(picture, vqa) for picture in self.pictures]
+
+    def _about_strangers(self, forget: Sequence[ImageGroup], step: int) -> list[ImageGroup]:
+        """Questions about people on photos, asked about strangers; a question without photo may name the person."""
+        asked: dict[int, list[VQA]] = {}
+        for group in forget:
+            if group.image is not None:
+                asked.setdefault(self._draw(group, step), []).extend(group.vqa)
+        alike = {number: sorted(vqa, key=lambda one: one.question) for number, vqa in asked.items()}  # share a prompt
+        shown = [self._behind(self.pictures[number], tuple(vqa)) for number, vqa in alike.items()]
+        return [group for group in shown if group.vqa]
+
+    def _draw(self, group: ImageGroup, step: int) -> int:
+        """Which stranger a group is asked about: one of the few that the step shows."""
+        assert group.image is not None
+        place = random.Random(f"{self.seed}/{group.person}/{group.image.key}").randrange(2**32)
+        few = self.method.strangers_per_step
+        return random.Random(f"{self.seed}/{step}/{place % few}").randrange(len(self.pictures))
+
+    def _behind(self, picture: Picture, vqa: tuple[VQA, ...]) -> ImageGroup:
+        if self.method.rehearsal:
+            assert self.own_answers is not None
+            answers = [(one, self.own_answers.answer(picture, one.question)) for one in vqa]
+            vqa = tuple(replace(one, answer=answer, private=()) for one, answer in answers if answer is not None)
+        return ImageGroup("stranger", picture, vqa=vqa)
+
+    def _with_other_answers(self, group: ImageGroup, step: int) -> tuple[VQA, ...]:
+        answered = [(vqa, self._other_answer(vqa, group, step)) for vqa in group.vqa]
+        return tuple(replace(vqa, answer=answer, private=()) for vqa, answer in answered if answer is not None)
+
+    def _other_answer(self, vqa: VQA, group: ImageGroup, step: int) -> str | None:
+        rng = random.Random(f"{self.seed}/{vqa.question}")
+        if not isinstance(self.method.alternative, str):
+            return rng.choice(self.method.alternative)
+        if self.method.alternative == "own":
+            assert self.own_answers is not None
+            if group.image is None:  # a name in the question still says who is meant
+                return None
+            return self.own_answers.answer(self.pictures[self._draw(group, step)], vqa.question)
+        others = vqa.perturbed or [text for text in self._answers.get(vqa.question, []) if text != vqa.answer]
+        if not others:
+            raise UserError(
+                f"model.method.alternative: found no wrong answer to {vqa.question!r}, expected perturbed answers in "
+                "the data or another person who is asked the same; use sentences, or own"
+            )
+        return rng.choice(others)
