@@ -36,7 +36,7 @@ def main() -> None:
     figure, axis = plt.subplots(figsize=(5, 3.6), dpi=110)
     for lam, shade in ((1, "#9ecae1"), (3, "#4292c6"), (10, "#08519c")):
         axis.plot(shares, [end(p, lam, True) for p in shares], color=shade, label=f"ViKeR, λ = {lam}")
-    axis.plot(shares, [end(p, 3, False) for p in shares], color="#d94801", lw=2, label="Stranger, λ = 3, α = 3")
+    axis.plot(shares, [end(p, 3, False) for p in shares], color="#d94801", lw=2, label="Stranger")
     axis.plot([0, 1], [0, 1], color="0.6", lw=0.8, ls=":")
     axis.set(xlabel="ideal probability of the answer token", ylabel="where the student ends", xlim=(0, 1), ylim=(0, 1))
     axis.legend(frameon=False, fontsize=8)
