@@ -102,9 +102,6 @@ def truth_ratio_score(ratio: float, data: Data) -> float:
         ratio: From `truth_ratio`.
         data: `forget` for the people to forget; `retain` for everyone else (real faces, world facts).
 
-    Returns:
-        The score.
-
     Raises:
         ValueError: If the ratio is negative or NaN, or `data` is neither of the two.
     """
@@ -126,9 +123,6 @@ def option_probability(correct: Tensor, wrong: Sequence[Tensor]) -> float:
     Args:
         correct: [T] log probability of each token of the true answer.
         wrong: One such vector for each false option, the true one left out.
-
-    Returns:
-        The share.
 
     Raises:
         ValueError: If there are no false options, a tensor is not a non-empty vector of log probabilities, or every
