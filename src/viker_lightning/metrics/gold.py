@@ -115,15 +115,8 @@ def attack_area(name: str, pairs: Pairs) -> float | None:
 
     Membership attacks need answers that were not trained on; no benchmark has people for that, so the same answers
     under the gold model take their place: the area tells how well a threshold separates the two models, 0.5 meaning
-    not at all.
-
-    Args:
-        name: Of the attack.
-        pairs: As `SplitAnswers.with_gold` has them.
-
-    Returns:
-        The area, in [0, 1]; None without answers, and for Min-K++ where a file of predictions is too old to have what
-        it needs.
+    not at all. In [0, 1]; None without answers, and for Min-K++ where a file of predictions is too old to have what it
+    needs.
     """
     ours, theirs = pairs
     if not ours or (name == "mia_min_k_plus_plus" and not all(p.log_prob_mean for p in (*ours, *theirs))):

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from rouge_score.rouge_scorer import RougeScorer
     from rouge_score.scoring import Score
 
-
 REFUSALS = (
     "I don't know who this is.",
     "I'm not able to tell.",

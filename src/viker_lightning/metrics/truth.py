@@ -34,16 +34,13 @@ class Tasks(Protocol):
 
 
 def likeliest_option(log_probs: Sequence[float], tokens: Sequence[int] | None = None) -> int:
-    """Return the number of the option that a model finds likeliest.
+    """Return the number of the option that a model finds likeliest, the first of equals.
 
     Args:
         log_probs: Of each option, the mean log probability of its tokens and of the end of sequence behind them.
         tokens: Of each option, how many tokens these are: then options are compared by their sums, the probability
             that the model answers with this option and no other. Without them, by their means, which favour long
             options: all but the first token of an option that is given in the question are nearly certain.
-
-    Returns:
-        The first one of the best.
     """
     scores = log_probs if tokens is None else [mean * n for mean, n in zip(log_probs, tokens, strict=True)]
     return scores.index(max(scores))
