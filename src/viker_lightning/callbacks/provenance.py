@@ -15,7 +15,6 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from typing_extensions import override
 
-from viker_lightning.datasets import Benchmark
 from viker_lightning.files import write_json, write_text
 from viker_lightning.hub import commit_of
 from viker_lightning.models import folder_fingerprint, identify_weights
@@ -71,8 +70,23 @@ class Provenance(Callback):
                 "processes": trainer.world_size,
                 "effective": data.batch_size * data.batches_per_step * trainer.world_size,
             },
-            **data_facts(data, pl_module),
-            **weights_facts(pl_module),
+            "data": {
+                "root": data.root,
+                "revision": data.revision,
+                "commit": commit_of(data.folder),
+                "fingerprint": data.fingerprint(),
+                "forget": data.forget,
+                "stage": data.stage,
+                "people": {"forget": distinct(data.forget_ids), "retain": distinct(data.retain_ids)},
+            },
+            "protocol": data.protocol,
+            "labels": str(pl_module.labels),
+            "private_parts": "recorded" if data.records_private else "inferred from the answers' shared words",
+            "base_weights": pl_module.base_weights,
+            "quantize": pl_module.quantize,
+            "base_revision": pl_module.revision,
+            "base_commit": pl_module.mllm.commit,
+            "base_fingerprint": folder_fingerprint(weights_folder(pl_module.base_weights)),
             "other_weights": other_weights(trainer, pl_module),
             "method_source": source,
             **training_facts(trainer, pl_module),
@@ -92,38 +106,9 @@ class Provenance(Callback):
             note_peak_memory(run_folder(trainer), int(peak))
 
 
-def data_facts(data: Benchmark, stage: Stage) -> dict[str, Any]:
-    """Which data is trained on, and how its protocol labels it."""
-    return {
-        "data": {
-            "root": data.root,
-            "revision": data.revision,
-            "commit": commit_of(data.folder),
-            "fingerprint": data.fingerprint(),
-            "forget": data.forget,
-            "stage": data.stage,
-            "people": {"forget": distinct(data.forget_ids), "retain": distinct(data.retain_ids)},
-        },
-        "protocol": data.protocol,
-        "labels": str(stage.labels),
-        "private_parts": "recorded" if data.records_private else "inferred from the answers' shared words",
-    }
-
-
 def distinct(ids: Iterable[str]) -> int:
     """How many people there are; one with several photos has an ID for each, ``name #1`` and so on."""
     return len({re.sub(r" (#\d+|\(text\))$", "", one) for one in ids})
-
-
-def weights_facts(stage: Stage) -> dict[str, Any]:
-    """Which weights are trained."""
-    return {
-        "base_weights": stage.base_weights,
-        "quantize": stage.quantize,
-        "base_revision": stage.revision,
-        "base_commit": stage.mllm.commit,
-        "base_fingerprint": folder_fingerprint(weights_folder(stage.base_weights)),
-    }
 
 
 def other_weights(trainer: Trainer, stage: Stage) -> dict[str, dict[str, str | None]]:

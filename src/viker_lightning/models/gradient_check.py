@@ -7,10 +7,10 @@ from collections.abc import Collection, Sequence
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from viker_lightning.errors import UserError
 
+from .dtensor import local_part
 from .mllm import MLLM
 
 
@@ -82,7 +82,7 @@ def _state(gradient: Tensor | None, device: torch.device) -> Tensor:
     """Whether what this process holds of a gradient (perhaps nothing) has values other than 0, and any not finite."""
     if gradient is None:
         return torch.zeros(2, dtype=torch.int64, device=device)
-    here = gradient.to_local() if isinstance(gradient, DTensor) else gradient
+    here = local_part(gradient)
     return torch.stack([here.ne(0).any(), ~here.isfinite().all()]).to(device, torch.int64)
 
 

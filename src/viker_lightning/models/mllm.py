@@ -72,7 +72,6 @@ class MLLM(nn.Module):
         self.vision = Vision(self.family, processor)
         self.commit = commit
         self.moved = False
-        self._packs: bool | None = None
         self.lockstep: Lockstep | None = None
 
     @classmethod
@@ -269,19 +268,9 @@ class MLLM(nn.Module):
         """Token ids before every question about a picture (or, for ``None``, before every question without one)."""
         return self.vision.prefix(self.base, self.encoder, picture)
 
-    @property
+    @cached_property
     def packs(self) -> bool:
-        """Whether questions share their image: so if it changes nothing, which is tried out once on this model."""
-        if self._packs is None:
-            self._packs = self._try_packing()
-        return self._packs
-
-    @packs.setter
-    def packs(self, value: bool) -> None:
-        self._packs = value
-
-    def _try_packing(self) -> bool:
-        """Whether packing changes nothing on this model.
+        """Whether questions share their image: so if it changes nothing, which is tried out once on this model.
 
         Raises:
             UserError: if neither route can be used.

@@ -37,7 +37,7 @@ def program(run: Path, checkpoint: str | Path | None, source: dict[str, str | No
 
     Args:
         run: folder of the run.
-        checkpoint: file the run starts from, if any.
+        checkpoint: file the run starts from, if any; its run folder has a record.
         source: of its method, as :func:`keep_source` gives it; ``None`` if it has none.
     """
     return {
@@ -65,10 +65,6 @@ def note_peak_memory(run: Path, peak: int) -> None:
 def keep_source(method: Any, run: Path) -> dict[str, str | None]:
     """Copies a method's files into the run folder, unless they are this package's; without tokens and passwords.
 
-    Args:
-        method: the method.
-        run: the folder.
-
     Returns:
         ``module``, ``file`` and ``hash``: of the files copied, ``None`` if there are none.
     """
@@ -85,12 +81,7 @@ def keep_source(method: Any, run: Path) -> dict[str, str | None]:
 
 
 def earlier_sources(checkpoint: Any, source: dict[str, str | None] | None) -> list[dict[str, Any]]:
-    """What other code took the steps that a run is resumed from, oldest first; says in one line if there was any.
-
-    Args:
-        checkpoint: file the run starts from, if any; its run folder has a record.
-        source: of this run's method, as :func:`keep_source` gives it; ``None`` if it has none.
-    """
+    """What other code took the steps that a run is resumed from, oldest first; says in one line if there was any."""
     if not checkpoint:
         return []
     try:
