@@ -65,11 +65,17 @@ def note_peak_memory(run: Path, peak: int) -> None:
 def keep_source(method: Any, run: Path) -> dict[str, str | None]:
     """Copies a method's files into the run folder, unless they are this package's; without tokens and passwords.
 
+    Files of a method inside another one count, too.
+
     Returns:
         ``module``, ``file`` and ``hash``: of the files copied, ``None`` if there are none.
     """
     kind = type(method)
-    files = source_files(f"{kind.__module__}.{kind.__qualname__}")
+    files: dict[str, Path] = {}
+    while method is not None:
+        files |= source_files(f"{type(method).__module__}.{type(method).__qualname__}")
+        method = getattr(method, "method", None)
+    files = dict(sorted(files.items()))
     if files:
         with replacing_folder(run / names.SOURCE) as folder:
             for name, file in files.items():
