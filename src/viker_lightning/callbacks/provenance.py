@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from viker_lightning.files import write_json, write_text
 from viker_lightning.hub import commit_of
+from viker_lightning.methods import Method
 from viker_lightning.models import folder_fingerprint, identify_weights
 from viker_lightning.runs import names, weights_folder
 from viker_lightning.runs.provenance import keep_source, note_peak_memory, program, settings
@@ -131,14 +132,13 @@ def training_facts(trainer: Trainer, stage: Stage) -> dict[str, Any]:
     """How they are trained: prompt, method, optimizer, adapter."""
     template = stage.mllm.encoder.template
     unlearning = stage if isinstance(stage, Unlearn) else None
-    method = unlearning.method if unlearning else None
     trained = [p for p in stage.parameters() if p.requires_grad]
     optimizer = {"name": type(trainer.optimizers[0]).__name__}
     return {
         "dtype": stage.weights_dtype,
         "prompt": template.image_prefix + template.question,
-        "method": {"name": type(method).__name__} | settings(method) if method else None,
-        "irrelevant_images": irrelevant_images(unlearning) if unlearning and unlearning.pictures else None,
+        "method": method_facts(unlearning.method) if unlearning else None,
+        **(pictures_shown(unlearning) if unlearning else {}),
         "training": optimizer | settings(stage, ("lr", "weight_decay", "warmup_steps", "schedule")),
         "trust_remote_code": stage.trust_remote_code,
         "selection": next((vars(c.selection) for c in callbacks_of(trainer, Evaluation)), None),
@@ -148,7 +148,25 @@ def training_facts(trainer: Trainer, stage: Stage) -> dict[str, Any]:
     }
 
 
-def irrelevant_images(stage: Unlearn) -> dict[str, Any]:
-    """Which irrelevant images the ideal distribution is of, and the seed they were chosen with."""
-    images = [{"source": picture.source, "key": picture.key} for picture in stage.pictures]
-    return {"kind": stage.method.images, "k": len(images), "seed": stage.drawn_with, "images": images}
+def method_facts(method: Method) -> dict[str, Any]:
+    """Class and settings of a method, and of one inside it."""
+    inside = getattr(method, "method", None)
+    return {"name": type(method).__name__} | settings(method) | ({"method": method_facts(inside)} if inside else {})
+
+
+def pictures_shown(stage: Unlearn) -> dict[str, Any]:
+    """Which irrelevant images the ideal distribution is of, which strangers are shown, and the seed of the choice."""
+    shown = {
+        "irrelevant_images": (stage.method.images, stage.pictures),
+        "strangers": (stage.method.strangers, stage.strangers),
+    }
+    return {
+        name: {
+            "kind": kind,
+            "k": len(pictures),
+            "seed": stage.drawn_with,
+            "images": [{"source": picture.source, "key": picture.key} for picture in pictures],
+        }
+        for name, (kind, pictures) in shown.items()
+        if pictures
+    }
