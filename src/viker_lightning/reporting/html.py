@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,9 @@ def token_page(answers: Sequence[dict[str, Any]]) -> str:
     return _rendered("tokens.html", {"answers": answers})
 
 
-def _rendered(template: str, page: dict[str, Any]) -> str:
+@functools.cache
+def _environment() -> jinja2.Environment:
+    """What all pages have in common; it keeps their templates, which take long to compile."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("viker_lightning.reporting"),
         autoescape=True,
@@ -75,7 +78,11 @@ def _rendered(template: str, page: dict[str, Any]) -> str:
     )
     environment.globals |= {"draws": DRAWS, "fewest": FEWEST, "poor": POOR, "unplaced": Place()}
     environment.filters |= {"number": number}
-    return environment.get_template(template).render(page | {"splits": SPLITS})
+    return environment
+
+
+def _rendered(template: str, page: dict[str, Any]) -> str:
+    return _environment().get_template(template).render(page | {"splits": SPLITS})
 
 
 def write_page(file: Path, template: str, page: dict[str, Any]) -> Path:
