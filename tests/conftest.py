@@ -1,4 +1,8 @@
-"""Tiny models and the smallest embedded benchmark; every cache is a temporary folder."""
+"""Tiny models and the smallest embedded benchmark; every cache is a temporary folder.
+
+What takes long to import is imported by the fixture that needs it: the process that only hands tests out to others
+reads this file, too.
+"""
 
 import os
 
@@ -7,18 +11,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one process a core: more threads woul
 
 import json
 
-import open_clip
 import pytest
-import torch
-from lightning.pytorch import seed_everything
-from safetensors.torch import save_file
-from transformers import (
-    AutoTokenizer,
-    CLIPVisionConfig,
-    CLIPVisionModel,
-    DistilBertConfig,
-    DistilBertForSequenceClassification,
-)
 
 os.environ["WANDB_MODE"] = "offline"
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -30,6 +23,9 @@ CI = "mini/ci"
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
     """A cache folder whose vision tower is there already, untrained, so that no test waits for it."""
+    import torch
+    from transformers import CLIPVisionConfig, CLIPVisionModel
+
     from viker_lightning.cache import cache_folder
     from viker_lightning.embedded import vision_tower
 
@@ -39,6 +35,15 @@ def cache(tmp_path_factory):
     tower = CLIPVisionModel(CLIPVisionConfig(**vision_tower.CONFIG))
     tower.save_pretrained(cache_folder("models", f"mini-tower-{vision_tower.fingerprint()}"))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def blank_figures(request, monkeypatch):
+    """Runs draw no figures, which takes them long, where no test looks at a page; those of shared fixtures do."""
+    from markupsafe import Markup
+
+    if not {"reporting", "experiments", "test_report.py"} & set(request.path.parts):
+        monkeypatch.setattr("viker_lightning.reporting.curves.svg", lambda figure, title: Markup("<svg></svg>"))
 
 
 @pytest.fixture(scope="session")
@@ -64,6 +69,8 @@ def base_folder(data):
 @pytest.fixture
 def mllm(base_folder):
     """An embedded model with random weights, large enough to make differences visible, and LoRA that is not zero."""
+    from lightning.pytorch import seed_everything
+
     from support.weights import randomise, randomise_lora
     from viker_lightning.models import MLLM, Lora
 
@@ -116,6 +123,8 @@ def whole(base_folder, tmp_path_factory):
 @pytest.fixture
 def classifier(base_folder, tmp_path):
     """A tiny classifier of clean and other text, untrained, with the model's own tokenizer."""
+    from transformers import AutoTokenizer, DistilBertConfig, DistilBertForSequenceClassification
+
     tokenizer = AutoTokenizer.from_pretrained(base_folder)
     names = {"vocab_size": len(tokenizer), "id2label": {0: "clean", 1: "noise"}}
     config = DistilBertConfig(**names, dim=16, hidden_dim=16, n_layers=1, n_heads=2)
@@ -127,6 +136,10 @@ def classifier(base_folder, tmp_path):
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
     """A tiny open_clip model, untrained."""
+    import open_clip
+    import torch
+    from safetensors.torch import save_file
+
     from viker_lightning.pictures.clip import WEIGHTS
 
     folder = tmp_path_factory.mktemp("clip")

@@ -47,12 +47,24 @@ class CLI(LightningCLI):
     Args:
         held: what is given back in the end: the run folder.
         patience: seconds to wait for the run folder.
+        args: the command line; ``None`` for that of the process.
         arguments: of LightningCLI.
     """
 
-    def __init__(self, held: ExitStack, patience: float, **arguments: Any) -> None:
+    def __init__(self, held: ExitStack, patience: float, args: ArgsType, **arguments: Any) -> None:
         self.held, self.patience = held, patience
-        super().__init__(**arguments)
+        self.command = next(iter(typed(args)), None)
+        super().__init__(args=args, **arguments)
+
+    @override
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        """Leaves the options of commands that were not typed out, for making them takes long.
+
+        Those of fit are always there: one that is wrong may have been meant to be one of them.
+        """
+        if self.command in options.COMMANDS and subcommand not in ("fit", self.command):
+            return self.init_parser(**kwargs)
+        return super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
 
     @override
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -63,7 +75,7 @@ class CLI(LightningCLI):
     @override
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Says what is wrong with an option, or a YAML, in the one line of a UserError."""
-        given = sys.argv[1:] if args is None else args if isinstance(args, list) else []
+        given = typed(args)
         yamls = read_yamls(given, {name.partition(".")[0] for name in options.fit_options(parser) if "." in name})
         try:
             super().parse_arguments(parser, args)
@@ -126,6 +138,11 @@ class CLI(LightningCLI):
     @override
     def _parse_ckpt_path(self) -> None:
         """Does nothing: settings come from the config and the command line alone."""
+
+
+def typed(args: ArgsType) -> list[str]:
+    """The words of the command line."""
+    return sys.argv[1:] if args is None else args if isinstance(args, list) else []
 
 
 def main(args: ArgsType = None) -> None:

@@ -20,6 +20,8 @@ from viker_lightning.runs import set_aside
 from viker_lightning.training import Unlearn
 
 ROOT = Path(__file__).parents[2]
+QUICK = "--evaluation.before=false"
+"""Nothing is asked of what the model answered before training."""
 
 
 @pytest.fixture(autouse=True)
@@ -27,24 +29,33 @@ def here(monkeypatch):
     monkeypatch.chdir(ROOT)
 
 
+def ascend(base_folder, run, *options):
+    """Runs gradient ascent and returns the run folder."""
+    main(
+        [
+            *("fit", "--config=configs/mini/gradient_ascent.yaml", f"--model.vanilla={base_folder}"),
+            *("--data.root=mini/ci", "--data.max_people=1", "--data.splits=[forget,retain]"),
+            *OPEN_GATE,
+            *("--evaluation.coherence=false", "--evaluation.max_new_tokens=3"),
+            *("--trainer.logger=false", "--trainer.enable_progress_bar=false"),
+            *(f"--trainer.default_root_dir={run}", "--guard.every_n_steps=2", *options),
+        ]
+    )
+    return run
+
+
 @pytest.fixture
 def fit(base_folder, tmp_path):
-    """Runs gradient ascent and returns the run folder."""
+    """:func:`ascend` in a folder of that name."""
+    return lambda name, *options: ascend(base_folder, tmp_path / name, *options)
 
-    def run(name, *options):
-        main(
-            [
-                *("fit", "--config=configs/mini/gradient_ascent.yaml", f"--model.vanilla={base_folder}"),
-                *("--data.root=mini/ci", "--data.max_people=1", "--data.splits=[forget,retain]"),
-                *OPEN_GATE,
-                *("--evaluation.coherence=false", "--evaluation.max_new_tokens=3"),
-                *("--trainer.logger=false", "--trainer.enable_progress_bar=false"),
-                *(f"--trainer.default_root_dir={tmp_path / name}", "--guard.every_n_steps=2", *options),
-            ]
-        )
-        return tmp_path / name
 
-    return run
+@pytest.fixture(scope="module")
+def good(base_folder, tmp_path_factory):
+    """A run of the two steps before anything goes wrong."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        return ascend(base_folder, tmp_path_factory.mktemp("good") / "run", "--trainer.max_steps=2")
 
 
 def same_adapter(one, two):
@@ -72,8 +83,7 @@ def not_finite(monkeypatch, step, kind):
 
 
 @pytest.mark.parametrize(("kind", "named"), [("loss", "the loss is nan"), ("gradient", "gradient is nan")])
-def test_what_is_not_finite_stops_the_run(fit, monkeypatch, caplog, kind, named):
-    good = fit("good", "--trainer.max_steps=2")
+def test_what_is_not_finite_stops_the_run(fit, good, monkeypatch, caplog, kind, named):
     not_finite(monkeypatch, 3, kind)
     run = fit("run", "--trainer.max_steps=9")
     stopped = results(run)["stopped"]
@@ -125,11 +135,11 @@ def test_bounds_on_retained_people(fit, tmp_path):
     said = re.search(r"before training the retain loss is ([\d.]+), over its bound 0.1", stop.value.code)
     assert said, stop.value.code
     bound = float(said[1]) + 0.1
-    run = fit("run", "--trainer.max_steps=30", f"--guard.max_retain_loss={bound}", "--model.lr=5e-4")
+    run = fit("run", "--trainer.max_steps=30", QUICK, f"--guard.max_retain_loss={bound}", "--model.lr=5e-4")
     stopped = results(run)["stopped"]
     assert "retain loss" in stopped["why"] and f"bound {bound:.4g}" in stopped["why"]
     assert 0 < stopped["good_step"] == stopped["step"] - 2 < 28
-    good = fit("good", f"--trainer.max_steps={stopped['good_step']}", "--model.lr=5e-4")
+    good = fit("good", f"--trainer.max_steps={stopped['good_step']}", "--model.lr=5e-4", QUICK)
     assert same_adapter(good, run)
     with pytest.raises(SystemExit, match="repetition"):
         fit("loops", "--trainer.max_steps=2", "--guard.max_repetition=-1")
@@ -147,7 +157,7 @@ def test_selection_ends_with_the_chosen_adapter(fit, tmp_path):
     chosen = results(run)
     assert chosen["selection"]["chosen"] == "epoch 1" and chosen["selection"]["met"]
     assert chosen["after"] == last["epoch 1"] and chosen["last"] == last["after"]
-    first = fit("first", "--trainer.max_epochs=1", "--trainer.max_steps=-1", "--model.lr=3e-3")
+    first = fit("first", "--trainer.max_epochs=1", "--trainer.max_steps=-1", "--model.lr=3e-3", QUICK)
     assert same_adapter(first, run) and not same_adapter(plain, run)
     recorded = json.loads((run / "provenance.json").read_text())["selection"]
     assert recorded == {"rule": "lowest_forget_at_retain", "by": "answer_probability", "min_retain": bound}
@@ -162,7 +172,10 @@ def same_weights(one, two):
 
 FIRST = ("--trainer.max_epochs=2", "--trainer.max_steps=-1", "--evaluation.every_n_epochs=1", "--model.lr=3e-3")
 FIRST += ("--evaluation.selection.rule=lowest_forget_at_retain", "--evaluation.selection.by=answer_probability")
-FIRST += ("--evaluation.selection.min_retain=1",)  # nobody's: the first epoch, which keeps most, is chosen
+FIRST += (
+    "--evaluation.before=false",
+    "--evaluation.selection.min_retain=1",
+)  # nobody's: the first epoch, which keeps most, is chosen
 
 
 def test_the_chosen_adapter_is_merged(fit):
@@ -180,7 +193,9 @@ def test_full_weights_are_chosen(fit):
     assert results(run)["selection"]["chosen"] == "epoch 1"
     kept = run / "checkpoints/epoch-1"
     assert same_weights(kept / "model", run / "model") and [folder.name for folder in kept.iterdir()] == ["model"]
-    first = fit("first", "--trainer.max_epochs=1", "--trainer.max_steps=-1", "--model.lr=3e-3", "--model.lora=null")
+    first = fit(
+        "first", "--trainer.max_epochs=1", "--trainer.max_steps=-1", "--model.lr=3e-3", "--model.lora=null", QUICK
+    )
     assert same_weights(first / "model", run / "model")
 
 

@@ -145,14 +145,14 @@ def test_validate_equals_the_end_of_fit(vanilla, tmp_path):
     fitted = results["after"]
     common = ["--config", "configs/mini/viker.yaml", f"--model.vanilla={vanilla}", *SHORT, TWO_SPLITS, gold]
     adapter = f"--model.adapter={tmp_path / 'fit/adapter'}"
-    main(["validate", *common, adapter, f"--trainer.default_root_dir={tmp_path / 'v'}"])
+    main(["validate", *common, adapter, *csv_only(tmp_path / "v")])
     found = json.loads((tmp_path / "v/results-validate.json").read_text())
     assert found["validate"] == close(fitted)
     record = json.loads((tmp_path / "fit/provenance.json").read_text())
     assert found["weights"]["source"] == str(vanilla / "model") and found["weights"]["commit"] is None
     assert found["weights"]["fingerprint"] == record["base_fingerprint"]
     checkpoint = f"--ckpt_path={tmp_path / 'fit/checkpoints/last.ckpt'}"
-    main(["test", *common, checkpoint, f"--trainer.default_root_dir={tmp_path / 't'}"])
+    main(["test", *common, checkpoint, *csv_only(tmp_path / "t")])
     assert json.loads((tmp_path / "t/results-test.json").read_text())["test"] == close(fitted)
 
 
@@ -262,7 +262,7 @@ def test_image_folder_without_images(capsys, vanilla, tmp_path):
     said = fails(
         capsys,
         *("fit", "--config", "configs/mini/viker.yaml", f"--model.vanilla={vanilla}", *SHORT, *OPEN_GATE),
-        *(f"--trainer.default_root_dir={tmp_path}", f"--model.method.images={tmp_path / 'pictures'}"),
+        *(*csv_only(tmp_path), f"--model.method.images={tmp_path / 'pictures'}"),
     )
     assert "found 0 images" in said
     for i, picture in enumerate(irrelevant_images("pets", 5, size=64)):
@@ -274,7 +274,7 @@ def test_non_finite_loss(capsys, vanilla, tmp_path):
     said = fails(
         capsys,
         *("fit", "--config", "configs/mini/gradient_ascent.yaml", f"--model.vanilla={vanilla}", *SHORT, *OPEN_GATE),
-        *(f"--trainer.default_root_dir={tmp_path}", "--model.lr=1e30", "--trainer.max_steps=5"),
+        *(*csv_only(tmp_path), "--model.lr=1e30", "--trainer.max_steps=5"),
     )
     assert "the loss is" in said and "model.lr" in said
     assert not (tmp_path / "results.json").exists()
@@ -318,7 +318,7 @@ def changed_row(table, index, **cells):
 )
 def test_bad_data_is_named(capsys, vanilla, broken, tmp_path, config, change, expected):
     root = broken(config, change)
-    options = [f"--model.vanilla={vanilla}", *SHORT, *OPEN_GATE, f"--trainer.default_root_dir={tmp_path / 'run'}"]
+    options = [f"--model.vanilla={vanilla}", *SHORT, *OPEN_GATE, *csv_only(tmp_path / "run")]
     said = fails(capsys, "fit", "--config", "configs/mini/viker.yaml", *options, f"--data.root={root}")
     assert re.search(expected, said), said
     assert said.startswith("error: ") and "Traceback" not in said

@@ -34,7 +34,7 @@ def command_line():
 
         patch.setattr(CLI, "parse_arguments", keep)
         with pytest.raises(Parsed) as made:
-            main(["fit"])
+            main([])  # with no command, it has the options of all
     return made.value.args[0]
 
 

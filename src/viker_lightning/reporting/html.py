@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,8 +66,9 @@ def token_page(answers: Sequence[dict[str, Any]]) -> str:
     return rendered("tokens.html", {"answers": answers})
 
 
-def rendered(template: str, page: dict[str, Any]) -> str:
-    """A page, or a text, from a file of ``templates/`` and what it shows."""
+@functools.cache
+def _environment() -> jinja2.Environment:
+    """What all pages have in common; it keeps their templates, which take long to compile."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("viker_lightning.reporting"),
         autoescape=jinja2.select_autoescape(),
@@ -76,7 +78,12 @@ def rendered(template: str, page: dict[str, Any]) -> str:
     )
     environment.globals |= {"draws": DRAWS, "fewest": FEWEST, "poor": POOR, "unplaced": Place()}
     environment.filters |= {"number": number, "literal": repr}
-    return environment.get_template(template).render(page | {"splits": SPLITS})
+    return environment
+
+
+def rendered(template: str, page: dict[str, Any]) -> str:
+    """A page, or a text, from a file of ``templates/`` and what it shows."""
+    return _environment().get_template(template).render(page | {"splits": SPLITS})
 
 
 def write_page(file: Path, template: str, page: dict[str, Any]) -> Path:
