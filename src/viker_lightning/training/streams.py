@@ -51,10 +51,7 @@ class Derived:
 
     def everything(self, stream: str, forget: Sequence[ImageGroup]) -> list[ImageGroup]:
         """All a stream may ask: every question behind every stranger, or with its other answer."""
-        if stream == "alternative" and self.method.alternative == "own":
-            shown = [(group, picture) for group in forget if group.image is not None for picture in self.pictures]
-            return [replace(group, vqa=self._with_own_answers(picture, group.vqa)) for group, picture in shown]
-        if stream == "alternative":
+        if stream == "alternative" and not self.pictures:
             return self.groups(stream, forget, 0)
         vqa = tuple(dict.fromkeys(vqa for group in forget if group.image is not None for vqa in group.vqa))
         return [self._behind(picture, vqa) for picture in self.pictures]
@@ -77,14 +74,11 @@ class Derived:
         return random.Random(f"{self.seed}/{step}/{place % few}").randrange(len(self.pictures))
 
     def _behind(self, picture: Picture, vqa: tuple[VQA, ...]) -> ImageGroup:
-        answered = self._with_own_answers(picture, vqa) if self.method.rehearsal else vqa
-        return ImageGroup("stranger", picture, vqa=answered)
-
-    def _with_own_answers(self, picture: Picture, vqa: tuple[VQA, ...]) -> tuple[VQA, ...]:
-        """Questions with what the frozen model says behind a picture; without those whose answer was dropped."""
-        assert self.own_answers is not None
-        answers = [(one, self.own_answers.answer(picture, one.question)) for one in vqa]
-        return tuple(replace(one, answer=answer, private=()) for one, answer in answers if answer is not None)
+        if self.method.rehearsal:
+            assert self.own_answers is not None
+            answers = [(one, self.own_answers.answer(picture, one.question)) for one in vqa]
+            vqa = tuple(replace(one, answer=answer, private=()) for one, answer in answers if answer is not None)
+        return ImageGroup("stranger", picture, vqa=vqa)
 
     def _with_other_answers(self, group: ImageGroup, step: int) -> tuple[VQA, ...]:
         answered = [(vqa, self._other_answer(vqa, group, step)) for vqa in group.vqa]
