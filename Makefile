@@ -36,7 +36,7 @@ smol: setup  ## the story with a real pretrained language model, SmolLM2-135M: v
 GRID = $(PY) -m viker_lightning.experiments run $(1:%=experiments/%.yaml) \
 	$(if $(SCALE),--scale=$(SCALE)) $(if $(SEEDS),--seeds=$(SEEDS)) $(if $(JOBS),--jobs=$(JOBS))
 
-demo: setup  ## a small MLLM learns people and forgets some, by six methods (SEEDS=1 JOBS=)
+demo: setup  ## a small MLLM learns people and forgets some, by seven methods (SEEDS=1 JOBS=)
 	$(call GRID,demo) --scale=mini --runs=runs/demo $(if $(SEEDS),,--seeds=1)
 
 table-mllmu: setup  ## main table on MLLMU-Bench, 5/10/15 % forgotten (SCALE=mini|paper|published)

@@ -24,7 +24,7 @@ from statistics import mean
 from typing import Any
 
 from viker_lightning.cache import cache_folder
-from viker_lightning.embedded.write_mllmu import write_benchmark
+from viker_lightning.embedded.benchmarks import PEOPLE
 from viker_lightning.experiments import Cell, run_grid
 
 RESULTS = Path("experiments/tuning/mini.json")
@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--jobs", type=int, default=None)
     args = parser.parse_args()
-    data = write_benchmark(cache_folder("benchmarks", f"mini-tuning-{SEED}"), "default", SEED)
+    data = PEOPLE.write(cache_folder("benchmarks", f"mini-tuning-{SEED}"), "default", SEED)
     place = (data, args.runs)
     tried = [(method, number) for method in args.methods for number in range(len(GRIDS[method]))]
     first_seed = run_cells([cell(*setting, 0, *place) for setting in tried], args.jobs)

@@ -11,6 +11,7 @@ from filelock import FileLock
 from viker_lightning import cache, clean_cache, files
 from viker_lightning.cache import CHECKSUMS, built
 from viker_lightning.embedded import write_mllmu
+from viker_lightning.embedded.benchmarks import PEOPLE
 from viker_lightning.errors import UserError
 from viker_lightning.files import draft, remove_drafts
 from viker_lightning.models.vision import FrozenFeatures
@@ -92,11 +93,11 @@ def test_a_cache_that_may_only_be_read_is_used(folder, monkeypatch):
 
 
 def test_a_damaged_benchmark_is_written_again(tmp_path, capsys, monkeypatch):
-    root = write_mllmu.write_benchmark(tmp_path / "ci", "ci")
+    root = PEOPLE.write(tmp_path / "ci", "ci")
     shard = next(root.glob("Full_Set/*.parquet"))
     content = shard.read_bytes()
     flip(shard)
-    write_mllmu.write_benchmark(root, "ci")
+    PEOPLE.write(root, "ci")
     assert shard.read_bytes() == content
     assert capsys.readouterr().out == (
         f"{root} is damaged (Full_Set/{shard.name} is not what was written) and is made again\n"
@@ -105,10 +106,10 @@ def test_a_damaged_benchmark_is_written_again(tmp_path, capsys, monkeypatch):
     with pytest.raises(
         UserError, match=rf"^{root}: notes.txt is no file of the benchmark, which is to be made again; "
     ):
-        write_mllmu.write_benchmark(root, "ci")
+        PEOPLE.write(root, "ci")
     (root / "notes.txt").unlink()
     monkeypatch.setattr(write_mllmu, "write_config", pytest.fail)
-    write_mllmu.write_benchmark(root, "ci")
+    PEOPLE.write(root, "ci")
 
 
 def hold(folder, ready):

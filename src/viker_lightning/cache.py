@@ -48,9 +48,6 @@ def built(folder: Path, what: str, build: Callable[[Path], object]) -> Path:
         folder: where it is.
         what: what is built, for the line.
         build: writes it into a folder, ``config.json`` among its files.
-
-    Returns:
-        ``folder``.
     """
     if damage(folder, "config.json") is None:
         return folder

@@ -39,20 +39,8 @@ def removable(root: Path) -> Iterator[Path]:
                 yield path
 
 
-def size_of(path: Path) -> int:
-    """Bytes of all files of a folder."""
-    return sum(file.lstat().st_size for file in path.rglob("*") if file.is_file())
-
-
 def clean(root: Path) -> int:
-    """Removes what this project has built in a cache, printing a line for each folder.
-
-    Args:
-        root: the cache.
-
-    Returns:
-        How many bytes were removed.
-    """
+    """Removes what this project has built in a cache, a line for each folder, and says how many bytes that were."""
     total = 0
     for kind in NAMES:
         for left in remove_drafts(root / kind):
@@ -72,7 +60,7 @@ def clean(root: Path) -> int:
             if not free:
                 print(f"kept {path}: a run is at work on it")
                 continue
-            size = size_of(path)
+            size = sum(file.lstat().st_size for file in path.rglob("*") if file.is_file())
             shutil.rmtree(path)
             total += size
             print(f"removed {path}: {size:,} bytes")

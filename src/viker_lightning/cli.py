@@ -26,7 +26,7 @@ from viker_lightning.errors import UserError
 from viker_lightning.failures import one_line
 from viker_lightning.processes import stop_with_parent
 from viker_lightning.quiet import own_environment, quieten
-from viker_lightning.runs import NothingToDo, checkpoint_to_start_from, first_process, lock, make_room, wandb_run
+from viker_lightning.runs import NothingToDo, checkpoint_to_start_from, first_process, folder, lock, wandb_run
 from viker_lightning.secrets import hidden_warnings, hide, hide_from_loggers, hide_in_tracebacks
 from viker_lightning.training.base import Stage
 from viker_lightning.yaml_files import read_yamls
@@ -62,11 +62,7 @@ class CLI(LightningCLI):
 
     @override
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Says what is wrong with an option, or a YAML, in one line.
-
-        Raises:
-            UserError: the line.
-        """
+        """Says what is wrong with an option, or a YAML, in the one line of a UserError."""
         given = sys.argv[1:] if args is None else args if isinstance(args, list) else []
         yamls = read_yamls(given, {name.partition(".")[0] for name in options.fit_options(parser) if "." in name})
         try:
@@ -114,13 +110,16 @@ class CLI(LightningCLI):
 
     @override
     def after_instantiate_classes(self) -> None:
-        """Makes room in the run folder, now that no option can be wrong any more."""
+        """Makes room in the run folder and loses nothing, now that no option can be wrong any more."""
         if not first_process():
             return
         self.datamodule.prepare_data()  # data that are not there are an option that is wrong
         config, fit = self.config[self.config.subcommand], self.config.subcommand == "fit"
         run = Path(config.trainer.default_root_dir)
-        make_room(run, afresh=fit and config["ckpt_path"] is None)
+        if fit and config["ckpt_path"] is None:
+            folder.set_aside(run)
+        else:  # it adds to what is there
+            folder.keep_metrics(run)
         if fit and (earlier := wandb_run(run)):
             os.environ.setdefault("WANDB_RUN_ID", earlier)
 

@@ -21,7 +21,7 @@ def export(
     trust_remote_code: bool = False,
     family: Family | None = None,
 ) -> Path:
-    """Writes ``<run>/merged/``: the model with its adapter added, the processor and a model card.
+    """Writes ``<run>/merged/``: the model with its adapter added, the processor and a model card; returns this folder.
 
     Args:
         run: folder of a finished unlearning run.
@@ -29,9 +29,6 @@ def export(
         dtype: ``float32``, ``bfloat16`` or ``float16``, of the weights that are written.
         trust_remote_code: whether code that comes with the vanilla model may run, which is not for a folder to say.
         family: the vanilla model's family, where this package has none for it.
-
-    Returns:
-        The folder that was written.
 
     Raises:
         UserError: if the run is not finished or has no adapter, the model is not found, or needs code that is not

@@ -41,13 +41,9 @@ def what_to_do(error: OSError) -> str:
 
 
 def unmade(error: BaseException) -> str | None:
-    """Which class of a config could not be made, and why.
+    """Which class of a config could not be made, and why, e.g. that a logger's package is missing; ``None`` if none.
 
-    Args:
-        error: what came out of the parser, which wraps what a class says in many lines of its own.
-
-    Returns:
-        One line, e.g. that a logger's package is missing; ``None`` if the error speaks of no class.
+    The parser wraps what a class says in many lines of its own.
     """
     found = _UNMADE.search(str(error)) if isinstance(error, ValueError) else None
     if found is None:

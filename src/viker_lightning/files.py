@@ -122,10 +122,6 @@ def draft(folder: Path, name: str) -> Iterator[Path]:
     """An empty folder of this process's own to write in; what is still there in the end is removed.
 
     It is locked for as long as the process lives, by which :func:`remove_drafts` knows those of killed ones.
-
-    Args:
-        folder: where it is made.
-        name: what is written.
     """
     while True:
         folder.mkdir(parents=True, exist_ok=True)
@@ -148,14 +144,11 @@ def draft(folder: Path, name: str) -> Iterator[Path]:
 
 
 def remove_drafts(folder: Path, name: str | None = None) -> list[Path]:
-    """Removes drafts whose process is gone.
+    """Removes drafts whose process is gone, and says which they were.
 
     Args:
         folder: where they were made.
         name: what was written; ``None`` for whatever it was.
-
-    Returns:
-        Which they were.
     """
     removed = []
     for left in sorted(folder.glob(f".{glob.escape(name) if name else '*'}-*.tmp")):
@@ -197,8 +190,7 @@ def hold(folder: Path, owner: object) -> None:
 def unheld(folder: Path) -> Iterator[bool]:
     """Whether nobody holds a folder or writes a draft in it; nobody can begin to hold it until this ends.
 
-    Args:
-        folder: drafts of killed processes in it are removed.
+    Drafts of killed processes in it are removed.
     """
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -227,12 +219,9 @@ def raise_named(error: BaseException, path: Path) -> NoReturn:
 
 
 def check_index(index: Path) -> None:
-    """Makes sure that an index of weights in several files names safetensors beside it alone.
+    """Makes sure that ``model.safetensors.index.json`` names safetensors beside it alone.
 
     transformers opens whatever stands there, pickles and files elsewhere too.
-
-    Args:
-        index: ``model.safetensors.index.json``.
 
     Raises:
         UserError: if it names something else, or is no index.

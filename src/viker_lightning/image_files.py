@@ -32,7 +32,6 @@ _PNG_ORIENTATION = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
 _JPEG_MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd7\xff])", re.DOTALL)
 _END, _ONES, _FILLER = b"\xff\xd9", b"\xff\x00" * 8, bytes(range(1, 200)) * 2
 
-
 Read = TypeVar("Read")
 
 

@@ -339,9 +339,6 @@ def _readable(text: str) -> str:
 def check_run(config: Any) -> None:
     """Looks at what the parser and the trainer accept and a run would stumble on.
 
-    Args:
-        config: of a command.
-
     Raises:
         UserError: naming option, value and what was expected.
     """

@@ -57,12 +57,10 @@ class Bar:
         self._task = self._display.add_task(title, total=total, completed=done, steps=0, counted=0)
 
     def __enter__(self) -> Bar:
-        """Starts."""
         self.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Stops."""
         self.stop()
 
     def start(self) -> None:
@@ -72,11 +70,6 @@ class Bar:
     def stop(self) -> None:
         """Takes it away; a second time does nothing."""
         self._display.stop()
-
-    @property
-    def shown(self) -> bool:
-        """Whether anybody sees it."""
-        return not self._display.disable
 
     def advance(self, steps: int = 1, counted: int | None = None) -> None:
         """So many steps were done.

@@ -114,9 +114,6 @@ def hide_arguments(text: str) -> str:
 
     Besides what :func:`hide` finds, the value of an option or key that is called a token, key or password goes as a
     whole, and so does any value of an option that nobody knows: its name may be that of a secret, mistyped.
-
-    Args:
-        text: an error of a command line's parser.
     """
 
     def named(found: re.Match[str]) -> str:

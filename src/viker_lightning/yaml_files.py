@@ -55,11 +55,7 @@ def _odd_character(text: str) -> str | None:
 
 
 def _check_shape(file: str, root: yaml.Node, groups: set[str]) -> None:
-    """Refuses what the parser takes, or stumbles on: classes without name, and options that hold none.
-
-    Raises:
-        UserError: naming line and option.
-    """
+    """Refuses, naming the line, what the parser takes or stumbles on: classes without name, groups without options."""
     for name, value in root.value if isinstance(root, yaml.MappingNode) else ():
         unset = name.value in ("model", "data") and kind_of(value) in ("nothing", "a text")  # the parser's to say
         if name.value in groups and not unset and not isinstance(value, yaml.MappingNode):

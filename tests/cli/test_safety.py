@@ -24,7 +24,7 @@ from viker_lightning import cli
 from viker_lightning.cli import main
 from viker_lightning.data.records import Picture
 from viker_lightning.datasets import Jsonl
-from viker_lightning.embedded import write_mllmu
+from viker_lightning.embedded.benchmarks import PEOPLE
 from viker_lightning.errors import UserError
 from viker_lightning.experiments import __main__ as experiments
 from viker_lightning.experiments.cells import Cell
@@ -347,7 +347,7 @@ def test_a_note_or_label_that_is_none_is_as_good_as_missing(tmp_path, content):
     assert Cell("grid", "", "row", 0, "any.yaml", {}, tmp_path).note() == {}
     (tmp_path / "benchmark.json").write_text(content)
     with pytest.raises(UserError, match="holds other files"):
-        write_mllmu.write_benchmark(tmp_path, "ci")
+        PEOPLE.write(tmp_path, "ci")
 
 
 @pytest.mark.parametrize("content", ["[]", "{", '{"weight_map": [1]}', "[" * 99_999])

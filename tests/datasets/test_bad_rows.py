@@ -172,7 +172,7 @@ def not_utf8(file, text):
 
 
 def test_questions_under_another_name(roots):
-    (row, *_) = read_rows(roots["mllmu"] / "forget_10", [*TASKS, "image"])
+    (row, *_) = read_rows(roots["mllmu"] / "forget_10", [*TASKS, "image"], pytest.fail)
     row["Classification_Task"] = {"Image_Questions": row["Classification_Task"]["Image_Textual_Questions"]}
     with pytest.raises(DataError, match=r"row 0, .*found \['Image_Questions'\], without 'Image_Textual_Questions'"):
         image_group(row, Split.FORGET, "image", 0)
@@ -308,7 +308,9 @@ def test_rows_without_image(tmp_path):
     table = pa.table({"image": pa.array(images, type_), "question": ["a", "b", "c"]})
     (tmp_path / "x").mkdir()
     pq.write_table(table, tmp_path / "x/train.parquet")
-    assert [(r["question"], r.where[-5:]) for r in read_rows(tmp_path / "x", ["question"], empty="image")] == [
+    assert [
+        (r["question"], r.where[-5:]) for r in read_rows(tmp_path / "x", ["question"], pytest.fail, empty="image")
+    ] == [
         ("b", "row 1"),
         ("c", "row 2"),
     ]

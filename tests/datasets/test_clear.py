@@ -8,11 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from support.commands import OPEN_GATE
+from support.embedded import fingerprint
 from viker_lightning.data.records import Split
 from viker_lightning.datasets import CLEAR
 from viker_lightning.datasets.clear import name_in
-from viker_lightning.embedded import write_clear
-from viker_lightning.embedded.benchmark_folder import fingerprint
+from viker_lightning.embedded.benchmarks import AUTHORS
 from viker_lightning.errors import DataError, UserError
 from viker_lightning.prompts import CAPTION_QUESTIONS, NAME_QUESTION
 
@@ -36,7 +36,7 @@ def rows(clear, config):
 
 
 def test_contents_are_fixed_by_the_seed(clear):
-    # Raise write_clear.VERSION when this changes.
+    # Raise AUTHORS.version when this changes.
     assert fingerprint(clear.folder) == "6e4a6dd47505f251b4f33184bc40ccc6c7ed8791e5ac02f260e3d5187c105800"
 
 
@@ -208,7 +208,7 @@ def test_refusals(tmp_path, clear):
     with pytest.raises(DataError, match="mini/clear-ci, mini/clear"):
         module("mini/ci")
     with pytest.raises(UserError, match=r"^size='huge': .*clear-ci, clear$"):
-        write_clear.write_benchmark(tmp_path, "huge")
+        AUTHORS.write(tmp_path, "huge")
     with pytest.raises(UserError, match=r"no split 'forget10'.*none found"):
         module(tmp_path)
 

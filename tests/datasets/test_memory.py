@@ -37,7 +37,7 @@ def test_a_few_rows_at_a_time(folder, monkeypatch):
             yield batch
 
     monkeypatch.setattr(pq.ParquetFile, "iter_batches", counted)
-    rows = read_rows(folder, ["ID", "image"])
+    rows = read_rows(folder, ["ID", "image"], pytest.fail)
     assert sizes == [ROWS, 3, ROWS, ROWS, 3]
     assert [row["ID"] for row in rows] == [f"{s}-{i}" for s, n in ((0, ROWS + 3), (1, 2 * ROWS + 3)) for i in range(n)]
     assert rows[ROWS + 1].where.endswith(f"0.parquet, row {ROWS + 1}")
@@ -45,7 +45,7 @@ def test_a_few_rows_at_a_time(folder, monkeypatch):
 
 def test_arrow_keeps_nothing(folder):
     before = pa.total_allocated_bytes()
-    rows = read_rows(folder, ["ID", "image"])
+    rows = read_rows(folder, ["ID", "image"], pytest.fail)
     assert sum(len(row["image"]["bytes"]) for row in rows) > 10_000_000
     assert pa.total_allocated_bytes() - before < 1_000_000
 

@@ -4,6 +4,7 @@ import json
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from support import forked, matrix
@@ -16,6 +17,7 @@ from support.distributed import (
     gradient_difference,
     here,
     launch,
+    on_one_and_two,
     on_ranks,
     results,
 )
@@ -71,3 +73,16 @@ def test_a_process_without_images_leaves_the_projector_to_the_other(base_folder,
     absolute, relative = difference(tmp_path / "one/few photos", tmp_path / "two/few photos")
     assert absolute <= 1e-4 and relative <= 1e-3
     assert gradient_difference(tmp_path / "one/few photos", tmp_path / "two/few photos") < 1e-4
+
+
+def test_a_loss_may_stop_at_a_layer(base_folder, tmp_path):
+    """What lies above has no gradient and does not move, as on one process; nobody waits for it."""
+    on_one_and_two(base_folder, tmp_path, "ddp")
+    vanilla, kept = load_file(tmp_path / "untied/model.safetensors"), []
+    for name, weight in load_file(tmp_path / "two/hidden states, full/model/model.safetensors").items():
+        if "vision" not in name and (".layers.2." in name or name.endswith(("model.norm.weight", "lm_head.weight"))):
+            kept.append(name)
+            assert torch.equal(weight, vanilla[name]), name
+        elif "language_model" in name:
+            assert not torch.equal(weight, vanilla[name]), name
+    assert len(kept) == 9 + 2

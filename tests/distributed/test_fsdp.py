@@ -13,6 +13,7 @@ from support.distributed import (
     assert_close,
     assert_same,
     here,
+    on_one_and_two,
     on_ranks,
     on_two,
     results,
@@ -62,3 +63,7 @@ def test_its_checkpoint_holds_what_is_trained_and_goes_on_anywhere(runs):
     for number, state in one["optimizer_states"][0]["state"].items():
         for name, value in state.items():
             torch.testing.assert_close(two["optimizer_states"][0]["state"][number][name], value, atol=1e-4, rtol=1e-3)
+
+
+def test_a_loss_may_stop_at_a_layer(base_folder, tmp_path):
+    on_one_and_two(base_folder, tmp_path, "fsdp")

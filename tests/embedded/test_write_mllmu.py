@@ -11,7 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from support.embedded import fingerprint
 from viker_lightning.embedded import general_questions, profiles, write_mllmu
+from viker_lightning.embedded.benchmarks import PEOPLE
 from viker_lightning.errors import UserError
 from viker_lightning.prompts import cloze_prompt
 
@@ -22,7 +24,7 @@ CONFIGS = {"ft_Data", "base_Data", "Full_Set", "Test_Set", "Retain_Set", "Genera
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_mllmu.write_benchmark(tmp_path_factory.mktemp("mini") / "ci", "ci", seed=0)
+    return PEOPLE.write(tmp_path_factory.mktemp("mini") / "ci", "ci", seed=0)
 
 
 def rows(root: Path, config: str) -> dict[str, dict[str, Any]]:
@@ -48,11 +50,9 @@ def biography(row: dict[str, Any]) -> dict[str, str]:
 
 
 def test_contents_are_fixed_by_the_seed(root: Path, tmp_path: Path) -> None:
-    # Raise write_mllmu.VERSION when this changes.
-    assert write_mllmu.fingerprint(root) == "0c163d02dc19d1208b53f646a84d7ee0de54e5572e2063c1f90dddc78ab35770"
-    assert write_mllmu.fingerprint(
-        write_mllmu.write_benchmark(tmp_path / "other", "ci", seed=1)
-    ) != write_mllmu.fingerprint(root)
+    # Raise PEOPLE.version when this changes.
+    assert fingerprint(root) == "0c163d02dc19d1208b53f646a84d7ee0de54e5572e2063c1f90dddc78ab35770"
+    assert fingerprint(PEOPLE.write(tmp_path / "other", "ci", seed=1)) != fingerprint(root)
 
 
 def test_folders_and_schemas(root: Path) -> None:
@@ -80,7 +80,7 @@ def test_folders_and_schemas(root: Path) -> None:
 
 
 def test_the_size_for_a_pretrained_model_asks_less(tmp_path: Path) -> None:
-    root = write_mllmu.write_benchmark(tmp_path / "smol", "smol")
+    root = PEOPLE.write(tmp_path / "smol", "smol")
     trained = rows(root, "ft_Data")
     assert len(trained) == 8 and len(rows(root, "forget_15")) == 2
     assert not any((root / config).exists() for config in ("base_Data", "Retain_Set", "General_Set"))
@@ -207,7 +207,7 @@ def test_private_spans_are_in_the_answer(root: Path) -> None:
 
 def test_written_once(root: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in root.rglob("*")}
-    assert write_mllmu.write_benchmark(root, "ci", seed=0) == root
+    assert PEOPLE.write(root, "ci", seed=0) == root
     assert before == {p: p.stat().st_mtime_ns for p in root.rglob("*")}
 
 
@@ -221,16 +221,16 @@ def test_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(write_mllmu, "write_config", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        write_mllmu.write_benchmark(tmp_path / "ci", "ci")
+        PEOPLE.write(tmp_path / "ci", "ci")
     assert not list(tmp_path.iterdir())
 
 
 def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^size='huge': .*smol, ci, default, large$"):
-        write_mllmu.write_benchmark(tmp_path / "x", "huge")
+        PEOPLE.write(tmp_path / "x", "huge")
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(UserError, match="holds other files"):
-        write_mllmu.write_benchmark(tmp_path, "ci")
+        PEOPLE.write(tmp_path, "ci")
     assert (tmp_path / "thesis.tex").exists()
     with pytest.raises(ValueError, match="pool=5"):
         profiles.draw_profiles(random.Random(0), ["1", "2"], [], 5)

@@ -225,7 +225,7 @@ def test_own_reference_forgets_the_oldest(mllm, groups, monkeypatch):
     own.reference(two)
     asked = []
     answer_tokens = mllm.answer_tokens
-    monkeypatch.setattr(mllm, "answer_tokens", lambda batch: asked.append(batch) or answer_tokens(batch))
+    monkeypatch.setattr(mllm, "answer_tokens", lambda batch, _: asked.append(batch) or answer_tokens(batch))
     own.reference(two)
     own.reference(one)
     assert asked == [one]

@@ -41,7 +41,9 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def embed(folder):
-    return clip.ClipEmbedder.load(str(folder), batch_size=4)
+    embed = clip.ClipEmbedder.named(str(folder))
+    embed.batch_size = 4
+    return embed
 
 
 def portraits(n: int, seed: int = 0) -> list[Picture]:
@@ -66,7 +68,7 @@ def test_embeddings_are_the_model_s(embed, folder):
     torch.testing.assert_close(found, plain, rtol=1e-4, atol=1e-5)
     assert embed([]).shape[0] == 0
     # A name and a file give the same weights; only the normalisation of the folder's config is missing.
-    named = clip.ClipEmbedder.load(NAME, str(folder / clip.WEIGHTS))
+    named = clip.ClipEmbedder.named(f"{NAME}/{folder / clip.WEIGHTS}")
     for name, value in named.model.state_dict().items():
         assert torch.equal(value, embed.model.state_dict()[name]), name
 
@@ -107,7 +109,7 @@ def test_audit_finds_pairs_between_splits(embed):
 
 
 def test_errors_name_the_remedy(embed, folder, tmp_path):
-    load = clip.ClipEmbedder.load
+    load = clip.ClipEmbedder.named
     (tmp_path / "pickled").mkdir()
     (tmp_path / "pickled" / "open_clip_config.json").write_text(json.dumps({"model_cfg": CONFIG}))
     torch.save({}, tmp_path / "pickled" / "open_clip_pytorch_model.bin")
@@ -116,11 +118,10 @@ def test_errors_name_the_remedy(embed, folder, tmp_path):
     cases = [
         (lambda: load("ViT-Z-99"), "neither a folder, nor hf-hub"),
         (lambda: load(NAME), "found no weights"),
-        (lambda: clip.ClipEmbedder.named(NAME), "found no weights"),
         (lambda: load("ViT-B-32"), "laion2b_s34b_b79k"),
-        (lambda: load(NAME, "nowhere.safetensors"), "no such file"),
-        (lambda: load(NAME, "weights.bin"), "nothing is unpickled"),
-        (lambda: load(NAME, str(tmp_path / "other.safetensors")), "belong together"),
+        (lambda: load(f"{NAME}/nowhere.safetensors"), "no such file"),
+        (lambda: load(f"{NAME}/weights.bin"), "nothing is unpickled"),
+        (lambda: load(f"{NAME}/{tmp_path / 'other.safetensors'}"), "belong together"),
         (lambda: load(str(tmp_path / "pickled")), "found no open_clip_model.safetensors"),
         (lambda: load(str(tmp_path)), "found no open_clip_config.json"),
         (lambda: clip.FarFrom([], embed, 0.9), "no forget images"),
@@ -137,18 +138,18 @@ def test_errors_name_the_remedy(embed, folder, tmp_path):
 def test_hub_ids_and_tags_take_two_files_of_a_repository(folder, monkeypatch):
     asked = []
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *a, **k: asked.append((a, k)) or str(folder))
-    clip.ClipEmbedder.load("hf-hub:owner/name")
-    clip.ClipEmbedder.load("ViT-B-32", "laion2b_s34b_b79k")
+    clip.ClipEmbedder.named("hf-hub:owner/name")
+    clip.ClipEmbedder.named("ViT-B-32/laion2b_s34b_b79k")
     assert [repository for (repository,), _ in asked] == ["owner/name", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"]
     assert all(k == {"allow_patterns": ["open_clip_config.json", clip.WEIGHTS]} for _, k in asked)
     monkeypatch.undo()
     with pytest.raises(UserError, match="hf-hub:owner/name: cannot be downloaded") as caught:
-        clip.ClipEmbedder.load("hf-hub:owner/name")
+        clip.ClipEmbedder.named("hf-hub:owner/name")
     assert "\n" not in str(caught.value)
 
 
 def test_weights_without_numbers_are_noticed(folder):
-    embed = clip.ClipEmbedder.load(str(folder))
+    embed = clip.ClipEmbedder.named(str(folder))
     with torch.no_grad():
         embed.model.visual.proj.fill_(float("nan"))
     with pytest.raises(UserError, match=r"person 0/0: .*no finite embedding"):

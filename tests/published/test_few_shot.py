@@ -355,7 +355,7 @@ def test_predictions_are_those_of_each_question_alone(people, name, monkeypatch)
     found = predict(model, groups, **how)
     prefixes = PromptPrefixes(model)
     assert [p for g in groups for p in predict(model, [g], prefixes=prefixes, **how)] == found
-    monkeypatch.setattr(model, "_packs", False)
+    monkeypatch.setitem(model.__dict__, "packs", False)
     assert predict(model, groups, **how) == found
     assert len({p.answer for p in found}) > 1
 

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file
 
-from support import forked
+from support import forked, matrix
+from support.weights import random_vanilla
 from viker_lightning.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -130,3 +131,18 @@ def assert_same(one, other, numbers_within=1e-5):
     expected, found = predictions(one), predictions(other)
     assert expected.keys() == found.keys()
     assert all(row["answer"] == found[key]["answer"] for key, row in expected.items())
+
+
+def on_one_and_two(base_folder, folder, strategy):
+    """Trains what reads hidden states on one process and on two, and makes sure that it comes to the same."""
+    random_vanilla(base_folder, folder / "untied", tied=False)
+    for case in matrix.HIDDEN_STATES:
+        matrix.run(case, folder, folder / "one")
+    forked.launch(
+        lambda: [matrix.run(case, folder, folder / "two", strategy) for case in matrix.HIDDEN_STATES], folder / "said"
+    )
+    for case in matrix.HIDDEN_STATES:
+        absolute, relative = difference(folder / "one" / case, folder / "two" / case)
+        print(f"{case}, {strategy}: at most {absolute:.1e}, a tensor by {relative:.1e} of its norm")
+        assert absolute <= 1e-4 and relative <= 1e-3
+        assert gradient_difference(folder / "one" / case, folder / "two" / case) < 1e-4

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from viker_lightning.datasets.mllmu import MLLMU
 from viker_lightning.methods import NPO, GradientDifference, KLMinimization, ViKeR
-from viker_lightning.models import Lora
+from viker_lightning.models import AnswerTokens, Lora
 from viker_lightning.models.dtensor import gather
 from viker_lightning.training import FSDP2, Finetune, Unlearn
 from viker_lightning.training.engine import Engine
@@ -49,6 +49,46 @@ def few_photos(models):
     return FewPhotos(str(models / "untied"), Lora(r=4), True, lr=1e-3, warmup_steps=0, schedule="constant", engine=KEPT)
 
 
+class HiddenStates(Finetune):
+    """Its loss reads what comes out of the first two of three layers, and stops there."""
+
+    deepest = 1
+
+    def loss_terms(self, groups, totals):
+        tokens = answers_of(self, groups["train"], totals["train"], (0, -2))
+        return {"loss": tokens.mean(sum(h.float().square().mean(-1) for h in tokens.layers.values()))}
+
+
+class BesideWords(Unlearn):
+    """Reads hidden states of forget answers and words of a few retain answers, which the first parts hold."""
+
+    def streams(self, batch):
+        return batch | {"retain": [replace(group, vqa=group.vqa[:1]) for group in batch["retain"]]}
+
+    def loss_terms(self, groups, totals):
+        assert groups["forget"] or self.trainer.world_size > 1
+        forget = answers_of(self, groups["forget"], totals["forget"], (0,))
+        retain = answers_of(self, groups["retain"], totals["retain"])
+        return {"loss": forget.mean(forget.layers[0].float().square().mean(-1)) - retain.mean(retain.log_probs)}
+
+
+def answers_of(stage, groups, total, layers=()):
+    if not groups:
+        return AnswerTokens.none(stage.mllm.head, total, layers)
+    return stage.tokens(stage.mllm.pack(groups), total, layers)
+
+
+def hidden_states(lora):
+    """Weights that no gradient reaches must not decay either."""
+    options = {"lr": 1e-3, "weight_decay": 0.5, "warmup_steps": 0, "schedule": "constant", "engine": KEPT}
+    return lambda models: HiddenStates(str(models / "untied"), lora, **options)
+
+
+def beside_words(models):
+    options = {"lr": 1e-3, "engine": KEPT, "optimizer": torch.optim.SGD}  # AdamW makes much of rounding here
+    return BesideWords(GradientDifference(), str(models / "untied"), Lora(r=4, alpha=8), **options)
+
+
 def viker():
     return ViKeR(lam=2.0, k=2, retain_weight=1.0)
 
@@ -70,7 +110,12 @@ CASES = {
     "finetune lora": (finetune("untied", Lora(r=4)), {"stage": "vanilla"}),
     "finetune projector": (finetune("untied", Lora(r=4), projector=True), {"stage": "vanilla"}),
     "few photos": (few_photos, {"stage": "vanilla", "steps": 3}),
+    "hidden states": (hidden_states(Lora(r=4)), {"stage": "vanilla"}),
+    "hidden states, full": (hidden_states(None), {"stage": "vanilla"}),
+    "hidden states beside words": (beside_words, {}),
 }
+
+HIDDEN_STATES = [case for case in CASES if case.startswith("hidden states")]
 
 
 class SaveLast(Callback):

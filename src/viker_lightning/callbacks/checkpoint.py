@@ -19,7 +19,7 @@ from viker_lightning.runs import CheckpointFile, last_checkpoint, names, rng_sta
 from viker_lightning.training.base import Stage
 
 from .evaluation import Evaluation
-from .trainer import callbacks_of, run_folder
+from .trainer import callbacks_of, gathered, run_folder
 
 log = logging.getLogger(__name__)
 
@@ -156,11 +156,7 @@ class Checkpoint(ModelCheckpoint):
 
     @override
     def on_save_checkpoint(self, trainer: Trainer, pl_module: Stage, checkpoint: dict[str, Any]) -> None:
-        states: list[Any] = [rng_state()]
-        if trainer.world_size > 1:
-            states = [None] * trainer.world_size
-            torch.distributed.all_gather_object(states, rng_state())
-        checkpoint["rng"] = states
+        checkpoint["rng"] = gathered(trainer, [rng_state()])
 
     @override
     def on_load_checkpoint(self, trainer: Trainer, pl_module: Stage, checkpoint: dict[str, Any]) -> None:
@@ -230,13 +226,11 @@ class Signals(Callback):
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: Stage) -> None:
-        self._listen(trainer)
+        for checkpoint in callbacks_of(trainer, Checkpoint):
+            checkpoint.listen()
 
     @override
     def on_fit_end(self, trainer: Trainer, pl_module: Stage) -> None:
         """Before the evaluation that ends a run Lightning has put the former handlers back."""
-        self._listen(trainer, trained=True)
-
-    def _listen(self, trainer: Trainer, trained: bool = False) -> None:
         for checkpoint in callbacks_of(trainer, Checkpoint):
-            checkpoint.listen(trained)
+            checkpoint.listen(trained=True)

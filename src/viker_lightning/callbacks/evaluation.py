@@ -6,7 +6,7 @@ import logging
 import re
 import shutil
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, Trainer
@@ -38,7 +38,7 @@ from viker_lightning.training import Unlearn, check_vanilla, vanilla_model
 from viker_lightning.training.base import Stage
 
 from .selection import Selection, candidate_folder, put_back
-from .trainer import back_on_device, data_of, run_folder, stage_of
+from .trainer import back_on_device, data_of, run_folder
 from .wandb_dashboard import define
 
 log = logging.getLogger(__name__)
@@ -170,18 +170,18 @@ class Evaluation(Callback):
             pl_module.report.selection = self._select(trainer)
         if isinstance(pl_module, Unlearn):
             pl_module.merge(run_folder(trainer))
-        way = distances(self.summaries.get("before", {}), self.summaries["after"])
+        before, after = self.summaries.get("before", {}), self.summaries["after"]
+        way = distances(before, after)
         if way:
             self._log(trainer, "distance_to_gold/", way)
         report = pl_module.report.to_dict() | ({"distance_to_gold": way} if way else {})
         self._write(trainer, "fit", {**self.summaries, **report})
         if trainer.is_global_zero:
-            before, after = self.summaries.get("before", {}), self.summaries["after"]
             Console().print(before_after_table(before, after, self.numbers.values()))
 
     def _select(self, trainer: Trainer) -> dict[str, Any]:
         """Ends with the chosen weights: what was measured of it becomes ``after``, and the last one's ``last``."""
-        candidates = self._candidates()
+        candidates = {m: s for m, s in self.summaries.items() if m == "after" or m.startswith("epoch ")}
         chosen, met = self.selection.choose(candidates)
         run = run_folder(trainer)
         if chosen != "after":
@@ -193,9 +193,6 @@ class Evaluation(Callback):
         values = {m: {s: c[s][self.selection.by] for s in ("forget", "retain")} for m, c in candidates.items()}
         log.info("selection: %s%s", chosen, "" if met else f"; no retain value reaches {self.selection.min_retain}")
         return vars(self.selection) | {"chosen": chosen, "met": met, "candidates": values}
-
-    def _candidates(self) -> dict[str, Numbers]:
-        return {when: s for when, s in self.summaries.items() if when == "after" or when.startswith("epoch ")}
 
     def _take_up(self, trainer: Trainer) -> None:
         """Reads the answers that belong to what was measured before the run stopped."""
@@ -213,7 +210,7 @@ class Evaluation(Callback):
                 pl_module.save_weights(candidate_folder(run_folder(trainer), when))
             self.evaluate(trainer, pl_module, when)
 
-    def evaluate(self, trainer: Trainer, pl_module: Stage, when: str) -> Numbers:
+    def evaluate(self, trainer: Trainer, pl_module: Stage, when: str) -> None:
         """Answers all evaluation questions and logs the numbers."""
         batches = data_of(trainer).evaluation_dataloader()
         shown = trainer.is_global_zero and trainer.progress_bar_callback is not None
@@ -223,9 +220,8 @@ class Evaluation(Callback):
                 answers = self._answers(pl_module, batch)
                 self._summary.update(answers)
                 bar.advance(1, len(answers) * trainer.world_size)
-        summary = self._finish(trainer, when)
+        self._finish(trainer, when)
         self._write(trainer)
-        return summary
 
     @override
     def on_validation_batch_end(
@@ -233,6 +229,8 @@ class Evaluation(Callback):
     ) -> None:
         with pl_module.mllm.together():
             self._summary.update(self._answers(pl_module, batch))
+
+    on_test_batch_end = on_validation_batch_end  # type: ignore[assignment]
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: Stage) -> None:
@@ -242,12 +240,6 @@ class Evaluation(Callback):
         if trainer.is_global_zero:
             Console().print(knowledge_table(summary, people, numbers=self.numbers.values()))
         self._write(trainer, "validate", {"validate": summary, "people": people, **pl_module.report.to_dict()})
-
-    @override
-    def on_test_batch_end(
-        self, trainer: Trainer, pl_module: Stage, outputs: Any, batch: Any, *args: Any, **kwargs: Any
-    ) -> None:
-        self.on_validation_batch_end(trainer, pl_module, outputs, batch)
 
     @override
     def on_predict_batch_end(
@@ -293,7 +285,7 @@ class Evaluation(Callback):
                     "other_weights": self.other_weights,
                     "data": {"skipped": data_of(trainer).skipped, "warnings": data_of(trainer).warnings},
                 }
-                stage = stage_of(trainer)
+                stage = cast(Stage, trainer.lightning_module)
                 if command != "fit":  # of a fit, provenance.json has it
                     run_facts["weights"] = identify_weights(stage.base_weights) | {"commit": stage.mllm.commit}
                 described: dict[str, Any] = {"metrics": {name: one.described() for name, one in self.numbers.items()}}

@@ -15,9 +15,9 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from typing_extensions import override
 
-from viker_lightning.datasets import Benchmark
 from viker_lightning.files import write_json, write_text
 from viker_lightning.hub import commit_of
+from viker_lightning.methods import Method
 from viker_lightning.models import folder_fingerprint, identify_weights
 from viker_lightning.runs import names, weights_folder
 from viker_lightning.runs.provenance import keep_source, note_peak_memory, program, settings
@@ -71,8 +71,23 @@ class Provenance(Callback):
                 "processes": trainer.world_size,
                 "effective": data.batch_size * data.batches_per_step * trainer.world_size,
             },
-            **data_facts(data, pl_module),
-            **weights_facts(pl_module),
+            "data": {
+                "root": data.root,
+                "revision": data.revision,
+                "commit": commit_of(data.folder),
+                "fingerprint": data.fingerprint(),
+                "forget": data.forget,
+                "stage": data.stage,
+                "people": {"forget": distinct(data.forget_ids), "retain": distinct(data.retain_ids)},
+            },
+            "protocol": data.protocol,
+            "labels": str(pl_module.labels),
+            "private_parts": "recorded" if data.records_private else "inferred from the answers' shared words",
+            "base_weights": pl_module.base_weights,
+            "quantize": pl_module.quantize,
+            "base_revision": pl_module.revision,
+            "base_commit": pl_module.mllm.commit,
+            "base_fingerprint": folder_fingerprint(weights_folder(pl_module.base_weights)),
             "other_weights": other_weights(trainer, pl_module),
             "method_source": source,
             **training_facts(trainer, pl_module),
@@ -92,38 +107,9 @@ class Provenance(Callback):
             note_peak_memory(run_folder(trainer), int(peak))
 
 
-def data_facts(data: Benchmark, stage: Stage) -> dict[str, Any]:
-    """Which data is trained on, and how its protocol labels it."""
-    return {
-        "data": {
-            "root": data.root,
-            "revision": data.revision,
-            "commit": commit_of(data.folder),
-            "fingerprint": data.fingerprint(),
-            "forget": data.forget,
-            "stage": data.stage,
-            "people": {"forget": distinct(data.forget_ids), "retain": distinct(data.retain_ids)},
-        },
-        "protocol": data.protocol,
-        "labels": str(stage.labels),
-        "private_parts": "recorded" if data.records_private else "inferred from the answers' shared words",
-    }
-
-
 def distinct(ids: Iterable[str]) -> int:
     """How many people there are; one with several photos has an ID for each, ``name #1`` and so on."""
     return len({re.sub(r" (#\d+|\(text\))$", "", one) for one in ids})
-
-
-def weights_facts(stage: Stage) -> dict[str, Any]:
-    """Which weights are trained."""
-    return {
-        "base_weights": stage.base_weights,
-        "quantize": stage.quantize,
-        "base_revision": stage.revision,
-        "base_commit": stage.mllm.commit,
-        "base_fingerprint": folder_fingerprint(weights_folder(stage.base_weights)),
-    }
 
 
 def other_weights(trainer: Trainer, stage: Stage) -> dict[str, dict[str, str | None]]:
@@ -146,14 +132,13 @@ def training_facts(trainer: Trainer, stage: Stage) -> dict[str, Any]:
     """How they are trained: prompt, method, optimizer, adapter."""
     template = stage.mllm.encoder.template
     unlearning = stage if isinstance(stage, Unlearn) else None
-    method = unlearning.method if unlearning else None
     trained = [p for p in stage.parameters() if p.requires_grad]
     optimizer = {"name": type(trainer.optimizers[0]).__name__}
     return {
         "dtype": stage.weights_dtype,
         "prompt": template.image_prefix + template.question,
-        "method": {"name": type(method).__name__} | settings(method) if method else None,
-        "irrelevant_images": irrelevant_images(unlearning) if unlearning and unlearning.pictures else None,
+        "method": method_facts(unlearning.method) if unlearning else None,
+        **(pictures_shown(unlearning) if unlearning else {}),
         "training": optimizer | settings(stage, ("lr", "weight_decay", "warmup_steps", "schedule")),
         "trust_remote_code": stage.trust_remote_code,
         "selection": next((vars(c.selection) for c in callbacks_of(trainer, Evaluation)), None),
@@ -163,7 +148,25 @@ def training_facts(trainer: Trainer, stage: Stage) -> dict[str, Any]:
     }
 
 
-def irrelevant_images(stage: Unlearn) -> dict[str, Any]:
-    """Which irrelevant images the ideal distribution is of, and the seed they were chosen with."""
-    images = [{"source": picture.source, "key": picture.key} for picture in stage.pictures]
-    return {"kind": stage.method.images, "k": len(images), "seed": stage.drawn_with, "images": images}
+def method_facts(method: Method) -> dict[str, Any]:
+    """Class and settings of a method, and of one inside it."""
+    inside = getattr(method, "method", None)
+    return {"name": type(method).__name__} | settings(method) | ({"method": method_facts(inside)} if inside else {})
+
+
+def pictures_shown(stage: Unlearn) -> dict[str, Any]:
+    """Which irrelevant images the ideal distribution is of, which strangers are shown, and the seed of the choice."""
+    shown = {
+        "irrelevant_images": (stage.method.images, stage.pictures),
+        "strangers": (stage.method.strangers, stage.strangers),
+    }
+    return {
+        name: {
+            "kind": kind,
+            "k": len(pictures),
+            "seed": stage.drawn_with,
+            "images": [{"source": picture.source, "key": picture.key} for picture in pictures],
+        }
+        for name, (kind, pictures) in shown.items()
+        if pictures
+    }

@@ -70,6 +70,10 @@ class TerminalProgress(ProgressBar):
         """Takes the line away; the evaluation that follows has its own."""
         self._stop()
 
+    on_validation_end = on_train_end
+    on_test_end = on_train_end
+    on_predict_end = on_train_end
+
     @override
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._start("validate", _all(trainer.num_val_batches))
@@ -83,28 +87,15 @@ class TerminalProgress(ProgressBar):
         self._start("predict", _all(trainer.num_predict_batches))
 
     @override
-    def on_validation_batch_end(self, trainer: Trainer, pl_module: Stage, outputs: Any, batch: Any, *args: Any) -> None:
-        self._count(trainer, batch)
-
-    @override
-    def on_test_batch_end(self, trainer: Trainer, pl_module: Stage, outputs: Any, batch: Any, *args: Any) -> None:
-        self._count(trainer, batch)
-
-    @override
-    def on_predict_batch_end(self, trainer: Trainer, pl_module: Stage, outputs: Any, batch: Any, *args: Any) -> None:
-        self._count(trainer, batch)
-
-    def _count(self, trainer: Trainer, batch: Any) -> None:
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *args: Any, **kwargs: Any
+    ) -> None:
         """Counts a batch and its questions."""
         if self._bar is not None:
             self._bar.advance(1, questions(batch.content) * trainer.world_size)
 
-    @override
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._stop()
-
-    on_test_end = on_validation_end
-    on_predict_end = on_validation_end
+    on_test_batch_end = on_validation_batch_end
+    on_predict_batch_end = on_validation_batch_end
 
     @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:

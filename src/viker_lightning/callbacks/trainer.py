@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from itertools import chain
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy
 
 from viker_lightning.datasets import Benchmark
-from viker_lightning.training.base import Stage
 
 Found = TypeVar("Found")
 Kind = TypeVar("Kind", bound=Callback)
@@ -21,11 +20,6 @@ def data_of(trainer: Trainer) -> Benchmark:
     """The data of the run."""
     data: Benchmark = trainer.datamodule  # type: ignore[attr-defined]
     return data
-
-
-def stage_of(trainer: Trainer) -> Stage:
-    """What is trained or asked."""
-    return cast(Stage, trainer.lightning_module)
 
 
 def run_folder(trainer: Trainer) -> Path:

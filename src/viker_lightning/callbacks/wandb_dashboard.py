@@ -152,12 +152,7 @@ def name_for_wandb(command: str, config: Any, run: Path) -> None:
 def job_type(command: str, config: Any) -> str:
     """Under what W&B files a run, if neither the environment nor the logger's ``job_type`` says so.
 
-    Args:
-        command: of the command line.
-        config: of this command.
-
-    Returns:
-        The class of the method for an unlearning run, ``vanilla`` or ``gold`` for another fit, else the command.
+    The class of the method for an unlearning run, ``vanilla`` or ``gold`` for another fit, else the command.
     """
     if command != "fit":
         return command

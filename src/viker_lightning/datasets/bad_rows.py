@@ -14,6 +14,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from viker_lightning.errors import DataError
 from viker_lightning.files import replacing
 
+from .reading.row import Row
+
 log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
@@ -52,17 +54,28 @@ class BadRows:
                 self.handle(error)
         return results
 
-    @contextmanager
-    def reported(self, file: Path | None) -> Iterator[None]:
-        """Says which rows are skipped within it, and lists all of them in a file.
+    def by_id(self, rows: Iterable[Row], column: str = "ID") -> dict[str, Row]:
+        """Rows by the ID in a column; bad are those without one, and those whose ID came before."""
+        by_id: dict[str, Row] = {}
 
-        Args:
-            file: see :func:`skipped_file`.
+        def add(row: Row) -> None:
+            key = row.text(column)
+            if key in by_id:
+                first = by_id[key].where
+                raise row.error(column, f"ID {key!r} occurs twice (first in {first})", "keep one of the rows")
+            by_id[key] = row
+
+        self.read_each(rows, add)
+        return by_id
+
+    @contextmanager
+    def reported(self, trainer: Trainer | None) -> Iterator[None]:
+        """Says which rows are skipped within it, and lists all of them in :func:`skipped_file`.
 
         Raises:
             DataError: naming a file or folder that the system does not let be read.
         """
-        before = len(self.skipped)
+        file, before = skipped_file(trainer), len(self.skipped)
         try:
             yield
         except OSError as error:

@@ -20,11 +20,11 @@ from typing_extensions import override
 from viker_lightning.cache import cache_folder
 from viker_lightning.data.records import ImageGroup, Person, Split, Training
 from viker_lightning.data.sampling import Bundle, PassSampler, StepDataset, StepSampler, epoch_steps
-from viker_lightning.embedded.benchmarks import EmbeddedBenchmark
+from viker_lightning.embedded.benchmark_folder import EmbeddedBenchmark
 from viker_lightning.errors import DataError
 from viker_lightning.hub import dataset_folder
 
-from .bad_rows import BadRows, remove_earlier_list, skipped_file
+from .bad_rows import BadRows, remove_earlier_list
 from .suspicious import suspicious_groups, suspicious_people
 
 log = logging.getLogger(__name__)
@@ -173,7 +173,7 @@ class Benchmark(LightningDataModule):
         if self._people is not None:
             return
         remove_earlier_list(self.trainer)
-        with self.bad_rows.reported(skipped_file(self.trainer)):
+        with self.bad_rows.reported(self.trainer):
             training = self.read_training()
         people: dict[str, Person] = {}
         for person in training.people:
@@ -246,7 +246,7 @@ class Benchmark(LightningDataModule):
     @override
     def train_dataloader(self) -> DataLoader[Any]:
         """Steps as lists of image groups by stream; each process gets its own steps."""
-        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        world, rank = self._world_and_rank
         groups = max(1, self.batch_size // self.questions_per_image) * self.batches_per_step
         most = min(self.questions_per_image, self.batch_size)
         sampler_class = PassSampler if self.in_passes else StepSampler
@@ -255,6 +255,10 @@ class Benchmark(LightningDataModule):
         sampler.done = self.steps_done % epoch_steps(len(sampler), limit)
         own = torch.Generator()  # a loader draws a number whenever it starts, which a resumed run does once more
         return DataLoader(StepDataset(self.streams), sampler=sampler, batch_size=None, generator=own)
+
+    @property
+    def _world_and_rank(self) -> tuple[int, int]:
+        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
 
     @override
     def val_dataloader(self) -> list[DataLoader[Any]]:
@@ -265,11 +269,15 @@ class Benchmark(LightningDataModule):
     def evaluation_dataloader(self) -> DataLoader[Any]:
         """Evaluation groups, split by split and those of like length together; each process gets its own.
 
-        All processes have as many batches. Questions of one split and modality may share example questions.
+        Questions of one split and modality may share example questions.
         """
-        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        step = GROUPS_PER_BATCH * world
         groups = sorted(self.evaluation_groups(), key=lambda g: (str(g.split), g.image is None, g.text_length))
+        return self.in_batches(groups)
+
+    def in_batches(self, groups: Sequence[Any]) -> DataLoader[Any]:
+        """What this process has of groups; all processes have as many batches."""
+        world, rank = self._world_and_rank
+        step = GROUPS_PER_BATCH * world
         batches = [Bundle(groups[i + rank : i + step : world]) for i in range(0, len(groups), step)]
         return DataLoader(batches, batch_size=None, generator=torch.Generator())  # type: ignore[arg-type]
 
@@ -291,7 +299,7 @@ class Benchmark(LightningDataModule):
             return [*self.evaluation(split, "image"), *self.evaluation(split, "text")]
         key = (split, modality or self.modality)
         if key not in self._groups:
-            with self.bad_rows.reported(skipped_file(self.trainer)):
+            with self.bad_rows.reported(self.trainer):
                 self._groups[key] = self.read_split(*key)
             other_photos = split in (Split.REAL, Split.GENERAL) or (split == Split.TEST and self.tests_other_photos)
             forget = self.people(self.forget_ids) if other_photos else []

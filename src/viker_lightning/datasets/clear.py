@@ -116,7 +116,7 @@ class CLEAR(Benchmark):
             check_first(row, "question", text_identity(vqa))
             return replace(vqa, paraphrase="", perturbed=())
 
-        rows = read_rows(self.folder / config, TRAINED, (), self.bad_rows.handle) if has_photos else []
+        rows = read_rows(self.folder / config, TRAINED, self.bad_rows.handle) if has_photos else []
         people, count = [], Counter[str]()
         for person in self.bad_rows.read_each(rows, read_photo):
             count[person.id] += 1
@@ -132,7 +132,7 @@ class CLEAR(Benchmark):
             photos = (row.picture("image"),) if row.get("image") is not None else ()
             return Person("", photos, (text_question(row),))
 
-        rows = read_rows(self.folder / "base", ["image", "question", "answer"], (), self.bad_rows.handle)
+        rows = read_rows(self.folder / "base", ["image", "question", "answer"], self.bad_rows.handle)
         by_image: dict[str, Person] = {}
         for person in self.bad_rows.read_each(rows, read):
             key = person.images[0].key if person.images else f"text {len(by_image)}"
@@ -150,7 +150,7 @@ class CLEAR(Benchmark):
         if source is None:
             raise DataError(f"{self.folder}: no {config}+tofu, which data.tofu needs; add it or set data.tofu to false")
         if source.is_dir():
-            return read_rows(source, ["question", "answer"], ["private"], self.bad_rows.handle, empty="image")
+            return read_rows(source, ["question", "answer"], self.bad_rows.handle, ["private"], empty="image")
         return read_lines(source, ["question", "answer"], self.bad_rows.handle)
 
     @override
@@ -183,13 +183,9 @@ class CLEAR(Benchmark):
     def _read_photo_groups(self, config: str, split: Split) -> list[ImageGroup]:
         names = {person.rpartition(" #")[0] for person in self.forget_ids}
 
-        def read_face(row: Row) -> ImageGroup:
-            return options_question(row, split, self.seed)
-
-        def read_world(row: Row) -> ImageGroup:
-            return options_question(row, split, self.seed, row_number(row))
-
-        def read_photo(row: Row) -> ImageGroup:
+        def read(row: Row) -> ImageGroup:
+            if split in (Split.REAL, Split.GENERAL):
+                return options_question(row, split, self.seed)
             group = photo_questions(row, split, self.seed)
             if split == Split.FORGET and group.person not in names:
                 raise row.error("name", f"{group.person!r} is not in the forget set", "remove the row")
@@ -198,15 +194,12 @@ class CLEAR(Benchmark):
             return group
 
         more = ["paraphrased_caption", "perturbed_captions", "perturbed_names"]
-        if split == Split.REAL:
-            columns, optional, read = ["image", "answer", "options"], [], read_face
-        elif split == Split.GENERAL:
-            columns, optional, read = ["question", "answer", "options"], ["image"], read_world
-        elif split == Split.RETAIN:
-            columns, optional, read = ["image", "caption"], ["name", *more], read_photo
-        else:
-            columns, optional, read = TRAINED, more, read_photo
-        rows = read_rows(self.folder / config, columns, optional, self.bad_rows.handle)
+        columns, optional = {
+            Split.REAL: (["image", "answer", "options"], []),
+            Split.GENERAL: (["question", "answer", "options"], ["image"]),
+            Split.RETAIN: (["image", "caption"], ["name", *more]),
+        }.get(split, (TRAINED, more))
+        rows = read_rows(self.folder / config, columns, self.bad_rows.handle, optional)
         return self.bad_rows.read_each(rows, read)
 
     def _read_text_groups(self, config: str, split: Split) -> list[ImageGroup]:
@@ -231,9 +224,6 @@ def check_apart(row: Row, identity: dict[str, str], forgotten: dict[str, str]) -
         row: of the retain set.
         identity: what it shows, names or asks, by column.
         forgotten: where names, photos and questions of the forget set are.
-
-    Raises:
-        DataError: naming the cell.
     """
     for column, key in identity.items():
         if key in forgotten:
@@ -266,9 +256,6 @@ def photo_person(row: Row, ask_name: bool) -> Person:
     Args:
         row: image, caption, name.
         ask_name: whether the name is asked for, too.
-
-    Raises:
-        DataError: naming the cell that is wrong.
     """
     picture, name, caption = row.picture("image"), row.text("name"), row.text("caption")
     questions = [VQA(caption_question(picture), caption, name_in(name, caption))]
@@ -293,9 +280,6 @@ def photo_questions(row: Row, split: Split, seed: int) -> ImageGroup:
         row: image, caption and where they are known name, paraphrased_caption, perturbed_captions, perturbed_names.
         split: what it evaluates.
         seed: of the order of options.
-
-    Raises:
-        DataError: naming the cell that is wrong.
     """
     picture, caption = row.picture("image"), row.text("caption")
     paraphrase = row.text("paraphrased_caption") if "paraphrased_caption" in row else ""
@@ -317,30 +301,27 @@ def photo_questions(row: Row, split: Split, seed: int) -> ImageGroup:
     )
 
 
-def options_question(row: Row, split: Split, seed: int, person: str | None = None) -> ImageGroup:
+def options_question(row: Row, split: Split, seed: int) -> ImageGroup:
     """A row of ``real_faces`` or ``real_world``: one question, open and with its options.
 
     Args:
-        row: answer, options (wrong answers; the right one may be among them, and else is added), and image or question
-            or both.
+        row: answer, options (wrong answers; the right one may be among them, and else is added), and for ``real`` the
+            image, off which the answer, a name, is to be read, for ``general`` the question and perhaps an image.
         split: what it evaluates.
         seed: of the order of options.
-        person: who it is about; the answer by default, which then is a name to be read off the image.
-
-    Raises:
-        DataError: naming the cell that is wrong.
     """
     answer, options = row.text("answer"), row.texts("options")
-    named = person is None
+    named = split == Split.REAL
     if len(set(options) | {answer}) < 2:
         raise row.error("options", f"found only {options[0]!r}", "give at least one wrong answer")
     wrong = tuple(dict.fromkeys(option for option in options if option != answer))
+    question = NAME_QUESTION if named else row.text("question")
     return ImageGroup(
-        answer if person is None else person,
+        answer if named else row_number(row),
         row.picture("image") if named or row.get("image") is not None else None,
         split,
-        (VQA(NAME_QUESTION if named else row.text("question"), answer, (answer,) if named else (), "", wrong),),
-        (_choice(row, "options", CHOICE_QUESTION if named else row.text("question"), answer, [answer, *wrong], seed),),
+        (VQA(question, answer, (answer,) if named else (), "", wrong),),
+        (_choice(row, "options", CHOICE_QUESTION if named else question, answer, [answer, *wrong], seed),),
     )
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from typing_extensions import override
 
 from viker_lightning.data.records import VQA, ImageGroup, Person, Picture, Split, Training
-from viker_lightning.datasets.reading.row import HandleBadRow, Row, raise_error, rows_by_id
+from viker_lightning.datasets.reading.row import HandleBadRow, Row
 from viker_lightning.datasets.reading.text_files import read_lines, read_picture, read_text
 from viker_lightning.errors import DataError, short
 
@@ -25,19 +24,8 @@ log = logging.getLogger(__name__)
 COLUMNS = ("unique_id", "image_path", "qa_list")
 
 
-@dataclass(frozen=True)
-class Identity:
-    """A person of ``full.json``.
-
-    Attributes:
-        id: the row's ``unique_id``.
-        picture: the only photo.
-        wordings: every question with the other ways to ask it.
-    """
-
-    id: str
-    picture: Picture
-    wordings: Mapping[VQA, tuple[str, ...]]
+Wordings = tuple[tuple[str, ...], ...]
+"""Of each of a person's questions, the other ways to ask it."""
 
 
 class FIUBench(Benchmark):
@@ -70,7 +58,7 @@ class FIUBench(Benchmark):
         if first is not None and first < 1:
             raise DataError(f"data.first: found {first}, expected at least 1, or null for all rows")
         self.first, self.retain_list = first, retain_list
-        self._identities: dict[str, Identity] = {}
+        self._identities: dict[str, tuple[Person, Wordings]] = {}
         self._unused: set[str] = set()  # IDs of the rows behind the first ones
         self._lists: dict[str, list[Row]] = {}
 
@@ -96,29 +84,26 @@ class FIUBench(Benchmark):
             str(row["unique_id"]) for key, rows in self._lists.items() if key.startswith("forget") for row in rows
         }
         people = [
-            Person(i.id, (i.picture,), tuple(replace(vqa, paraphrase="", perturbed=()) for vqa in i.wordings))
-            for i in self._identities.values()
+            replace(person, vqa=tuple(replace(vqa, paraphrase="", perturbed=()) for vqa in person.vqa))
+            for person, _ in self._identities.values()
         ]
         return Training(people, forget, [p.id for p in people if p.id not in listed])
 
-    def _read_identities(self) -> dict[str, Identity]:
+    def _read_identities(self) -> dict[str, tuple[Person, Wordings]]:
         rows = read_file(self.folder / "full.json", self.bad_rows.handle)
         self._unused = {str(row["unique_id"]) for row in rows[self.first :]} if self.first is not None else set()
-        used = rows_by_id(rows[: self.first], "unique_id", self.bad_rows.handle)
+        used = self.bad_rows.by_id(rows[: self.first], "unique_id")
         pictures: dict[str, Picture] = {}
-        identities = self.bad_rows.read_each(used.values(), lambda row: read_identity(row, self.folder, pictures))
-        self.records_private = any(vqa.private for i in identities for vqa in i.wordings)
+        read = self.bad_rows.read_each(used.values(), lambda row: read_identity(row, self.folder, pictures))
+        people, wordings = [person for person, _ in read], [others for _, others in read]
+        self.records_private = any(vqa.private for person in people for vqa in person.vqa)
         if not self.records_private:
-            marked = infer_private_spans(Person(i.id, (), tuple(i.wordings)) for i in identities)
-            identities = [
-                replace(i, wordings=dict(zip(person.vqa, i.wordings.values(), strict=True)))
-                for i, person in zip(identities, marked, strict=True)
-            ]
-        return {i.id: i for i in identities}
+            people = infer_private_spans(people)
+        return {person.id: (person, others) for person, others in zip(people, wordings, strict=True)}
 
     def _listed(self, name: str) -> list[Row]:
         """Rows of a list; those of people who are not used are left out, as in the published code."""
-        rows = rows_by_id(self._lists[name], "unique_id", self.bad_rows.handle)
+        rows = self.bad_rows.by_id(self._lists[name], "unique_id")
         left_out = self._unused - set(self._identities)
         if left_out & set(rows):
             log.info("%s: some of %r are not among the first %s people", self.root, name, self.first)
@@ -143,11 +128,12 @@ class FIUBench(Benchmark):
         if split == Split.RETAIN:
             ids = self._retained_to_evaluate()
         groups = []
-        for person in (self._identities[key] for key in self.limit_people(split, ids)):
-            vqa = tuple(person.wordings)
+        for person, wordings in (self._identities[key] for key in self.limit_people(split, ids)):
+            asked = person.vqa
             if split == Split.TEST:
-                vqa = tuple(replace(vqa, question=other) for vqa, others in person.wordings.items() for other in others)
-            groups += [ImageGroup(person.id, person.picture, split, vqa)] if vqa else []
+                pairs = zip(person.vqa, wordings, strict=True)
+                asked = tuple(replace(vqa, question=other) for vqa, others in pairs for other in others)
+            groups += [ImageGroup(person.id, person.images[0], split, asked)] if asked else []
         return groups
 
     def _retained_to_evaluate(self) -> list[str]:
@@ -170,7 +156,7 @@ class FIUBench(Benchmark):
         return self.bad_rows.read_each(self._listed(self.retain_list), read_id)
 
 
-def read_file(file: Path, handle: HandleBadRow = raise_error) -> list[Row]:
+def read_file(file: Path, handle: HandleBadRow) -> list[Row]:
     """Reads ``full.json``: one object a line, as published, or a list of objects.
 
     Raises:
@@ -214,17 +200,14 @@ def _parse_json(file: Path, text: str) -> Any:
         raise DataError(f"{file}: not JSON ({error}); download or write it again") from error
 
 
-def read_identity(row: Row, folder: Path, pictures: dict[str, Picture]) -> Identity:
-    """Reads a row of ``full.json``.
+def read_identity(row: Row, folder: Path, pictures: dict[str, Picture]) -> tuple[Person, Wordings]:
+    """Reads a row of ``full.json``: a person with the only photo, and the wordings of the questions.
 
     Args:
         row: columns as in :data:`COLUMNS`.
         folder: where image paths start. Those published start one folder above, ``./dataset/SFHQ/...``, the data being
             meant to lie in ``dataset``; a first ``dataset`` that the folder does not hold is therefore left out.
         pictures: those read so far, by path; added to.
-
-    Raises:
-        DataError: naming the cell that is wrong.
     """
     parts = PurePosixPath(row.text("image_path").strip()).parts
     if parts[:1] == ("dataset",) and not (folder / "dataset").is_dir():
@@ -238,24 +221,18 @@ def read_identity(row: Row, folder: Path, pictures: dict[str, Picture]) -> Ident
         cells = {f"qa_list[{i}].{name}": value for name, value in item.items()}
         vqa, others = _question(Row(cells, row.where), f"qa_list[{i}]")
         wordings[vqa] = tuple(dict.fromkeys((*wordings.get(vqa, ()), *others)))
-    return Identity(row.text("unique_id"), read_picture(path, "image_path", folder, pictures), wordings)
+    person = Person(row.text("unique_id"), (read_picture(path, "image_path", folder, pictures),), tuple(wordings))
+    return person, tuple(wordings.values())
 
 
 def _question(row: Row, at: str) -> tuple[VQA, tuple[str, ...]]:
     """A question and its other wordings."""
     question, answer = row.text(f"{at}.question"), row.text(f"{at}.answer")
-    paraphrase = _texts(row, f"{at}.paraphrased_answer")[:1]
-    wrong = tuple(dict.fromkeys(_texts(row, f"{at}.perturbed_answer")))
-    spans = (_span(answer, word) for word in _texts(row, f"{at}.keywords"))
+    paraphrase = row.any_texts(f"{at}.paraphrased_answer")[:1]
+    wrong = tuple(dict.fromkeys(row.any_texts(f"{at}.perturbed_answer")))
+    spans = (_span(answer, word) for word in row.any_texts(f"{at}.keywords"))
     private = tuple(dict.fromkeys(span for span in spans if span))
-    return VQA(question, answer, private, "".join(paraphrase), wrong), _texts(row, f"{at}.paraphrased_question")
-
-
-def _texts(row: Row, column: str) -> tuple[str, ...]:
-    """A text or a list of them; none where the cell is empty."""
-    if row.is_empty(column):
-        return ()
-    return (row.text(column),) if isinstance(row[column], str) else row.texts(column)
+    return VQA(question, answer, private, "".join(paraphrase), wrong), row.any_texts(f"{at}.paraphrased_question")
 
 
 def _span(answer: str, keyword: str) -> str:

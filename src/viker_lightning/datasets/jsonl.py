@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from viker_lightning.data.records import VQA, ImageGroup, MultipleChoice, Person, Picture, Split, Training
 from viker_lightning.datasets.reading.row import Row
-from viker_lightning.datasets.reading.text_files import find_lines_file, read_lines, read_picture
+from viker_lightning.datasets.reading.text_files import read_lines, read_picture
 from viker_lightning.errors import DataError, short
 
 from .base import Benchmark
@@ -22,6 +22,7 @@ from .private_spans import check_private_spans, infer_private_spans
 
 log = logging.getLogger(__name__)
 
+SUFFIXES = (".jsonl", ".json", ".csv")
 NEEDED = ("image", "question", "answer", "person")
 OPTIONAL = ("split", "private", "options", "correct", "paraphrase", "perturbed")
 
@@ -47,7 +48,38 @@ class Question:
     row: Row
 
 
-class Jsonl(Benchmark):
+class OwnFile(Benchmark):
+    """Rows of one file, with photos beside it."""
+
+    @property
+    def file(self) -> Path:
+        """The file with the rows: ``root`` itself, or the only one in that folder.
+
+        Raises:
+            DataError: if there is none, or more than one to choose from.
+        """
+        path = Path(self.root)
+        if path.is_file() and path.suffix.lower() in SUFFIXES:
+            return path
+        files = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES) if path.is_dir() else []
+        if len(files) != 1:
+            found = ", ".join(p.name for p in files) or "none"
+            raise DataError(f"data.root: {self.root!r} must be a {', '.join(SUFFIXES)} file or hold one; found {found}")
+        return files[0]
+
+    @property
+    @override
+    def folder(self) -> Path:
+        """Where image paths start."""
+        return self.file.parent
+
+    @override
+    def prepare_data(self) -> None:
+        """Checks that the file is there."""
+        _ = self.file
+
+
+class Jsonl(OwnFile):
     """One's own people, one row a question.
 
     A row has ``image`` (path relative to the file; empty for a question without image), ``question``, ``answer`` and
@@ -74,26 +106,6 @@ class Jsonl(Benchmark):
             raise DataError(f"data.forget: found {self.forget}, expected a percentage of people from 1 to 100")
         self.forget_people, self.split_seed = forget_people, split_seed
         self._questions: dict[Split, list[Question]] = {}
-
-    @property
-    def file(self) -> Path:
-        """The file with the rows.
-
-        Raises:
-            DataError: if there is none, or more than one to choose from.
-        """
-        return find_lines_file(self.root)
-
-    @property
-    @override
-    def folder(self) -> Path:
-        """Where image paths start."""
-        return self.file.parent
-
-    @override
-    def prepare_data(self) -> None:
-        """Checks that the file is there."""
-        _ = self.file
 
     @override
     def vanilla_options(self) -> list[str]:
@@ -233,27 +245,14 @@ def read_question(row: Row, folder: Path, pictures: dict[str, Picture]) -> Quest
             between them.
         folder: where image paths start.
         pictures: those read so far, by path; added to.
-
-    Raises:
-        DataError: naming the cell that is wrong.
     """
     question, answer, person = row.text("question"), row.text("answer"), row.text("person").strip()
-    private, perturbed = _texts(row, "private"), _texts(row, "perturbed")
+    private, perturbed = row.any_texts("private", "|"), row.any_texts("perturbed", "|")
     check_private_spans(row, "private", answer, private)
     paraphrase = "" if row.is_empty("paraphrase") else row.text("paraphrase")
     vqa = VQA(question, answer, private, paraphrase, perturbed)
     image = None if row.is_empty("image") else read_picture(row, "image", folder, pictures)
     return Question(person, _split(row), image, vqa, _choice(row, question, answer), row)
-
-
-def _texts(row: Row, column: str) -> tuple[str, ...]:
-    """Texts in a cell: a list of them, or one text with ``|`` between them; none where the cell is empty."""
-    if row.is_empty(column):
-        return ()
-    if isinstance(row[column], str):
-        texts: list[Any] = [text.strip() for text in row.text(column).split("|")]
-        return Row({column: texts}, row.where).texts(column)
-    return row.texts(column)
 
 
 def _split(row: Row) -> Split | None:
@@ -266,7 +265,7 @@ def _split(row: Row) -> Split | None:
 
 
 def _choice(row: Row, question: str, answer: str) -> MultipleChoice | None:
-    options = _texts(row, "options")
+    options = row.any_texts("options", "|")
     if not options:
         if not row.is_empty("correct"):
             raise row.error("options", "empty, but there is a correct one", "fill in the options or empty 'correct'")

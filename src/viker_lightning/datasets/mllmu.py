@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from viker_lightning.data.records import VQA, Cloze, ImageGroup, MultipleChoice, Person, Split, Training
 from viker_lightning.datasets.reading.parquet import read_rows
-from viker_lightning.datasets.reading.row import Row, check_not_forgotten, is_visible, rows_by_id
+from viker_lightning.datasets.reading.row import Row, check_not_forgotten, is_visible
 from viker_lightning.embedded.benchmarks import PEOPLE
 from viker_lightning.errors import DataError, short
 
@@ -102,8 +102,8 @@ class MLLMU(Benchmark):
         return self._read_by_id(config, ["ID"])
 
     def _read_by_id(self, config: str, columns: Iterable[str], optional: Iterable[str] = ()) -> dict[str, Row]:
-        rows = read_rows(self.folder / config, columns, optional, self.bad_rows.handle)
-        return rows_by_id(rows, handle=self.bad_rows.handle)
+        rows = read_rows(self.folder / config, columns, self.bad_rows.handle, optional)
+        return self.bad_rows.by_id(rows)
 
     def _read_people(self, config: str) -> list[Person]:
         rows = self._read_by_id(config, ["image", "ID", "metadata"], ["images"])
@@ -169,9 +169,6 @@ def image_group(row: Row, split: Split, modality: str, seed: int) -> ImageGroup:
         split: what it evaluates.
         modality: ``image`` or ``text``.
         seed: of the choice of the test photo.
-
-    Raises:
-        DataError: naming the cell that is wrong.
     """
     choices_key, kind = MODALITIES[modality]
     image = None
@@ -229,11 +226,7 @@ def _of_type(row: Row, column: str, kind: str) -> list[dict[str, Any]]:
 
 
 def training_questions(row: Row) -> tuple[VQA, ...]:
-    """The training questions of an ``ft_Data`` row, each once.
-
-    Raises:
-        DataError: naming the cell that is wrong.
-    """
+    """The training questions of an ``ft_Data`` row, each once."""
     try:
         items = json.loads(row.text("metadata"))
     except (ValueError, RecursionError) as error:

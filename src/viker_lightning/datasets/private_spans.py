@@ -14,11 +14,7 @@ _WORD = re.compile(r"[^\s]+")
 
 
 def check_private_spans(row: Row, column: str, answer: str, private: Iterable[str]) -> None:
-    """Makes sure that private spans occur in the answer as whole words.
-
-    Raises:
-        DataError: naming the cell and the first span that does not.
-    """
+    """Makes sure that private spans occur in the answer as whole words."""
     for span in private:
         if not re.search(rf"(?<!\w){re.escape(span)}(?!\w)", answer):
             raise row.error(column, f"{span!r} does not occur in the answer {answer!r}", "copy it from there")

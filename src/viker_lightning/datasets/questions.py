@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from viker_lightning.data.records import VQA, ImageGroup, Person, Picture
-from viker_lightning.data.sampling import Bundle
 from viker_lightning.datasets.reading.row import Row
-from viker_lightning.datasets.reading.text_files import find_lines_file, read_lines, read_picture
+from viker_lightning.datasets.reading.text_files import read_lines, read_picture
 from viker_lightning.errors import DataError, UserError
 
-from .bad_rows import remove_earlier_list, skipped_file
-from .base import GROUPS_PER_BATCH, Benchmark
+from .bad_rows import remove_earlier_list
+from .jsonl import OwnFile
 
 ANSWERS = ("before", "after")
 """Fields that predict adds to every row."""
@@ -39,7 +37,7 @@ class Ask:
     row: dict[str, Any]
 
 
-class Questions(Benchmark):
+class Questions(OwnFile):
     """Questions without known answers, one a row: ``predict`` answers them.
 
     A row has ``question``, and ``image`` (path relative to the file) unless it is asked as text alone. Whatever else is
@@ -56,17 +54,6 @@ class Questions(Benchmark):
         self.asks: list[Ask] = []
         self._decoded: set[str] = set()  # images that can be
 
-    @property
-    @override
-    def folder(self) -> Path:
-        """Where image paths start."""
-        return find_lines_file(self.root).parent
-
-    @override
-    def prepare_data(self) -> None:
-        """Checks that the file is there."""
-        find_lines_file(self.root)
-
     @override
     def setup(self, stage: str | None = None) -> None:
         """Reads all rows.
@@ -78,7 +65,7 @@ class Questions(Benchmark):
             raise DataError(f"data: {self.root} holds questions without known answers; use predict, or other data")
         if not self.asks:
             remove_earlier_list(self.trainer)
-            with self.bad_rows.reported(skipped_file(self.trainer)):
+            with self.bad_rows.reported(self.trainer):
                 self.asks = self._read()
 
     @override
@@ -95,7 +82,7 @@ class Questions(Benchmark):
 
     def _read(self) -> list[Ask]:
         pictures: dict[str, Picture] = {}
-        rows = read_lines(find_lines_file(self.root), ["question"], self.bad_rows.handle)
+        rows = read_lines(self.file, ["question"], self.bad_rows.handle)
         asked = self.bad_rows.read_each(rows, lambda row: self._read_row(row, pictures))
         if not asked:
             raise DataError(f"{self.root}: no question could be read, {len(self.skipped)} bad rows being skipped")
@@ -123,10 +110,7 @@ class Questions(Benchmark):
         groups: dict[str | None, list[Ask]] = {}
         for ask in self.asks:
             groups.setdefault(ask.image.key if ask.image else None, []).append(ask)
-        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        images, step = list(groups.values()), GROUPS_PER_BATCH * world
-        batches = [Bundle(images[i + rank : i + step : world]) for i in range(0, len(images), step)]
-        return DataLoader(batches, batch_size=None)  # type: ignore[arg-type]
+        return self.in_batches(list(groups.values()))
 
 
 def image_group(asks: list[Ask]) -> ImageGroup:

@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from viker_lightning.data.records import VQA, Cloze, ImageGroup, MultipleChoice, Person, Split, Training
 from viker_lightning.datasets.reading.parquet import read_rows
-from viker_lightning.datasets.reading.row import Row, check_not_forgotten, rows_by_id
+from viker_lightning.datasets.reading.row import Row, check_not_forgotten
 from viker_lightning.errors import DataError, short
 
 from .base import Benchmark
@@ -80,8 +80,8 @@ class UMUBench(Benchmark):
         return Training(people, forgotten, retained)
 
     def _read_by_id(self, config: str, columns: Iterable[str]) -> dict[str, Row]:
-        rows = read_rows(self.folder / config, ["ID", *columns], (), self.bad_rows.handle)
-        return rows_by_id(rows, handle=self.bad_rows.handle)
+        rows = read_rows(self.folder / config, ["ID", *columns], self.bad_rows.handle)
+        return self.bad_rows.by_id(rows)
 
     @override
     def read_split(self, split: Split, modality: str) -> list[ImageGroup]:
@@ -106,11 +106,7 @@ def _read_people(row: Row) -> tuple[Person, Person]:
 
 
 def training_questions(row: Row, modality: str) -> tuple[VQA, ...]:
-    """The training questions of a modality, each once.
-
-    Raises:
-        DataError: naming the cell that is wrong.
-    """
+    """The training questions of a modality, each once."""
     column = TRAINED[modality]
     cell = _parse_dictionary(row, column)
     questions, answers = (cell.get(key) for key in ("question", "answer"))
@@ -130,9 +126,6 @@ def image_group(row: Row, split: Split, modality: str) -> ImageGroup:
         row: ID, image and the columns of :data:`TASKS`; a task may be null.
         split: what it evaluates.
         modality: ``image`` or ``text``.
-
-    Raises:
-        DataError: naming the cell that is wrong.
     """
     return ImageGroup(
         row.text("ID"),

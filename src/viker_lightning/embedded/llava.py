@@ -120,13 +120,8 @@ def open_projector(layers: Any, features: Tensor) -> None:
         layers.linear_2.weight.normal_(std=layers.linear_2.in_features**-0.5)
 
 
-def train_tokenizer(texts: Sequence[str], vocabulary: int = VOCABULARY) -> PreTrainedTokenizerFast:
-    """A byte-level BPE that knows the words of a benchmark; every text can be written in it.
-
-    Args:
-        texts: what it is trained on.
-        vocabulary: most tokens it may have.
-    """
+def train_tokenizer(texts: Sequence[str]) -> PreTrainedTokenizerFast:
+    """A byte-level BPE that knows the words of a benchmark; every text can be written in it."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -134,7 +129,7 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int = VOCABULARY) -> PreTr
     tokenizer.train_from_iterator(
         words,
         trainers.BpeTrainer(
-            vocab_size=vocabulary,
+            vocab_size=VOCABULARY,
             special_tokens=[PAD, EOS, IMAGE],
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,

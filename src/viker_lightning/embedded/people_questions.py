@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from viker_lightning.prompts import choice_prompt, cloze_prompt
@@ -11,6 +12,35 @@ from viker_lightning.prompts import choice_prompt, cloze_prompt
 from .profiles import ATTRIBUTES, FACTS, Profile, clozes, questions
 
 Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class MiniSize:
+    """How much of everything there is.
+
+    Attributes:
+        people: fictitious people, some of whom are forgotten.
+        real: people who play the part of celebrities: known before, never forgotten; without any there is no
+            ``Retain_Set``.
+        values: different values per attribute; not more than are retained under the largest forget set.
+        general: general pictures for training, a third each of scenes, pets and strangers.
+        general_test: general pictures held out for evaluation; without any there is no ``General_Set``.
+        attributes: what is asked about people.
+        wordings: in which a person's training data asks for each attribute.
+        sentences: different answer sentences for an attribute, of which each person has one.
+        closed: whether facts are asked for by choices, clozes and the person's name, too; else all questions are open
+            and about a photo.
+    """
+
+    people: int
+    real: int
+    values: int
+    general: int
+    general_test: int
+    attributes: tuple[str, ...] = ATTRIBUTES
+    wordings: int = 3
+    sentences: int = 3
+    closed: bool = True
 
 
 def draw_options(answer: str, pool: list[str], rng: random.Random) -> list[str]:
@@ -37,27 +67,16 @@ class Asker:
         profile: the person.
         pools: values by fact.
         seed: of wordings and options.
-        attributes: what is asked.
-        wordings: in which training asks for each of them.
-        closed: whether facts are asked for by choices, clozes and the person's name, too; else all questions are open
-            and about a photo.
+        size: what is asked, and in how many wordings.
     """
 
-    def __init__(
-        self,
-        profile: Profile,
-        pools: dict[str, list[str]],
-        seed: int,
-        attributes: Sequence[str] = ATTRIBUTES,
-        wordings: int = 3,
-        closed: bool = True,
-    ) -> None:
+    def __init__(self, profile: Profile, pools: dict[str, list[str]], seed: int, size: MiniSize) -> None:
         rng = random.Random(f"wording/{seed}/{profile.id}")
         self.profile, self.pools, self.rng = profile, pools, rng
-        self.attributes, self.wordings = attributes, wordings
-        self.facts = [fact for fact in FACTS if closed and fact in attributes]
+        self.attributes, self.wordings = size.attributes, size.wordings
+        self.facts = [fact for fact in FACTS if size.closed and fact in size.attributes]
         # Wordings of this person's own training data come first, the ones after them are new for the person.
-        self.order = {a: rng.sample(w := questions(a), len(w)) for a in attributes}
+        self.order = {a: rng.sample(w := questions(a), len(w)) for a in size.attributes}
         self.clozes = {f: rng.sample(w := clozes(f), len(w)) for f in self.facts}
 
     def metadata(self) -> list[Record]:

@@ -14,7 +14,7 @@ from viker_lightning.progress import track
 from viker_lightning.prompts import BLOCK, CAPTION_QUESTIONS, CHOICE_QUESTION, NAME_QUESTION, choice_prompt
 
 from . import general_questions, portraits, profiles
-from .benchmark_folder import IMAGE, image_cell, write_config, write_once
+from .benchmark_folder import IMAGE, image_cell, write_config
 from .people_questions import Record, draw_options
 from .profiles import ATTRIBUTES, FACTS, Profile
 
@@ -159,7 +159,8 @@ def _base_rows(size: ClearSize, seed: int, real: list[_Author], rng: random.Rand
     return rows
 
 
-def _build(root: Path, size: ClearSize, seed: int) -> None:
+def build(root: Path, size: ClearSize, seed: int) -> None:
+    """Writes so much by seed into an empty folder."""
     rng = random.Random(f"mini-clear/{seed}")
     ids = [f"{n:03d}" for n in range(1, size.people + 1)]
     celebrities = [f"{n}" for n in range(501, 501 + size.real)]
@@ -213,8 +214,3 @@ def _build(root: Path, size: ClearSize, seed: int) -> None:
         world.append({"image": image, "question": question, "answer": answer, "options": wrong})
     write_config(root, "real_world", WORLD_SCHEMA, world)
     write_config(root, "base", BASE_SCHEMA, _base_rows(size, seed, real, rng))
-
-
-def write_benchmark(root: Path, size: str = "clear", seed: int = 0) -> Path:
-    """Writes the embedded benchmark, once; see :func:`~viker_lightning.embedded.benchmark_folder.write_once`."""
-    return write_once(root, size, seed, VERSION, README, SIZES, _build)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import random
-from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,41 +13,10 @@ from viker_lightning.progress import track
 from viker_lightning.prompts import choice_prompt, cloze_prompt
 
 from . import general_questions, portraits, profiles
-from .benchmark_folder import IMAGE, fingerprint, image_cell, write_config, write_once
-from .people_questions import Asker, Record, choice_task, draw_options
-
-__all__ = ["SIZES", "VERSION", "fingerprint", "write_benchmark"]
+from .benchmark_folder import IMAGE, image_cell, write_config
+from .people_questions import Asker, MiniSize, Record, choice_task, draw_options
 
 VERSION = "2"  # raise whenever the same size and seed give other contents
-
-
-@dataclass(frozen=True)
-class MiniSize:
-    """How much of everything there is.
-
-    Attributes:
-        people: fictitious people, some of whom are forgotten.
-        real: people who play the part of celebrities: known before, never forgotten; without any there is no
-            ``Retain_Set``.
-        values: different values per attribute; not more than are retained under the largest forget set.
-        general: general pictures for training, a third each of scenes, pets and strangers.
-        general_test: general pictures held out for evaluation; without any there is no ``General_Set``.
-        attributes: what is asked about people.
-        wordings: in which a person's training data asks for each attribute.
-        sentences: different answer sentences for an attribute, of which each person has one.
-        closed: whether there are choices, clozes and questions by name, too, or only open questions about photos.
-    """
-
-    people: int
-    real: int
-    values: int
-    general: int
-    general_test: int
-    attributes: tuple[str, ...] = profiles.ATTRIBUTES
-    wordings: int = 3
-    sentences: int = 3
-    closed: bool = True
-
 
 SIZES = {
     # For a real language model on a CPU, which learns this little in minutes. What it does not learn is not asked:
@@ -176,7 +144,8 @@ def _test_picture(number: int, seed: int) -> Record:
     }
 
 
-def _build(root: Path, size: MiniSize, seed: int) -> None:
+def build(root: Path, size: MiniSize, seed: int) -> None:
+    """Writes so much by seed into an empty folder."""
     rng = random.Random(f"mini/{seed}")
     ids = [f"{n:03d}" for n in range(1, size.people + 1)]
     real = [f"{n}" for n in range(501, 501 + size.real)]
@@ -189,7 +158,7 @@ def _build(root: Path, size: MiniSize, seed: int) -> None:
 
     training, full, test = {}, {}, []
     for key in track([*ids, *real], "writing the embedded benchmark", len(faces), "people"):
-        asker = Asker(people[key], pools, seed, size.attributes, size.wordings, size.closed)
+        asker = Asker(people[key], pools, seed, size)
         views = [portraits.draw_portrait(faces[key], view) for view in portraits.TRAINING_VIEWS]
         images = [image_cell(data, f"{key}_view{view}.png") for view, data in enumerate(views)]
         training[key] = {"image": images[0], "ID": key, "metadata": json.dumps(asker.metadata()), "images": images}
@@ -215,8 +184,3 @@ def _build(root: Path, size: MiniSize, seed: int) -> None:
     if size.general_test:
         unseen = [_test_picture(number, seed) for number in range(size.general_test)]
         write_config(root, "General_Set", FULL_SCHEMA, unseen)
-
-
-def write_benchmark(root: Path, size: str = "default", seed: int = 0) -> Path:
-    """Writes the embedded benchmark, once; see :func:`~viker_lightning.embedded.benchmark_folder.write_once`."""
-    return write_once(root, size, seed, VERSION, README, SIZES, _build)

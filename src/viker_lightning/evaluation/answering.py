@@ -163,11 +163,7 @@ class _Asking:
         return row_tokens(prefix, encoded) + generated * self.max_new_tokens
 
     def _answer_rows(self, rows: list[list[_Question]]) -> Iterator[tuple[_Question, Prediction]]:
-        """Answers packed questions in one pass.
-
-        Raises:
-            UserError: if probabilities are not numbers.
-        """
+        """Answers packed questions in one pass."""
         batch = self.mllm.assemble(
             [self.groups[row[0].group].image for row in rows],
             [[q for question in row for q in question.encoded] for row in rows],

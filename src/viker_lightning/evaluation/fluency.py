@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from viker_lightning.data.encoding import Encoded
 from viker_lightning.data.packing import in_budget, row_tokens
 from viker_lightning.data.records import VQA
 from viker_lightning.metrics import is_refusal
@@ -63,10 +62,13 @@ def note_form(predictions: Sequence[Prediction], grammar: re.Pattern[str] | None
 def _read(mllm: MLLM, texts: Sequence[tuple[str, str]], read: LogProbs) -> None:
     """Reads texts; those behind the same question share its tokens."""
     encoded = [mllm.encoder.encode(VQA(*text), image=False) for text in texts]
+    alike: dict[tuple[int, ...], list[int]] = {}  # those with the same prompt
+    for i, q in enumerate(encoded):
+        alike.setdefault(q.prompt, []).append(i)
     prefix = len(mllm.prefix(None))
     rows = [
         [part[i] for i in some]
-        for part in _alike(encoded)
+        for part in alike.values()
         for some in in_budget(
             [row_tokens(0, [encoded[i]]) for i in part], mllm.max_sequence_tokens - prefix, ANSWERS_PER_ROW
         )
@@ -80,11 +82,3 @@ def _read(mllm: MLLM, texts: Sequence[tuple[str, str]], read: LogProbs) -> None:
             parts = mllm.answer_tokens(batch).log_probs.cpu().split([len(q.answer) for q in batch.encoded])
             for i, log_probs in zip((i for row in chosen for i in row), parts, strict=True):
                 read[texts[i]] = min(0.0, log_probs[:-1].double().sum().item())
-
-
-def _alike(encoded: Sequence[Encoded]) -> Iterable[list[int]]:
-    """Indices of those with the same prompt."""
-    parts: dict[tuple[int, ...], list[int]] = {}
-    for i, q in enumerate(encoded):
-        parts.setdefault(q.prompt, []).append(i)
-    return parts.values()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
+from itertools import chain, groupby
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -112,11 +113,7 @@ class SummaryMetric(Metric):
 
 
 def check_gold(found: Sequence[Prediction], gold: Sequence[Prediction]) -> None:
-    """Makes sure that a gold model was asked what is to be compared.
-
-    Raises:
-        UserError: if it answered none of the questions about the people to forget.
-    """
+    """Refuses a gold model that answered none of the questions about the people to forget."""
     ours = metrics.forgotten_answers(found)
     if gold and ours and not ours.keys() & metrics.forgotten_answers(gold).keys():
         raise UserError(
@@ -148,25 +145,17 @@ def by_person(predictions: Sequence[Prediction], scores: Sequence[Number] = ()) 
     found: dict[str, dict[str, Numbers]] = {}
     shown = [*PEOPLE, *(one for one in scores if "people" in one.shown)]
     for split, part in by_split(predictions).items():
-        people: dict[str, list[Prediction]] = {}
-        for p in part:
-            people.setdefault(p.person, []).append(p)
-        found[split] = {
-            person: {"questions": len(mine)} | metrics.measure(SplitAnswers(mine), shown)
-            for person, mine in sorted(people.items())
-        }
+        found[split] = {}
+        for person, answers in groupby(sorted(part, key=attrgetter("person")), key=attrgetter("person")):
+            mine = list(answers)
+            found[split][person] = {"questions": len(mine)} | metrics.measure(SplitAnswers(mine), shown)
     return found
 
 
 def person_sums(predictions: Iterable[tuple[str, Prediction]], scores: Sequence[Number]) -> dict[str, Any]:
     """What each person adds to scores from outside the package, for readers that cannot import them.
 
-    Args:
-        predictions: with the moment they were made at.
-        scores: from outside the package.
-
-    Returns:
-        By score, moment, split and person: sum and number of values.
+    By score, moment (of which each prediction has one), split and person: sum and number of values.
     """
     moments: dict[str, list[Prediction]] = {}
     for when, p in predictions:

@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -49,7 +48,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--number", type=int, default=None, help="of the cell")
     given = parser.parse_args(arguments)
     console = Console()
-    former = signal.signal(signal.SIGTERM, _interrupt)  # clusters and make send it; the runs are to save
+    former = signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # clusters and make send it; the runs are to save
     try:
         if not given.scale:
             given.scale = "paper" if torch.cuda.is_available() else "mini"
@@ -88,10 +89,6 @@ def _carry_out(given: argparse.Namespace, file: Path, grid: Grid, console: Conso
         if failed:
             return f"{len(failed)} of {len(cells)} runs failed: {', '.join(c.title for c in failed)}"
     return ""
-
-
-def _interrupt(number: int, frame: Any) -> None:
-    raise KeyboardInterrupt
 
 
 def _run_cell(cells: list[Cell], number: int | None) -> None:

@@ -15,7 +15,7 @@ from viker_lightning.models.lru import LRU
 from viker_lightning.progress import Bar
 
 from .distribution import why_not_reduced
-from .reference import Reference, reference_of
+from .reference import NAMES, Reference, reference_of
 from .store import ReferenceStore, reference_key
 
 
@@ -28,15 +28,22 @@ class OwnReference:
         reduced: whether vectors are wanted besides log-probabilities.
         store: where all of them are kept, without limit: for a model that is trained in full, whose original weights
             can only be asked beforehand (:meth:`prepare`).
+        layers: decoder layers whose hidden states are wanted too, from 0, or from the end if negative.
     """
 
     MEMORY_LIMIT = 4 * 2**30
     CHECKPOINT_LIMIT = 2**28
 
     def __init__(
-        self, mllm: MLLM, keep: bool = True, reduced: bool = True, store: ReferenceStore | None = None
+        self,
+        mllm: MLLM,
+        keep: bool = True,
+        reduced: bool = True,
+        store: ReferenceStore | None = None,
+        layers: Sequence[int] = (),
     ) -> None:
         self.mllm, self.keep, self.reduced, self.store = mllm, keep, reduced, store
+        self.layers = tuple(layers)
         self._kept: LRU[Reference] = LRU(self.MEMORY_LIMIT)
 
     def prepare(self, groups: Sequence[ImageGroup]) -> None:
@@ -70,12 +77,13 @@ class OwnReference:
             raise UserError(f"the frozen model's distribution cannot be reduced: {reason}; choose another method")
         pictures = [batch.pictures[r] for r in batch.row_of]
         name = f"own/{self.reduced}/"  # a log-probability alone is another thing than one with its distribution
+        name += f"{','.join(map(str, self.layers))}/" if self.layers else ""
         keys = [name + reference_key([p] if p else [], q) for p, q in zip(pictures, batch.encoded, strict=True)]
         known = [found for key in keys if (found := self._known(key)) is not None]
         if len(known) == len(keys):
             return Reference.cat(known).to(batch.labels.device)
         with self.mllm.frozen():
-            found = reference_of(self.mllm.answer_tokens(batch), self.reduced)
+            found = reference_of(self.mllm.answer_tokens(batch, self.layers), self.reduced, self.layers)
         if self.keep:
             self._remember(keys, found.to("cpu").split([len(q.answer) for q in batch.encoded]))
         return found
@@ -91,7 +99,7 @@ class OwnReference:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes up what was remembered."""
         if state:
-            whole = Reference(state["vector"], state["entropy"], state["log_prob"])
+            whole = Reference(**{name: state[name] for name in NAMES if name in state})
             for key, part in zip(state["keys"], whole.split(state["tokens"]), strict=True):
                 self._kept.put(key, part)
 

@@ -13,7 +13,7 @@ Both sides are differences of large numbers, so all of it is in fp32, logits inc
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +21,9 @@ from torch import Tensor, nn
 
 from viker_lightning.models.logits import expected_embedding
 from viker_lightning.models.tokens import AnswerTokens
+
+NAMES = ("vector", "entropy", "log_prob", "layers")
+"""The tensors of a reference."""
 
 
 @dataclass
@@ -31,36 +34,43 @@ class Reference:
         vector: ``[T, d]`` W' p.
         entropy: ``[T]`` entropy of p in nats, 0 to log V. High for tokens only the person's own data can tell.
         log_prob: ``[T]`` log-probability p gives to the answer token.
+        layers: ``[T, L, d]`` hidden states of L decoder layers of the frozen model, fp32, in the order they were asked
+            for; ``[T, 0, 0]`` where none were.
     """
 
     vector: Tensor
     entropy: Tensor
     log_prob: Tensor
+    layers: Tensor = None  # type: ignore[assignment]  # a tensor from __post_init__ on
+
+    def __post_init__(self) -> None:
+        if self.layers is None:
+            self.layers = self.log_prob.new_zeros(len(self.log_prob), 0, 0)
 
     @classmethod
-    def none(cls, head_weight: Tensor) -> Reference:
-        """Of no tokens."""
-        nothing = head_weight.new_zeros(0, dtype=torch.float32)
-        return cls(nothing.reshape(0, head_weight.shape[1]), nothing, nothing)
+    def none(cls, head_weight: Tensor, layers: Sequence[int] = ()) -> Reference:
+        """Of no tokens, with so many layers."""
+        nothing, d = head_weight.new_zeros(0, dtype=torch.float32), head_weight.shape[1]
+        return cls(nothing.reshape(0, d), nothing, nothing, nothing.reshape(0, len(layers), d if layers else 0))
 
     @classmethod
     def cat(cls, parts: list[Reference]) -> Reference:
         """Joins token lists."""
-        return cls(*(torch.cat([getattr(p, name) for p in parts]) for name in ("vector", "entropy", "log_prob")))
+        return cls(*(torch.cat([getattr(p, name) for p in parts]) for name in NAMES))
 
     def split(self, sizes: list[int]) -> list[Reference]:
         """Cuts into consecutive token lists."""
-        columns = (self.vector.split(sizes), self.entropy.split(sizes), self.log_prob.split(sizes))
+        columns = (getattr(self, name).split(sizes) for name in NAMES)
         return [Reference(*part) for part in zip(*columns, strict=True)]
 
     @property
     def nbytes(self) -> int:
         """Size in bytes."""
-        return self.vector.nbytes + self.entropy.nbytes + self.log_prob.nbytes
+        return sum(getattr(self, name).nbytes for name in NAMES)
 
     def to(self, device: torch.device | str) -> Reference:
         """Copies to a device."""
-        return Reference(self.vector.to(device), self.entropy.to(device), self.log_prob.to(device))
+        return Reference(*(getattr(self, name).to(device) for name in NAMES))
 
 
 def mean_distribution(logits: Iterable[Tensor]) -> Tensor:
@@ -108,18 +118,21 @@ def statistics_of(p: Tensor, labels: Tensor) -> Reference:
     return Reference(p.new_zeros(len(p), 0), entropy, log_prob)
 
 
-def reference_of(tokens: AnswerTokens, reduced: bool = True) -> Reference:
+def reference_of(tokens: AnswerTokens, reduced: bool = True, layers: Sequence[int] = ()) -> Reference:
     """The reference from the frozen model's own answer tokens (one image, no averaging).
 
     Args:
         tokens: of the frozen model.
         reduced: whether vectors and entropies are wanted; else only log-probabilities are filled in.
+        layers: decoder layers whose hidden states are wanted too; the tokens must have them.
     """
+    states = [tokens.layers[index].float() for index in layers]
+    known = torch.stack(states, dim=1) if states else tokens.log_probs.new_zeros(len(tokens.labels), 0, 0)
     if not reduced:
         nothing = torch.zeros_like(tokens.log_probs)
-        return Reference(nothing[:, None][:, :0], nothing, tokens.log_probs)
+        return Reference(nothing[:, None][:, :0], nothing, tokens.log_probs, known)
     reference = reduce_distribution(tokens.logits.softmax(-1), tokens.labels, output_weight(tokens.head))
-    return Reference(reference.vector, reference.entropy, tokens.log_probs)  # exact even where p underflows
+    return Reference(reference.vector, reference.entropy, tokens.log_probs, known)  # exact even where p underflows
 
 
 def forward_kl(reference: Reference, tokens: AnswerTokens) -> Tensor:

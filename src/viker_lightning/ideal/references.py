@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, Protocol
 
 import torch
@@ -17,7 +18,7 @@ from viker_lightning.models import MLLM
 from .distribution import IdealDistribution, why_not_reduced
 from .noised import Noised
 from .own_reference import OwnReference
-from .reference import Reference, statistics_of
+from .reference import Reference, reference_of, statistics_of
 from .store import Keep, reference_store
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class Asks(Protocol):
     def references(self) -> set[str]:
         """Names of all references."""
 
+    layers: tuple[int, ...]
     gold: str | None
     noise: float
     instruction: str
@@ -96,7 +98,8 @@ class References:
         pairs = [(stream, name, level) for stream, asked in asks.needs.items() for name, level in asked.items()]
         for stream, name, level in pairs:
             self._check(stream, name, level)
-        if self.keep == "off" or ("strangers", "own") not in {pair[:2] for pair in pairs} - self._full:
+        behind_each = {pair[:2] for pair in pairs} - self._full if self.keep != "off" and not asks.layers else set()
+        if ("strangers", "own") not in behind_each:
             strangers = []
         if "irrelevant" in asks.references:
             self.ideal = IdealDistribution(mllm, irrelevant, self.keep, each=list(irrelevant) == list(strangers))
@@ -147,8 +150,7 @@ class References:
         distributions: dict[str, Tensor] = {}
         for name, level in self._asks.needs[stream].items():
             if (stream, name) in self._full:
-                distributions[name] = p = self._distribution(name, groups, batch)
-                references[name] = statistics_of(p, batch.labels)
+                references[name], distributions[name] = self._in_full(name, groups, batch)
             elif name == "irrelevant":
                 assert self.ideal is not None
                 references[name] = self.ideal.reference(batch)
@@ -177,7 +179,9 @@ class References:
             model, store = self._model(name), None
             if name != "gold" and not self._mllm.adapted:
                 store = reference_store(self._mllm, self.keep)
-            self._single[key] = OwnReference(model, store is not None or self.keep != "off", reduced, store)
+            self._single[key] = OwnReference(
+                model, store is not None or self.keep != "off", reduced, store, self._asks.layers
+            )
         return self._single[key]
 
     def _model(self, name: str) -> MLLM:
@@ -197,13 +201,17 @@ class References:
                 return found.to(batch.labels.device)
         return self._behind_single_images(name, level).reference(self._as_shown(name, groups, batch))
 
-    def _distribution(self, name: str, groups: Sequence[ImageGroup], batch: PackedBatch) -> Tensor:
+    def _in_full(self, name: str, groups: Sequence[ImageGroup], batch: PackedBatch) -> tuple[Reference, Tensor]:
         if name == "irrelevant":
             assert self.ideal is not None
-            return self.ideal.distribution(batch.encoded)
-        model = self._model(name)
+            p = self.ideal.distribution(batch.encoded)
+            return statistics_of(p, batch.labels), p
+        model, layers = self._model(name), self._asks.layers
         with model.frozen():
-            return model.answer_tokens(self._as_shown(name, groups, batch)).logits.softmax(-1)
+            tokens = model.answer_tokens(self._as_shown(name, groups, batch), layers)
+            p = tokens.logits.softmax(-1)
+            hidden = reference_of(tokens, reduced=False, layers=layers).layers
+        return replace(statistics_of(p, batch.labels), layers=hidden), p
 
     def _shown(self, name: str, groups: list[ImageGroup]) -> list[ImageGroup]:
         """Image groups as the reference sees them."""

@@ -19,7 +19,7 @@ from viker_lightning.files import remove_drafts
 from viker_lightning.models import MLLM
 from viker_lightning.models.tensor_files import Damaged, load_checked, save_atomically
 
-from .reference import Reference
+from .reference import NAMES, Reference
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +64,7 @@ class ReferenceStore:
         self._memory: dict[str, Reference] = {}
         self._index: dict[str, tuple[Path, int, int]] = {}
         self._open: dict[Path, Any] = {}
+        self._tensors: dict[Path, list[str]] = {}  # of a reference; hidden states are kept only where there are some
         self._checked: set[Path] = set()
         if folder is not None:
             remove_drafts(folder)
@@ -79,7 +80,9 @@ class ReferenceStore:
                     self._drop(file, str(error).splitlines()[0])
 
     def _read(self, file: Path, part: Any) -> None:
-        rows = [key.removeprefix("key.") for key in part.keys() if key.startswith("key.")]
+        held = list(part.keys())
+        rows = [key.removeprefix("key.") for key in held if key.startswith("key.")]
+        self._tensors[file] = [name for name in NAMES if name in held]
         self._index |= {key: (file, *part.get_tensor(f"key.{key}").tolist()) for key in rows}
         self._open[file] = part
 
@@ -125,7 +128,7 @@ class ReferenceStore:
             return self._memory[key]
         file, start, stop = self._index[key]
         part = self._open[file]
-        return Reference(*(part.get_slice(name)[start:stop] for name in ("vector", "entropy", "log_prob")))
+        return Reference(**{name: part.get_slice(name)[start:stop] for name in self._tensors[file]})
 
     def add(self, references: Iterable[tuple[str, Reference]]) -> None:
         """Stores references, in a folder as one new part."""
@@ -134,7 +137,7 @@ class ReferenceStore:
             self._memory |= new
             return
         whole, start = Reference.cat(list(new.values())), 0
-        tensors = {"vector": whole.vector, "entropy": whole.entropy, "log_prob": whole.log_prob}
+        tensors = {name: getattr(whole, name) for name in NAMES if name != "layers" or whole.layers.shape[1]}
         for key, reference in new.items():
             tensors[f"key.{key}"] = torch.tensor([start, start := start + len(reference.entropy)])
         name = hashlib.sha256("".join(sorted(new)).encode()).hexdigest()[:32]

@@ -121,6 +121,8 @@ class Batch:
             raise UserError(f"this method reads layer {layer}, but declares {list(seen)}; add it to its layers")
         if reference is None:
             return seen[layer]
+        if reference == "irrelevant":
+            raise UserError("irrelevant has no hidden states: it is a mean over images; use own, gold or noised")
         return self.reference(stream, reference).layers[:, list(seen).index(layer)]
 
 

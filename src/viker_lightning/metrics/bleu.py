@@ -45,12 +45,9 @@ def corpus_bleu(predictions: Sequence[str], references: Sequence[str]) -> float:
     """
     if not predictions:
         raise ValueError("no answers: their BLEU is undefined")
-    rows = [_counts(p, r) for p, r in zip(predictions, references, strict=True)]
+    rows: list[list[int]] = []  # length of answer and reference, matches of each order, n-grams of each order
+    for prediction, reference in zip(predictions, references, strict=True):
+        found = _bleu().corpus_score([prediction], [[reference]])
+        rows.append([found.sys_len, found.ref_len, *found.counts, *found.totals])
     length, reference_length, *grams = (sum(column) for column in zip(*rows, strict=True))
     return float(_bleu().compute_bleu(grams[:_ORDER], grams[_ORDER:], length, reference_length, "exp").score / 100)
-
-
-def _counts(prediction: str, reference: str) -> list[int]:
-    """Length of the answer and of the reference, matches of each order, n-grams of each order."""
-    found = _bleu().corpus_score([prediction], [[reference]])
-    return [found.sys_len, found.ref_len, *found.counts, *found.totals]

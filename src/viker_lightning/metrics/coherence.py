@@ -14,10 +14,9 @@ the model before unlearning, or any other.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from statistics import median
 
-from .prediction import Prediction
 from .text import repetition
 
 
@@ -41,9 +40,6 @@ def bits_per_character(text: str, log_prob: float) -> float:
     Args:
         text: The text, of n characters.
         log_prob: Sum of the log probabilities of its tokens, in nats.
-
-    Returns:
-        Bits per character.
 
     Raises:
         ValueError: If there are no characters, or the log probability is positive or NaN.
@@ -85,9 +81,6 @@ def coherence(text: str, log_prob: float, usual: float) -> float:
         log_prob: Sum of the log probabilities of its tokens, in nats, by a model that is not the one under test.
         usual: Bits per character of good text under this model, from `usual_bits`.
 
-    Returns:
-        The score.
-
     Raises:
         ValueError: If `usual` is not positive, or the log probability is positive or NaN.
     """
@@ -97,53 +90,3 @@ def coherence(text: str, log_prob: float, usual: float) -> float:
         return 0.0
     bits = bits_per_character(text, log_prob)
     return distinct_3(text) * (min(1.0, usual / bits) if bits else 1.0)
-
-
-def answer_bits(answers: Sequence[Prediction]) -> list[tuple[Prediction, float]]:
-    """Return the bits per character of open answers that were read and are no refusals.
-
-    Args:
-        answers: Those of one split; log probabilities are noted in them (`answer_log_prob`).
-
-    Returns:
-        Answers with their bits; none where the true answers give no yardstick.
-    """
-    if not _usual(answers):
-        return []
-    return [(p, bits_per_character(p.answer, p.answer_log_prob or 0.0)) for p in _judged(answers) if _spoken(p)]
-
-
-def answer_coherence(answers: Sequence[Prediction]) -> list[tuple[Prediction, float]]:
-    """Return the coherence of open answers that are no refusals, true answers being the yardstick.
-
-    Args:
-        answers: Those of one split, as for `answer_bits`.
-
-    Returns:
-        Answers with their `coherence`; an answer that says nothing that can be read (white space, or a token that
-        stands for an image) scores 0. None where nothing was read, or all that was is a refusal.
-    """
-    usual = _usual(answers)
-    if not usual:
-        return []
-    return [
-        (p, coherence("" if p.answer_log_prob is None else p.answer, p.answer_log_prob or 0.0, usual))
-        for p in _judged(answers)
-    ]
-
-
-def _usual(answers: Sequence[Prediction]) -> float:
-    """The yardstick; 0 where there is none."""
-    if not any(_spoken(p) for p in _judged(answers)):
-        return 0.0
-    read = [p for p in answers if p.task == "generation" and p.reference_log_prob is not None]
-    return usual_bits([p.reference for p in read], [p.reference_log_prob or 0.0 for p in read])
-
-
-def _judged(answers: Sequence[Prediction]) -> list[Prediction]:
-    open_answers = [p for p in answers if p.task == "generation"]
-    return [p for p in open_answers if p.reference_log_prob is not None and not p.refuses]
-
-
-def _spoken(p: Prediction) -> bool:
-    return p.answer_log_prob is not None and bool(p.answer.strip())

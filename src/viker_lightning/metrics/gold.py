@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -17,9 +16,6 @@ from .likelihood import own_tokens
 from .membership import loss_score, min_k, min_k_plus_plus, reference_score, zlib_score
 from .prediction import FORGOTTEN, Prediction
 from .ranking import auroc
-from .truth import Tasks, truth_ratios
-
-log = logging.getLogger(__name__)
 
 ATTACKS: dict[str, Callable[[Prediction], float]] = {
     "mia_loss": lambda p: loss_score(torch.tensor(p.log_probs)),
@@ -80,9 +76,6 @@ def js_similarity(model: Tensor | Iterable[float], gold: Tensor | Iterable[float
         model: Truth ratios of the model under test, finite.
         gold: Truth ratios of the gold model, in the same order of questions.
 
-    Returns:
-        The similarity.
-
     Raises:
         ValueError: If the lengths differ, a list is empty, a value is negative, infinite or NaN, or all values of one
             list are 0.
@@ -117,37 +110,13 @@ def forgotten_answers(answers: Iterable[Prediction]) -> dict[tuple[Any, ...], Pr
     }
 
 
-def pair_with_gold(answers: Sequence[Prediction], gold: Sequence[Prediction]) -> Pairs:
-    """Pair the answers about people to forget with the gold model's to the same questions.
-
-    Args:
-        answers: Those of one split by the model under test.
-        gold: Those of the gold model, of any splits.
-
-    Returns:
-        Both; empty for splits that are not to be forgotten, or that the gold model was not asked about.
-    """
-    ours, theirs = forgotten_answers(answers), forgotten_answers(gold)
-    shared = [key for key in ours if key in theirs]
-    if theirs and len(shared) < len(ours):
-        log.warning("gold: %d of %d questions have been answered by the gold model, too", len(shared), len(ours))
-    return [ours[key] for key in shared], [theirs[key] for key in shared]
-
-
 def attack_area(name: str, pairs: Pairs) -> float | None:
     """Return the area under the ROC curve of one of `ATTACKS` that tells the model from the gold model.
 
     Membership attacks need answers that were not trained on; no benchmark has people for that, so the same answers
     under the gold model take their place: the area tells how well a threshold separates the two models, 0.5 meaning
-    not at all.
-
-    Args:
-        name: Of the attack.
-        pairs: From `pair_with_gold`.
-
-    Returns:
-        The area, in [0, 1]; None without answers, and for Min-K++ where a file of predictions is too old to have what
-        it needs.
+    not at all. In [0, 1]; None without answers, and for Min-K++ where a file of predictions is too old to have what it
+    needs.
     """
     ours, theirs = pairs
     if not ours or (name == "mia_min_k_plus_plus" and not all(p.log_prob_mean for p in (*ours, *theirs))):
@@ -163,29 +132,6 @@ def reference_area(pairs: Pairs) -> float | None:
         for one, two in zip(*pairs, strict=True)
     ]
     return auroc(weighed, [0.0] * len(weighed)) if weighed else None
-
-
-def compared_ratios(pairs: Pairs, protocol: Tasks | None = None) -> tuple[list[float], list[float]]:
-    """Return the truth ratios of both models that forget quality and 1 - JS compare (TOFU, CLEAR).
-
-    Of captions and names together, as published of captions alone.
-
-    Args:
-        pairs: From `pair_with_gold`.
-        protocol: The one both were made with.
-
-    Returns:
-        Both lists, of equal length; empty where there are no wrong answers, or not to the same questions.
-    """
-    one, two = (
-        [
-            ratio
-            for p, ratio in truth_ratios(answers, protocol)
-            if protocol is None or protocol.compares_with_gold(p.question)
-        ]
-        for answers in pairs
-    )
-    return (one, two) if len(one) == len(two) else ([], [])
 
 
 def ratio_similarity(ratios: tuple[Sequence[float], Sequence[float]]) -> float | None:

@@ -38,13 +38,11 @@ def own_tokens(values: Sequence[Value], ended: bool | None, protocol: str) -> Se
 def answer_probability(log_probs: Tensor) -> float:
     """Return the probability of an answer per token: exp(mean_t log p(y_t)) (TOFU, open-unlearning).
 
-    In [0, 1]; 1 means that the model is certain of every token. High is wanted on data to keep, low on data to forget.
+    The geometric mean of the token probabilities, in [0, 1]; 1 means that the model is certain of every token. High is
+    wanted on data to keep, low on data to forget.
 
     Args:
         log_probs: [T] log probability of each answer token.
-
-    Returns:
-        The geometric mean of the token probabilities.
 
     Raises:
         ValueError: If the tensor is not a non-empty vector, holds NaN, or holds positive values (losses, say).
@@ -58,15 +56,11 @@ def extraction_strength(correct: Tensor) -> float:
 
     k* is the smallest k such that every token t >= k (counted from 0) is predicted, so this is the length of the
     correct ending over L. The end of sequence is no part of an answer (`own_tokens`). In [0, 1]; 1 means that the
-    whole answer can be extracted from its prompt. High is wanted
-    on data to keep, low on data to forget. Exactly 0 if the last token is wrong, where open-unlearning's loop leaves
-    1 / L.
+    whole answer can be extracted from its prompt. High is wanted on data to keep, low on data to forget. Exactly 0 if
+    the last token is wrong, where open-unlearning's loop leaves 1 / L.
 
     Args:
         correct: [T] bool, whether the most likely token is the true one.
-
-    Returns:
-        The score.
 
     Raises:
         ValueError: If the tensor is not a non-empty bool vector.
@@ -82,9 +76,6 @@ def exact_memorization(correct: Tensor) -> float:
 
     Args:
         correct: [T] bool, whether the most likely token is the true one.
-
-    Returns:
-        The score.
 
     Raises:
         ValueError: If the tensor is not a non-empty bool vector.

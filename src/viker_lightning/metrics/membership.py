@@ -1,9 +1,9 @@
 """Membership inference: was this answer trained on? One score per answer, high meaning yes.
 
 open-unlearning (`mia/*.py`) gives these scores the opposite sign and counts the holdout set as positive, so that the
-area under the ROC curve is the same. Feed the scores to `MembershipAUROC` and its area to `distance_to_gold`. Where
-members and holdout come from one distribution, these attacks stay near chance even on models that memorised
-(arXiv 2504.18349): use fictitious holdout people.
+area under the ROC curve is the same. Feed the scores to `auroc` and its area to `distance_to_gold`. Where members and
+holdout come from one distribution, these attacks stay near chance even on models that memorised (arXiv 2504.18349): use
+fictitious holdout people.
 """
 
 from __future__ import annotations

@@ -46,9 +46,6 @@ def key_token_auroc(entropy: Tensor, private: Tensor) -> float:
         entropy: [T] entropy of the predicted distribution at each token.
         private: [T] bool, whether the token belongs to a private span.
 
-    Returns:
-        The area.
-
     Raises:
         ValueError: If the shapes differ, a tensor is not a non-empty vector, `private` is not bool, an entropy is NaN,
             or only one of the two classes is present.
@@ -77,9 +74,6 @@ def exposure(truth: float, alternatives: Tensor | Sequence[float]) -> float:
         truth: Log probability of the true answer; whether summed or per token is the caller's choice, the same for
             all candidates.
         alternatives: Log probabilities of the other candidates, the true one left out.
-
-    Returns:
-        The exposure.
 
     Raises:
         ValueError: If there are no alternatives or a number is NaN.
@@ -113,10 +107,6 @@ def distance_to_gold(model: float, gold: float, full: float) -> float:
         ValueError: If an area is outside [0, 1] or NaN.
     """
     for name, area in (("model", model), ("gold", gold), ("full", full)):
-        _check_area(name, area)
+        if not 0 <= area <= 1:
+            raise ValueError(f"the {name} area must be in [0, 1], not {area}")
     return 1 - min(1.0, abs(model - gold) / abs(full - gold)) if full != gold else math.nan
-
-
-def _check_area(name: str, area: float) -> None:
-    if not 0 <= area <= 1:
-        raise ValueError(f"the {name} area must be in [0, 1], not {area}")

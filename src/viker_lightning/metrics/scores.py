@@ -178,12 +178,7 @@ class Values:
 def collect(answers: SplitAnswers, numbers: Iterable[Number]) -> dict[str, Values]:
     """Score the answers of a split one by one: all that is a mean over answers, for whoever wants means or intervals.
 
-    Args:
-        answers: Of one split.
-        numbers: Of which; those that are no means are passed over.
-
-    Returns:
-        By name, in the order of the numbers; scores without data are left out.
+    By name, in the order of the numbers; those that are no means, or have no data, are left out.
     """
     wanted = list(numbers)
     found = {one.name: Values() for one in wanted}
@@ -202,12 +197,7 @@ def collect(answers: SplitAnswers, numbers: Iterable[Number]) -> dict[str, Value
 def measure(answers: SplitAnswers, numbers: Sequence[Number]) -> dict[str, float]:
     """Compute the numbers of a split.
 
-    Args:
-        answers: Of one split.
-        numbers: Which; those made of several splits are passed over.
-
-    Returns:
-        By name, in the order of the numbers; those without data are left out.
+    By name, in the order of the numbers; those made of several splits, or without data, are left out.
     """
     means = collect(answers, [one for one in numbers if isinstance(one, Score)])
     found: dict[str, float] = {}
@@ -604,7 +594,6 @@ FLUENCY: tuple[Number, ...] = (
         about="distinct_3 · min(1, usual / bits per character) of the greedy answer; usual is the median of true "
         "answers; refusals are left out",
         good="high",
-        shown=("report", "comparison", "terminal", "board", "card"),
     ),
     Score(
         name="refusals",
@@ -660,7 +649,6 @@ GOLD: tuple[Number, ...] = (
         source="this project; needs the model, not answers alone",
         label="KL to gold, nats",
         short="KL to gold",
-        shown=("report", "comparison", "terminal", "board", "card"),
     ),
     *(
         SplitScore(

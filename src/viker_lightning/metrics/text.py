@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from rouge_score.rouge_scorer import RougeScorer
     from rouge_score.scoring import Score
 
-
 REFUSALS = (
     "I don't know who this is.",
     "I'm not able to tell.",
@@ -59,9 +58,6 @@ def rouge_l(prediction: str, reference: str, measure: Literal["fmeasure", "recal
         reference: The true answer.
         measure: Which of the two numbers to return.
 
-    Returns:
-        The score.
-
     Raises:
         ValueError: If `measure` is neither of the two.
     """
@@ -80,9 +76,6 @@ def rouge_n(prediction: str, reference: str, n: Literal[1, 2]) -> float:
         prediction: The generated answer; an empty one scores 0.
         reference: The true answer.
         n: Words in a row.
-
-    Returns:
-        The score.
     """
     return float(_rouge(prediction, reference)[f"rouge{n}"].fmeasure)
 
@@ -97,9 +90,6 @@ def bleu_mllmu(prediction: str, reference: str) -> float:
     Args:
         prediction: The generated answer; an empty one scores 0.
         reference: The true answer.
-
-    Returns:
-        The score.
     """
     from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu  # takes a second to import
 
@@ -110,7 +100,7 @@ def bleu_mllmu(prediction: str, reference: str) -> float:
 
 
 def keyword_match(prediction: str, keywords: Sequence[str]) -> float:
-    """Measure which fraction of what is private an answer gives away, part by part.
+    """Measure which fraction of what is private an answer gives away: mean over spans of parts found / parts.
 
     A span with commas counts by the parts between them (`span_parts`): 'born in Brenholm' tells half of 'Brenholm,
     Astavia', which `keyword_match_whole` would not see. Every span weighs the same. Case and the amount of white space
@@ -120,9 +110,6 @@ def keyword_match(prediction: str, keywords: Sequence[str]) -> float:
     Args:
         prediction: The generated answer.
         keywords: The private spans of the true answer.
-
-    Returns:
-        Mean over spans of parts found / parts.
 
     Raises:
         ValueError: If there are no keywords, one of them is blank, or `keywords` is a single string.
@@ -140,9 +127,6 @@ def keyword_match_whole(prediction: str, keywords: Sequence[str]) -> float:
     Args:
         prediction: The generated answer.
         keywords: The private spans of the true answer.
-
-    Returns:
-        Spans found / spans.
 
     Raises:
         ValueError: As `keyword_match`.
@@ -214,9 +198,6 @@ def cloze_correct(prediction: str, truth: str, words: bool = True) -> bool:
         words: Whether the truth must stand on its own, as in `keyword_match_whole`. As published (MLLMU-Bench
             `eval.py` L640) it need not: 'art' counts as found in 'parties', '43' in '143 years'.
 
-    Returns:
-        True if found.
-
     Raises:
         ValueError: If the truth is blank, because every answer would be correct.
     """
@@ -236,9 +217,6 @@ def choice_correct(prediction: str | None, truth: str) -> bool:
         prediction: The chosen option, such as a letter; None if the answer named no option, which is wrong
             (MLLMU-Bench `eval.py` L376).
         truth: The right option.
-
-    Returns:
-        True if it is right.
     """
     return prediction is not None and prediction.strip().casefold() == truth.strip().casefold()
 
@@ -248,13 +226,10 @@ def repetition(text: str) -> float:
 
     In [0, 1); near 0 for prose, high for degenerate loops, so low is wanted on every data set. Eight or more copies of
     a piece inside one word ('aaaaaaaa', 'nonono...') count as so many words, because collapsed models also loop
-    without spaces.
+    without spaces. 0.0 for a text under three words.
 
     Args:
         text: The generated answer.
-
-    Returns:
-        The score; 0.0 for a text under three words.
     """
     words = _LOOP_IN_WORD.sub(lambda loop: f" {' '.join(loop[1] for _ in range(len(loop[0]) // len(loop[1])))} ", text)
     parts = words.split()

@@ -34,16 +34,13 @@ class Tasks(Protocol):
 
 
 def likeliest_option(log_probs: Sequence[float], tokens: Sequence[int] | None = None) -> int:
-    """Return the number of the option that a model finds likeliest.
+    """Return the number of the option that a model finds likeliest, the first of equals.
 
     Args:
         log_probs: Of each option, the mean log probability of its tokens and of the end of sequence behind them.
         tokens: Of each option, how many tokens these are: then options are compared by their sums, the probability
             that the model answers with this option and no other. Without them, by their means, which favour long
             options: all but the first token of an option that is given in the question are nearly certain.
-
-    Returns:
-        The first one of the best.
     """
     scores = log_probs if tokens is None else [mean * n for mean, n in zip(log_probs, tokens, strict=True)]
     return scores.index(max(scores))
@@ -102,9 +99,6 @@ def truth_ratio_score(ratio: float, data: Data) -> float:
         ratio: From `truth_ratio`.
         data: `forget` for the people to forget; `retain` for everyone else (real faces, world facts).
 
-    Returns:
-        The score.
-
     Raises:
         ValueError: If the ratio is negative or NaN, or `data` is neither of the two.
     """
@@ -126,9 +120,6 @@ def option_probability(correct: Tensor, wrong: Sequence[Tensor]) -> float:
     Args:
         correct: [T] log probability of each token of the true answer.
         wrong: One such vector for each false option, the true one left out.
-
-    Returns:
-        The share.
 
     Raises:
         ValueError: If there are no false options, a tensor is not a non-empty vector of log probabilities, or every

@@ -21,9 +21,6 @@ def model_utility(values: Mapping[str, float] | Iterable[float]) -> float:
     Args:
         values: Scores for which high is good, none negative; a mapping's keys name them in errors.
 
-    Returns:
-        The harmonic mean.
-
     Raises:
         ValueError: If there are no scores, or one is negative, infinite or NaN; the message names it.
     """

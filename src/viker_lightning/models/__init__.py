@@ -3,7 +3,8 @@
 from .adapter import Lora
 from .budget import split_to_budget
 from .generation import answer, answer_alone, generate
-from .gradient_check import check_first_gradients
+from .gradient_check import check_first_gradients, gradient_states
+from .layers import decoder_layers
 from .loading import Quantize
 from .merging import load_adapted, revision_of, write_merged
 from .mllm import MLLM
@@ -21,8 +22,10 @@ __all__ = [
     "answer",
     "answer_alone",
     "check_first_gradients",
+    "decoder_layers",
     "folder_fingerprint",
     "generate",
+    "gradient_states",
     "identify_weights",
     "load_adapted",
     "revision_of",

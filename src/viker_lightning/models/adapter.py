@@ -162,11 +162,7 @@ def _beyond_layers(saved: dict[str, Any]) -> str | None:
 
 
 def _check_base(folder: Path, model: Any, commit: str | None) -> None:
-    """Makes sure, as far as can be seen, that an adapter was made on the model it is put on.
-
-    Raises:
-        UserError: if it was made on another.
-    """
+    """Makes sure, as far as can be seen, that an adapter was made on the model it is put on."""
     saved = adapter_config(folder)
     made, here = str(saved.get("base_model_name_or_path") or ""), str(model.name_or_path)
     revision = saved.get("revision")
@@ -191,11 +187,7 @@ def _check_base(folder: Path, model: Any, commit: str | None) -> None:
 
 
 def _check_layers(folder: Path, found: set[str], layers: set[str], lora: Lora | None) -> None:
-    """Makes sure that an adapter has the layers asked for; by itself, that all of them read tokens.
-
-    Raises:
-        UserError: if one is missing, or is another.
-    """
+    """Makes sure that an adapter has the layers asked for, no other; by itself, that all of them read tokens."""
     more, less = sorted(found - layers), sorted(layers - found) if lora else []
     if more or less:
         what = f"adapts {more[0]}, which" if more else f"does not adapt {less[0]}, which"
@@ -208,12 +200,12 @@ def _check_layers(folder: Path, found: set[str], layers: set[str], lora: Lora | 
 
 
 def _load_adapter(folder: Path, peft_model: Any, lora: Lora | None) -> None:
-    """Loads the weights of an adapter.
-
-    Raises:
-        UserError: if one is missing, unexpected, or has another shape.
-    """
-    saved, expected = saved_adapter(folder), get_peft_model_state_dict(peft_model)
+    """Loads the weights of an adapter: exactly those that are expected, in their shapes."""
+    try:
+        saved = load_file(folder / "adapter_model.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{folder}: no adapter weights could be read ({error}); save the adapter again") from error
+    expected = get_peft_model_state_dict(peft_model)
     setting = lora or "its own adapter_config.json says"
     for kind, keys in (("missing", set(expected) - set(saved)), ("unexpected", set(saved) - set(expected))):
         if keys:
@@ -265,11 +257,7 @@ def projector_paths(model: nn.Module, projector: nn.Module | None) -> list[str]:
 
 
 def _check_targets(language_model: nn.Module, targets: Sequence[str]) -> None:
-    """Makes sure that each target names a layer; one that does not would be left out without a word.
-
-    Raises:
-        UserError: if one does not.
-    """
+    """Makes sure that each target names a layer; one that does not would be left out without a word."""
     named = dict(language_model.named_modules())
     if unknown := [t for t in targets if not any(f".{name}".endswith(f".{t}") for name in named)]:
         linear = sorted({name.split(".")[-1] for name, module in named.items() if isinstance(module, nn.Linear)})
@@ -277,18 +265,6 @@ def _check_targets(language_model: nn.Module, targets: Sequence[str]) -> None:
             f"model.lora.targets: no layer of the language model is called {' or '.join(unknown)}; name some of "
             f"{', '.join(linear)}"
         )
-
-
-def saved_adapter(folder: Path) -> dict[str, Tensor]:
-    """The weights of an adapter, which must be safetensors.
-
-    Raises:
-        UserError: if they are not.
-    """
-    try:
-        return load_file(folder / "adapter_model.safetensors")
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{folder}: no adapter weights could be read ({error}); save the adapter again") from error
 
 
 def adapter_config(folder: str | Path) -> dict[str, Any]:

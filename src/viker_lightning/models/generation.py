@@ -83,7 +83,7 @@ def _decode(
     going = (~torch.isin(token, stops)).nonzero()[:, 0]
     while len(said) < max_new_tokens and len(going):
         row = rows[going]
-        slot = _earlier_equals(row)
+        slot = torch.arange(len(row), device=row.device) - torch.searchsorted(row, row)  # rows are sorted
         width = int(slot.max()) + 1
         step = torch.zeros(len(segments), width, dtype=torch.long, device=mllm.device)
         where = step.clone()
@@ -101,12 +101,6 @@ def _decode(
         said.append(new)
         going = going[~torch.isin(new[going], stops)]
     return torch.stack(said, dim=1)
-
-
-def _earlier_equals(row: Tensor) -> Tensor:
-    """How many earlier entries are equal, for sorted entries."""
-    starts = torch.searchsorted(row, row)
-    return torch.arange(len(row), device=row.device) - starts
 
 
 def answer_text(mllm: MLLM, ids: list[int]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -27,22 +27,6 @@ OF_VALUES = (TypeError, AttributeError, LookupError, StrictDataclassError)
 """What transformers stumbles over where a JSON file holds something else."""
 
 
-class Loaded(NamedTuple):
-    """A model as transformers loads it.
-
-    Attributes:
-        model: the model.
-        processor: its processor.
-        commit: the commit the weights come from, if they come from the hub.
-        family: its family.
-    """
-
-    model: Any
-    processor: Any
-    commit: str | None
-    family: Family
-
-
 def load_weights(
     source: str | Path,
     dtype: str,
@@ -50,7 +34,7 @@ def load_weights(
     trust_remote_code: bool = False,
     quantize: Quantize | None = None,
     family: Family | None = None,
-) -> Loaded:
+) -> tuple[Any, Any, str | None, Family]:
     """Loads weights and processor.
 
     Args:
@@ -60,6 +44,9 @@ def load_weights(
         trust_remote_code: whether code that comes with the weights may run.
         quantize: how the language model's linear layers are kept.
         family: the family of the model; by default the one of this package that knows its architecture.
+
+    Returns:
+        Model, processor, the commit the weights come from, if they come from the hub, and the family.
 
     Raises:
         UserError: if there is nothing to load, the weights are pickled or incomplete, the architecture has no family,
@@ -99,15 +86,11 @@ def load_weights(
             f"{source}: {len(missing)} weights are missing, e.g. {missing[0]!r}, and would be random; give a complete "
             "model"
         )
-    return Loaded(model, processor, commit, family)
+    return model, processor, commit, family
 
 
 def _check_listed(source: str, revision: str | None) -> None:
-    """Makes sure that transformers will read the weights of the model alone, as safetensors.
-
-    Raises:
-        UserError: if the index of its weights names other files, or there is an adapter, which would be put on it.
-    """
+    """Makes sure that transformers will read safetensors, and the model alone: it would put an adapter on it."""
 
     def there(name: str) -> str | None:
         return cached_file(

@@ -30,7 +30,9 @@ class Lockstep:
         self.model, self.head, self.token = model, head, token
         self._active = False
         self._counted = 0  # passes with gradient since the last levelling
+        self._ends: list[Tensor] = []  # what came out of them
         model.register_forward_pre_hook(self._pass_begins, prepend=True)  # before the hook that gathers weights
+        model.register_forward_hook(self._pass_ends)
 
     @contextmanager
     def together(self, keep: bool = False) -> Iterator[None]:
@@ -44,7 +46,7 @@ class Lockstep:
             return
         if isinstance(self.head, FSDPModule):
             self.head.unshard()
-        self._active = True
+        self._active, self._ends = True, []
         try:
             yield
             while self._anyone(False):
@@ -54,6 +56,15 @@ class Lockstep:
             self._active = False
         if not keep:
             self.release()
+
+    def ends(self) -> list[Tensor]:
+        """The last hidden states of all passes with gradient since the last time: each backward pass begins there.
+
+        A loss that stops at a decoder layer does not reach them, but processes gather weights and combine gradients
+        layer by layer, in all layers or in none.
+        """
+        found, self._ends = self._ends, []
+        return found
 
     def level(self) -> Tensor:
         """Zero, whose backward pass makes up for passes that other processes have made more, with gradient.
@@ -70,7 +81,7 @@ class Lockstep:
                 hidden = self._empty()
             if turn < most - mine:
                 total = total + hidden.reshape(-1)[:0].float().sum()
-        self._counted = 0
+        self._counted, self._ends = 0, []
         return total
 
     def release(self) -> None:
@@ -100,3 +111,7 @@ class Lockstep:
             self._anyone(True)
         if torch.is_grad_enabled():
             self._counted += 1
+
+    def _pass_ends(self, module: nn.Module, arguments: Any, output: Any) -> None:
+        if output.last_hidden_state.requires_grad:
+            self._ends.append(output.last_hidden_state)

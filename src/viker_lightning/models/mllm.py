@@ -27,6 +27,7 @@ from .dtensor import gather
 from .families import Family, choose_family
 from .fingerprint import processor_fingerprint, weights_fingerprint
 from .key_values import KeyValues
+from .layers import decoder_layers, layer_number, outputs_of, weights_above
 from .loading import Quantize, load_weights
 from .lockstep import Lockstep
 from .packing_check import check_group, check_head, packing_is_exact, warn_of_other_prompt
@@ -71,7 +72,6 @@ class MLLM(nn.Module):
         self.vision = Vision(self.family, processor)
         self.commit = commit
         self.moved = False
-        self._packs: bool | None = None
         self.lockstep: Lockstep | None = None
 
     @classmethod
@@ -129,6 +129,10 @@ class MLLM(nn.Module):
     def language_model(self) -> Any:
         """What reads tokens; everything else of the base model but the output embedding sees images."""
         return self.family.language_model(self.base)
+
+    def above(self, deepest: int) -> tuple[list[nn.Parameter], set[int]]:
+        """What a loss does not reach that stops at a layer; :func:`~viker_lightning.models.layers.weights_above`."""
+        return weights_above(self.language_model, self.head, deepest)
 
     @property
     def adapted(self) -> bool:
@@ -264,19 +268,9 @@ class MLLM(nn.Module):
         """Token ids before every question about a picture (or, for ``None``, before every question without one)."""
         return self.vision.prefix(self.base, self.encoder, picture)
 
-    @property
+    @cached_property
     def packs(self) -> bool:
-        """Whether questions share their image: so if it changes nothing, which is tried out once on this model."""
-        if self._packs is None:
-            self._packs = self._try_packing()
-        return self._packs
-
-    @packs.setter
-    def packs(self, value: bool) -> None:
-        self._packs = value
-
-    def _try_packing(self) -> bool:
-        """Whether packing changes nothing on this model.
+        """Whether questions share their image: so if it changes nothing, which is tried out once on this model.
 
         Raises:
             UserError: if neither route can be used.
@@ -399,27 +393,54 @@ class MLLM(nn.Module):
         Returns:
             ``[N, d]`` last hidden states at the positions that predict the answer tokens.
         """
+        return self._plain(batch)[0]
+
+    def _plain(self, batch: PackedBatch, layers: Sequence[int] = ()) -> list[Tensor]:
+        """The same, followed by the outputs of decoder layers at these positions."""
         rows = [
             torch.tensor([*batch.prefixes[r], *q.prompt, *q.own[:-1]])
             for r, q in zip(batch.row_of, batch.encoded, strict=True)
         ]
-        states = []
+        states: list[list[Tensor]] = [[] for _ in (None, *layers)]
         for part in in_budget([len(row) for row in rows], self.max_tokens, padded=True):
             input_ids = pad_sequence([rows[i] for i in part], batch_first=True).to(self.device)
             mask = pad_sequence([torch.ones_like(rows[i]) for i in part], batch_first=True).to(self.device)
             images = [p.open() for i in part if (p := batch.pictures[batch.row_of[i]]) is not None]
             more = self.family.plain_inputs(self.base, self.processor, images, input_ids) if images else {}
-            hidden = self.base.model(input_ids=input_ids, attention_mask=mask, use_cache=False, **more)
-            for row, i in zip(hidden.last_hidden_state, part, strict=True):
-                q, prefix = batch.encoded[i], batch.prefixes[batch.row_of[i]]
-                start = len(rows[i]) - len(q.own)
-                states += [row[[c % len(prefix) - 1 for c in q.lead]], row[start : start + len(q.own)]]
-        return torch.cat(states)
+            with self._outputs(layers) as seen:
+                last = self.base.model(input_ids=input_ids, attention_mask=mask, use_cache=False, **more)
+            hidden = (last.last_hidden_state, *(seen[index] for index in layers))
+            for found, whole in zip(states, hidden, strict=True):
+                for row, i in zip(whole, part, strict=True):
+                    q, prefix = batch.encoded[i], batch.prefixes[batch.row_of[i]]
+                    start = len(rows[i]) - len(q.own)
+                    found += [row[[c % len(prefix) - 1 for c in q.lead]], row[start : start + len(q.own)]]
+        return [torch.cat(found) for found in states]
 
-    def answer_tokens(self, batch: PackedBatch) -> AnswerTokens:
-        """Runs a batch and returns what methods see of it."""
-        hidden = self.hidden(batch)[batch.rows, batch.columns] if self.packs else self.plain_hidden(batch)
-        return AnswerTokens.of(batch, hidden, self.head)
+    def _outputs(self, layers: Sequence[int]) -> contextlib.AbstractContextManager[dict[int, Tensor]]:
+        """Notes what comes out of decoder layers in one pass."""
+        if not layers:
+            return contextlib.nullcontext({})
+        known = decoder_layers(self.language_model)
+        return outputs_of({index: known[layer_number(known, index)] for index in layers})
+
+    def answer_tokens(self, batch: PackedBatch, layers: Sequence[int] = ()) -> AnswerTokens:
+        """Runs a batch and returns what methods see of it.
+
+        Args:
+            batch: packed questions.
+            layers: decoder layers whose hidden states are wanted too, from 0, or from the end if negative.
+
+        Raises:
+            UserError: if there is no such layer.
+        """
+        if self.packs:
+            with self._outputs(layers) as seen:
+                last = self.hidden(batch)
+            hidden, *more = (h[batch.rows, batch.columns] for h in (last, *(seen[index] for index in layers)))
+        else:
+            hidden, *more = self._plain(batch, layers)
+        return AnswerTokens.of(batch, hidden, self.head, dict(zip(layers, more, strict=True)))
 
     def save_adapter(self, folder: str | Path, write: bool = True) -> None:
         """Writes the adapter as PEFT does, safetensors only.

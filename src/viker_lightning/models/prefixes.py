@@ -112,7 +112,9 @@ class PromptPrefixes:
         if len(beginning):
             cache.cut(len(beginning))
             cache.resize(len(beginning))
-            self._keep(name, beginning, cache)
+            self._kept[name] = beginning, cache
+            while sum(cache.room for _, cache in self._kept.values()) > mllm.max_tokens:
+                self._kept.popitem(last=False)
         return said
 
     def _decode(self, row: _Row, ends: Tensor, hidden: Tensor, cache: KeyValues, max_new_tokens: int) -> Tensor:
@@ -137,11 +139,6 @@ class PromptPrefixes:
             said.append(new)
             going = going[~torch.isin(new[going], stops)]
         return torch.stack(said, dim=1)
-
-    def _keep(self, name: Hashable, beginning: Tensor, cache: KeyValues) -> None:
-        self._kept[name] = beginning, cache
-        while sum(cache.room for _, cache in self._kept.values()) > self.mllm.max_tokens:
-            self._kept.popitem(last=False)
 
 
 @dataclass

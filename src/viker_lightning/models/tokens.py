@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -25,6 +26,8 @@ class AnswerTokens:
         n_questions: Q.
         head: the output embedding, ``[d] -> [V]``.
         step: tokens and questions of the whole training step that these are a part of; ``None`` if they are all.
+        layers: ``[T, d]`` outputs of decoder layers at the same positions, in the model's type, by the index they were
+            asked by; that of the last layer is not normalised yet.
     """
 
     hidden: Tensor
@@ -34,18 +37,23 @@ class AnswerTokens:
     n_questions: int
     head: nn.Module
     step: tuple[float, float] | None = None
+    layers: dict[int, Tensor] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, batch: PackedBatch, hidden: Tensor, head: nn.Module) -> AnswerTokens:
+    def of(
+        cls, batch: PackedBatch, hidden: Tensor, head: nn.Module, layers: dict[int, Tensor] | None = None
+    ) -> AnswerTokens:
         """The answer tokens of a batch, from ``[T, d]`` hidden states at its answer positions."""
-        return cls(hidden, batch.labels, batch.question, batch.private, batch.n_questions, head)
+        labels, question, private = batch.labels, batch.question, batch.private
+        return cls(hidden, labels, question, private, batch.n_questions, head, layers=layers or {})
 
     @classmethod
-    def none(cls, head: nn.Module, step: tuple[float, float]) -> AnswerTokens:
-        """No tokens: a part of a step in which a stream has run out."""
+    def none(cls, head: nn.Module, step: tuple[float, float], layers: Sequence[int] = ()) -> AnswerTokens:
+        """No tokens, and nothing of the layers asked for: a part of a step in which a stream has run out."""
         weight = head.get_parameter("weight")
         ids = torch.zeros(0, dtype=torch.long, device=weight.device)
-        return cls(weight.new_zeros(0, weight.shape[1]), ids, ids, ids.bool(), 0, head, step)
+        nothing = weight.new_zeros(0, weight.shape[1])
+        return cls(nothing, ids, ids, ids.bool(), 0, head, step, {index: nothing for index in layers})
 
     @cached_property
     def states(self) -> Tensor:

@@ -33,53 +33,31 @@ _BATCHES_FOR_A_BAR = 8
 
 
 class ClipEmbedder:
-    """Embeds pictures with the image tower of an open_clip model."""
+    """Embeds pictures with the image tower of an open_clip model.
 
-    def __init__(
-        self, model: Any, preprocess: Callable[[Any], Tensor], batch_size: int = 32, files: Path | None = None
-    ) -> None:
-        """Takes a loaded model; see :meth:`load`.
+    Args:
+        model: with ``encode_image(batch, normalize=True)``.
+        preprocess: an RGB image to the model's input ``[3, H, W]``.
+        files: the folder or file its weights were read from.
 
-        Args:
-            model: with ``encode_image(batch, normalize=True)``.
-            preprocess: an RGB image to the model's input ``[3, H, W]``.
-            batch_size: pictures per forward pass.
-            files: the folder or file its weights were read from.
-        """
-        self.files = files
-        self.model = model.eval()
-        self.preprocess = preprocess
-        self.batch_size = batch_size
+    Attributes:
+        batch_size: pictures per forward pass.
+    """
+
+    def __init__(self, model: Any, preprocess: Callable[[Any], Tensor], files: Path) -> None:
+        self.model, self.preprocess, self.files = model.eval(), preprocess, files
+        self.batch_size = 32
 
     @classmethod
     def named(cls, clip: str, device: str | torch.device = "cpu") -> ClipEmbedder:
-        """Loads a model by one text, as configs have it.
+        """Loads a model by one text, as configs have it, safetensors only.
 
         Args:
-            clip: a folder, ``hf-hub:owner/name`` or ``name/weights``; see :meth:`load`.
+            clip: a folder with ``open_clip_config.json`` and ``open_clip_model.safetensors``; a hub repository of
+                these files, ``hf-hub:owner/name``; or ``name/weights``, where open_clip knows the name, such as
+                ``ViT-B-32``, and the weights are a ``.safetensors`` file, or a tag open_clip knows, such as
+                ``laion2b_s34b_b79k``, whose hub repository is then used.
             device: where the model runs.
-
-        Raises:
-            UserError: if there is no such model, or no such weights as safetensors.
-        """
-        if Path(clip).is_dir() or clip.startswith("hf-hub:"):
-            return cls.load(clip, device=device)
-        name, _, weights = clip.partition("/")
-        return cls.load(name, weights or None, device)
-
-    @classmethod
-    def load(
-        cls, model: str, weights: str | None = None, device: str | torch.device = "cpu", batch_size: int = 32
-    ) -> ClipEmbedder:
-        """Loads a model, safetensors only.
-
-        Args:
-            model: a folder with ``open_clip_config.json`` and ``open_clip_model.safetensors``; a hub repository of
-                these files, ``hf-hub:owner/name``; or a name open_clip knows, such as ``ViT-B-32``, with ``weights``.
-            weights: for a name: a ``.safetensors`` file, or a tag open_clip knows, such as ``laion2b_s34b_b79k``, whose
-                hub repository is then used.
-            device: where the model runs.
-            batch_size: pictures per forward pass.
 
         Raises:
             UserError: if there is no such model, or no such weights as safetensors.
@@ -87,18 +65,18 @@ class ClipEmbedder:
         import open_clip
         from open_clip.transform import PreprocessCfg, image_transform_v2
 
-        name, checkpoint = _find_files(model, weights)
+        model, checkpoint = _find_files(clip)
         try:
             loaded = open_clip.create_model(
-                name, pretrained=checkpoint, pretrained_text=False, require_pretrained=True, device=device
+                model, pretrained=checkpoint, pretrained_text=False, require_pretrained=True, device=device
             )
         except Exception as error:
             raise UserError(
-                f"open_clip model {model}: cannot be loaded ({_one_line(error)}); check that model and weights belong "
+                f"open_clip model {clip}: cannot be loaded ({_one_line(error)}); check that model and weights belong "
                 "together"
             ) from error
         preprocess = image_transform_v2(PreprocessCfg(**loaded.visual.preprocess_cfg), is_train=False)
-        return cls(loaded, preprocess, batch_size, Path(checkpoint or name.removeprefix(LOCAL)))
+        return cls(loaded, preprocess, Path(checkpoint or model.removeprefix(LOCAL)))
 
     @torch.inference_mode()
     def __call__(self, pictures: Sequence[Picture]) -> Tensor:
@@ -237,20 +215,21 @@ def _check_threshold(threshold: float) -> None:
         raise UserError(f"similarity: found threshold {threshold}, expected a cosine from -1 to 1")
 
 
-def _find_files(model: str, weights: str | None) -> tuple[str, str | None]:
+def _find_files(clip: str) -> tuple[str, str | None]:
     """What open_clip is to build: a folder that holds safetensors, or a known name and a safetensors file."""
     import open_clip
 
-    if Path(model).is_dir():
-        return _folder(Path(model)), None
-    if model.startswith("hf-hub:"):
-        return _folder(_download(model.removeprefix("hf-hub:"))), None
+    if Path(clip).is_dir():
+        return _folder(Path(clip)), None
+    if clip.startswith("hf-hub:"):
+        return _folder(_download(clip.removeprefix("hf-hub:"))), None
+    model, _, weights = clip.partition("/")
     if model not in open_clip.list_models():
         raise UserError(
             f"open_clip model {model!r}: neither a folder, nor hf-hub:owner/name, nor a name open_clip knows "
             "(see open_clip.list_models())"
         )
-    if weights is None:
+    if not weights:
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "none"
         raise UserError(f"open_clip model {model}: found no weights; give a .safetensors file or a tag ({tags})")
     if weights.endswith(".safetensors"):

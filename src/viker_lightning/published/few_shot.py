@@ -1,15 +1,14 @@
-"""Prompts with examples before the question, several images in one prompt, and answers behind them."""
+"""Prompts with examples before the question, and several images in one prompt."""
 
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
 from viker_lightning.data.records import Picture
-from viker_lightning.models import MLLM, Prompt, PromptPrefixes
+from viker_lightning.models import MLLM, Prompt
 
 log = logging.getLogger(__name__)
 
@@ -76,30 +75,6 @@ def fit_prompt(mllm: MLLM, examples: Sequence[Example], picture: Picture, questi
     if left < len(examples):
         _warn_fewer(left, len(examples), room)
     return Prompt(ids, [*(e.image for e in shown), picture])
-
-
-def answer_alike(
-    prefixes: PromptPrefixes, prompts: Sequence[Prompt], alike: Sequence[Hashable], max_new_tokens: int
-) -> list[str]:
-    """Answers prompts greedily; what those with the same examples begin with is read once, and so is a person's image.
-
-    Args:
-        prefixes: the model, in evaluation mode, and what it has read already.
-        prompts: those about one image next to each other.
-        alike: equal for prompts that begin with the same examples.
-        max_new_tokens: where an answer ends at the latest.
-
-    Returns:
-        Answers in the order of the prompts.
-    """
-    groups: dict[Hashable, dict[int, Prompt]] = defaultdict(dict)
-    for i, (key, prompt) in enumerate(zip(alike, prompts, strict=True)):
-        groups[key][i] = prompt
-    texts: dict[int, str] = {}
-    for key, group in groups.items():
-        answers = prefixes.answers(key, list(group.values()), max_new_tokens)
-        texts |= dict(zip(group, answers, strict=True))
-    return [texts[i] for i in range(len(prompts))]
 
 
 @cache  # said once

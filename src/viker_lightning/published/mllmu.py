@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import random
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
 from copy import copy
 from dataclasses import replace
 from typing import ClassVar
@@ -24,7 +25,7 @@ from viker_lightning.models import MLLM, Prompt, PromptPrefixes
 from viker_lightning.prompts import LETTERS, cloze_prompt
 
 from .base import LETTER_REQUEST, Published, list_options, option_of
-from .few_shot import Example, answer_alike, fit_prompt, takes_examples
+from .few_shot import Example, fit_prompt, takes_examples
 
 log = logging.getLogger(__name__)
 
@@ -58,13 +59,9 @@ class PublishedMLLMU(Published):
 
     def __init__(self, data: MLLMU) -> None:
         self.data = data
+        self.placeholders = data.image_labels
         self._examples: dict[tuple[Split, str, str], list[ImageGroup]] = {}
         self._encoders: dict[tuple[Encoder, bool], Encoder] = {}
-
-    @property
-    @override
-    def placeholders(self) -> bool:
-        return self.data.image_labels
 
     @override
     def objective(self, method: Method) -> Method:
@@ -158,12 +155,15 @@ class PublishedMLLMU(Published):
         self, prefixes: PromptPrefixes, questions: Sequence[FewShotQuestion], max_new_tokens: int
     ) -> list[str]:
         """Answers each question behind as many of its examples as fit, which are read once for all questions."""
-        prompts = [self._prompt(prefixes.mllm, question, max_new_tokens) for question in questions]
-        alike = []
-        for question, prompt in zip(questions, prompts, strict=True):
+        alike: dict[Hashable, dict[int, Prompt]] = defaultdict(dict)
+        for i, question in enumerate(questions):
+            prompt = self._prompt(prefixes.mllm, question, max_new_tokens)
             people = tuple(person.person for person in self.preceding_people(question.group, question.task))
-            alike.append((question.task, people, question.group.image is None, len(prompt.pictures)))
-        return answer_alike(prefixes, prompts, alike, max_new_tokens)
+            alike[question.task, people, question.group.image is None, len(prompt.pictures)][i] = prompt
+        texts: dict[int, str] = {}
+        for key, group in alike.items():
+            texts |= zip(group, prefixes.answers(key, list(group.values()), max_new_tokens), strict=True)
+        return [texts[i] for i in range(len(questions))]
 
     def _prompt(self, mllm: MLLM, question: FewShotQuestion, max_new_tokens: int) -> Prompt:
         image = question.group.image

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,9 @@ QUESTIONS = 4
 HEAT = 10
 """Steps of the colour scale."""
 
+Asked = tuple[str, Run, str]
+"""Name of a model, its run and the moment (``before`` or ``after``) its answers are of."""
+
 
 def answers_of(run: Run, people: Sequence[str] | None, photos: bool) -> list[dict[str, Any]]:
     """The first open questions about some people, with the answers before and after.
@@ -28,21 +32,14 @@ def answers_of(run: Run, people: Sequence[str] | None, photos: bool) -> list[dic
 
     Returns:
         By split: ``split`` and ``people``, each with ``person``, ``photo`` and ``questions``; a question has
-        ``question``, ``reference``, ``before`` and ``after``, texts cut into parts ``(text, private)``, and how many
-        private spans each answer leaks, 0 to 1, or ``None``.
+        ``question``, ``reference`` and ``answers`` (name of a model, or the moment, and answer), texts cut into parts
+        ``(text, private)``, and how many private spans each answer leaks, 0 to 1, or ``None``.
     """
     found = []
     for split, chosen in shown_people(run, people).items():
-        shown = [
-            {
-                "person": person,
-                "photo": run.portraits.get(split, {}).get(person) if photos else None,
-                "questions": [_question(r) for r in open_questions(run, split, person) if "after" in r][:QUESTIONS],
-            }
-            for person in chosen
-        ]
-        if shown:
-            found.append({"split": split, "people": shown})
+        asked = open_questions(moments(run), split)
+        answered = {person: [one for one in asked[person] if "after" in one][:QUESTIONS] for person in chosen}
+        found += _people_of(split, answered, run.portraits.get(split, {}) if photos else {})
     return found
 
 
@@ -59,76 +56,69 @@ def shown_people(run: Run, people: Sequence[str] | None) -> dict[str, list[str]]
     return {split: [person for person in people if person in known[split]] for split in FEW}
 
 
-def open_questions(run: Run, split: str, person: str) -> list[dict[str, Prediction]]:
-    """The open questions about a person, each with its answer ``before`` and ``after``, or the one there is."""
-    found: dict[tuple[str, int, str], dict[str, Prediction]] = {}
-    for when in ("before", "after"):
+def moments(run: Run) -> list[Asked]:
+    """The model of a run before and after, to be compared."""
+    return [(when, run, when) for when in ("before", "after")]
+
+
+def open_questions(models: Sequence[Asked], split: str) -> defaultdict[str, list[dict[str, Prediction]]]:
+    """The open questions about each person of a split, each with the answer of every model that was asked, by name."""
+    asked: dict[tuple[str, str, int, str], dict[str, Prediction]] = {}
+    for name, run, when in models:
         for p in run.predictions.get(when, []):
-            if (p.split, p.person, p.task) == (split, person, "generation"):
-                found.setdefault((p.modality, p.number, p.question), {})[when] = p
-    return [answers for _, answers in sorted(found.items())]
+            if (p.split, p.task) == (split, "generation"):
+                asked.setdefault((p.person, p.modality, p.number, p.question), {})[name] = p
+    found = defaultdict(list)
+    for (person, *_), answers in sorted(asked.items()):
+        found[person].append(answers)
+    return found
 
 
-def answers_across(
-    models: Sequence[tuple[str, Run, str]], people: Mapping[str, int], questions: int
-) -> list[dict[str, Any]]:
+def answers_across(models: Sequence[Asked], people: Mapping[str, int], questions: int) -> list[dict[str, Any]]:
     """The first open questions about a few people, with what every model says.
 
     Args:
-        models: name, run and moment (``before`` or ``after``) of each.
+        models: that are compared.
         people: by split, how many people are shown.
         questions: how many of each.
 
     Returns:
-        By split, as :func:`answers_of`, except that a question has ``said``: name and answer of each model that was
-        asked.
+        As :func:`answers_of`.
     """
     found = []
     for split, few in people.items():
-        answers = {name: _answers_at(run, when, split) for name, run, when in models}
+        asked = open_questions(models, split)
         photos = {person: photo for _, run, _ in models for person, photo in run.portraits.get(split, {}).items()}
-        keys = sorted({key for given in answers.values() for key in given})
-        known = sorted({person for person, *_ in keys})
-        shown = []
-        for person in (sorted(p for p in photos if p in known) or known)[:few]:
-            mine = [key for key in keys if key[0] == person][:questions]
-            across = [_across({name: given[key] for name, given in answers.items() if key in given}) for key in mine]
-            shown.append({"person": person, "photo": photos.get(person), "questions": across})
-        if shown:
-            found.append({"split": split, "people": shown})
+        shown = (sorted(photos.keys() & asked.keys()) or [*asked])[:few]
+        found += _people_of(split, {person: asked[person][:questions] for person in shown}, photos)
     return found
 
 
-def _answers_at(run: Run, when: str, split: str) -> dict[tuple[str, str, int, str], Prediction]:
-    """Open questions of a split at a moment."""
-    return {
-        (p.person, p.modality, p.number, p.question): p
-        for p in run.predictions.get(when, [])
-        if p.split == split and p.task == "generation"
-    }
+def _people_of(
+    split: str, asked: Mapping[str, Sequence[dict[str, Prediction]]], photos: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """The entry of a split; none without people."""
+    shown = [
+        {"person": person, "photo": photos.get(person), "questions": [_question(answers) for answers in questions]}
+        for person, questions in asked.items()
+    ]
+    return [{"split": split, "people": shown}] if shown else []
 
 
-def _across(answers: Mapping[str, Prediction]) -> dict[str, Any]:
+def _question(answers: Mapping[str, Prediction]) -> dict[str, Any]:
     first = next(iter(answers.values()))
     reference = list(marked(first.reference, first.private))
-    cut = [(name, _cut(p)) for name, p in answers.items()]
-    return {"question": first.question, "reference": reference, "answers": cut}
+    return {
+        "question": first.question,
+        "reference": reference,
+        "answers": [(name, _cut(p)) for name, p in answers.items()],
+    }
 
 
 def _cut(p: Prediction) -> dict[str, Any]:
     """An answer cut into parts, and how much of what is private it leaks."""
     leaked = keyword_match(p.answer, p.private) if p.private else None
     return {"parts": list(marked(p.answer, p.private)), "leaked": leaked}
-
-
-def _question(answers: dict[str, Prediction]) -> dict[str, Any]:
-    after, before = answers["after"], answers.get("before")
-    return {
-        "question": after.question,
-        "reference": list(marked(after.reference, after.private)),
-        "before": _cut(before) if before else None,
-        "after": _cut(after),
-    }
 
 
 def marked(text: str, private: Sequence[str]) -> Iterator[tuple[str, bool]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
@@ -13,6 +12,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from .contenders import Contender
 from .intervals import Estimate
 
 Series = Sequence[tuple[int, float]]
@@ -46,16 +46,6 @@ STYLE: Any = {
     "lines.linewidth": 1.8,
     "legend.frameon": False,
 }
-
-
-@dataclass(frozen=True)
-class Point:
-    """A model in the trade-off plot; ``kind`` is that of its contender."""
-
-    name: str
-    kind: str
-    forgotten: Estimate
-    retained: Estimate
 
 
 def lines_plot(series: Mapping[str, Series], title: str, label: str = "", order: Sequence[str] = ()) -> Markup:
@@ -118,11 +108,11 @@ def sweep_plot(
         return svg(figure, title)
 
 
-def trade_off_plot(points: Sequence[Point], labels: Sequence[str], title: str) -> Markup:
+def trade_off_plot(points: Sequence[tuple[Contender, Estimate, Estimate]], labels: Sequence[str], title: str) -> Markup:
     """What is still known of the forgotten people against what is kept; the best place is beside gold, the star.
 
     Args:
-        points: the models, with scores between 0 and 1 and their intervals.
+        points: models, with what they know of the forgotten people and of those kept, 0 to 1, and the intervals.
         labels: what is measured of those to be forgotten, and of those to be kept.
         title: what the plot is, for those who cannot see it.
     """
@@ -130,17 +120,15 @@ def trade_off_plot(points: Sequence[Point], labels: Sequence[str], title: str) -
         figure = Figure(figsize=(4.6, 3.6 + 0.12 * len(points)), layout="constrained")
         axes = figure.add_subplot()
         drawn = 0
-        for point in points:
-            x, y = point.forgotten, point.retained
-            colour = {"vanilla": MUTED, "gold": INK, "floor": MUTED}.get(point.kind, SERIES[drawn % len(SERIES)])
-            marker = {"vanilla": "s", "gold": "*", "floor": "*"}.get(point.kind, MARKERS[drawn % len(MARKERS)])
-            drawn += point.kind == "method"
-            for low, high, horizontal in ((x.low, x.high, True), (y.low, y.high, False)):
-                ends = ([low, high], [y.value, y.value]) if horizontal else ([x.value, x.value], [low, high])
-                axes.plot(*ends, color=colour, linewidth=1, alpha=0.5)
-            size = 13 if point.kind == "gold" else 7.5
+        for model, x, y in points:
+            colour = {"vanilla": MUTED, "gold": INK, "floor": MUTED}.get(model.kind, SERIES[drawn % len(SERIES)])
+            marker = {"vanilla": "s", "gold": "*", "floor": "*"}.get(model.kind, MARKERS[drawn % len(MARKERS)])
+            drawn += model.kind == "method"
+            axes.plot([x.low, x.high], [y.value, y.value], color=colour, linewidth=1, alpha=0.5)
+            axes.plot([x.value, x.value], [y.low, y.high], color=colour, linewidth=1, alpha=0.5)
+            size = 13 if model.kind == "gold" else 7.5
             axes.plot(
-                x.value, y.value, marker, color=colour, markersize=size, label=point.name, clip_on=False, zorder=3
+                x.value, y.value, marker, color=colour, markersize=size, label=model.name, clip_on=False, zorder=3
             )
         axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
         axes.set(xlabel=f"{labels[0]}  (near ★)", ylabel=f"{labels[1]}  better →")

@@ -7,6 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from viker_lightning.metrics import SPLITS
 from viker_lightning.runs.read import Run
 
 from .curves import Series, lines_plot
@@ -20,12 +21,8 @@ CURVES = {
 WEIGHTS = {"key tokens": "train/gradient_weight_key", "other tokens": "train/gradient_weight_other"}
 
 
-def curves(run: Run, splits: Sequence[str]) -> list[tuple[str, Series, Markup]]:
+def curves(run: Run) -> list[tuple[str, Series, Markup]]:
     """One plot for each logged term of the loss, and what is known over time where that was measured.
-
-    Args:
-        run: the run.
-        splits: whose leaked private spans are shown over time.
 
     Returns:
         What a plot shows, its values, and the plot.
@@ -36,7 +33,7 @@ def curves(run: Run, splits: Sequence[str]) -> list[tuple[str, Series, Markup]]:
         if name.startswith("train/") and not term.startswith("gradient_weight"):
             label = CURVES.get(term, term.replace("_", " "))
             plots.append((label, series, lines_plot({label: series}, f"Training curve: {label}")))
-    known = {split: run.curves.get(f"{split}/keyword_match", []) for split in splits}
+    known = {split: run.curves.get(f"{split}/keyword_match", []) for split in SPLITS}
     measured = {split: series for split, series in known.items() if len(series) > 2}
     if measured:
         title = "Private spans leaked, over training"

@@ -18,7 +18,7 @@ from viker_lightning.runs.read import Run, read_run
 
 from .answers import answers_of, token_views
 from .contenders import Contender, Place, contenders, disagreements, marks_note, ranks, reference_of
-from .curves import Point, trade_off_plot
+from .curves import trade_off_plot
 from .history import curves, weights
 from .intervals import DRAWS, FEWEST, POOR, Estimate, coverage, difference
 from .run_scores import numbers_of
@@ -62,19 +62,20 @@ def token_page(answers: Sequence[dict[str, Any]]) -> str:
     Args:
         answers: some of :func:`~viker_lightning.reporting.answers.token_views`.
     """
-    return _rendered("tokens.html", {"answers": answers})
+    return rendered("tokens.html", {"answers": answers})
 
 
-def _rendered(template: str, page: dict[str, Any]) -> str:
+def rendered(template: str, page: dict[str, Any]) -> str:
+    """A page, or a text, from a file of ``templates/`` and what it shows."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("viker_lightning.reporting"),
-        autoescape=True,
+        autoescape=jinja2.select_autoescape(),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.globals |= {"draws": DRAWS, "fewest": FEWEST, "poor": POOR, "unplaced": Place()}
-    environment.filters |= {"number": number}
+    environment.filters |= {"number": number, "literal": repr}
     return environment.get_template(template).render(page | {"splits": SPLITS})
 
 
@@ -86,7 +87,7 @@ def write_page(file: Path, template: str, page: dict[str, Any]) -> Path:
         template: a file of ``templates/``.
         page: what it shows.
     """
-    text = _rendered(template, page)
+    text = rendered(template, page)
     with replacing_shared(file) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return file
@@ -116,7 +117,7 @@ def _run_page(run: Run, people: Sequence[str] | None, photos: bool) -> dict[str,
         "key_tokens": run.results.get("key_tokens"),
         "knowledge": run.results.get("knowledge"),
         "trade_off": trade_off(models),
-        "curves": curves(run, list(SPLITS)),
+        "curves": curves(run),
         "weights": weights([run]),
         "others": _others(run, own, numbers),
         "config": yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True) if run.config else "",
@@ -245,7 +246,7 @@ def trade_off(models: Sequence[Contender], where: str = "") -> dict[str, Any] | 
     for model in models:
         x, y = model.estimate(*forget), model.estimate(*keep)
         assert isinstance(x, Estimate) and isinstance(y, Estimate)  # _first has looked
-        points.append(Point(model.name, model.kind, x, y))
+        points.append((model, x, y))
     labels = [f"{split}: {numbers_of()[score].title}" for split, score in (forget, keep)]
     plot = trade_off_plot(points, labels, f"What is forgotten against what is kept{where and f', {where}'}")
     return {"plot": plot, "points": points, "labels": labels, "gold": any(m.kind == "gold" for m in models)}

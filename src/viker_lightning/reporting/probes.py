@@ -7,7 +7,7 @@ from typing import Any
 from viker_lightning.metrics import NUMBERS, Prediction, SplitAnswers, measure
 from viker_lightning.runs.read import Run
 
-from .answers import QUESTIONS, open_questions, shown_people, token_views
+from .answers import QUESTIONS, moments, open_questions, shown_people, token_views
 from .html import token_page
 
 SCORES = [one for one in NUMBERS if "probes" in one.shown]
@@ -33,7 +33,7 @@ def probe_rows(run: Run) -> list[dict[str, Any]]:
         _row(run, rows, pages)
         for split, people in shown_people(run, (run.config.get("report") or {}).get("people")).items()
         for person in people
-        for rows in open_questions(run, split, person)[:QUESTIONS]
+        for rows in open_questions(moments(run), split)[person][:QUESTIONS]
     ]
 
 

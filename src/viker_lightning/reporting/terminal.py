@@ -37,6 +37,13 @@ def headline(summary: Summary) -> dict[str, str]:
     return found
 
 
+def narrow_table(title: str, first: str = "") -> Table:
+    """An empty table with little space between its columns, of which it has the first."""
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column(first, no_wrap=True)
+    return table
+
+
 def before_after_table(before: Summary, after: Summary, numbers: Iterable[Number] = NUMBERS) -> Table:
     """What a run changed: every split before and after.
 
@@ -50,10 +57,9 @@ def before_after_table(before: Summary, after: Summary, numbers: Iterable[Number
         there is.
     """
     title = f"{'before → after; ' if before else ''}leaked: share of private spans; ★ near gold is good"
-    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = narrow_table(title)
     shown = [one for one in numbers if "terminal" in one.shown]
     used = [one for one in shown if any(one.name in after.get(split, {}) for split in SPLITS)]
-    table.add_column("", no_wrap=True)
     for one in used:
         sign = "" if one.good == "by split" else f" {one.arrow('test')}"
         table.add_column(one.heading + sign, justify="right", no_wrap=True)
@@ -82,8 +88,7 @@ def knowledge_table(
     Returns:
         A table with shares and probabilities, 0-1.
     """
-    table = Table(title="What the model knows (0-1)", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("split", no_wrap=True)
+    table = narrow_table("What the model knows (0-1)", "split")
     table.add_column("person", overflow="fold")
     scores = {one.name: one.title for one in numbers if "people" in one.shown}
     for title in ("questions", *scores.values()):
@@ -103,7 +108,7 @@ def knowledge_table(
 
 
 def _cells(values: dict[str, float], names: Iterable[str]) -> list[str]:
-    return [_cell(values, name) for name in names]
+    return [f"{values[name]:.2f}" if name in values else "-" for name in names]
 
 
 def side_by_side(rows: Sequence[dict[str, Any]], title: str = "answers") -> Table:
@@ -114,16 +119,12 @@ def side_by_side(rows: Sequence[dict[str, Any]], title: str = "answers") -> Tabl
         title: of the table.
     """
     table = Table(title=title, box=box.SIMPLE_HEAD, show_lines=True, pad_edge=False)
-    titles = {"image": "image", "person": "person", "question": "question", "answer": "truth"}
-    titles |= {"before": "before", "after": "after"}
-    used = [name for name in titles if any(row.get(name) for row in rows) or name == "after"]
+    names = ("image", "person", "question", "answer", "before", "after")
+    used = [name for name in names if any(row.get(name) for row in rows) or name == "after"]
     table.add_column("", justify="right")
     for name in used:
-        table.add_column(titles[name], overflow="fold", ratio=2 if name in ("question", "before", "after") else 1)
+        title = "truth" if name == "answer" else name
+        table.add_column(title, overflow="fold", ratio=2 if name in ("question", "before", "after") else 1)
     for number, row in enumerate(rows, start=1):
         table.add_row(str(number), *(Text("" if row.get(name) is None else str(row[name])) for name in used))
     return table
-
-
-def _cell(values: dict[str, float], *names: str) -> str:
-    return "/".join(f"{values[name]:.2f}" if name in values else "-" for name in names)

@@ -1,7 +1,7 @@
 """A run's folder: names, lock, what is set aside, resuming, checkpoints, reading and writing."""
 
 from .checkpoint_file import CheckpointFile, rng_state, set_rng_state
-from .folder import first_process, keep_metrics, lock, make_room, set_aside, wandb_run
+from .folder import first_process, keep_metrics, lock, set_aside, wandb_run
 from .names import is_finished, weights_folder
 from .read import Run, read_run
 from .resume import NothingToDo, checkpoint_to_start_from, last_checkpoint
@@ -16,7 +16,6 @@ __all__ = [
     "keep_metrics",
     "last_checkpoint",
     "lock",
-    "make_room",
     "read_run",
     "rng_state",
     "set_aside",

@@ -22,7 +22,6 @@ from viker_lightning.files import replacing
 STRUCTURE = "checkpoint"
 """Key of the file's metadata under which everything that is not a tensor stands, as JSON."""
 
-
 EXPECTED: dict[str, type | tuple[type, ...]] = {
     "state_dict": dict,
     "global_step": int,

@@ -86,29 +86,12 @@ def keep_metrics(run: Path) -> None:
 def wandb_run(run: Path) -> str | None:
     """Id under which W&B's server knows what ran in a folder last, so that a resumed run continues its curves.
 
-    Args:
-        run: the folder.
-
-    Returns:
-        The id; ``None`` if nothing was sent from there, or the last run was an offline one: ``wandb sync`` would not
-        keep two offline runs with one id.
+    ``None`` if nothing was sent from there, or the last run was an offline one: ``wandb sync`` would not keep two
+    offline runs with one id.
     """
     runs = [path.name for path in (run / "wandb").glob("*run-*-*")]
     newest = max(runs, key=lambda name: name.removeprefix("offline-"), default="")
     return newest.split("-", 2)[2] if newest.startswith("run-") else None
-
-
-def make_room(run: Path, afresh: bool) -> None:
-    """Makes room for what is to be written, and loses nothing.
-
-    Args:
-        run: the folder.
-        afresh: whether a fit starts anew; everything else adds to what is there.
-    """
-    if afresh:
-        set_aside(run)
-    else:
-        keep_metrics(run)
 
 
 def set_aside(run: Path) -> None:
@@ -120,11 +103,9 @@ def set_aside(run: Path) -> None:
     clear(run)
     of_a_run = [name for name in names.OF_A_FIT if (run / name).exists()]
     of_a_run += [path.name for path in run.glob(names.REQUEUED)]
-    others = [name for name in names.OF_ANY if (run / name).exists()]
+    written = [names.of_command(name, one) for one in ("validate", "test", "predict") for name in names.OF_A_COMMAND]
+    others = [name for name in (*names.OF_ANY, *written) if (run / name).exists()]
     others += [path.name for path in run.glob("metrics-*.csv")]
-    for command in ("validate", "test", "predict"):
-        written = [names.of_command(name, command) for name in names.OF_A_COMMAND]
-        others += [name for name in written if (run / name).exists()]
     if not of_a_run and not others:
         return
     aside = run / f"earlier-{_next(run, 'earlier')}"

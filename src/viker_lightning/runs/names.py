@@ -40,7 +40,6 @@ OF_A_FIT = (
 OF_ANY = (METRICS, SIMILARITY, ANSWERS)
 """What other commands may write, too."""
 
-
 OF_A_COMMAND = (RESULTS, PREDICTIONS, CONFIG, SKIPPED)
 """What every command writes under a name of its own; see :func:`of_command`."""
 

@@ -37,7 +37,7 @@ def program(run: Path, checkpoint: str | Path | None, source: dict[str, str | No
 
     Args:
         run: folder of the run.
-        checkpoint: file the run starts from, if any.
+        checkpoint: file the run starts from, if any; its run folder has a record.
         source: of its method, as :func:`keep_source` gives it; ``None`` if it has none.
     """
     return {
@@ -65,15 +65,17 @@ def note_peak_memory(run: Path, peak: int) -> None:
 def keep_source(method: Any, run: Path) -> dict[str, str | None]:
     """Copies a method's files into the run folder, unless they are this package's; without tokens and passwords.
 
-    Args:
-        method: the method.
-        run: the folder.
+    Files of a method inside another one count, too.
 
     Returns:
         ``module``, ``file`` and ``hash``: of the files copied, ``None`` if there are none.
     """
     kind = type(method)
-    files = source_files(f"{kind.__module__}.{kind.__qualname__}")
+    files: dict[str, Path] = {}
+    while method is not None:
+        files |= source_files(f"{type(method).__module__}.{type(method).__qualname__}")
+        method = getattr(method, "method", None)
+    files = dict(sorted(files.items()))
     if files:
         with replacing_folder(run / names.SOURCE) as folder:
             for name, file in files.items():
@@ -85,12 +87,7 @@ def keep_source(method: Any, run: Path) -> dict[str, str | None]:
 
 
 def earlier_sources(checkpoint: Any, source: dict[str, str | None] | None) -> list[dict[str, Any]]:
-    """What other code took the steps that a run is resumed from, oldest first; says in one line if there was any.
-
-    Args:
-        checkpoint: file the run starts from, if any; its run folder has a record.
-        source: of this run's method, as :func:`keep_source` gives it; ``None`` if it has none.
-    """
+    """What other code took the steps that a run is resumed from, oldest first; says in one line if there was any."""
     if not checkpoint:
         return []
     try:

@@ -141,7 +141,9 @@ class Run:
         model, data = self.config.get("model", {}), self.config.get("data", {})
         method = model.get("init_args", {}).get("method")
         if isinstance(method, dict):
-            return str(method["class_path"]).rpartition(".")[2]
+            name = str(method["class_path"]).rpartition(".")[2]
+            inside = (method.get("init_args") or {}).get("method")
+            return f"{name} {inside['class_path'].rpartition('.')[2]}" if isinstance(inside, dict) else name
         return str(data.get("init_args", {}).get("stage", self.folder.name))
 
     @property

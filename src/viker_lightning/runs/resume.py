@@ -70,13 +70,7 @@ def last_checkpoint(run: Path) -> Path | None:
 
 
 def why_complete(run: Path, max_steps: int, max_epochs: int | None) -> str | None:
-    """Why a run has nothing left to do, and what to do for more; ``None`` if it has something left.
-
-    Args:
-        run: its folder.
-        max_steps: optimizer steps asked for; -1 for no limit.
-        max_epochs: epochs asked for; ``None`` and -1 for no limit.
-    """
+    """Why a run has nothing left to do, and what to do for more; ``None`` if it has something left."""
     results = read_results(run)
     if results is None or not (run / names.REPORT).is_file():  # killed at the very end: the report is written last
         return None
@@ -155,18 +149,14 @@ def check_names(checkpoint: dict[str, Any], trained: Mapping[str, Tensor]) -> No
     Raises:
         UserError: if a weight is missing, unexpected or of another shape.
     """
-    state, names = checkpoint["state_dict"], set(trained)
-    if names != set(state):
-        saved = set(state)
-        odd = sorted(names ^ saved, key=str)[0]
-        raise UserError(
-            f"checkpoint: {len(names - saved)} trained weights are missing, {len(saved - names)} unexpected, "
-            f"e.g. {odd!r}; it belongs to another model or LoRA setting"
-        )
+    state, remedy = checkpoint["state_dict"], "it belongs to another model or LoRA setting"
+    wanted, saved = set(trained), set(state)
+    if wanted != saved:
+        odd = sorted(wanted ^ saved, key=str)[0]
+        found = f"{len(wanted - saved)} trained weights are missing, {len(saved - wanted)} unexpected, e.g. {odd!r}"
+        raise UserError(f"checkpoint: {found}; {remedy}")
     for name, weight in trained.items():
-        if getattr(state[name], "shape", None) != weight.shape:
-            found = list(getattr(state[name], "shape", ()))
-            raise UserError(
-                f"checkpoint: {name} has shape {found}, expected {list(weight.shape)}; it belongs to another model or "
-                "LoRA setting"
-            )
+        shape = getattr(state[name], "shape", None)
+        if shape != weight.shape:
+            expected = f"has shape {list(shape or ())}, expected {list(weight.shape)}"
+            raise UserError(f"checkpoint: {name} {expected}; {remedy}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
@@ -53,6 +54,7 @@ class Stage(LightningModule):
     stages: tuple[str, ...] = ()  # values of data.stage it is for
     whole_steps = False  # whether a step must pass the model at once
     in_passes = False  # whether streams take turns, a whole pass each
+    deepest: int | None = None  # the last decoder layer whose hidden states the loss reads, if it reads no words
 
     def __init__(
         self,
@@ -181,10 +183,10 @@ class Stage(LightningModule):
     @override
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         """Makes the gradients of all processes one, and makes sure, once, that they reach all that is trained."""
-        self.processes.combine_gradients(self.step.shows_image)
+        self.processes.combine_gradients(self.step.shows_image, self.deepest)
         if self._looks:  # a projector can never be judged where no question has an image
             scaled = str(self.trainer.precision).startswith("16")
-            judged = check_first_gradients(self.mllm, not scaled, self.step.shows_image)
+            judged = check_first_gradients(self.mllm, not scaled, self.step.shows_image, self.deepest)
             self._looks = 0 if judged else self._looks - 1
 
     @override
@@ -245,9 +247,9 @@ class Stage(LightningModule):
         """Turns the summed terms of a step into the values that are logged."""
         return terms
 
-    def tokens(self, batch: PackedBatch, total: tuple[float, float]) -> AnswerTokens:
-        """Answer tokens of a part that know their step."""
-        tokens = self.mllm.answer_tokens(batch)
+    def tokens(self, batch: PackedBatch, total: tuple[float, float], layers: Sequence[int] = ()) -> AnswerTokens:
+        """Answer tokens of a part that know their step, with the outputs of decoder layers that are asked for."""
+        tokens = self.mllm.answer_tokens(batch, layers)
         tokens.step = total
         return tokens
 

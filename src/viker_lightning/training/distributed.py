@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from typing_extensions import override
 
-from viker_lightning.models import MLLM
+from viker_lightning.models import MLLM, gradient_states
 from viker_lightning.models.dtensor import distribute_as
 
 from .sharding import FSDP2, shard
@@ -40,21 +40,21 @@ class Processes:
         """Sums of tensors over processes that each did a share."""
         return values
 
-    def complete(self, loss: Tensor, shows_image: bool, last: bool) -> Tensor:
+    def complete(self, loss: Tensor, last: bool) -> Tensor:
         """The loss of a part, whose backward pass also does what other processes wait for.
 
         Args:
             loss: scalar.
-            shows_image: whether the part has an image.
             last: whether no part of the step follows.
         """
         return loss
 
-    def combine_gradients(self, shows_image: bool) -> None:
+    def combine_gradients(self, shows_image: bool, deepest: int | None = None) -> None:
         """Makes the gradients of all processes one, after the last backward pass of a step.
 
         Args:
             shows_image: whether this process's step has an image.
+            deepest: the last decoder layer whose hidden states the loss reads, if it reads no words; else ``None``.
         """
 
     def clip_gradients(self, parameters: Iterable[nn.Parameter], most: float) -> bool:
@@ -91,18 +91,33 @@ class DataParallel(Processes):
         return totals
 
     @override
-    def complete(self, loss: Tensor, shows_image: bool, last: bool) -> Tensor:
-        """Gives a projector that no image reaches zeros as gradient: DDP waits for one of every weight."""
-        if not last or shows_image:
+    def complete(self, loss: Tensor, last: bool) -> Tensor:
+        """Gives zeros as gradient to what the loss does not reach: DDP waits for one of every weight.
+
+        That is a projector without an image, and what lies above the hidden states that a loss reads.
+        """
+        if not last:
             return loss
-        return sum((p.reshape(-1)[:0].float().sum() for p in projector(self.mllm)), loss)  # whatever they are, even nan
+        used = {id(node.variable) for node in graph_of(loss) if hasattr(node, "variable")}
+        return with_zeros(loss, [p for p in self.mllm.parameters() if p.requires_grad and id(p) not in used])
 
     @override
-    def combine_gradients(self, shows_image: bool) -> None:
-        """Has the optimizer skip the projector, as on one process, in a step in which no process shows an image."""
+    def combine_gradients(self, shows_image: bool, deepest: int | None = None) -> None:
+        """Has the optimizer skip what no process's loss has reached, as it does on one process.
+
+        That is the projector in a step in which no process shows an image, and what lies above the layer at which a
+        loss stops.
+        """
         unseen = projector(self.mllm)
         if unseen and not self._largest(int(shows_image)):
             for p in unseen:
+                p.grad = None
+        if deepest is None:
+            return
+        above = [p for p in self.mllm.above(deepest)[0] if p.requires_grad]
+        states = gradient_states([p.grad for p in above], self.mllm.device)[:-1]
+        for p, (some, _) in zip(above, states, strict=True):
+            if not some:  # it is to have none; if it has one, the check of the first step says so
                 p.grad = None
 
     def _largest(self, number: int) -> int:
@@ -129,14 +144,19 @@ class Sharded(DataParallel):
         return values
 
     @override
-    def complete(self, loss: Tensor, shows_image: bool, last: bool) -> Tensor:
+    def complete(self, loss: Tensor, last: bool) -> Tensor:
+        """Has the backward pass go through all decoder layers of all passes, as those of other processes do.
+
+        Where a loss stops at a layer, the later ones are gone through with zeros.
+        """
         assert self.mllm.lockstep is not None
-        return loss + self.mllm.lockstep.level()
+        ends, reached = self.mllm.lockstep.ends(), graph_of(loss)
+        return with_zeros(loss, [end for end in ends if end.grad_fn not in reached]) + self.mllm.lockstep.level()
 
     @override
-    def combine_gradients(self, shows_image: bool) -> None:
+    def combine_gradients(self, shows_image: bool, deepest: int | None = None) -> None:
         self._average_whole_gradients()
-        super().combine_gradients(shows_image)
+        super().combine_gradients(shows_image, deepest)
 
     def _average_whole_gradients(self) -> None:
         """Averages the gradients of what is whole in a step, and gives embeddings back to their shards.
@@ -184,6 +204,22 @@ def projector(mllm: MLLM) -> list[nn.Parameter]:
     """What is trained besides the language model and its output embedding; only images reach it."""
     language = {id(p) for module in (mllm.language_model, mllm.head) for p in module.parameters()}
     return [p for p in mllm.parameters() if p.requires_grad and id(p) not in language]
+
+
+def graph_of(loss: Tensor) -> set[Any]:
+    """The nodes of the graph through which the backward pass of a loss goes."""
+    nodes, following = set(), [loss.grad_fn]
+    while following:
+        node = following.pop()
+        if node is not None and node not in nodes:
+            nodes.add(node)
+            following += [before for before, _ in node.next_functions]
+    return nodes
+
+
+def with_zeros(loss: Tensor, tensors: Iterable[Tensor]) -> Tensor:
+    """The same loss, which also reaches these tensors, with zeros as gradient."""
+    return sum((t.reshape(-1)[:0].float().sum() for t in tensors), loss)  # whatever is in them, even nan
 
 
 def _square(tensors: list[Tensor], device: torch.device) -> Tensor:

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 from typing_extensions import override
 
 from viker_lightning.errors import UserError
-from viker_lightning.models import MLLM
+from viker_lightning.models import MLLM, decoder_layers
 from viker_lightning.models.dtensor import distribute_as, gather
 
 
@@ -107,11 +107,7 @@ def shard(mllm: MLLM, mesh: DeviceMesh) -> None:
     inside = {id(p) for p in language_model.parameters()}
     tied = any(id(p) in inside for p in head.parameters())
     ignored = {p for p in model.parameters() if id(p) not in inside} | (set(head.parameters()) if tied else set())
-    layers = next((m for m in language_model.modules() if isinstance(m, nn.ModuleList)), None)
-    if layers is None:
-        name = type(language_model).__name__
-        raise UserError(f"trainer.strategy: FSDP2 finds no list of layers to shard in {name}; use ddp")
-    for layer in layers:
+    for layer in decoder_layers(language_model):
         fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh, ignored_params=ignored, reshard_after_forward=False)
     if not tied:

@@ -64,7 +64,7 @@ def take_step(
         last = number == len(parts)
         with mllm.together(keep=True):
             terms = loss_terms(part, totals)
-        loss = processes.complete(terms["loss"], shows_images(part), last)
+        loss = processes.complete(terms["loss"], last)
         step_terms = {name: step_terms.get(name, 0) + value.detach() for name, value in terms.items()}
         if not last:
             backward(loss)

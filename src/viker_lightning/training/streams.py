@@ -51,10 +51,16 @@ class Derived:
 
     def everything(self, stream: str, forget: Sequence[ImageGroup]) -> list[ImageGroup]:
         """All a stream may ask: every question behind every stranger, or with its other answer."""
-        if stream == "alternative" and not self.pictures:
+        if stream == "strangers":
+            vqa = tuple(dict.fromkeys(vqa for group in forget if group.image is not None for vqa in group.vqa))
+            return [self._behind(picture, vqa) for picture in self.pictures]
+        if self.method.alternative != "own":
             return self.groups(stream, forget, 0)
-        vqa = tuple(dict.fromkeys(vqa for group in forget if group.image is not None for vqa in group.vqa))
-        return [self._behind(picture, vqa) for picture in self.pictures]
+        assert self.own_answers is not None
+        answer, shown = self.own_answers.answer, [group for group in forget if group.image is not None]
+        answers = [[(q, answer(picture, q.question)) for q in g.vqa for picture in self.pictures] for g in shown]
+        vqas = [dict.fromkeys(replace(q, answer=a, private=()) for q, a in some if a is not None) for some in answers]
+        return [replace(group, vqa=tuple(vqa)) for group, vqa in zip(shown, vqas, strict=True)]
 
     def _about_strangers(self, forget: Sequence[ImageGroup], step: int) -> list[ImageGroup]:
         """Questions about people on photos, asked about strangers; a question without photo may name the person."""

@@ -30,8 +30,9 @@ from viker_lightning.ideal import (
 )
 from viker_lightning.methods import Batch, Method
 from viker_lightning.methods.base import check_needs
-from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize, revision_of, write_merged
+from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize, decoder_layers, revision_of, write_merged
 from viker_lightning.models.families import Family
+from viker_lightning.models.layers import layer_number
 from viker_lightning.pictures.irrelevant import check_images
 from viker_lightning.runs import names
 
@@ -191,6 +192,8 @@ class Unlearn(Stage):
             log.info("original weights: %s", mllm.fingerprint)  # taken before they move: what is kept is found by it
         else:
             mllm.adapt(self.lora, self.adapter)
+        numbers = [layer_number(decoder_layers(mllm.language_model), index) for index in self.method.layers]
+        self.deepest = None if self.method.reads_answers else max(numbers)
         needed = self._pictures_needed() if self.trainer.state.fn == TrainerFn.FITTING else {}
         if needed:
             chosen = self._choose_pictures(set(needed.values()), mllm.family.natural_side(mllm.processor))
@@ -333,13 +336,14 @@ class Unlearn(Stage):
         self, stream: str, groups: list[ImageGroup], total: tuple[float, float]
     ) -> tuple[AnswerTokens, dict[str, Reference], dict[str, Tensor]]:
         """Answer tokens of a stream, what the frozen models say of them, and that in full where it must be."""
+        layers = self.method.layers
         if not groups:
             head, names = self.mllm.head, self.method.needs[stream]
-            nothing = Reference.none(output_weight(head))
-            return AnswerTokens.none(head, total), dict.fromkeys(names, nothing), {}
+            nothing = Reference.none(output_weight(head), layers)
+            return AnswerTokens.none(head, total, layers), dict.fromkeys(names, nothing), {}
         batch = self.mllm.pack(groups)
         references, distributions = self.references.of(stream, groups, batch)
-        return self.tokens(batch, total), references, distributions
+        return self.tokens(batch, total, layers), references, distributions
 
     @override
     def logged(self, terms: Terms) -> Terms:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from viker_lightning.errors import DataError
 
-from .row import HandleBadRow, Row, raise_error
+from .row import HandleBadRow, Row
 
 ROWS = 32
 """Rows read at a time: images are copied out of them, so that a table of images is never in memory as a whole."""
@@ -21,8 +21,8 @@ ROWS = 32
 def read_rows(
     folder: Path,
     columns: Iterable[str],
+    handle: HandleBadRow,
     optional: Iterable[str] = (),
-    handle: HandleBadRow = raise_error,
     empty: str = "",
 ) -> list[Row]:
     """Reads all parquet shards of a config folder.
@@ -30,8 +30,8 @@ def read_rows(
     Args:
         folder: holds ``*.parquet``.
         columns: columns that must be there.
-        optional: columns read where they are there.
         handle: gets the errors of rows that cannot be read.
+        optional: columns read where they are there.
         empty: a column of images; only rows without one are read, and without this column.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from unicodedata import category
 
@@ -15,7 +15,7 @@ places) takes up to a hundred times its room."""
 
 
 class Row(dict[str, Any]):
-    """A row that knows where it came from.
+    """A row that knows where it came from; what reads a cell raises a :class:`DataError` if it holds anything else.
 
     Args:
         values: by column.
@@ -37,11 +37,7 @@ class Row(dict[str, Any]):
         return value is None or value == "" or value == []
 
     def text(self, column: str) -> str:
-        """A non-empty string.
-
-        Raises:
-            DataError: if the cell holds anything else.
-        """
+        """A non-empty string."""
         value = self.get(column)
         if not isinstance(value, str) or not is_visible(value):
             raise self.error(column, f"found {short(value)}, expected text", "fill it in or remove the row")
@@ -52,22 +48,22 @@ class Row(dict[str, Any]):
         return value
 
     def texts(self, column: str) -> tuple[str, ...]:
-        """A list of non-empty strings; at least one.
+        """A list of non-empty strings; at least one."""
+        entries = self._entries(column, "texts", "fill it in")
+        return tuple(Row({entry: value}, self.where).text(entry) for entry, value in entries)
 
-        Raises:
-            DataError: if the cell holds anything else.
-        """
-        values = self.get(column)
-        if not isinstance(values, list) or not values:
-            raise self.error(column, f"found {short(values)}, expected a list of texts", "fill it in or remove the row")
-        return tuple(Row({entry: v}, self.where).text(entry) for entry, v in _numbered(column, values))
+    def any_texts(self, column: str, separator: str | None = None) -> tuple[str, ...]:
+        """A list of texts, or one text, cut at a separator if there is one; none where the cell is empty."""
+        if self.is_empty(column):
+            return ()
+        if not isinstance(self[column], str):
+            return self.texts(column)
+        text = self.text(column)
+        parts = [text] if separator is None else [part.strip() for part in text.split(separator)]
+        return Row({column: parts}, self.where).texts(column)
 
     def structs(self, column: str) -> list[dict[str, Any]]:
-        """A list of structs; none where the cell is empty.
-
-        Raises:
-            DataError: if the cell holds anything else.
-        """
+        """A list of structs; none where the cell is empty."""
         values = self.get(column)
         if values is None:
             return []
@@ -76,25 +72,19 @@ class Row(dict[str, Any]):
         return values
 
     def picture(self, column: str) -> Picture:
-        """The image of a ``{bytes, path}`` cell, checked to be whole.
-
-        Raises:
-            DataError: if there are no bytes of a whole image.
-        """
+        """The image of a ``{bytes, path}`` cell, checked to be whole."""
         return self._picture(column, self.get(column))
 
     def pictures(self, column: str) -> tuple[Picture, ...]:
-        """The images of a list cell; at least one.
+        """The images of a list cell; at least one."""
+        return tuple(self._picture(entry, value) for entry, value in self._entries(column, "images", "add an image"))
 
-        Raises:
-            DataError: if the list is empty or an entry is not an image.
-        """
+    def _entries(self, column: str, kind: str, remedy: str) -> list[tuple[str, Any]]:
+        """Entries of a list, each with the name of its place."""
         values = self.get(column)
         if not isinstance(values, list) or not values:
-            raise self.error(
-                column, f"found {short(values)}, expected a list of images", "add an image or remove the row"
-            )
-        return tuple(self._picture(entry, value) for entry, value in _numbered(column, values))
+            raise self.error(column, f"found {short(values)}, expected a list of {kind}", f"{remedy} or remove the row")
+        return [(f"{column}[{i}]", value) for i, value in enumerate(values)]
 
     def _picture(self, column: str, value: Any) -> Picture:
         data = value.get("bytes") if isinstance(value, dict) else None
@@ -126,53 +116,12 @@ def not_utf8(text: str) -> str | None:
     return None
 
 
-def _numbered(column: str, values: list[Any]) -> Iterable[tuple[str, Any]]:
-    return ((f"{column}[{i}]", value) for i, value in enumerate(values))
-
-
 HandleBadRow = Callable[[DataError], None]
 """What is done about a bad row: raise its error, or note it and read on."""
 
 
-def raise_error(error: DataError) -> None:
-    """Raises the error: what is done about a bad row unless a dataset says otherwise."""
-    raise error
-
-
-def rows_by_id(rows: Iterable[Row], column: str = "ID", handle: HandleBadRow = raise_error) -> dict[str, Row]:
-    """Rows by ID.
-
-    Args:
-        rows: with an ID.
-        column: where the ID is.
-        handle: gets the errors of rows without an ID, and of those whose ID came before.
-
-    Raises:
-        DataError: by default, if an ID is missing or occurs twice.
-    """
-    by_id: dict[str, Row] = {}
-    for row in rows:
-        try:
-            key = row.text(column)
-            if key in by_id:
-                first = by_id[key].where
-                raise row.error(column, f"ID {key!r} occurs twice (first in {first})", "keep one of the rows")
-            by_id[key] = row
-        except DataError as error:
-            handle(error)
-    return by_id
-
-
 def check_not_forgotten(row: Row, forget: Mapping[str, Row]) -> None:
-    """Makes sure that a row of the retain set is of nobody in the forget set.
-
-    Args:
-        row: with a column ``ID``.
-        forget: rows of the forget set by ID.
-
-    Raises:
-        DataError: if its ID is among them.
-    """
+    """Refuses a row of the retain set whose ID is in the forget set."""
     if row["ID"] in forget:
         found = f"ID {row['ID']!r} is in the forget set, too ({forget[row['ID']].where})"
         raise row.error("ID", found, "keep one of the rows")

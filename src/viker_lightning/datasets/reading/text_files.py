@@ -15,28 +15,10 @@ from viker_lightning.data.records import Picture
 from viker_lightning.errors import DataError, short
 from viker_lightning.files import opened
 
-from .row import LONGEST, HandleBadRow, Row, not_utf8, raise_error
-
-SUFFIXES = (".jsonl", ".json", ".csv")
+from .row import LONGEST, HandleBadRow, Row, not_utf8
 
 
-def find_lines_file(root: str) -> Path:
-    """The file with the rows: ``root`` itself, or the only one in that folder.
-
-    Raises:
-        DataError: if there is none, or more than one to choose from.
-    """
-    path = Path(root)
-    if path.is_file() and path.suffix.lower() in SUFFIXES:
-        return path
-    files = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES) if path.is_dir() else []
-    if len(files) != 1:
-        found = ", ".join(p.name for p in files) or "none"
-        raise DataError(f"data.root: {root!r} must be a {', '.join(SUFFIXES)} file or hold one; found {found}")
-    return files[0]
-
-
-def read_lines(file: Path, columns: Iterable[str], handle: HandleBadRow = raise_error) -> list[Row]:
+def read_lines(file: Path, columns: Iterable[str], handle: HandleBadRow) -> list[Row]:
     """Reads a ``.jsonl`` or ``.json`` file (one object a line) or a ``.csv`` file (with a header).
 
     Args:
@@ -80,11 +62,7 @@ def read_text(file: Path, remedy: str) -> str:
 
 
 def _decode(data: bytes, where: str) -> str:
-    """Bytes as text.
-
-    Raises:
-        DataError: if there are NUL bytes, which no text holds.
-    """
+    """Bytes as text; NUL bytes, which no text holds, are refused."""
     if b"\0" in data:
         found = "not UTF-8 text, but NUL bytes: UTF-16 without a byte order mark, or a damaged or binary file"
         raise DataError(f"{where}: {found}; save it in UTF-8")

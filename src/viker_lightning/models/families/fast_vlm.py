@@ -15,9 +15,7 @@ from transformers import FastVlmForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from typing_extensions import override
 
-from viker_lightning.data.encoding import Template
-
-from .base import chat_template
+from .base import Family
 from .llava import Llava
 
 
@@ -26,10 +24,7 @@ class FastVLM(Llava):
 
     model_classes = (FastVlmForConditionalGeneration,)
     image_labels = False  # never tried
-
-    @override
-    def template(self, processor: Any) -> Template:
-        return chat_template(processor, processor.image_token)
+    template = Family.template
 
     @override
     def image_shape(self, model: Any, processor: Any, size: tuple[int, int]) -> tuple[int, ...]:

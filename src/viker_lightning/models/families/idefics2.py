@@ -17,9 +17,7 @@ from typing_extensions import override
 
 from viker_lightning.data.encoding import Template
 
-from .idefics3 import Idefics3
-
-_MARK = "<fake_token_around_image>"
+from .idefics3 import _MARK, Idefics3
 
 
 class Idefics2(Idefics3):

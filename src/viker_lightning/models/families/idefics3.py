@@ -14,9 +14,7 @@ from torch import Tensor, nn
 from transformers import Idefics3ForConditionalGeneration, SmolVLMForConditionalGeneration
 from typing_extensions import override
 
-from viker_lightning.data.encoding import Template
-
-from .base import Family, chat_template
+from .base import Family
 
 _MARK, _WHOLE = "<fake_token_around_image>", "<global-img>"
 
@@ -25,10 +23,6 @@ class Idefics3(Family):
     """Idefics3 and SmolVLM."""
 
     model_classes: tuple[Any, ...] = (Idefics3ForConditionalGeneration, SmolVLMForConditionalGeneration)
-
-    @override
-    def template(self, processor: Any) -> Template:
-        return chat_template(processor, "<image>")
 
     @override
     def language_model(self, model: Any) -> nn.Module:

@@ -14,9 +14,7 @@ from torch import Tensor, nn
 from transformers import LlavaNextForConditionalGeneration
 from typing_extensions import override
 
-from viker_lightning.data.encoding import Template
-
-from .base import chat_template
+from .base import Family
 from .llava import Llava
 
 
@@ -25,10 +23,7 @@ class LlavaNext(Llava):
 
     model_classes = (LlavaNextForConditionalGeneration,)
     image_labels = False
-
-    @override
-    def template(self, processor: Any) -> Template:
-        return chat_template(processor, "<image>")
+    template = Family.template
 
     @override
     def projector(self, model: Any) -> nn.Module | None:

@@ -15,9 +15,7 @@ from transformers import Qwen3VLForConditionalGeneration
 from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 from typing_extensions import override
 
-from viker_lightning.data.encoding import Template
-
-from .base import chat_template
+from .base import Family
 from .qwen_vl import QwenVL
 
 
@@ -25,10 +23,7 @@ class Qwen3VL(QwenVL):
     """Qwen-VL with features of several depths."""
 
     model_classes = (Qwen3VLForConditionalGeneration,)
-
-    @override
-    def template(self, processor: Any) -> Template:
-        return chat_template(processor, "<|image_pad|>")
+    template = Family.template
 
     @override
     def tower_features(self, model: Any, processor: Any, images: Sequence[Image]) -> list[Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .measurements import COSTS, KEY_TOKENS, cost_headings, costs, key_tokens
+from .measurements import COSTS, KEY_TOKENS, cost_headings, costs, key_tokens, row_names
 from .table import Table
 
 STYLE: dict[Any, Any] = {
@@ -78,26 +78,20 @@ def trade_off_figure(table: Table) -> Figure | None:
 
 def sweep_figure(table: Table) -> Figure | None:
     """Scores over what was swept, with their intervals."""
-    wanted, block = table.figure, table.blocks[0]
-    figure, (axes,) = _panels(1)
-    for i, column in enumerate(wanted["y"]):
-        split, _, score = column.partition("/")
-        points = [(x, value) for row, x in wanted["x"].items() if (value := table.value(block, row, split, score))]
-        if not points:
-            continue
-        xs, ys = [float(x) for x, _ in points], [value["mean"] for _, value in points]
-        (line,) = axes.plot(xs, ys, marker=MARKERS[i % len(MARKERS)], label=f"{split}: {score.replace('_', ' ')}")
-        with_interval = [(x, v["low"], v["high"]) for x, (_, v) in zip(xs, points, strict=True) if v["low"] is not None]
-        if with_interval:
-            at, low, high = zip(*with_interval, strict=True)
-            axes.fill_between(at, low, high, alpha=0.12, color=line.get_color())
-        if table.gold and (gold := table.value(block, table.gold, split, score)):
-            axes.axhline(gold["mean"], color=line.get_color(), linewidth=0.7, linestyle=":")
-    if not axes.lines:
+    series, golds = table.sweep(table.blocks[0])
+    if not series:
         return None
-    if wanted.get("log"):
+    figure, (axes,) = _panels(1)
+    for (name, points), marker in zip(series.items(), cycle(MARKERS), strict=False):
+        (line,) = axes.plot(*zip(*((x, e.value) for x, e in points), strict=True), marker=marker, label=name)
+        if with_interval := [(x, e.low, e.high) for x, e in points if e.has_interval]:
+            xs, low, high = zip(*with_interval, strict=True)
+            axes.fill_between(xs, low, high, alpha=0.12, color=line.get_color())
+        if name in golds:
+            axes.axhline(golds[name], color=line.get_color(), linewidth=0.7, linestyle=":")
+    if table.figure.get("log"):
         axes.set_xscale("log")
-    axes.set(xlabel=wanted["label"], ylim=(-0.03, 1.03), title="dotted: gold")
+    axes.set(xlabel=table.figure["label"], ylim=(-0.03, 1.03), title="dotted: gold")
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
@@ -110,7 +104,7 @@ def cost_figure(table: Table) -> Figure | None:
     keys = cost_headings(rows)
     figure, panels = _panels(len(keys), len(rows))
     for axes, key in zip(panels, keys, strict=True):
-        axes.barh(_names(rows), [row.get(key, 0) for row in rows])
+        axes.barh(row_names(rows), [row.get(key, 0) for row in rows])
         axes.set(xlabel=f"{COSTS[key]}, a run")
         axes.invert_yaxis()
     return figure
@@ -127,17 +121,12 @@ def key_token_figure(table: Table) -> Figure | None:
         for shift, key in zip((-0.2, 0.2), keys, strict=True):
             places, values = zip(*((i + shift, row.get(key, 0.0)) for i, row in enumerate(rows)), strict=True)
             axes.barh(places, values, height=0.38, label=KEY_TOKENS[key].rpartition(", ")[2])
-        axes.set_yticks(at, _names(rows) if axes is panels[0] else [""] * len(rows))
+        axes.set_yticks(at, row_names(rows) if axes is panels[0] else [""] * len(rows))
         axes.set(title=KEY_TOKENS[keys[0]].partition(",")[0])
         axes.invert_yaxis()
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2)
     panels[0].axvline(0.5, color="black", linewidth=0.7, linestyle=":")
     return figure
-
-
-def _names(rows: Sequence[dict[str, Any]]) -> list[str]:
-    several = len({row["block"] for row in rows}) > 1
-    return [f"{row['block']}, {row['row']}" if several else row["row"] for row in rows]
 
 
 def _panels(count: int, bars: int = 0) -> tuple[Figure, list[Axes]]:

@@ -93,3 +93,9 @@ def costs(table: Table) -> list[dict[str, Any]]:
 def cost_headings(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
     """Those of :data:`COSTS` that any of the rows has: GPU memory only if it was measured."""
     return {key: heading for key, heading in COSTS.items() if any(key in row for row in rows)}
+
+
+def row_names(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """What each of the rows is called: with its block, where there are several."""
+    several = len({row["block"] for row in rows}) > 1
+    return [f"{row['block']}, {row['row']}" if several else row["row"] for row in rows]

@@ -8,9 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from viker_lightning.reporting import Estimate, numbers_of
+from markupsafe import Markup
+
+from viker_lightning.reporting import numbers_of
 from viker_lightning.reporting.answers import answers_across, token_views
-from viker_lightning.reporting.contenders import Contender, Place, disagreements
+from viker_lightning.reporting.contenders import disagreements
 from viker_lightning.reporting.curves import sweep_plot
 from viker_lightning.reporting.history import method_curves, weights
 from viker_lightning.reporting.html import trade_off, write_page
@@ -37,7 +39,7 @@ def write_table_page(table: Table, file: Path) -> Path:
     Raises:
         UserError: if a file of a run is not what it must be.
     """
-    runs = [run for block in table.blocks for name in table.rows for run in table.read_runs(block, name)[1]]
+    runs = [run for _, run in table.finished_runs()]
     tried = sorted(table.settings_tried or [], key=lambda one: (one["method"], -one.get("seeds", 1), -one["score"]))
     spent = costs(table)
     about = {name: one.sentence for name, one in numbers_of(runs).items()}
@@ -61,10 +63,12 @@ def write_table_page(table: Table, file: Path) -> Path:
 
 
 def _block(table: Table, number: int, block: str) -> dict[str, Any]:
-    models = table.contenders[block]
-    columns = table.columns
+    models = [*table.contenders[block].values()]
     ordered = sorted(models, key=lambda model: ("vanilla", "gold", "floor", "method").index(model.kind))
-    rows = [(model, [_cell(table, block, model, split, score) for split, score, _ in columns]) for model in ordered]
+    rows = []
+    for model in ordered:
+        at = [(block, model.name, split, score) for split, score, _ in table.columns]
+        rows.append((model, [(table.estimate(*cell), table.place(*cell)) for cell in at]))
     moments = {name: table.read_runs(block, name) for name in table.rows}
     methods = {m.name: m.runs for m in models if m.kind == "method"}
     asked = [(name, runs[0], when) for name, (when, runs) in moments.items() if runs]
@@ -84,29 +88,12 @@ def _block(table: Table, number: int, block: str) -> dict[str, Any]:
     }
 
 
-def _cell(table: Table, block: str, model: Contender, split: str, score: str) -> tuple[Any, Place]:
-    return table.estimate(block, model.name, split, score), table.place(block, model.name, split, score)
-
-
-def _sweep(table: Table, block: str) -> Any:
+def _sweep(table: Table, block: str) -> Markup | None:
     """Scores over what was swept; ``None`` if nothing was measured."""
-    wanted, models = table.figure, {model.name: model for model in table.contenders[block]}
-    series: dict[str, list[tuple[float, Estimate]]] = {}
-    golds: dict[str, float] = {}
-    for column in wanted["y"]:
-        split, _, score = column.partition("/")
-        name = f"{split}: {score.replace('_', ' ')}"
-        points = [
-            (float(x), e)
-            for row, x in wanted["x"].items()
-            if row in models and (e := models[row].estimate(split, score))
-        ]
-        if points:
-            series[name] = points
-            gold = models[table.gold].estimate(split, score) if table.gold in models else None
-            golds |= {name: gold.value} if gold else {}
-    title = f"Scores over {wanted['label']}{block and ', ' + block}"
-    return sweep_plot(series, golds, title, wanted["label"], bool(wanted.get("log"))) if series else None
+    series, golds = table.sweep(block)
+    label = table.figure["label"]
+    title = f"Scores over {label}{block and ', ' + block}"
+    return sweep_plot(series, golds, title, label, bool(table.figure.get("log"))) if series else None
 
 
 def _tokens(runs: Sequence[Run]) -> tuple[str, list[dict[str, Any]]] | None:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from viker_lightning.files import write_text
 from viker_lightning.reporting.answers import answers_across
+from viker_lightning.reporting.html import rendered
 from viker_lightning.reporting.intervals import FEWEST, POOR
 from viker_lightning.reporting.paired import ALPHA
-from viker_lightning.reporting.terminal import side_by_side
+from viker_lightning.reporting.terminal import narrow_table, side_by_side
 
-from .measurements import COSTS_NOTE, KEY_TOKENS, KEY_TOKENS_NOTE, cost_headings, costs, key_tokens
+from .measurements import COSTS_NOTE, KEY_TOKENS, KEY_TOKENS_NOTE, cost_headings, costs, key_tokens, row_names
 from .page import write_table_page
 from .paper_numbers import Source
 from .table import Table
@@ -88,40 +89,25 @@ def record(table: Table) -> dict[str, Any]:
 
 def markdown(table: Table) -> str:
     """A Markdown page: a table a block, what it is, published numbers, and the command of every run."""
-    lines = [f"# {table.title}", "", f"Scale `{table.scale}`, {_seeds(table.seeds)}. {table.note}", ""]
-    lines += [
-        "Mean over seeds with its 95 % interval over people (whole people drawn, with the answers of all seeds; none "
-        f"of fewer than {FEWEST} people, too narrow of fewer than {POOR}). ↓ low, ↑ high, ★ near gold is good; "
-        f"**bold** is best, _underlined_ second. {table.marks}",
-        "",
-    ]
-    for block in table.blocks:
-        lines += [f"## {block}", ""] if block else []
-        lines += _rows(table, block)
-        lines += [people, ""] if (people := table.people_note(block)) else []
-    lines += _measurements("Key tokens", KEY_TOKENS_NOTE, KEY_TOKENS, key_tokens(table), 3)
     spent = costs(table)
-    lines += _measurements("Run time and memory", COSTS_NOTE, cost_headings(spent), spent, 0)
-    for source in table.sources:
-        lines += _paper_numbers(table, source)
-    lines += _runs(table)
-    if made := table.made_with():
-        lines += ["", "## Made with", "", *(f"- {fact}: {', '.join(values)}" for fact, values in made.items())]
-    return "\n".join(lines) + "\n"
-
-
-def _runs(table: Table) -> list[str]:
-    """What failed, how many are not finished, and every run with its command."""
-    failed = [f"- {run.title}: {run.error}" for run in table.runs if run.state == "failed"]
-    unfinished = sum(run.state in ("missing", "started") for run in table.runs)
-    lines = ["## Failed", "", *failed, ""] if failed else []
-    lines += [f"{unfinished} of {len(table.runs)} runs are not finished.", ""] if unfinished else []
-    lines += ["## Runs", "", "| run | state | seconds | peak memory MiB | command |", "|---|---|---|---|---|"]
-    for run in table.runs:
-        seconds = EMPTY if run.seconds is None else run.seconds
-        memory = run.peak_memory_bytes // 2**20 if run.peak_memory_bytes else EMPTY
-        lines.append(f"| {run.title} | {run.state} | {seconds} | {memory} | `{run.command}` |")
-    return lines
+    found = [
+        ("Key tokens", KEY_TOKENS_NOTE, KEY_TOKENS, key_tokens(table), 3),
+        ("Run time and memory", COSTS_NOTE, cost_headings(spent), spent, 0),
+    ]
+    page = {
+        "table": table,
+        "headings": [f"{split} {heading}" for split, _, heading in table.columns],
+        "blocks": [(block, _rows(table, block)) for block in table.blocks],
+        "measured": [
+            (title, note, list(headings.values()), _measured(headings, rows, decimals))
+            for title, note, headings, rows, decimals in found
+            if rows
+        ],
+        "sources": [
+            (source, [(block, _published(table, source, block)) for block in source.blocks]) for source in table.sources
+        ],
+    }
+    return rendered("table.md", page)
 
 
 def _people(table: Table, block: str) -> str:
@@ -145,8 +131,7 @@ def summary(table: Table, width: int) -> list[RichTable]:
     shown = []
     for block in table.blocks:
         title = ": ".join(part for part in (block or table.title, f"{_people(table, block)} people") if part)
-        one = RichTable(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-        one.add_column("", no_wrap=True)
+        one = narrow_table(title)
         for split, _, heading in columns:
             one.add_column(f"{split}\n{heading}", justify="right", no_wrap=True)
         for name in table.rows:
@@ -209,14 +194,9 @@ def _differs(value: dict[str, Any]) -> bool:
     return value["p"] is not None and value["p"] <= ALPHA
 
 
-def _rows(table: Table, block: str) -> list[str]:
-    columns = table.columns
-    lines = ["| | " + " | ".join(f"{split} {heading}" for split, _, heading in columns) + " |"]
-    lines.append("|---|" + "---|" * len(columns))
-    for name in table.rows:
-        cells = [_cell(table.value(block, name, split, score)) for split, score, _ in columns]
-        lines.append(f"| {table.label(block, name)} | " + " | ".join(cells) + " |")
-    return [*lines, ""]
+def _rows(table: Table, block: str) -> list[list[str]]:
+    places = [(split, score) for split, score, _ in table.columns]
+    return [[table.label(block, name), *(_cell(table.value(block, name, *at)) for at in places)] for name in table.rows]
 
 
 def _cell(value: dict[str, Any] | None) -> str:
@@ -227,43 +207,24 @@ def _cell(value: dict[str, Any] | None) -> str:
     return text if value["low"] is None else f"{text} [{value['low']:.2f}, {value['high']:.2f}]"
 
 
-def _measurements(
-    title: str, note: str, headings: dict[str, str], rows: list[dict[str, Any]], decimals: int
-) -> list[str]:
-    """A section with a row a row of the table; nothing if there are no data."""
-    if not rows:
-        return []
-    several = len({row["block"] for row in rows}) > 1
-    lines = [f"## {title}", "", note, "", "| | runs | " + " | ".join(headings.values()) + " |"]
-    lines.append("|---|---|" + "---|" * len(headings))
-    for row in rows:
-        name = f"{row['block']}, {row['row']}" if several else row["row"]
+def _measured(headings: Iterable[str], rows: list[dict[str, Any]], decimals: int) -> list[list[str]]:
+    found = []
+    for name, row in zip(row_names(rows), rows, strict=True):
         cells = [f"{row[key]:.{decimals}f}" if key in row else EMPTY for key in headings]
-        lines.append(f"| {name} | {row['runs']} | {' | '.join(cells)} |")
-    return [*lines, ""]
+        found.append([name, str(row["runs"]), *cells])
+    return found
 
 
-def _paper_numbers(table: Table, source: Source) -> list[str]:
+def _published(table: Table, source: Source, block: str) -> list[list[str]]:
     """Published numbers, with the difference to ours where they compare."""
-    read = "second-hand" if source.second_hand else "read in the paper"
-    lines = [f"## Published: {source.source} ({read})", "", f"{source.setting} {table.comparable(source)}", ""]
-    for block, rows in source.blocks.items():
-        lines += [f"| {block} | " + " | ".join(source.columns) + " |", "|---|" + "---|" * len(source.columns)]
-        for row in rows:
-            cells = [
-                _difference(source.value(block, row, column), table.difference(source, block, row, column))
-                for column in source.columns
-            ]
-            lines.append(f"| {row} | " + " | ".join(cells) + " |")
-        lines.append("")
-    return lines
+    found = []
+    for row in source.blocks[block]:
+        places = [(block, row, column) for column in source.columns]
+        found.append([row, *(_difference(source.value(*at), table.difference(source, *at)) for at in places)])
+    return found
 
 
 def _difference(theirs: float | None, difference: float | None) -> str:
     if theirs is None:
         return EMPTY
     return f"{theirs:.3f}" if difference is None else f"{theirs:.3f} (ours {difference:+.3f})"
-
-
-def _seeds(count: int) -> str:
-    return f"{count} seed{'s' * (count > 1)}"

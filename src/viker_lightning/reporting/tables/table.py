@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -97,7 +98,6 @@ class Table:
     sources: list[Source] = field(default_factory=list)
     tuning: str = ""
     figure: dict[str, Any] = field(default_factory=dict)
-    _folders: dict[Path, Run] = field(default_factory=dict, init=False, repr=False)
     _places: dict[tuple[str, str, str], dict[str, Place]] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -113,7 +113,7 @@ class Table:
     @property
     def columns(self) -> list[tuple[str, str, str]]:
         """Split, score and heading with arrow of every column."""
-        runs = [run for rows in self.contenders.values() for contender in rows for run in contender.runs]
+        runs = [run for rows in self.contenders.values() for one in rows.values() for run in one.runs]
         return [
             (split, score, f"{heading} {arrow(split, score, runs)}")
             for split, scores in self.headings.items()
@@ -121,9 +121,16 @@ class Table:
         ]
 
     @cached_property
-    def contenders(self) -> dict[str, list[Contender]]:
-        """By block, the rows of which at least one run is finished."""
-        return {block: [c for name in self.rows if (c := self._contender(block, name))] for block in self.blocks}
+    def contenders(self) -> dict[str, dict[str, Contender]]:
+        """By block and name, the rows of which at least one run is finished."""
+        return {
+            block: {name: found for name in self.rows if (found := self._contender(block, name))}
+            for block in self.blocks
+        }
+
+    @cached_property
+    def _finished(self) -> dict[Path, Run]:
+        return {folder: read_run(folder) for folder in {run.folder for run in self.runs if run.state == "finished"}}
 
     @cached_property
     def settings_tried(self) -> list[dict[str, Any]] | None:
@@ -142,12 +149,13 @@ class Table:
     def read_runs(self, block: str, name: str) -> tuple[str, list[Run]]:
         """The moment a row's numbers are of, ``before`` or ``after``, and the finished runs they are read from."""
         when = "before" if self.rows[name].before else "after"
-        return when, [self._read(run.folder) for run in self.runs_of(block, name) if run.state == "finished"]
+        return when, [self._finished[run.folder] for run in self.runs_of(block, name) if run.state == "finished"]
 
-    def _read(self, folder: Path) -> Run:
-        if folder not in self._folders:
-            self._folders[folder] = read_run(folder)
-        return self._folders[folder]
+    def finished_runs(self) -> Iterator[tuple[str, Run]]:
+        """Block and run of every number of the table, row by row."""
+        for block in self.blocks:
+            for name in self.rows:
+                yield from ((block, run) for run in self.read_runs(block, name)[1])
 
     def _contender(self, block: str, name: str) -> Contender | None:
         when, runs = self.read_runs(block, name)
@@ -158,18 +166,15 @@ class Table:
         partial = f"{len(runs)} of {wanted} seeds" if len(runs) < wanted else ""
         return Contender(name, self.rows[name].kind, scores, runs if when == "after" else [], partial)
 
-    def _contenders(self, block: str) -> dict[str, Contender]:
-        return {contender.name: contender for contender in self.contenders[block]}
-
     def label(self, block: str, name: str) -> str:
         """Name of a row, and how many of its seeds were run if some were not."""
-        contender = self._contenders(block).get(name)
+        contender = self.contenders[block].get(name)
         return f"{name} ({contender.partial})" if contender and contender.partial else name
 
     def people(self, block: str) -> dict[str, int]:
         """How many people the numbers of a block are about, by split: the most of any row."""
         most: dict[str, int] = {}
-        for contender in self.contenders[block]:
+        for contender in self.contenders[block].values():
             for split in self.headings:
                 people = {person for sums in contender.scores.get(split, {}).values() for person in sums.people}
                 most[split] = max(most.get(split, 0), len(people))
@@ -190,16 +195,14 @@ class Table:
     def made_with(self) -> dict[str, list[str]]:
         """Commit, versions, device, images and data of the finished runs; more than one value where they differ."""
         seen: dict[str, set[str]] = {}
-        for block in self.blocks:
-            for name in self.rows:
-                for run in self.read_runs(block, name)[1]:
-                    for fact, value in _provenance_facts(run.provenance, block).items():
-                        seen.setdefault(fact, set()).update([str(value)] if value else [])
+        for block, run in self.finished_runs():
+            for fact, value in _provenance_facts(run.provenance, block).items():
+                seen.setdefault(fact, set()).update([str(value)] if value else [])
         return {fact: sorted(values) for fact, values in seen.items() if values}
 
     def value(self, block: str, name: str, split: str, score: str) -> dict[str, Any] | None:
         """A cell of the table: mean, interval, runs, people and rank; ``None`` if it was not run."""
-        contender, estimate = self._contenders(block).get(name), self.estimate(block, name, split, score)
+        contender, estimate = self.contenders[block].get(name), self.estimate(block, name, split, score)
         if contender is None or estimate is None:
             return None
         by_seed = [sums.mean for run in contender.runs if (sums := scores_of(run).get(split, {}).get(score))]
@@ -220,7 +223,7 @@ class Table:
 
     def estimate(self, block: str, name: str, split: str, score: str) -> Estimate | None:
         """Mean and interval; of a score that is no mean over questions, as truth ratio, the mean over runs alone."""
-        contender = self._contenders(block).get(name)
+        contender = self.contenders[block].get(name)
         if sums := contender.sums(split, score) if contender else None:
             return interval(sums)
         if name not in self.rows:
@@ -230,11 +233,24 @@ class Table:
         numbers = [value for value in values if isinstance(value, int | float)]
         return Estimate(mean(numbers), float("nan"), float("nan"), 0) if numbers else None
 
+    def sweep(self, block: str) -> tuple[dict[str, list[tuple[float, Estimate]]], dict[str, float]]:
+        """What :attr:`figure` shows of a block by name of a score: settings with estimates, and what gold reaches."""
+        series: dict[str, list[tuple[float, Estimate]]] = {}
+        golds: dict[str, float] = {}
+        for column in self.figure["y"]:
+            split, _, score = column.partition("/")
+            name, settings = f"{split}: {score.replace('_', ' ')}", self.figure["x"].items()
+            if points := [(float(x), e) for row, x in settings if (e := self.estimate(block, row, split, score))]:
+                series[name] = points
+                gold = self.estimate(block, self.gold, split, score)
+                golds |= {name: gold.value} if gold else {}
+        return series, golds
+
     def place(self, block: str, name: str, split: str, score: str) -> Place:
         """How a row does among the methods of its block."""
         key = block, split, score
         if key not in self._places:
-            self._places[key] = ranks(self.contenders[block], split, score, self.reference)
+            self._places[key] = ranks([*self.contenders[block].values()], split, score, self.reference)
         return self._places[key].get(name, Place())
 
     def difference(self, source: Source, block: str, name: str, column: str) -> float | None:
@@ -263,18 +279,13 @@ class Table:
 
 def _provenance_facts(provenance: dict[str, Any], block: str) -> dict[str, Any]:
     """What a run was made with, by the name it has in the table."""
+    drawn = provenance.get("irrelevant_images")
     return {
         "commit": provenance.get("git_commit"),
         "device": provenance.get("device"),
         "threads": provenance.get("threads"),
-        "irrelevant images": _irrelevant_images(provenance),
+        "irrelevant images": drawn and f"{drawn['kind']} (k = {drawn['k']}, seed {drawn['seed']})",
         "vanilla model": provenance.get("base_fingerprint") if provenance.get("adapter") else None,
         f"data, {block}".rstrip(", "): provenance.get("data", {}).get("fingerprint"),
         **provenance.get("versions", {}),
     }
-
-
-def _irrelevant_images(provenance: dict[str, Any]) -> str | None:
-    """Kind, number and seed of the irrelevant images of a run; ``None`` if it has none."""
-    drawn = provenance.get("irrelevant_images")
-    return f"{drawn['kind']} (k = {drawn['k']}, seed {drawn['seed']})" if drawn else None
