@@ -69,17 +69,18 @@ class OurLoop:
         """Accumulates the gradient of a step and returns its loss."""
         self.mllm.vision = self.vision
         forget = self.mllm.pack([self.forget])
-        reference = None
+        references: dict[tuple[str, str], Reference] = {}
         if method == "viker":
-            reference = self._packed_ideal() if self.route == "packed" else self.ideal.reference(forget)
+            ideal = self._packed_ideal() if self.route == "packed" else self.ideal.reference(forget)
+            references["forget", "irrelevant"] = ideal
         elif method == "npo":
-            reference = self.own["npo"].reference(forget)
-        batch = Batch(self.mllm.answer_tokens(forget), forget_reference=reference)
+            references["forget", "own"] = self.own["npo"].reference(forget)
+        tokens = {"forget": self.mllm.answer_tokens(forget)}
         if method == "kl_minimization":
             retain = self.mllm.pack([self.retain])
-            batch.retain_reference = self.own["kl_minimization"].reference(retain)
-            batch.retain = self.mllm.answer_tokens(retain)
-        loss = METHODS[method].loss(batch)["loss"]
+            references["retain", "own"] = self.own["kl_minimization"].reference(retain)
+            tokens["retain"] = self.mllm.answer_tokens(retain)
+        loss = METHODS[method].loss(Batch(tokens, references))["loss"]
         loss.backward()
         return loss.item()
 

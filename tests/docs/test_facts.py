@@ -5,10 +5,13 @@ import re
 import runpy
 from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from viker_lightning.ideal import Level
 from viker_lightning.methods import Method
+from viker_lightning.methods.base import REFERENCES, STREAMS
 from viker_lightning.metrics import NUMBERS
 from viker_lightning.models.families import FAMILIES, Family
 from viker_lightning.training.state import RunReport
@@ -88,10 +91,11 @@ def test_marks_of_results_are_near_gold_and_few_people_have_no_interval(file):
 
 def test_what_a_method_may_ask_for():
     text = (DOCS / "method.md").read_text()
-    asked = {name for name in re.findall(r"`(\w+) = ", text)} | {"refusals"}
+    told = {name for columns in (2, 3) for cells in rows("method.md", columns) for name in named(cells[0])}
     public = {n for n, v in vars(Method).items() if not n.startswith("_") and not callable(v)}
-    assert public - {"images", "k", "gold", "answers_only"} == asked
-    assert "`answers_only`" not in text  # concerns the published protocol alone
+    assert public - {"references"} <= told | set(re.findall(r"`(\w+)", text))  # that one follows from needs
+    assert {f"batch.{stream}" for stream in STREAMS} <= told
+    assert {*REFERENCES, *get_args(Level)} <= told
     hooks = {n for n, v in vars(Method).items() if inspect.isfunction(v)} - {"published", "logged"}
     assert all(f"`{name}" in text for name in hooks)
 

@@ -14,6 +14,7 @@ from viker_lightning.ideal import (
     reduce_distribution,
     token_kl,
 )
+from viker_lightning.ideal.reference import statistics_of
 from viker_lightning.methods import Batch, ViKeR
 from viker_lightning.models import AnswerTokens
 from viker_lightning.pictures.irrelevant import irrelevant_images
@@ -36,7 +37,8 @@ def test_fast_route_equals_plain_route(mllm, groups, pictures, per):
     batch = mllm.pack(groups)
     ideal = IdealDistribution(mllm, pictures)
     method = ViKeR(lam=3.0, per=per)
-    fast = method.loss(Batch(mllm.answer_tokens(batch), forget_reference=ideal.reference(batch)))["loss"]
+    step = Batch({"forget": mllm.answer_tokens(batch)}, {("forget", "irrelevant"): ideal.reference(batch)})
+    fast = method.loss(step)["loss"]
     fast_gradient = gradient(mllm, fast)
 
     logits, tokens = plain_logits(mllm, groups)
@@ -53,10 +55,7 @@ def test_fast_route_equals_plain_route(mllm, groups, pictures, per):
 def test_reverse_direction_equals_plain_route(mllm, groups, pictures):
     batch = mllm.pack(groups)
     ideal = IdealDistribution(mllm, pictures)
-    step = Batch(
-        mllm.answer_tokens(batch), ideal.reference(batch), forget_distribution=ideal.distribution(batch.encoded)
-    )
-    step = Batch(step.forget, forget_distribution=step.forget_distribution)
+    step = rebuilt(mllm, batch, ideal.distribution(batch.encoded))
     fast = ViKeR(lam=1.0, direction="reverse", ascent="none").loss(step)["loss"]
     logits, _ = plain_logits(mllm, groups)
     p = plain_ideal(mllm, groups, pictures)
@@ -71,7 +70,9 @@ def test_reverse_direction_equals_plain_route(mllm, groups, pictures):
 
 
 def rebuilt(mllm, batch, p):
-    return Batch(mllm.answer_tokens(batch), forget_distribution=p)
+    """As the engine has it: statistics of full distributions, and these."""
+    asked = ("forget", "irrelevant")
+    return Batch({"forget": mllm.answer_tokens(batch)}, {asked: statistics_of(p, batch.labels)}, {asked: p})
 
 
 def test_reference_ignores_the_adapter_and_small_passes(mllm, groups, pictures):

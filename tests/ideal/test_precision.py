@@ -78,7 +78,7 @@ def test_kl_minimisation_begins_without_a_gradient(mllm, groups):
     batch = mllm.pack(groups)
     reference = OwnReference(mllm).reference(batch)
     nothing = AnswerTokens.none(mllm.head, (1.0, 1.0))
-    step = Batch(nothing, mllm.answer_tokens(batch), retain_reference=reference)
+    step = Batch({"forget": nothing, "retain": mllm.answer_tokens(batch)}, {("retain", "own"): reference})
     out = KLMinimization(1.0).loss(step)
     pull = gradient(mllm, out["loss"])
     student = mllm.answer_tokens(batch)
@@ -93,7 +93,8 @@ def test_viker_equals_the_plain_route(mllm, groups, ascent):
     batch, ideal = low(mllm).pack(groups), IdealDistribution(mllm, irrelevant_images("scenes", 3, size=64))
     student = mllm.answer_tokens(batch)
     student.hidden = student.hidden.detach().requires_grad_()
-    loss = ViKeR(lam=3.0, ascent=ascent).loss(Batch(student, forget_reference=ideal.reference(batch)))["loss"]
+    step = Batch({"forget": student}, {("forget", "irrelevant"): ideal.reference(batch)})
+    loss = ViKeR(lam=3.0, ascent=ascent).loss(step)["loss"]
     (found,) = torch.autograd.grad(loss, student.hidden)
 
     weight = mllm.head.weight.float()

@@ -53,10 +53,8 @@ def test_only_what_is_missing_is_computed(mllm, groups, pictures, monkeypatch):
     IdealDistribution(mllm, pictures, "disk").prepare(questions[:5])
     larger = IdealDistribution(mllm, pictures, "disk")
     computed = []
-    distributions = ImagePrefixes.distributions
-    monkeypatch.setattr(
-        ImagePrefixes, "distributions", lambda self, new: computed.extend(new) or distributions(self, new)
-    )
+    hidden = ImagePrefixes.hidden
+    monkeypatch.setattr(ImagePrefixes, "hidden", lambda self, new: computed.extend(new) or hidden(self, new))
     larger.prepare(questions)
     assert computed == questions[5:]
 

@@ -21,6 +21,10 @@ def some(head, hidden, kept, step=None):
     return AnswerTokens(hidden[kept], LABELS[kept], question, private, len(question.unique()), head, step)
 
 
+def step(forget, reference):
+    return Batch({"forget": forget}, {("forget", "irrelevant"): reference})
+
+
 @pytest.fixture
 def head():
     torch.manual_seed(0)
@@ -58,7 +62,7 @@ def test_loss_and_gradient(head, hidden, ideal, ascent, per):
     method = ViKeR(lam=2.0, ascent=ascent, hinge=3.0, per=per)
     everything = torch.arange(6)
     reference = reduce_distribution(ideal, LABELS, head.weight)
-    loss = method.loss(Batch(some(head, hidden, everything), forget_reference=reference))["loss"]
+    loss = method.loss(step(some(head, hidden, everything), reference))["loss"]
     (found,) = torch.autograd.grad(loss, hidden)
     wanted = plain(head, hidden, ideal, ascent, per)
     torch.testing.assert_close(loss, wanted)
@@ -67,7 +71,7 @@ def test_loss_and_gradient(head, hidden, ideal, ascent, per):
     total = 0
     for part in (everything[:4], everything[4:]):
         seen = reduce_distribution(ideal[part], LABELS[part], head.weight)
-        total = total + method.loss(Batch(some(head, hidden, part, (6, 3)), forget_reference=seen))["loss"]
+        total = total + method.loss(step(some(head, hidden, part, (6, 3)), seen))["loss"]
     torch.testing.assert_close(total, wanted)
     torch.testing.assert_close(torch.autograd.grad(total, hidden)[0], found)
 
@@ -75,7 +79,8 @@ def test_loss_and_gradient(head, hidden, ideal, ascent, per):
 def test_a_hinge_from_full_distributions(head, hidden, ideal):
     """As with a reverse KL, or where the output embedding cannot be reduced."""
     reference = reduce_distribution(ideal, LABELS, head.weight)
-    batch = Batch(some(head, hidden, torch.arange(6)), forget_reference=reference, forget_distribution=ideal)
+    batch = step(some(head, hidden, torch.arange(6)), reference)
+    batch.distributions = {("forget", "irrelevant"): ideal}
     loss = ViKeR(lam=2.0, ascent="hinge", hinge=3.0).loss(batch)["loss"]
     torch.testing.assert_close(loss, plain(head, hidden, ideal, "hinge", "token"))
 
@@ -94,7 +99,7 @@ def ends(lam, ascent, answers, steps=1000, rate=2.0):
     method = ViKeR(lam=lam, ascent=ascent)
     for _ in range(steps):
         student = AnswerTokens(logits, label, label, label.bool(), 1, head)
-        loss = method.loss(Batch(student, forget_reference=reference))["loss"]
+        loss = method.loss(step(student, reference))["loss"]
         (slope,) = torch.autograd.grad(loss, logits)
         with torch.no_grad():
             logits -= rate * len(p) / max(lam, 1) * slope
@@ -127,7 +132,8 @@ def test_hinge_and_none_end_at_the_ideal_distribution(lam, ascent):
 def test_a_hinge_alone_stops_at_the_ideal_probability():
     q, p = ends(0.0, "hinge", [0.07, 0.5], rate=0.1)
     torch.testing.assert_close(q[:, 0], p[:, 0], rtol=0, atol=0.03)
-    assert ViKeR(lam=0, ascent="hinge").reference == "irrelevant" and ViKeR(lam=0).reference == "none"
+    assert ViKeR(lam=0, ascent="hinge").needs == {"forget": {"irrelevant": "kl"}}
+    assert ViKeR(lam=0).needs == {"forget": {}}
 
 
 def test_ascent_as_older_configs_had_it():
@@ -163,5 +169,5 @@ def test_ascent_that_nothing_stops_is_warned_of(options, warned, caplog):
     caplog.set_level(logging.WARNING, "viker_lightning")
     method = ViKeR(**options)
     assert not caplog.records
-    method.before_training(torch.nn.Module())
+    method.before_training(None)  # it looks at its own settings alone
     assert len(caplog.records) == warned and ("no lower bound; ascent=hinge, ascent=none" in caplog.text) == warned

@@ -31,12 +31,14 @@ def ce(t):
 
 def test_gradient_ascent(head):
     t = tokens(head, 1)
-    torch.testing.assert_close(GradientAscent().loss(Batch(t))["loss"], -ce(t))
+    torch.testing.assert_close(GradientAscent().loss(Batch({"forget": t}))["loss"], -ce(t))
 
 
 def test_gradient_difference(head):
     f, r = tokens(head, 1), tokens(head, 2)
-    torch.testing.assert_close(GradientDifference(2.0).loss(Batch(f, r))["loss"], 2 * ce(r) - ce(f))
+    torch.testing.assert_close(
+        GradientDifference(2.0).loss(Batch({"forget": f, "retain": r}))["loss"], 2 * ce(r) - ce(f)
+    )
 
 
 def test_kl_minimization(head):
@@ -44,7 +46,7 @@ def test_kl_minimization(head):
     vanilla.labels = r.labels
     p = head(vanilla.hidden).softmax(-1)
     kl = F.kl_div(head(r.hidden).log_softmax(-1), p, reduction="batchmean")
-    terms = KLMinimization(0.5).loss(Batch(f, r, retain_reference=reference_of(vanilla)))
+    terms = KLMinimization(0.5).loss(Batch({"forget": f, "retain": r}, {("retain", "own"): reference_of(vanilla)}))
     torch.testing.assert_close(terms["loss"], 0.5 * kl - ce(f))
     torch.testing.assert_close(terms["forget_ce"], ce(f))
 
@@ -55,7 +57,7 @@ def test_npo_sums_tokens_per_question(head):
     mine, theirs = (head(t.hidden).log_softmax(-1)[torch.arange(6), f.labels] for t in (f, vanilla))
     ratios = [(mine - theirs)[QUESTION == q].sum() for q in range(3)]
     wanted = sum(-(2 / 0.3) * torch.log(torch.sigmoid(-0.3 * r)) for r in ratios) / 3
-    loss = NPO(beta=0.3).loss(Batch(f, forget_reference=reference_of(vanilla)))["loss"]
+    loss = NPO(beta=0.3).loss(Batch({"forget": f}, {("forget", "own"): reference_of(vanilla)}))["loss"]
     torch.testing.assert_close(loss, wanted)
 
 
@@ -63,9 +65,9 @@ def test_npo_keeps_the_retain_set(head):
     f, r = tokens(head, 1), tokens(head, 2)
     reference = reference_of(tokens(head, 1))
     alone, both = NPO(beta=0.3), NPO(beta=0.3, retain_weight=4.0)
-    assert (alone.uses_retain, both.uses_retain) == (False, True)
-    forgets = alone.loss(Batch(f, forget_reference=reference))["loss"]
-    out = both.loss(Batch(f, r, forget_reference=reference))
+    assert alone.needs == {"forget": {"own": "log_prob"}} and both.needs == {**alone.needs, "retain": {}}
+    forgets = alone.loss(Batch({"forget": f}, {("forget", "own"): reference}))["loss"]
+    out = both.loss(Batch({"forget": f, "retain": r}, {("forget", "own"): reference}))
     torch.testing.assert_close(out["loss"], forgets + 4 * ce(r))
     torch.testing.assert_close(out["retain_ce"], ce(r).detach())
     torch.testing.assert_close(out["log_ratio"], torch.zeros(()))
@@ -88,7 +90,9 @@ def test_npo_s_gold_model_is_a_folder(tmp_path):
 def test_npo_becomes_gradient_ascent(head):
     f = tokens(head, 1)
     reference = reference_of(tokens(head, 1))
-    (a,) = torch.autograd.grad(NPO(beta=1e-4).loss(Batch(f, forget_reference=reference))["loss"], f.hidden)
+    (a,) = torch.autograd.grad(
+        NPO(beta=1e-4).loss(Batch({"forget": f}, {("forget", "own"): reference}))["loss"], f.hidden
+    )
     f = tokens(head, 1)
     (b,) = torch.autograd.grad(f.sum_by_question(f.log_probs).mean(), f.hidden)
     torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
@@ -96,7 +100,7 @@ def test_npo_becomes_gradient_ascent(head):
 
 def test_idk(head):
     f, r = tokens(head, 1), tokens(head, 2)
-    out = IDK(3.0).loss(Batch(f, r))
+    out = IDK(3.0).loss(Batch({"alternative": f, "retain": r}))
     torch.testing.assert_close(out["loss"], ce(f) + 3 * ce(r))
     torch.testing.assert_close((out["refusal_ce"], out["retain_ce"]), (ce(f).detach(), ce(r).detach()))
 
@@ -110,7 +114,9 @@ def test_viker(head):
     f, r = tokens(head, 1), tokens(head, 2)
     p, reference = ideal(head, f.labels)
     kl = (p * (p.log() - head(f.hidden).log_softmax(-1))).sum(-1).mean()
-    out = ViKeR(lam=2.0, retain_weight=4.0).loss(Batch(f, r, forget_reference=reference))
+    out = ViKeR(lam=2.0, retain_weight=4.0).loss(
+        Batch({"forget": f, "retain": r}, {("forget", "irrelevant"): reference})
+    )
     torch.testing.assert_close(out["loss"], -ce(f) + 2 * kl + 4 * ce(r))
     torch.testing.assert_close(out["ideal_kl"], kl.detach())
 
@@ -118,7 +124,7 @@ def test_viker(head):
 def test_viker_regulariser_pulls_by_the_difference_of_distributions(head):
     f = tokens(head, 1)
     p, reference = ideal(head, f.labels)
-    loss = ViKeR(lam=1.0, ascent="none").loss(Batch(f, forget_reference=reference))["loss"]
+    loss = ViKeR(lam=1.0, ascent="none").loss(Batch({"forget": f}, {("forget", "irrelevant"): reference}))["loss"]
     (found,) = torch.autograd.grad(loss, f.hidden)
     q = head(f.hidden).softmax(-1).detach()
     torch.testing.assert_close(found, (q - p) @ head.weight / 6, rtol=1e-4, atol=1e-6)
@@ -126,18 +132,19 @@ def test_viker_regulariser_pulls_by_the_difference_of_distributions(head):
 
 def test_viker_ablations(head):
     f = tokens(head, 1)
-    torch.testing.assert_close(ViKeR(lam=0).loss(Batch(f))["loss"], -ce(f))
-    assert ViKeR(lam=0).reference == "none"
-    assert ViKeR(same_image=True).reference == "own"
-    assert ViKeR().reference == "irrelevant" and not ViKeR().uses_retain
-    assert ViKeR(direction="reverse").needs_distribution
+    torch.testing.assert_close(ViKeR(lam=0).loss(Batch({"forget": f}))["loss"], -ce(f))
+    assert ViKeR(lam=0).needs == {"forget": {}}
+    assert ViKeR(same_image=True).needs == {"forget": {"own": "kl"}}
+    assert ViKeR().needs == {"forget": {"irrelevant": "kl"}}
+    assert ViKeR(retain_weight=1.0).needs == {"forget": {"irrelevant": "kl"}, "retain": {}}
+    assert ViKeR(direction="reverse").needs == {"forget": {"irrelevant": "full"}}
 
 
 def test_viker_clips_the_ascent(head):
     f = tokens(head, 1)
     nll = -f.log_probs.detach()
     bound = nll.median().item()
-    loss = ViKeR(lam=0, ascent_clip=bound).loss(Batch(f))["loss"]
+    loss = ViKeR(lam=0, ascent_clip=bound).loss(Batch({"forget": f}))["loss"]
     torch.testing.assert_close(loss, -nll.clamp(max=bound).mean())
     (found,) = torch.autograd.grad(loss, f.hidden)
     assert (found[nll > bound] == 0).all() and (found[nll < bound] != 0).any(-1).all()
@@ -147,14 +154,14 @@ def test_viker_means_by_question(head):
     f = tokens(head, 1)
     nll = -f.log_probs
     wanted = -(nll[:3].mean() + nll[3] + nll[4:].mean()) / 3
-    torch.testing.assert_close(ViKeR(lam=0, per="question").loss(Batch(f))["loss"], wanted)
+    torch.testing.assert_close(ViKeR(lam=0, per="question").loss(Batch({"forget": f}))["loss"], wanted)
 
 
 def test_gradient_weights_tell_key_tokens_apart(head):
     f = tokens(head, 1)
     p = torch.full((6, 11), 1 / 11)
     p[:3] = F.one_hot(f.labels[:3], 11).float()
-    out = ViKeR().loss(Batch(f, forget_reference=reduce_distribution(p, f.labels, head.weight)))
+    out = ViKeR().loss(Batch({"forget": f}, {("forget", "irrelevant"): reduce_distribution(p, f.labels, head.weight)}))
     out = ViKeR().logged(out)
     assert not {"key", "pull_key", "pull_other"} & set(out)
     q = f.log_probs.detach().exp()
@@ -168,6 +175,11 @@ def test_viker_refuses(wrong):
         ViKeR(**wrong)
 
 
-def test_missing_retain_set(head):
-    with pytest.raises(UserError, match="needs retain questions"):
-        GradientDifference().loss(Batch(tokens(head, 1)))
+def test_a_stream_or_a_reference_that_is_not_there(head):
+    alone = Batch({"forget": tokens(head, 1)})
+    with pytest.raises(
+        UserError, match=r"^this method reads retain, but declares forget; add \"retain\": {} to its needs$"
+    ):
+        GradientDifference().loss(alone)
+    with pytest.raises(UserError, match=r'^this method reads what own says of forget, .* add "forget": {"own": "kl"}'):
+        NPO().loss(alone)

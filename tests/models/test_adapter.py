@@ -121,8 +121,8 @@ def test_training_stops_at_the_first_step(base_folder, data):
     class Blind(GradientAscent):
         """Loses what reaches one layer."""
 
-        def before_training(self, model):
-            next(iter(adapters(model).values())).register_hook(torch.zeros_like)
+        def before_training(self, run):
+            next(iter(adapters(run.mllm).values())).register_hook(torch.zeros_like)
 
     trainer = Trainer(
         accelerator="cpu", max_steps=1, logger=False, enable_checkpointing=False, enable_progress_bar=False

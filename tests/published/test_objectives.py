@@ -32,6 +32,10 @@ def as_published(method):
     return PublishedMLLMU(None).objective(method)
 
 
+def step(forget, retain, retain_reference):
+    return Batch({"forget": forget, "retain": retain}, {("retain", "own"): retain_reference})
+
+
 def ce(t):
     return F.cross_entropy(t.head(t.hidden), t.labels)
 
@@ -45,9 +49,9 @@ def test_gradient_difference_takes_turns(head):
     method = as_published(GradientDifference())
     assert method.in_passes and not GradientDifference().in_passes
     f, r, (none, _) = tokens(head, 1), tokens(head, 2), nothing(head)
-    torch.testing.assert_close(method.loss(Batch(f, none))["loss"], -ce(f))
-    torch.testing.assert_close(method.loss(Batch(none, r))["loss"], ce(r))
-    torch.testing.assert_close(GradientDifference().loss(Batch(f, r))["loss"], ce(r) - ce(f))
+    torch.testing.assert_close(method.loss(Batch({"forget": f, "retain": none}))["loss"], -ce(f))
+    torch.testing.assert_close(method.loss(Batch({"forget": none, "retain": r}))["loss"], ce(r))
+    torch.testing.assert_close(GradientDifference().loss(Batch({"forget": f, "retain": r}))["loss"], ce(r) - ce(f))
 
 
 def scripts_kl(student, teacher):
@@ -58,18 +62,18 @@ def scripts_kl(student, teacher):
 def test_kl_minimization_sums_over_tokens(head):
     """P5, M9: the published KL grows with the length of answers, ours is a mean over their tokens."""
     method = as_published(KLMinimization())
-    assert method.in_passes and method.uses_retain and method.retain_reference
+    assert method.in_passes and method.needs == {"forget": {}, "retain": {"own": "kl"}}
     student, vanilla, (none, no_reference) = tokens(head, 2), tokens(head, 3), nothing(head)
     padded = torch.zeros(2, 3, 3, VOCABULARY)  # student and teacher agree on padding: nothing to sum there
     for row, (start, stop) in enumerate([(0, 3), (3, 4), (4, 6)]):
         padded[0, row, : stop - start] = head(student.hidden)[start:stop]
         padded[1, row, : stop - start] = head(vanilla.hidden)[start:stop]
-    kl, found = scripts_kl(*padded), method.loss(Batch(none, student, retain_reference=reference_of(vanilla)))
+    kl, found = scripts_kl(*padded), method.loss(step(none, student, reference_of(vanilla)))
     torch.testing.assert_close(found["retain_kl"], kl.detach())
     torch.testing.assert_close(found["loss"], ce(student) + kl)
     f = tokens(head, 1)
-    torch.testing.assert_close(method.loss(Batch(f, none, retain_reference=no_reference))["loss"], -ce(f))
-    corrected = KLMinimization().loss(Batch(f, student, retain_reference=reference_of(vanilla)))
+    torch.testing.assert_close(method.loss(step(f, none, no_reference))["loss"], -ce(f))
+    corrected = KLMinimization().loss(step(f, student, reference_of(vanilla)))
     torch.testing.assert_close(corrected["retain_kl"] * 6, found["retain_kl"] * 3)
 
 
@@ -90,25 +94,24 @@ def test_published_kl_depends_on_padding_and_image(head):
 def test_kl_parts_add_up(head):
     """As with every other method, a step may pass in parts."""
     whole, vanilla, (none, _) = tokens(head, 2), tokens(head, 3), nothing(head)
-    wanted = as_published(KLMinimization()).loss(Batch(none, whole, retain_reference=reference_of(vanilla)))["loss"]
+    wanted = as_published(KLMinimization()).loss(step(none, whole, reference_of(vanilla)))["loss"]
     parts = []
     for rows in (slice(0, 4), slice(4, 6)):
         part, teacher = (tokens(head, seed, rows=rows, step=(6, 3)) for seed in (2, 3))
-        parts.append(
-            as_published(KLMinimization()).loss(Batch(none, part, retain_reference=reference_of(teacher)))["loss"]
-        )
+        parts.append(as_published(KLMinimization()).loss(step(none, part, reference_of(teacher)))["loss"])
     torch.testing.assert_close(sum(parts), wanted)
 
 
 def test_npo_of_a_batch(head):
     """P7, M9: one scalar a batch, against a gold reference; ours tells questions apart."""
     method = as_published(NPO(beta=0.4, gold="somewhere"))
-    assert method.gold == "somewhere" and method.whole_steps and not NPO().whole_steps and NPO().gold is None
+    assert method.gold == "somewhere" and method.needs == {"forget": {"gold": "log_prob"}}
+    assert method.whole_steps and not NPO().whole_steps and NPO().gold is None
     f, gold = tokens(head, 1), tokens(head, 3)
     wanted = -(2 / 0.4) * F.logsigmoid(0.4 * (ce(f) - ce(gold)))
-    found = method.loss(Batch(f, forget_reference=reference_of(gold)))["loss"]
+    found = method.loss(Batch({"forget": f}, {("forget", "gold"): reference_of(gold)}))["loss"]
     torch.testing.assert_close(found, wanted)
-    corrected = NPO(beta=0.4).loss(Batch(f, forget_reference=reference_of(gold)))["loss"]
+    corrected = NPO(beta=0.4).loss(Batch({"forget": f}, {("forget", "own"): reference_of(gold)}))["loss"]
     assert (corrected - found).abs() > 0.05
     (published_pull,) = torch.autograd.grad(found, f.hidden, retain_graph=True)
     (own_pull,) = torch.autograd.grad(corrected, f.hidden)
@@ -141,7 +144,9 @@ def test_npo_of_clear_does_not_read_the_answer(head):
     other = LABELS.flip(0)
     one, two = ((tokens(head, 1, labels), tokens(head, 3, labels)) for labels in (LABELS, other))
     assert clears(*one) == clears(*two)
-    ours = [NPO(beta=0.4).loss(Batch(f, forget_reference=reference_of(v)))["loss"] for f, v in (one, two)]
+    ours = [
+        NPO(beta=0.4).loss(Batch({"forget": f}, {("forget", "own"): reference_of(v)}))["loss"] for f, v in (one, two)
+    ]
     assert (ours[0] - ours[1]).abs() > 0.1
 
 
@@ -164,7 +169,7 @@ def test_dpo_of_clear_is_refusal_training(head):
 
     assert torch.autograd.grad(dpo(), answer.hidden, retain_graph=True)[0].abs().max() > 0
     assert torch.autograd.grad(clears(), answer.hidden, retain_graph=True, allow_unused=True)[0] is None
-    ours = IDK(retain_weight=0.0).loss(Batch(refusal, nothing(head)[0]))["loss"]
+    ours = IDK(retain_weight=0.0).loss(Batch({"alternative": refusal, "retain": nothing(head)[0]}))["loss"]
     (left,) = torch.autograd.grad(clears(), refusal.hidden, retain_graph=True)
     (idk,) = torch.autograd.grad(ours, refusal.hidden)
     torch.testing.assert_close(left / left.norm(), idk / idk.norm())
@@ -174,5 +179,5 @@ def test_icd_without_its_kl_is_gradient_ascent(head):
     """P11: FIUBench's ICD row repeats gradient ascent; our KL minimisation does not."""
     f, r, vanilla = tokens(head, 1), tokens(head, 2), tokens(head, 3)
     icd = -ce(f)  # + KL, commented out
-    torch.testing.assert_close(GradientAscent().loss(Batch(f))["loss"], icd)
-    assert (KLMinimization().loss(Batch(f, r, retain_reference=reference_of(vanilla)))["loss"] - icd).abs() > 0.1
+    torch.testing.assert_close(GradientAscent().loss(Batch({"forget": f}))["loss"], icd)
+    assert (KLMinimization().loss(step(f, r, reference_of(vanilla)))["loss"] - icd).abs() > 0.1

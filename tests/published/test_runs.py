@@ -196,7 +196,7 @@ def test_idk_trains_on_refusals_not_on_the_truth(cache, base_folder):
     clear.setup()
     module = fit(Unlearn(IDK(), str(base_folder), Lora(r=4), lr=LR), clear, max_steps=1)
     (bundle, *_) = clear.train_dataloader()
-    answers = {q.answer for g in module.streams(bundle.content)["forget"] for q in g.vqa}
+    answers = {q.answer for g in module.streams(bundle.content)["alternative"] for q in g.vqa}
     assert answers <= set(module.method.refusals)
     assert not answers & {q.answer for g in bundle.content["forget"] for q in g.vqa}
     assert module.mllm.encoder.template.question.endswith(" ASSISTANT:") and module.labels == Labels.UNENDED

@@ -164,7 +164,12 @@ def test_full_distributions_of_the_own_images_are_the_vanilla_models(vanilla, da
     module = trained(vanilla, data, method, steps=2)
     groups = data.evaluation_groups()[:2]
     batch = module.mllm.pack(groups)
-    student, (reference, found) = module.mllm.answer_tokens(batch), module.references.of("forget", batch)
+    student, (references, distributions) = (
+        module.mllm.answer_tokens(batch),
+        module.references.of("forget", groups, batch),
+    )
+    assert [*references] == [*distributions] == ["own"]
+    reference, found = references["own"], distributions["own"]
     before = MLLM.load(vanilla)
     wanted = before.answer_tokens(before.pack(groups)).logits.softmax(-1)
     assert (student.logits.softmax(-1) - wanted).abs().max() > 1e-3

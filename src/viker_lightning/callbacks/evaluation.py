@@ -115,8 +115,8 @@ class Evaluation(Callback):
         self._prefixes = None  # of a run that broke off
         data = data_of(trainer)
         self._protocol, self._grammar = published.protocol_of(data), data.grammar
-        taught = getattr(getattr(pl_module, "method", None), "refusals", ())
-        self._refusals = (*REFUSALS, *taught)
+        taught = getattr(getattr(pl_module, "method", None), "alternative", ())
+        self._refusals = (*REFUSALS, *(() if isinstance(taught, str) else taught))
         self._gold_answers = gold_answers(self.gold, self.gold_predictions)
         if other := {p.protocol for p in self._gold_answers} - {self._protocol.name}:
             raise UserError(

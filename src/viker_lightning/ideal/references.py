@@ -98,11 +98,14 @@ class References:
         pairs = [(stream, name, level) for stream, asked in asks.needs.items() for name, level in asked.items()]
         for stream, name, level in pairs:
             self._check(stream, name, level)
+        behind_each = {pair[:2] for pair in pairs} - self._full if self.keep != "off" and not asks.layers else set()
+        if ("strangers", "own") not in behind_each:
+            strangers = []
         if "irrelevant" in asks.references:
             self.ideal = IdealDistribution(mllm, irrelevant, self.keep, each=list(irrelevant) == list(strangers))
             for stream in [stream for stream, name, _ in pairs if name == "irrelevant"]:
                 self._ask_now(self.ideal, groups(stream))
-        if strangers and self.keep != "off" and not asks.layers and ("strangers", "own") not in self._full:
+        if strangers:
             shared = self.ideal is not None and self.ideal.each
             self.strangers = self.ideal if shared else IdealDistribution(mllm, strangers, self.keep, each=True)
             assert self.strangers is not None
@@ -110,7 +113,8 @@ class References:
         for stream, name, level in pairs:
             if name != "irrelevant" and (stream, name) not in self._full:
                 single = self._behind_single_images(name, level)
-                if single.store is not None and not (stream == "strangers" and self.strangers is not None):
+                known = (stream, name) == ("strangers", "own") and self.strangers is not None
+                if single.store is not None and not known:
                     single.prepare(self._shown(name, groups(stream)))
         for key in self._saved.keys() & self._single.keys():
             self._single[key].load_state_dict(self._saved[key])

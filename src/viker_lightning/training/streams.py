@@ -45,7 +45,8 @@ class Derived:
             UserError: if there is no wrong answer to a question.
         """
         if stream == "alternative":
-            return [replace(group, vqa=self._with_other_answers(group, step)) for group in forget]
+            answered = [replace(group, vqa=self._with_other_answers(group, step)) for group in forget]
+            return [group for group in answered if group.vqa]
         return self._about_strangers(forget, step)
 
     def everything(self, stream: str, forget: Sequence[ImageGroup]) -> list[ImageGroup]:

@@ -320,7 +320,8 @@ class Unlearn(Stage):
         references: dict[tuple[str, str], Reference] = {}
         distributions: dict[tuple[str, str], Tensor] = {}
         for stream in streams:
-            total = totals.get(stream, (1, 1))
+            total = totals.get(stream, (0, 0))
+            total = total if total[0] else (1, 1)  # a step without a photo asks nothing about strangers
             tokens[stream], said, full = self._answers_of(stream, groups.get(stream, []), total)
             references |= {(stream, name): reference for name, reference in said.items()}
             distributions |= {(stream, name): p for name, p in full.items()}
