@@ -20,7 +20,7 @@ from authors import published_section
 from measure import alternate, peak, peak_of, resident
 from ours import METHODS, ROUTES, OurLoop, gradient
 from plain import PlainLoop
-from sections import evaluation_section, features_section, people_section
+from sections import evaluation_section, features_section, people_section, strangers_section
 from table import markdown
 
 from models import MODELS, questions
@@ -139,6 +139,7 @@ SECTIONS = {
     "published": published_section,
     "growth": growth_section,
     "people": people_section,
+    "strangers": strangers_section,
     "features": features_section,
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +12,15 @@ import torch
 from measure import alternate
 
 from models import MODELS, questions, text
+from viker_lightning.data.packing import PADDING
 from viker_lightning.data.records import VQA, Cloze, ImageGroup, MultipleChoice, Split
 from viker_lightning.evaluation import predict
 from viker_lightning.ideal import IdealDistribution
+from viker_lightning.methods import Batch, GradientAscent, Stranger
 from viker_lightning.models import MLLM, generate
 from viker_lightning.pictures.irrelevant import irrelevant_images
 from viker_lightning.prompts import choice_prompt, cloze_prompt
+from viker_lightning.training.streams import Derived
 
 TOKENS = 50
 """Of an answer, at most."""
@@ -151,6 +155,52 @@ def people_section(name: str, repeats: int) -> list[dict]:
         rows.append({"people": n, "build_seconds": seconds["build"], "find_seconds": seconds["find"], "mib": size})
         print(f"  {rows[-1]}", flush=True)
     return rows
+
+
+def strangers_section(name: str, repeats: int) -> list[dict]:
+    """A step of Stranger against one of gradient ascent, on 4 images with 3 questions each; k = 20, CPU seconds."""
+    mllm = MODELS[name]().train()
+    photos, portraits = (irrelevant_images(kind, k, size=336) for kind, k in (("scenes", 4), ("people", 20)))
+    groups = [ImageGroup(str(i), picture, vqa=questions(3, start=10 * i)) for i, picture in enumerate(photos)]
+    encoded = mllm.pack(groups).encoded
+    method = Stranger()
+    derived = Derived(method, 0, portraits, [])
+    held = {
+        few: next(s for step in range(99) if len(s := derived.groups("strangers", groups, step)) == few)
+        for few in (1, 2)
+    }
+    ideal = IdealDistribution(mllm, portraits, "memory", each=True)
+    seconds: dict = {}
+    seconds |= alternate({"prepare": lambda: IdealDistribution(mllm, portraits).prepare(encoded)}, 1, lambda key: None)
+    ideal.prepare(encoded)
+    ideal.release()
+
+    def gradient_ascent() -> None:
+        GradientAscent().loss(Batch({"forget": mllm.answer_tokens(mllm.pack(groups))}))["loss"].backward()
+
+    def stranger(few: int) -> None:
+        forget, about = mllm.pack(groups), mllm.pack(held[few])
+        said = ideal.behind([picture for r in about.row_of if (picture := about.pictures[r])], about.encoded)
+        assert said is not None
+        tokens = {"forget": mllm.answer_tokens(forget), "strangers": mllm.answer_tokens(about)}
+        references = {("forget", "irrelevant"): ideal.reference(forget), ("strangers", "own"): said}
+        method.loss(Batch(tokens, references))["loss"].backward()
+
+    runs = {"gradient ascent": gradient_ascent}
+    runs |= {f"Stranger, {few} shown": lambda few=few: stranger(few) for few in held}
+    seconds |= alternate(runs, repeats, lambda key: mllm.zero_grad(), time.process_time)
+    rows = {"gradient ascent": groups} | {f"Stranger, {few} shown": [*groups, *about] for few, about in held.items()}
+    return [
+        {
+            "step": step,
+            "sequences": len(shown),
+            "tokens": mllm.pack(shown).segments.ne(PADDING).sum().item(),
+            "cpu_seconds": seconds[step],
+            "of_gradient_ascent": seconds[step] / seconds["gradient ascent"],
+            "asked_once_per_question": seconds["prepare"] / len(encoded) if step != "gradient ascent" else 0.0,
+        }
+        for step, shown in rows.items()
+    ]
 
 
 def features_section(name: str, repeats: int) -> list[dict]:
