@@ -15,7 +15,7 @@ from viker_lightning.models.lru import LRU
 from viker_lightning.progress import Bar
 
 from .distribution import why_not_reduced
-from .reference import Reference, reference_of
+from .reference import Reference, output_weight, reference_of
 from .store import ReferenceStore, reference_key
 
 
@@ -28,15 +28,22 @@ class OwnReference:
         reduced: whether vectors are wanted besides log-probabilities.
         store: where all of them are kept, without limit: for a model that is trained in full, whose original weights
             can only be asked beforehand (:meth:`prepare`).
+        student: whose output embedding a KL is taken with; ``None`` is the model that is asked.
     """
 
     MEMORY_LIMIT = 4 * 2**30
     CHECKPOINT_LIMIT = 2**28
 
     def __init__(
-        self, mllm: MLLM, keep: bool = True, reduced: bool = True, store: ReferenceStore | None = None
+        self,
+        mllm: MLLM,
+        keep: bool = True,
+        reduced: bool = True,
+        store: ReferenceStore | None = None,
+        student: MLLM | None = None,
     ) -> None:
         self.mllm, self.keep, self.reduced, self.store = mllm, keep, reduced, store
+        self.student = student or mllm
         self._kept: LRU[Reference] = LRU(self.MEMORY_LIMIT)
 
     def prepare(self, groups: Sequence[ImageGroup]) -> None:
@@ -66,7 +73,7 @@ class OwnReference:
             UserError: if a reduced reference is wanted and the output embedding does not allow one, or the frozen
                 model is gone.
         """
-        if self.reduced and (reason := why_not_reduced(self.mllm.head)):
+        if self.reduced and (reason := why_not_reduced(self.student.head)):
             raise UserError(f"the frozen model's distribution cannot be reduced: {reason}; choose another method")
         pictures = [batch.pictures[r] for r in batch.row_of]
         name = f"own/{self.reduced}/"  # a log-probability alone is another thing than one with its distribution
@@ -75,7 +82,7 @@ class OwnReference:
         if len(known) == len(keys):
             return Reference.cat(known).to(batch.labels.device)
         with self.mllm.frozen():
-            found = reference_of(self.mllm.answer_tokens(batch), self.reduced)
+            found = reference_of(self.mllm.answer_tokens(batch), self.reduced, output_weight(self.student.head))
         if self.keep:
             self._remember(keys, found.to("cpu").split([len(q.answer) for q in batch.encoded]))
         return found

@@ -108,17 +108,19 @@ def statistics_of(p: Tensor, labels: Tensor) -> Reference:
     return Reference(p.new_zeros(len(p), 0), entropy, log_prob)
 
 
-def reference_of(tokens: AnswerTokens, reduced: bool = True) -> Reference:
+def reference_of(tokens: AnswerTokens, reduced: bool = True, weight: Tensor | None = None) -> Reference:
     """The reference from the frozen model's own answer tokens (one image, no averaging).
 
     Args:
         tokens: of the frozen model.
         reduced: whether vectors and entropies are wanted; else only log-probabilities are filled in.
+        weight: ``[V, d]`` output embedding of the student, if that is not the frozen model's.
     """
     if not reduced:
         nothing = torch.zeros_like(tokens.log_probs)
         return Reference(nothing[:, None][:, :0], nothing, tokens.log_probs)
-    reference = reduce_distribution(tokens.logits.softmax(-1), tokens.labels, output_weight(tokens.head))
+    weight = output_weight(tokens.head) if weight is None else weight
+    reference = reduce_distribution(tokens.logits.softmax(-1), tokens.labels, weight)
     return Reference(reference.vector, reference.entropy, tokens.log_probs)  # exact even where p underflows
 
 

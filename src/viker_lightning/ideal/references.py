@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, Protocol
 
 import torch
@@ -100,7 +101,8 @@ class References:
             self.ideal = IdealDistribution(mllm, irrelevant, self.keep, each=list(irrelevant) == list(strangers))
             for stream in [stream for stream, name, _ in pairs if name == "irrelevant"]:
                 self._ask_now(self.ideal, groups(stream))
-        if strangers and self.keep != "off" and ("strangers", "own") not in self._full:
+        behind_strangers = "own" in asks.needs.get("strangers", {}) and ("strangers", "own") not in self._full
+        if strangers and self.keep != "off" and behind_strangers:
             shared = self.ideal is not None and self.ideal.each
             self.strangers = self.ideal if shared else IdealDistribution(mllm, strangers, self.keep, each=True)
             assert self.strangers is not None
@@ -108,7 +110,7 @@ class References:
         for stream, name, level in pairs:
             if name != "irrelevant" and (stream, name) not in self._full:
                 single = self._behind_single_images(name, level)
-                if single.store is not None and not (stream == "strangers" and self.strangers is not None):
+                if single.store is not None and not ((stream, name) == ("strangers", "own") and self.strangers):
                     single.prepare(self._shown(name, groups(stream)))
         for key in self._saved.keys() & self._single.keys():
             self._single[key].load_state_dict(self._saved[key])
@@ -151,6 +153,8 @@ class References:
                 references[name] = self.ideal.reference(batch)
             else:
                 references[name] = self._reference(stream, name, level, groups, batch)
+            if level == "log_prob":  # what is stored may hold more
+                references[name] = replace(references[name], vector=references[name].vector[:, :0])
         return references, distributions
 
     def state_dict(self) -> dict[str, Any]:
@@ -174,7 +178,8 @@ class References:
             model, store = self._model(name), None
             if name != "gold" and not self._mllm.adapted:
                 store = reference_store(self._mllm, self.keep)
-            self._single[key] = OwnReference(model, store is not None or self.keep != "off", reduced, store)
+            keep = store is not None or self.keep != "off"
+            self._single[key] = OwnReference(model, keep, reduced, store, self._mllm)
         return self._single[key]
 
     def _model(self, name: str) -> MLLM:
