@@ -14,7 +14,7 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from safetensors.torch import save_file
 
 from viker_lightning.datasets.mllmu import MLLMU
-from viker_lightning.methods import NPO, GradientDifference, KLMinimization, ViKeR
+from viker_lightning.methods import NPO, GradientDifference, Held, KLMinimization, Stranger, ViKeR
 from viker_lightning.models import AnswerTokens, Lora
 from viker_lightning.models.dtensor import gather
 from viker_lightning.training import FSDP2, Finetune, Unlearn
@@ -98,6 +98,9 @@ CASES = {
     "viker tied, nothing kept": (unlearn(viker, "tied", SMALL), {}),
     "reverse": (unlearn(lambda: ViKeR(lam=2.0, k=2, direction="reverse")), {}),
     "kl minimization": (unlearn(KLMinimization), {}),
+    "stranger": (unlearn(lambda: Stranger(k=2, bound=0.01)), {"steps": 3}),
+    "stranger, rehearsal": (unlearn(lambda: Stranger(k=2, rehearsal=True), engine=SMALL), {}),
+    "held": (unlearn(lambda: Held(NPO(retain_weight=0.5), stranger_count=2)), {}),
     "npo": (unlearn(lambda: NPO(retain_weight=0.5)), {"steps": 3}),
     "accumulated": (unlearn(GradientDifference), {"steps": 1, "accumulate_grad_batches": 2}),
     "checkpointing": (unlearn(viker, engine=Engine(gradient_checkpointing=True)), {}),

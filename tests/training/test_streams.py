@@ -1,120 +1,242 @@
-"""Streams that are made of forget questions, where there is little to make them of."""
+"""The streams that are made of forget questions: about strangers, and with other answers."""
 
+from collections import Counter
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
-import torch
 from lightning.pytorch import Trainer, seed_everything
 
 from support.weights import random_vanilla
-from viker_lightning.data.records import ImageGroup
-from viker_lightning.datasets import MLLMU
-from viker_lightning.ideal import IdealDistribution
-from viker_lightning.methods import Method, Stranger
-from viker_lightning.models import Lora
+from viker_lightning.data.records import VQA, ImageGroup, Person
+from viker_lightning.errors import UserError
+from viker_lightning.ideal import OwnAnswers
+from viker_lightning.methods import NPO, Held, Method, Stranger
+from viker_lightning.metrics import keyword_match
+from viker_lightning.models import Lora, generate
 from viker_lightning.pictures.irrelevant import irrelevant_images
 from viker_lightning.training import Unlearn
+from viker_lightning.training.engine import Engine
 from viker_lightning.training.streams import Derived
 
 
 @pytest.fixture(scope="module")
+def pictures():
+    return irrelevant_images("people", 6, size=64)
+
+
+@pytest.fixture
+def step(data):
+    """Eight groups of four people; the last one has no photo."""
+    people = data.people()[:4]
+    shown = [ImageGroup(p.id, p.images[i], vqa=p.vqa[i * 3 : i * 3 + 3]) for p in people for i in (0, 1)]
+    return [*shown[:7], replace(shown[7], image=None)]
+
+
+def declaring(**declared):
+    return type("Mine", (Method,), {"needs": {"forget": {}, "strangers": {}}, **declared})()
+
+
+def asked(groups):
+    return Counter((group.image and group.image.key, vqa) for group in groups for vqa in group.vqa)
+
+
+@pytest.mark.parametrize("few", [1, 2, 3])
+def test_strangers_are_drawn_from_seed_step_and_group_alone(step, pictures, few):
+    derived = Derived(declaring(strangers_per_step=few), 3, pictures, [])
+    shown = set()
+    for number in range(40):
+        whole = derived.groups("strangers", step, number)
+        on_two = [derived.groups("strangers", step[rank::2], number) for rank in range(2)]
+        assert asked(whole) == asked(on_two[0]) + asked(on_two[1])
+        assert asked(whole) == asked(derived.groups("strangers", step[::-1], number)), "in whatever order"
+        again = Derived(declaring(strangers_per_step=few), 3, pictures, [])  # as a run that is resumed
+        assert again.groups("strangers", step, number) == whole
+        keys = [group.image.key for group in whole]
+        assert 1 <= len(keys) == len(set(keys)) <= few, "who share a stranger share its sequence"
+        assert {group.person for group in whole} == {"stranger"}
+        shown |= set(keys)
+    assert shown == {picture.key for picture in pictures}, "all of them, in the end"
+    other = Derived(declaring(strangers_per_step=few), 4, pictures, [])
+    assert any(other.groups("strangers", step, n) != derived.groups("strangers", step, n) for n in range(9))
+
+
+def test_questions_are_the_step_s_with_the_forget_answers_but_those_without_photo(step, pictures):
+    found = Derived(declaring(), 0, pictures, []).groups("strangers", step, 0)
+    wanted = Counter(vqa for group in step[:7] for vqa in group.vqa)
+    assert Counter(vqa for group in found for vqa in group.vqa) == wanted
+    assert Derived(declaring(), 0, pictures, []).groups("strangers", step[7:], 0) == []
+
+
+def test_everything_holds_whatever_a_step_asks(step, pictures):
+    derived = Derived(declaring(), 0, pictures, [])
+    everything = asked(derived.everything("strangers", step))
+    assert len(everything) == len(pictures) * len({vqa for group in step[:7] for vqa in group.vqa})
+    for number in range(20):
+        assert asked(derived.groups("strangers", step, number)).keys() <= everything.keys()
+
+
+@pytest.fixture
+def answers(mllm, step, pictures):
+    """The frozen model's own answers to all questions of the step."""
+    questions = tuple({vqa.question: vqa for group in step for vqa in group.vqa}.values())
+    found = OwnAnswers(mllm, ["zzz"], 8)
+    found.prepare([ImageGroup("stranger", picture, vqa=questions) for picture in pictures])
+    return found
+
+
+def greedy(mllm, picture, vqa):
+    with mllm.frozen():
+        ((text,),) = generate(mllm, [ImageGroup("x", picture, vqa=(vqa,))], 8)
+    return text
+
+
+def test_rehearsal_is_on_the_frozen_model_s_own_greedy_answers(mllm, step, pictures, answers):
+    derived = Derived(declaring(rehearsal=True), 0, pictures, [])
+    derived.own_answers = answers
+    assert answers.dropped == 0 and len(answers) == len(pictures) * len({v.question for g in step for v in g.vqa})
+    found = derived.groups("strangers", step, 0)
+    assert Counter(v.question for g in found for v in g.vqa) == Counter(v.question for g in step[:7] for v in g.vqa)
+    students = 0
+    for group in found:
+        for vqa in group.vqa:
+            assert vqa.answer == greedy(mllm, group.image, vqa) and vqa.private == ()
+            ((student,),) = generate(mllm, [replace(group, vqa=(vqa,))], 8)
+            students += student != vqa.answer
+    assert students, "the student says something else"
+    everything = asked(derived.everything("strangers", step))
+    assert all(asked(derived.groups("strangers", step, n)).keys() <= everything.keys() for n in range(10))
+
+
+def test_answers_with_a_private_span_are_dropped_and_counted(mllm, step, pictures, answers):
+    questions = [vqa for group in derived_of(answers, pictures).everything("strangers", step) for vqa in group.vqa]
+    leaked = questions[0].answer.split()[0]
+    assert leaked.isalnum()
+    strict = OwnAnswers(mllm, [leaked, "zzz"], 8)
+    strict.prepare([ImageGroup("s", p, vqa=tuple({v.question: v for v in questions}.values())) for p in pictures])
+    all_answers = [answers.answer(p, v.question) for p in pictures for v in {v.question: v for v in questions}.values()]
+    told = [keyword_match(text, [leaked]) > 0 for text in all_answers]
+    assert 0 < strict.dropped == sum(told) < len(told)
+    derived = derived_of(strict, pictures)
+    found = [vqa.answer for group in derived.everything("strangers", step) for vqa in group.vqa]
+    assert found and not any(keyword_match(text, [leaked]) for text in found)
+    assert len(found) < len(questions)
+
+
+def test_answers_of_data_without_private_spans_stay(mllm, step, pictures):
+    answers = OwnAnswers(mllm, [], 4)
+    answers.prepare([ImageGroup("stranger", pictures[0], vqa=step[0].vqa)])
+    assert len(answers) == 3 and answers.answer(pictures[0], step[0].vqa[0].question)
+
+
+def derived_of(answers, pictures, **declared):
+    derived = Derived(declaring(**({"rehearsal": True} | declared)), 0, pictures, [])
+    derived.own_answers = answers
+    return derived
+
+
+def test_sentences(step):
+    method = declaring(needs={"alternative": {}}, alternative=("I do not know.", "No idea.", "Who is that?"))
+    found = [Derived(method, seed, [], []).groups("alternative", step, n) for seed in (0, 1) for n in (0, 5)]
+    assert found[0] == found[1] != found[2], "drawn by the seed and the question's text"
+    for group, before in zip(found[0], step, strict=True):
+        assert (group.image, group.person) == (before.image, before.person)
+        assert [vqa.question for vqa in group.vqa] == [vqa.question for vqa in before.vqa]
+        assert all(vqa.answer in method.alternative and vqa.private == () for vqa in group.vqa)
+    assert len({vqa.answer for group in found[0] for vqa in group.vqa}) > 1
+    assert Derived(method, 0, [], []).everything("alternative", step) == found[0]
+
+
+def test_wrong_answers_are_the_benchmark_s_or_another_person_s(pictures):
+    asked = "Where?"
+    others = [Person(str(n), (), (VQA(asked, f"In Oslo{n}.", (f"Oslo{n}",)),)) for n in range(4)]
+    own = ImageGroup("0", pictures[0], vqa=(*others[0].vqa, VQA("Who?", "Ada.", perturbed=("Bob.", "Cyd."))))
+    method = declaring(needs={"alternative": {}}, alternative="wrong")
+    drawn = set()
+    for seed in range(20):
+        ((where, who),) = [g.vqa for g in Derived(method, seed, [], others).groups("alternative", [own], seed)]
+        assert who.answer in ("Bob.", "Cyd.") and where.private == ()
+        drawn.add(where.answer)
+    assert drawn == {"In Oslo1.", "In Oslo2.", "In Oslo3."}
+    with pytest.raises(UserError, match=r"model\.method\.alternative: found no wrong answer to 'Where\?'") as error:
+        Derived(method, 0, [], others[:1]).groups("alternative", [own], 0)
+    assert "\n" not in str(error.value)
+
+
+def test_own_answers_behind_a_stranger_stand_on_the_person_s_photo(step, pictures, answers):
+    derived = derived_of(answers, pictures, needs={"alternative": {}}, alternative="own", rehearsal=False)
+    everything = asked(derived.everything("alternative", step))
+    for number in range(10):
+        found = derived.groups("alternative", step, number)
+        assert [g.image.key for g in found] == [g.image.key for g in step[:7]], "the person's; none without photo"
+        assert asked(found).keys() <= everything.keys()
+        for group in found:
+            behind = [[answers.answer(p, vqa.question) for vqa in group.vqa] for p in pictures]
+            assert [vqa.answer for vqa in group.vqa] in behind, "all of them behind the same stranger"
+
+
+def test_other_answers_beside_strangers(step, pictures):
+    """Each stream has its own of everything."""
+    method = declaring(needs={"strangers": {}, "alternative": {}}, alternative=("No idea.",))
+    derived = Derived(method, 0, pictures, [])
+    found = derived.everything("alternative", step)
+    assert [group.image for group in found] == [group.image for group in step]
+    assert {vqa.answer for group in found for vqa in group.vqa} == {"No idea."}
+
+
+@pytest.fixture(scope="module")
 def vanilla(base_folder, tmp_path_factory):
-    return str(random_vanilla(base_folder, tmp_path_factory.mktemp("vanilla")))
+    return str(random_vanilla(base_folder, tmp_path_factory.mktemp("vanilla"), projector=0.3))
 
 
-class Watched(Unlearn):
-    """Keeps what it logs of each step."""
-
-    def on_train_start(self):
-        self.seen = []
-        super().on_train_start()
-
-    def on_train_batch_end(self, *args):
-        super().on_train_batch_end(*args)
-        self.seen.append({name: value.item() for name, value in self.step.logged.items()})
-
-
-def steps(method, vanilla, number, kind=Watched):
+def trained(vanilla, data, method, steps=1):
     seed_everything(0, verbose=False)
-    data = MLLMU("mini/ci", batch_size=2, questions_per_image=2)
-    module = kind(method, vanilla, Lora(r=4), lr=1e-3)
-    trainer = Trainer(
-        accelerator="cpu", max_steps=number, logger=False, enable_checkpointing=False, enable_progress_bar=False
-    )
-    trainer.fit(module, datamodule=data)
+    module = Unlearn(method, vanilla, Lora(r=4), lr=1e-3, engine=Engine(references="memory"))
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    data.batches_per_step = 1
+    Trainer(accelerator="cpu", max_steps=steps, enable_model_summary=False, **quiet).fit(module, datamodule=data)
     return module
 
 
-class WithoutPhotos(Watched):
-    """Its second step asks in words alone."""
-
-    def streams(self, batch):
-        asked = [replace(group, image=None) for group in batch["forget"]] if self.global_step == 1 else batch["forget"]
-        return super().streams({"forget": asked})
-
-
-def test_a_step_without_a_photo_asks_nothing_about_strangers(vanilla):
-    """A mean over no tokens is 0, no division by 0."""
-    seen = steps(Stranger(k=2), vanilla, 3, kind=WithoutPhotos).seen
-    assert seen[1]["hold_kl"] == 0 < min(seen[1]["ideal_kl"], seen[2]["hold_kl"])
-    assert all(torch.isfinite(torch.tensor(list(step.values()))).all() for step in seen)
+def test_a_run_reports_what_it_dropped(vanilla, data):
+    module = trained(vanilla, data, Stranger(k=2, rehearsal=True))
+    forget = [vqa for person in data.streams["forget"] for vqa in person.vqa]
+    report = module.report.strangers
+    assert report["answers"] == 2 * len({vqa.question for vqa in forget})
+    assert report == {"answers": len(module.derived.own_answers), "dropped": module.derived.own_answers.dropped}
+    assert report["dropped"] < report["answers"]
 
 
-def answers(group):
-    return {(one.question, one.answer) for one in group.vqa}
+def without_photos(data, monkeypatch, kept, **options):
+    """The same data, in which people to forget have no photos, but for the first few."""
+    other = type(data)(data.root, **{"batch_size": data.batch_size, "questions_per_image": 4} | options)
+    other.setup()
+    people = other.people
+
+    def bare(ids=None):
+        found = people(ids)
+        forget = other.forget_ids[kept:]
+        return [replace(person, images=()) if person.id in forget else person for person in found]
+
+    monkeypatch.setattr(other, "people", bare)
+    return other
 
 
-def test_everything_holds_whatever_a_step_may_ask(data):
-    """Else a model that is trained in full would be asked what was not prepared."""
-    forget = [photo(person) for person in data.people(data.forget_ids)][:3]
-    pictures = irrelevant_images("people", 4, size=64)
-    method = Method()
-    method.alternative = "own"
-    derived = Derived(method, 0, pictures, [])
-    dropped = forget[0].vqa[0].question
-    derived.own_answers = SimpleNamespace(
-        answer=lambda picture, question: None if question == dropped else f"{picture.key[:4]} {question}"
-    )
-    whole = derived.everything("alternative", forget)
-    for step in range(6):
-        shown = derived.groups("alternative", forget, step)
-        assert shown and all(group.vqa for group in shown)
-        for group in shown:
-            assert dropped not in {one.question for one in group.vqa} and group.image is not None
-            assert any(group.image == one.image and answers(group) <= answers(one) for one in whole)
+@pytest.mark.parametrize("method", [Stranger, lambda: declaring(needs={"alternative": {}}, alternative="own")])
+def test_strangers_need_photos(vanilla, data, monkeypatch, method):
+    with pytest.raises(UserError, match="asks about strangers what is asked about photos of the forget set"):
+        trained(vanilla, without_photos(data, monkeypatch, 0), method())
 
 
-def photo(person):
-    return ImageGroup(person.id, person.images[0], vqa=person.vqa[:3])
+def test_a_step_without_photos_among_others_adds_nothing(vanilla, data, monkeypatch):
+    """Its questions may name whom they are about, so that nobody else is asked them."""
+    other = without_photos(data, monkeypatch, 1, batch_size=4)
+    losses = []
 
+    class Noted(Held):
+        def after_step(self, terms):
+            losses.append({name: value.item() for name, value in terms.items()})
 
-def test_other_answers_beside_strangers(data):
-    """Forget questions keep their own photos there."""
-    forget = [photo(person) for person in data.people(data.forget_ids)][:3]
-    method = Method()
-    method.alternative = ("No.", "Never.")
-    derived = Derived(method, 0, irrelevant_images("people", 4, size=64), [])
-    assert derived.everything("alternative", forget) == derived.groups("alternative", forget, 5)
-    assert {answer for group in derived.everything("alternative", forget) for _, answer in answers(group)} <= {
-        "No.",
-        "Never.",
-    }
-    gone = [replace(group, image=None) for group in forget]
-    method.alternative = "own"
-    assert derived.groups("strangers", gone, 0) == []
-
-
-class Shown(Method):
-    """Reads what is said of strangers' answers by the student alone."""
-
-    needs = {"forget": {}, "strangers": {}}
-
-    def loss(self, batch):
-        return {"loss": batch.forget.mean(batch.forget.log_probs) - batch.strangers.mean(batch.strangers.log_probs)}
-
-
-def test_nobody_is_asked_about_strangers_unless_that_is_declared(vanilla, monkeypatch):
-    monkeypatch.setattr(IdealDistribution, "prepare", lambda *_: pytest.fail("asked"))
-    module = steps(Shown(), vanilla, 2)
-    assert module.global_step == 2 and module.references.strangers is None
+    trained(vanilla, other, Noted(NPO(), stranger_count=2), steps=6)
+    assert {"loss", "hold_kl", "log_ratio"} <= losses[0].keys() and len(losses) == 6
+    assert all(value == value for terms in losses for value in terms.values())
+    assert any(terms["hold_kl"] == 0 for terms in losses)

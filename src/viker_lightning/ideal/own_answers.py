@@ -55,4 +55,4 @@ class OwnAnswers:
         return self._answers[picture.key, question]
 
     def _may_stay(self, text: str) -> bool:
-        return bool(text) and not keyword_match(text, self.private)
+        return bool(text) and not (self.private and keyword_match(text, self.private))

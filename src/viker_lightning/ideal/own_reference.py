@@ -15,7 +15,7 @@ from viker_lightning.models.lru import LRU
 from viker_lightning.progress import Bar
 
 from .distribution import why_not_reduced
-from .reference import NAMES, Reference, reference_of
+from .reference import NAMES, Reference, output_weight, reference_of
 from .store import ReferenceStore, reference_key
 
 
@@ -29,6 +29,7 @@ class OwnReference:
         store: where all of them are kept, without limit: for a model that is trained in full, whose original weights
             can only be asked beforehand (:meth:`prepare`).
         layers: decoder layers whose hidden states are wanted too, from 0, or from the end if negative.
+        student: whose output embedding a KL is taken with; ``None`` is the model that is asked.
     """
 
     MEMORY_LIMIT = 4 * 2**30
@@ -41,9 +42,10 @@ class OwnReference:
         reduced: bool = True,
         store: ReferenceStore | None = None,
         layers: Sequence[int] = (),
+        student: MLLM | None = None,
     ) -> None:
         self.mllm, self.keep, self.reduced, self.store = mllm, keep, reduced, store
-        self.layers = tuple(layers)
+        self.layers, self.student = tuple(layers), student or mllm
         self._kept: LRU[Reference] = LRU(self.MEMORY_LIMIT)
 
     def prepare(self, groups: Sequence[ImageGroup]) -> None:
@@ -73,7 +75,7 @@ class OwnReference:
             UserError: if a reduced reference is wanted and the output embedding does not allow one, or the frozen
                 model is gone.
         """
-        if self.reduced and (reason := why_not_reduced(self.mllm.head)):
+        if self.reduced and (reason := why_not_reduced(self.student.head)):
             raise UserError(f"the frozen model's distribution cannot be reduced: {reason}; choose another method")
         pictures = [batch.pictures[r] for r in batch.row_of]
         name = f"own/{self.reduced}/"  # a log-probability alone is another thing than one with its distribution
@@ -83,7 +85,8 @@ class OwnReference:
         if len(known) == len(keys):
             return Reference.cat(known).to(batch.labels.device)
         with self.mllm.frozen():
-            found = reference_of(self.mllm.answer_tokens(batch, self.layers), self.reduced, self.layers)
+            tokens = self.mllm.answer_tokens(batch, self.layers)
+            found = reference_of(tokens, self.reduced, self.layers, output_weight(self.student.head))
         if self.keep:
             self._remember(keys, found.to("cpu").split([len(q.answer) for q in batch.encoded]))
         return found

@@ -118,20 +118,24 @@ def statistics_of(p: Tensor, labels: Tensor) -> Reference:
     return Reference(p.new_zeros(len(p), 0), entropy, log_prob)
 
 
-def reference_of(tokens: AnswerTokens, reduced: bool = True, layers: Sequence[int] = ()) -> Reference:
+def reference_of(
+    tokens: AnswerTokens, reduced: bool = True, layers: Sequence[int] = (), weight: Tensor | None = None
+) -> Reference:
     """The reference from the frozen model's own answer tokens (one image, no averaging).
 
     Args:
         tokens: of the frozen model.
         reduced: whether vectors and entropies are wanted; else only log-probabilities are filled in.
         layers: decoder layers whose hidden states are wanted too; the tokens must have them.
+        weight: ``[V, d]`` output embedding of the student, if that is not the frozen model's.
     """
     states = [tokens.layers[index].float() for index in layers]
     known = torch.stack(states, dim=1) if states else tokens.log_probs.new_zeros(len(tokens.labels), 0, 0)
     if not reduced:
         nothing = torch.zeros_like(tokens.log_probs)
         return Reference(nothing[:, None][:, :0], nothing, tokens.log_probs, known)
-    reference = reduce_distribution(tokens.logits.softmax(-1), tokens.labels, output_weight(tokens.head))
+    weight = output_weight(tokens.head) if weight is None else weight
+    reference = reduce_distribution(tokens.logits.softmax(-1), tokens.labels, weight)
     return Reference(reference.vector, reference.entropy, tokens.log_probs, known)  # exact even where p underflows
 
 

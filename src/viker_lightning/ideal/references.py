@@ -105,7 +105,8 @@ class References:
             self.ideal = IdealDistribution(mllm, irrelevant, self.keep, each=list(irrelevant) == list(strangers))
             for stream in [stream for stream, name, _ in pairs if name == "irrelevant"]:
                 self._ask_now(self.ideal, groups(stream))
-        if strangers:
+        behind_strangers = "own" in asks.needs.get("strangers", {}) and ("strangers", "own") not in self._full
+        if strangers and self.keep != "off" and behind_strangers:
             shared = self.ideal is not None and self.ideal.each
             self.strangers = self.ideal if shared else IdealDistribution(mllm, strangers, self.keep, each=True)
             assert self.strangers is not None
@@ -156,6 +157,8 @@ class References:
                 references[name] = self.ideal.reference(batch)
             else:
                 references[name] = self._reference(stream, name, level, groups, batch)
+            if level == "log_prob":  # what is stored may hold more
+                references[name] = replace(references[name], vector=references[name].vector[:, :0])
         return references, distributions
 
     def state_dict(self) -> dict[str, Any]:
@@ -179,9 +182,8 @@ class References:
             model, store = self._model(name), None
             if name != "gold" and not self._mllm.adapted:
                 store = reference_store(self._mllm, self.keep)
-            self._single[key] = OwnReference(
-                model, store is not None or self.keep != "off", reduced, store, self._asks.layers
-            )
+            keep, layers = store is not None or self.keep != "off", self._asks.layers
+            self._single[key] = OwnReference(model, keep, reduced, store, layers, self._mllm)
         return self._single[key]
 
     def _model(self, name: str) -> MLLM:

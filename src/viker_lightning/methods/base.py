@@ -100,7 +100,9 @@ class Batch:
         reference, tokens = self.reference(stream, name), self[stream]
         if (stream, name) in self.distributions:
             return token_kl(self.distributions[stream, name], tokens.logits, direction)
-        if direction != "forward" or (len(tokens.labels) and not reference.vector.shape[1]):
+        if not len(tokens.labels):  # the stream has run out in this part of the step
+            return tokens.log_probs
+        if direction != "forward" or not reference.vector.shape[1]:
             wanted = "kl" if direction == "forward" else "full"
             raise UserError(f'the {direction} KL on {stream} needs "{name}": "{wanted}" in the method\'s needs')
         return forward_kl(reference, tokens)
@@ -236,8 +238,10 @@ def check_needs(method: Method) -> None:
         UserError: if a name is misspelt, or two declarations contradict each other.
     """
     name, needs = type(method).__name__, method.needs
+    _check_mapping(f"{name}.needs", needs, 'streams, such as {"forget": {"irrelevant": "kl"}}')
     for stream, asked in needs.items():
         _check_name(f"{name}.needs", stream, STREAMS)
+        _check_mapping(f"{name}.needs[{stream!r}]", asked, 'references with levels, such as {"own": "kl"}, or {}')
         for reference, level in asked.items():
             _check_name(f"{name}.needs[{stream!r}]", reference, REFERENCES)
             _check_name(f"{name}.needs[{stream!r}][{reference!r}]", level, get_args(Level))
@@ -257,16 +261,20 @@ def check_needs(method: Method) -> None:
         "in_passes: goes with forget and retain alone; leave other streams out": (
             method.in_passes and not set(needs) <= {"forget", "retain"}
         ),
-        f"k, stranger_count: found {method.k} and {method.stranger_count}, expected at least 1": (
-            ("irrelevant" in method.references and method.k < 1)
-            or ("strangers" in needs and min(method.stranger_count, method.strangers_per_step) < 1)
-        ),
+        f"k: found {method.k}, expected at least 1 image": "irrelevant" in method.references and method.k < 1,
+        f"stranger_count, strangers_per_step: found {method.stranger_count} and {method.strangers_per_step}, expected "
+        "at least 1": "strangers" in needs and min(method.stranger_count, method.strangers_per_step) < 1,
     }
     for message, wrong in missing.items():
         if wrong:
             raise UserError(f"{name}.{message}")
     if isinstance(method.alternative, str) and method.alternative:
         _check_name(f"{name}.alternative", method.alternative, ("wrong", "own"))
+
+
+def _check_mapping(where: str, found: object, expected: str) -> None:
+    if not isinstance(found, Mapping):
+        raise UserError(f"{where}: found {found!r}, expected {expected}")
 
 
 def _check_name(where: str, found: str, expected: tuple[str, ...]) -> None:

@@ -84,11 +84,14 @@ def cut(mllm: MLLM, groups: Groups, max_questions: int | None, whole: bool) -> l
 
 
 def count(mllm: MLLM, groups: list[ImageGroup], processes: Processes) -> tuple[float, float]:
-    """Answer tokens and questions, as means over processes: so a mean of their losses counts each token once."""
+    """Answer tokens and questions, as means over processes: so a mean of their losses counts each token once.
+
+    Of nothing there is one, so that what a stream adds in a step that does not ask it is 0.
+    """
     encoded = [mllm.encoder.encode(vqa, group.image is not None) for group in groups for vqa in group.vqa]
     counts = {"tokens": sum(len(question.answer) for question in encoded), "questions": len(encoded)}
     means = processes.mean({name: torch.tensor(n, dtype=torch.float64) for name, n in counts.items()})
-    return means["tokens"].item(), means["questions"].item()
+    return means["tokens"].item() or 1.0, means["questions"].item() or 1.0
 
 
 def shows_images(groups: Groups) -> bool:

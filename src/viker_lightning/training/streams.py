@@ -45,22 +45,18 @@ class Derived:
             UserError: if there is no wrong answer to a question.
         """
         if stream == "alternative":
-            answered = [replace(group, vqa=self._with_other_answers(group, step)) for group in forget]
+            answered = [self._with_other_answers(group, self._stranger(group, step)) for group in forget]
             return [group for group in answered if group.vqa]
         return self._about_strangers(forget, step)
 
     def everything(self, stream: str, forget: Sequence[ImageGroup]) -> list[ImageGroup]:
         """All a stream may ask: every question behind every stranger, or with its other answer."""
-        if stream == "strangers":
-            vqa = tuple(dict.fromkeys(vqa for group in forget if group.image is not None for vqa in group.vqa))
-            return [self._behind(picture, vqa) for picture in self.pictures]
-        if self.method.alternative != "own":
-            return self.groups(stream, forget, 0)
-        assert self.own_answers is not None
-        answer, shown = self.own_answers.answer, [group for group in forget if group.image is not None]
-        answers = [[(q, answer(picture, q.question)) for q in g.vqa for picture in self.pictures] for g in shown]
-        vqas = [dict.fromkeys(replace(q, answer=a, private=()) for q, a in some if a is not None) for some in answers]
-        return [replace(group, vqa=tuple(vqa)) for group, vqa in zip(shown, vqas, strict=True)]
+        if stream == "alternative":
+            strangers = self.pictures if self.method.alternative == "own" else [None]
+            answered = [self._with_other_answers(group, stranger) for group in forget for stranger in strangers]
+            return [group for group in answered if group.vqa]
+        vqa = tuple(dict.fromkeys(vqa for group in forget if group.image is not None for vqa in group.vqa))
+        return [group for picture in self.pictures if (group := self._behind(picture, vqa)).vqa]
 
     def _about_strangers(self, forget: Sequence[ImageGroup], step: int) -> list[ImageGroup]:
         """Questions about people on photos, asked about strangers; a question without photo may name the person."""
@@ -86,19 +82,25 @@ class Derived:
             vqa = tuple(replace(one, answer=answer, private=()) for one, answer in answers if answer is not None)
         return ImageGroup("stranger", picture, vqa=vqa)
 
-    def _with_other_answers(self, group: ImageGroup, step: int) -> tuple[VQA, ...]:
-        answered = [(vqa, self._other_answer(vqa, group, step)) for vqa in group.vqa]
-        return tuple(replace(vqa, answer=answer, private=()) for vqa, answer in answered if answer is not None)
+    def _stranger(self, group: ImageGroup, step: int) -> Picture | None:
+        """Behind whom the frozen model answers; a name in a question without photo still says who is meant."""
+        own = self.method.alternative == "own" and group.image is not None
+        return self.pictures[self._draw(group, step)] if own else None
 
-    def _other_answer(self, vqa: VQA, group: ImageGroup, step: int) -> str | None:
+    def _with_other_answers(self, group: ImageGroup, stranger: Picture | None) -> ImageGroup:
+        answered = [(vqa, self._other_answer(vqa, group, stranger)) for vqa in group.vqa]
+        vqa = tuple(replace(vqa, answer=answer, private=()) for vqa, answer in answered if answer is not None)
+        return replace(group, vqa=vqa)
+
+    def _other_answer(self, vqa: VQA, group: ImageGroup, stranger: Picture | None) -> str | None:
         rng = random.Random(f"{self.seed}/{vqa.question}")
         if not isinstance(self.method.alternative, str):
             return rng.choice(self.method.alternative)
         if self.method.alternative == "own":
-            assert self.own_answers is not None
-            if group.image is None:  # a name in the question still says who is meant
+            if group.image is None or stranger is None:
                 return None
-            return self.own_answers.answer(self.pictures[self._draw(group, step)], vqa.question)
+            assert self.own_answers is not None
+            return self.own_answers.answer(stranger, vqa.question)
         others = vqa.perturbed or [text for text in self._answers.get(vqa.question, []) if text != vqa.answer]
         if not others:
             raise UserError(

@@ -1,0 +1,212 @@
+"""What every method keeps to, those of the package and any that is added to it."""
+
+import copy
+from collections import defaultdict
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer, seed_everything
+
+from support.weights import random_vanilla
+from viker_lightning import methods
+from viker_lightning.ideal import References
+from viker_lightning.methods import NPO, Around, Batch, GradientDifference, Held, Method, Stranger, ViKeR
+from viker_lightning.methods.base import check_needs
+from viker_lightning.models import Lora
+from viker_lightning.runs import CheckpointFile
+from viker_lightning.training import Unlearn
+from viker_lightning.training.engine import Engine
+
+WHOLE = Engine(references="memory")
+PARTS = Engine(max_sequence_tokens=140, max_tokens=200, references="memory")
+
+ARGUMENTS = {
+    Around: [lambda: {"method": NPO()}],
+    Held: [
+        lambda: {"method": NPO(), "stranger_count": 2},
+        lambda: {"method": GradientDifference(), "stranger_count": 2, "bound": 0.01},
+        lambda: {"method": ViKeR(lam=2.0, k=2), "stranger_count": 2, "rehearsal": True},
+    ],
+    Stranger: [
+        lambda: {"k": 2},
+        lambda: {"k": 2, "bound": 0.01, "hold": 1.0},
+        lambda: {"k": 2, "rehearsal": True, "retain_weight": 0.5},
+    ],
+    ViKeR: [
+        lambda: {"lam": 2.0, "k": 2},
+        lambda: {"lam": 2.0, "k": 2, "direction": "reverse", "retain_weight": 1.0},
+        lambda: {"k": 2, "ascent": "hinge", "per": "question"},
+    ],
+}
+"""Arguments of methods that need some, or have settings that compute something else."""
+
+
+def subclasses(kind):
+    return [kind, *(more for one in kind.__subclasses__() for more in subclasses(one))]
+
+
+EVERY = sorted(
+    {one for one in subclasses(Method)[1:] if one.__module__.startswith(f"{methods.__name__}.")},
+    key=lambda one: one.__name__,
+)
+CASES = [(one, number) for one in EVERY for number in range(len(ARGUMENTS.get(one, [None])))]
+every_method = pytest.mark.parametrize(
+    ("kind", "number"), CASES, ids=[f"{one.__name__}-{number}" for one, number in CASES]
+)
+
+
+def make(kind, number):
+    arguments = ARGUMENTS[kind][number]() if kind in ARGUMENTS else {}
+    try:
+        return kind(**arguments)
+    except TypeError as error:
+        pytest.fail(f"{kind.__name__} needs arguments ({error}): add some to ARGUMENTS of {__file__}")
+
+
+def test_every_method_is_tried():
+    assert {getattr(methods, name) for name in methods.__all__ if name not in ("Batch", "Needs", "Preparation")} == {
+        *EVERY,
+        Method,
+    }
+    assert ARGUMENTS.keys() <= {*EVERY}
+
+
+@pytest.fixture(scope="module")
+def vanilla(base_folder, tmp_path_factory):
+    return str(random_vanilla(base_folder, tmp_path_factory.mktemp("vanilla"), projector=0.3))
+
+
+class Watch(Callback):
+    """Notes what is logged of every step, and its gradient; saves after the first one."""
+
+    def __init__(self, file=None):
+        self.file = file
+        self.terms, self.gradients = [], []
+
+    def on_before_optimizer_step(self, trainer, module, optimizer):
+        self.gradients.append(torch.cat([p.grad.flatten() for p in module.parameters() if p.grad is not None]))
+
+    def on_train_batch_end(self, trainer, module, *_):
+        self.terms.append({name: value.item() for name, value in module.step.logged.items()})
+        if self.file is not None and trainer.global_step == 1:
+            trainer.save_checkpoint(self.file)
+
+
+def run(vanilla, data, method, engine=WHOLE, steps=2, file=None, resume=None, kind=Unlearn, **options):
+    """The module after a few steps, and what was noted of them."""
+    seed_everything(0, verbose=False)
+    module, watch = kind(method, vanilla, Lora(r=4, alpha=8), lr=1e-3, engine=engine), Watch(file)
+    data.batches_per_step, data.steps_done = 1, 0
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    quiet |= {"enable_model_summary": False, "use_distributed_sampler": False, "plugins": [CheckpointFile()]}
+    trainer = Trainer(accelerator="cpu", max_steps=steps, callbacks=[watch], **quiet, **options)
+    trainer.fit(module, datamodule=data, ckpt_path=resume)
+    return module, watch
+
+
+def weights(module):
+    return torch.cat([p.detach().float().flatten() for p in module.parameters() if p.requires_grad])
+
+
+@every_method
+def test_what_it_declares_can_be_given_and_stays(kind, number):
+    method = make(kind, number)
+    check_needs(method)
+    assert vars(kind).get("needs", Method.needs) is not method.needs or "needs" not in vars(method)
+    assert kind.__doc__ and "loss" in dir(kind)
+
+
+@every_method
+def test_a_step_in_parts_is_the_whole_step(vanilla, data, kind, number, monkeypatch):
+    """Every term that is logged, and the gradient, before any optimizer touches it."""
+    parts, loss = [], kind.loss
+    monkeypatch.setattr(kind, "loss", lambda self, batch: parts.append(batch) or loss(self, batch))
+    _, whole = run(vanilla, data, make(kind, number), steps=1)
+    assert len(parts) == 1
+    _, small = run(vanilla, data, make(kind, number), PARTS, steps=1)
+    assert len(parts) > 3
+    assert whole.gradients[0].norm() > 1e-6
+    assert (small.gradients[0] - whole.gradients[0]).norm() < 1e-4 * whole.gradients[0].norm()
+    assert small.terms[0] == pytest.approx(whole.terms[0], rel=1e-3, abs=1e-4)
+
+
+def same(one, other):
+    """Whether two states hold the same, bit for bit."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
+    return one == other
+
+
+@every_method
+def test_a_run_that_is_resumed_ends_as_if_it_had_not_been(vanilla, data, tmp_path, kind, number):
+    """Bit for bit: weights, what is logged, and the method's own state."""
+    file = tmp_path / "step-1.ckpt"
+    whole, watched = run(vanilla, data, make(kind, number), steps=3, file=file)
+    method = make(kind, number)
+    fresh = copy.deepcopy(method.state_dict())
+    resumed, after = run(vanilla, data, method, steps=3, resume=str(file))
+    assert len(after.terms) == 2 and after.terms == watched.terms[1:]
+    assert torch.equal(weights(resumed), weights(whole))
+    assert same(method.state_dict(), whole.method.state_dict())
+    if "bound" in (ARGUMENTS.get(kind, [dict])[number]()):
+        assert not same(method.state_dict(), fresh), "the dual weight has moved"
+
+
+@every_method
+@pytest.mark.parametrize("precision", ["bf16-true", "bf16-mixed"])
+def test_bf16_is_finite(vanilla, data, kind, number, precision):
+    module, watch = run(vanilla, data, make(kind, number), precision=precision)
+    assert all(value == value and abs(value) < 1e6 for terms in watch.terms for value in terms.values())
+    assert all(gradient.isfinite().all() and gradient.abs().max() > 0 for gradient in watch.gradients)
+    assert weights(module).isfinite().all()
+
+
+class Reads(Batch):
+    """Notes what a loss reads."""
+
+    read = frozenset()
+
+    def __getitem__(self, stream):
+        Reads.read |= {stream}
+        return super().__getitem__(stream)
+
+    def reference(self, stream, name):
+        Reads.read |= {(stream, name)}
+        return super().reference(stream, name)
+
+
+@every_method
+def test_nothing_is_computed_that_is_not_declared_nor_declared_and_not_read(vanilla, data, kind, number, monkeypatch):
+    """Of streams the student's tokens, of references no more than their level."""
+    method = make(kind, number)
+    streams, asked = set(), defaultdict(set)
+    of, answers = References.of, Unlearn._answers_of
+
+    def noted(self, stream, *rest):
+        references, distributions = of(self, stream, *rest)
+        for name, reference in references.items():
+            asked[stream].add(name)
+            level = method.needs[stream][name]
+            assert (name in distributions) == (level == "full")
+            assert (reference.vector.shape[1] > 0) == (level == "kl")
+        assert distributions.keys() <= references.keys()
+        asked.setdefault(stream, set())
+        return references, distributions
+
+    monkeypatch.setattr(References, "of", noted)
+    monkeypatch.setattr(Unlearn, "_answers_of", lambda self, s, *rest: streams.add(s) or answers(self, s, *rest))
+    monkeypatch.setattr("viker_lightning.training.unlearn.Batch", Reads)
+    monkeypatch.setattr(Reads, "read", frozenset())
+    module, _ = run(vanilla, data, method, steps=1)
+    needs = {stream: set(names) for stream, names in method.needs.items()}
+    assert streams == needs.keys() and dict(asked) == needs
+    assert Reads.read >= {(stream, name) for stream, names in needs.items() for name in names}
+    assert {one for one in Reads.read if isinstance(one, str)} == needs.keys()
+    assert (module.references.ideal is not None) == ("irrelevant" in method.references)
+    stored = "own" in needs.get("strangers", set()) and not method.rehearsal
+    assert (module.references.strangers is not None) == stored
+    assert bool(module.pictures) == ("irrelevant" in method.references)
+    assert bool(module.strangers) == ("strangers" in needs)
+    assert (module.derived.own_answers is not None) == (method.rehearsal and "strangers" in needs)
