@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from viker_lightning.datasets import MLLMU
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import Reference, forward_kl, reference_of
 from viker_lightning.methods import IDK, NPO, Batch, GradientAscent, GradientDifference, KLMinimization, ViKeR
@@ -29,7 +30,7 @@ def tokens(head, seed, labels=LABELS, rows=slice(None), step=None):
 
 
 def as_published(method):
-    return PublishedMLLMU(None).objective(method)
+    return PublishedMLLMU(MLLMU("nowhere")).objective(method)
 
 
 def step(forget, retain, retain_reference):

@@ -98,15 +98,13 @@ class References:
         pairs = [(stream, name, level) for stream, asked in asks.needs.items() for name, level in asked.items()]
         for stream, name, level in pairs:
             self._check(stream, name, level)
-        behind_each = {pair[:2] for pair in pairs} - self._full if self.keep != "off" and not asks.layers else set()
-        if ("strangers", "own") not in behind_each:
-            strangers = []
+        if self.keep == "off" or asks.layers or ("strangers", "own") not in {pair[:2] for pair in pairs} - self._full:
+            strangers = []  # nothing is to be known beforehand
         if "irrelevant" in asks.references:
             self.ideal = IdealDistribution(mllm, irrelevant, self.keep, each=list(irrelevant) == list(strangers))
             for stream in [stream for stream, name, _ in pairs if name == "irrelevant"]:
                 self._ask_now(self.ideal, groups(stream))
-        behind_strangers = "own" in asks.needs.get("strangers", {}) and ("strangers", "own") not in self._full
-        if strangers and self.keep != "off" and behind_strangers:
+        if strangers:
             shared = self.ideal is not None and self.ideal.each
             self.strangers = self.ideal if shared else IdealDistribution(mllm, strangers, self.keep, each=True)
             assert self.strangers is not None

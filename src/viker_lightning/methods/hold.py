@@ -40,7 +40,7 @@ class Hold:
 
     def update(self, kl: float) -> None:
         """Moves a dual weight, given the KL of a step."""
-        if self.bound is not None and math.isfinite(kl):
+        if self.bound is not None and kl > 0 and math.isfinite(kl):  # a step may show no stranger
             self.weight *= math.exp(RATE * min(kl / self.bound - 1, 1))
 
     def state_dict(self) -> dict[str, Any]:

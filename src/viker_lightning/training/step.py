@@ -56,7 +56,7 @@ def take_step(
     Raises:
         UserError: if a step that must be whole needs several parts.
     """
-    parts = cut(mllm, groups, max_questions, whole)
+    parts = cut(mllm, groups, max_questions, whole) or [{name: [] for name in groups}]
     parts += [{name: [] for name in groups}] * (processes.parts_needed(len(parts)) - len(parts))
     totals = {name: count(mllm, some, processes) for name, some in groups.items()}
     step_terms: Terms = {}

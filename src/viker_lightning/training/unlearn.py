@@ -237,7 +237,8 @@ class Unlearn(Stage):
         behind = [] if self.method.rehearsal else self.strangers
         self.references.prepare(self.mllm, self.method, self.pictures, behind, self._every_group)
         self.trainer.should_stop = not self.method.takes_steps or self.trainer.should_stop
-        if self.ideal is None or self.mllm.moved:  # resumed without LoRA: the report came with the checkpoint
+        asked_of_ideal = "irrelevant" in self.method.needs.get("forget", {})
+        if self.ideal is None or not asked_of_ideal or self.mllm.moved:  # resumed without LoRA: the report is there
             return
         asked = [(vqa, group.image is not None) for group in self._every_group("forget") for vqa in group.vqa]
         self.report.key_tokens, self.report.key_token_example = key_tokens(self.ideal, list(dict.fromkeys(asked)))
