@@ -81,7 +81,7 @@ class CLI(LightningCLI):
             super().parse_arguments(parser, args)
         except (options.Refused, OmegaConfBaseException) as error:
             classes = options.class_names(CLASSES)
-            classes["model.method"] = [name for name in methods.__all__ if name not in ("Batch", "Method")]
+            classes["model.method"] = methods.NAMES
             command_line = options.CommandLine(given, yamls, options.every_option(parser, BASES), classes)
             raise UserError(command_line.explain(error)) from error
         options.check_run(self.config[self.config.subcommand])

@@ -19,7 +19,10 @@ from viker_lightning.training import Finetune, Unlearn
 from viker_lightning.yaml_files import read_yaml
 
 VIKER = "--config=configs/mini/viker.yaml"
-METHODS = "methods are IDK, NPO, GradientAscent, GradientDifference, KLMinimization, ViKeR, or your own as file.Class"
+METHODS = (
+    "methods are IDK, NPO, GradientAscent, GradientDifference, Held, KLMinimization, Stranger, ViKeR, or your own as "
+    "file.Class"
+)
 
 
 @pytest.fixture(scope="module")

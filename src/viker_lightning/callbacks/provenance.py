@@ -138,7 +138,7 @@ def training_facts(trainer: Trainer, stage: Stage) -> dict[str, Any]:
         "dtype": stage.weights_dtype,
         "prompt": template.image_prefix + template.question,
         "method": method_facts(unlearning.method) if unlearning else None,
-        **(pictures_shown(unlearning) if unlearning else {}),
+        **(pictures_shown(unlearning) if unlearning else dict.fromkeys(("irrelevant_images", "strangers"))),
         "training": optimizer | settings(stage, ("lr", "weight_decay", "warmup_steps", "schedule")),
         "trust_remote_code": stage.trust_remote_code,
         "selection": next((vars(c.selection) for c in callbacks_of(trainer, Evaluation)), None),
@@ -167,6 +167,7 @@ def pictures_shown(stage: Unlearn) -> dict[str, Any]:
             "seed": stage.drawn_with,
             "images": [{"source": picture.source, "key": picture.key} for picture in pictures],
         }
-        for name, (kind, pictures) in shown.items()
         if pictures
+        else None
+        for name, (kind, pictures) in shown.items()
     }

@@ -11,8 +11,12 @@ from .npo import NPO
 from .stranger import Stranger
 from .viker import ViKeR
 
+NAMES = ["IDK", "NPO", "GradientAscent", "GradientDifference", "Held", "KLMinimization", "Stranger", "ViKeR"]
+"""The methods there are, as ``--model.method`` takes them."""
+
 __all__ = [
     "IDK",
+    "NAMES",
     "NPO",
     "Around",
     "Batch",

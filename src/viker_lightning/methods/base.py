@@ -177,7 +177,7 @@ class Method:
     k: int = 5
     strangers: str = "people"
     stranger_count: int = 20
-    strangers_per_step: int = 2
+    strangers_per_step: int = 4
     rehearsal: bool = False
     alternative: tuple[str, ...] | str = ()
     noise: float = 0.0
