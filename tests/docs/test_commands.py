@@ -323,7 +323,14 @@ def check_made(line):
                 runpy.run_path(program[0], run_name="__main__")
 
 
-BASES = ("fit mini/viker", "fit data/jsonl", "fit mini/npo", "fit mini/vanilla", "predict data/questions")
+BASES = (
+    "fit mini/viker",
+    "fit data/jsonl",
+    "fit mini/npo",
+    "fit mini/stranger",
+    "fit mini/vanilla",
+    "predict data/questions",
+)
 EXPLAINED = ("--help", "--print_config", "--config", "--model.help", "--ckpt_path", "--signal")
 """Options of the command line itself, and of sbatch."""
 

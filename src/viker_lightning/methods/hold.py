@@ -72,7 +72,7 @@ class Held(Around):
     def __init__(
         self,
         method: Method,
-        hold: float = 10.0,
+        hold: float = 30.0,
         bound: float | None = None,
         strangers: str = "people",
         stranger_count: int = 20,

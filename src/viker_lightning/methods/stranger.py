@@ -44,8 +44,8 @@ class Stranger(Method):
     def __init__(
         self,
         lam: float = 3.0,
-        hinge: float = 3.0,
-        hold: float = 20.0,
+        hinge: float = 15.0,
+        hold: float = 30.0,
         bound: float | None = None,
         k: int = 20,
         strangers: str = "people",
