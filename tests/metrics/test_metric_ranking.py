@@ -110,6 +110,7 @@ def test_exposure_by_hand() -> None:
         (lambda: m.auroc([math.nan], [1.0]), "NaN"),
         (lambda: m.distance_to_gold(0.5, 1.5, 0.5), "gold area"),
         (lambda: m.distance_to_gold(math.nan, 0.5, 0.5), "model area"),
+        (lambda: m.distance_to_gold(0.5, 0.5, -0.1), "full area"),
         (lambda: m.exposure(-1.0, []), "no alternatives"),
         (lambda: m.exposure(math.nan, [-1.0]), "NaN"),
         (lambda: m.exposure(-1.0, [math.nan]), "NaN"),

@@ -98,6 +98,10 @@ def test_coherence_of_a_split_is_the_mean_of_what_its_answers_add():
     values = m.collect(split, NUMBERS)["coherence"]
     assert values.mean == pytest.approx(m.measure(split, NUMBERS)["coherence"]) and values.people == ["0", "1", "2"]
     assert len(set(values.totals)) == 3
+    unread = SplitAnswers(
+        [*answers, said(answer="<image>", answer_log_prob=None, reference_log_prob=-15.0, person="3")]
+    )
+    assert m.collect(unread, NUMBERS)["coherence"].totals[-1] == 0, "nobody could read it"
 
 
 MINE = Score(
@@ -167,3 +171,6 @@ def test_what_is_no_score_is_refused_in_one_line(path, message, tmp_path, monkey
     with pytest.raises(UserError, match="'letters' already"):
         m.load_scores(["mine_of_test.made", "mine_of_test.letters"])
     assert m.load_scores(None) == ()
+    (tmp_path / "room_of_test").mkdir()
+    (tmp_path / "mine_of_test.py").rename(tmp_path / "room_of_test" / "scores.py")
+    assert [one.name for one in m.load_scores("room_of_test.scores.letters")] == ["letters"], "a file in a package"
