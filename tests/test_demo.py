@@ -14,8 +14,8 @@ from viker_lightning.experiments import read_grid
 from viker_lightning.experiments.__main__ import main
 
 ROOT = Path(__file__).parent.parent
-METHODS = ["GA", "GradDiff", "KL-Min", "NPO", "IDK", "ViKeR"]
-CONFIGS = ["gold", "gradient_ascent", "gradient_difference", "kl_minimization", "npo", "idk", "viker"]
+METHODS = ["GA", "GradDiff", "KL-Min", "NPO", "IDK", "ViKeR", "Stranger"]
+CONFIGS = ["gold", "gradient_ascent", "gradient_difference", "kl_minimization", "npo", "idk", "viker", "stranger"]
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_what_the_demo_shows(here, tmp_path, monkeypatch, capsys, seeds):
         finish(cell, told=0 if cell.row in ("Gold", "ViKeR") else 2, key_tokens=cell.row == "ViKeR")
     demo(tmp_path, f"--seeds={seeds}")
     shown = capsys.readouterr().out
-    assert f"all {1 + 6 * seeds} runs are finished already" in shown
+    assert f"all {1 + 7 * seeds} runs are finished already" in shown
     for name in ("Vanilla", "Gold", *METHODS):
         assert re.search(rf"^ *{name} +[01]\.\d\d ", shown, re.MULTILINE), name
     assert "Template ↑" in shown and "Key-token entropy (ViKeR): AUROC, all private tokens 0.9" in shown

@@ -104,11 +104,11 @@ def test_a_method_s_files_are_kept_with_the_run(mine, tmp_path):
     """Without secrets."""
     (mine / "losses/own.py").write_text("scale = 'hf_" + "QwErTyUiOpAsDfGhJk'\napi_key = 'plain words'\n")
     method = import_module("mine").Mine()
-    told = keep_source(method, tmp_path / "run")
+    told = keep_source([method], tmp_path / "run")
     assert told == {"module": "mine", "file": str(mine / "mine.py"), "hash": fingerprint(source_files("mine.Mine"))}
     assert (tmp_path / "run/method/mine.py").read_text() == LOSS
     assert (tmp_path / "run/method/losses/own.py").read_text() == "scale = '***'\napi_key = ***\n"
-    told = keep_source(NPO(), tmp_path / "other")
+    told = keep_source([NPO()], tmp_path / "other")
     assert told["module"] == "viker_lightning.methods.npo" and told["hash"] is None
     assert not (tmp_path / "other").exists()
 

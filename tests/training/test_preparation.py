@@ -65,6 +65,8 @@ class Salient(Around):
 
     def before_training(self, run):
         super().before_training(run)
+        if run.resumed:
+            return
         self.prepared += 1
         weights = {name: p for name, p in run.mllm.named_parameters() if p.requires_grad}
         for stream in ("forget", "retain"):

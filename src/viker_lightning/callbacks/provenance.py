@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from viker_lightning.files import write_json, write_text
 from viker_lightning.hub import commit_of
-from viker_lightning.methods import Method
+from viker_lightning.methods import Method, nested
 from viker_lightning.models import folder_fingerprint, identify_weights
 from viker_lightning.runs import names, weights_folder
 from viker_lightning.runs.provenance import keep_source, note_peak_memory, program, settings
@@ -58,7 +58,7 @@ class Provenance(Callback):
         if not trainer.is_global_zero:
             return
         run, data = run_folder(trainer), data_of(trainer)
-        source = keep_source(pl_module.method, run) if isinstance(pl_module, Unlearn) else None
+        source = keep_source(nested(pl_module.method), run) if isinstance(pl_module, Unlearn) else None
         record = {
             **program(run, trainer.ckpt_path, source),
             "seed": torch.initial_seed(),
@@ -150,8 +150,8 @@ def training_facts(trainer: Trainer, stage: Stage) -> dict[str, Any]:
 
 def method_facts(method: Method) -> dict[str, Any]:
     """Class and settings of a method, and of one inside it."""
-    inside = getattr(method, "method", None)
-    return {"name": type(method).__name__} | settings(method) | ({"method": method_facts(inside)} if inside else {})
+    outer, *inside = [{"name": type(one).__name__} | settings(one) for one in nested(method)]
+    return outer | ({"inside": inside} if inside else {})
 
 
 def pictures_shown(stage: Unlearn) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Unlearning objectives: one file an idea, each a pure function of answer tokens; no images or templates in here."""
 
-from .around import Around
+from .around import Around, nested
 from .base import Batch, Method, Needs, Preparation
 from .gradient_ascent import GradientAscent
 from .gradient_difference import GradientDifference
@@ -29,4 +29,5 @@ __all__ = [
     "Preparation",
     "Stranger",
     "ViKeR",
+    "nested",
 ]

@@ -12,6 +12,11 @@ from .base import Batch, Method, Preparation
 DECLARED = tuple(Method.__annotations__)
 
 
+def nested(method: Method) -> list[Method]:
+    """A method and those inside it, from the outside in."""
+    return [method, *(one for value in vars(method).values() if isinstance(value, Method) for one in nested(value))]
+
+
 class Around(Method):
     """Does what another method does; a subclass changes its loss or its gradients.
 

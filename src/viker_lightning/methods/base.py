@@ -22,6 +22,9 @@ REFERENCES = ("own", "irrelevant", "gold", "noised")
 ideal distribution), a model trained on the retain set, and the frozen model behind the same image noised or under an
 instruction."""
 
+REPLACED = ("uses_retain", "retain_reference", "needs_vector", "needs_distribution")
+"""What methods declared before they had needs."""
+
 Needs = Mapping[str, Mapping[str, Level]]
 """Streams, and for each the references that are asked about its answers, with how much of what they say is used."""
 
@@ -132,6 +135,7 @@ class Preparation(Protocol):
     """What a method may use before the first step; see :class:`~viker_lightning.training.preparation.Prepare`."""
 
     mllm: MLLM
+    resumed: bool
 
     def passes(self, stream: str, title: str) -> Iterator[AnswerTokens]:
         """Answer tokens of all questions of a stream, part by part, with a progress bar."""
@@ -211,7 +215,8 @@ class Method:
     def before_training(self, run: Preparation) -> None:
         """Called before the first step: for what is learned from model and data, or for an edit of the weights.
 
-        A resumed run is given :meth:`load_state_dict` in its place if the method had any state.
+        What frozen models are known to say has been asked by then. A resumed run calls it again with ``run.resumed``
+        true, from weights that have moved, and then :meth:`load_state_dict`; an edit without steps is not made twice.
         """
 
     def before_optimizer_step(self, model: nn.Module) -> None:
@@ -238,6 +243,7 @@ def check_needs(method: Method) -> None:
         UserError: if a name is misspelt, or two declarations contradict each other.
     """
     name, needs = type(method).__name__, method.needs
+    _check_attributes(type(method))
     _check_mapping(f"{name}.needs", needs, 'streams, such as {"forget": {"irrelevant": "kl"}}')
     for stream, asked in needs.items():
         _check_name(f"{name}.needs", stream, STREAMS)
@@ -258,8 +264,15 @@ def check_needs(method: Method) -> None:
             "noised" in method.references and method.noise <= 0 and not method.instruction
         ),
         "reads_answers: is false, but no layers are declared; name some": not (method.reads_answers or method.layers),
-        "in_passes: goes with forget and retain alone; leave other streams out": (
-            method.in_passes and not set(needs) <= {"forget", "retain"}
+        "in_passes: goes with forget and retain, no more and no less; change needs": (
+            method.in_passes and set(needs) != {"forget", "retain"}
+        ),
+        f"layers: found {method.layers!r}, expected numbers of decoder layers": (
+            not all(isinstance(layer, int) for layer in method.layers)
+        ),
+        f"noise: found {method.noise}, expected 0 to 1": not 0 <= method.noise <= 1,
+        "strangers: found 'forget', but the people to be forgotten are no strangers; use people or a folder": (
+            "strangers" in needs and method.strangers == "forget"
         ),
         f"k: found {method.k}, expected at least 1 image": "irrelevant" in method.references and method.k < 1,
         f"stranger_count, strangers_per_step: found {method.stranger_count} and {method.strangers_per_step}, expected "
@@ -270,6 +283,17 @@ def check_needs(method: Method) -> None:
             raise UserError(f"{name}.{message}")
     if isinstance(method.alternative, str) and method.alternative:
         _check_name(f"{name}.alternative", method.alternative, ("wrong", "own"))
+
+
+def _check_attributes(kind: type[Method]) -> None:
+    """Makes sure that no attribute of a class is one of :class:`Method`, misspelt, or of an earlier version."""
+    known = [*Method.__annotations__, *vars(Method)]
+    for name in [name for one in kind.__mro__ if one not in (*Method.__mro__,) for name in vars(one)]:
+        near = get_close_matches(name, known, 1, 0.85)
+        if name in REPLACED:
+            raise UserError(f"{kind.__name__}.{name}: is not looked at any more; say it in needs, see docs/method.md")
+        if not name.startswith("_") and name not in known and near:
+            raise UserError(f"{kind.__name__}.{name}: no method declares that; did you mean {near[0]!r}?")
 
 
 def _check_mapping(where: str, found: object, expected: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
 from torch import Tensor
 from typing_extensions import override
 
@@ -34,13 +35,20 @@ class Hold:
         self.weight, self.bound = weight, bound
 
     def add(self, batch: Batch, terms: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Terms of a loss with the hold added: ``hold_kl`` is the KL, nats, to be low."""
-        kl = batch.strangers.mean(batch.kl("strangers", "own"))
-        return {**terms, "loss": terms["loss"] + self.weight * kl, "hold_kl": kl.detach()}
+        """Terms of a loss with the hold added.
 
-    def update(self, kl: float) -> None:
-        """Moves a dual weight, given the KL of a step."""
-        if self.bound is not None and kl > 0 and math.isfinite(kl):  # a step may show no stranger
+        Returns:
+            With them ``hold_kl``, the KL, nats, to be low, and ``hold_weight``, 0 in a step that shows no stranger.
+        """
+        strangers = batch.strangers
+        kl = strangers.mean(batch.kl("strangers", "own"))
+        weight = strangers.token_share(torch.full_like(strangers.log_probs, self.weight)).detach()
+        return {**terms, "loss": terms["loss"] + self.weight * kl, "hold_kl": kl.detach(), "hold_weight": weight}
+
+    def update(self, terms: dict[str, Tensor]) -> None:
+        """Moves a dual weight, given the terms of a step."""
+        if self.bound is not None and terms["hold_weight"] > 0 and terms["hold_kl"].isfinite():
+            kl = max(terms["hold_kl"].item(), 0.0)  # of two models that are the same it is 0 but for rounding
             self.weight *= math.exp(RATE * min(kl / self.bound - 1, 1))
 
     def state_dict(self) -> dict[str, Any]:
@@ -79,12 +87,20 @@ class Held(Around):
         rehearsal: bool = False,
     ) -> None:
         super().__init__(method)
-        if "strangers" in method.needs or method.in_passes or method.whole_steps:
-            raise UserError(f"Held: {type(method).__name__} cannot be held: it has strangers, or no steps of its own")
+        reasons = {
+            "it has strangers already": "strangers" in method.needs,
+            "its streams take turns (in_passes)": method.in_passes,
+            "its loss is no sum over parts (whole_steps)": method.whole_steps,
+            "it takes no steps": not method.takes_steps,
+        }
+        for reason, found in reasons.items():
+            if found:
+                raise UserError(f"Held: {type(method).__name__} cannot be held, for {reason}; name another method")
         self.hold, self.bound, self.rehearsal = hold, bound, rehearsal
         self.held = Hold(hold, bound)
         self.strangers, self.stranger_count = strangers, stranger_count
         self.needs = {**method.needs, "strangers": {"own": "kl"}}
+        self.reads_answers = True
 
     @override
     def loss(self, batch: Batch) -> dict[str, Tensor]:
@@ -94,8 +110,7 @@ class Held(Around):
     @override
     def after_step(self, terms: dict[str, Tensor]) -> None:
         self.method.after_step(terms)
-        if "hold_kl" in terms:
-            self.held.update(terms["hold_kl"].item())
+        self.held.update(terms)
 
     @override
     def state_dict(self) -> dict[str, Any]:

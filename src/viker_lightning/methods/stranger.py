@@ -84,7 +84,7 @@ class Stranger(Method):
 
     @override
     def after_step(self, terms: dict[str, Tensor]) -> None:
-        self.held.update(terms["hold_kl"].item())
+        self.held.update(terms)
 
     @override
     def state_dict(self) -> dict[str, Any]:

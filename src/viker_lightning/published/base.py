@@ -20,13 +20,16 @@ class Published(Protocol):
 
     Attributes:
         labels: which tokens count in the losses of their training.
-        placeholders: whether the placeholders of an image are labels, too, where all text is.
     """
 
     name = "published"
     letters = True
     labels = Labels.ANSWER
-    placeholders = False
+
+    @property
+    def placeholders(self) -> bool:
+        """Whether the placeholders of an image are labels, too, where all text is."""
+        return False
 
     def template(self, own: Template) -> Template:
         """The text around questions, from that of the model family, which is MLLMU-Bench's for LLaVA."""

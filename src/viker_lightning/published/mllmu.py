@@ -59,9 +59,13 @@ class PublishedMLLMU(Published):
 
     def __init__(self, data: MLLMU) -> None:
         self.data = data
-        self.placeholders = data.image_labels
         self._examples: dict[tuple[Split, str, str], list[ImageGroup]] = {}
         self._encoders: dict[tuple[Encoder, bool], Encoder] = {}
+
+    @property
+    @override
+    def placeholders(self) -> bool:
+        return self.data.image_labels
 
     @override
     def objective(self, method: Method) -> Method:

@@ -7,7 +7,7 @@ import json
 import logging
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -62,19 +62,20 @@ def note_peak_memory(run: Path, peak: int) -> None:
         write_json(file, record | {"peak_gpu_memory_bytes": peak})
 
 
-def keep_source(method: Any, run: Path) -> dict[str, str | None]:
+def keep_source(methods: Sequence[Any], run: Path) -> dict[str, str | None]:
     """Copies a method's files into the run folder, unless they are this package's; without tokens and passwords.
 
-    Files of a method inside another one count, too.
+    Args:
+        methods: the method, and those inside it.
+        run: the folder.
 
     Returns:
         ``module``, ``file`` and ``hash``: of the files copied, ``None`` if there are none.
     """
-    kind = type(method)
+    kind = type(methods[0])
     files: dict[str, Path] = {}
-    while method is not None:
-        files |= source_files(f"{type(method).__module__}.{type(method).__qualname__}")
-        method = getattr(method, "method", None)
+    for one in methods:
+        files |= source_files(f"{type(one).__module__}.{type(one).__qualname__}")
     files = dict(sorted(files.items()))
     if files:
         with replacing_folder(run / names.SOURCE) as folder:

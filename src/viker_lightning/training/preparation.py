@@ -22,6 +22,7 @@ class Prepare:
         groups: gives every question of a stream with every image it may be asked about.
         layers: decoder layers whose hidden states the method reads.
         processes: those that prepare together.
+        resumed: whether the run was stopped before, so that weights have moved, and the method's state follows.
     """
 
     def __init__(
@@ -30,8 +31,9 @@ class Prepare:
         groups: Callable[[str], list[ImageGroup]],
         layers: tuple[int, ...],
         processes: Processes,
+        resumed: bool = False,
     ) -> None:
-        self.mllm, self.processes = mllm, processes
+        self.mllm, self.processes, self.resumed = mllm, processes, resumed
         self._groups, self._layers = groups, layers
 
     def passes(self, stream: str, title: str) -> Iterator[AnswerTokens]:

@@ -18,7 +18,7 @@ from viker_lightning.data.records import ImageGroup
 from viker_lightning.errors import UserError
 from viker_lightning.models import MLLM, split_to_budget
 
-from .distributed import Processes
+from .distributed import Processes, with_zeros
 
 Groups = dict[str, list[ImageGroup]]
 """Image groups by stream."""
@@ -64,6 +64,8 @@ def take_step(
         last = number == len(parts)
         with mllm.together(keep=True):
             terms = loss_terms(part, totals)
+        if not terms["loss"].requires_grad:  # a part in which all streams have run out
+            terms["loss"] = with_zeros(terms["loss"], [p for p in mllm.parameters() if p.requires_grad])
         loss = processes.complete(terms["loss"], last)
         step_terms = {name: step_terms.get(name, 0) + value.detach() for name, value in terms.items()}
         if not last:

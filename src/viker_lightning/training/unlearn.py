@@ -28,7 +28,7 @@ from viker_lightning.ideal import (
     output_weight,
     pictures_of,
 )
-from viker_lightning.methods import Batch, Method
+from viker_lightning.methods import Around, Batch, Method
 from viker_lightning.methods.base import check_needs
 from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize, decoder_layers, revision_of, write_merged
 from viker_lightning.models.families import Family
@@ -126,7 +126,8 @@ class Unlearn(Stage):
         self.pictures: list[Picture] = []
         self.strangers: list[Picture] = []
         self.derived: Derived
-        self._method_state: dict[str, Any] = {}  # of the run that is resumed
+        self._method_state: dict[str, Any] | None = None  # of the run that is resumed
+        self._prepared = False
         self.references = References(engine.references, dtype)
 
     @property
@@ -143,6 +144,11 @@ class Unlearn(Stage):
         """
         data = self.data
         if stage == "fit" and (authors := published.of(data)) is not None:
+            if isinstance(self.method, Around):
+                raise UserError(
+                    f"data.protocol: published has no script of {type(self.method).__name__}, found around "
+                    f"{type(self.method.method).__name__}; set it to corrected"
+                )
             self.method = authors.objective(self.method)
         self.whole_steps, self.in_passes = self.method.whole_steps, self.method.in_passes
         super().setup(stage)
@@ -230,25 +236,44 @@ class Unlearn(Stage):
         self.derived = Derived(self.method, self.drawn_with, self.strangers, people)
         if self._shows_strangers and (self.method.rehearsal or self.method.alternative == "own"):
             self.derived.own_answers = self._own_answers()
-        if self._method_state:
-            self.method.load_state_dict(self._method_state)
-        else:
-            self.method.before_training(Prepare(self.mllm, self._every_group, self.method.layers, self.processes))
-        behind = [] if self.method.rehearsal else self.strangers
+        behind = [] if self.method.rehearsal or self.labels == Labels.TEXT else self.strangers
         self.references.prepare(self.mllm, self.method, self.pictures, behind, self._every_group)
-        self.trainer.should_stop = not self.method.takes_steps or self.trainer.should_stop
-        asked_of_ideal = "irrelevant" in self.method.needs.get("forget", {})
-        if self.ideal is None or not asked_of_ideal or self.mllm.moved:  # resumed without LoRA: the report is there
-            return
+        self._prepare_method()
+        asked_of_ideal = self.ideal is not None and "irrelevant" in self.method.needs.get("forget", {})
+        if asked_of_ideal and not self.mllm.moved:  # else resumed without LoRA: the report came with the checkpoint
+            self._report_key_tokens()
+        for ideal in (self.ideal, self.references.strangers):
+            if ideal is not None and ideal.keep != "off":
+                ideal.release()
+
+    def _report_key_tokens(self) -> None:
+        assert self.ideal is not None
         asked = [(vqa, group.image is not None) for group in self._every_group("forget") for vqa in group.vqa]
         self.report.key_tokens, self.report.key_token_example = key_tokens(self.ideal, list(dict.fromkeys(asked)))
-        if self.ideal.keep != "off":
-            self.ideal.release()
         for logger in self.loggers:
             logger.log_metrics({f"key_tokens/{name}": n for name, n in self.report.key_tokens.items()}, step=0)
 
+    def _prepare_method(self) -> None:
+        """Lets the method look at model and data, or edit the weights; a resumed run gives it its state back."""
+        resumed = self._method_state is not None
+        if self.method.takes_steps or not resumed:
+            self.method.before_training(
+                Prepare(self.mllm, self._every_group, self.method.layers, self.processes, resumed)
+            )
+        if self._method_state:
+            self.method.load_state_dict(self._method_state)
+        self._prepared = True
+        self.trainer.should_stop = not self.method.takes_steps or self.trainer.should_stop
+
     def _every_group(self, stream: str) -> list[ImageGroup]:
-        """All questions of a stream with every image they may be asked about."""
+        """All questions of a stream with every image they may be asked about.
+
+        Raises:
+            UserError: if the data has no such stream, and the method does not declare it.
+        """
+        if stream not in self.data.streams and stream not in self.method.needs:
+            there = ", ".join(dict.fromkeys([*self.data.streams, *self.method.needs]))
+            raise UserError(f"model.method: found no stream {stream!r}, expected one of {there}; add it to its needs")
         if stream in ("strangers", "alternative"):
             return self.derived.everything(stream, self._every_group("forget"))
         groups = [ImageGroup(p.id, i, vqa=p.vqa) for p in self.data.streams[stream] for i in p.images or (None,)]
@@ -258,12 +283,12 @@ class Unlearn(Stage):
         """What the frozen model says of its own accord behind strangers, asked now."""
         forget = [group for group in self._every_group("forget") if group.image is not None]
         questions = tuple({vqa.question: vqa for group in forget for vqa in group.vqa}.values())
-        private = [span for group in forget for vqa in group.vqa for span in vqa.private]
+        private = [span for group in self._every_group("forget") for vqa in group.vqa for span in vqa.private]
         longest = max(len(self.mllm.encoder.encode(vqa, True).answer) for group in forget for vqa in group.vqa)
         answers = OwnAnswers(self.mllm, private, 2 * longest)
         answers.prepare([ImageGroup("stranger", picture, vqa=questions) for picture in self.strangers])
         dropped, whole = answers.dropped, len(answers)
-        log.info("strangers: %d of %d answers hold a private span of the forget set and are left out", dropped, whole)
+        log.info("strangers: %d of %d answers hold a private span of the forget set, or nothing", dropped, whole)
         if dropped == whole:
             raise UserError(
                 f"model.method: all {whole} answers about strangers hold a private span of the forget set or nothing; "
@@ -277,15 +302,15 @@ class Unlearn(Stage):
         super().on_save_checkpoint(checkpoint)
         if self.trainer.world_size == 1:
             checkpoint["said"] = self.references.state_dict()
-        if state := self.method.state_dict():
-            checkpoint["method"] = state
+        if self._prepared:  # a checkpoint of step 0 is written before that
+            checkpoint["method"] = self.method.state_dict()
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """A model trained in full is not the original any more, once it has taken a step."""
         super().on_load_checkpoint(checkpoint)
         self.references.load_state_dict(checkpoint.get("said", {}))
-        self._method_state = checkpoint.get("method", {})
+        self._method_state = checkpoint.get("method")
         self.mllm.mark_trained(checkpoint["global_step"] > 0)
 
     @property
@@ -327,8 +352,8 @@ class Unlearn(Stage):
             references |= {(stream, name): reference for name, reference in said.items()}
             distributions |= {(stream, name): p for name, p in full.items()}
         terms = self.method.loss(Batch(tokens, references, distributions, self.global_step))
-        for stream in {"forget", "retain"} & set(tokens):
-            if f"{stream}_ce" not in terms:  # so that every method can be watched
+        for stream in ("forget", "retain"):  # so that every method can be watched
+            if stream in tokens and f"{stream}_ce" not in terms:
                 terms[f"{stream}_ce"] = tokens[stream].mean(-tokens[stream].log_probs).detach()
         absent = [stream for stream in tokens if stream not in groups]
         return {name: value for name, value in terms.items() if not name.startswith(tuple(absent))}
@@ -341,7 +366,9 @@ class Unlearn(Stage):
         if not groups:
             head, names = self.mllm.head, self.method.needs[stream]
             nothing = Reference.none(output_weight(head), layers)
-            return AnswerTokens.none(head, total, layers), dict.fromkeys(names, nothing), {}
+            tokens = AnswerTokens.none(head, total, layers)
+            full = {name: tokens.logits for name, level in names.items() if level == "full"}
+            return tokens, dict.fromkeys(names, nothing), full
         batch = self.mllm.pack(groups)
         references, distributions = self.references.of(stream, groups, batch)
         return self.tokens(batch, total, layers), references, distributions
