@@ -37,15 +37,6 @@ def cache(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(autouse=True)
-def blank_figures(request, monkeypatch):
-    """Runs draw no figures, which takes them long, where no test looks at a page; those of shared fixtures do."""
-    from markupsafe import Markup
-
-    if not {"reporting", "experiments", "test_report.py"} & set(request.path.parts):
-        monkeypatch.setattr("viker_lightning.reporting.curves.svg", lambda figure, title: Markup("<svg></svg>"))
-
-
 @pytest.fixture(scope="session")
 def data(cache):
     """The ci benchmark, set up for unlearning; read only."""

@@ -61,12 +61,22 @@ WRONG = {
     "no layers": ({"reads_answers": False}, "Mine.reads_answers: is false, but no layers are declared"),
     "passes": (
         {"needs": {"forget": {}, "strangers": {}}, "in_passes": True},
-        "Mine.in_passes: goes with forget and retain alone",
+        "Mine.in_passes: goes with forget and retain, no more and no less",
+    ),
+    "passes of one stream": (
+        {"needs": {"forget": {}}, "in_passes": True},
+        "Mine.in_passes: goes with forget and retain, no more and no less",
+    ),
+    "a layer's name": ({"layers": ("x",)}, r"Mine.layers: found \('x',\), expected numbers of decoder layers"),
+    "much noise": ({"needs": {"forget": {"noised": "kl"}}, "noise": 3.0}, "Mine.noise: found 3.0, expected 0 to 1"),
+    "forgotten strangers": (
+        {"needs": {"strangers": {}}, "strangers": "forget"},
+        "Mine.strangers: found 'forget', but the people to be forgotten are no strangers",
     ),
     "no images": ({"needs": {"forget": {"irrelevant": "kl"}}, "k": 0}, "Mine.k: found 0, expected at least 1 image"),
     "no strangers": (
         {"needs": {"strangers": {}}, "stranger_count": 0},
-        "stranger_count, strangers_per_step: found 0 and 2",
+        "stranger_count, strangers_per_step: found 0 and 4",
     ),
     "none a step": (
         {"needs": {"strangers": {}}, "strangers_per_step": 0},
@@ -239,3 +249,17 @@ def test_a_subclass_of_around_may_need_more(tokens):
     assert GradientAscent.needs == {"forget": {}}
     loss = method.loss(Batch({"forget": tokens, "retain": tokens}))["loss"]
     torch.testing.assert_close(loss, torch.zeros(()))
+
+
+@pytest.mark.parametrize(
+    ("attribute", "message"),
+    [
+        ("need", "Mine.need: no method declares that; did you mean 'needs'"),
+        ("stranger_counts", "Mine.stranger_counts: no method declares that; did you mean 'stranger_count'"),
+        ("uses_retain", "Mine.uses_retain: is not looked at any more; say it in needs"),
+    ],
+)
+def test_a_class_that_declares_what_is_not_looked_at(attribute, message):
+    with pytest.raises(UserError, match=message):
+        check_needs(type("Mine", (Method,), {attribute: True})())
+    check_needs(type("Mine", (Method,), {"temperature": 2.0, "helper": lambda self: 0})())

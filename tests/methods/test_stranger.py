@@ -137,7 +137,7 @@ GOLDEN = {
     ),
     "held npo": (lambda: Held(NPO(), hold=5.0), held(plain_npo, 5.0)),
     "held viker": (lambda: Held(ViKeR(lam=2.0), hold=3.0), held(plain_viker, 3.0)),
-    "held gradient difference": (lambda: Held(GradientDifference()), held(plain_difference, 10.0)),
+    "held gradient difference": (lambda: Held(GradientDifference()), held(plain_difference, 30.0)),
 }
 
 
@@ -251,8 +251,16 @@ def test_without_a_bound_the_weight_stays_and_nothing_is_kept(head, hidden, said
 def test_a_dual_weight_survives_a_kl_that_is_no_number():
     method = Stranger(hold=2.0, bound=0.1)
     for kl in (math.nan, math.inf):
-        method.after_step({"hold_kl": torch.tensor(kl)})
+        method.after_step({"hold_kl": torch.tensor(kl), "hold_weight": torch.tensor(2.0)})
     assert weight(method) == 2.0
+
+
+def test_a_dual_weight_stays_where_no_stranger_is_shown_and_falls_where_nothing_has_moved():
+    method = Stranger(hold=2.0, bound=0.1)
+    method.after_step({"hold_kl": torch.tensor(0.0), "hold_weight": torch.tensor(0.0)})
+    assert weight(method) == 2.0
+    method.after_step({"hold_kl": torch.tensor(-1e-7), "hold_weight": torch.tensor(2.0)})
+    assert weight(method) == pytest.approx(2.0 * math.exp(-0.2), rel=1e-6), "0 but for rounding"
 
 
 def test_what_is_declared():
@@ -284,11 +292,11 @@ class Whole(Method):
         (lambda: Stranger(retain_weight=-0.5), "retain_weight=-0.5 >= 0"),
         (lambda: Stranger(k=0), "k=0 >= 1"),
         (lambda: Stranger(hold=0.0), "hold=0.0 and bound=None must be > 0"),
-        (lambda: Stranger(bound=0.0), "hold=20.0 and bound=0.0 must be > 0; without a bound set it to null"),
+        (lambda: Stranger(bound=0.0), "hold=30.0 and bound=0.0 must be > 0; without a bound set it to null"),
         (lambda: Held(NPO(), hold=-1.0), "hold=-1.0 and bound=None must be > 0"),
-        (lambda: Held(NPO(), bound=-0.1), "hold=10.0 and bound=-0.1 must be > 0"),
-        (lambda: Held(Stranger()), "Held: Stranger cannot be held: it has strangers"),
-        (lambda: Held(Held(NPO())), "Held: Held cannot be held: it has strangers"),
+        (lambda: Held(NPO(), bound=-0.1), "hold=30.0 and bound=-0.1 must be > 0"),
+        (lambda: Held(Stranger()), "Held: Stranger cannot be held, for it has strangers already"),
+        (lambda: Held(Held(NPO())), "Held: Held cannot be held, for it has strangers already"),
         (lambda: Held(Passes()), "Held: Passes cannot be held"),
         (lambda: Held(Whole()), "Held: Whole cannot be held"),
     ],
