@@ -64,9 +64,9 @@ def take_step(
         last = number == len(parts)
         with mllm.together(keep=True):
             terms = loss_terms(part, totals)
-        if not terms["loss"].requires_grad:  # a part in which all streams have run out
-            terms["loss"] = with_zeros(terms["loss"], [p for p in mllm.parameters() if p.requires_grad])
         loss = processes.complete(terms["loss"], last)
+        if not loss.requires_grad and mllm.lockstep is None:  # a part in which all streams have run out
+            loss = with_zeros(loss, [p for p in mllm.parameters() if p.requires_grad])
         step_terms = {name: step_terms.get(name, 0) + value.detach() for name, value in terms.items()}
         if not last:
             backward(loss)
