@@ -218,9 +218,9 @@ def test_a_dual_weight_follows_its_bound(make, head, hidden, said):
     wanted = 0.5
     for found, kl in zip(weights, kls, strict=True):
         assert found == pytest.approx(wanted)
-        wanted *= math.exp(0.2 * min(kl / bound - 1, 1))
+        wanted *= math.exp(0.05 * min(kl / bound - 1, 1))
     assert weight(method) == pytest.approx(wanted)
-    assert max(b / a for a, b in itertools.pairwise(weights)) <= math.exp(0.2) + 1e-9
+    assert max(b / a for a, b in itertools.pairwise(weights)) <= math.exp(0.05) + 1e-9
 
 
 @pytest.mark.parametrize("make", [Stranger, lambda **options: Held(Watched(), **options)])
@@ -260,7 +260,7 @@ def test_a_dual_weight_stays_where_no_stranger_is_shown_and_falls_where_nothing_
     method.after_step({"hold_kl": torch.tensor(0.0), "hold_weight": torch.tensor(0.0)})
     assert weight(method) == 2.0
     method.after_step({"hold_kl": torch.tensor(-1e-7), "hold_weight": torch.tensor(2.0)})
-    assert weight(method) == pytest.approx(2.0 * math.exp(-0.2), rel=1e-6), "0 but for rounding"
+    assert weight(method) == pytest.approx(2.0 * math.exp(-0.05), rel=1e-6), "0 but for rounding"
 
 
 def test_what_is_declared():

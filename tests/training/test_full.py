@@ -13,7 +13,7 @@ from support.weights import random_vanilla
 from viker_lightning.datasets.mllmu import MLLMU
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import token_kl
-from viker_lightning.methods import NPO, GradientAscent, KLMinimization, ViKeR
+from viker_lightning.methods import NPO, GradientAscent, KLMinimization, Stranger, ViKeR
 from viker_lightning.models import MLLM, Lora
 from viker_lightning.training import Unlearn
 from viker_lightning.training.engine import Engine
@@ -114,6 +114,17 @@ def test_gradient_is_that_of_two_models(vanilla, few, method, references):
 
 def weights(module):
     return torch.cat([p.detach().flatten() for p in module.parameters() if p.requires_grad])
+
+
+def test_resumed_run_finds_what_the_original_answered_about_strangers(vanilla, few, tmp_path):
+    def stranger():
+        return Stranger(k=2, rehearsal=True)
+
+    whole = fitted(vanilla, few, stranger(), "disk", steps=3)
+    fitted(vanilla, few, stranger(), "disk", steps=1, folder=tmp_path)
+    resumed = fitted(vanilla, few, stranger(), "disk", steps=3, checkpoint=tmp_path / "last.ckpt")
+    assert whole.report.strangers == resumed.report.strangers and whole.report.strangers["answers"] > 0
+    torch.testing.assert_close(weights(resumed), weights(whole), rtol=1e-5, atol=1e-6)
 
 
 def test_resumed_run_finds_what_the_original_said(vanilla, few, tmp_path):

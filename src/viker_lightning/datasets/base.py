@@ -238,6 +238,7 @@ class Benchmark(LightningDataModule):
         """
         self.batches_per_step = batches if batches > 1 else self.batches_per_step
         self.in_passes = in_passes
+        self.steps_done = 0  # what an earlier fit of this data was told
 
     def skip_steps(self, done: int) -> None:
         """Leaves out the steps that a resumed run has taken already."""

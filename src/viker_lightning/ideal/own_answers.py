@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from viker_lightning.data.records import ImageGroup, Picture
 from viker_lightning.metrics import keyword_match
@@ -45,6 +46,15 @@ class OwnAnswers:
                 for vqa, text in zip(group.vqa, texts, strict=True):
                     self._answers[group.image.key, vqa.question] = text if self._may_stay(text) else None
                 bar.advance(1)
+        self.dropped = sum(answer is None for answer in self._answers.values())
+
+    def state_dict(self) -> dict[str, Any]:
+        """All answers, for a checkpoint: weights that are trained in full cannot be asked again."""
+        return {"answers": [[*key, answer] for key, answer in self._answers.items()]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes up the answers of a run that was stopped."""
+        self._answers = {(picture, question): answer for picture, question, answer in state["answers"]}
         self.dropped = sum(answer is None for answer in self._answers.values())
 
     def __len__(self) -> int:

@@ -14,8 +14,8 @@ from viker_lightning.errors import UserError
 from .around import Around
 from .base import Batch, Method
 
-RATE = 0.2
-"""How fast the weight of a hold follows its bound: e^.2 a step at most."""
+RATE = 0.05
+"""How fast the weight of a hold follows its bound: e^.05 a step at most. With .2 it overshoots."""
 
 
 class Hold:

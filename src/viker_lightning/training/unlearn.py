@@ -127,6 +127,7 @@ class Unlearn(Stage):
         self.strangers: list[Picture] = []
         self.derived: Derived
         self._method_state: dict[str, Any] | None = None  # of the run that is resumed
+        self._own_answers_state: dict[str, Any] | None = None
         self._prepared = False
         self.references = References(engine.references, dtype)
 
@@ -286,7 +287,10 @@ class Unlearn(Stage):
         private = [span for group in self._every_group("forget") for vqa in group.vqa for span in vqa.private]
         longest = max(len(self.mllm.encoder.encode(vqa, True).answer) for group in forget for vqa in group.vqa)
         answers = OwnAnswers(self.mllm, private, 2 * longest)
-        answers.prepare([ImageGroup("stranger", picture, vqa=questions) for picture in self.strangers])
+        if self._own_answers_state:
+            answers.load_state_dict(self._own_answers_state)
+        else:
+            answers.prepare([ImageGroup("stranger", picture, vqa=questions) for picture in self.strangers])
         dropped, whole = answers.dropped, len(answers)
         log.info("strangers: %d of %d answers hold a private span of the forget set, or nothing", dropped, whole)
         if dropped == whole:
@@ -304,6 +308,8 @@ class Unlearn(Stage):
             checkpoint["said"] = self.references.state_dict()
         if self._prepared:  # a checkpoint of step 0 is written before that
             checkpoint["method"] = self.method.state_dict()
+            if self.derived.own_answers is not None:
+                checkpoint["own_answers"] = self.derived.own_answers.state_dict()
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -311,6 +317,7 @@ class Unlearn(Stage):
         super().on_load_checkpoint(checkpoint)
         self.references.load_state_dict(checkpoint.get("said", {}))
         self._method_state = checkpoint.get("method")
+        self._own_answers_state = checkpoint.get("own_answers")
         self.mllm.mark_trained(checkpoint["global_step"] > 0)
 
     @property
