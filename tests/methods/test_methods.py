@@ -183,3 +183,9 @@ def test_a_stream_or_a_reference_that_is_not_there(head):
         GradientDifference().loss(alone)
     with pytest.raises(UserError, match=r'^this method reads what own says of forget, .* add "forget": {"own": "kl"}'):
         NPO().loss(alone)
+
+
+def test_a_mean_over_one_question_is_its_value(head):
+    t = tokens(head, 1)
+    one = AnswerTokens(t.hidden[:2], t.labels[:2], torch.zeros(2, dtype=torch.long), t.private[:2], 1, head)
+    assert one.question_share(torch.tensor([3.0])) == 3.0 and one.token_share(torch.tensor([3.0, 5.0])) == 4.0
