@@ -14,7 +14,7 @@ from viker_lightning.data.records import Labels
 from viker_lightning.data.sampling import PassSampler
 from viker_lightning.datasets import CLEAR, MLLMU
 from viker_lightning.errors import UserError
-from viker_lightning.methods import IDK, NPO, GradientAscent, GradientDifference, KLMinimization, ViKeR
+from viker_lightning.methods import IDK, NPO, GradientAscent, GradientDifference, Held, KLMinimization, ViKeR
 from viker_lightning.models import MLLM, Lora
 from viker_lightning.training import Finetune, Unlearn
 from viker_lightning.training.engine import Engine
@@ -167,6 +167,23 @@ def test_npo_refuses(vanilla, published, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"model.method.gold: .* holds no model"):
         unlearned(vanilla, published, NPO(gold=str(tmp_path / "empty")))
+
+
+class AllText(ViKeR):
+    answers_only = False
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (AllText(), "published trains on all text, but AllText asks .* set its answers_only to True"),
+        (Held(NPO()), "published has no script of Held, found around NPO; set it to corrected"),
+    ],
+    ids=["all text", "held"],
+)
+def test_what_the_scripts_do_not_have_is_refused(vanilla, published, method, message):
+    with pytest.raises(UserError, match=message):
+        unlearned(vanilla, published, method)
 
 
 def test_viker_looks_at_answers_alone(vanilla, published):

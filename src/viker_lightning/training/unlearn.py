@@ -167,6 +167,11 @@ class Unlearn(Stage):
                 f"model.method: {method} uses retain questions, but {data.root} retains nobody; add people to retain, "
                 "set retain_weight=0 where the method has it, or choose a method that only forgets"
             )
+        if "irrelevant" in self.method.references and self.labels == Labels.TEXT:
+            raise UserError(
+                f"data.protocol: published trains on all text, but {method} asks what is said of answers behind "
+                "irrelevant images; set its answers_only to True, or data.protocol to corrected"
+            )
         if self._shows_strangers and not any(person.images for person in data.streams["forget"]):
             raise UserError(
                 f"model.method: {method} asks about strangers what is asked about photos of the forget set, but "
