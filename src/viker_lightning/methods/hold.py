@@ -64,8 +64,8 @@ class Held(Around):
     """Any method, held on strangers: its loss ``+ hold * mean_t KL(p0 || p)`` behind portraits of strangers.
 
     It needs no data of anybody: the strangers are drawn, or in a folder, and are asked what a step asks about the
-    forget set, with the forget answers read behind them. So nothing changes but what the model says of the people
-    themselves.
+    forget set, with the forget answers read behind them. It is to spare people whom no loss protects; it does not keep
+    all of them (docs/results.md).
 
     Args:
         method: the method that is held.

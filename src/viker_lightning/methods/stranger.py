@@ -1,4 +1,4 @@
-"""Stranger: the person becomes somebody nobody knows, and nothing else changes. Ours."""
+"""Stranger: the person is to become somebody whom the model does not know. Ours."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Stranger(Method):
 
     pbar_t, the ideal distribution, is the mean of the frozen model's predictions behind portraits of k strangers, where
     ViKeR has scenes: what one says of *somebody*. There is no ascent. Both forget terms vanish at ``p = pbar`` and have
-    0 as their lower bound, so the student stops where a model that never met the person is, not below chance. The last
+    0 as their lower bound, so nothing is gained below what is said of strangers. The last
     term asks about a stranger S what a step asks about the person, and holds the student to the frozen model p0 there;
     no retain data is needed. docs/concepts.md has the gradient, and why.
 
