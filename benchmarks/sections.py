@@ -163,12 +163,13 @@ def strangers_section(name: str, repeats: int) -> list[dict]:
     photos, portraits = (irrelevant_images(kind, k, size=336) for kind, k in (("scenes", 4), ("people", 20)))
     groups = [ImageGroup(str(i), picture, vqa=questions(3, start=10 * i)) for i, picture in enumerate(photos)]
     encoded = mllm.pack(groups).encoded
-    method = Stranger()
-    derived = Derived(method, 0, portraits, [])
-    held = {
-        few: next(s for step in range(99) if len(s := derived.groups("strangers", groups, step)) == few)
-        for few in (1, 2)
-    }
+    held: dict[int, list[ImageGroup]] = {}  # by how many strangers are shown
+    for few in (1, 2, 4):
+        method = Stranger()
+        method.strangers_per_step = few
+        for step in range(20):
+            about = Derived(method, 0, portraits, []).groups("strangers", groups, step)
+            held.setdefault(len(about), about)
     ideal = IdealDistribution(mllm, portraits, "memory", each=True)
     seconds: dict = {}
     seconds |= alternate({"prepare": lambda: IdealDistribution(mllm, portraits).prepare(encoded)}, 1, lambda key: None)

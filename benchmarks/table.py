@@ -60,6 +60,7 @@ def _model(name: str, found: dict) -> list[str]:
         lines.append("")
     for section, title in (
         ("growth", "How a step grows"),
+        ("strangers", "Stranger: a step on 4 images with 3 questions each, k = 20, CPU seconds"),
         ("people", "The store: people with one question each"),
         ("evaluation", "Evaluation"),
         ("published", "MLLMU-Bench asked as published, CPU seconds"),
