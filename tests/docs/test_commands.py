@@ -258,6 +258,9 @@ def test_another_command(command, desk, capsys):
         import wandb.cli.cli
 
         assert words[1] in wandb.cli.cli.cli.commands and (words[1] == "agent" or "wandb" in words[2])
+    elif words[:2] == ["python", "benchmarks/engine.py"]:
+        script = (ROOT / words[1]).read_text()
+        assert all(f'\n    "{section}": {section}_section,\n' in script for section in words[2:])
     else:
         pytest.fail(f"{command.page}, line {command.line}: this test does not know how to run {' '.join(words)!r}")
 
