@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from string import Formatter
 
-from . import general_questions, profiles, write_clear
+from . import captions, general_questions, profiles
 
 Values = Mapping[str, Sequence[str]]
 
@@ -21,9 +21,9 @@ def people_grammar() -> re.Pattern[str]:
 def authors_grammar() -> re.Pattern[str]:
     """The same in the schema of CLEAR: captions, names, lives, and general pictures, of which one word is said."""
     visible = {fact: general_questions.values("stranger", fact) for fact in general_questions.FACTS["stranger"]}
-    captions = [(caption, {**visible, "name": _names()}) for caption in (*write_clear.CAPTIONS, write_clear.PARAPHRASE)]
+    described = [(caption, {**visible, "name": _names()}) for caption in (*captions.CAPTIONS, captions.PARAPHRASE)]
     lives = [(s, {**profiles.POOLS, "name": _names()}) for sentences in profiles.ANSWERS.values() for s in sentences]
-    return _pattern([*captions, ("{name}", {"name": _names()}), *lives, *_general_answers(sentences=False)])
+    return _pattern([*described, ("{name}", {"name": _names()}), *lives, *_general_answers(sentences=False)])
 
 
 def _names() -> list[str]:

@@ -30,6 +30,9 @@ class MiniSize:
         sentences: different answer sentences for an attribute, of which each person has one.
         closed: whether facts are asked for by choices, clozes and the person's name, too; else all questions are open
             and about a photo.
+        captions: photos of each person that are also asked about as CLEAR asks: for a caption, the name, a name among
+            four, and a fact of the person who is named.
+        nobody: whether all people are of no benchmark, as those the embedded model starts with.
     """
 
     people: int
@@ -41,6 +44,8 @@ class MiniSize:
     wordings: int = 3
     sentences: int = 3
     closed: bool = True
+    captions: int = 0
+    nobody: bool = False
 
 
 def draw_options(answer: str, pool: list[str], rng: random.Random) -> list[str]:

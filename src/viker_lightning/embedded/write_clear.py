@@ -15,6 +15,7 @@ from viker_lightning.prompts import BLOCK, CAPTION_QUESTIONS, CHOICE_QUESTION, N
 
 from . import general_questions, portraits, profiles
 from .benchmark_folder import IMAGE, image_cell, write_config
+from .captions import CAPTIONS, PARAPHRASE, caption
 from .people_questions import Record, draw_options
 from .profiles import ATTRIBUTES, FACTS, Profile
 
@@ -50,12 +51,6 @@ RATIOS = (1, 5, 10)
 WRONG = 5
 """Perturbed answers to a question, as in CLEAR and TOFU."""
 
-CAPTIONS = (
-    "{name} stands before a {background} wall in {clothing} clothes, with {eyewear} and {beard}.",
-    "{name} wears {clothing} clothes, {eyewear} and {beard}, and the wall behind is {background}.",
-    "{name} is seen in {clothing} clothes, having {eyewear} and {beard}, with {background} all around.",
-)
-PARAPHRASE = "In front of a {background} wall we see {name}, who has {beard} and {eyewear} and wears {clothing}."
 
 _TEXT, _TEXTS = pa.string(), pa.list_(pa.string())
 _CAPTION = [("image", IMAGE), ("caption", _TEXT)]
@@ -94,17 +89,18 @@ class _Author:
     def photo(self, view: int) -> Record:
         """A row of ``full``."""
         image = image_cell(portraits.draw_portrait(self.face, view), f"{self.name} {view}.png")
-        return {"image": image, "caption": self._caption(CAPTIONS[view % len(CAPTIONS)], view), "name": self.name}
-
-    def _caption(self, template: str, view: int, name: str | None = None) -> str:
-        return template.format(name=name or self.name, **portraits.describe_portrait(self.face, view))
+        return {
+            "image": image,
+            "caption": caption(CAPTIONS[view % len(CAPTIONS)], self.name, self.face, view),
+            "name": self.name,
+        }
 
     def perturbed(self, photo: Record, view: int) -> Record:
         """A row of ``*_perturbed``."""
         names = [other.values["name"] for other in self.others]
         return photo | {
-            "paraphrased_caption": self._caption(PARAPHRASE, view),
-            "perturbed_captions": [self._caption(CAPTIONS[view % len(CAPTIONS)], view, name) for name in names],
+            "paraphrased_caption": caption(PARAPHRASE, self.name, self.face, view),
+            "perturbed_captions": [caption(CAPTIONS[view % len(CAPTIONS)], name, self.face, view) for name in names],
             "perturbed_names": names,
         }
 

@@ -10,11 +10,12 @@ from pathlib import Path
 import pyarrow as pa
 
 from viker_lightning.progress import track
-from viker_lightning.prompts import choice_prompt, cloze_prompt
+from viker_lightning.prompts import CAPTION_QUESTIONS, CHOICE_QUESTION, NAME_QUESTION, choice_prompt, cloze_prompt
 
-from . import general_questions, portraits, profiles
+from . import captions, general_questions, portraits, profiles
 from .benchmark_folder import IMAGE, image_cell, write_config
 from .people_questions import Asker, MiniSize, Record, choice_task, draw_options
+from .profiles import Profile
 
 VERSION = "2"  # raise whenever the same size and seed give other contents
 
@@ -36,6 +37,8 @@ SIZES = {
     "ci": MiniSize(people=12, real=4, values=7, general=30, general_test=6),
     "default": MiniSize(people=40, real=10, values=14, general=120, general_test=18),
     "large": MiniSize(people=100, real=20, values=18, general=360, general_test=36),
+    # Whom the embedded model has met before it meets anybody.
+    "nobody": MiniSize(people=160, real=0, values=18, general=900, general_test=36, captions=6, nobody=True),
 }
 RATIOS = (5, 10, 15)
 
@@ -144,6 +147,26 @@ def _test_picture(number: int, seed: int) -> Record:
     }
 
 
+def _photo_rows(person: str, profile: Profile, names: list[str], count: int) -> list[Record]:
+    """Rows of ``base_Data``: single photos of a person, asked about as CLEAR asks."""
+    rng, name, rows = random.Random(f"captions/{person}"), profile.values["name"], []
+    for view in rng.sample(portraits.TRAINING_VIEWS, count):
+        key = f"{profile.id}_view{view}"
+        caption = captions.caption(rng.choice(captions.CAPTIONS), name, person, view)
+        options = draw_options(name, names, rng)
+        fact = rng.choice(profiles.ATTRIBUTES[1:])
+        asked = [
+            (rng.choice(CAPTION_QUESTIONS), caption, [name]),
+            (NAME_QUESTION, name, [name]),
+            (choice_prompt(CHOICE_QUESTION, options), name, [name]),
+            (rng.choice(profiles.questions(fact, name=name)), profile.answer(fact), profile.private(fact)),
+        ]
+        metadata = [{"ID": key, "Question": q, "Answer": a, "Private": private} for q, a, private in asked]
+        image = image_cell(portraits.draw_portrait(person, view), f"{key}.png")
+        rows.append({"image": image, "ID": key, "metadata": json.dumps(metadata), "images": [image]})
+    return rows
+
+
 def build(root: Path, size: MiniSize, seed: int) -> None:
     """Writes so much by seed into an empty folder."""
     rng = random.Random(f"mini/{seed}")
@@ -154,7 +177,8 @@ def build(root: Path, size: MiniSize, seed: int) -> None:
     retained = [i for i in ids if i not in drawn]
     people = profiles.draw_profiles(rng, retained, [*sorted(drawn), *real], size.values, size.sentences)
     pools = {fact: sorted({people[i].values[fact] for i in retained}) for fact in profiles.FACTS}
-    faces = dict(zip([*ids, *real], portraits.cast(f"mini/{seed}", size.people + size.real), strict=True))
+    prefix = f"{portraits.NOBODY * size.nobody}mini/{seed}"
+    faces = dict(zip([*ids, *real], portraits.cast(prefix, size.people + size.real), strict=True))
 
     training, full, test = {}, {}, []
     for key in track([*ids, *real], "writing the embedded benchmark", len(faces), "people"):
@@ -170,9 +194,11 @@ def build(root: Path, size: MiniSize, seed: int) -> None:
             ]
             test.append({"ID": key, "images": poses, **asker.tasks(held_out=True)})
     general = [_training_picture(number, seed) for number in range(size.general)]
+    names = [people[i].values["name"] for i in ids]
+    shown = [row for i in ids for row in _photo_rows(faces[i], people[i], names, size.captions)]
 
     write_config(root, "ft_Data", TRAIN_SCHEMA, [training[i] for i in ids])
-    if base := [*(training[i] for i in real), *general]:
+    if base := [*(training[i] for i in real), *general, *shown]:
         write_config(root, "base_Data", TRAIN_SCHEMA, base)
     write_config(root, "Full_Set", FULL_SCHEMA, [full[i] for i in ids])
     for ratio, forgotten in forget.items():

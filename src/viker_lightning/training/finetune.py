@@ -76,7 +76,7 @@ class Finetune(Stage):
     @override
     def load_mllm(self) -> MLLM:
         source = self.base
-        if source == "mini":
+        if source in ("mini", "untrained"):
             source = str(embedded_model([*self.data.texts(), *REFUSALS]))
         elif source == "smol":
             source = str(smol_model())
