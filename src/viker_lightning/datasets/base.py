@@ -40,7 +40,8 @@ class Benchmark(LightningDataModule):
     that bad ones are treated as ``on_bad_row`` says, and sets ``records_private``; see the README beside this file.
 
     Args:
-        root: a folder, ``mini/...`` for an embedded benchmark (written on first use), or a dataset id on the hub.
+        root: a folder, ``mini/<size>`` for an embedded benchmark (written on first use; ``mini/<size>@<seed>`` for
+            another world: other people, faces and lives), or a dataset id on the hub.
         forget: percentage of people to forget; must be one of the stored splits.
         stage: what to train on. ``vanilla``: everybody; ``gold``: everybody but the forget set; ``unlearn``: steps of
             forget and retain questions.
@@ -135,31 +136,36 @@ class Benchmark(LightningDataModule):
     @property
     def grammar(self) -> re.Pattern[str] | None:
         """What a well-formed answer matches as a whole; ``None`` but for embedded data: other language is open."""
-        return self.embedded.grammar() if self.embedded and self._embedded_size else None
+        return self.embedded.grammar() if self.embedded and self._world else None
 
     @property
     def folder(self) -> Path:
         """Where the files are."""
-        if (size := self._embedded_size) and self.embedded:
-            return cache_folder("benchmarks", f"mini-{size}-{self.embedded.version}")
+        if (world := self._world) and self.embedded:
+            size, seed = world
+            return cache_folder("benchmarks", f"mini-{size}-{self.embedded.version}" + f"-seed-{seed}" * (seed > 0))
         return Path(self.root) if Path(self.root).is_dir() else dataset_folder(self.root, self.revision, download=False)
 
     @property
-    def _embedded_size(self) -> str | None:
-        name, _, size = self.root.partition("/")
+    def _world(self) -> tuple[str, int] | None:
+        """Size and seed of the embedded benchmark that :attr:`root` names; ``None`` if it names none."""
+        name, _, world = self.root.partition("/")
         if name != "mini" or Path(self.root).is_dir():
             return None
+        size, at, seed = world.partition("@")
         known = self.embedded.sizes if self.embedded else ()
         if size not in known:
             sizes = ", ".join(f"mini/{size}" for size in known) or f"{type(self).__name__} has none"
             raise DataError(f"data.root: {self.root!r} is not a folder; embedded sizes: {sizes}")
-        return size
+        if at and not (seed.isascii() and seed.isdecimal()):
+            raise DataError(f"data.root: {self.root!r}: found seed {seed!r}, expected a number, as in mini/{size}@1")
+        return size, int(seed or 0)
 
     @override
     def prepare_data(self) -> None:
         """Writes the embedded benchmark, or downloads a hub dataset; does nothing for a folder."""
-        if (size := self._embedded_size) and self.embedded:
-            self.embedded.write(self.folder, size)
+        if (world := self._world) and self.embedded:
+            self.embedded.write(self.folder, *world)
         elif not Path(self.root).is_dir():
             dataset_folder(self.root, self.revision)
 
