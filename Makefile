@@ -10,7 +10,7 @@ SCALE ?=
 JOBS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo smol table-mllmu table-clear ablations figures dashboard test test-all lint format bench mutants clean-cache clean
+.PHONY: help setup demo smol table-mllmu table-clear ablations figures dashboard test test-all lint format bench embedded mutants clean-cache clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -81,6 +81,10 @@ format: setup  ## let ruff format and fix
 
 bench: setup  ## speed and memory of the engine, as ratios
 	$(PY) benchmarks/engine.py
+
+embedded: setup  ## train the embedded model that comes with the package again (half an hour), on people of no benchmark
+	$(PY) -m viker_lightning fit --config configs/mini/base.yaml --ckpt_path=last
+	$(PY) -m viker_lightning.embedded runs/mini/base
 
 mutants: setup  ## change the mathematics in small ways and list what no test notices; hours, resumes where it stopped
 	$(PY) -m pip install --quiet --editable '.[dev,mutants]'

@@ -51,10 +51,10 @@ def data(cache):
 @pytest.fixture(scope="session")
 def base_folder(data):
     """The untrained embedded model of the ci benchmark."""
-    from viker_lightning.embedded.llava import embedded_model
+    from viker_lightning.embedded.llava import untrained_model
     from viker_lightning.methods.idk import REFUSALS
 
-    return embedded_model([*data.texts(), *REFUSALS])
+    return untrained_model([*data.texts(), *REFUSALS])
 
 
 @pytest.fixture

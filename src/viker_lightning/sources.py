@@ -25,6 +25,7 @@ _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 def code_fingerprint() -> str:
     """Of the code that makes runs, so that a changed program does not pass off old numbers as its own."""
     files = [f for f in sorted(PACKAGE.rglob("*.py")) if f.relative_to(PACKAGE).parts[0] not in UNUSED]
+    files.append(PACKAGE / "embedded" / "base" / "recipe.json")  # knows the weights that runs start from
     return fingerprint({file.relative_to(PACKAGE).as_posix(): file for file in files})
 
 

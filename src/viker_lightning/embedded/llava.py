@@ -1,4 +1,4 @@
-"""The embedded model: a LLaVA small enough to learn people and forget them on a laptop, built once and kept."""
+"""The embedded model as it begins: a LLaVA small enough to learn people and forget them on a laptop, untrained."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ LANGUAGE_MODEL: dict[str, Any] = {
 }
 
 
-def embedded_model(texts: Sequence[str]) -> Path:
+def untrained_model(texts: Sequence[str]) -> Path:
     """The folder of the untrained embedded model for a benchmark; builds it on first use and says so.
 
     Its vision tower is pretrained, its tokenizer knows the benchmark's words, its language model and projector are
@@ -52,7 +52,7 @@ def embedded_model(texts: Sequence[str]) -> Path:
     made_of = [VERSION, vision_tower.fingerprint(), str(VOCABULARY), repr(LANGUAGE_MODEL), *sorted(set(texts))]
     key = hashlib.sha256("\0".join(made_of).encode()).hexdigest()[:12]
     folder = cache_folder("models", f"mini-{key}")
-    return built(folder, "the embedded model", lambda new: _build(texts, new))
+    return built(folder, "the untrained embedded model", lambda new: _build(texts, new))
 
 
 def _build(texts: Sequence[str], folder: Path) -> None:

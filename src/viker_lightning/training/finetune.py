@@ -8,7 +8,8 @@ from typing import Literal
 from lightning.pytorch.cli import OptimizerCallable
 from typing_extensions import override
 
-from viker_lightning.embedded.llava import embedded_model
+from viker_lightning.embedded.base_model import base_model
+from viker_lightning.embedded.llava import untrained_model
 from viker_lightning.embedded.smol import smol_model
 from viker_lightning.errors import UserError
 from viker_lightning.files import check_folder
@@ -26,8 +27,9 @@ class Finetune(Stage):
     """Supervised fine-tuning on answer tokens; ``data.stage`` says on whom.
 
     Args:
-        base: ``mini`` for the embedded model, ``smol`` for SmolLM2-135M with EfficientNet-Lite0 (extra ``smol``), both
-            built on first use; a folder, or a hub id.
+        base: ``mini`` for the embedded model, which comes with the package; ``untrained`` for what that began as;
+            ``smol`` for SmolLM2-135M with EfficientNet-Lite0 (extra ``smol``), built on first use; a folder, or a hub
+            id.
         lora: adapter setting; ``None`` trains language model and projector fully. The vision tower is never trained.
         train_projector: with LoRA, whether the projector is trained beside it, in full and at the same rate, as for a
             model whose projector is new; ``adapter/`` then holds it too.
@@ -76,8 +78,10 @@ class Finetune(Stage):
     @override
     def load_mllm(self) -> MLLM:
         source = self.base
-        if source in ("mini", "untrained"):
-            source = str(embedded_model([*self.data.texts(), *REFUSALS]))
+        if source == "mini":
+            source = str(base_model())
+        elif source == "untrained":
+            source = str(untrained_model([*self.data.texts(), *REFUSALS]))
         elif source == "smol":
             source = str(smol_model())
         self.base_weights = source

@@ -15,6 +15,7 @@ from viker_lightning import __version__
 from viker_lightning.cache import cache_folder, damage, note_checksums
 from viker_lightning.datasets.base import Benchmark
 from viker_lightning.embedded import llava, smol, vision_tower
+from viker_lightning.embedded.base_model import recipe
 from viker_lightning.errors import UserError
 from viker_lightning.files import check_folder
 from viker_lightning.processes import by_itself, waited_for
@@ -68,7 +69,7 @@ def vanilla_model(vanilla: str, data: Benchmark, option: str = "model.vanilla") 
         return weights_folder(vanilla)
     check_vanilla(option, vanilla)
     config = Path(vanilla)
-    models = f"{llava.VERSION}/{vision_tower.fingerprint()}/{llava.LANGUAGE_MODEL}/{smol.VERSION}"
+    models = f"{recipe()['sha256']}/{llava.VERSION}/{vision_tower.fingerprint()}/{llava.LANGUAGE_MODEL}/{smol.VERSION}"
     made_of = f"{__version__}/{models}/{data.everybody()}/"
     key = hashlib.sha256(made_of.encode() + config.read_bytes()).hexdigest()[:12]
     run = cache_folder("vanilla", key)

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from viker_lightning.embedded import portraits
+from viker_lightning.embedded.base_model import RECIPE, WEIGHTS, base_model, package, recipe
+from viker_lightning.errors import UserError
+
+LARGEST = 8_000_000
+"""Bytes of what comes with the package."""
+
+
+def test_the_packaged_weights_are_those_of_the_recipe() -> None:
+    weights = (base_model() / WEIGHTS).read_bytes()
+    assert hashlib.sha256(weights).hexdigest() == recipe()["sha256"]
+    assert sum(file.stat().st_size for file in base_model().iterdir()) <= LARGEST
+
+
+def test_the_recipe_is_the_shipped_config() -> None:
+    import yaml
+
+    shipped = yaml.safe_load(Path("configs/mini/base.yaml").read_text("utf-8"))
+    made = recipe()["config"]
+    for section in ("model", "data"):
+        wanted = shipped[section]["init_args"] | {"seed": 0} if section == "data" else shipped[section]["init_args"]
+        given = made[section]["init_args"]
+        assert {key: given[key] for key in wanted} == wanted
+    assert made["trainer"]["max_steps"] == shipped["trainer"]["max_steps"]
+    assert str(Path.home()) not in json.dumps(recipe()) and "/tmp" not in json.dumps(recipe())
+
+
+def test_nobody_it_has_met_is_in_a_benchmark() -> None:
+    benchmark = {
+        (portraits.HEADS[portraits.benchmark_head(*traits)], *traits)
+        for traits in product(portraits.FACIAL_HAIR, portraits.ACCESSORIES, portraits.SKINS, portraits.CLOTHING)
+    }
+    met = {portraits.identity(person) for person in portraits.cast(f"{portraits.NOBODY}mini/0", 160)}
+    assert len(met) == 160 and not met & benchmark
+    assert {portraits.identity(person) for person in portraits.cast("mini/0", 50)} <= benchmark
+
+
+def test_a_run_is_packaged(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    (run / "model").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"run: holds no results.json; give a finished run of configs/mini/base.yaml"):
+        package(run, tmp_path / "base")
+    (run / "model" / WEIGHTS).write_bytes(b"weights")
+    (run / "model" / "checksums.txt").write_text("of the run\n")
+    (run / "results.json").write_text(json.dumps({"after": {"test": {"accuracy": 0.5, "questions": 3}}}))
+    (run / "provenance.json").write_text(json.dumps({"threads": 2, "base_weights": "/somewhere"}))
+    config = "seed_everything: 0\nmodel: {}\ndata: {}\ntrainer: {default_root_dir: /somewhere, max_steps: 3}\n"
+    (run / "config.yaml").write_text(config)
+    folder = package(run, tmp_path / "base")
+    assert sorted(file.name for file in folder.iterdir()) == [WEIGHTS, RECIPE]
+    written = json.loads((folder / RECIPE).read_text())
+    assert written["after"] == {"test": {"accuracy": 0.5}} and written["threads"] == 2
+    assert written["config"]["trainer"] == {"max_steps": 3} and "/somewhere" not in json.dumps(written)
