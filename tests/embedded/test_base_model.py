@@ -53,7 +53,7 @@ def test_a_run_is_packaged(tmp_path: Path) -> None:
     (run / "model" / "checksums.txt").write_text("of the run\n")
     (run / "results.json").write_text(json.dumps({"after": {"test": {"accuracy": 0.5, "questions": 3}}}))
     (run / "provenance.json").write_text(json.dumps({"threads": 2, "base_weights": "/somewhere"}))
-    config = "seed_everything: 0\nmodel: {}\ndata: {}\ntrainer: {default_root_dir: /somewhere, max_steps: 3}\n"
+    config = "seed_everything: 0\nmodel: {}\ndata: {}\ntrainer: {default_root_dir: /somewhere, accelerator: cpu, max_steps: 3}\n"
     (run / "config.yaml").write_text(config)
     folder = package(run, tmp_path / "base")
     assert sorted(file.name for file in folder.iterdir()) == [WEIGHTS, RECIPE]

@@ -52,7 +52,7 @@ def package(run: Path, folder: Path) -> Path:
         if file.name != "checksums.txt":
             shutil.copyfile(file, folder / file.name)
     config = yaml.safe_load((run / "config.yaml").read_text("utf-8"))
-    config["trainer"].pop("default_root_dir", None)  # a place on the machine where it was made
+    config["trainer"] = {"max_steps": config["trainer"]["max_steps"]}  # the rest is about the machine
     provenance = json.loads((run / "provenance.json").read_text("utf-8"))
     after = json.loads((run / "results.json").read_text("utf-8"))["after"]
     write_json(
