@@ -231,6 +231,14 @@ def test_methods_do_not_change_each_other_s_settings(bench):
     assert kept["methods"] == both["methods"], "what is known of the other method stays"
 
 
+def test_other_worlds_begin_with_the_same_settings(bench):
+    """So that their runs can be used again."""
+    record = drawn(bench.tune("two", "--trials=6"))
+    more = drawn(bench.tune("two", "--trials=6", "--worlds", "100", "101", "102"))
+    assert [more[name][:5] for name in more] == [record[name][:5] for name in record]
+    assert [row for row in bench.runs if row[1] != "102" and int(row[0][-1]) < 5] == []
+
+
 def test_another_space_begins_anew(bench, tmp_path):
     bench.tune("one", "--trials=2")
     wider = changed(tmp_path, lambda s: s["methods"]["npo"]["model.lr"].update(high=0.05))

@@ -109,7 +109,7 @@ def tune(
     with _alone(runs):
         studies = {name: open_study(runs, name, spaces, worlds) for name in methods}
         while left := [name for name in methods if len(tried(studies[name])) < trials]:
-            asked = {name: ask(studies[name], spaces.methods[name]) for name in left}
+            asked = {name: ask(studies[name], name, spaces.methods[name]) for name in left}
             numbers = ", ".join(f"{name} {trial.number + 1}" for name, trial in asked.items())
             console.print(f"settings of {trials}: {numbers}", highlight=False, soft_wrap=True)
             _run(spaces, worlds, studies, asked, jobs, runs, console)
@@ -129,7 +129,7 @@ def open_study(runs: Path, method: str, spaces: Spaces, worlds: Sequence[int]) -
     try:
         import optuna
     except ImportError as error:
-        raise UserError("tuning needs optuna; pip install 'viker-lightning[tune]'") from error
+        raise UserError("tuning needs optuna; pip install -e '.[tune]' in the repository") from error
     from optuna.storages.journal import JournalFileBackend
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -139,16 +139,17 @@ def open_study(runs: Path, method: str, spaces: Spaces, worlds: Sequence[int]) -
     return optuna.create_study(study_name=f"{method}-{digest}", storage=storage, load_if_exists=True)
 
 
-def ask(study: Study, space: Space) -> Trial:
+def ask(study: Study, method: str, space: Space) -> Trial:
     """The trial that was begun and not ended, else a new one; its parameters are drawn.
 
-    A new one's sampler is seeded by study and number, so that nobody need know how many draws came before.
+    A new one's sampler is seeded by method and number, so that nobody need know how many draws came before, and the
+    first ones are the same whichever the worlds are.
     """
     import optuna
 
     begun = [one for one in study.get_trials() if not one.state.is_finished()]
     number = begun[0].number if begun else len(study.get_trials())
-    seed = int(hashlib.sha256(f"{study.study_name}/{number}".encode()).hexdigest()[:8], 16)
+    seed = int(hashlib.sha256(f"{method}/{number}".encode()).hexdigest()[:8], 16)
     study.sampler = optuna.samplers.TPESampler(n_startup_trials=STARTUP, seed=seed)
     trial = optuna.trial.Trial(study, begun[0]._trial_id) if begun else study.ask()
     setting_of(trial, space)
