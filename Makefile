@@ -8,9 +8,12 @@ GROUP ?=
 SEEDS ?=
 SCALE ?=
 JOBS ?=
+METHODS ?=
+TRIALS ?=
+WORLDS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo smol table-mllmu table-clear ablations figures dashboard test test-all lint format bench embedded mutants clean-cache clean
+.PHONY: help setup demo smol table-mllmu table-clear ablations figures tune dashboard test test-all lint format bench embedded mutants clean-cache clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -50,6 +53,11 @@ ablations: setup  ## ViKeR without each of its parts, and with other irrelevant 
 
 figures: setup  ## sweeps of lambda and k
 	$(call GRID,lambda k)
+
+tune: setup  ## tune the methods on worlds of their own (METHODS="npo viker" TRIALS=12 WORLDS="100 101" JOBS=)
+	$(PY) -m pip install --quiet --editable '.[tune]'
+	$(PY) -m viker_lightning.experiments.tune $(if $(METHODS),--methods $(METHODS)) $(if $(TRIALS),--trials=$(TRIALS)) \
+		$(if $(WORLDS),--worlds $(WORLDS)) $(if $(JOBS),--jobs=$(JOBS))
 
 dashboard: setup  ## W&B workspace and report of the runs there (ENTITY= PROJECT= GROUP=)
 	$(PY) -m pip install --quiet --editable '.[dashboards]'

@@ -56,7 +56,7 @@ class Grid:
         reference: the method whose differences from the other methods are tested, named before any run.
         seeds: seeds 0..N-1.
         published: section of :data:`PAPER_NUMBERS` with numbers to show beside, if any.
-        tuning: file of all settings tried, if any.
+        tuning: record of all settings tried, if any.
         figure: what a figure shows (see :class:`~viker_lightning.reporting.tables.Table`).
     """
 

@@ -40,7 +40,6 @@ def write_table_page(table: Table, file: Path) -> Path:
         UserError: if a file of a run is not what it must be.
     """
     runs = [run for _, run in table.finished_runs()]
-    tried = sorted(table.settings_tried or [], key=lambda one: (one["method"], -one.get("seeds", 1), -one["score"]))
     spent = costs(table)
     about = {name: one.sentence for name, one in numbers_of(runs).items()}
     page = {
@@ -53,7 +52,7 @@ def write_table_page(table: Table, file: Path) -> Path:
         "cost_headings": cost_headings(spent),
         "notes": {"costs": COSTS_NOTE, "key_tokens": KEY_TOKENS_NOTE},
         "sources": [(source, table.comparable(source)) for source in table.sources],
-        "tuning": tried,
+        "tuning": table.settings_tried,
         "tokens": _tokens(runs),
         "runs": [_run(run, file.parent) for run in table.runs],
         "made_with": table.made_with(),

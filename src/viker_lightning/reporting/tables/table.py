@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +16,7 @@ from viker_lightning.reporting.run_scores import better, scores_of
 from viker_lightning.runs import Run, read_run
 
 from .paper_numbers import Source
+from .tuned import settings_tried
 
 MINI = "mini"
 """The scale whose numbers compare with nobody's."""
@@ -80,7 +80,7 @@ class Table:
         runs: all of them, finished or not.
         reference: the method whose differences from the other methods are tested.
         sources: published numbers that belong beside it.
-        tuning: file of all settings tried, if any.
+        tuning: record of all settings tried, if any.
         figure: what its figure shows in place of the trade-off: ``label``, ``x`` (a value by row), ``y``
             (``<split>/<score>`` each) and perhaps ``log``.
     """
@@ -134,8 +134,8 @@ class Table:
 
     @cached_property
     def settings_tried(self) -> list[dict[str, Any]] | None:
-        """What the file of tuning holds; ``None`` where there is none."""
-        return json.loads(Path(self.tuning).read_text(encoding="utf-8")) if self.tuning else None
+        """Every setting in the record of tuning; ``None`` where there is none."""
+        return settings_tried(Path(self.tuning)) if self.tuning else None
 
     def runs_of(self, block: str, name: str) -> list[TableRun]:
         """The runs whose numbers a row shows, finished or not."""
