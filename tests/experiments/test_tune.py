@@ -244,7 +244,14 @@ def test_another_space_begins_anew(bench, tmp_path):
     wider = changed(tmp_path, lambda s: s["methods"]["npo"]["model.lr"].update(high=0.05))
     record = bench.tune("one", "--trials=2", f"--spaces={wider}")
     assert record["methods"]["npo"]["space"]["model.lr"]["high"] == 0.05
-    assert {row for row, _ in bench.runs} == {"npo 0", "npo 1"}, "ViKeR has tried its settings already"
+    assert {row for row, _ in bench.runs} == {"npo 1"}, "ViKeR has tried its settings, and what NPO's YAML has was run"
+
+
+def test_the_first_setting_is_the_shipped_one(bench):
+    record = bench.tune("one", "--trials=1")
+    assert record["methods"]["npo"]["trials"][0]["setting"] == {
+        option: float(setting("configs/mini/npo.yaml", option)) for option in record["methods"]["npo"]["space"]
+    }
 
 
 def test_a_setting_that_cannot_be_run_counts_and_has_no_score(bench):

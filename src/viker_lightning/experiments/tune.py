@@ -142,8 +142,9 @@ def open_study(runs: Path, method: str, spaces: Spaces, worlds: Sequence[int]) -
 def ask(study: Study, method: str, space: Space, config: str = "") -> Trial:
     """The trial that was begun and not ended, else a new one; its parameters are drawn.
 
-    The first of all is what the method's YAML has, as far as the space knows it. A new one's sampler is seeded by method and number, so that nobody need know how many draws came before, and the
-    first ones are the same whichever the worlds are.
+    The first of all is what the method's YAML has, as far as the space knows it. A new one's sampler is seeded by
+    method and number, so that nobody need know how many draws came before, and the first ones are the same whichever
+    the worlds are.
     """
     import optuna
 
