@@ -20,7 +20,7 @@ CONFIGS = ["gold", "gradient_ascent", "gradient_difference", "kl_minimization", 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """ViKeR from an empty cache: it must make benchmark, tower, model and vanilla run by itself."""
+    """ViKeR from an empty cache: it must make benchmark and vanilla run by itself; the model comes with the package."""
     folder = tmp_path_factory.mktemp("story")
     command = [
         *(sys.executable, "-m", "viker_lightning", "fit", "--config=configs/mini/viker.yaml", "--data.root=mini/ci"),
@@ -29,7 +29,7 @@ def run(tmp_path_factory):
     environment = os.environ | {"VIKER_LIGHTNING_CACHE": str(folder / "cache")}
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "Building the embedded vision tower" in done.stdout and "no vanilla model" in done.stdout
+    assert "Building" not in done.stdout and "no vanilla model" in done.stdout
     return json.loads((folder / "run/results.json").read_text())
 
 
