@@ -8,9 +8,10 @@ GROUP ?=
 SEEDS ?=
 SCALE ?=
 JOBS ?=
+METHODS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo smol table-mllmu table-clear ablations figures dashboard test test-all lint format bench mutants clean-cache clean
+.PHONY: help setup demo smol table-mllmu table-clear ablations figures worlds dashboard test test-all lint format bench mutants clean-cache clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -50,6 +51,9 @@ ablations: setup  ## ViKeR without each of its parts, and with other irrelevant 
 
 figures: setup  ## sweeps of lambda and k
 	$(call GRID,lambda k)
+
+worlds: setup  ## methods over eight worlds, each with people and models of its own (METHODS="ViKeR NPO" JOBS=)
+	$(call GRID,worlds) $(if $(SCALE),,--scale=mini) $(if $(SEEDS),,--seeds=1) $(if $(METHODS),--rows $(METHODS))
 
 dashboard: setup  ## W&B workspace and report of the runs there (ENTITY= PROJECT= GROUP=)
 	$(PY) -m pip install --quiet --editable '.[dashboards]'
