@@ -173,7 +173,7 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
 
 def fewest(rivals: int) -> int:
-    """How many pairs (people, worlds) at least can tell any of so many rivals from the reference: by smallest p-value."""
+    """How many pairs (people, worlds) at least can tell any of so many rivals apart: by their smallest p-value."""
     pairs = 1
     while 2.0 ** (1 - pairs) * rivals > ALPHA:
         pairs += 1

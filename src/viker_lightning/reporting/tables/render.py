@@ -22,12 +22,11 @@ from .measurements import COSTS_NOTE, KEY_TOKENS, KEY_TOKENS_NOTE, cost_headings
 from .page import write_table_page
 from .paper_numbers import Source
 from .table import Table
+from .worlds import worlds_record
+from .worlds_page import APART, worlds_legend, worlds_markdown, worlds_summary
 
 EMPTY = ""
 """What was not run stays visibly empty."""
-
-APART = "≠"
-"""Marks what differs from the reference."""
 
 FIRST = ("keyword_match", "coherence", "accuracy", "rouge_l")
 """Scores in the order they are shown in where there is no room for all."""
@@ -44,8 +43,13 @@ def write_table(table: Table, results: Path) -> list[Path]:
         The files, the page first.
     """
     page, text, numbers = (results / f"{table.stem}.{kind}" for kind in ("html", "md", "json"))
-    write_text(numbers, json.dumps(record(table), indent=1) + "\n")
-    write_text(text, markdown(table))
+    if table.worlds:
+        found = worlds_record(table)
+        write_text(text, worlds_markdown(found))
+    else:
+        found = record(table)
+        write_text(text, markdown(table))
+    write_text(numbers, json.dumps(found, indent=1) + "\n")
     write_table_page(table, page)
     return [page, text, numbers]
 
@@ -115,12 +119,14 @@ def _people(table: Table, block: str) -> str:
 
 
 def summary(table: Table, width: int) -> list[RichTable]:
-    """The numbers without intervals, for a terminal: a table a block, with the columns there is room for, one at least.
+    """The numbers without intervals, for a terminal: a table a block, or one over worlds, as wide as there is room.
 
     Args:
         table: however far its runs are.
-        width: of the terminal, in characters; keywords, coherence and choices come first.
+        width: of the terminal, in characters; keywords, coherence and choices come first, one column at least.
     """
+    if table.worlds:
+        return [worlds_summary(worlds_record(table), width)]
     names = [table.label(block, name) for block in table.blocks for name in table.rows]
     left = width - 2 - max(map(len, names))  # the ends of the table
     fitting: list[Any] = []
@@ -143,6 +149,8 @@ def summary(table: Table, width: int) -> list[RichTable]:
 
 def legend(table: Table) -> str:
     """What the signs of :func:`summary` mean, in a line."""
+    if table.worlds:
+        return worlds_legend(worlds_record(table))
     test = f"{APART} differs from {table.reference} (exact sign-flip test, Holm, {100 * ALPHA:g} %)"
     return f"★ near gold is good; bold best, underlined second of the methods; {test}"
 

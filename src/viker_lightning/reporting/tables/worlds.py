@@ -15,6 +15,7 @@ from viker_lightning.reporting import numbers_of
 from viker_lightning.reporting.contenders import disagreements
 from viker_lightning.reporting.paired import ALPHA, fewest, hodges_lehmann, holm, sign_flip
 from viker_lightning.reporting.run_scores import better
+from viker_lightning.secrets import hide_in
 
 from .measurements import costs, key_tokens
 from .table import Table
@@ -170,7 +171,7 @@ def differences(
         column = found[one.column] = {}
         for name in methods:
             pairs = {
-                world: one.good * (own - theirs)
+                world: one.good * (own - theirs) + 0.0  # no -0
                 for world, there in measured.items()
                 if (own := there.get(name, {}).get(one.column)) is not None
                 and (theirs := there.get(reference, {}).get(one.column)) is not None
@@ -244,7 +245,7 @@ def _floor(one: Measure, floor: str, values: Mapping[str, World], measured: Mapp
 
 
 def _left_out(values: Mapping[str, World], methods: Sequence[str], beside: Sequence[str]) -> dict[str, list[str]]:
-    """By method, the worlds in which it is not compared: not all runs of it, or of what it is held against, are there."""
+    """By method, the worlds it is not compared in: not all runs of it, or of what it is held against, are there."""
     left = {name: [world for world, there in values.items() if not {name, *beside} <= there.keys()] for name in methods}
     return {name: worlds for name, worlds in left.items() if worlds}
 
@@ -256,5 +257,5 @@ def _settings(table: Table) -> dict[str, dict[str, Any]]:
         runs = [run for world in table.blocks for run in table.read_runs(world, name)[1]]
         if runs and not row.before:
             model, trainer = (runs[0].config.get(key) or {} for key in ("model", "trainer"))
-            found[name] = {**(model.get("init_args") or {}), "max_steps": trainer.get("max_steps")}
+            found[name] = hide_in({**(model.get("init_args") or {}), "max_steps": trainer.get("max_steps")})
     return found
