@@ -127,8 +127,10 @@ def _check_worlds(file: Path, place: str, at: dict[str, Any], rows: dict[str, Ro
         raise UserError(f"{file}, {place}.worlds: found {at['worlds']!r}, expected true or false")
     if not at["worlds"]:
         return
+    if not at.get("blocks"):
+        raise UserError(f"{file}, {place}.worlds: found no blocks, expected one a world")
     roots: dict[str, str] = {}
-    for name, options in at.get("blocks", {"": {}}).items():
+    for name, options in at["blocks"].items():
         root = str(options.get("data.root", ""))
         if not root or root in roots:
             found = f"{root!r}, as in block {roots[root]!r}" if root else "none"

@@ -99,7 +99,7 @@ def worlds_figure(
         The figure; ``None`` if nothing was run.
     """
     measures, names = main_measures(record), [*record["means"]]
-    if not names:
+    if not measures:
         return None
     across = min(3, len(measures))
     down = -(-len(measures) // across)
@@ -120,6 +120,8 @@ def worlds_figure(
         held = record["second_gold" if one["kind"] == "floor" else "gold"]
         if (mean := record["means"].get(held, {}).get(column, {}).get("value")) is not None:
             axes.axvline(mean, color=ink, linewidth=0.7, linestyle=":")
+        if one["kind"] != "floor":  # a divergence has no upper end
+            axes.set_xlim(min(-0.03, axes.get_xlim()[0]), max(1.03, axes.get_xlim()[1]))
         axes.set_yticks(range(len(names)), names)
         axes.set_title(f"{one['heading']} {one['sign']}", fontsize="medium")
     panels[0].invert_yaxis()  # shared by all

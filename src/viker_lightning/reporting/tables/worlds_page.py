@@ -79,8 +79,9 @@ def sections(record: Record) -> list[Section]:
 
 
 def main_measures(record: Record) -> list[dict[str, Any]]:
-    """The measures of :data:`MAIN` scores; all where there is none of these."""
-    every = record["measures"]
+    """The measures of :data:`MAIN` scores, as far as there are any values; all where there are none of these."""
+    means = record["means"].values()
+    every = [m for m in record["measures"] if any(columns[m["column"]]["worlds"] for columns in means)]
     return [one for one in every if one["column"].partition("/")[2] in MAIN] or every
 
 
