@@ -14,7 +14,7 @@ from rich.text import Text
 from viker_lightning.files import write_text
 from viker_lightning.reporting.answers import answers_across
 from viker_lightning.reporting.html import rendered
-from viker_lightning.reporting.intervals import FEWEST, POOR
+from viker_lightning.reporting.intervals import FEWEST
 from viker_lightning.reporting.paired import ALPHA
 from viker_lightning.reporting.terminal import narrow_table, side_by_side
 
@@ -76,7 +76,7 @@ def record(table: Table) -> dict[str, Any]:
         "note": table.note,
         "seeds": table.seeds,
         "interval": "95 %, percentile bootstrap that draws whole people with the answers of all seeds; none of "
-        f"fewer than {FEWEST} people, too narrow of fewer than {POOR}",
+        f"fewer than {FEWEST} people",
         "reference": table.reference,
         "marks": table.marks,
         "columns": [{"split": s, "score": score, "heading": heading} for s, score, heading in table.columns],
