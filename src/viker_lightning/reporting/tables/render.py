@@ -63,12 +63,6 @@ def record(table: Table) -> dict[str, Any]:
         }
         for block in table.blocks
     }
-    runs = [
-        {name: getattr(run, name) for name in ("block", "row", "seed", "state", "command")}
-        | {"seconds": run.seconds, "peak_memory_bytes": run.peak_memory_bytes}
-        | ({"error": run.error} if run.state == "failed" else {})
-        for run in table.runs
-    ]
     return {
         "table": table.name,
         "title": table.title,
@@ -83,7 +77,7 @@ def record(table: Table) -> dict[str, Any]:
         "values": values,
         "published": [asdict(source) for source in table.sources],
         "people": {block: table.people(block) for block in table.blocks},
-        "runs": runs,
+        "runs": [run.described() for run in table.runs],
         "made_with": table.made_with(),
         "tuning": table.settings_tried,
         "key_tokens": key_tokens(table),

@@ -63,6 +63,11 @@ class TableRun:
     peak_memory_bytes: int | None = None
     error: str = ""
 
+    def described(self) -> dict[str, Any]:
+        """What the JSON of a table says of it, without the place it lies in."""
+        names = ("block", "row", "seed", "state", "command", "seconds", "peak_memory_bytes")
+        return {name: getattr(self, name) for name in names} | ({"error": self.error} if self.state == "failed" else {})
+
 
 @dataclass
 class Table:

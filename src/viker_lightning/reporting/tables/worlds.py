@@ -94,12 +94,6 @@ def worlds_record(table: Table) -> dict[str, Any]:
     }
     methods = [name for name in rows["method"] if any(name in there for there in values.values())]
     found = differences(measured, measures, methods, table.reference)
-    runs = [
-        {name: getattr(run, name) for name in ("block", "row", "seed", "state", "command")}
-        | {"seconds": run.seconds, "peak_memory_bytes": run.peak_memory_bytes}
-        | ({"error": run.error} if run.state == "failed" else {})
-        for run in table.runs
-    ]
     return {
         "table": table.name,
         "title": table.title,
@@ -138,7 +132,7 @@ def worlds_record(table: Table) -> dict[str, Any]:
             for reason in disagreements([run for name in table.rows for run in table.read_runs(world, name)[1]])
         ],
         "settings": _settings(table),
-        "runs": runs,
+        "runs": [run.described() for run in table.runs],
         "made_with": table.made_with(),
         "tuning": table.settings_tried,
         "key_tokens": key_tokens(table),
