@@ -13,7 +13,7 @@ TRIALS ?=
 WORLDS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo smol table-mllmu table-clear ablations figures tune dashboard test test-all lint format bench embedded mutants clean-cache clean
+.PHONY: help setup demo smol table-mllmu table-clear ablations figures worlds tune dashboard test test-all lint format bench embedded mutants clean-cache clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -58,6 +58,9 @@ tune: setup  ## tune the methods on worlds of their own (METHODS="npo viker" TRI
 	$(PY) -m pip install --quiet --editable '.[tune]'
 	$(PY) -m viker_lightning.experiments.tune $(if $(METHODS),--methods $(METHODS)) $(if $(TRIALS),--trials=$(TRIALS)) \
 		$(if $(WORLDS),--worlds $(WORLDS)) $(if $(JOBS),--jobs=$(JOBS))
+
+worlds: setup  ## methods over eight worlds, each with people and models of its own (METHODS="ViKeR NPO" JOBS=)
+	$(call GRID,worlds) $(if $(SCALE),,--scale=mini) $(if $(SEEDS),,--seeds=1) $(if $(METHODS),--rows $(METHODS))
 
 dashboard: setup  ## W&B workspace and report of the runs there (ENTITY= PROJECT= GROUP=)
 	$(PY) -m pip install --quiet --editable '.[dashboards]'

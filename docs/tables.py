@@ -1,4 +1,4 @@
-"""Copies columns of docs/results/*.md into README.md and docs/results.md, and the table of scores into docs/metrics.md.
+"""Copies tables into docs/results, their columns into README.md and docs/results.md, the scores into docs/metrics.md.
 
 A comment above each table says what it shows:
 
@@ -6,10 +6,14 @@ A comment above each table says what it shows:
 
 the file, the heading in it (empty: the first table), the columns, and ``intervals`` where these and the marks of
 methods are kept; ``<!-- scores: gold -->`` is a section of the table in ``viker_lightning/metrics/scores.py``.
-``python docs/tables.py`` rewrites all tables; a test runs it and finds nothing to change.
+``python docs/tables.py`` rewrites all tables; a test runs it and finds nothing to change. ``python docs/tables.py
+results/worlds-mini`` first copies that table, with its figures, from where ``make worlds`` has left it.
 """
 
+import json
 import re
+import shutil
+import sys
 from pathlib import Path
 
 from viker_lightning.metrics import SECTIONS
@@ -46,6 +50,26 @@ def table(file: str, heading: str, columns: list[str], intervals: bool) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in kept)
 
 
+def keep(stem: Path, results: Path = DOCS / "results") -> list[Path]:
+    """Copies a table to the pages: Markdown, of worlds the record it is made of, and what is drawn of scores.
+
+    Args:
+        stem: of its files, as ``results/worlds-mini``.
+        results: folder of the pages.
+
+    Returns:
+        The copies.
+
+    Raises:
+        FileNotFoundError: there is no such table.
+    """
+    files = [stem.with_suffix(".md"), *sorted((stem.parent / "figures").glob(f"{stem.name}*.svg"))]
+    record = stem.with_suffix(".json")
+    files += [record] * ("measured" in json.loads(record.read_text("utf-8")))
+    chosen = [file for file in files if not file.stem.endswith(("-cost", "-key-tokens"))]
+    return [Path(shutil.copy(file, results / file.name)) for file in chosen]
+
+
 def renew(text: str) -> str:
     """A page with its tables as the results are now."""
 
@@ -58,5 +82,7 @@ def renew(text: str) -> str:
 
 
 if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        keep(Path(name))
     for page in PAGES:
         page.write_text(renew(page.read_text("utf-8")), "utf-8")

@@ -1,6 +1,7 @@
 """Tables of the pages, held to the code they speak of."""
 
 import inspect
+import json
 import re
 import runpy
 from dataclasses import fields
@@ -14,6 +15,8 @@ from viker_lightning.methods import Method
 from viker_lightning.methods.base import REFERENCES, STREAMS
 from viker_lightning.metrics import NUMBERS
 from viker_lightning.models.families import FAMILIES, Family
+from viker_lightning.reporting.tables.worlds import Measure, differences
+from viker_lightning.reporting.tables.worlds_page import worlds_markdown
 from viker_lightning.training.state import RunReport
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -63,7 +66,15 @@ def test_tables_are_those_of_the_results(page):
     assert renew(text.replace("| ViKeR | ", "| ViKeR | 9")) == text, "a wrong number would be seen"
 
 
-@pytest.mark.parametrize("file", sorted((DOCS / "results").glob("*.md")), ids=lambda file: file.stem)
+WORLDS = sorted((DOCS / "results").glob("*.json"))
+"""Records of worlds; other tables leave none."""
+
+
+@pytest.mark.parametrize(
+    "file",
+    sorted({*(DOCS / "results").glob("*.md")} - {file.with_suffix(".md") for file in WORLDS}),
+    ids=lambda file: file.stem,
+)
 def test_marks_of_results_are_near_gold_and_few_people_have_no_interval(file):
     text, found = file.read_text("utf-8"), 0
     assert "†" not in text
@@ -87,6 +98,32 @@ def test_marks_of_results_are_near_gold_and_few_people_have_no_interval(file):
                 assert any(cell.startswith("**") for cell in cells), head
                 found += 1
     assert found >= 2
+
+
+@pytest.mark.parametrize("file", WORLDS, ids=lambda file: file.stem)
+def test_pages_of_worlds_are_those_of_their_records(file):
+    record = json.loads(file.read_text("utf-8"))
+    measures = [Measure(**one) for one in record["measures"]]
+    found = differences(record["measured"], measures, record["methods"], record["reference"])
+    assert found == record["differences"], "the statistics are those of the values"
+    assert worlds_markdown(record) == file.with_suffix(".md").read_text("utf-8")
+    assert file.with_suffix(".svg").is_file() and all(run["state"] == "finished" for run in record["runs"])
+    assert len(record["made_with"]["commit"]) == 1
+
+
+def test_a_table_is_copied_to_the_pages(tmp_path):
+    """Of worlds with its record; what runs cost is not drawn there."""
+    keep = runpy.run_path(str(DOCS / "tables.py"))["keep"]
+    (tmp_path / "results/figures").mkdir(parents=True)
+    (tmp_path / "docs").mkdir()
+    for name, content in (("worlds-mini", {"measured": {}}), ("worlds", {})):
+        (tmp_path / f"results/{name}.json").write_text(json.dumps(content))
+        (tmp_path / f"results/{name}.md").write_text("text")
+    for name in ("worlds-mini", "worlds-mini-trade-off", "worlds-mini-cost", "worlds-mini-key-tokens"):
+        (tmp_path / f"results/figures/{name}.svg").write_text("<svg/>")
+    copied = {file.name for file in keep(tmp_path / "results/worlds-mini", tmp_path / "docs")}
+    assert copied == {"worlds-mini.md", "worlds-mini.json", "worlds-mini.svg", "worlds-mini-trade-off.svg"}
+    assert {file.name for file in (tmp_path / "docs").iterdir()} == copied
 
 
 def test_what_a_method_may_ask_for():

@@ -30,7 +30,7 @@ def grid(name, scale="mini", seeds=3):
     return read_grid(Path(f"experiments/{name}.yaml"), scale, seeds)
 
 
-@pytest.mark.parametrize("name, scale", SCALES)
+@pytest.mark.parametrize("name, scale", [*SCALES, ("worlds", "mini")])
 def test_shipped_grids(name, scale):
     found = grid(name, scale)
     cells = found.cells(OUT)
@@ -46,7 +46,7 @@ def test_shipped_grids(name, scale):
         assert vanilla in cells and vanilla.options.get("evaluation.before", True) is True
 
 
-@pytest.mark.parametrize("name, scale", [*SCALES, ("demo", "mini")])
+@pytest.mark.parametrize("name, scale", [*SCALES, ("demo", "mini"), ("worlds", "mini")])
 def test_every_command_is_understood(name, scale):
     seen = set()
     for cell in grid(name, scale, 1).cells(OUT):

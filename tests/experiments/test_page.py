@@ -2,6 +2,7 @@
 
 import io
 import json
+from math import comb
 from pathlib import Path
 
 import pytest
@@ -141,7 +142,7 @@ def test_page_shows_tokens_curves_and_where_numbers_are_from(made):
 
 
 def test_few_people_have_no_intervals_and_show_no_difference(made):
-    asked = "People, at most: forget 4, test 4, retain 4. Intervals: none for forget, test, retain (under 6 people)."
+    asked = "People, at most: forget 4, test 4, retain 4. Intervals: none for forget, test, retain (under 20 people)."
     assert asked in (made[1] / "small-mini.md").read_text()
     assert (made[1] / "small-mini.html").read_text().count(asked) == 2
     value = made[0].value("5 %", "NPO", "forget", "keyword_match")
@@ -158,9 +159,9 @@ def test_reference_and_test_are_named_everywhere(made):
 
 
 @pytest.fixture(scope="module")
-def eight(tmp_path_factory):
-    """A grid about eight people, with gold once more: gold tells one or two of four, NPO two or three, ViKeR none."""
-    folder = tmp_path_factory.mktemp("eight")
+def twenty(tmp_path_factory):
+    """A grid about twenty people, with gold once more: gold tells one or two of four, NPO two or three, ViKeR none."""
+    folder = tmp_path_factory.mktemp("twenty")
     rows = ROWS | {"Gold, other seed": {"again": "Gold"}}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
@@ -170,29 +171,33 @@ def eight(tmp_path_factory):
         grid = read_grid(file, "mini", 1)
         for cell in grid.cells(folder / "runs"):
             told = {"Gold": 1, "Gold, other seed": 1, "NPO": 2, "ViKeR": 0}[cell.row]
-            finish(cell, told, 4 - (cell.row == "ViKeR"), key_tokens=cell.row == "ViKeR", people=8)
+            finish(cell, told, 4 - (cell.row == "ViKeR"), key_tokens=cell.row == "ViKeR", people=20)
         return tabulate(grid, folder / "runs", folder / "results"), folder / "results", grid.cells(folder / "runs")
 
 
-def test_best_is_near_gold_and_differences_are_marked(eight):
-    table, results, _ = eight
+def test_best_is_near_gold_and_differences_are_marked(twenty):
+    table, results, _ = twenty
     cells = {n: table.value("5 %", n, "test", "keyword_match") for n in ("Gold", "Gold, other seed", "NPO", "ViKeR")}
     assert [round(cells[name]["to_gold"], 3) for name in cells] == [0, 0, 0.25, 0.375]
     assert [cells[name]["rank"] for name in cells] == ["", "", "best", "second"], "ViKeR tells least"
-    assert cells["NPO"]["p"] == pytest.approx(2 / 2**8 * 5, abs=1), "compared"
+    ways = [(comb(10, i) * comb(10, j), (2 * i - 10) / 2 + 3 * (2 * j - 10) / 4) for i in range(11) for j in range(11)]
+    swapped = sum(count for count, difference in ways if abs(difference) >= 20 * abs(0.625 + 0 - 2 * 0.375))
+    assert cells["NPO"]["p"] == pytest.approx(swapped / 2**20, abs=1e-6), "NPO tells .5 or .75, ViKeR 0, gold .375"
     kept = table.value("5 %", "NPO", "retain", "keyword_match")
-    assert kept["rank"] == "best" and kept["p"] == pytest.approx(2 / 2**4) and kept["low"] == kept["high"] == 1
+    assert (
+        kept["rank"] == "best" and kept["p"] == pytest.approx(2 / 2**10, abs=1e-6) and kept["low"] == kept["high"] == 1
+    )
     forgotten = table.value("5 %", "NPO", "forget", "keyword_match")
     text = (results / "small-mini.md").read_text()
     assert "| forget Keywords ★ | retain Keywords ↑ | test Keywords ★ | test KL to gold ↓ | test Coherence ↑ |" in text
     assert f"**{forgotten['mean']:.2f}**" in text
     assert f"[{cells['NPO']['low']:.2f}, {cells['NPO']['high']:.2f}]" in text
-    assert "too narrow for forget, retain, test (under 20 people)" in text
+    assert "People, at most: forget 20, retain 20, test 20.\n" in text, "enough for intervals"
 
 
-def test_floor_and_doing_nothing_stand_beside_the_divergence_of_methods(eight):
+def test_floor_and_doing_nothing_stand_beside_the_divergence_of_methods(twenty):
     """Gold of another seed is compared with gold, and the vanilla row shows what it was before."""
-    table, results, _ = eight
+    table, results, _ = twenty
     text = (results / "small-mini.md").read_text()
     rows = {line.split(" | ")[0]: line.split(" | ") for line in reversed(text.splitlines())}
     assert {name: rows[f"| {name}"][4][:4] for name in ("Vanilla", "Gold, other seed", "NPO")} == {
@@ -201,24 +206,24 @@ def test_floor_and_doing_nothing_stand_beside_the_divergence_of_methods(eight):
         "NPO": "**0.",
     }
     assert "★ Gold, other seed" in (results / "small-mini.html").read_text()
-    again = next(cell for cell in eight[2] if cell.row == "Gold, other seed")
-    gold = next(cell for cell in eight[2] if cell.row == "Gold")
+    again = next(cell for cell in twenty[2] if cell.row == "Gold, other seed")
+    gold = next(cell for cell in twenty[2] if cell.row == "Gold")
     assert (again.seed, again.options["evaluation.gold"]) == (1, str(gold.folder))
     assert again.config == gold.config and again.options["seed_everything"] == 1
     (drawn,) = (file for file in draw_figures(table, results) if "trade-off" in file.stem)
     assert "Gold, other seed" in drawn.read_text() and "near gold is good" in drawn.read_text()
 
 
-def test_gold_is_judged_by_the_vanilla_model(eight):
+def test_gold_is_judged_by_the_vanilla_model(twenty):
     """As the methods are; a gold model trained in full has no judge of its own."""
-    golds = [cell for cell in eight[2] if cell.row.startswith("Gold")]
+    golds = [cell for cell in twenty[2] if cell.row.startswith("Gold")]
     assert len(golds) == 4
     assert {cell.options["evaluation.judge"] for cell in golds} == {"configs/mini/vanilla.yaml"}
-    assert not any("evaluation.judge" in cell.options for cell in eight[2] if cell not in golds)
+    assert not any("evaluation.judge" in cell.options for cell in twenty[2] if cell not in golds)
 
 
-def test_intervals_and_published_numbers_are_written(made, eight):
-    text, value = (eight[1] / "small-mini.md").read_text(), eight[0].value("5 %", "NPO", "forget", "keyword_match")
+def test_intervals_and_published_numbers_are_written(made, twenty):
+    text, value = (twenty[1] / "small-mini.md").read_text(), twenty[0].value("5 %", "NPO", "forget", "keyword_match")
     assert value["low"] < value["high"]
     assert f"**{value['mean']:.2f}** [{value['low']:.2f}, {value['high']:.2f}]" in text
     text = (made[1] / "small-mini.md").read_text()

@@ -18,7 +18,7 @@ from viker_lightning.secrets import hide
 
 from .cells import Cell, State
 from .grid import Grid
-from .grid_file import read_grid
+from .grid_file import read_grid, rows_to_run
 from .launch_files import slurm_script, sweep_file
 from .runner import run_grid
 
@@ -45,6 +45,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--jobs", type=int, default=None, help="runs at a time; by default one a GPU or core")
     parser.add_argument("--runs", type=Path, default=Path("runs/tables"))
     parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument(
+        "--rows", nargs="+", metavar="ROW", help="run and list: of these alone, and what they are compared with"
+    )
     parser.add_argument("--number", type=int, default=None, help="of the cell")
     given = parser.parse_args(arguments)
     console = Console()
@@ -59,6 +62,8 @@ def main(arguments: list[str] | None = None) -> None:
         grids = [(file, read_grid(file, given.scale, given.seeds)) for file in given.grid]
         if len(grids) > 1 and given.command not in ("run", "table"):
             raise UserError(f"{given.command}: found {len(grids)} grids, expected one")
+        if given.rows and given.command not in ("run", "list"):
+            raise UserError(f"--rows: found with {given.command}, expected run or list")
         failed = [runs for file, grid in grids if (runs := _carry_out(given, file, grid, console))]
         if failed:
             sys.exit(hide(f"error: {'; '.join(failed)}"))
@@ -73,9 +78,12 @@ def main(arguments: list[str] | None = None) -> None:
 def _carry_out(given: argparse.Namespace, file: Path, grid: Grid, console: Console) -> str:
     """Carries out a command for a grid; returns which runs failed."""
     cells = grid.cells(given.runs)
+    kept = rows_to_run(file, grid, given.rows) if given.rows else {*grid.rows}
     place = [f"--scale={given.scale}", f"--seeds={given.seeds}", f"--runs={given.runs}"]
     if given.command == "list":
         for number, cell in enumerate(cells):
+            if cell.row not in kept:
+                continue
             print(f"{number}\t{cell.state()}\t{cell.title}\t{cell.command}")
     elif given.command == "cell":
         _run_cell(cells, given.number)
@@ -84,6 +92,7 @@ def _carry_out(given: argparse.Namespace, file: Path, grid: Grid, console: Conso
     elif given.command == "slurm":
         print(slurm_script(str(file), place, len(cells), given.jobs or 8, gpu=given.scale != "mini"), end="")
     else:
+        cells = [cell for cell in cells if cell.row in kept]
         failed = run_grid(cells, given.jobs, console) if given.command == "run" else []
         _show(grid, given.runs, given.results, console)
         if failed:

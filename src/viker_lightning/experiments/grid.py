@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,8 @@ class Grid:
         seeds: seeds 0..N-1.
         published: section of :data:`PAPER_NUMBERS` with numbers to show beside, if any.
         tuning: record of all settings tried, if any.
+        worlds: whether each block is a world: other people with a vanilla and a gold model of their own, so that
+            methods are compared over blocks, not over the people of one.
         figure: what a figure shows (see :class:`~viker_lightning.reporting.tables.Table`).
     """
 
@@ -72,6 +75,7 @@ class Grid:
     seeds: int
     published: str = ""
     tuning: str = ""
+    worlds: bool = False
     figure: dict[str, Any] = field(default_factory=dict)
     options: Options = field(default_factory=dict)
 
@@ -89,6 +93,11 @@ class Grid:
             for block in self.blocks
             for seed in self._seeds(row)
         ]
+
+    def needed(self, rows: Iterable[str]) -> set[str]:
+        """These rows, and those that a comparison of them needs: vanilla, gold, gold once more, the reference."""
+        beside = {name for name, row in self.rows.items() if row.again} | {row.before for row in self.rows.values()}
+        return {*rows, *beside, self.gold, self.reference} - {""}
 
     def cell(self, out: Path, block: str, name: str, seed: int) -> Cell:
         """One run of the grid. Runs that are the same in several grids or blocks have the same folder."""
@@ -137,6 +146,7 @@ class Grid:
             reference=self.reference,
             sources=paper_numbers(self.published, PAPER_NUMBERS) if self.published else [],
             tuning=self.tuning,
+            worlds=self.worlds,
             figure=self.figure,
         )
 

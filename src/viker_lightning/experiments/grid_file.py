@@ -40,6 +40,8 @@ def read_grid(file: Path, scale: str, seeds: int) -> Grid:
     at = _scale(file, content["scales"], scale)
     check_columns(file, content["columns"], at.get("options", {}).get("evaluation.scores"))
     rows = _rows(file, f"scales.{scale}", at)
+    if "worlds" in at:
+        _check_worlds(file, f"scales.{scale}", at, rows)
     if "figure" in content:
         _check_figure(file, content["figure"], rows)
     return Grid(
@@ -55,6 +57,7 @@ def read_grid(file: Path, scale: str, seeds: int) -> Grid:
         seeds=seeds,
         published=content.get("published", ""),
         tuning=at.get("tuning", ""),
+        worlds=at.get("worlds", False),
         figure=content.get("figure", {}),
         options=at.get("options", {}),
     )
@@ -66,7 +69,7 @@ def _scale(file: Path, scales: Any, scale: str) -> dict[str, Any]:
     if scale not in scales:
         raise UserError(f"{file}: no scale {scale!r}; found {', '.join(map(str, scales))}")
     at, place = scales[scale], f"scales.{scale}"
-    optional = {"config", "options", "blocks", "gold", "reference", "tuning"}
+    optional = {"config", "options", "blocks", "gold", "reference", "tuning", "worlds"}
     _check_keys(file, place, at, {"note", "rows"}, optional)
     _check_mapping(file, f"{place}.options", at.get("options", {}))
     _check_mapping(file, f"{place}.blocks", at.get("blocks", {}))
@@ -116,6 +119,47 @@ def _reference(file: Path, place: str, at: dict[str, Any], rows: dict[str, Row])
     if reference and reference not in methods:
         raise UserError(f"{file}, {place}.reference: no method {reference!r}; found {', '.join(methods)}")
     return reference
+
+
+def _check_worlds(file: Path, place: str, at: dict[str, Any], rows: dict[str, Row]) -> None:
+    """Checks that blocks said to be worlds are: each with data of its own, and the models they are compared with."""
+    if not isinstance(at["worlds"], bool):
+        raise UserError(f"{file}, {place}.worlds: found {at['worlds']!r}, expected true or false")
+    if not at["worlds"]:
+        return
+    if not at.get("blocks"):
+        raise UserError(f"{file}, {place}.worlds: found no blocks, expected one a world")
+    roots: dict[str, str] = {}
+    for name, options in at["blocks"].items():
+        root = str(options.get("data.root", ""))
+        if not root or root in roots:
+            found = f"{root!r}, as in block {roots[root]!r}" if root else "none"
+            raise UserError(f"{file}, {place}.blocks.{name}.data.root: found {found}; a world has a root of its own")
+        roots[root] = str(name)
+    beside = {"gold": at.get("gold"), "before": any(row.before for row in rows.values())}
+    beside["again"] = any(row.again for row in rows.values())
+    if missing := [key for key, there in beside.items() if not there]:
+        raise UserError(
+            f"{file}, {place}.worlds: no {missing[0]!r}; worlds need a gold row, a vanilla row (before: a method) and "
+            "gold once more (again: the gold row)"
+        )
+
+
+def rows_to_run(file: Path, grid: Grid, names: Iterable[str]) -> set[str]:
+    """Rows chosen by their names, with those that they are compared with.
+
+    Args:
+        file: of the grid.
+        grid: as it was read.
+        names: of rows.
+
+    Raises:
+        UserError: naming the nearest row, where there is none of that name.
+    """
+    names = list(names)
+    for name in names:
+        _check_name(file, "--rows", "row", name, grid.rows)
+    return grid.needed(names)
 
 
 def check_columns(file: Path, columns: Any, own: str | list[str] | None = None) -> None:

@@ -21,7 +21,7 @@ from .answers import answers_of, token_views
 from .contenders import Contender, Place, contenders, disagreements, marks_note, ranks, reference_of
 from .curves import trade_off_plot
 from .history import curves, weights
-from .intervals import DRAWS, FEWEST, POOR, Estimate, coverage, difference
+from .intervals import DRAWS, FEWEST, Estimate, coverage, difference
 from .run_scores import numbers_of
 
 
@@ -76,7 +76,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"draws": DRAWS, "fewest": FEWEST, "poor": POOR, "unplaced": Place()}
+    environment.globals |= {"draws": DRAWS, "fewest": FEWEST, "unplaced": Place()}
     environment.filters |= {"number": number, "literal": repr}
     return environment
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from matplotlib.figure import Figure
 
 from .measurements import COSTS, KEY_TOKENS, cost_headings, costs, key_tokens, row_names
 from .table import Table
+from .worlds import worlds_record
+from .worlds_page import main_measures
 
 STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
@@ -24,6 +27,7 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "viker-lightning",
 }
 MARKERS = "osD^vPXphd"
+COLOURS = [f"C{i}" for i in range(10)]
 
 
 def draw_figures(table: Table, folder: Path) -> list[Path]:
@@ -39,7 +43,11 @@ def draw_figures(table: Table, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     drawn: dict[str, Figure | None] = {}
     with matplotlib.rc_context(STYLE):
-        if table.figure:
+        if table.worlds:
+            found = worlds_record(table)
+            drawn[table.stem] = worlds_figure(found)
+            drawn[f"{table.stem}-trade-off"] = worlds_trade_off_figure(found)
+        elif table.figure:
             drawn[table.stem] = sweep_figure(table)
         else:
             drawn[f"{table.stem}-trade-off"] = trade_off_figure(table)
@@ -74,6 +82,83 @@ def trade_off_figure(table: Table) -> Figure | None:
     panels[0].set_ylabel("retain: keyword match (high is good)")
     panels[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
+
+
+def worlds_figure(
+    record: Mapping[str, Any], colours: Sequence[str] = COLOURS, ink: str = "black", muted: str = "gray"
+) -> Figure | None:
+    """Every main score in every world: a dot a world and row, a star for gold, a bar for the mean over worlds.
+
+    Args:
+        record: as of :func:`~viker_lightning.reporting.tables.worlds.worlds_record`.
+        colours: of the methods.
+        ink: colour of gold.
+        muted: colour of vanilla and of the second gold model.
+
+    Returns:
+        The figure; ``None`` if nothing was run.
+    """
+    measures, names = main_measures(record), [*record["means"]]
+    if not measures:
+        return None
+    across = min(3, len(measures))
+    down = -(-len(measures) // across)
+    size = (1.2 + 2.6 * across, down * (1 + 0.24 * len(names)))
+    figure = Figure(figsize=size, layout="constrained")
+    panels = list(figure.subplots(down, across, squeeze=False, sharey=True).flat)
+    for axes, one in zip(panels, measures, strict=False):
+        column = one["column"]
+        for place, name in enumerate(names):
+            colour, marker, size_of = _look(record, name, colours, ink, muted)
+            values = [record["values"][world].get(name, {}).get(column) for world in record["worlds"]]
+            last = max(1, len(values) - 1)
+            dots = [(x, place + 0.6 * (i / last - 0.5)) for i, x in enumerate(values) if x is not None]
+            if dots:
+                axes.plot(*zip(*dots, strict=True), marker, color=colour, markersize=size_of, alpha=0.7)
+                mean = record["means"][name][column]["value"]
+                axes.plot([mean, mean], [place - 0.4, place + 0.4], color=colour, linewidth=1.6)
+        held = record["second_gold" if one["kind"] == "floor" else "gold"]
+        if (mean := record["means"].get(held, {}).get(column, {}).get("value")) is not None:
+            axes.axvline(mean, color=ink, linewidth=0.7, linestyle=":")
+        if one["kind"] != "floor":  # a divergence has no upper end
+            axes.set_xlim(min(-0.03, axes.get_xlim()[0]), max(1.03, axes.get_xlim()[1]))
+        axes.set_yticks(range(len(names)), names)
+        axes.set_title(f"{one['heading']} {one['sign']}", fontsize="medium")
+    panels[0].invert_yaxis()  # shared by all
+    for axes in panels[len(measures) :]:
+        axes.set_visible(False)
+    return figure
+
+
+def worlds_trade_off_figure(record: Mapping[str, Any]) -> Figure | None:
+    """Keywords leaked about the people to forget, against those known about the retained: worlds small, means large."""
+    figure, (axes,) = _panels(1)
+    for name in record["means"]:
+        colour, marker, _ = _look(record, name, COLOURS, "black", "gray")
+        found = [record["values"][world].get(name, {}) for world in record["worlds"]]
+        points = [(one.get("test/keyword_match"), one.get("retain/keyword_match")) for one in found]
+        points = [(x, y) for x, y in points if x is not None and y is not None]
+        if points:
+            xs, ys = zip(*points, strict=True)
+            axes.plot(xs, ys, marker, color=colour, markersize=4, alpha=0.35, markeredgewidth=0)
+            size = 13 if name == record["gold"] else 8
+            axes.plot(sum(xs) / len(xs), sum(ys) / len(ys), marker, color=colour, markersize=size, label=name)
+    if not axes.lines:
+        return None
+    axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="test: keyword match (near gold is good)")
+    axes.set(ylabel="retain: keyword match (high is good)", title="large: mean over worlds; small: a world")
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def _look(record: Mapping[str, Any], name: str, colours: Sequence[str], ink: str, muted: str) -> tuple[str, str, float]:
+    """Colour, marker and size of a row's dots."""
+    if name in (record["gold"], record["second_gold"]):
+        return (ink, "*", 7) if name == record["gold"] else (muted, "*", 5)
+    if name == record["vanilla"]:
+        return muted, "s", 3.5
+    place = record["methods"].index(name)
+    return colours[place % len(colours)], MARKERS[place % len(MARKERS)], 3.5
 
 
 def sweep_figure(table: Table) -> Figure | None:

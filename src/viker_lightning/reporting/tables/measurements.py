@@ -48,13 +48,13 @@ def key_tokens(table: Table) -> list[dict[str, Any]]:
         ``block``, ``row``, ``runs`` and, as far as they were measured, what :data:`KEY_TOKENS` names.
     """
     rows = []
-    for block in table.blocks:
+    for group, blocks in table.groups.items():
         for name in table.rows:
-            when, runs = table.read_runs(block, name)
-            runs = [run for run in runs if when == "after" and run.results.get("key_tokens")]
+            found = [(when, run) for block in blocks for when, runs in [table.read_runs(block, name)] for run in runs]
+            runs = [run for when, run in found if when == "after" and run.results.get("key_tokens")]
             means = {key: value for key in KEY_TOKENS if (value := _mean(runs, key)) is not None}
             if means:
-                rows.append({"block": block, "row": name, "runs": len(runs)} | means)
+                rows.append({"block": group, "row": name, "runs": len(runs)} | means)
     return rows
 
 
@@ -75,14 +75,16 @@ def costs(table: Table) -> list[dict[str, Any]]:
         ``block``, ``row``, ``runs``, ``seconds``, ``peak_memory_mib`` and, of runs on GPUs, ``peak_gpu_memory_mib``.
     """
     rows = []
-    for block in table.blocks:
+    for group, blocks in table.groups.items():
         for name, row in table.rows.items():
-            runs = [] if row.before else [run for run in table.runs_of(block, name) if run.state == "finished"]
+            mine = [] if row.before else [run for block in blocks for run in table.runs_of(block, name)]
+            runs = [run for run in mine if run.state == "finished"]
             if runs:
-                gpu = [run.provenance.get("peak_gpu_memory_bytes") for run in table.read_runs(block, name)[1]]
+                read = [run for block in blocks for run in table.read_runs(block, name)[1]]
+                gpu = [run.provenance.get("peak_gpu_memory_bytes") for run in read]
                 gpu_bytes = [peak for peak in gpu if peak]
                 rows.append(
-                    {"block": block, "row": name, "runs": len(runs)}
+                    {"block": group, "row": name, "runs": len(runs)}
                     | {"seconds": round(mean(run.seconds or 0 for run in runs), 1)}
                     | {"peak_memory_mib": round(mean(run.peak_memory_bytes or 0 for run in runs) / 2**20)}
                     | ({"peak_gpu_memory_mib": round(mean(gpu_bytes) / 2**20)} if gpu_bytes else {})

@@ -8,18 +8,22 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 from markupsafe import Markup
 
 from viker_lightning.reporting import numbers_of
 from viker_lightning.reporting.answers import answers_across, token_views
 from viker_lightning.reporting.contenders import disagreements
-from viker_lightning.reporting.curves import sweep_plot
+from viker_lightning.reporting.curves import INK, MUTED, SERIES, STYLE, svg, sweep_plot
 from viker_lightning.reporting.history import method_curves, weights
 from viker_lightning.reporting.html import trade_off, write_page
 from viker_lightning.runs import Run, names
 
+from .figures import worlds_figure
 from .measurements import COSTS_NOTE, KEY_TOKENS, KEY_TOKENS_NOTE, cost_headings, costs, key_tokens
 from .table import Table, TableRun
+from .worlds import worlds_record
+from .worlds_page import missing_notes, sections
 
 PEOPLE = {"forget": 2, "test": 1, "retain": 1}
 """How many people's answers are shown of each block, and of how many questions."""
@@ -41,12 +45,14 @@ def write_table_page(table: Table, file: Path) -> Path:
     """
     runs = [run for _, run in table.finished_runs()]
     spent = costs(table)
+    shown = table.blocks[:1] if table.worlds else table.blocks  # answers and curves of one world say enough
     about = {name: one.sentence for name, one in numbers_of(runs).items()}
     page = {
         "title": table.title,
         "table": table,
         "marks": table.marks,
-        "blocks": [_block(table, number, block) for number, block in enumerate(table.blocks)],
+        "worlds": _worlds(table) if table.worlds else None,
+        "blocks": [_block(table, number, block) for number, block in enumerate(shown)],
         "measurements": {"costs": spent, "key_tokens": key_tokens(table)},
         "headings": KEY_TOKENS,
         "cost_headings": cost_headings(spent),
@@ -85,6 +91,17 @@ def _block(table: Table, number: int, block: str) -> dict[str, Any]:
         "answers": answers_across(asked, PEOPLE, QUESTIONS),
         "answers_of": {name: run.seed for name, run, _ in asked},
     }
+
+
+def _worlds(table: Table) -> dict[str, Any]:
+    """What takes the place of a table a block where blocks are worlds."""
+    record = worlds_record(table)
+    titled = {"Key tokens", "Run time and memory"}  # are elsewhere on the page
+    with matplotlib.rc_context(STYLE):
+        figure = worlds_figure(record, SERIES, INK, MUTED)
+        plot = svg(figure, f"{table.title}: every world") if figure else None
+    shown = [one for one in sections(record) if one.title not in titled]
+    return {"sections": shown, "plot": plot, "missing": missing_notes(record)}
 
 
 def _sweep(table: Table, block: str) -> Markup | None:

@@ -14,7 +14,7 @@ from rich.text import Text
 from viker_lightning.files import write_text
 from viker_lightning.reporting.answers import answers_across
 from viker_lightning.reporting.html import rendered
-from viker_lightning.reporting.intervals import FEWEST, POOR
+from viker_lightning.reporting.intervals import FEWEST
 from viker_lightning.reporting.paired import ALPHA
 from viker_lightning.reporting.terminal import narrow_table, side_by_side
 
@@ -22,12 +22,11 @@ from .measurements import COSTS_NOTE, KEY_TOKENS, KEY_TOKENS_NOTE, cost_headings
 from .page import write_table_page
 from .paper_numbers import Source
 from .table import Table
+from .worlds import worlds_record
+from .worlds_page import APART, worlds_legend, worlds_markdown, worlds_summary
 
 EMPTY = ""
 """What was not run stays visibly empty."""
-
-APART = "≠"
-"""Marks what differs from the reference."""
 
 FIRST = ("keyword_match", "coherence", "accuracy", "rouge_l")
 """Scores in the order they are shown in where there is no room for all."""
@@ -44,8 +43,13 @@ def write_table(table: Table, results: Path) -> list[Path]:
         The files, the page first.
     """
     page, text, numbers = (results / f"{table.stem}.{kind}" for kind in ("html", "md", "json"))
-    write_text(numbers, json.dumps(record(table), indent=1) + "\n")
-    write_text(text, markdown(table))
+    if table.worlds:
+        found = worlds_record(table)
+        write_text(text, worlds_markdown(found))
+    else:
+        found = record(table)
+        write_text(text, markdown(table))
+    write_text(numbers, json.dumps(found, indent=1) + "\n")
     write_table_page(table, page)
     return [page, text, numbers]
 
@@ -59,12 +63,6 @@ def record(table: Table) -> dict[str, Any]:
         }
         for block in table.blocks
     }
-    runs = [
-        {name: getattr(run, name) for name in ("block", "row", "seed", "state", "command")}
-        | {"seconds": run.seconds, "peak_memory_bytes": run.peak_memory_bytes}
-        | ({"error": run.error} if run.state == "failed" else {})
-        for run in table.runs
-    ]
     return {
         "table": table.name,
         "title": table.title,
@@ -72,14 +70,14 @@ def record(table: Table) -> dict[str, Any]:
         "note": table.note,
         "seeds": table.seeds,
         "interval": "95 %, percentile bootstrap that draws whole people with the answers of all seeds; none of "
-        f"fewer than {FEWEST} people, too narrow of fewer than {POOR}",
+        f"fewer than {FEWEST} people",
         "reference": table.reference,
         "marks": table.marks,
         "columns": [{"split": s, "score": score, "heading": heading} for s, score, heading in table.columns],
         "values": values,
         "published": [asdict(source) for source in table.sources],
         "people": {block: table.people(block) for block in table.blocks},
-        "runs": runs,
+        "runs": [run.described() for run in table.runs],
         "made_with": table.made_with(),
         "tuning": table.settings_tried,
         "key_tokens": key_tokens(table),
@@ -115,12 +113,14 @@ def _people(table: Table, block: str) -> str:
 
 
 def summary(table: Table, width: int) -> list[RichTable]:
-    """The numbers without intervals, for a terminal: a table a block, with the columns there is room for, one at least.
+    """The numbers without intervals, for a terminal: a table a block, or one over worlds, as wide as there is room.
 
     Args:
         table: however far its runs are.
-        width: of the terminal, in characters; keywords, coherence and choices come first.
+        width: of the terminal, in characters; keywords, coherence and choices come first, one column at least.
     """
+    if table.worlds:
+        return [worlds_summary(worlds_record(table), width)]
     names = [table.label(block, name) for block in table.blocks for name in table.rows]
     left = width - 2 - max(map(len, names))  # the ends of the table
     fitting: list[Any] = []
@@ -143,6 +143,8 @@ def summary(table: Table, width: int) -> list[RichTable]:
 
 def legend(table: Table) -> str:
     """What the signs of :func:`summary` mean, in a line."""
+    if table.worlds:
+        return worlds_legend(worlds_record(table))
     test = f"{APART} differs from {table.reference} (exact sign-flip test, Holm, {100 * ALPHA:g} %)"
     return f"★ near gold is good; bold best, underlined second of the methods; {test}"
 

@@ -63,6 +63,11 @@ class TableRun:
     peak_memory_bytes: int | None = None
     error: str = ""
 
+    def described(self) -> dict[str, Any]:
+        """What the JSON of a table says of it, without the place it lies in."""
+        names = ("block", "row", "seed", "state", "command", "seconds", "peak_memory_bytes")
+        return {name: getattr(self, name) for name in names} | ({"error": self.error} if self.state == "failed" else {})
+
 
 @dataclass
 class Table:
@@ -81,6 +86,7 @@ class Table:
         reference: the method whose differences from the other methods are tested.
         sources: published numbers that belong beside it.
         tuning: record of all settings tried, if any.
+        worlds: whether its blocks are worlds, over which methods are compared.
         figure: what its figure shows in place of the trade-off: ``label``, ``x`` (a value by row), ``y``
             (``<split>/<score>`` each) and perhaps ``log``.
     """
@@ -97,6 +103,7 @@ class Table:
     reference: str
     sources: list[Source] = field(default_factory=list)
     tuning: str = ""
+    worlds: bool = False
     figure: dict[str, Any] = field(default_factory=dict)
     _places: dict[tuple[str, str, str], dict[str, Place]] = field(default_factory=dict, init=False, repr=False)
 
@@ -150,6 +157,11 @@ class Table:
         """The moment a row's numbers are of, ``before`` or ``after``, and the finished runs they are read from."""
         when = "before" if self.rows[name].before else "after"
         return when, [self._finished[run.folder] for run in self.runs_of(block, name) if run.state == "finished"]
+
+    @property
+    def groups(self) -> dict[str, list[str]]:
+        """Blocks whose runs are averaged where nothing is compared, by name: each alone, or all worlds."""
+        return {"": self.blocks} if self.worlds else {block: [block] for block in self.blocks}
 
     def finished_runs(self) -> Iterator[tuple[str, Run]]:
         """Block and run of every number of the table, row by row."""
