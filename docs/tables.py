@@ -65,9 +65,12 @@ def keep(stem: Path, results: Path = DOCS / "results") -> list[Path]:
     """
     files = [stem.with_suffix(".md"), *sorted((stem.parent / "figures").glob(f"{stem.name}*.svg"))]
     record = stem.with_suffix(".json")
-    files += [record] * ("measured" in json.loads(record.read_text("utf-8")))
+    files += [record] * (record.is_file() and "measured" in json.loads(record.read_text("utf-8")))
     chosen = [file for file in files if not file.stem.endswith(("-cost", "-key-tokens"))]
-    return [Path(shutil.copy(file, results / file.name)) for file in chosen]
+    copies = [Path(shutil.copy(file, results / file.name)) for file in chosen]
+    page = results / f"{stem.name}.md"
+    page.write_text(page.read_text("utf-8").replace("](figures/", "]("), "utf-8")  # figures lie beside it there
+    return copies
 
 
 def renew(text: str) -> str:

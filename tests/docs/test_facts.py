@@ -15,6 +15,8 @@ from viker_lightning.methods import Method
 from viker_lightning.methods.base import REFERENCES, STREAMS
 from viker_lightning.metrics import NUMBERS
 from viker_lightning.models.families import FAMILIES, Family
+from viker_lightning.reporting.tables import read_tuning
+from viker_lightning.reporting.tables.tuning_page import markdown
 from viker_lightning.reporting.tables.worlds import Measure, differences
 from viker_lightning.reporting.tables.worlds_page import worlds_markdown
 from viker_lightning.training.state import RunReport
@@ -69,10 +71,12 @@ def test_tables_are_those_of_the_results(page):
 WORLDS = sorted((DOCS / "results").glob("*.json"))
 """Records of worlds; other tables leave none."""
 
+TUNING = DOCS / "results/tuning-mini.md"
+
 
 @pytest.mark.parametrize(
     "file",
-    sorted({*(DOCS / "results").glob("*.md")} - {file.with_suffix(".md") for file in WORLDS}),
+    sorted({*(DOCS / "results").glob("*-mini.md")} - {file.with_suffix(".md") for file in WORLDS} - {TUNING}),
     ids=lambda file: file.stem,
 )
 def test_marks_of_results_are_near_gold_and_few_people_have_no_interval(file):
@@ -111,6 +115,12 @@ def test_pages_of_worlds_are_those_of_their_records(file):
     assert len(record["made_with"]["commit"]) == 1
 
 
+def test_the_page_of_tuning_is_that_of_its_record():
+    record = Path("experiments/tuning/mini.json")
+    assert markdown(read_tuning(record), record).replace("](figures/", "](") == TUNING.read_text("utf-8")
+    assert TUNING.with_suffix(".svg").is_file()
+
+
 def test_a_table_is_copied_to_the_pages(tmp_path):
     """Of worlds with its record; what runs cost is not drawn there."""
     keep = runpy.run_path(str(DOCS / "tables.py"))["keep"]
@@ -118,12 +128,13 @@ def test_a_table_is_copied_to_the_pages(tmp_path):
     (tmp_path / "docs").mkdir()
     for name, content in (("worlds-mini", {"measured": {}}), ("worlds", {})):
         (tmp_path / f"results/{name}.json").write_text(json.dumps(content))
-        (tmp_path / f"results/{name}.md").write_text("text")
+        (tmp_path / f"results/{name}.md").write_text("![front](figures/worlds-mini.svg)")
     for name in ("worlds-mini", "worlds-mini-trade-off", "worlds-mini-cost", "worlds-mini-key-tokens"):
         (tmp_path / f"results/figures/{name}.svg").write_text("<svg/>")
     copied = {file.name for file in keep(tmp_path / "results/worlds-mini", tmp_path / "docs")}
     assert copied == {"worlds-mini.md", "worlds-mini.json", "worlds-mini.svg", "worlds-mini-trade-off.svg"}
     assert {file.name for file in (tmp_path / "docs").iterdir()} == copied
+    assert (tmp_path / "docs/worlds-mini.md").read_text() == "![front](worlds-mini.svg)"
 
 
 def test_what_a_method_may_ask_for():
