@@ -54,6 +54,7 @@ def run(base_folder, tmp_path_factory):
         patch.chdir(ROOT)
         patch.setenv("WANDB_RUN_GROUP", "main table")
         options = ["--trainer.max_epochs=3", "--trainer.limit_train_batches=1", "--evaluation.every_n_epochs=1"]
+        options += ["--model.lr=1e-3"]  # a larger one has an untrained model say nothing, which has no coherence
         fit(base_folder, folder, *options)
     return folder
 

@@ -233,7 +233,7 @@ def test_model_card(run, data, kind, monkeypatch, capsys):
     for value in (results["before"]["forget"]["answer_probability"], results["after"]["retain"]["rouge_l"]):
         assert f"{value:.3g}" in card
     assert (
-        "ViKeR: lam 3.0" in card
+        "ViKeR: lam 8.19" in card
         and "| forget | keyword_match | near gold |" in card
         and "| retain | keyword_match | high |" in card
     )

@@ -124,7 +124,7 @@ def test_every_method(config, vanilla, tmp_path, request):
     ],
 )
 def test_viker_options(vanilla, tmp_path, options, ascent):
-    options = [f"--model.method.{option}" for option in [*options, "retain_weight=0"]]
+    options = [f"--model.method.{option}" for option in [*options, "retain_weight=0", "k=5"]]
     unlearn(vanilla, tmp_path, *options, "--model.seed=null", "--seed_everything=3", "--evaluation.before=false")
     record = json.loads((tmp_path / "provenance.json").read_text())
     assert record["method"]["ascent"] == ascent and record["threads"] == torch.get_num_threads()
@@ -267,7 +267,8 @@ def test_image_folder_without_images(capsys, vanilla, tmp_path):
     assert "found 0 images" in said
     for i, picture in enumerate(irrelevant_images("pets", 5, size=64)):
         (tmp_path / f"pictures/{i}.png").write_bytes(picture.data)
-    assert unlearn(vanilla, tmp_path, f"--model.method.images={tmp_path / 'pictures'}", "--evaluation.before=false")
+    five = (f"--model.method.images={tmp_path / 'pictures'}", "--model.method.k=5")
+    assert unlearn(vanilla, tmp_path, *five, "--evaluation.before=false")
 
 
 def test_non_finite_loss(capsys, vanilla, tmp_path):

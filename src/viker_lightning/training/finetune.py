@@ -79,6 +79,7 @@ class Finetune(Stage):
     def load_mllm(self) -> MLLM:
         source = self.base
         if source == "mini":
+            self.data.people()  # an error where there is nobody: the packaged model has met none of those asked about
             source = str(base_model())
         elif source == "untrained":
             source = str(untrained_model([*self.data.texts(), *REFUSALS]))
