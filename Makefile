@@ -13,10 +13,10 @@ TRIALS ?=
 WORLDS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo smol table-mllmu table-clear ablations figures worlds worlds-parts tune dashboard test test-all lint format bench embedded mutants clean-cache clean
+.PHONY: help setup demo smol table-mllmu table-clear ablations figures worlds worlds-ablations tune dashboard test test-all lint format bench embedded mutants clean-cache clean
 
 help:  ## show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.installed  ## make a virtual environment here and install everything
 
@@ -62,7 +62,7 @@ tune: setup  ## tune the methods on worlds of their own (METHODS="npo viker" TRI
 worlds: setup  ## methods over eight worlds, each with people and models of its own (METHODS="ViKeR NPO" JOBS=)
 	$(call GRID,worlds) $(if $(SCALE),,--scale=mini) $(if $(SEEDS),,--seeds=1) $(if $(METHODS),--rows $(METHODS))
 
-worlds-parts: setup  ## what of ViKeR and of Stranger does the work, over the same worlds (JOBS=)
+worlds-ablations: setup  ## ViKeR and Stranger without each of their parts, over the same worlds (JOBS=)
 	$(call GRID,worlds_viker worlds_stranger) $(if $(SCALE),,--scale=mini) $(if $(SEEDS),,--seeds=1)
 
 dashboard: setup  ## W&B workspace and report of the runs there (ENTITY= PROJECT= GROUP=)

@@ -12,6 +12,9 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
 
+STARTING_WEIGHTS = PACKAGE / "embedded" / "base" / "recipe.json"
+"""Has the hash of the packaged weights that embedded runs start from."""
+
 UNUSED = ("experiments", "reporting")
 """Rooms of the package whose code changes no run."""
 
@@ -25,7 +28,7 @@ _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 def code_fingerprint() -> str:
     """Of the code that makes runs, so that a changed program does not pass off old numbers as its own."""
     files = [f for f in sorted(PACKAGE.rglob("*.py")) if f.relative_to(PACKAGE).parts[0] not in UNUSED]
-    files.append(PACKAGE / "embedded" / "base" / "recipe.json")  # knows the weights that runs start from
+    files.append(STARTING_WEIGHTS)
     return fingerprint({file.relative_to(PACKAGE).as_posix(): file for file in files})
 
 

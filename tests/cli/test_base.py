@@ -4,7 +4,8 @@ from support.commands import SHORT, here, run  # noqa: F401 - `here` is used by 
 from viker_lightning.embedded.__main__ import main
 
 
-def test_a_short_version_is_trained_packaged_and_started_from(cache, tmp_path, capsys):
+def test_a_short_version_is_trained_packaged_and_started_from(cache, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("viker_lightning.embedded.base_model.DATA", "mini/ci")
     run("fit", "mini/base", tmp_path / "base", None, *SHORT)
     main([str(tmp_path / "base"), "--to", str(tmp_path / "packaged")])
     assert capsys.readouterr().out.endswith(f"{tmp_path / 'packaged'}\n")

@@ -42,17 +42,27 @@ def test_nobody_it_has_met_is_in_a_benchmark() -> None:
 def test_a_run_is_packaged(tmp_path: Path) -> None:
     run = tmp_path / "run"
     (run / "model").mkdir(parents=True)
-    with pytest.raises(UserError, match=r"run: holds no results.json; give a finished run of configs/mini/base.yaml"):
+    with pytest.raises(UserError, match=r"run: holds no results.json and model/model.safetensors; give a finished run"):
         package(run, tmp_path / "base")
     (run / "model" / WEIGHTS).write_bytes(b"weights")
     (run / "model" / "checksums.txt").write_text("of the run\n")
     (run / "results.json").write_text(json.dumps({"after": {"test": {"accuracy": 0.5, "questions": 3}}}))
     (run / "provenance.json").write_text(json.dumps({"threads": 2, "base_weights": "/somewhere"}))
     trainer = "{default_root_dir: /somewhere, accelerator: cpu, max_steps: 3}"
-    config = f"seed_everything: 0\nmodel: {{}}\ndata: {{}}\ntrainer: {trainer}\n"
-    (run / "config.yaml").write_text(config)
+    config = "seed_everything: 0\nmodel: {init_args: {base: mini}}\ndata: {init_args: {root: mini/nobody}}\n"
+    (run / "config.yaml").write_text(f"{config}trainer: {trainer}\n")
+    with pytest.raises(
+        UserError, match=r"found model.base=mini and data.root=mini/nobody, expected untrained and mini"
+    ):
+        package(run, tmp_path / "base")
+    (run / "config.yaml").write_text(f"{config.replace('base: mini', 'base: untrained')}trainer: {trainer}\n")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match=r"mine: holds other files; give a new folder, or the package's own$"):
+        package(run, tmp_path / "mine")
     folder = package(run, tmp_path / "base")
-    assert sorted(file.name for file in folder.iterdir()) == [WEIGHTS, RECIPE]
+    assert sorted(file.name for file in folder.iterdir()) == ["README.md", WEIGHTS, RECIPE]
+    assert package(run, folder) == folder, "what was packaged is replaced"
     written = json.loads((folder / RECIPE).read_text())
     assert written["after"] == {"test": {"accuracy": 0.5}} and written["threads"] == 2
     assert written["config"]["trainer"] == {"max_steps": 3} and "/somewhere" not in json.dumps(written)

@@ -1,7 +1,9 @@
 """The embedded model before it meets anybody of a benchmark: weights that come with this package.
 
-It is a LLaVA of 1.8 M parameters that has learnt to see, the questions and the sentences, on people of no benchmark, as
-a real MLLM has learnt on other data. Vanilla and gold models start from it on every machine alike.
+It is a LLaVA of 1.8 M parameters that has learnt to see, the questions and the sentences, on 160 people of no
+benchmark, as a real MLLM has learnt on other data. No face of theirs is in a benchmark; their names and what is true of
+them come from the same lists, so that some full names recur there, with other facts. Vanilla and gold models start from
+it on every machine alike.
 """
 
 from __future__ import annotations
@@ -19,6 +21,16 @@ from viker_lightning.errors import UserError
 from viker_lightning.files import write_json
 
 WEIGHTS, RECIPE = "model.safetensors", "recipe.json"
+DATA, BEGAN_AS = "mini/nobody", "untrained"
+"""What the model is trained on, and from."""
+
+CARD = """# The embedded model of viker-lightning
+
+A LLaVA of 1.8 M parameters, from which vanilla and gold models of the embedded benchmarks start. Trained by
+`make embedded` on drawn portraits, scenes and pets: fictitious people of no benchmark. `recipe.json` says with what.
+Portraits: DiceBear, style Open Peeps by Pablo Stanley, CC0 1.0.
+"""
+
 KEPT = ("git_commit", "threads", "device", "versions", "seed")
 """What of a run's provenance is written down beside the weights."""
 
@@ -42,16 +54,25 @@ def package(run: Path, folder: Path) -> Path:
         folder: of the package; what is there is replaced.
 
     Raises:
-        UserError: if the run is not finished.
+        UserError: if the run is not finished or not one of that config, or the folder holds something else.
     """
-    if not (run / "results.json").is_file():
-        raise UserError(f"{run}: holds no results.json; give a finished run of configs/mini/base.yaml")
+    wanted = "give a finished run of configs/mini/base.yaml"
+    if not (run / "results.json").is_file() or not (run / "model" / WEIGHTS).is_file():
+        raise UserError(f"{run}: holds no results.json and model/{WEIGHTS}; {wanted}")
+    config = yaml.safe_load((run / "config.yaml").read_text("utf-8"))
+    began, data = config["model"]["init_args"]["base"], config["data"]["init_args"]["root"]
+    if (began, data) != (BEGAN_AS, DATA):
+        raise UserError(
+            f"{run}: found model.base={began} and data.root={data}, expected {BEGAN_AS} and {DATA}; {wanted}"
+        )
+    if folder.exists() and any(folder.iterdir()) and not (folder / RECIPE).is_file():
+        raise UserError(f"{folder}: holds other files; give a new folder, or the package's own")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for file in sorted((run / "model").iterdir()):
-        if file.name != "checksums.txt":
+        if file.name not in ("checksums.txt", "README.md"):
             shutil.copyfile(file, folder / file.name)
-    config = yaml.safe_load((run / "config.yaml").read_text("utf-8"))
+    (folder / "README.md").write_text(CARD, "utf-8")
     config["trainer"] = {"max_steps": config["trainer"]["max_steps"]}  # the rest is about the machine
     provenance = json.loads((run / "provenance.json").read_text("utf-8"))
     after = json.loads((run / "results.json").read_text("utf-8"))["after"]

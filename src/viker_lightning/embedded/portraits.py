@@ -86,7 +86,7 @@ def _traits(rng: random.Random) -> tuple[str, str, str, str]:
 
 @cache
 def identity(person: str) -> Identity:
-    """Head, facial hair, accessories, skin and clothing of a person; two people differ in none or in at least two.
+    """Head, facial hair, accessories, skin and clothing of a person; two of a benchmark differ in none or at least two.
 
     Whoever is :data:`NOBODY` has another head than anybody of these traits in a benchmark.
     """
@@ -182,7 +182,7 @@ def describe_portrait(person: str, view: int) -> dict[str, str]:
 
 
 def draw_stranger(rng: random.Random, size: int = 64) -> tuple[bytes, dict[str, str]]:
-    """Draws a stranger as PNG, with the traits that can be seen: never anybody whom :func:`draw_portrait` draws.
+    """Draws a stranger as PNG, with the traits that can be seen: never anybody of a benchmark.
 
     Returns:
         The picture and headVariant, facialHairVariant, accessoriesVariant, skinColor, clothingColor, headContrastColor,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,7 @@ def _check_worlds(file: Path, place: str, at: dict[str, Any], rows: dict[str, Ro
         raise UserError(f"{file}, {place}.worlds: found no blocks, expected one a world")
     roots: dict[str, str] = {}
     for name, options in at["blocks"].items():
-        root = str(options.get("data.root", ""))
+        root = re.sub(r"@0*$", "", re.sub(r"@0+(?=\d)", "@", str(options.get("data.root", ""))))  # @0 and none are one
         if not root or root in roots:
             found = f"{root!r}, as in block {roots[root]!r}" if root else "none"
             raise UserError(f"{file}, {place}.blocks.{name}.data.root: found {found}; a world has a root of its own")

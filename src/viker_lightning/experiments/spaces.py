@@ -27,6 +27,10 @@ class Range:
     log: bool = False
     int: bool = False
 
+    def holds(self, value: float) -> bool:
+        """Whether a value lies in it."""
+        return self.low <= value <= self.high
+
     def edge(self, value: float) -> str:
         """``low`` or ``high`` if a value lies within :data:`EDGE` of that end, of logarithms if ``log``; else empty."""
         low, high, at = (math.log(x) if self.log else x for x in (self.low, self.high, value))
@@ -39,6 +43,10 @@ class Choices:
     """One of some values, which have an order if they are numbers."""
 
     values: tuple[Any, ...]
+
+    def holds(self, value: Any) -> bool:
+        """Whether a value is among them."""
+        return value in self.values
 
     def edge(self, value: Any) -> str:
         """``low`` or ``high`` for the first or last of numbers; empty for others, and for kinds of things."""

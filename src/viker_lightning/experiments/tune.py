@@ -29,6 +29,7 @@ from viker_lightning.reporting.tables import write_tuning
 from viker_lightning.runs import names
 from viker_lightning.runs.provenance import git_commit
 from viker_lightning.secrets import hide
+from viker_lightning.sources import STARTING_WEIGHTS, fingerprint
 
 from .cells import Cell
 from .closeness import KL, Models, Numbers, closeness, needed
@@ -121,7 +122,7 @@ def tune(
 
 
 def open_study(runs: Path, method: str, spaces: Spaces, worlds: Sequence[int]) -> Study:
-    """The study of a method; another one if space, worlds or the options of every run have changed.
+    """The study of a method; another one if space, worlds, the options of every run or the packaged model have changed.
 
     Raises:
         UserError: if Optuna is not installed.
@@ -133,7 +134,13 @@ def open_study(runs: Path, method: str, spaces: Spaces, worlds: Sequence[int]) -
     from optuna.storages.journal import JournalFileBackend
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    made_of = [spaces.root, list(worlds), spaces.options, as_json(spaces.methods[method])]
+    made_of = [
+        spaces.root,
+        list(worlds),
+        spaces.options,
+        as_json(spaces.methods[method]),
+        fingerprint({"weights": STARTING_WEIGHTS}),
+    ]
     digest = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:8]
     storage = optuna.storages.JournalStorage(JournalFileBackend(str(runs / f"{method}.journal")))
     return optuna.create_study(study_name=f"{method}-{digest}", storage=storage, load_if_exists=True)
@@ -154,8 +161,8 @@ def ask(study: Study, method: str, space: Space, config: str = "") -> Trial:
     study.sampler = optuna.samplers.TPESampler(n_startup_trials=STARTUP, seed=seed)
     if number == 0 and not begun and config:
         shipped = {option: setting(config, option) for option in space}
-        known = {option: value for option, value in shipped.items() if value is not None}
-        study.enqueue_trial({o: float(v) if isinstance(space[o], Range) else v for o, v in known.items()})
+        known = {o: float(v) if isinstance(space[o], Range) else v for o, v in shipped.items() if v is not None}
+        study.enqueue_trial({option: value for option, value in known.items() if space[option].holds(value)})
     trial = optuna.trial.Trial(study, begun[0]._trial_id) if begun else study.ask()
     setting_of(trial, space)
     return trial

@@ -190,12 +190,13 @@ def statistics_note(methods: int, reference: str) -> str:
     needed = fewest(rivals)
     return (
         f"A pair is a world. Differences from {reference or 'the reference'}, which was named in advance: "
-        "Hodges-Lehmann estimate (median of the Walsh averages), exact 95 % interval from the signed-rank "
-        "distribution, none of fewer than 6 worlds; p: exact two-sided sign-flip test of the worlds' differences, with "
+        "Hodges-Lehmann estimate (median of the Walsh averages), exact interval of at least 95 % from the signed-rank "
+        "distribution (not corrected for the number of rivals), none of fewer than 6 worlds; p: exact two-sided "
+        "sign-flip test of the worlds' differences, with "
         f"Holm's correction over the rivals of a column, not over columns; ≠: p is at most {ALPHA:g}. With {rivals} "
         f"rival{'s' * (rivals > 1)} no fewer than {needed} worlds can show a difference: the smallest p of {needed} "
-        f"is 2/{2**needed}, and {ALPHA / rivals:.4f} is needed. The test is about other worlds of this benchmark, "
-        "each with other people, faces, lives, vanilla and gold models."
+        f"is 2/{2**needed}, and {ALPHA / rivals:.4f} is needed. The test is about other worlds of this benchmark: "
+        "people, vanilla and gold models drawn anew, from the same faces' traits, names and base model."
     )
 
 
