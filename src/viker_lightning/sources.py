@@ -24,12 +24,41 @@ INSTALLED = ("site-packages", "dist-packages")
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 
 
+METHODS = PACKAGE / "methods"
+"""The room of the package's methods; a run reads its own alone."""
+
+SHARED_BY_METHODS = METHODS / "base.py"
+"""What every method is made of."""
+
+
 @functools.cache
-def code_fingerprint() -> str:
-    """Of the code that makes runs, so that a changed program does not pass off old numbers as its own."""
+def code_fingerprint(methods: frozenset[str] | None = None) -> str:
+    """Of the code that makes runs, so that a changed program does not pass off old numbers as its own.
+
+    Args:
+        methods: names among which are those of all methods a run uses: the files of other methods, that of a new one
+            say, do not count then. ``None`` counts all.
+    """
     files = [f for f in sorted(PACKAGE.rglob("*.py")) if f.relative_to(PACKAGE).parts[0] not in UNUSED]
+    if methods is not None:
+        counted = _method_files(methods)
+        files = [file for file in files if file.parent != METHODS or file in counted]
     files.append(STARTING_WEIGHTS)
     return fingerprint({file.relative_to(PACKAGE).as_posix(): file for file in files})
+
+
+def _method_files(names: frozenset[str]) -> set[Path]:
+    """Files of the package's methods that define one of these classes, and those they import from beside them."""
+    trees = {file: ast.parse(file.read_bytes()) for file in METHODS.glob("*.py")}
+    left = [f for f, tree in trees.items() if names & {n.name for n in tree.body if isinstance(n, ast.ClassDef)}]
+    found = {SHARED_BY_METHODS}
+    while left:
+        found.add(file := left.pop())
+        room = f"{PACKAGE.name}.{METHODS.name}."
+        beside = [name.removeprefix(room) for name in _imports(file, PACKAGE.parent) if name.startswith(room)]
+        others = {METHODS / f"{name.partition('.')[0]}.py" for name in beside}
+        left += [other for other in others if other in trees and other not in found]
+    return found
 
 
 def fingerprint(files: dict[str, Path]) -> str:

@@ -106,7 +106,7 @@ def test_finished_runs_are_not_made_again(made, cells, capsys):
 
 def test_changed_code_makes_other_runs(cells, monkeypatch):
     assert cells["ViKeR"].state() == State.FINISHED
-    monkeypatch.setattr("viker_lightning.experiments.cells.code_fingerprint", lambda: "changed")
+    monkeypatch.setattr("viker_lightning.experiments.cells.code_fingerprint", lambda _: "changed")
     assert cells["ViKeR"].state() == State.MISSING
 
 

@@ -1,6 +1,7 @@
 """What a run notes of itself: the commit, and memory on GPUs."""
 
 import json
+import shutil
 import subprocess
 import sys
 from importlib import import_module
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from viker_lightning import sources
 from viker_lightning.callbacks import Provenance
 from viker_lightning.cli import main
 from viker_lightning.methods import NPO
@@ -92,6 +94,34 @@ def test_the_files_of_a_class(mine):
 )
 def test_a_class_that_is_nobody_s(name):
     assert source_files(name) == {}
+
+
+def test_a_method_that_comes_later_changes_no_run_of_another(tmp_path, monkeypatch):
+    """Its own file, those it imports and what all share do."""
+    package = tmp_path / sources.PACKAGE.name
+    shutil.copytree(sources.PACKAGE, package, ignore=shutil.ignore_patterns("*.safetensors"))
+    monkeypatch.setattr(sources, "PACKAGE", package)
+    monkeypatch.setattr(sources, "METHODS", package / "methods")
+    monkeypatch.setattr(sources, "SHARED_BY_METHODS", package / "methods/base.py")
+    monkeypatch.setattr(sources, "STARTING_WEIGHTS", package / "embedded/base/recipe.json")
+    runs = {"stranger": frozenset({"Stranger", "Unlearn"}), "npo": frozenset({"NPO"}), "gold": frozenset({"Finetune"})}
+
+    def seen():
+        sources.code_fingerprint.cache_clear()
+        return {name: code_fingerprint(classes) for name, classes in runs.items()} | {"any": code_fingerprint()}
+
+    def changed(file):
+        before, path = seen(), package / file
+        path.write_text((path.read_text() if path.exists() else "") + "\n# other\n")
+        after = seen()
+        return {name for name in after if after[name] != before[name]}
+
+    assert changed("methods/later.py") == {"any"}
+    assert changed("methods/__init__.py") == {"any"}
+    assert changed("methods/npo.py") == {"npo", "any"}
+    assert changed("methods/hold.py") == {"stranger", "any"}
+    assert changed("methods/base.py") == changed("training/step.py") == {*runs, "any"}
+    sources.code_fingerprint.cache_clear()
 
 
 def test_of_what_is_installed_the_file_alone_counts():

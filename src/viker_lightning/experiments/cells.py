@@ -87,18 +87,24 @@ class Cell:
     def fingerprint(self) -> str:
         """Changes with the command, the files and folders it reads, the code, a method of yours, and the gold model.
 
-        It stays the same where the folder of all runs is moved.
+        Code of other methods than its own does not count: one that comes later makes no run anew. It stays the same
+        where the folder of all runs is moved.
         """
         gold = str(self.gold.folder) if self.gold else ""
         options = {k: Path(gold).name if v == gold else _text(v) for k, v in self.options.items()}
         read = inputs(self.config)
         for value in _leaves(self.options):
             read |= inputs(value) if value != gold else {}
-        made_of = [self.folder.name, code_fingerprint()]
+        made_of = [self.folder.name, code_fingerprint(self._names())]
         made_of += [f"{name}={value}" for name, value in [*sorted(options.items()), *sorted(read.items())]]
         if self.gold:
             made_of.append(self.gold.fingerprint())
         return hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:16]
+
+    def _names(self) -> frozenset[str] | None:
+        """All that may be the name of a method of this package; ``None`` if a class from elsewhere may use any."""
+        names = {*_leaves(config_values(Path(self.config))), *_leaves(self.options)}
+        return None if any(map(source_files, names)) else frozenset(name.rpartition(".")[2] for name in names)
 
     def note(self) -> dict[str, Any]:
         """What was noted when it was last run; empty if never, or if the cell has changed since."""
