@@ -62,8 +62,8 @@ tune: setup  ## tune the methods on worlds of their own (METHODS="npo viker" TRI
 worlds: setup  ## methods over eight worlds, each with people and models of its own (METHODS="ViKeR NPO" JOBS=)
 	$(call GRID,worlds) $(if $(SCALE),,--scale=mini) $(if $(SEEDS),,--seeds=1) $(if $(METHODS),--rows $(METHODS))
 
-worlds-ablations: setup  ## ViKeR and Stranger without each of their parts, over the same worlds (JOBS=)
-	$(call GRID,worlds_viker worlds_stranger) $(if $(SCALE),,--scale=mini) $(if $(SEEDS),,--seeds=1)
+worlds-ablations: setup  ## ViKeR and Stranger without each of their parts or with others, over the same worlds (JOBS=)
+	$(call GRID,worlds_viker worlds_images worlds_weights worlds_stranger worlds_strangers) $(if $(SCALE),,--scale=mini) $(if $(SEEDS),,--seeds=1)
 
 dashboard: setup  ## W&B workspace and report of the runs there (ENTITY= PROJECT= GROUP=)
 	$(PY) -m pip install --quiet --editable '.[dashboards]'

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from viker_lightning.ideal import (
     forward_kl,
     key_token_example,
     key_token_report,
+    key_tokens,
     mean_distribution,
     reduce_distribution,
     token_kl,
@@ -144,6 +146,63 @@ def test_key_token_report(mllm, data, pictures):
     example = key_token_example(ideal, questions[0], top=3)
     assert [t["private"] for t in example] == list(questions[0].private)
     assert all(t["top"][0][1] >= t["top"][1][1] for t in example)
+
+
+def test_key_tokens_against_plain_lines(mllm, data, pictures):
+    """The report of all questions, and as the example the one with most private spans."""
+    asked = [(vqa, True) for person in data.people(data.forget_ids) for vqa in person.vqa[:6]]
+    ideal = IdealDistribution(mllm, pictures)
+    questions = [mllm.encoder.encode(vqa, image=True) for vqa, _ in asked]
+    ideal.prepare(questions)
+    report, example = key_tokens(ideal, asked)
+    entropy, private, first = [], [], []
+    for question in dict.fromkeys(questions):
+        full = ideal.distribution([question])
+        entropy += [-(p * p.log()).sum().item() for p in full]
+        private += question.private
+        first += question.starts
+    of = {flag: [h for h, one in zip(entropy, private, strict=True) if one == flag] for flag in (True, False)}
+    starts = [h for h, one in zip(entropy, first, strict=True) if one]
+    assert of[True] and of[False]
+
+    def above(high):
+        return sum((a > b) + (a == b) / 2 for a in high for b in of[False]) / len(high) / len(of[False])
+
+    assert report == {
+        "images": 3,
+        "tokens": len(entropy),
+        "private_tokens": len(of[True]),
+        "auroc": pytest.approx(above(of[True]), abs=1e-3),
+        "auroc_first": pytest.approx(above(starts), abs=1e-3),
+        "entropy_private": pytest.approx(sum(of[True]) / len(of[True]), abs=1e-3),
+        "entropy_template": pytest.approx(sum(of[False]) / len(of[False]), abs=1e-3),
+    }
+    most = max(len(vqa.private) for vqa, _ in asked)
+    (chosen,) = {vqa for vqa, _ in asked if (vqa.question, vqa.answer) == (example["question"], example["answer"])}
+    assert len(chosen.private) == most
+    encoded = mllm.encoder.encode(chosen, image=True)
+    full = ideal.distribution([encoded])
+    eos = mllm.encoder.tokenizer.eos_token
+    assert "".join(one["token"] for one in example["tokens"]) == f" {chosen.answer}{eos}"
+    for p, one in zip(full, example["tokens"], strict=True):
+        assert one["entropy"] == pytest.approx(-(p * p.log()).sum().item(), abs=1e-3)
+        values, ids = p.topk(5)
+        told = [
+            [mllm.encoder.tokenizer.decode([i]), pytest.approx(v)] for i, v in zip(ids, values.tolist(), strict=True)
+        ]
+        assert one["top"] == told
+
+
+def test_nothing_private_or_nothing_else_has_no_key_tokens(mllm, data, pictures):
+    asked = data.people(data.forget_ids)[0].vqa[:2]
+    ideal = IdealDistribution(mllm, pictures)
+    for private in (False, True):
+        encoded = [mllm.encoder.encode(vqa, image=True) for vqa in asked]
+        questions = [replace(one, private=(private,) * len(one.answer)) for one in encoded]
+        ideal.prepare(questions)
+        report = key_token_report(ideal, questions)
+        assert set(report) == {"images", "tokens", "private_tokens"}
+        assert report["private_tokens"] == private * report["tokens"]
 
 
 def test_no_image(mllm):

@@ -237,6 +237,32 @@ def test_a_run_that_is_resumed_finds_its_dual_weight_again(make, head, hidden, s
     assert second.state_dict() == whole.state_dict() and weight(second) != 0.5
 
 
+@pytest.mark.parametrize("make", [Stranger, lambda **options: Held(Watched(), **options)])
+def test_a_dual_weight_rises_by_five_per_cent_a_step_at_most(make):
+    """However far the KL is above the bound; a step that shows no stranger moves nothing."""
+    method = make(hold=2.0, bound=0.1)
+    for kl, shown, wanted in ((50.0, 1.0, math.exp(0.05)), (0.0, 1.0, 1.0), (50.0, 0.0, 1.0), (math.inf, 1.0, 1.0)):
+        terms = {"loss": 0.0, "hold_kl": kl, "hold_weight": shown}
+        method.after_step({name: torch.tensor(value) for name, value in terms.items()})
+        assert weight(method) == pytest.approx(2.0 * wanted)
+
+
+def test_what_methods_are_without_options():
+    """As docs/concepts.md has it; and the least that is taken."""
+    stranger, held, viker = Stranger(), Held(NPO()), ViKeR()
+    assert (stranger.lam, stranger.hinge, stranger.hold, stranger.bound, stranger.k) == (3.0, 15.0, 30.0, None, 20)
+    assert (stranger.strangers, stranger.rehearsal, stranger.retain_weight) == ("people", False, 0.0)
+    assert (held.hold, held.bound, held.strangers, held.stranger_count, held.rehearsal) == (
+        30.0,
+        None,
+        "people",
+        20,
+        False,
+    )
+    assert viker.hinge == 1.0
+    assert Stranger(lam=0.5, k=1).k == ViKeR(k=1).k == 1
+
+
 def test_without_a_bound_the_weight_stays_and_nothing_is_kept(head, hidden, said):
     for method in (Stranger(hold=0.5), Held(GradientDifference(), hold=0.5)):
         assert walk(method, head, dict(hidden), said, 3)[0] == [0.5] * 3
