@@ -1,0 +1,153 @@
+"""What if strangers resemble the people to be forgotten, or each other? Stranger over the eight embedded worlds.
+
+    python benchmarks/strangers.py [--runs runs/tables] [--jobs 2]
+
+Gold models and Stranger as shipped are those of ``make worlds``. Finished runs are kept, stopped ones go on. Writes
+``strangers.json`` and ``strangers.md`` beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from viker_lightning.datasets.mllmu import MLLMU
+from viker_lightning.embedded import portraits
+from viker_lightning.embedded.write_mllmu import SIZES
+from viker_lightning.experiments import Cell, Grid, read_grid, run_grid
+from viker_lightning.reporting.paired import holm, sign_flip
+
+PICTURES = 40
+"""As many as Stranger draws on the embedded benchmark."""
+
+SHARED = 4
+"""Of head, facial hair, accessories, skin and clothing, what somebody alike has in common with a person at least."""
+
+COLUMNS = {
+    "test/keyword_match": "test Keywords",
+    "test/accuracy": "test MC",
+    "test/kl_gold": "test KL to gold",
+    "retain/keyword_match": "retain Keywords",
+    "real/keyword_match": "real Keywords",
+}
+HERE = Path(__file__).parent
+
+
+def faces(seed: str) -> dict[str, str]:
+    """The face of everybody of a world, by ID."""
+    size = SIZES["default"]
+    everybody = portraits.cast(f"mini/{seed}", size.people + size.real)
+    return {f"{n:03d}": face for n, face in enumerate(everybody[: size.people], 1)}
+
+
+def alike(people: list[str], seed: str) -> Iterator[tuple[str, int]]:
+    """Faces of nobody, each like one of some people in turn, and a view of each."""
+    for number in count():
+        wanted = portraits.identity(people[number % len(people)])
+        candidates = (f"{portraits.NOBODY}alike/{seed}/{number}/{i}" for i in count())
+        yield next(f for f in candidates if _shared(portraits.identity(f), wanted) >= SHARED), number % 30
+
+
+def _shared(one: portraits.Identity, other: portraits.Identity) -> int:
+    return sum(a == b for a, b in zip(one, other, strict=True))
+
+
+def one_person(seed: str) -> Iterator[tuple[str, int]]:
+    """Views of a single face of nobody."""
+    return ((f"{portraits.NOBODY}alone/{seed}", number % 30) for number in count())
+
+
+def draw(pictures: Iterator[tuple[str, int]], folder: Path) -> Path:
+    """Writes so many portraits into a folder, unless they are there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, (face, view) in zip(range(PICTURES), pictures, strict=False):
+        file = folder / f"{number:02d}.png"
+        if not file.exists():
+            file.write_bytes(portraits.draw_portrait(face, view))
+    return folder
+
+
+def cells(grid: Grid, runs: Path) -> dict[str, dict[str, Cell]]:
+    """Stranger as shipped, and with other strangers, by world."""
+    found: dict[str, dict[str, Cell]] = {}
+    for world in grid.blocks:
+        shipped = grid.cell(runs, world, "Stranger", 0)
+        drawn_for = {"resemble the people": alike(_forgotten(world), world), "resemble each other": one_person(world)}
+        found[world] = {"as shipped": shipped}
+        for row, pictures in drawn_for.items():
+            name = row.replace(" ", "-")
+            folder = draw(pictures, runs.parent / "strangers" / f"{world}-{name}")
+            options = {**shipped.options, "model.method.strangers": str(folder)}
+            found[world][row] = replace(shipped, row=row, options=options, folder=runs / f"stranger-{world}-{name}")
+    return found
+
+
+def _forgotten(world: str) -> list[str]:
+    """Faces of the people of a world who are to be forgotten."""
+    data = MLLMU(f"mini/default@{world}", forget=10, stage="unlearn")
+    data.prepare_data()
+    data.setup()
+    return [faces(world)[person.id] for person in data.streams["forget"]]
+
+
+def record(worlds: dict[str, dict[str, Cell]]) -> dict[str, Any]:
+    """Scores by row and world, and p-values of differences from Stranger as shipped."""
+    values = {row: {world: _scores(rows[row]) for world, rows in worlds.items()} for row in next(iter(worlds.values()))}
+    reference, rivals = values["as shipped"], [row for row in values if row != "as shipped"]
+    p = {}
+    for column in COLUMNS:
+        p[column] = holm(
+            {row: sign_flip([values[row][w][column] - reference[w][column] for w in worlds]) for row in rivals}
+        )
+    return {"values": values, "p": p}
+
+
+def _scores(cell: Cell) -> dict[str, float]:
+    after = json.loads((cell.folder / "results.json").read_text("utf-8"))["after"]
+    return {key: after[split][score] for key in COLUMNS for split, score in [key.split("/")]}
+
+
+def markdown(found: dict[str, Any]) -> str:
+    """The page of a record."""
+    lines = [
+        "# Strangers who resemble the people, or each other",
+        "",
+        "Made by `python benchmarks/strangers.py`: Stranger with the settings of configs/mini/stranger.yaml and "
+        f"{PICTURES} portraits, means over {len(found['values']['as shipped'])} embedded worlds of 40 people. In "
+        "brackets the p-value of the difference from Stranger as shipped: exact sign flips, Holm over the two rows.",
+        "",
+        f"| strangers | {' | '.join(COLUMNS.values())} |",
+        f"|{'---|' * (1 + len(COLUMNS))}",
+    ]
+    for row, worlds in found["values"].items():
+        texts = [f"{mean(scores[column] for scores in worlds.values()):.2f}" for column in COLUMNS]
+        if row != "as shipped":
+            texts = [f"{t} ({found['p'][c][row]:.3f})" for t, c in zip(texts, COLUMNS, strict=True)]
+        lines.append(f"| {row} | {' | '.join(texts)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    """Runs what is left and writes the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, default=Path("runs/tables"))
+    parser.add_argument("--jobs", type=int, default=2)
+    arguments = parser.parse_args()
+    worlds = cells(read_grid(Path("experiments/worlds.yaml"), "mini", 1), arguments.runs)
+    if run_grid([cell for rows in worlds.values() for cell in rows.values()], arguments.jobs):
+        return 1
+    found = record(worlds)
+    (HERE / "strangers.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    (HERE / "strangers.md").write_text(markdown(found), "utf-8")
+    print(markdown(found))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
