@@ -12,17 +12,14 @@ from viker_lightning.cli import main
 from viker_lightning.datasets.mllmu import MLLMU
 from viker_lightning.errors import UserError
 from viker_lightning.hub import dataset_folder
-from viker_lightning.methods import NPO
+from viker_lightning.methods import NAMES, NPO
 from viker_lightning.options import near_option
 from viker_lightning.pictures.irrelevant import check_images, irrelevant_images
 from viker_lightning.training import Finetune, Unlearn
 from viker_lightning.yaml_files import read_yaml
 
 VIKER = "--config=configs/mini/viker.yaml"
-METHODS = (
-    "methods are IDK, NPO, GradientAscent, GradientDifference, Held, KLMinimization, Stranger, ViKeR, or your own as "
-    "file.Class"
-)
+METHODS = f"methods are {', '.join(NAMES)}, or your own as file.Class"
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,8 @@
 """Every known defect of the published code, and the test that shows what it changes.
 
-Numbered by where they are: P in several papers' code, M in MLLMU-Bench's, C in CLEAR's, U in MMUnlearner's; of the last
-only what concerns code that we have, too (its masks and their learning rate do not).
+Numbered by where they are: P in several papers' code, M in MLLMU-Bench's, C in CLEAR's, U in MMUnlearner's, of which
+only what concerns code that we have, too (its masks and their learning rate do not); O in open-unlearning's, J in
+JensUn's, S in SCRUB's.
 
 P1   truth ratio: one mean for all questions            published/test_clear.py::test_truth_ratio_over_the_whole_task
 P2   CLEAR's NPO does not read the answer      published/test_objectives.py::test_npo_of_clear_does_not_read_the_answer
