@@ -11,7 +11,7 @@ from support.weights import random_vanilla
 from viker_lightning import methods
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import References
-from viker_lightning.methods import NPO, Around, Batch, GradientDifference, Held, Method, Stranger, ViKeR
+from viker_lightning.methods import DPO, NPO, Around, Batch, GradientDifference, Held, Method, Stranger, ViKeR
 from viker_lightning.methods.base import check_needs
 from viker_lightning.models import Lora
 from viker_lightning.runs import CheckpointFile
@@ -22,6 +22,7 @@ WHOLE = Engine(references="memory")
 PARTS = Engine(max_sequence_tokens=140, max_tokens=200, references="memory")
 
 ARGUMENTS = {
+    DPO: [dict, lambda: {"alternative": "own", "stranger_count": 2, "retain_weight": 0.0}],
     Around: [lambda: {"method": NPO()}],
     Held: [
         lambda: {"method": NPO(), "stranger_count": 2},

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from viker_lightning.datasets import MLLMU
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import Reference, forward_kl, reference_of
-from viker_lightning.methods import IDK, NPO, Batch, GradientAscent, GradientDifference, KLMinimization, ViKeR
+from viker_lightning.methods import DPO, IDK, NPO, Batch, GradientAscent, GradientDifference, KLMinimization, ViKeR
 from viker_lightning.models import AnswerTokens
 from viker_lightning.published import PublishedCLEAR, PublishedMLLMU
 
@@ -170,6 +170,9 @@ def test_dpo_of_clear_is_refusal_training(head):
 
     assert torch.autograd.grad(dpo(), answer.hidden, retain_graph=True)[0].abs().max() > 0
     assert torch.autograd.grad(clears(), answer.hidden, retain_graph=True, allow_unused=True)[0] is None
+    known = {("forget", "own"): reference_of(answer_reference), ("alternative", "own"): reference_of(refusal_reference)}
+    whole = DPO(beta=0.4, retain_weight=0.0).loss(Batch({"forget": answer, "alternative": refusal}, known))["loss"]
+    torch.testing.assert_close(whole, dpo())
     ours = IDK(retain_weight=0.0).loss(Batch({"alternative": refusal, "retain": nothing(head)[0]}))["loss"]
     (left,) = torch.autograd.grad(clears(), refusal.hidden, retain_graph=True)
     (idk,) = torch.autograd.grad(ours, refusal.hidden)

@@ -2,6 +2,7 @@
 
 from .around import Around, nested
 from .base import Batch, Method, Needs, Preparation
+from .dpo import DPO
 from .gradient_ascent import GradientAscent
 from .gradient_difference import GradientDifference
 from .hold import Held
@@ -11,10 +12,11 @@ from .npo import NPO
 from .stranger import Stranger
 from .viker import ViKeR
 
-NAMES = ["IDK", "NPO", "GradientAscent", "GradientDifference", "Held", "KLMinimization", "Stranger", "ViKeR"]
+NAMES = ["DPO", "IDK", "NPO", "GradientAscent", "GradientDifference", "Held", "KLMinimization", "Stranger", "ViKeR"]
 """The methods there are, as ``--model.method`` takes them."""
 
 __all__ = [
+    "DPO",
     "IDK",
     "NAMES",
     "NPO",

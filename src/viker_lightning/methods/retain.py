@@ -1,0 +1,24 @@
+"""The cross-entropy on the retain set, which most objectives add to what they forget with."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from .base import Batch, Needs
+
+
+def with_retain(needs: Needs, weight: float) -> Needs:
+    """Needs, and the retain questions unless their weight is 0."""
+    return {**needs, "retain": {}} if weight > 0 else needs
+
+
+def add_retain(batch: Batch, terms: dict[str, Tensor], weight: float) -> dict[str, Tensor]:
+    """Adds ``weight * CE_retain``, a mean over answer tokens in nats, to the terms of a loss.
+
+    Returns:
+        With them ``retain_ce``, to be low; the terms as they are if the weight is 0.
+    """
+    if weight <= 0:
+        return terms
+    retain_ce = batch.retain.mean(-batch.retain.log_probs)
+    return {**terms, "loss": terms["loss"] + weight * retain_ce, "retain_ce": retain_ce.detach()}
