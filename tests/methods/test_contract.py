@@ -11,7 +11,18 @@ from support.weights import random_vanilla
 from viker_lightning import methods
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import References
-from viker_lightning.methods import DPO, NPO, Around, Batch, GradientDifference, Held, Method, Stranger, ViKeR
+from viker_lightning.methods import (
+    DPO,
+    NPO,
+    Around,
+    Batch,
+    GradientDifference,
+    Held,
+    Method,
+    SimNPO,
+    Stranger,
+    ViKeR,
+)
 from viker_lightning.methods.base import check_needs
 from viker_lightning.models import Lora
 from viker_lightning.runs import CheckpointFile
@@ -29,6 +40,7 @@ ARGUMENTS = {
         lambda: {"method": GradientDifference(), "stranger_count": 2, "bound": 0.01},
         lambda: {"method": ViKeR(lam=2.0, k=2), "stranger_count": 2, "rehearsal": True},
     ],
+    SimNPO: [dict, lambda: {"beta": 0.1, "delta": 1.0, "retain_weight": 0.0}],
     Stranger: [
         lambda: {"k": 2},
         lambda: {"k": 2, "bound": 0.01, "hold": 1.0},

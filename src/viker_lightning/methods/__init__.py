@@ -9,10 +9,22 @@ from .hold import Held
 from .idk import IDK
 from .kl_minimization import KLMinimization
 from .npo import NPO
+from .simnpo import SimNPO
 from .stranger import Stranger
 from .viker import ViKeR
 
-NAMES = ["DPO", "IDK", "NPO", "GradientAscent", "GradientDifference", "Held", "KLMinimization", "Stranger", "ViKeR"]
+NAMES = [
+    "DPO",
+    "IDK",
+    "NPO",
+    "GradientAscent",
+    "GradientDifference",
+    "Held",
+    "KLMinimization",
+    "SimNPO",
+    "Stranger",
+    "ViKeR",
+]
 """The methods there are, as ``--model.method`` takes them."""
 
 __all__ = [
@@ -29,6 +41,7 @@ __all__ = [
     "Method",
     "Needs",
     "Preparation",
+    "SimNPO",
     "Stranger",
     "ViKeR",
     "nested",
