@@ -14,6 +14,7 @@ from viker_lightning.ideal import References
 from viker_lightning.methods import (
     DPO,
     NPO,
+    UNDIAL,
     Around,
     Batch,
     GradientDifference,
@@ -34,6 +35,7 @@ PARTS = Engine(max_sequence_tokens=140, max_tokens=200, references="memory")
 
 ARGUMENTS = {
     DPO: [dict, lambda: {"alternative": "own", "stranger_count": 2, "retain_weight": 0.0}],
+    UNDIAL: [dict, lambda: {"retain_weight": 1.0}],
     Around: [lambda: {"method": NPO()}],
     Held: [
         lambda: {"method": NPO(), "stranger_count": 2},

@@ -50,6 +50,8 @@ U1   a stale answer is scored                      evaluation/test_evaluation.py
 U2   case decides                                                      metrics/test_metric_text.py::test_choice_correct
 U3   failed steps are hidden                                                   cli/test_fit.py::test_non_finite_loss
 U4   a second epoch finds no data                              published/test_runs.py::test_turns_log_what_they_measure
+
+O1   UNDIAL over prompt and padding          methods/test_undial.py::test_the_published_mean_is_over_prompt_and_padding
 """
 
 import argparse
@@ -68,7 +70,7 @@ from viker_lightning.datasets import MLLMU
 from viker_lightning.errors import UserError
 
 ROOT = Path(__file__).parents[2]
-NUMBERS = {"P": 12, "M": 11, "C": 10, "U": 4}
+NUMBERS = {"P": 12, "M": 11, "C": 10, "U": 4, "O": 1}
 
 
 def rows():

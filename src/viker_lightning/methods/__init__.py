@@ -11,12 +11,14 @@ from .kl_minimization import KLMinimization
 from .npo import NPO
 from .simnpo import SimNPO
 from .stranger import Stranger
+from .undial import UNDIAL
 from .viker import ViKeR
 
 NAMES = [
     "DPO",
     "IDK",
     "NPO",
+    "UNDIAL",
     "GradientAscent",
     "GradientDifference",
     "Held",
@@ -32,6 +34,7 @@ __all__ = [
     "IDK",
     "NAMES",
     "NPO",
+    "UNDIAL",
     "Around",
     "Batch",
     "GradientAscent",
