@@ -13,12 +13,14 @@ from .simnpo import SimNPO
 from .stranger import Stranger
 from .undial import UNDIAL
 from .viker import ViKeR
+from .wga import WGA
 
 NAMES = [
     "DPO",
     "IDK",
     "NPO",
     "UNDIAL",
+    "WGA",
     "GradientAscent",
     "GradientDifference",
     "Held",
@@ -35,6 +37,7 @@ __all__ = [
     "NAMES",
     "NPO",
     "UNDIAL",
+    "WGA",
     "Around",
     "Batch",
     "GradientAscent",
