@@ -9,6 +9,7 @@ from .hold import Held
 from .idk import IDK
 from .kl_minimization import KLMinimization
 from .npo import NPO
+from .satimp import SatImp
 from .simnpo import SimNPO
 from .stranger import Stranger
 from .undial import UNDIAL
@@ -25,6 +26,7 @@ NAMES = [
     "GradientDifference",
     "Held",
     "KLMinimization",
+    "SatImp",
     "SimNPO",
     "Stranger",
     "ViKeR",
@@ -47,6 +49,7 @@ __all__ = [
     "Method",
     "Needs",
     "Preparation",
+    "SatImp",
     "SimNPO",
     "Stranger",
     "ViKeR",
