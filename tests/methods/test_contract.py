@@ -12,6 +12,7 @@ from viker_lightning import methods
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import References
 from viker_lightning.methods import (
+    CEU,
     DPO,
     NPO,
     UNDIAL,
@@ -34,6 +35,7 @@ WHOLE = Engine(references="memory")
 PARTS = Engine(max_sequence_tokens=140, max_tokens=200, references="memory")
 
 ARGUMENTS = {
+    CEU: [dict, lambda: {"skip": 0, "retain_weight": 1.0}],
     DPO: [dict, lambda: {"alternative": "own", "stranger_count": 2, "retain_weight": 0.0}],
     UNDIAL: [dict, lambda: {"retain_weight": 1.0}],
     Around: [lambda: {"method": NPO()}],

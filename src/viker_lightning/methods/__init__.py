@@ -2,6 +2,7 @@
 
 from .around import Around, nested
 from .base import Batch, Method, Needs, Preparation
+from .ceu import CEU
 from .dpo import DPO
 from .gradient_ascent import GradientAscent
 from .gradient_difference import GradientDifference
@@ -17,6 +18,7 @@ from .viker import ViKeR
 from .wga import WGA
 
 NAMES = [
+    "CEU",
     "DPO",
     "IDK",
     "NPO",
@@ -34,6 +36,7 @@ NAMES = [
 """The methods there are, as ``--model.method`` takes them."""
 
 __all__ = [
+    "CEU",
     "DPO",
     "IDK",
     "NAMES",
