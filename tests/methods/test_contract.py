@@ -16,6 +16,7 @@ from viker_lightning.methods import (
     DPO,
     NPO,
     UNDIAL,
+    VGID,
     Around,
     Batch,
     GradientDifference,
@@ -38,6 +39,7 @@ ARGUMENTS = {
     CEU: [dict, lambda: {"skip": 0, "retain_weight": 1.0}],
     DPO: [dict, lambda: {"alternative": "own", "stranger_count": 2, "retain_weight": 0.0}],
     UNDIAL: [dict, lambda: {"retain_weight": 1.0}],
+    VGID: [dict, lambda: {"noise": 0.3, "instruction": ""}, lambda: {"noise": 0.0}],
     Around: [lambda: {"method": NPO()}],
     Held: [
         lambda: {"method": NPO(), "stranger_count": 2},

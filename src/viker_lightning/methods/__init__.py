@@ -14,6 +14,7 @@ from .satimp import SatImp
 from .simnpo import SimNPO
 from .stranger import Stranger
 from .undial import UNDIAL
+from .vgid import VGID
 from .viker import ViKeR
 from .wga import WGA
 
@@ -23,6 +24,7 @@ NAMES = [
     "IDK",
     "NPO",
     "UNDIAL",
+    "VGID",
     "WGA",
     "GradientAscent",
     "GradientDifference",
@@ -42,6 +44,7 @@ __all__ = [
     "NAMES",
     "NPO",
     "UNDIAL",
+    "VGID",
     "WGA",
     "Around",
     "Batch",
