@@ -15,6 +15,7 @@ from viker_lightning.methods import (
     CEU,
     DPO,
     NPO,
+    PDU,
     UNDIAL,
     VGID,
     Around,
@@ -38,6 +39,7 @@ PARTS = Engine(max_sequence_tokens=140, max_tokens=200, references="memory")
 ARGUMENTS = {
     CEU: [dict, lambda: {"skip": 0, "retain_weight": 1.0}],
     DPO: [dict, lambda: {"alternative": "own", "stranger_count": 2, "retain_weight": 0.0}],
+    PDU: [lambda: {"bound": 0.5, "retain_weight": 2.0, "rate": 0.5}],
     UNDIAL: [dict, lambda: {"retain_weight": 1.0}],
     VGID: [dict, lambda: {"noise": 0.3, "instruction": ""}, lambda: {"noise": 0.0}],
     Around: [lambda: {"method": NPO()}],

@@ -55,6 +55,8 @@ O1   UNDIAL over prompt and padding          methods/test_undial.py::test_the_pu
 O2   a model that nobody asks                            methods/test_satimp.py::test_no_model_is_kept_that_nobody_asks
 O3   SatImp's class and YAML disagree                       methods/test_satimp.py::test_defaults_are_those_of_the_yaml
 O4   CE-U of answers of one token is nan                                 methods/test_ceu.py::test_answers_of_one_token
+O5   PDU flattens one token too late                      methods/test_pdu.py::test_the_published_mask_is_one_token_off
+O6   PDU's weight lost when resumed         methods/test_pdu.py::test_a_run_that_is_resumed_finds_its_dual_weight_again
 """
 
 import argparse
@@ -73,7 +75,7 @@ from viker_lightning.datasets import MLLMU
 from viker_lightning.errors import UserError
 
 ROOT = Path(__file__).parents[2]
-NUMBERS = {"P": 12, "M": 11, "C": 10, "U": 4, "O": 4}
+NUMBERS = {"P": 12, "M": 11, "C": 10, "U": 4, "O": 6}
 
 
 def rows():

@@ -10,6 +10,7 @@ from .hold import Held
 from .idk import IDK
 from .kl_minimization import KLMinimization
 from .npo import NPO
+from .pdu import PDU
 from .satimp import SatImp
 from .simnpo import SimNPO
 from .stranger import Stranger
@@ -23,6 +24,7 @@ NAMES = [
     "DPO",
     "IDK",
     "NPO",
+    "PDU",
     "UNDIAL",
     "VGID",
     "WGA",
@@ -43,6 +45,7 @@ __all__ = [
     "IDK",
     "NAMES",
     "NPO",
+    "PDU",
     "UNDIAL",
     "VGID",
     "WGA",
