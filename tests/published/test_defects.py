@@ -57,6 +57,8 @@ O3   SatImp's class and YAML disagree                       methods/test_satimp.
 O4   CE-U of answers of one token is nan                                 methods/test_ceu.py::test_answers_of_one_token
 O5   PDU flattens one token too late                      methods/test_pdu.py::test_the_published_mask_is_one_token_off
 O6   PDU's weight lost when resumed         methods/test_pdu.py::test_a_run_that_is_resumed_finds_its_dual_weight_again
+
+J1   a target that is no distribution        methods/test_jensun.py::test_the_first_published_target_is_no_distribution
 """
 
 import argparse
@@ -75,7 +77,7 @@ from viker_lightning.datasets import MLLMU
 from viker_lightning.errors import UserError
 
 ROOT = Path(__file__).parents[2]
-NUMBERS = {"P": 12, "M": 11, "C": 10, "U": 4, "O": 6}
+NUMBERS = {"P": 12, "M": 11, "C": 10, "U": 4, "O": 6, "J": 1}
 
 
 def rows():

@@ -8,6 +8,7 @@ from .gradient_ascent import GradientAscent
 from .gradient_difference import GradientDifference
 from .hold import Held
 from .idk import IDK
+from .jensun import JensUn
 from .kl_minimization import KLMinimization
 from .npo import NPO
 from .pdu import PDU
@@ -31,6 +32,7 @@ NAMES = [
     "GradientAscent",
     "GradientDifference",
     "Held",
+    "JensUn",
     "KLMinimization",
     "SatImp",
     "SimNPO",
@@ -54,6 +56,7 @@ __all__ = [
     "GradientAscent",
     "GradientDifference",
     "Held",
+    "JensUn",
     "KLMinimization",
     "Method",
     "Needs",
