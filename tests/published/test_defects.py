@@ -59,6 +59,9 @@ O5   PDU flattens one token too late                      methods/test_pdu.py::t
 O6   PDU's weight lost when resumed         methods/test_pdu.py::test_a_run_that_is_resumed_finds_its_dual_weight_again
 
 J1   a target that is no distribution        methods/test_jensun.py::test_the_first_published_target_is_no_distribution
+
+S1   the optimizer has another model     methods/test_scrub.py::test_the_first_step_moves_a_student_that_is_its_teacher
+S2   one turn too many                                                     methods/test_scrub.py::test_whose_turn_it_is
 """
 
 import argparse
@@ -77,7 +80,7 @@ from viker_lightning.datasets import MLLMU
 from viker_lightning.errors import UserError
 
 ROOT = Path(__file__).parents[2]
-NUMBERS = {"P": 12, "M": 11, "C": 10, "U": 4, "O": 6, "J": 1}
+NUMBERS = {"P": 12, "M": 11, "C": 10, "U": 4, "O": 6, "J": 1, "S": 2}
 
 
 def rows():

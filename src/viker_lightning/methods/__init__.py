@@ -13,6 +13,7 @@ from .kl_minimization import KLMinimization
 from .npo import NPO
 from .pdu import PDU
 from .satimp import SatImp
+from .scrub import SCRUB
 from .simnpo import SimNPO
 from .stranger import Stranger
 from .undial import UNDIAL
@@ -26,6 +27,7 @@ NAMES = [
     "IDK",
     "NPO",
     "PDU",
+    "SCRUB",
     "UNDIAL",
     "VGID",
     "WGA",
@@ -48,6 +50,7 @@ __all__ = [
     "NAMES",
     "NPO",
     "PDU",
+    "SCRUB",
     "UNDIAL",
     "VGID",
     "WGA",
