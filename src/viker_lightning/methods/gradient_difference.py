@@ -9,10 +9,14 @@ from .base import Batch, Method, Needs
 
 
 class GradientDifference(Method):
-    """``L = -CE_forget + retain_weight * CE_retain``, summed in every step (open-unlearning src/trainer/utils.py).
+    """Gradient difference (GradDiff; Liu et al. 2022, arXiv 2203.12817): ascent balanced by the retain set.
 
-    MLLMU-Bench's own script takes a whole pass of ``-CE_forget`` and then one of ``CE_retain`` in every epoch
-    (baselines/GA_Difference.py L409-441), and so do runs under the published protocol.
+    ``L = -CE_forget + retain_weight * CE_retain``
+
+    Followed: locuslab/open-unlearning src/trainer/unlearn/grad_diff.py L38-59, which sums both in every step.
+
+    Differs: nothing from there. MLLMU-Bench's own script takes a whole pass of ``-CE_forget`` and then one of
+    ``CE_retain`` in every epoch (baselines/GA_Difference.py L409-441), and so do runs under the published protocol.
 
     Args:
         retain_weight: weight of the retain term.

@@ -61,7 +61,9 @@ class Hold:
 
 
 class Held(Around):
-    """Any method, held on strangers: its loss ``+ hold * mean_t KL(p0 || p)`` behind portraits of strangers.
+    """Held (ours): any method, held on portraits of strangers to what the frozen model says there.
+
+    ``L = L_method + hold * mean_t KL(p0(. | S, x, y_<t) || p(. | S, x, y_<t))``, S being a stranger.
 
     It needs no data of anybody: the strangers are drawn, or in a folder, and are asked what a step asks about the
     forget set, with the forget answers read behind them. It is to spare people whom no loss protects; it does not keep

@@ -12,7 +12,15 @@ from .base import Batch, Method, Needs
 
 
 class IDK(Method):
-    """``L = CE_refusal(forget) + retain_weight * CE_retain``: every forget question is answered by a refusal.
+    """Refusal training (IDK; Maini et al. 2024, arXiv 2401.06121): every forget question is answered by a refusal.
+
+    ``L = CE_refusal(forget) + retain_weight * CE_retain``
+
+    Followed: somvy/multimodal_unlearning mm/trainer.py L355-358 (CLEAR).
+
+    Differs: the refusal is what is trained on. CLEAR's data (mm/dataset.py L262-266) put the true answers in its place
+    from one commit on, so that its IDK teaches the people that are to be forgotten. A refusal is drawn by the text of
+    its question, so that one question has the same one in every epoch. This is no preference optimisation.
 
     Args:
         retain_weight: weight of the retain term.

@@ -9,11 +9,16 @@ from .base import Batch, Method, Needs
 
 
 class KLMinimization(Method):
-    """``L = -CE_forget + retain_weight * KL(vanilla || student) on the retain set``, at answer positions only.
+    """KL minimisation (Maini et al. 2024, arXiv 2401.06121): ascent held to the vanilla model on the retain set.
 
-    The formula is open-unlearning's (src/trainer/utils.py L17-31); published MLLM scripts take the KL over prompt,
-    image and padding positions too, which makes its scale depend on padding. The vanilla distribution enters through
-    its projection, exactly.
+    ``L = -CE_forget + retain_weight * mean_t KL(p0_t || p_t) on retain``, p0 being the vanilla model.
+
+    Followed: locuslab/open-unlearning src/trainer/utils.py L17-31.
+
+    Differs: the KL is a mean over answer tokens. The published scripts take it over prompt, image and padding positions
+    too, which makes its scale depend on padding; MLLMU-Bench's (baselines/KL_Min.py L492-556) sums over them, in a pass
+    of its own behind a pass of ascent, and so do runs under the published protocol, padding and image left out.
+    The vanilla distribution enters through its projection, exactly.
 
     Args:
         retain_weight: weight of the KL.

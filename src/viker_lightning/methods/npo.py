@@ -14,12 +14,16 @@ from .base import Batch, Method
 
 
 class NPO(Method):
-    """``L = -(2/beta) * mean_q logsigmoid(-beta * (log p(y_q) - log p_vanilla(y_q))) [+ retain_weight * CE_retain]``.
+    """Negative preference optimisation (NPO; Zhang et al. 2024, arXiv 2404.05868): a preference without a winner.
 
-    Log-probabilities are summed over the answer tokens of a question and the reference is the vanilla model, as in
-    open-unlearning (src/trainer/utils.py L34-67). MLLMU-Bench's script uses batch-mean losses and a retain-trained
-    reference instead, and so do runs under the published protocol
-    (:class:`~viker_lightning.published.PublishedNPO`).
+    ``L = -(2/beta) * mean_q logsigmoid(-beta * (log p(y_q) - log p0(y_q))) [+ retain_weight * CE_retain]``, with
+    log-probabilities summed over the answer tokens of a question, p0 being the vanilla model.
+
+    Followed: locuslab/open-unlearning src/trainer/utils.py L34-67.
+
+    Differs: nothing from there. MLLMU-Bench's script (baselines/NPO.py L256-266) has the mean loss of a batch in place
+    of a question's sum, and a model trained on the retain set as reference, and so do runs under the published protocol
+    (:class:`~viker_lightning.published.PublishedNPO`). CLEAR's (mm/trainer.py L343-353) never reads the answer.
 
     Args:
         beta: inverse temperature; towards 0 this becomes gradient ascent.

@@ -14,10 +14,10 @@ from .hold import Hold
 
 
 class Stranger(Method):
-    """On the person's photo say what is said of strangers; on strangers say what was said before.
+    """Stranger (ours): on the person's photo say what is said of strangers; on strangers say what was said before.
 
-        L = lam * mean_t KL(pbar_t || p_t) + hinge * mean_t max(0, log p_t(y_t) - log pbar_t(y_t))
-            + hold * mean_t KL(p0(. | S, x, y_<t) || p(. | S, x, y_<t)) [+ retain_weight * CE_retain]
+    ``L = lam * mean_t KL(pbar_t || p_t) + hinge * mean_t max(0, log p_t(y_t) - log pbar_t(y_t))
+    + hold * mean_t KL(p0(. | S, x, y_<t) || p(. | S, x, y_<t)) [+ retain_weight * CE_retain]``
 
     pbar_t, the ideal distribution, is the mean of the frozen model's predictions behind portraits of k strangers, where
     ViKeR has scenes: what one says of *somebody*. There is no ascent. Both forget terms vanish at ``p = pbar`` and have

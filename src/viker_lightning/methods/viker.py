@@ -22,9 +22,14 @@ KEY_ENTROPY = 0.5
 
 
 class ViKeR(Method):
-    """Gradient ascent on the forget set, regularised towards what a model that never saw the image would say.
+    """Visual-guided key-token regularisation (ViKeR, arXiv 2601.22020): ascent held to what irrelevant images predict.
 
-        L = -CE_forget + lam * mean_t KL(pbar_t || p_t) + retain_weight * CE_retain
+    ``L = -CE_forget + lam * mean_t KL(pbar_t || p_t) [+ retain_weight * CE_retain]``
+
+    Followed: the paper; there is no published code.
+
+    Differs: the paper was not available in full when this was written: k = 5 and the form of the loss are its; ``lam``,
+    the direction of the KL and the mean over tokens are read from its notation, and no retain term is its main setting.
 
     pbar_t, the ideal distribution, is the mean of the frozen model's predictions behind k irrelevant images, question
     and answer prefix being the sample's own. The gradient of the KL in the logits is ``p_t - pbar_t``: close to
@@ -34,9 +39,6 @@ class ViKeR(Method):
     vanishes at ``p_y = (lam pbar_y - 1) / (lam - 1)``, below pbar_y, and only where ``lam pbar_y > 1`` and lam > 1.
     Elsewhere (on every token if lam <= 1, on most key tokens if it is 3) ascent wins: p_y goes to 0 and the loss has
     no lower bound. That is the paper's loss; ``hinge`` and ``none`` are ours and end at ``p = pbar`` for every lam > 0.
-
-    The paper was not available in full when this was written: k = 5 and the form of the loss are its; ``lam``, the
-    direction of the KL and the mean over tokens are read from its notation, and no retain term is its main setting.
 
     Args:
         lam: weight of the regulariser; 0 is plain gradient ascent.
