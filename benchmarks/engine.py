@@ -1,6 +1,6 @@
 """What the engine saves: the product against the plain loop, as ratios measured in one process on one machine.
 
-    python benchmarks/engine.py [methods growth people evaluation published] [--model llava qwen2_vl] [--repeats 5]
+    python benchmarks/engine.py [methods growth people evaluation published classes] [--model llava] [--repeats 5]
 
 One step asks 6 questions (about 25 + 20 tokens each) about one image; k = 5 irrelevant images; fp32; one thread unless
 told. Every section writes its part of ``results.json``; ``results.md`` is made from the whole.
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 from authors import published_section
+from classes import classes_section
 from measure import alternate, peak, peak_of, resident
 from ours import METHODS, ROUTES, OurLoop, gradient
 from plain import PlainLoop
@@ -140,6 +141,7 @@ SECTIONS = {
     "growth": growth_section,
     "people": people_section,
     "strangers": strangers_section,
+    "classes": classes_section,
     "features": features_section,
 }
 

@@ -61,6 +61,7 @@ def _model(name: str, found: dict) -> list[str]:
     for section, title in (
         ("growth", "How a step grows"),
         ("strangers", "Stranger: a step on 4 images with 3 questions each, k = 20, CPU seconds"),
+        ("classes", "A step of every class with default arguments, in CPU seconds and in steps of gradient ascent"),
         ("people", "The store: people with one question each"),
         ("evaluation", "Evaluation"),
         ("published", "MLLMU-Bench asked as published, CPU seconds"),
@@ -79,4 +80,4 @@ def _plain_table(rows: list[dict]) -> list[str]:
 
 
 def _number(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return "" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,15 +1,21 @@
-"""The benchmark's loops, on tiny models: every route of every method gives the loss and gradient of the plain loop."""
+"""The benchmark's loops, on tiny models: every route of every method gives the loss and gradient of the plain loop.
+
+And a step of every class there is can be taken.
+"""
 
 import json
 from pathlib import Path
 
 import authors
+import classes
 import engine
 import pytest
 import torch
 from ours import METHODS, gradient
+from transformers import LlamaConfig
 
-from support.families import random_model
+from support.families import llava, random_model
+from viker_lightning import methods
 from viker_lightning.models import Lora
 
 ROOT = Path(__file__).parents[1]
@@ -42,6 +48,48 @@ def test_published_questions_are_answered_as_the_authors_loop_does():
     rows = authors.measured(random_model("llava"), 16, 1, people=3, max_new_tokens=2)
     assert [r["questions"] for r in rows] == [2 * 5 + 2, 2 * 5 + 2, 3 * (2 + 2), 36]
     assert all(r["same_answers"] for r in rows)
+
+
+@pytest.fixture(scope="module")
+def deep(tmp_path_factory):
+    """A tiny model with as many layers as the benchmark's: some classes name one."""
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
+    torch.manual_seed(0)
+    mllm = llava(LlamaConfig(num_hidden_layers=8, **sizes))
+    folder = tmp_path_factory.mktemp("deep")
+    mllm.save(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", methods.NAMES)
+def test_a_step_of_every_class_is_measured(deep, name, monkeypatch):
+    ticks = iter(range(1000))
+    monkeypatch.setattr(classes.time, "process_time", lambda: float(next(ticks)))
+    clock = classes.timed(method := classes.default(name), deep, 2, 56, 2)
+    assert clock.before == 1
+    assert clock.steps == ([1, 1] if method.takes_steps else [])
+
+
+def test_the_cost_of_a_class_is_in_steps_of_gradient_ascent(deep, monkeypatch):
+    ticks = {"GradientAscent": (9.0, [2.0, 6.0, 4.0]), "NPO": (8.0, [5.0, 7.0, 6.0]), "IDK": (12.0, [])}
+
+    def timed(method, *_):
+        clock = classes.Clock()
+        clock.before, clock.steps = ticks[type(method).__name__]
+        return clock
+
+    monkeypatch.setattr(classes, "timed", timed)
+    costs = [("NPO", 6.0, 1.5, 2.0), ("IDK", None, None, 3.0)]
+    columns = ("method", "cpu_seconds", "of_gradient_ascent", "before_first_step")
+    rows = classes.measured(deep, ["NPO", "IDK"], 3)
+    assert rows == [dict(zip(columns, row, strict=True)) for row in costs]
+    table = engine.markdown(
+        {
+            "machine": {"processor": "", "threads": 1, "torch": ""},
+            "llava": {"classes": rows, "runs": {"classes": {"repeats": 3}}},
+        }
+    )
+    assert "| NPO | 6 | 1.5 | 2 |" in table and "| IDK |  |  | 3 |" in table
 
 
 def test_table_of_the_kept_results():

@@ -10,8 +10,9 @@ from typing import get_args
 
 import pytest
 
+from viker_lightning import methods
 from viker_lightning.ideal import Level
-from viker_lightning.methods import Method
+from viker_lightning.methods import IDK, NPO, Held, Method
 from viker_lightning.methods.base import REFERENCES, STREAMS
 from viker_lightning.metrics import NUMBERS
 from viker_lightning.models.families import FAMILIES, Family
@@ -47,6 +48,74 @@ def test_the_table_of_scores_is_on_its_page():
     assert renew(text.replace("| by split |", "| low |", 1)) == text, "a wrong direction would be seen"
     shown = [named(cells[0]) for cells in rows("metrics.md", 5)]
     assert [name for names in shown for name in names] == [one.name for one in NUMBERS], "all sections are there"
+
+
+METHODS = runpy.run_path(str(DOCS / "methods.py"))
+"""What writes the page of methods."""
+
+
+def test_the_page_of_methods_is_that_of_the_classes():
+    assert (DOCS / "methods.md").read_text("utf-8") == METHODS["page"](), "run python docs/methods.py"
+    lines = re.findall(r"^\| `(\w+)` (\|.*)$", METHODS["page"](), re.MULTILINE)
+    assert [name for name, _ in lines] == methods.NAMES
+    for name, line in lines:
+        paper, _, configs, _, followed, *_ = (cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1])
+        said = METHODS["parts"](getattr(methods, name))
+        assert said["name"] and said["formula"] and paper, f"{name}: its docstring names no paper, or has no formula"
+        assert paper == "ours" or (followed and said["differs"] and configs), f"{name}: say what it follows, in its way"
+
+
+def test_a_docstring_is_read_in_its_parts():
+    class Method:
+        """Mine (arXiv 2404.05868, arXiv 2601.22020): words that
+        go on.
+
+        ``L = a +
+        b``, a being :class:`~x.y.Z`.
+
+        Followed: some/where file.py L1-2, whose mask
+        is off.
+
+        Differs: in this.
+
+        More: of it.
+
+        Args:
+            a: not shown.
+        """
+
+    said = METHODS["parts"](Method)
+    assert said == {
+        "name": ["Mine (arXiv 2404.05868, arXiv 2601.22020): words that go on."],
+        "formula": ["`L = a + b`, a being `Z`."],
+        "followed": ["some/where file.py L1-2, whose mask is off."],
+        "differs": ["in this."],
+        "more": ["More: of it."],
+    }
+    links = METHODS["paper"](said["name"][0]).split(", ")
+    assert links == [f"[{n}](https://arxiv.org/abs/{n})" for n in ("2404.05868", "2601.22020")]
+    assert METHODS["paper"]("Mine (ours): x") == "ours" and METHODS["paper"]("Hours of it") == ""
+    shown = METHODS["section"]("Mine", said)
+    assert "```text\nL = a + b\n```\n\na being `Z`.\n\nFollowed: some/where" in shown
+
+
+def test_what_a_method_needs_is_what_it_declares():
+    needs = METHODS["needs"]
+    assert needs(NPO()) == ["frozen model"] and needs(NPO(retain_weight=1.0)) == ["retain data", "frozen model"]
+    assert needs(Held(NPO(), rehearsal=True)) == ["strangers", "own answers"]
+    method = IDK()
+    method.layers, method.takes_steps, method.alternative = (1,), False, "own"
+    assert needs(method)[2:] == ["hidden states", "own answers", "no steps: edits weights"]
+
+
+def test_a_config_cost_and_measurement_are_found():
+    assert METHODS["configs"]("NPO") == ["npo.yaml"] and METHODS["configs"]("Method") == []
+    assert METHODS["cost"](None) == ""
+    assert METHODS["cost"]({"of_gradient_ascent": 2.04, "before_first_step": 9.0}) == "2.0"
+    assert METHODS["cost"]({"of_gradient_ascent": None, "before_first_step": 9.0}) == "9.0 in all"
+    means = {"NPO": {"test/keyword_match": {"value": 0.25}, "test/kl_gold": {"value": 0.5}}}
+    assert METHODS["reproduced"](["npo.yaml"], {"means": means}) == "Keywords 0.25, KL 0.50"
+    assert METHODS["reproduced"](["idk.yaml", "none.yaml"], {"means": means}) == "not tried"
 
 
 def test_results_are_explained():

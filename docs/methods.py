@@ -1,0 +1,183 @@
+"""Writes docs/methods.md: every method of ``viker_lightning.methods.NAMES``, from its class.
+
+A docstring begins with name and paper in a sentence; then come the formula in backquotes, ``Followed: <repository>
+<file> <lines>.``, ``Differs: ...`` and whatever else is to be said, and arguments in the end. What a method needs is
+what it declares with default arguments. Configs are those of ``configs/mini``; the cost of a step is in
+``benchmarks/results.json``, what was measured in ``docs/results/worlds-mini.json``. ``python docs/methods.py`` writes
+the page; a test runs it and finds nothing to change.
+"""
+
+import inspect
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from viker_lightning import methods
+from viker_lightning.methods import Around, Method
+
+DOCS = Path(__file__).resolve().parent
+ROOT = DOCS.parent
+PAGE = DOCS / "methods.md"
+sys.path.append(str(ROOT / "benchmarks"))
+
+from classes import default  # noqa: E402 - it stands in that folder
+
+NOT_TRIED = "not tried"
+
+HEAD = """# Every method
+
+Every method there is, written by `python docs/methods.py` from the classes themselves. A method is
+chosen by its name, `--model.method NPO`, or by its config,
+`python -m viker_lightning fit --config configs/mini/npo.yaml`; [concepts](concepts.md) has ViKeR and
+Stranger in full, [your own method](method.md) how another one is written.
+
+- *needs*: what a step asks beside the forget questions, with default arguments; of a method around
+  another one, what it adds. The frozen model is the one before unlearning; other answers are
+  refusals, wrong ones, or what the frozen model says of its own accord.
+- *step*: seconds of a step in steps of gradient ascent, with default arguments, on two photos with 6
+  questions each, what frozen models say being kept
+  ([benchmarks/results.md](../benchmarks/results.md), `make bench`). Empty where it was not measured.
+- *reproduced*: what was measured here. No number of a paper is reproduced yet, since the published
+  files and weights have not been run by us; loss and gradient of each class are held to its formula,
+  written out, in `tests/methods`, and faults of published code that it does not have are in
+  `tests/published/test_defects.py`. Measured are means over [embedded worlds](results.md):
+  test Keywords, near gold's {gold} being good, and gold's KL from the model, nats a token, {floor}
+  being that of another seed of gold.
+"""
+
+
+def parts(kind: type[Method]) -> dict[str, list[str]]:
+    """Paragraphs of a docstring, each in one line: ``name``, ``formula``, ``followed``, ``differs`` and ``more``."""
+    text = re.split(r"^(?:Args|Attributes):$", inspect.getdoc(kind) or "", maxsplit=1, flags=re.MULTILINE)[0]
+    found: dict[str, list[str]] = {key: [] for key in ("name", "formula", "followed", "differs", "more")}
+    for number, paragraph in enumerate(re.split(r"\n\s*\n", text.strip())):
+        said = _plain(paragraph)
+        key = next((key for key in ("followed", "differs") if said.lower().startswith(f"{key}: ")), "")
+        if not number:
+            key = "name"
+        elif not key:
+            key = "formula" if said.startswith("`") and not found["formula"] else "more"
+        found[key].append(said.removeprefix(f"{key.capitalize()}: "))
+    return found
+
+
+def _plain(paragraph: str) -> str:
+    """One line, with code as Markdown has it."""
+    named = re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`", r"``\1``", " ".join(paragraph.split()))
+    return named.replace("``", "`")
+
+
+def paper(name: str) -> str:
+    """Links to the papers a sentence names, ``ours``, or nothing."""
+    numbers = re.findall(r"arXiv[: ](\d{4}\.\d{5})", name)
+    links = [f"[{number}](https://arxiv.org/abs/{number})" for number in numbers]
+    return ", ".join(links) or ("ours" if re.search(r"\bours\b", name) else "")
+
+
+def needs(method: Method) -> list[str]:
+    """What a method asks for beside the forget questions; one around another, what it asks for besides."""
+    if isinstance(method, Around):
+        return [what for what in _declared(method) if what not in _declared(method.method)]
+    return _declared(method)
+
+
+def _declared(method: Method) -> list[str]:
+    asked, streams = method.references, set(method.needs)
+    found = {
+        "retain data": "retain" in streams,
+        "other answers": "alternative" in streams,
+        "frozen model": "own" in asked,
+        "irrelevant images": "irrelevant" in asked,
+        "noised image": "noised" in asked,
+        "strangers": "strangers" in streams,
+        "gold": "gold" in asked,
+        "hidden states": bool(method.layers),
+        "own answers": method.rehearsal or method.alternative == "own",
+        "a whole step at once": method.whole_steps,
+        "no steps: edits weights": not method.takes_steps,
+    }
+    return [what for what, there in found.items() if there]
+
+
+def configs(name: str, folder: Path = ROOT / "configs/mini") -> list[str]:
+    """Files of a folder that use a method, by name."""
+    found = []
+    for file in sorted(folder.glob("*.yaml")):
+        arguments = yaml.safe_load(file.read_text("utf-8"))["model"]["init_args"]
+        if str(arguments.get("method", {}).get("class_path", "")).rpartition(".")[2] == name:
+            found.append(file.name)
+    return found
+
+
+def steps() -> dict[str, dict[str, Any]]:
+    """What ``make bench`` has measured of each class; empty if nothing."""
+    results = json.loads((ROOT / "benchmarks/results.json").read_text("utf-8"))
+    return {row["method"]: row for row in results.get("llava", {}).get("classes", [])}
+
+
+def cost(row: dict[str, Any] | None) -> str:
+    """The cost of a step; of a method without steps, that of all it does."""
+    if row is None:
+        return ""
+    if row["of_gradient_ascent"] is None:
+        return f"{row['before_first_step']:.1f} in all"
+    return f"{row['of_gradient_ascent']:.1f}"
+
+
+def record() -> dict[str, Any]:
+    """What was measured over worlds."""
+    return json.loads((DOCS / "results/worlds-mini.json").read_text("utf-8"))
+
+
+def reproduced(used: list[str], worlds: dict[str, Any]) -> str:
+    """What was measured over worlds with a method's configs."""
+    scales = yaml.safe_load((ROOT / "experiments/worlds.yaml").read_text("utf-8"))["scales"]
+    rows = {Path(row["config"]).name: name for name, row in scales["mini"]["rows"].items() if "config" in row}
+    found = []
+    for name in [rows[file] for file in used if file in rows]:
+        means = worlds["means"].get(name, {})
+        if "test/keyword_match" in means and "test/kl_gold" in means:
+            numbers = [f"{means[column]['value']:.2f}" for column in ("test/keyword_match", "test/kl_gold")]
+            found.append(f"Keywords {numbers[0]}, KL {numbers[1]}")
+    return "; ".join(found) or NOT_TRIED
+
+
+def page() -> str:
+    """The whole page."""
+    costs, worlds = steps(), record()
+    means = worlds["means"]
+    gold = f"{means[worlds['gold']]['test/keyword_match']['value']:.2f}"
+    floor = f"{means[worlds['second_gold']]['test/kl_gold']['value']:.2f}"
+    table = [
+        ["method", "paper", "needs", "config", "step", "code followed", "differs", "reproduced"],
+        ["---"] * 8,
+    ]
+    sections = []
+    for name in methods.NAMES:
+        said, used = parts(getattr(methods, name)), configs(name)
+        links = ", ".join(f"[{file}](../configs/mini/{file})" for file in used)
+        differs = f"[below](#{name.lower()})" if said["differs"] else ""
+        cells = [f"`{name}`", paper(said["name"][0]), ", ".join(needs(default(name))), links, cost(costs.get(name))]
+        table.append([*cells, " ".join(said["followed"]).rstrip("."), differs, reproduced(used, worlds)])
+        sections.append(section(name, said))
+    rows = "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |\n" for row in table)
+    return f"{HEAD.format(gold=gold, floor=floor)}\n{rows}\n" + "\n".join(sections)
+
+
+def section(name: str, said: dict[str, list[str]]) -> str:
+    """What is said of a method, the formula in a block of its own."""
+    lines = [f"## {name}", *said["name"]]
+    for formula in said["formula"]:
+        code, rest = re.match(r"`([^`]*)`(.*)", formula).groups()  # type: ignore[union-attr]
+        lines.append(f"```text\n{code}\n```")
+        lines += [rest.lstrip(",. ").strip()] if re.search(r"\w", rest) else []
+    lines += [f"{key.capitalize()}: {' '.join(said[key])}" for key in ("followed", "differs") if said[key]]
+    return "\n\n".join([*lines, *said["more"]]) + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), "utf-8")
