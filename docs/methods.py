@@ -56,12 +56,14 @@ def parts(kind: type[Method]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {key: [] for key in ("name", "formula", "followed", "differs", "more")}
     for number, paragraph in enumerate(re.split(r"\n\s*\n", text.strip())):
         said = _plain(paragraph)
-        key = next((key for key in ("followed", "differs") if said.lower().startswith(f"{key}: ")), "")
+        begun = re.match("(Followed|Differs): ", said)
         if not number:
             key = "name"
-        elif not key:
+        elif begun:
+            key = begun[1].lower()
+        else:
             key = "formula" if said.startswith("`") and not found["formula"] else "more"
-        found[key].append(said.removeprefix(f"{key.capitalize()}: "))
+        found[key].append(said[begun.end() :] if begun else said)
     return found
 
 
