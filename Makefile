@@ -13,7 +13,7 @@ TRIALS ?=
 WORLDS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo smol table-mllmu table-clear ablations figures worlds worlds-ablations tune dashboard test test-all lint format bench embedded mutants clean-cache clean
+.PHONY: help setup demo smol table-mllmu table-clear ablations figures worlds worlds-ablations sequence tune dashboard test test-all lint format bench embedded mutants clean-cache clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -64,6 +64,9 @@ worlds: setup  ## methods over eight worlds, each with people and models of its 
 
 worlds-ablations: setup  ## ViKeR and Stranger without each of their parts or with others, over the same worlds (JOBS=)
 	$(call GRID,worlds_viker worlds_images worlds_weights worlds_stranger worlds_strangers) $(if $(SCALE),,--scale=mini) $(if $(SEEDS),,--seeds=1)
+
+sequence: setup  ## requests to forget one after another, on the embedded benchmark (SEEDS=3 JOBS=)
+	$(call GRID,sequence) $(if $(SCALE),,--scale=mini)
 
 dashboard: setup  ## W&B workspace and report of the runs there (ENTITY= PROJECT= GROUP=)
 	$(PY) -m pip install --quiet --editable '.[dashboards]'

@@ -21,6 +21,7 @@ from viker_lightning.files import remove_drafts, unheld
 NAMES = {
     "models": r"(mini|smol)-[\w-]+",
     "vanilla": r"[0-9a-f]{12}",
+    "merged": r"[0-9a-f]{12}",
     "benchmarks": r"mini-[\w-]+",
     "ideal": r"[0-9a-f]{32}",
     "features": r"[0-9a-f]{40}",

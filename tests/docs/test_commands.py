@@ -99,8 +99,11 @@ def prepared(base_folder, tmp_path_factory):
         main([*given, *tiny("fit", print_config(given), SimpleNamespace(base=base_folder, folder=folder))])
     for file in ("results.json", "predictions.parquet", "provenance.json"):
         shutil.copy(folder / "runs/mini/viker" / file, folder / "runs/mini/gold")
-    for name in ("demo/viker-0", "demo/npo-0", "demo/gold"):
+    for name in ("demo/viker-0", "demo/npo-0", "demo/gold", "first"):
         shutil.copytree(folder / "runs/mini/viker", folder / "runs" / name, dirs_exist_ok=True)
+    record = json.loads((folder / "runs/first/provenance.json").read_text())
+    record["data"]["requests"] = [people[:1] for people in record["data"]["requests"]]  # one of two: others come later
+    (folder / "runs/first/provenance.json").write_text(json.dumps(record))
     return folder
 
 

@@ -46,13 +46,13 @@ def test_shipped_grids(name, scale):
         assert vanilla in cells and vanilla.options.get("evaluation.before", True) is True
 
 
-@pytest.mark.parametrize("name, scale", [*SCALES, ("demo", "mini"), ("worlds", "mini")])
+@pytest.mark.parametrize("name, scale", [*SCALES, ("demo", "mini"), ("worlds", "mini"), ("sequence", "mini")])
 def test_every_command_is_understood(name, scale):
     seen = set()
     for cell in grid(name, scale, 1).cells(OUT):
-        if (cell.row, cell.config) in seen:
+        if (cell.row, cell.config, cell.previous is None) in seen:
             continue
-        seen.add((cell.row, cell.config))
+        seen.add((cell.row, cell.config, cell.previous is None))
         assert print_config(cell.arguments)["trainer"]["default_root_dir"] == str(cell.folder)
 
 

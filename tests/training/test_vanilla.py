@@ -70,3 +70,39 @@ def test_damaged_vanilla_weights_are_made_again(tmp_path, monkeypatch, capsys):
         assert (folder / "model.bin").read_text() == "{}"
         assert f"{folder.parent} is damaged (" in capsys.readouterr().out.splitlines()[0]
     assert len(runs) == 4
+
+
+def test_what_an_unlearning_run_has_left_is_merged_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("VIKER_LIGHTNING_CACHE", str(tmp_path / "cache"))
+    run, written = tmp_path / "run", []
+    (run / "adapter").mkdir(parents=True)
+    (run / "adapter/adapter_model.safetensors").write_text("1")
+
+    def merge(adapter, folder, **options):
+        written.append((adapter, options))
+        folder.mkdir(exist_ok=True)
+        (folder / "config.json").write_text("{}")
+
+    monkeypatch.setattr(vanilla, "write_merged", merge)
+    with pytest.raises(UserError, match="this run is not finished"):
+        vanilla.unlearned_model(str(run))
+    (run / "results.json").write_text("{}")
+    merged = vanilla.unlearned_model(str(run), trust_remote_code=True)
+    assert vanilla.Path(merged).parent == tmp_path / "cache/merged"
+    assert written == [(run / "adapter", {"trust_remote_code": True, "family": None})]
+    assert "its adapter is added to its model (once)" in capsys.readouterr().out
+    assert vanilla.unlearned_model(str(run / "adapter")) == merged == vanilla.unlearned_model(str(run))
+    assert len(written) == 1 and not capsys.readouterr().out
+    (vanilla.Path(merged) / "config.json").write_text("damaged")
+    assert vanilla.unlearned_model(str(run)) == merged and len(written) == 2
+    (run / "adapter/adapter_model.safetensors").write_text("2")
+    assert vanilla.unlearned_model(str(run)) != merged, "another adapter"
+    (run / "merged").mkdir()
+    assert vanilla.unlearned_model(str(run)) == str(run / "merged")
+
+
+def test_other_models_are_left_as_they_are(tmp_path):
+    (tmp_path / "run/model").mkdir(parents=True)
+    (tmp_path / "run/adapter").mkdir()
+    for given in ("configs/mini/vanilla.yaml", "owner/name", str(tmp_path / "run"), str(tmp_path / "run/model")):
+        assert vanilla.unlearned_model(given) == given

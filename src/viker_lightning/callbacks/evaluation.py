@@ -20,6 +20,7 @@ from viker_lightning.evaluation import (
     Protocol,
     SummaryMetric,
     by_person,
+    by_request,
     distances,
     in_order,
     note_form,
@@ -288,6 +289,8 @@ class Evaluation(Callback):
                 stage = cast(Stage, trainer.lightning_module)
                 if command != "fit":  # of a fit, provenance.json has it
                     run_facts["weights"] = identify_weights(stage.base_weights) | {"commit": stage.mllm.commit}
+                if len(requests := data_of(trainer).requests) > 1:
+                    run_facts["requests"] = by_request(self._predictions, requests, self._classifier, self._protocol)
                 described: dict[str, Any] = {"metrics": {name: one.described() for name, one in self.numbers.items()}}
                 if self.scores:
                     described["sums"] = person_sums(self._predictions, self.scores)

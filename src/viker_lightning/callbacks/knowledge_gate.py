@@ -96,8 +96,12 @@ class KnowledgeGate(Callback):
 
 
 def forget_groups(data: Benchmark) -> list[ImageGroup]:
-    """Questions about the forget set: those with image, and the text-only ones if such are to be forgotten, too."""
+    """Questions about the forget set: those with image, and the text-only ones if such are to be forgotten, too.
+
+    Who was forgotten by an earlier request need not be known any more.
+    """
     groups = data.evaluation(Split.FORGET, "image")
-    if groups and all(person.images for person in data.people(data.forget_ids)):
-        return groups
-    return [*groups, *data.evaluation(Split.FORGET, "text")]
+    if not groups or not all(person.images for person in data.people(data.forget_ids)):
+        groups = [*groups, *data.evaluation(Split.FORGET, "text")]
+    forgotten = {person for people in data.earlier for person in people}
+    return [group for group in groups if group.person not in forgotten]

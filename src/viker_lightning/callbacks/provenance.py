@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from typing_extensions import override
 
+from viker_lightning.data.records import person_name
 from viker_lightning.files import write_json, write_text
 from viker_lightning.hub import commit_of
 from viker_lightning.methods import Method, nested
@@ -79,6 +79,7 @@ class Provenance(Callback):
                 "forget": data.forget,
                 "stage": data.stage,
                 "people": {"forget": distinct(data.forget_ids), "retain": distinct(data.retain_ids)},
+                **({"requests": data.requests} if data.stage == "unlearn" else {}),
             },
             "protocol": data.protocol,
             "labels": str(pl_module.labels),
@@ -108,8 +109,8 @@ class Provenance(Callback):
 
 
 def distinct(ids: Iterable[str]) -> int:
-    """How many people there are; one with several photos has an ID for each, ``name #1`` and so on."""
-    return len({re.sub(r" (#\d+|\(text\))$", "", one) for one in ids})
+    """How many people there are."""
+    return len({person_name(one) for one in ids})
 
 
 def other_weights(trainer: Trainer, stage: Stage) -> dict[str, dict[str, str | None]]:

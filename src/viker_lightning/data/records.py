@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -184,6 +185,11 @@ class Person:
     id: str
     images: tuple[Picture, ...]
     vqa: tuple[VQA, ...]
+
+
+def person_name(identity: str) -> str:
+    """Who a :class:`Person` is: somebody with several photos has an ID for each, ``name #1`` and so on."""
+    return re.sub(r" (#\d+|\(text\))$", "", identity)
 
 
 @dataclass

@@ -18,11 +18,13 @@ from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from viker_lightning.cache import cache_folder
-from viker_lightning.data.records import ImageGroup, Person, Split, Training
+from viker_lightning.data.records import ImageGroup, Person, Split, Training, person_name
 from viker_lightning.data.sampling import Bundle, PassSampler, StepDataset, StepSampler, epoch_steps
 from viker_lightning.embedded.benchmark_folder import EmbeddedBenchmark
 from viker_lightning.errors import DataError
+from viker_lightning.files import check_folder
 from viker_lightning.hub import dataset_folder
+from viker_lightning.runs import requests_of
 
 from .bad_rows import BadRows, remove_earlier_list
 from .suspicious import suspicious_groups, suspicious_people
@@ -58,10 +60,14 @@ class Benchmark(LightningDataModule):
             fit), in ``results*.json`` and in ``skipped``. A missing file, folder or column is an error in any case.
         revision: branch, tag or commit of a dataset on the hub.
         protocol: ``corrected``, or ``published``: trained, asked and scored as the benchmark's authors do.
+        forgotten_by: folder of an unlearning run that a run goes on from, where requests to forget come one after
+            another. The forget set is everybody forgotten so far; whom that run and those before it have forgotten is
+            evaluated, and no unlearning step asks about them any more.
 
     Attributes:
         records_private: whether the data record private spans; else they are inferred. Known once rows were read.
         warnings: what is suspicious about what was read, a line each.
+        earlier: people of the forget set who were forgotten before, request by request, oldest first.
     """
 
     embedded: ClassVar[EmbeddedBenchmark | None] = None
@@ -90,6 +96,7 @@ class Benchmark(LightningDataModule):
         on_bad_row: Literal["error", "skip"] = "error",
         revision: str | None = None,
         protocol: Literal["corrected", "published"] = "corrected",
+        forgotten_by: str | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1 or questions_per_image < 1:
@@ -100,6 +107,9 @@ class Benchmark(LightningDataModule):
             raise DataError(f"data.splits: found {splits}, expected at least one, each once, or null for all of them")
         if max_people is not None and max_people < 1:
             raise DataError(f"data.max_people: found {max_people}, expected at least 1, or null for everybody")
+        check_folder("data.forgotten_by", forgotten_by)
+        self.forgotten_by = forgotten_by
+        self.earlier: list[list[str]] = []
         self.protocol = protocol
         if protocol == "published" and not self.published:
             raise DataError(f"data.protocol: found 'published', but {type(self).__name__} has only 'corrected'; set it")
@@ -191,7 +201,32 @@ class Benchmark(LightningDataModule):
             raise DataError(f"{self.root}: {reason}; give the forget set a person")
         self.forget_ids, self.retain_ids, self.base_people = training.forget, training.retain, training.base
         self._people = people
+        if self.forgotten_by is not None and self.stage == "unlearn":
+            self.earlier = requests_of(self.forgotten_by)
+            self._check_earlier()
         self._warn_once(suspicious_people(self.people(self.forget_ids), self.people(self.retain_ids)))
+
+    def _check_earlier(self) -> None:
+        """Makes sure that the forget set has everybody who was forgotten before, and somebody else."""
+        names = {person_name(i) for i in self.forget_ids}
+        missing = [person for people in self.earlier for person in people if person not in names]
+        if missing:
+            raise DataError(
+                f"data.forgotten_by: {self.forgotten_by} has forgotten {missing[0]!r}, who is not in the forget set of "
+                f"{self.root}; it is to hold everybody forgotten so far, so widen it (data.forget, or forget_people)"
+            )
+        if not self.requests[-1]:
+            raise DataError(
+                f"data.forgotten_by: {self.forgotten_by} has forgotten the whole forget set of {self.root}; add people "
+                "to it (data.forget, or forget_people), or set forgotten_by to null to forget them once more"
+            )
+
+    @property
+    def requests(self) -> list[list[str]]:
+        """Who is to be forgotten, request by request, oldest first; the last one is that of this run."""
+        before = {person for people in self.earlier for person in people}
+        names = dict.fromkeys(person_name(i) for i in self.forget_ids)
+        return [*self.earlier, [name for name in names if name not in before]]
 
     def people(self, ids: list[str] | None = None) -> list[Person]:
         """People who are forgotten or retained, by ID; all of them by default."""
@@ -202,7 +237,9 @@ class Benchmark(LightningDataModule):
     def streams(self) -> dict[str, Sequence[Person]]:
         """People by stream for this stage; there is no retain stream where nobody is retained."""
         if self.stage == "unlearn":
-            both = {"forget": self.people(self.forget_ids), "retain": self.people(self.retain_ids)}
+            new = {*self.requests[-1]}
+            forget = [i for i in self.forget_ids if person_name(i) in new]
+            both = {"forget": self.people(forget), "retain": self.people(self.retain_ids)}
             return {name: people for name, people in both.items() if people}
         left_out = set(self.forget_ids) if self.stage == "gold" else set()
         return {"train": [p for p in self._vanilla_people if p.id not in left_out]}

@@ -6,7 +6,7 @@ from .answering import in_order, predict
 from .fluency import note_form, score_texts
 from .knowledge import Knowledge, measure_health, measure_knowledge
 from .protocols import CORRECTED, ClosedTask, FewShotQuestion, Protocol, Task
-from .summary import SummaryMetric, by_person, distances, person_sums, summarise
+from .summary import SummaryMetric, by_person, by_request, distances, person_sums, summarise
 
 __all__ = [
     "CORRECTED",
@@ -18,6 +18,7 @@ __all__ = [
     "SummaryMetric",
     "Task",
     "by_person",
+    "by_request",
     "distances",
     "in_order",
     "measure_health",

@@ -13,7 +13,17 @@ from typing_extensions import override
 
 from viker_lightning import metrics
 from viker_lightning.errors import UserError
-from viker_lightning.metrics import KEPT, NUMBERS, OVERALL, Number, Prediction, Score, SplitAnswers, by_split
+from viker_lightning.metrics import (
+    FORGOTTEN,
+    KEPT,
+    NUMBERS,
+    OVERALL,
+    Number,
+    Prediction,
+    Score,
+    SplitAnswers,
+    by_split,
+)
 from viker_lightning.metrics.gold import ALL_ATTACKS
 
 from .protocols import CORRECTED, Protocol
@@ -129,6 +139,38 @@ def numbers(
 ) -> Numbers:
     """The numbers of questions of one split by themselves."""
     return metrics.measure(SplitAnswers(found, gibberish=gibberish, protocol=protocol), NUMBERS)
+
+
+def by_request(
+    predictions: Iterable[tuple[str, Prediction]],
+    requests: Sequence[Sequence[str]],
+    gibberish: Callable[[Sequence[str]], list[float]] | None = None,
+    protocol: Protocol = CORRECTED,
+) -> list[dict[str, Any]]:
+    """Computes what is known of the people of each request by themselves.
+
+    Args:
+        predictions: with the moment each was given at, in any order.
+        requests: who was to be forgotten, request by request.
+        gibberish: as for :func:`summarise`.
+        protocol: as for :func:`summarise`.
+
+    Returns:
+        For each request its ``people`` and, by moment, the numbers of the splits of people to forget.
+    """
+    found: list[dict[str, Any]] = []
+    moments: dict[str, list[Prediction]] = {}
+    for when, p in predictions:
+        if p.split in FORGOTTEN:
+            moments.setdefault(when, []).append(p)
+    for people in requests:
+        mine = {when: [p for p in answers if p.person in people] for when, answers in moments.items()}
+        summaries = {
+            when: {split: numbers(part, gibberish, protocol) for split, part in by_split(answers).items()}
+            for when, answers in mine.items()
+        }
+        found.append({"people": [*people], **summaries})
+    return found
 
 
 def by_person(predictions: Sequence[Prediction], scores: Sequence[Number] = ()) -> dict[str, dict[str, Numbers]]:

@@ -54,6 +54,7 @@ class Cell:
         options: command-line options without dashes.
         folder: of the run.
         gold: the cell whose model it is compared with; made first.
+        previous: the cell whose model it goes on from, where requests come one after another; made first, too.
     """
 
     grid: str
@@ -64,6 +65,12 @@ class Cell:
     options: dict[str, Any]
     folder: Path
     gold: Cell | None = None
+    previous: Cell | None = None
+
+    @property
+    def beside(self) -> list[Cell]:
+        """The cells that are made first."""
+        return [cell for cell in (self.gold, self.previous) if cell]
 
     @property
     def title(self) -> str:
@@ -85,20 +92,19 @@ class Cell:
         return "python -m viker_lightning " + hide(shlex.join(self._arguments(hide_in(self.options))))
 
     def fingerprint(self) -> str:
-        """Changes with the command, the files and folders it reads, the code, a method of yours, and the gold model.
+        """Changes with the command, what it reads, the code, a method of yours, and the cells that are made first.
 
         Code of other methods than its own does not count: one that comes later makes no run anew. It stays the same
         where the folder of all runs is moved.
         """
-        gold = str(self.gold.folder) if self.gold else ""
-        options = {k: Path(gold).name if v == gold else _text(v) for k, v in self.options.items()}
+        made = {str(cell.folder): cell.folder.name for cell in self.beside}
+        options = {k: made.get(str(v), _text(v)) for k, v in self.options.items()}
         read = inputs(self.config)
         for value in _leaves(self.options):
-            read |= inputs(value) if value != gold else {}
+            read |= inputs(value) if value not in made else {}
         made_of = [self.folder.name, code_fingerprint(self._names())]
         made_of += [f"{name}={value}" for name, value in [*sorted(options.items()), *sorted(read.items())]]
-        if self.gold:
-            made_of.append(self.gold.fingerprint())
+        made_of += [cell.fingerprint() for cell in self.beside]
         return hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:16]
 
     def _names(self) -> frozenset[str] | None:
@@ -143,11 +149,11 @@ class Cell:
         )
 
     def run(self, environment: Mapping[str, str] | None = None, stop: threading.Event | None = None) -> State:
-        """Runs what is left to be run, the gold model first; processes that want the same cell wait for each other.
+        """Runs what is left to be run, cells it needs first; processes that want the same cell wait for each other.
 
         Args:
             environment: variables besides those of this process, which runs as one of SLURM (it would leave saving to
-                requeueing) or of a W&B sweep only if they are given here; its gold model never is of a sweep.
+                requeueing) or of a W&B sweep only if they are given here; what is made first never is of a sweep.
             stop: when it is set, the run is told to save and stop; signals reach the main thread alone.
 
         Returns:
@@ -157,7 +163,7 @@ class Cell:
             KeyboardInterrupt: if it was stopped.
         """
         stop = stop or threading.Event()
-        if self.gold and self.gold.run(by_itself(environment or {}), stop) != State.FINISHED:
+        if any(cell.run(by_itself(environment or {}), stop) != State.FINISHED for cell in self.beside):
             return State.FAILED
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         with _locked(f"{self.folder}.lock", stop):
@@ -215,6 +221,8 @@ class Cell:
         """Why it failed: the last error in its log, else the last line that is not empty."""
         if self.gold and self.gold.state() == State.FAILED:
             return f"its gold model failed: {self.gold.complaint()}"
+        if self.previous and self.previous.state() == State.FAILED:
+            return f"the request before it failed: {self.previous.complaint()}"
         log = self.folder / LOG
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
         lines = [line.strip() for line in lines if line.strip()]

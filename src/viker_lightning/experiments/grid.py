@@ -60,6 +60,8 @@ class Grid:
         tuning: record of all settings tried, if any.
         worlds: whether each block is a world: other people with a vanilla and a gold model of their own, so that
             methods are compared over blocks, not over the people of one.
+        sequence: whether each block is a request that goes on from the model of the block before it, row by row and
+            seed by seed; its forget set is everybody forgotten so far.
         figure: what a figure shows (see :class:`~viker_lightning.reporting.tables.Table`).
     """
 
@@ -76,6 +78,7 @@ class Grid:
     published: str = ""
     tuning: str = ""
     worlds: bool = False
+    sequence: bool = False
     figure: dict[str, Any] = field(default_factory=dict)
     options: Options = field(default_factory=dict)
 
@@ -112,17 +115,25 @@ class Grid:
             gold = self.cell(out, block, self.gold, 0)
             options = {key: str(gold.folder) if value == GOLD else value for key, value in options.items()}
             options["evaluation.gold"] = str(gold.folder)
+        previous = None if tuned else self._previous(out, block, name, seed)
+        if previous:
+            options |= dict.fromkeys(("model.vanilla", "data.forgotten_by"), str(previous.folder))
         if not tuned:  # the vanilla model is the same for all rows: once is enough
             options["evaluation.before"] = seed == 0 and any(other.before == name for other in self.rows.values())
         options = {key: value for key, value in options.items() if value is None or setting(row.config, key) != value}
-        folders = {str(gold.folder): gold.folder.name} if gold else {}
+        folders = {str(cell.folder): cell.folder.name for cell in (gold, previous) if cell}
         named = {key: folders.get(str(value), value) for key, value in options.items()}  # wherever the runs are
         digest = hashlib.sha256(json.dumps([row.config, named], sort_keys=True).encode()).hexdigest()[:8]
         folder = out / "-".join([*Path(row.config).with_suffix("").parts[-2:], str(seed), digest])
         group = f"{self.name}-{self.scale}"
         if block and set(self.blocks[block]) != {"data.forget"}:  # W&B is to average over neither
             group += f", {block}"
-        return Cell(group, block, name, seed, row.config, options, folder, gold)
+        return Cell(group, block, name, seed, row.config, options, folder, gold, previous)
+
+    def _previous(self, out: Path, block: str, name: str, seed: int) -> Cell | None:
+        """The run of the request before."""
+        number = list(self.blocks).index(block)
+        return self.cell(out, list(self.blocks)[number - 1], name, seed) if self.sequence and number else None
 
     def table(self, out: Path) -> Table:
         """The table of what its runs have found so far.
@@ -147,6 +158,7 @@ class Grid:
             sources=paper_numbers(self.published, PAPER_NUMBERS) if self.published else [],
             tuning=self.tuning,
             worlds=self.worlds,
+            sequence=self.sequence,
             figure=self.figure,
         )
 

@@ -43,6 +43,8 @@ def read_grid(file: Path, scale: str, seeds: int) -> Grid:
     rows = _rows(file, f"scales.{scale}", at)
     if "worlds" in at:
         _check_worlds(file, f"scales.{scale}", at, rows)
+    if "sequence" in at:
+        _check_sequence(file, f"scales.{scale}", at, rows)
     if "figure" in content:
         _check_figure(file, content["figure"], rows)
     return Grid(
@@ -59,6 +61,7 @@ def read_grid(file: Path, scale: str, seeds: int) -> Grid:
         published=content.get("published", ""),
         tuning=at.get("tuning", ""),
         worlds=at.get("worlds", False),
+        sequence=at.get("sequence", False),
         figure=content.get("figure", {}),
         options=at.get("options", {}),
     )
@@ -70,7 +73,7 @@ def _scale(file: Path, scales: Any, scale: str) -> dict[str, Any]:
     if scale not in scales:
         raise UserError(f"{file}: no scale {scale!r}; found {', '.join(map(str, scales))}")
     at, place = scales[scale], f"scales.{scale}"
-    optional = {"config", "options", "blocks", "gold", "reference", "tuning", "worlds"}
+    optional = {"config", "options", "blocks", "gold", "reference", "tuning", "worlds", "sequence"}
     _check_keys(file, place, at, {"note", "rows"}, optional)
     _check_mapping(file, f"{place}.options", at.get("options", {}))
     _check_mapping(file, f"{place}.blocks", at.get("blocks", {}))
@@ -143,6 +146,22 @@ def _check_worlds(file: Path, place: str, at: dict[str, Any], rows: dict[str, Ro
         raise UserError(
             f"{file}, {place}.worlds: no {missing[0]!r}; worlds need a gold row, a vanilla row (before: a method) and "
             "gold once more (again: the gold row)"
+        )
+
+
+def _check_sequence(file: Path, place: str, at: dict[str, Any], rows: dict[str, Row]) -> None:
+    """Checks that blocks said to be requests one after another can be: two at least, and nothing in their way."""
+    if not isinstance(at["sequence"], bool):
+        raise UserError(f"{file}, {place}.sequence: found {at['sequence']!r}, expected true or false")
+    if not at["sequence"]:
+        return
+    if len(at.get("blocks", {})) < 2 or at.get("worlds"):
+        found = "worlds" if at.get("worlds") else f"{len(at.get('blocks', {}))} blocks"
+        raise UserError(f"{file}, {place}.sequence: found {found}, expected two blocks or more, one a request")
+    if before := [name for name, row in rows.items() if row.before]:
+        raise UserError(
+            f"{file}, {place}.rows.{before[0]}.before: from the second request on runs begin with what the one before "
+            "has left, which is no vanilla model; drop the row"
         )
 
 

@@ -48,7 +48,9 @@ STYLE: Any = {
 }
 
 
-def lines_plot(series: Mapping[str, Series], title: str, label: str = "", order: Sequence[str] = ()) -> Markup:
+def lines_plot(
+    series: Mapping[str, Series], title: str, label: str = "", order: Sequence[str] = (), axis: str = "step"
+) -> Markup:
     """Values over training steps, one line each.
 
     Args:
@@ -56,6 +58,7 @@ def lines_plot(series: Mapping[str, Series], title: str, label: str = "", order:
         title: what the plot is, for those who cannot see it.
         label: unit of the values.
         order: names that keep their colour over several plots; by default every plot begins anew.
+        axis: what values are over, if not over steps.
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.4, 2.5), layout="constrained")
@@ -66,7 +69,7 @@ def lines_plot(series: Mapping[str, Series], title: str, label: str = "", order:
             alone = len(points) == 1
             dashes, marker = DASHES[i % len(DASHES)], MARKERS[i % len(MARKERS)] if alone else ""
             axes.plot(steps, values, dashes, marker=marker, color=SERIES[i % len(SERIES)], label=name)
-        axes.set_xlabel("step")
+        axes.set_xlabel(axis)
         axes.set_ylabel(label)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(4))

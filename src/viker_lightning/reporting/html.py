@@ -23,6 +23,7 @@ from .curves import trade_off_plot
 from .history import curves, weights
 from .intervals import DRAWS, FEWEST, Estimate, coverage, difference
 from .run_scores import numbers_of
+from .sequence import sequence
 
 
 def write_report(run: Path, people: Sequence[str] | None = None, photos: bool = True) -> Path:
@@ -124,6 +125,7 @@ def _run_page(run: Run, people: Sequence[str] | None, photos: bool) -> dict[str,
         "key_tokens": run.results.get("key_tokens"),
         "knowledge": run.results.get("knowledge"),
         "trade_off": trade_off(models),
+        "sequence": sequence(run),
         "curves": curves(run),
         "weights": weights([run]),
         "others": _others(run, own, numbers),

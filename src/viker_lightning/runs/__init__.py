@@ -4,6 +4,7 @@ from .checkpoint_file import CheckpointFile, rng_state, set_rng_state
 from .folder import first_process, keep_metrics, lock, set_aside, wandb_run
 from .names import is_finished, weights_folder
 from .read import Run, read_run
+from .requests import requests_of
 from .resume import NothingToDo, checkpoint_to_start_from, last_checkpoint
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "last_checkpoint",
     "lock",
     "read_run",
+    "requests_of",
     "rng_state",
     "set_aside",
     "set_rng_state",

@@ -71,13 +71,15 @@ def check_finished(run: str | Path) -> None:
 
 
 def weights_folder(source: str | Path) -> str | Path:
-    """The weights in a run folder (``<run>/model``), or ``source`` itself if it is a model folder or a hub id.
+    """The full weights in a run folder, or ``source`` itself if it is a model folder or a hub id.
+
+    They are in ``model/``, or in ``merged/`` of a run that trained an adapter.
 
     Raises:
         UserError: if the run is not finished.
     """
-    inside = Path(source) / MODEL
-    if not inside.is_dir():
-        return source
-    check_finished(source)
-    return inside
+    for inside in (Path(source) / MODEL, Path(source) / MERGED):
+        if inside.is_dir():
+            check_finished(source)
+            return inside
+    return source

@@ -41,7 +41,7 @@ from .engine import Engine
 from .preparation import Prepare
 from .step import Groups, Terms, Totals
 from .streams import Derived
-from .vanilla import check_vanilla, vanilla_model
+from .vanilla import check_vanilla, unlearned_model, vanilla_model
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,9 @@ class Unlearn(Stage):
     Args:
         method: the objective.
         vanilla: the model that knows everybody: a model folder, a run folder, a hub id, or the YAML of a fine-tuning
-            run, which is then made on the same data first, once.
+            run, which is then made on the same data first, once. A run folder of an unlearning run, or its adapter,
+            goes on from there: what it says is then what frozen models say (``data.forgotten_by`` says whom it has
+            forgotten).
         lora: adapter setting; only the language model is adapted. ``None`` trains the language model in full, but for
             its output embedding: no second model is needed, since what the original one says is asked before the first
             step and kept. A reverse KL needs it in every step, so it needs LoRA.
@@ -195,7 +197,8 @@ class Unlearn(Stage):
     @override
     def load_mllm(self) -> MLLM:
         """Loads the vanilla model, making it first if need be, and sets what is trained."""
-        self.base_weights = str(vanilla_model(self.vanilla, self.data))
+        begun = unlearned_model(self.vanilla, self.trust_remote_code, self.family)
+        self.base_weights = str(vanilla_model(begun, self.data))
         mllm = MLLM.load(
             self.base_weights, self.weights_dtype, self.revision, self.trust_remote_code, self.quantize, self.family
         )

@@ -1,4 +1,4 @@
-"""Making the vanilla model on demand, so that an unlearning run works on a machine that has nothing yet."""
+"""The model an unlearning run begins with: made on demand, or what an earlier unlearning run has left."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from viker_lightning.embedded import llava, smol, vision_tower
 from viker_lightning.embedded.base_model import recipe
 from viker_lightning.errors import UserError
 from viker_lightning.files import check_folder
+from viker_lightning.models import folder_fingerprint, write_merged
+from viker_lightning.models.families import Family
 from viker_lightning.processes import by_itself, waited_for
-from viker_lightning.runs.names import MODEL, is_finished, weights_folder
+from viker_lightning.runs.names import ADAPTER, MERGED, MODEL, check_finished, is_finished, weights_folder
 
 YAML = (".yaml", ".yml")
 """How the name of a config ends."""
@@ -88,3 +90,34 @@ def vanilla_model(vanilla: str, data: Benchmark, option: str = "model.vanilla") 
                 raise UserError(f"{config}: the vanilla run failed with exit code {done.returncode}; see above")
             note_checksums(run / MODEL)
     return weights_folder(run)
+
+
+def unlearned_model(vanilla: str, trust_remote_code: bool = False, family: Family | None = None) -> str:
+    """What an unlearning run has left, as full weights, so that another one can go on from it.
+
+    Args:
+        vanilla: as :func:`vanilla_model` takes it, or the folder of an unlearning run with LoRA, or its ``adapter/``.
+            Where such a run has no ``merged/``, its adapter is added to its model, once, in the cache folder.
+        trust_remote_code: whether code that comes with that model may run.
+        family: the model's family; by default the one of this package that knows its architecture.
+
+    Returns:
+        Folder of the weights; ``vanilla`` itself if it is anything else.
+
+    Raises:
+        UserError: if the run is not finished, or its adapter and the model it was made on cannot be loaded.
+    """
+    run = Path(vanilla).parent if Path(vanilla).name == ADAPTER else Path(vanilla)
+    if vanilla.endswith(YAML) or not (run / ADAPTER).is_dir() or (run / MODEL).is_dir():
+        return vanilla
+    check_finished(run)
+    if (run / MERGED).is_dir():
+        return str(run / MERGED)
+    merged = cache_folder("merged", str(folder_fingerprint(run / ADAPTER))[:12])
+    merged.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{merged}.lock"):
+        if damage(merged, "config.json"):
+            print(f"{run}: its adapter is added to its model (once), in {merged}", flush=True)
+            write_merged(run / ADAPTER, merged, trust_remote_code=trust_remote_code, family=family)
+            note_checksums(merged)
+    return str(merged)

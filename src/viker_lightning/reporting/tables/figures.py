@@ -11,10 +11,14 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from viker_lightning.metrics import FORGOTTEN
+from viker_lightning.reporting.sequence import TOGETHER
+
 from .measurements import COSTS, KEY_TOKENS, cost_headings, costs, key_tokens, row_names
+from .sequences import lines_of
 from .table import Table
 from .worlds import worlds_record
-from .worlds_page import main_measures
+from .worlds_page import MAIN, main_measures
 
 STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
@@ -50,6 +54,7 @@ def draw_figures(table: Table, folder: Path) -> list[Path]:
         elif table.figure:
             drawn[table.stem] = sweep_figure(table)
         else:
+            drawn[table.stem] = sequence_figure(table) if table.sequence else None
             drawn[f"{table.stem}-trade-off"] = trade_off_figure(table)
         drawn[f"{table.stem}-cost"] = cost_figure(table)
         drawn[f"{table.stem}-key-tokens"] = key_token_figure(table)
@@ -159,6 +164,56 @@ def _look(record: Mapping[str, Any], name: str, colours: Sequence[str], ink: str
         return muted, "s", 3.5
     place = record["methods"].index(name)
     return colours[place % len(colours)], MARKERS[place % len(MARKERS)], 3.5
+
+
+def sequence_figure(
+    table: Table, colours: Sequence[str] = COLOURS, ink: str = "black", muted: str = "gray"
+) -> Figure | None:
+    """Main scores over requests, a line a row, gold dotted; first that of the people of the first request alone.
+
+    Args:
+        table: one whose blocks are requests.
+        colours: of the methods.
+        ink: colour of gold.
+        muted: colour of the second gold model.
+
+    Returns:
+        The figure; ``None`` if nothing was run.
+    """
+    main = [column for column in table.columns if column[1] in MAIN] or table.columns
+    panels = [(column, TOGETHER) for column in main]
+    forgotten = sorted((column for column in main if column[0] in FORGOTTEN), key=lambda column: column[0] != "test")
+    panels[:0] = [(column, "request 1") for column in forgotten[:1]]
+    kinds = {name: row.kind for name, row in table.rows.items() if row.kind != "vanilla"}
+    methods = [name for name, kind in kinds.items() if kind == "method"]
+    drawn = [
+        ((split, score, heading), people, {name: lines_of(table, name, split, score).get(people) for name in kinds})
+        for (split, score, heading), people in panels
+    ]
+    drawn = [(column, people, lines) for column, people, lines in drawn if any(lines.values())]
+    if not drawn:
+        return None
+    across = min(3, len(drawn))
+    down = -(-len(drawn) // across)
+    figure = Figure(figsize=(1.2 + 2.8 * across, 0.6 + 2.2 * down), layout="constrained")
+    axes_of = list(figure.subplots(down, across, squeeze=False, sharex=True).flat)
+    for axes, ((split, _, heading), people, lines) in zip(axes_of, drawn, strict=False):
+        for name, line in lines.items():
+            if not line:
+                continue
+            place = methods.index(name) if name in methods else 0
+            look = {"gold": (ink, "*", ":"), "floor": (muted, "*", ":")}
+            usual = (colours[place % len(colours)], MARKERS[place % len(MARKERS)], "-")
+            colour, marker, dashes = look.get(kinds[name], usual)
+            axes.plot(*zip(*line, strict=True), dashes, marker=marker, color=colour, label=name)
+        axes.set_xticks(range(1, len(table.blocks) + 1))
+        axes.set_title(f"{split} {heading}" + f", {people}" * (people != TOGETHER), fontsize="medium")
+    for axes in axes_of[len(drawn) :]:
+        axes.set_visible(False)
+    figure.supxlabel("requests carried out", fontsize="medium")
+    handles = {label: one for a in axes_of for one, label in zip(*a.get_legend_handles_labels(), strict=True)}
+    figure.legend([*handles.values()], [*handles], loc="outside right upper")
+    return figure
 
 
 def sweep_figure(table: Table) -> Figure | None:

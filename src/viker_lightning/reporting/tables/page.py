@@ -19,8 +19,9 @@ from viker_lightning.reporting.history import method_curves, weights
 from viker_lightning.reporting.html import trade_off, write_page
 from viker_lightning.runs import Run, names
 
-from .figures import worlds_figure
+from .figures import sequence_figure, worlds_figure
 from .measurements import COSTS_NOTE, KEY_TOKENS, KEY_TOKENS_NOTE, cost_headings, costs, key_tokens
+from .sequences import sequence_sections
 from .table import Table, TableRun
 from .worlds import worlds_record
 from .worlds_page import missing_notes, sections
@@ -52,6 +53,7 @@ def write_table_page(table: Table, file: Path) -> Path:
         "table": table,
         "marks": table.marks,
         "worlds": _worlds(table) if table.worlds else None,
+        "sequence": _sequence(table) if table.sequence else None,
         "blocks": [_block(table, number, block) for number, block in enumerate(shown)],
         "measurements": {"costs": spent, "key_tokens": key_tokens(table)},
         "headings": KEY_TOKENS,
@@ -102,6 +104,14 @@ def _worlds(table: Table) -> dict[str, Any]:
         plot = svg(figure, f"{table.title}: every world") if figure else None
     shown = [one for one in sections(record) if one.title not in titled]
     return {"sections": shown, "plot": plot, "missing": missing_notes(record)}
+
+
+def _sequence(table: Table) -> dict[str, Any]:
+    """What stands below the tables of blocks where these are requests."""
+    with matplotlib.rc_context(STYLE):
+        figure = sequence_figure(table, SERIES, INK, MUTED)
+        plot = svg(figure, f"{table.title}: from request to request") if figure else None
+    return {"sections": sequence_sections(table), "plot": plot}
 
 
 def _sweep(table: Table, block: str) -> Markup | None:

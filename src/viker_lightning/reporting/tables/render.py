@@ -21,6 +21,7 @@ from viker_lightning.reporting.terminal import narrow_table, side_by_side
 from .measurements import COSTS_NOTE, KEY_TOKENS, KEY_TOKENS_NOTE, cost_headings, costs, key_tokens, row_names
 from .page import write_table_page
 from .paper_numbers import Source
+from .sequences import sequence_record, sequence_sections
 from .table import Table
 from .worlds import worlds_record
 from .worlds_page import APART, worlds_legend, worlds_markdown, worlds_summary
@@ -82,6 +83,7 @@ def record(table: Table) -> dict[str, Any]:
         "tuning": table.settings_tried,
         "key_tokens": key_tokens(table),
         "costs": costs(table),
+        **({"sequence": sequence_record(table)} if table.sequence else {}),
     }
 
 
@@ -96,6 +98,10 @@ def markdown(table: Table) -> str:
         "table": table,
         "headings": [f"{split} {heading}" for split, _, heading in table.columns],
         "blocks": [(block, _rows(table, block)) for block in table.blocks],
+        "sequence": [
+            (one.title, one.note, one.headings, [[name, *(cell.text for cell in cells)] for name, cells in one.rows])
+            for one in (sequence_sections(table) if table.sequence else [])
+        ],
         "measured": [
             (title, note, list(headings.values()), _measured(headings, rows, decimals))
             for title, note, headings, rows, decimals in found

@@ -87,6 +87,8 @@ class Table:
         sources: published numbers that belong beside it.
         tuning: record of all settings tried, if any.
         worlds: whether its blocks are worlds, over which methods are compared.
+        sequence: whether its blocks are requests that come one after another, each of which goes on from the model
+            that the one before it has left.
         figure: what its figure shows in place of the trade-off: ``label``, ``x`` (a value by row), ``y``
             (``<split>/<score>`` each) and perhaps ``log``.
     """
@@ -104,6 +106,7 @@ class Table:
     sources: list[Source] = field(default_factory=list)
     tuning: str = ""
     worlds: bool = False
+    sequence: bool = False
     figure: dict[str, Any] = field(default_factory=dict)
     _places: dict[tuple[str, str, str], dict[str, Place]] = field(default_factory=dict, init=False, repr=False)
 
