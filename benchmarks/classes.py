@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import yaml
 from lightning.pytorch import Callback, Trainer, seed_everything
 
 from models import MODELS, questions, text
@@ -18,10 +19,29 @@ from viker_lightning import methods
 from viker_lightning.data.records import Person, Split, Training
 from viker_lightning.datasets.base import Benchmark
 from viker_lightning.methods import GradientAscent, GradientDifference, Method
+from viker_lightning.models import Lora
 from viker_lightning.pictures.irrelevant import irrelevant_images
 from viker_lightning.runs import CheckpointFile
 from viker_lightning.training import Unlearn
 from viker_lightning.training.engine import Engine
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs/mini"
+
+
+def configs(name: str) -> dict[str, dict[str, Any]]:
+    """The model of every config in :data:`CONFIGS` that uses a class of methods, by name of the file."""
+    found = {}
+    for file in sorted(CONFIGS.glob("*.yaml")):
+        model = yaml.safe_load(file.read_text("utf-8"))["model"]["init_args"]
+        if str(model.get("method", {}).get("class_path", "")).rpartition(".")[2] == name:
+            found[file.name] = model
+    return found
+
+
+def lora_of(name: str) -> Lora | None:
+    """LoRA, unless every config of a class trains the weights themselves."""
+    used = configs(name).values()
+    return None if used and all(model.get("lora", ()) is None for model in used) else Lora()
 
 
 def default(name: str) -> Method:
@@ -85,7 +105,8 @@ def timed(method: Method, vanilla: Path, count: int, size: int, steps: int) -> C
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     quiet |= {"enable_model_summary": False, "use_distributed_sampler": False, "plugins": [CheckpointFile()]}
     trainer = Trainer(accelerator="cpu", max_steps=1 + steps, callbacks=[clock], **quiet)
-    module = Unlearn(method, str(vanilla), lr=1e-4, engine=Engine(references="memory"))
+    lora = lora_of(type(method).__name__)
+    module = Unlearn(method, str(vanilla), lora, lr=1e-4, engine=Engine(references="memory"))
     trainer.fit(module, datamodule=TwoPeople(count, size))
     del clock.steps[:1]
     return clock

@@ -24,7 +24,7 @@ ROOT = DOCS.parent
 PAGE = DOCS / "methods.md"
 sys.path.append(str(ROOT / "benchmarks"))
 
-from classes import default  # noqa: E402 - it stands in that folder
+from classes import configs, default  # noqa: E402 - it stands in that folder
 
 NOT_TRIED = "not tried"
 
@@ -105,16 +105,6 @@ def _declared(method: Method) -> list[str]:
     return [what for what, there in found.items() if there]
 
 
-def configs(name: str, folder: Path = ROOT / "configs/mini") -> list[str]:
-    """Files of a folder that use a method, by name."""
-    found = []
-    for file in sorted(folder.glob("*.yaml")):
-        arguments = yaml.safe_load(file.read_text("utf-8"))["model"]["init_args"]
-        if str(arguments.get("method", {}).get("class_path", "")).rpartition(".")[2] == name:
-            found.append(file.name)
-    return found
-
-
 def steps() -> dict[str, dict[str, Any]]:
     """What ``make bench`` has measured of each class; empty if nothing."""
     results = json.loads((ROOT / "benchmarks/results.json").read_text("utf-8"))
@@ -160,7 +150,7 @@ def page() -> str:
     ]
     sections = []
     for name in methods.NAMES:
-        said, used = parts(getattr(methods, name)), configs(name)
+        said, used = parts(getattr(methods, name)), [*configs(name)]
         links = ", ".join(f"[{file}](../configs/mini/{file})" for file in used)
         differs = f"[below](#{name.lower()})" if said["differs"] else ""
         cells = [f"`{name}`", paper(said["name"][0]), ", ".join(needs(default(name))), links, cost(costs.get(name))]

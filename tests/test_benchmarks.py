@@ -11,6 +11,7 @@ import classes
 import engine
 import pytest
 import torch
+import yaml
 from ours import METHODS, gradient
 from transformers import LlamaConfig
 
@@ -68,6 +69,17 @@ def test_a_step_of_every_class_is_measured(deep, name, monkeypatch):
     clock = classes.timed(method := classes.default(name), deep, 2, 56, 2)
     assert clock.before == 1
     assert clock.steps == ([1, 1] if method.takes_steps else [])
+
+
+def test_a_class_is_trained_as_its_configs_say(tmp_path, monkeypatch):
+    method = {"class_path": "viker_lightning.methods.NPO"}
+    models = {"one": {"method": method, "lora": None}, "two": {"method": method}, "vanilla": {"base": "mini"}}
+    for name, model in models.items():
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({"model": {"init_args": model}}))
+    monkeypatch.setattr(classes, "CONFIGS", tmp_path)
+    assert [*classes.configs("NPO")] == ["one.yaml", "two.yaml"] and classes.lora_of("NPO") == Lora()
+    (tmp_path / "two.yaml").unlink()
+    assert classes.lora_of("NPO") is None and classes.lora_of("IDK") == Lora()
 
 
 def test_the_cost_of_a_class_is_in_steps_of_gradient_ascent(deep, monkeypatch):

@@ -109,7 +109,7 @@ def test_what_a_method_needs_is_what_it_declares():
 
 
 def test_a_config_cost_and_measurement_are_found():
-    assert METHODS["configs"]("NPO") == ["npo.yaml"] and METHODS["configs"]("Method") == []
+    assert [*METHODS["configs"]("NPO")] == ["npo.yaml"] and not METHODS["configs"]("Method")
     assert METHODS["cost"](None) == ""
     assert METHODS["cost"]({"of_gradient_ascent": 2.04, "before_first_step": 9.0}) == "2.0"
     assert METHODS["cost"]({"of_gradient_ascent": None, "before_first_step": 9.0}) == "9.0 in all"
