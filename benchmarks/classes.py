@@ -45,11 +45,16 @@ def lora_of(name: str) -> Lora | None:
 
 
 def default(name: str) -> Method:
-    """A method of the package with default arguments; one around another is around gradient difference."""
+    """A method of the package with default arguments; one around another is around gradient difference.
+
+    Layers are those of its config, if that names any: a model of few layers has none of those that are meant for 7B.
+    """
     kind = getattr(methods, name)
     arguments = inspect.signature(kind).parameters
     missing = "method" in arguments and arguments["method"].default is inspect.Parameter.empty
-    return kind(GradientDifference()) if missing else kind()
+    used = next((model["method"].get("init_args") or {} for model in configs(name).values()), {})
+    layers = {key: value for key, value in used.items() if "layer" in key and key in arguments}
+    return kind(**({"method": GradientDifference()} if missing else {}), **layers)
 
 
 class TwoPeople(Benchmark):

@@ -38,9 +38,10 @@ Stranger in full, [your own method](method.md) how another one is written.
 - *needs*: what a step asks beside the forget questions, with default arguments; of a method around
   another one, what it adds. The frozen model is the one before unlearning; other answers are
   refusals, wrong ones, or what the frozen model says of its own accord.
-- *step*: seconds of a step in steps of gradient ascent, with default arguments, on two photos with 6
-  questions each, what frozen models say being kept
-  ([benchmarks/results.md](../benchmarks/results.md), `make bench`). Empty where it was not measured.
+- *step*: seconds of a step in steps of gradient ascent, with default arguments (layers as the config
+  has them), on two photos with 6 questions each, what frozen models say being kept
+  ([benchmarks/results.md](../benchmarks/results.md), `make bench`); of a method without steps, all
+  it does. Empty where it was not measured.
 - *reproduced*: what was measured here. No number of a paper is reproduced yet, since the published
   files and weights have not been run by us; loss and gradient of each class are held to its formula,
   written out, in `tests/methods`, and faults of published code that it does not have are in

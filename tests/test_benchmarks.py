@@ -82,6 +82,19 @@ def test_a_class_is_trained_as_its_configs_say(tmp_path, monkeypatch):
     assert classes.lora_of("NPO") is None and classes.lora_of("IDK") == Lora()
 
 
+def test_layers_are_those_of_the_config(tmp_path, monkeypatch):
+    class Deep(methods.GradientAscent):
+        def __init__(self, last_layer=25, weight=1.0):
+            self.last_layer, self.weight = last_layer, weight
+
+    method = {"class_path": "Deep", "init_args": {"last_layer": 3, "weight": 2.0}}
+    (tmp_path / "deep.yaml").write_text(yaml.safe_dump({"model": {"init_args": {"method": method}}}))
+    monkeypatch.setattr(classes, "CONFIGS", tmp_path)
+    monkeypatch.setattr(methods, "Deep", Deep, raising=False)
+    made = classes.default("Deep")
+    assert (made.last_layer, made.weight) == (3, 1.0), "all else is the default"
+
+
 def test_the_cost_of_a_class_is_in_steps_of_gradient_ascent(deep, monkeypatch):
     ticks = {"GradientAscent": (9.0, [2.0, 6.0, 4.0]), "NPO": (8.0, [5.0, 7.0, 6.0]), "IDK": (12.0, [])}
 
