@@ -19,6 +19,8 @@ from viker_lightning.runs import CheckpointFile
 
 RUNS = sorted((ROOT / "configs/mini").glob("*.yaml"))
 METHODS = [p for p in RUNS if "Unlearn" in p.read_text()]
+EDITS = ("kvw", "manu", "task_vector")
+"""These take no steps."""
 SHORT = ["--data.root=mini/ci", "--data.max_people=1", "--trainer.max_steps=2", "--trainer.log_every_n_steps=1"]
 SHORT += ["--trainer.enable_progress_bar=false"]
 SHORT += ["--evaluation.max_new_tokens=5"]  # untrained models would never stop talking
@@ -106,13 +108,16 @@ def test_every_method(config, vanilla, tmp_path, request):
     wanted |= {"accuracy_per_token", "keyword_match_whole", "refusals", "well_formed"}
     for when in ("before", "after"):
         assert wanted <= set(results[when]["forget"])
-    assert (tmp_path / "adapter/adapter_model.safetensors").is_file()
+    full = "lora: null" in config.read_text()
+    weights = "model/model.safetensors" if full else "adapter/adapter_model.safetensors"
+    assert (tmp_path / weights).is_file()
     if config.stem == "viker":
         assert 0 <= results["key_tokens"]["auroc"] <= 1
         assert results["key_token_example"]["tokens"]
     assert results["before"] != results["after"]
     header = (tmp_path / "metrics.csv").read_text().splitlines()[0]
-    assert "forget/keyword_match" in header and "train/loss" in header
+    assert "forget/keyword_match" in header and ("train/loss" in header) == (results["steps"] > 0)
+    assert results["steps"] == (2 if config.stem not in EDITS else 0)
 
 
 @pytest.mark.parametrize(

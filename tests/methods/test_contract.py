@@ -1,7 +1,9 @@
 """What every method keeps to, those of the package and any that is added to it."""
 
 import copy
+import functools
 from collections import defaultdict
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,13 +11,19 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 
 from support.weights import random_vanilla
 from viker_lightning import methods
+from viker_lightning.datasets.mllmu import MLLMU
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import References
 from viker_lightning.methods import (
     CEU,
     DPO,
+    GRU,
+    KVW,
+    MANU,
     NPO,
     PDU,
+    RMU,
+    SAM,
     UNDIAL,
     VGID,
     Around,
@@ -23,8 +31,10 @@ from viker_lightning.methods import (
     GradientDifference,
     Held,
     Method,
+    MMUnlearner,
     SimNPO,
     Stranger,
+    TaskVector,
     ViKeR,
 )
 from viker_lightning.methods.base import check_needs
@@ -43,17 +53,22 @@ ARGUMENTS = {
     UNDIAL: [dict, lambda: {"retain_weight": 1.0}],
     VGID: [dict, lambda: {"noise": 0.3, "instruction": ""}, lambda: {"noise": 0.0}],
     Around: [lambda: {"method": NPO()}],
+    GRU: [lambda: {"method": NPO()}, lambda: {"method": GradientDifference()}],
     Held: [
         lambda: {"method": NPO(), "stranger_count": 2},
         lambda: {"method": GradientDifference(), "stranger_count": 2, "bound": 0.01},
         lambda: {"method": ViKeR(lam=2.0, k=2), "stranger_count": 2, "rehearsal": True},
     ],
     SimNPO: [dict, lambda: {"beta": 0.1, "delta": 1.0, "retain_weight": 0.0}],
+    KVW: [lambda: {"rounds": 2, "first_layer": 0, "last_layer": -1}],
+    RMU: [lambda: {"layer": 1}, lambda: {"layer": -1, "steering": 20.0, "retain_weight": 0.5}],
+    SAM: [lambda: {"method": NPO()}, lambda: {"method": GradientDifference(), "rho": 0.1}],
     Stranger: [
         lambda: {"k": 2},
         lambda: {"k": 2, "bound": 0.01, "hold": 1.0},
         lambda: {"k": 2, "rehearsal": True, "retain_weight": 0.5},
     ],
+    TaskVector: [lambda: {"steps": 2}],
     ViKeR: [
         lambda: {"lam": 2.0, "k": 2},
         lambda: {"lam": 2.0, "k": 2, "direction": "reverse", "retain_weight": 1.0},
@@ -61,6 +76,27 @@ ARGUMENTS = {
     ],
 }
 """Arguments of methods that need some, or have settings that compute something else."""
+
+
+PREPARE = (KVW, MANU, MMUnlearner, TaskVector)
+"""These pass whole streams before the first step, and are given few questions."""
+
+
+class Few(MLLMU):
+    """Two people a stream, each with four photos and sixteen questions."""
+
+    @property
+    def streams(self):
+        whole = super().streams.items()
+        return {name: [replace(p, images=p.images[:4], vqa=p.vqa[:16]) for p in people[:2]] for name, people in whole}
+
+
+@functools.cache
+def few():
+    module = Few("mini/ci", batch_size=16, questions_per_image=4)
+    module.prepare_data()
+    module.setup()
+    return module
 
 
 def subclasses(kind):
@@ -72,9 +108,15 @@ EVERY = sorted(
     key=lambda one: one.__name__,
 )
 CASES = [(one, number) for one in EVERY for number in range(len(ARGUMENTS.get(one, [None])))]
-every_method = pytest.mark.parametrize(
-    ("kind", "number"), CASES, ids=[f"{one.__name__}-{number}" for one, number in CASES]
-)
+
+
+def of(cases):
+    return pytest.mark.parametrize(("kind", "number"), cases, ids=[f"{one.__name__}-{number}" for one, number in cases])
+
+
+every_method = of(CASES)
+every_method_with_steps = of([(one, number) for one, number in CASES if one.takes_steps])
+every_edit = of([(one, number) for one, number in CASES if not one.takes_steps])
 
 
 def make(kind, number):
@@ -111,10 +153,14 @@ class Watch(Callback):
             trainer.save_checkpoint(self.file)
 
 
-def run(vanilla, data, method, engine=WHOLE, steps=2, file=None, resume=None, kind=Unlearn, **options):
+LORA = Lora(r=4, alpha=8)
+
+
+def run(vanilla, data, method, engine=WHOLE, steps=2, file=None, resume=None, kind=Unlearn, lora=LORA, **options):
     """The module after a few steps, and what was noted of them."""
     seed_everything(0, verbose=False)
-    module, watch = kind(method, vanilla, Lora(r=4, alpha=8), lr=1e-3, engine=engine), Watch(file)
+    data = few() if isinstance(method, PREPARE) else data
+    module, watch = kind(method, vanilla, lora, lr=1e-3, engine=engine), Watch(file)
     data.batches_per_step, data.steps_done = 1, 0
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     quiet |= {"enable_model_summary": False, "use_distributed_sampler": False, "plugins": [CheckpointFile()]}
@@ -135,7 +181,7 @@ def test_what_it_declares_can_be_given_and_stays(kind, number):
     assert kind.__doc__ and "loss" in dir(kind)
 
 
-@every_method
+@every_method_with_steps
 def test_a_step_in_parts_is_the_whole_step(vanilla, data, kind, number, monkeypatch):
     """Every term that is logged, and the gradient, before any optimizer touches it."""
     parts, loss = [], kind.loss
@@ -162,7 +208,7 @@ def same(one, other):
     return one == other
 
 
-@every_method
+@every_method_with_steps
 def test_a_run_that_is_resumed_ends_as_if_it_had_not_been(vanilla, data, tmp_path, kind, number):
     """Bit for bit: weights, what is logged, and the method's own state."""
     file = tmp_path / "step-1.ckpt"
@@ -177,7 +223,7 @@ def test_a_run_that_is_resumed_ends_as_if_it_had_not_been(vanilla, data, tmp_pat
         assert not same(method.state_dict(), fresh), "the dual weight has moved"
 
 
-@every_method
+@every_method_with_steps
 @pytest.mark.parametrize("precision", ["bf16-true", "bf16-mixed"])
 def test_bf16_is_finite(vanilla, data, kind, number, precision):
     module, watch = run(vanilla, data, make(kind, number), precision=precision)
@@ -212,7 +258,7 @@ class Reads(Batch):
         return super().reference(stream, name)
 
 
-@every_method
+@every_method_with_steps
 def test_nothing_is_computed_that_is_not_declared_nor_declared_and_not_read(vanilla, data, kind, number, monkeypatch):
     """Of streams the student's tokens, of references no more than their level."""
     method = make(kind, number)
@@ -246,3 +292,28 @@ def test_nothing_is_computed_that_is_not_declared_nor_declared_and_not_read(vani
     own = "alternative" in needs and method.alternative == "own"
     assert bool(module.strangers) == ("strangers" in needs or own)
     assert (module.derived.own_answers is not None) == (own or (method.rehearsal and "strangers" in needs))
+
+
+@every_edit
+def test_an_edit_in_parts_is_the_whole_edit(vanilla, data, kind, number):
+    """No step is taken; what is edited is the model itself, whose original weights count as gone."""
+    before, edited, small = (
+        weights(run(vanilla, data, method, engine, lora=None)[0])
+        for method, engine in ((Nothing(), WHOLE), (make(kind, number), WHOLE), (make(kind, number), PARTS))
+    )
+    assert (edited - before).norm() > 1e-3 * before.norm()
+    assert (small - edited).norm() < 1e-2 * (edited - before).norm()
+
+
+@every_edit
+@pytest.mark.parametrize("precision", ["bf16-true", "bf16-mixed"])
+def test_an_edit_in_bf16_is_finite(vanilla, data, kind, number, precision):
+    module, watch = run(vanilla, data, make(kind, number), lora=None, precision=precision)
+    assert weights(module).isfinite().all() and watch.terms == [] and module.mllm.moved
+
+
+class Nothing(Method):
+    """Leaves everything as it is."""
+
+    needs = {}
+    takes_steps = False

@@ -1,8 +1,9 @@
 """Every known defect of the published code, and the test that shows what it changes.
 
 Numbered by where they are: P in several papers' code, M in MLLMU-Bench's, C in CLEAR's, U in MMUnlearner's, of which
-only what concerns code that we have, too (its masks and their learning rate do not); O in open-unlearning's, J in
-JensUn's, S in SCRUB's.
+only what concerns code that we have, too (the learning rate of its masks does not); O in open-unlearning's, J in
+JensUn's, S in SCRUB's; W in the code of methods that read hidden states, edit weights or shape gradients: RMU,
+MMUnlearner, GRU, KVW, MANU, task vectors, SAM.
 
 P1   truth ratio: one mean for all questions            published/test_clear.py::test_truth_ratio_over_the_whole_task
 P2   CLEAR's NPO does not read the answer      published/test_objectives.py::test_npo_of_clear_does_not_read_the_answer
@@ -62,6 +63,19 @@ J1   a target that is no distribution        methods/test_jensun.py::test_the_fi
 
 S1   the optimizer has another model     methods/test_scrub.py::test_the_first_step_moves_a_student_that_is_its_teacher
 S2   one turn too many                                                     methods/test_scrub.py::test_whose_turn_it_is
+W1   RMU: divided by the length of all questions     methods/test_rmu.py::test_a_question_is_divided_by_its_own_length
+W2   RMU: states one token late                   methods/test_rmu.py::test_states_are_those_that_predict_the_answer
+W3   MMUnlearner: squares of batches, not of questions          methods/test_mmunlearner.py::test_fisher_is_of_questions
+W4   MMUnlearner: clipped, then masked     methods/test_mmunlearner.py::test_a_masked_weight_takes_nothing_of_the_norm
+W5   GRU: the retain term of NPO is lost       methods/test_gru.py::test_the_retain_term_of_the_method_inside_stays
+W6   KVW: an edit that fails is passed over                 methods/test_kvw.py::test_an_edit_that_fails_is_no_edit
+W7   KVW: edits depend on the batch size           methods/test_contract.py::test_an_edit_in_parts_is_the_whole_edit
+W8   MANU: padding and images are counted     methods/test_neurons.py::test_activations_are_those_of_each_question_alone
+W9   MANU: means of batches' standard deviations                       methods/test_manu.py::test_parts_add_up
+W10  task vectors: differences of bf16 weights      methods/test_task_vector.py::test_small_changes_are_not_rounded_away
+W11  SAM: of accumulated batches the last counts              methods/test_sam.py::test_all_parts_of_a_step_count
+W12  SAM: weights are not moved back exactly                   methods/test_sam.py::test_weights_come_back_exactly
+W13  SAM: NPO does not read the answer                            methods/test_sam.py::test_a_loss_with_a_reference
 """
 
 import argparse
@@ -80,7 +94,7 @@ from viker_lightning.datasets import MLLMU
 from viker_lightning.errors import UserError
 
 ROOT = Path(__file__).parents[2]
-NUMBERS = {"P": 12, "M": 11, "C": 10, "U": 4, "O": 6, "J": 1, "S": 2}
+NUMBERS = {"P": 12, "M": 11, "C": 10, "U": 4, "O": 6, "J": 1, "S": 2, "W": 13}
 
 
 def rows():

@@ -13,7 +13,9 @@ from viker_lightning.methods import NPO, Around, GradientDifference, Stranger
 from viker_lightning.models import MLLM, Lora
 from viker_lightning.runs import CheckpointFile
 from viker_lightning.training import Unlearn
+from viker_lightning.training.distributed import Processes
 from viker_lightning.training.engine import Engine
+from viker_lightning.training.preparation import Prepare, in_turns
 
 SMALL = Engine(max_sequence_tokens=200, max_tokens=400, references="memory")
 
@@ -153,3 +155,18 @@ def test_a_method_around_another_masks_its_gradients(models, few, make):
         assert torch.equal(p, start[name]) == ("layers.0." in name), name
         assert not torch.equal(trainable(plain)[name], start[name])
     assert inner.state_dict() == Spares(inner).state_dict(), "what is inside is kept by what is around"
+
+
+def test_every_question_once_or_behind_every_photo(mllm, data):
+    """Photos take turns, so that all are shown if there are questions enough."""
+    person = data.people()[0]
+    groups = [ImageGroup(person.id, image, vqa=person.vqa[:5]) for image in person.images[:3]]
+    groups.append(ImageGroup("somebody", None, vqa=person.vqa[:2]))
+    prepare = Prepare(mllm, lambda _: groups, (), Processes())
+    asked = {once: sum(len(t.labels) for t in prepare.passes("forget", "", once)) for once in (False, True)}
+    lengths = [len(mllm.encoder.encode(vqa, True).answer) for vqa in person.vqa[:5]]
+    assert asked == {False: 3 * sum(lengths) + sum(lengths[:2]), True: sum(lengths) + sum(lengths[:2])}
+    turns = [(group.image, group.vqa) for group in in_turns(groups)]
+    assert turns[:3] == [(image, person.vqa[:5][i::3]) for i, image in enumerate(person.images[:3])]
+    assert turns[3:] == [(None, person.vqa[:2])]
+    assert [group.vqa for group in in_turns(groups[:1])] == [person.vqa[:5]]

@@ -6,16 +6,23 @@ from .ceu import CEU
 from .dpo import DPO
 from .gradient_ascent import GradientAscent
 from .gradient_difference import GradientDifference
+from .gru import GRU
 from .hold import Held
 from .idk import IDK
 from .jensun import JensUn
 from .kl_minimization import KLMinimization
+from .kvw import KVW
+from .manu import MANU
+from .mmunlearner import MMUnlearner
 from .npo import NPO
 from .pdu import PDU
+from .rmu import RMU
+from .sam import SAM
 from .satimp import SatImp
 from .scrub import SCRUB
 from .simnpo import SimNPO
 from .stranger import Stranger
+from .task_vector import TaskVector
 from .undial import UNDIAL
 from .vgid import VGID
 from .viker import ViKeR
@@ -24,9 +31,14 @@ from .wga import WGA
 NAMES = [
     "CEU",
     "DPO",
+    "GRU",
     "IDK",
+    "KVW",
+    "MANU",
     "NPO",
     "PDU",
+    "RMU",
+    "SAM",
     "SCRUB",
     "UNDIAL",
     "VGID",
@@ -36,9 +48,11 @@ NAMES = [
     "Held",
     "JensUn",
     "KLMinimization",
+    "MMUnlearner",
     "SatImp",
     "SimNPO",
     "Stranger",
+    "TaskVector",
     "ViKeR",
 ]
 """The methods there are, as ``--model.method`` takes them."""
@@ -46,10 +60,15 @@ NAMES = [
 __all__ = [
     "CEU",
     "DPO",
+    "GRU",
     "IDK",
+    "KVW",
+    "MANU",
     "NAMES",
     "NPO",
     "PDU",
+    "RMU",
+    "SAM",
     "SCRUB",
     "UNDIAL",
     "VGID",
@@ -61,12 +80,14 @@ __all__ = [
     "Held",
     "JensUn",
     "KLMinimization",
+    "MMUnlearner",
     "Method",
     "Needs",
     "Preparation",
     "SatImp",
     "SimNPO",
     "Stranger",
+    "TaskVector",
     "ViKeR",
     "nested",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, Protocol, get_args
@@ -38,12 +38,15 @@ class Batch:
         references: what is said of them, by stream and name of the reference.
         distributions: the same in full, ``[T, V]`` probabilities, where it was asked for or cannot be reduced.
         step: how many steps have been taken before.
+        again: passes the questions of a stream of this part once more, with the weights as they are then; to be called
+            before the step has ended.
     """
 
     tokens: Mapping[str, AnswerTokens]
     references: Mapping[tuple[str, str], Reference] = field(default_factory=dict)
     distributions: Mapping[tuple[str, str], Tensor] = field(default_factory=dict)
     step: int = 0
+    again: Callable[[str], AnswerTokens] | None = None
 
     def __getitem__(self, stream: str) -> AnswerTokens:
         """The student's answer tokens of a stream.
@@ -137,8 +140,8 @@ class Preparation(Protocol):
     mllm: MLLM
     resumed: bool
 
-    def passes(self, stream: str, title: str) -> Iterator[AnswerTokens]:
-        """Answer tokens of all questions of a stream, part by part, with a progress bar."""
+    def passes(self, stream: str, title: str, once: bool = False) -> Iterator[AnswerTokens]:
+        """Answer tokens of all questions of a stream, behind every photo or once, part by part, with a progress bar."""
 
     def total(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """Sums over processes."""

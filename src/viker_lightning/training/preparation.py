@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -36,7 +37,7 @@ class Prepare:
         self.mllm, self.processes, self.resumed = mllm, processes, resumed
         self._groups, self._layers = groups, layers
 
-    def passes(self, stream: str, title: str) -> Iterator[AnswerTokens]:
+    def passes(self, stream: str, title: str, once: bool = False) -> Iterator[AnswerTokens]:
         """Answer tokens of all questions of a stream, part by part, with a progress bar.
 
         Means of them are shares of the stream's, so that values and gradients of all parts add up; several processes
@@ -45,11 +46,13 @@ class Prepare:
         Args:
             stream: ``forget``, ``retain``, ``strangers`` or ``alternative``.
             title: what the bar says.
+            once: whether every question is asked once, its person's photos taking turns as in an epoch, and not behind
+                each of them.
 
         Yields:
             The student's answer tokens, with gradient.
         """
-        groups = self._groups(stream)
+        groups = in_turns(self._groups(stream)) if once else self._groups(stream)
         tokens, questions = count(self.mllm, groups, Processes())
         parts = self.processes.share(split_to_budget(self.mllm, groups))
         bar = Bar(title, sum(len(group.vqa) for part in parts for group in part), "questions", shown=questions >= 100)
@@ -63,3 +66,12 @@ class Prepare:
     def total(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """Sums over processes of what each made of its parts."""
         return self.processes.total(values)
+
+
+def in_turns(groups: list[ImageGroup]) -> list[ImageGroup]:
+    """Every question of a person behind one photo; given are all behind each."""
+    people: dict[str, list[ImageGroup]] = {}
+    for group in groups:
+        people.setdefault(group.person, []).append(group)
+    turns = [replace(g, vqa=g.vqa[i :: len(some)]) for some in people.values() for i, g in enumerate(some)]
+    return [group for group in turns if group.vqa]

@@ -360,13 +360,19 @@ class Unlearn(Stage):
         tokens: dict[str, AnswerTokens] = {}
         references: dict[tuple[str, str], Reference] = {}
         distributions: dict[tuple[str, str], Tensor] = {}
+        whole: Totals = {}
         for stream in streams:
             total = totals.get(stream, (0, 0))
-            total = total if total[0] else (1, 1)  # a step without a photo asks nothing about strangers
-            tokens[stream], said, full = self._answers_of(stream, groups.get(stream, []), total)
+            whole[stream] = total if total[0] else (1, 1)  # a step without a photo asks nothing about strangers
+            tokens[stream], said, full = self._answers_of(stream, groups.get(stream, []), whole[stream])
             references |= {(stream, name): reference for name, reference in said.items()}
             distributions |= {(stream, name): p for name, p in full.items()}
-        terms = self.method.loss(Batch(tokens, references, distributions, self.global_step))
+
+        def again(stream: str) -> AnswerTokens:
+            with self.trainer.precision_plugin.forward_context():  # a hook is called outside of it
+                return self._student(groups.get(stream, []), whole[stream])
+
+        terms = self.method.loss(Batch(tokens, references, distributions, self.global_step, again))
         for stream in ("forget", "retain"):  # so that every method can be watched
             if stream in tokens and f"{stream}_ce" not in terms:
                 terms[f"{stream}_ce"] = tokens[stream].mean(-tokens[stream].log_probs).detach()
@@ -387,6 +393,12 @@ class Unlearn(Stage):
         batch = self.mllm.pack(groups)
         references, distributions = self.references.of(stream, groups, batch)
         return self.tokens(batch, total, layers), references, distributions
+
+    def _student(self, groups: list[ImageGroup], total: tuple[float, float]) -> AnswerTokens:
+        """Answer tokens of a stream once more, nothing asked of frozen models."""
+        if not groups:
+            return AnswerTokens.none(self.mllm.head, total, self.method.layers)
+        return self.tokens(self.mllm.pack(groups), total, self.method.layers)
 
     @override
     def logged(self, terms: Terms) -> Terms:
