@@ -47,6 +47,7 @@ LINKED = ("configs", "experiments", "benchmarks", "src", "tests", "docs", "pypro
 ALL = {page.name: blocks(page) for page in PAGES}
 FILES = {block.file: block for found in ALL.values() for block in found if block.file}
 STAGES = ("fit", "validate", "test", "predict")
+SCRIPTS = [["python", f"{name}.py"] for name in ("docs/methods", "benchmarks/growth", "benchmarks/strangers")]
 MODULES = ("reporting", "reporting.dashboard", "export", "experiments")
 
 
@@ -261,6 +262,8 @@ def test_another_command(command, desk, capsys):
         import wandb.cli.cli
 
         assert words[1] in wandb.cli.cli.cli.commands and (words[1] == "agent" or "wandb" in words[2])
+    elif words in SCRIPTS:
+        assert (ROOT / words[1]).is_file()
     elif words[:2] == ["python", "benchmarks/engine.py"]:
         script = (ROOT / words[1]).read_text()
         assert all(f'\n    "{section}": {section}_section,\n' in script for section in words[2:])

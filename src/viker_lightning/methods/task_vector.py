@@ -22,8 +22,8 @@ class TaskVector(Method):
     ``alpha / r * B A`` is linear in them, and what is added to B can be negated exactly, in a new adapter and in one
     that training starts from.
 
-    Followed: mlfoundations/task_vectors src/task_vectors.py (3b781e6), OPTML-Group/Unlearn-Smooth's and MUSE's
-    MUSE/baselines/baselines/task_vector.py.
+    Followed: mlfoundations/task_vectors src/task_vectors.py (3b781e6), and MUSE's baselines/baselines/task_vector.py,
+    read in a copy.
 
     Differs: there the tuned model is a checkpoint that somebody has made; here it is made in memory. MUSE loads both
     checkpoints in bf16 before it subtracts them, in which a difference below 1/256 of a weight is 0; here they are
