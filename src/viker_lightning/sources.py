@@ -7,6 +7,7 @@ import functools
 import hashlib
 import importlib.util
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,9 @@ UNUSED = ("experiments", "reporting")
 
 INSTALLED = ("site-packages", "dist-packages")
 """Folders of which only the named file counts: what it imports there has a version."""
+
+_ONE_AT_A_TIME = threading.Lock()
+"""Python 3.11 counts how deep it is in a tree for all threads together, and fails where two of them parse."""
 
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 
@@ -49,7 +53,7 @@ def code_fingerprint(methods: frozenset[str] | None = None) -> str:
 
 def _method_files(names: frozenset[str]) -> set[Path]:
     """Files of the package's methods that define one of these classes, and those they import from beside them."""
-    trees = {file: ast.parse(file.read_bytes()) for file in METHODS.glob("*.py")}
+    trees = {file: _parse(file) for file in METHODS.glob("*.py")}
     left = [f for f, tree in trees.items() if names & {n.name for n in tree.body if isinstance(n, ast.ClassDef)}]
     found = {SHARED_BY_METHODS}
     while left:
@@ -115,7 +119,7 @@ def _files(root: Path, module: str) -> Iterator[Path]:
 def _imports(file: Path, root: Path) -> Iterator[str]:
     """What a file imports, as dotted names; a relative import from where the file is."""
     try:
-        tree = ast.parse(file.read_bytes())
+        tree = _parse(file)
     except (SyntaxError, ValueError):
         return
     package = file.relative_to(root).parent.parts
@@ -126,3 +130,8 @@ def _imports(file: Path, root: Path) -> Iterator[str]:
             above = package[: len(package) - node.level + 1] if node.level else ()
             module = ".".join([*above, *([node.module] if node.module else [])])
             yield from (f"{module}.{alias.name}".strip(".") for alias in node.names)
+
+
+def _parse(file: Path) -> ast.Module:
+    with _ONE_AT_A_TIME:
+        return ast.parse(file.read_bytes())

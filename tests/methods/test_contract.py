@@ -245,8 +245,8 @@ class Reads(Batch):
 
     read = frozenset()
 
-    def __init__(self, *given):
-        super().__init__(*given)
+    def __init__(self, *given, **named):
+        super().__init__(*given, **named)
         self.distributions = Noted(self.distributions)
 
     def __getitem__(self, stream):

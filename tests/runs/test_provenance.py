@@ -1,9 +1,12 @@
 """What a run notes of itself: the commit, and memory on GPUs."""
 
+import ast
 import json
 import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -122,6 +125,24 @@ def test_a_method_that_comes_later_changes_no_run_of_another(tmp_path, monkeypat
     assert changed("methods/hold.py") == {"stranger", "any"}
     assert changed("methods/base.py") == changed("training/step.py") == {*runs, "any"}
     sources.code_fingerprint.cache_clear()
+
+
+def test_threads_may_look_at_sources_at_once(mine, monkeypatch):
+    """As those that run cells side by side do: Python 3.11 fails at times where two of them parse."""
+    parse, within, most = ast.parse, [], []
+
+    def noted(text):
+        within.append(text)
+        most.append(len(within))
+        time.sleep(0.01)
+        within.pop()
+        return parse(text)
+
+    with ThreadPoolExecutor(4) as pool, monkeypatch.context() as patch:
+        patch.setattr(ast, "parse", noted)
+        found = set(pool.map(lambda _: tuple(source_files("mine.Mine")), range(4)))
+    assert found == {("losses/__init__.py", "losses/deep/far.py", "losses/own.py", "mine.py")}
+    assert max(most) == 1 < len(most)
 
 
 def test_of_what_is_installed_the_file_alone_counts():
