@@ -105,7 +105,12 @@ def record(worlds: dict[str, dict[str, Cell]]) -> dict[str, Any]:
         p[column] = holm(
             {row: sign_flip([values[row][w][column] - reference[w][column] for w in worlds]) for row in rivals}
         )
-    return {"values": values, "p": p}
+    made = [
+        json.loads((cell.folder / "provenance.json").read_text("utf-8"))
+        for rows in worlds.values()
+        for cell in rows.values()
+    ]
+    return {"commits": sorted({str(one["git_commit"]) for one in made}), "values": values, "p": p}
 
 
 def _scores(cell: Cell) -> dict[str, float]:
@@ -120,7 +125,8 @@ def markdown(found: dict[str, Any]) -> str:
         "",
         "Made by `python benchmarks/strangers.py`: Stranger with the settings of configs/mini/stranger.yaml and "
         f"{PICTURES} portraits, means over {len(found['values']['as shipped'])} embedded worlds of 40 people. In "
-        "brackets the p-value of the difference from Stranger as shipped: exact sign flips, Holm over the two rows.",
+        "brackets the p-value of the difference from Stranger as shipped: exact sign flips, Holm over the two rows. "
+        f"Commits: {', '.join(one[:9] for one in found['commits'])}.",
         "",
         f"| strangers | {' | '.join(COLUMNS.values())} |",
         f"|{'---|' * (1 + len(COLUMNS))}",
