@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +73,14 @@ def markdown(record: dict[str, Any]) -> str:
     lines = [
         "# Growth with the number of people",
         "",
-        f"Made by `python benchmarks/growth.py`. CPU ({record['processor']}), one thread a run, "
-        f"{record['jobs']} runs at a time; embedded benchmarks and embedded LLaVA of 1.8 M parameters, one world a "
-        "size, seed 0. A run takes as many steps for a person as its config does with 40 people; seconds and memory "
-        "are of the whole run, with start and evaluation of up to 12 people a split.",
+        textwrap.fill(
+            f"Made by `python benchmarks/growth.py`. CPU ({record['processor']}), one thread a run, {record['jobs']} "
+            "runs at a time. Embedded benchmarks and embedded LLaVA of 1.8 M parameters, one world a size, seed 0. A "
+            "run takes as many steps for a person as its config does with 40 people. Seconds and memory are of the "
+            "whole run, with start and evaluation of up to 12 people a split. "
+            f"Commits: {', '.join(one[:9] for one in record['commits'])}.",
+            100,
+        ),
         "",
         f"| people | forgotten | | {' | '.join(columns.values())} |",
         f"|{'---|' * (3 + len(columns))}",
@@ -107,7 +112,9 @@ def main() -> int:
         for cell in [*models, *methods]
         if cell.block == f"{people} people" and cell.state() == State.FINISHED
     ]
-    record = {"processor": platform.machine(), "jobs": arguments.jobs, "rows": rows}
+    made = [json.loads((cell.folder / "provenance.json").read_text("utf-8")) for cell in [*models, *methods]]
+    commits = sorted({str(one["git_commit"]) for one in made})
+    record = {"processor": platform.machine(), "jobs": arguments.jobs, "commits": commits, "rows": rows}
     (HERE / "growth.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
     (HERE / "growth.md").write_text(markdown(record), "utf-8")
     print(markdown(record))

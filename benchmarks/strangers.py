@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
@@ -123,10 +124,13 @@ def markdown(found: dict[str, Any]) -> str:
     lines = [
         "# Strangers who resemble the people, or each other",
         "",
-        "Made by `python benchmarks/strangers.py`: Stranger with the settings of configs/mini/stranger.yaml and "
-        f"{PICTURES} portraits, means over {len(found['values']['as shipped'])} embedded worlds of 40 people. In "
-        "brackets the p-value of the difference from Stranger as shipped: exact sign flips, Holm over the two rows. "
-        f"Commits: {', '.join(one[:9] for one in found['commits'])}.",
+        textwrap.fill(
+            "Made by `python benchmarks/strangers.py`: Stranger with the settings of configs/mini/stranger.yaml and "
+            f"{PICTURES} portraits, means over {len(found['values']['as shipped'])} embedded worlds of 40 people. In "
+            "brackets the p-value of the difference of the score itself from Stranger as shipped: exact sign flips, "
+            f"Holm over the two rows. Commits: {', '.join(one[:9] for one in found['commits'])}.",
+            100,
+        ),
         "",
         f"| strangers | {' | '.join(COLUMNS.values())} |",
         f"|{'---|' * (1 + len(COLUMNS))}",

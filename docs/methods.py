@@ -11,6 +11,7 @@ import inspect
 import json
 import re
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +171,15 @@ def section(name: str, said: dict[str, list[str]]) -> str:
         lines.append(f"```text\n{code}\n```")
         lines += [rest.lstrip(",. ").strip()] if re.search(r"\w", rest) else []
     lines += [f"{key.capitalize()}: {' '.join(said[key])}" for key in ("followed", "differs") if said[key]]
-    return "\n\n".join([*lines, *said["more"]]) + "\n"
+    return "\n\n".join(map(wrapped, [*lines, *said["more"]])) + "\n"
+
+
+def wrapped(paragraph: str) -> str:
+    """A paragraph in lines of the pages' width; a formula, and code within a line, stays whole."""
+    if paragraph.startswith("```"):
+        return paragraph
+    code = re.sub(r"`[^`]*`", lambda found: found[0].replace(" ", "\0"), paragraph)
+    return textwrap.fill(code, 100, break_long_words=False, break_on_hyphens=False).replace("\0", " ")
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def test_the_page_of_growth_has_a_row_a_run(tmp_path):
     cell = growth.cells(tmp_path)[0][0]
     finish(cell)
     row = {"people": 12, "forgotten": 2, "run": "Vanilla", **growth.measured(cell)}
-    page = growth.markdown({"processor": "x86_64", "jobs": 2, "rows": [row]})
+    page = growth.markdown({"processor": "x86_64", "jobs": 2, "commits": ["0123456789"], "rows": [row]})
     assert f"| 12 | 2 | Vanilla | {cell.options['trainer.max_steps']} |" in page
     assert f"| {row['test/keyword_match']:.2f} |" in page
 

@@ -28,35 +28,6 @@ from .vgid import VGID
 from .viker import ViKeR
 from .wga import WGA
 
-NAMES = [
-    "CEU",
-    "DPO",
-    "GRU",
-    "IDK",
-    "KVW",
-    "MANU",
-    "NPO",
-    "PDU",
-    "RMU",
-    "SAM",
-    "SCRUB",
-    "UNDIAL",
-    "VGID",
-    "WGA",
-    "GradientAscent",
-    "GradientDifference",
-    "Held",
-    "JensUn",
-    "KLMinimization",
-    "MMUnlearner",
-    "SatImp",
-    "SimNPO",
-    "Stranger",
-    "TaskVector",
-    "ViKeR",
-]
-"""The methods there are, as ``--model.method`` takes them."""
-
 __all__ = [
     "CEU",
     "DPO",
@@ -91,3 +62,8 @@ __all__ = [
     "ViKeR",
     "nested",
 ]
+
+SHARED = ("NAMES", "Around", "Batch", "Method", "Needs", "Preparation", "nested")
+
+NAMES = [name for name in __all__ if name not in SHARED]
+"""The methods there are, as ``--model.method`` takes them."""
