@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).resolve().parent
 STARTING_WEIGHTS = PACKAGE / "embedded" / "base" / "recipe.json"
 """Has the hash of the packaged weights that embedded runs start from."""
 
-UNUSED = ("experiments", "reporting")
+UNUSED = ("attacks", "experiments", "reporting")
 """Rooms of the package whose code changes no run."""
 
 INSTALLED = ("site-packages", "dist-packages")

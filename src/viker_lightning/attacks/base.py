@@ -1,0 +1,82 @@
+"""What an attack is: a name, conditions that are carried out one after another, and what they got out of a model."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from typing import ClassVar
+
+from viker_lightning.data.records import ImageGroup
+from viker_lightning.evaluation import predict
+from viker_lightning.models import MLLM
+
+from .attempt import Attempt, Whose, attempts
+from .material import Material
+from .subject import Name, Subject
+
+
+class Attack(abc.ABC):
+    """One way to bring back what a model is said to have forgotten. Its settings are the fields of a dataclass.
+
+    Attributes:
+        name: as it is called on the command line.
+        about: what it does, in one line.
+        source: paper, or repository and line, of the protocol.
+        axis: what ``x`` of its attempts counts, e.g. ``steps``; empty if its conditions are points.
+        clean: the series that is no attack: the same questions, asked of the model as it is.
+        says: whether a hit means that the model said a private span without being told it; a look inside does not.
+        subjects: whom it is carried out on.
+    """
+
+    name: ClassVar[str]
+    about: ClassVar[str]
+    source: ClassVar[str]
+    axis: ClassVar[str] = ""
+    clean: ClassVar[str] = "as asked"
+    says: ClassVar[bool] = True
+    subjects: ClassVar[tuple[Name, ...]] = ("run", "gold", "vanilla")
+
+    @classmethod
+    @abc.abstractmethod
+    def quick(cls) -> Attack:
+        """The same with a small budget, for a first look."""
+
+    @abc.abstractmethod
+    def parts(self) -> Sequence[str]:
+        """What is carried out and kept one after another; a stopped attack goes on behind the last whole part."""
+
+    @abc.abstractmethod
+    def carry_out(self, part: str, subject: Subject, material: Material) -> list[Attempt]:
+        """Carries out a part.
+
+        Args:
+            part: one of :meth:`parts`.
+            subject: the model; every part loads it, or may leave it as it found it.
+            material: whom it is about; ``material.retain`` is attacked like ``material.forget``.
+
+        Returns:
+            Attempts on both; one part has those of the series :attr:`clean`. A part that cannot be carried out on this
+            subject gives none.
+
+        Raises:
+            UserError: if the machine or the data lack what it needs.
+        """
+
+    def numbers(self, found: Sequence[Attempt]) -> dict[str, float]:
+        """Numbers of one condition beside the shares of hits, by name; none by default."""
+        return {}
+
+
+def ask(
+    mllm: MLLM, groups: Sequence[ImageGroup], series: str, x: float | None = None, whose: Whose | None = None
+) -> list[Attempt]:
+    """Asks open questions as they are, greedily, and reads how likely their private spans are.
+
+    Args:
+        mllm: the model; its mode is left as it was.
+        groups: evaluation groups, with a split.
+        series: the condition.
+        x: where on a curve.
+        whose: as :func:`~viker_lightning.attacks.attempt.attempts` has it.
+    """
+    return attempts(predict(mllm, groups), series, x, whose)

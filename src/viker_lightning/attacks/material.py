@@ -1,0 +1,118 @@
+"""Whom an attack is about and what is asked: read from the data of the gold run, the same for everybody attacked."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from viker_lightning.data.records import ImageGroup, Person, Split, person_name
+from viker_lightning.datasets import Benchmark
+from viker_lightning.errors import UserError
+from viker_lightning.runs import Run
+
+
+@dataclass(frozen=True)
+class Material:
+    """The people of an attack.
+
+    Attributes:
+        data: the benchmark, set up for unlearning.
+        people: training records of the people to be forgotten; somebody with several photos may have several.
+        kept: training records of as many people who are to be kept, drawn.
+        others: training records of everybody else who is to be kept: examples, and what probes are trained on.
+        forget: open questions with private spans about photos of the people to be forgotten, as trained.
+        test: the same people on other photos, in other words; empty where the data have none.
+        retain: open questions with private spans about the people of ``kept``.
+        seed: of whatever an attack draws.
+    """
+
+    data: Benchmark
+    people: Sequence[Person]
+    kept: Sequence[Person]
+    others: Sequence[Person]
+    forget: Sequence[ImageGroup]
+    test: Sequence[ImageGroup]
+    retain: Sequence[ImageGroup]
+    seed: int
+
+    @property
+    def asked(self) -> list[ImageGroup]:
+        """What every attack asks: about the people to be forgotten, as trained, and about those who are kept."""
+        return [*self.forget, *self.retain]
+
+    def fingerprint(self) -> str:
+        """Changes with the data, with who is asked about, and with the seed."""
+        asked = repr([(g.person, g.image and g.image.key, g.vqa) for g in (*self.asked, *self.test)])
+        return hashlib.sha256(f"{self.data.fingerprint()}/{asked}/{self.seed}".encode()).hexdigest()[:16]
+
+
+def read_data(run: Run) -> Benchmark:
+    """The data of a finished run, set up for unlearning.
+
+    Raises:
+        UserError: if its config names none that can be made.
+    """
+    given: dict[str, Any] = run.config.get("data") or {}
+    path, options = str(given.get("class_path", "")), dict(given.get("init_args") or {})
+    module, _, name = path.rpartition(".")
+    try:
+        made = getattr(importlib.import_module(module), name)(**options | {"stage": "unlearn"})
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{run.folder}: its config.yaml names data that cannot be read ({path}: {error}); name a run with --data_of"
+        ) from error
+    assert isinstance(made, Benchmark)
+    made.prepare_data()
+    made.setup()
+    return made
+
+
+def gather(data: Benchmark, people: int | None = None, seed: int = 0) -> Material:
+    """Draws whom to attack and what to ask.
+
+    Args:
+        data: set up for unlearning.
+        people: attack at most so many of the people to be forgotten; ``None`` is all.
+        seed: of the draw.
+
+    Raises:
+        UserError: if no question about the people to be forgotten has a private span, or nobody is kept.
+    """
+    forget = private_questions(data.evaluation(Split.FORGET, "image"))
+    drawn = _draw([g.person for g in forget], people, seed)
+    forget = [g for g in forget if g.person in drawn]
+    if not forget:
+        raise UserError(f"{data.root}: no question about the forget set has a private span, so nothing can come back")
+    retain = private_questions(data.evaluation(Split.RETAIN, "image"))
+    kept = _draw([g.person for g in retain], len(drawn), seed)
+    if not kept:
+        raise UserError(f"{data.root}: nobody is retained with private spans; an attack needs people to compare with")
+    test = [g for g in private_questions(data.evaluation(Split.TEST, "image")) if g.person in drawn]
+    names = {person_name(i) for i in drawn}
+    others = {person_name(i) for i in kept}
+    records = data.people(data.retain_ids)
+    return Material(
+        data,
+        [p for p in data.people(data.forget_ids) if person_name(p.id) in names],
+        [p for p in records if person_name(p.id) in others],
+        [p for p in records if person_name(p.id) not in others],
+        forget,
+        test,
+        [g for g in retain if g.person in kept],
+        seed,
+    )
+
+
+def private_questions(groups: Sequence[ImageGroup]) -> list[ImageGroup]:
+    """The open questions with private spans of evaluation groups, and nothing else of them."""
+    only = [replace(g, vqa=tuple(q for q in g.vqa if q.private), choices=(), clozes=()) for g in groups]
+    return [g for g in only if g.vqa]
+
+
+def _draw(people: Sequence[str], most: int | None, seed: int) -> set[str]:
+    distinct = sorted(set(people))
+    return set(distinct if most is None or len(distinct) <= most else random.Random(seed).sample(distinct, most))

@@ -1,0 +1,68 @@
+"""Who is attacked: the unlearned model, gold, or vanilla, as it lies in a folder or on a hub."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from viker_lightning.models import MLLM, identify_weights, load_adapted
+from viker_lightning.models.families import Family
+from viker_lightning.runs import names
+from viker_lightning.training.vanilla import unlearned_model
+
+Name = Literal["run", "gold", "vanilla"]
+NAMES: tuple[Name, ...] = ("run", "gold", "vanilla")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model under attack.
+
+    Attributes:
+        name: ``run`` for the unlearned model.
+        source: run folder, folder of an adapter or of full weights, or hub id.
+        folder: where its attempts are kept: its own run folder, or that of the run under attack if it has none.
+        dtype: of its weights, as the run had them.
+        trust_remote_code: whether code that comes with the weights may run.
+        family: the model's family, where this package has none for it.
+    """
+
+    name: Name
+    source: str
+    folder: Path
+    dtype: str = "float32"
+    trust_remote_code: bool = False
+    family: Family | None = None
+
+    def load(self) -> MLLM:
+        """The model with any adapter merged in, frozen, in evaluation mode, on the first GPU if there is one."""
+        weights = unlearned_model(self.source, self.trust_remote_code, self.family)
+        mllm = MLLM.load(weights, self.dtype, trust_remote_code=self.trust_remote_code, family=self.family)
+        return _ready(mllm)
+
+    def load_with_adapter(self) -> MLLM | None:
+        """The model with its adapter beside it, as the run left it; ``None`` if it has none."""
+        if self.adapter is None:
+            return None
+        found = load_adapted(self.adapter, self.dtype, trust_remote_code=self.trust_remote_code, family=self.family)
+        return _ready(found)
+
+    @property
+    def adapter(self) -> Path | None:
+        """The folder of its adapter, if it has one."""
+        here = Path(self.source)
+        found = here if any(here.glob("adapter_config.json")) else here / names.ADAPTER
+        return found if (found / "adapter_config.json").is_file() and not (here / names.MODEL).is_dir() else None
+
+    def fingerprint(self) -> str:
+        """Which weights these are."""
+        found = identify_weights(str(self.adapter or self.source), self.adapter)
+        return f"{found['commit'] or found['fingerprint'] or self.source}/{self.dtype}"
+
+
+def _ready(mllm: MLLM) -> MLLM:
+    mllm.requires_grad_(False)
+    return mllm.to("cuda" if torch.cuda.is_available() else "cpu").eval()
