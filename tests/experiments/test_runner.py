@@ -41,7 +41,7 @@ def made(tmp_path_factory, cache, base_folder):
     file.write_text(yaml.safe_dump({"title": "Small", "columns": columns, "scales": {"mini": mini}}))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
-        patch.setattr("viker_lightning.experiments.cells.subprocess", forked.subprocess)
+        patch.setattr("viker_lightning.children.subprocess", forked.subprocess)
         with pytest.raises(SystemExit) as stop:
             main(["run", str(file), *arguments(folder)])
     return folder, file, str(stop.value.code)
@@ -170,7 +170,7 @@ def test_job_environments(monkeypatch):
 def test_a_failure_in_one_grid_stops_no_other(made, tmp_path, monkeypatch, capsys):
     """As make ablations and make figures run two."""
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("viker_lightning.experiments.cells.subprocess", forked.subprocess)
+    monkeypatch.setattr("viker_lightning.children.subprocess", forked.subprocess)
     other = tmp_path / "other.yaml"
     found = yaml.safe_load(made[1].read_text())
     del found["scales"]["mini"]["rows"]["bad"]

@@ -326,7 +326,7 @@ def test_configs_have_the_best_settings():
 @pytest.mark.slow
 def test_two_settings_on_a_real_world(tmp_path, base_folder, monkeypatch):
     """Gold, its other seed, vanilla and two settings of NPO, a step or two each, of the smallest embedded data."""
-    monkeypatch.setattr("viker_lightning.experiments.cells.subprocess", forked.subprocess)
+    monkeypatch.setattr("viker_lightning.children.subprocess", forked.subprocess)
     configs = tmp_path / "configs"
     configs.mkdir()
     for name in ("npo", "gold"):

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from viker_lightning.attacks.__main__ import main as attack
 from viker_lightning.cli import main
 
 
@@ -64,10 +65,11 @@ def wait(pid):
 
 
 def popen(command, env, stdout=1, **_):
-    """Stands for ``subprocess.Popen`` where the package starts a run of its own command line."""
-    assert command[:3] == [sys.executable, "-m", "viker_lightning"]
+    """Stands for ``subprocess.Popen`` where the package starts one of its own command lines."""
+    assert command[:2] == [sys.executable, "-m"]
+    commands = {"viker_lightning": main, "viker_lightning.attacks": attack}
     output = stdout if isinstance(stdout, int) else stdout.fileno()
-    return SimpleNamespace(pid=start(lambda: main(command[3:]), output, env), returncode=None)
+    return SimpleNamespace(pid=start(lambda: commands[command[2]](command[3:]), output, env), returncode=None)
 
 
 def run(command, env, **_):

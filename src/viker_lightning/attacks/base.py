@@ -25,6 +25,7 @@ class Attack(abc.ABC):
         axis: what ``x`` of its attempts counts, e.g. ``steps``; empty if its conditions are points.
         clean: the series that is no attack: the same questions, asked of the model as it is.
         says: whether a hit means that the model said a private span without being told it; a look inside does not.
+        teaches: series that train on the very people who are asked about: what comes back there was taught.
         subjects: whom it is carried out on.
     """
 
@@ -34,6 +35,7 @@ class Attack(abc.ABC):
     axis: ClassVar[str] = ""
     clean: ClassVar[str] = "as asked"
     says: ClassVar[bool] = True
+    teaches: ClassVar[tuple[str, ...]] = ()
     subjects: ClassVar[tuple[Name, ...]] = ("run", "gold", "vanilla")
 
     @classmethod

@@ -42,10 +42,11 @@ class Relearn(Attack):
     name = "relearn"
     about = "fine-tunes on the forget set, on some of its people, or on others, and asks about those not taught"
     source = (
-        "1 epoch at 2e-5 in batches of 32: UDS scripts/meta_eval_robustness.py L404-432; people held out: PAVA table 7; "
-        "unrelated data: XMUDeepLIT/VLM-UnL-Attack a47751b src/test/vgg_test_retrain_ood.py L84"
+        "1 epoch at 2e-5 in batches of 32: UDS scripts/meta_eval_robustness.py L404-432; people held out: PAVA, table "
+        "7; unrelated data: XMUDeepLIT/VLM-UnL-Attack a47751b src/test/vgg_test_retrain_ood.py L84"
     )
     axis = "steps"
+    teaches = (EVERYBODY, ADAPTER)
 
     steps: tuple[int, ...] = (0, 1, 2, 5, 10, 25, 50, 100)
     shares: tuple[float, ...] = (0.1, 0.2, 0.3)

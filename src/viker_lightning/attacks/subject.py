@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,8 +10,9 @@ from typing import Literal
 import torch
 
 from viker_lightning.models import MLLM, identify_weights, load_adapted
+from viker_lightning.models.adapter import adapter_config
 from viker_lightning.models.families import Family
-from viker_lightning.runs import names
+from viker_lightning.runs import names, weights_folder
 from viker_lightning.training.vanilla import unlearned_model
 
 Name = Literal["run", "gold", "vanilla"]
@@ -24,7 +26,7 @@ class Subject:
     Attributes:
         name: ``run`` for the unlearned model.
         source: run folder, folder of an adapter or of full weights, or hub id.
-        folder: where its attempts are kept: its own run folder, or that of the run under attack if it has none.
+        folder: where its attempts are kept.
         dtype: of its weights, as the run had them.
         trust_remote_code: whether code that comes with the weights may run.
         family: the model's family, where this package has none for it.
@@ -57,10 +59,22 @@ class Subject:
         found = here if any(here.glob("adapter_config.json")) else here / names.ADAPTER
         return found if (found / "adapter_config.json").is_file() and not (here / names.MODEL).is_dir() else None
 
+    def config_source(self) -> str:
+        """Where its config.json is."""
+        if self.adapter is not None:
+            return str(adapter_config(self.adapter).get("base_model_name_or_path"))
+        return str(weights_folder(self.source))
+
     def fingerprint(self) -> str:
         """Which weights these are."""
-        found = identify_weights(str(self.adapter or self.source), self.adapter)
-        return f"{found['commit'] or found['fingerprint'] or self.source}/{self.dtype}"
+        return f"{_identity(str(self.adapter or self.source), self.adapter)}/{self.dtype}"
+
+
+@functools.cache
+def _identity(source: str, files: Path | None) -> str:
+    """The commit or hash of weights, which do not change while they are attacked."""
+    found = identify_weights(source, files)
+    return found["commit"] or found["fingerprint"] or source
 
 
 def _ready(mllm: MLLM) -> MLLM:

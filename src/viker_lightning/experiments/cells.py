@@ -7,22 +7,17 @@ import hashlib
 import json
 import os
 import shlex
-import signal
-import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
+from viker_lightning.children import last_error, locked, run_child
 from viker_lightning.files import write_json
-from viker_lightning.processes import by_itself, waited_for
+from viker_lightning.processes import by_itself
 from viker_lightning.reporting.tables import TableRun
 from viker_lightning.runs import names
 from viker_lightning.secrets import hide, hide_in
@@ -166,7 +161,7 @@ class Cell:
         if any(cell.run(by_itself(environment or {}), stop) != State.FINISHED for cell in self.beside):
             return State.FAILED
         self.folder.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(f"{self.folder}.lock", stop):
+        with locked(f"{self.folder}.lock", stop):
             if self.state() == State.FINISHED:
                 return State.FINISHED
             earlier = self.note()  # if it is empty, the run itself moves what other code has left aside
@@ -182,31 +177,14 @@ class Cell:
     def _call(self, environment: Mapping[str, str], noted: dict[str, Any], again: bool, stop: threading.Event) -> None:
         """Runs the command, resumed where it stopped if it is run again, and adds what it took to the note."""
         command = [sys.executable, "-m", "viker_lightning", *self.arguments, *["--ckpt_path=last"] * again]
-        started = time.monotonic()
-        with (self.folder / LOG).open("a" if again else "w", encoding="utf-8") as log:
-            process = subprocess.Popen(
-                command, env=waited_for(environment), stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
-            )
-            interrupted = None
-            try:
-                ended = 0
-                while not ended:
-                    ended, status, used = os.wait4(process.pid, os.WNOHANG)
-                    if not ended and stop.wait(0.2):
-                        raise KeyboardInterrupt
-            except BaseException as error:
-                interrupted = error
-                os.kill(process.pid, signal.SIGTERM)  # the run writes a checkpoint and stops
-                _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        memory = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        ended = run_child(command, environment, self.folder / LOG, again, stop)
         noted = noted | {
-            "seconds": round(noted.get("seconds", 0) + time.monotonic() - started, 1),
-            "peak_memory_bytes": max(noted.get("peak_memory_bytes", 0), memory),
+            "seconds": round(noted.get("seconds", 0) + ended.seconds, 1),
+            "peak_memory_bytes": max(noted.get("peak_memory_bytes", 0), ended.peak_memory_bytes),
         }
-        write_json(self.folder / NOTE, noted if interrupted else noted | {"exit_code": process.returncode})
-        if interrupted:
-            raise interrupted
+        write_json(self.folder / NOTE, noted if ended.interrupted else noted | {"exit_code": ended.exit_code})
+        if ended.interrupted:
+            raise ended.interrupted
 
     def _dashboard(self) -> dict[str, str]:
         """Where W&B files the run: a group for each table, a job type for each row."""
@@ -223,30 +201,7 @@ class Cell:
             return f"its gold model failed: {self.gold.complaint()}"
         if self.previous and self.previous.state() == State.FAILED:
             return f"the request before it failed: {self.previous.complaint()}"
-        log = self.folder / LOG
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
-        lines = [line.strip() for line in lines if line.strip()]
-        errors = [line for line in lines if line.startswith("error:")]
-        return hide((errors or lines or ["it left no log"])[-1])
-
-
-@contextmanager
-def _locked(file: str, stop: threading.Event) -> Iterator[None]:
-    """Holds a lock that other processes and threads may want, too.
-
-    Raises:
-        KeyboardInterrupt: if it is to stop before it has the lock.
-    """
-    lock = FileLock(file)
-    while not lock.is_locked:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        with suppress(Timeout):
-            lock.acquire(timeout=1)
-    try:
-        yield
-    finally:
-        lock.release()
+        return last_error(self.folder / LOG)
 
 
 def inputs(value: str) -> dict[str, str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Protocol, TypeVar
 
 import torch
 from rich.console import Console
@@ -24,7 +25,27 @@ from rich.table import Column
 from viker_lightning.progress import quiet
 from viker_lightning.secrets import hide
 
-from .cells import Cell, State
+from .cells import State
+
+
+class Job(Protocol):
+    """What is run once: a cell of a grid, or an attack on a model."""
+
+    @property
+    def title(self) -> str:
+        """For people."""
+
+    def state(self) -> State:
+        """How far it is."""
+
+    def run(self, environment: Mapping[str, str] | None = None, stop: threading.Event | None = None) -> State:
+        """Runs what is left of it in a process of its own."""
+
+    def complaint(self) -> str:
+        """Why it failed."""
+
+
+AnyJob = TypeVar("AnyJob", bound=Job)
 
 
 def job_environments(jobs: int | None) -> list[dict[str, str]]:
@@ -46,13 +67,16 @@ def job_environments(jobs: int | None) -> list[dict[str, str]]:
     return [{"OMP_NUM_THREADS": str(max(1, cores // count))} for _ in range(count)]
 
 
-def run_grid(cells: Sequence[Cell], jobs: int | None = None, console: Console | None = None) -> list[Cell]:
+def run_grid(
+    cells: Sequence[AnyJob], jobs: int | None = None, console: Console | None = None, what: str = "runs"
+) -> list[AnyJob]:
     """Runs what is not finished. A cell that fails stops no other; Ctrl-C has all save and stop, to be resumed.
 
     Args:
         cells: in the order they are to be started.
         jobs: how many at a time; see :func:`job_environments`.
         console: where progress is shown.
+        what: they are, as a plural.
 
     Returns:
         The cells that failed.
@@ -60,7 +84,7 @@ def run_grid(cells: Sequence[Cell], jobs: int | None = None, console: Console | 
     console = console or Console()
     left = [cell for cell in cells if cell.state() != State.FINISHED]
     if not left:
-        console.print(f"all {len(cells)} runs are finished already")
+        console.print(f"all {len(cells)} {what} are finished already")
         return []
     free: queue.Queue[dict[str, str]] = queue.Queue()
     environments = job_environments(jobs)
@@ -69,7 +93,7 @@ def run_grid(cells: Sequence[Cell], jobs: int | None = None, console: Console | 
     stop = threading.Event()
     at_work: list[str] = []
 
-    def work(cell: Cell) -> str:
+    def work(cell: AnyJob) -> str:
         """What went wrong; empty if nothing."""
         environment = free.get()
         at_work.append(cell.title)
@@ -94,8 +118,8 @@ def run_grid(cells: Sequence[Cell], jobs: int | None = None, console: Console | 
         Progress(*columns, console=console, disable=quiet()) as progress,
         ThreadPoolExecutor(len(environments)) as pool,
     ):
-        task = progress.add_task("runs", total=len(left), now="")
-        running: dict[Future[str], Cell] = {}
+        task = progress.add_task(what, total=len(left), now="")
+        running: dict[Future[str], AnyJob] = {}
         failed = []
         try:
             running |= {pool.submit(work, cell): cell for cell in left}

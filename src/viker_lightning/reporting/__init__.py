@@ -2,7 +2,7 @@
 
 from .answers import FEW, QUESTIONS, token_views
 from .card import write_cards
-from .html import token_page, write_comparison, write_report
+from .html import token_page, write_attacks_page, write_comparison, write_report
 from .intervals import Estimate, Sums, difference, interval
 from .probes import probe_rows
 from .run_scores import arrow, numbers_of
@@ -24,6 +24,7 @@ __all__ = [
     "side_by_side",
     "token_page",
     "token_views",
+    "write_attacks_page",
     "write_cards",
     "write_comparison",
     "write_report",

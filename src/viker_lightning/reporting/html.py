@@ -18,6 +18,7 @@ from viker_lightning.runs import names
 from viker_lightning.runs.read import Run, read_run
 
 from .answers import answers_of, token_views
+from .attacked import attacked
 from .contenders import Contender, Place, contenders, disagreements, marks_note, ranks, reference_of
 from .curves import trade_off_plot
 from .history import curves, weights
@@ -56,6 +57,22 @@ def write_comparison(runs: Sequence[Path], file: Path, reference: str = "") -> P
         UserError: as :func:`write_report`, or if there is no such method.
     """
     return write_page(file, "comparison.html", _comparison_page([read_run(run) for run in runs], reference))
+
+
+def write_attacks_page(folder: Path, title: str) -> Path:
+    """Writes ``attacks/index.html``: every condition of every attack on a model.
+
+    Args:
+        folder: that has ``attacks/``.
+        title: what was attacked.
+
+    Raises:
+        UserError: if nothing was attacked.
+    """
+    attacks = attacked(folder)
+    if attacks is None:
+        raise UserError(f"{folder}: no {names.ATTACKED}, so nothing was attacked; attack it first")
+    return write_page(folder / names.ATTACKS / "index.html", "attacks.html", {"title": title, "attacks": attacks})
 
 
 def token_page(answers: Sequence[dict[str, Any]]) -> str:
@@ -126,6 +143,7 @@ def _run_page(run: Run, people: Sequence[str] | None, photos: bool) -> dict[str,
         "knowledge": run.results.get("knowledge"),
         "trade_off": trade_off(models),
         "sequence": sequence(run),
+        "attacks": attacked(run.folder),
         "curves": curves(run),
         "weights": weights([run]),
         "others": _others(run, own, numbers),

@@ -30,10 +30,12 @@ SKIPPED = "skipped.txt"
 """Rows of the data that were left out."""
 SIMILARITY = "similarity.json"
 ANSWERS = "answers.jsonl"
+ATTACKS, ATTACKED = "attacks", "attacks/attacks.json"
+"""Folder of the attacks on this run, and what came of them."""
 
 OF_A_FIT = (
     *(RESULTS, ADAPTER, MERGED, MODEL, CHECKPOINTS, PREDICTIONS, PROVENANCE),
-    *(KEY_TOKENS, PORTRAITS, REPORT, SOURCE, SKIPPED),
+    *(KEY_TOKENS, PORTRAITS, REPORT, SOURCE, SKIPPED, ATTACKS),
 )
 """What only fit writes; ``config.yaml`` is left out."""
 

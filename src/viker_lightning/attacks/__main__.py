@@ -1,0 +1,252 @@
+"""``python -m viker_lightning.attacks RUN --gold GOLD``: does it come back? See ``--help``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from transformers import AutoConfig
+
+from viker_lightning.datasets import Benchmark
+from viker_lightning.errors import UserError
+from viker_lightning.experiments.cells import State
+from viker_lightning.experiments.runner import run_grid
+from viker_lightning.failures import one_line
+from viker_lightning.models.families import import_family
+from viker_lightning.processes import stop_with_parent
+from viker_lightning.quiet import quieten
+from viker_lightning.reporting import write_attacks_page, write_report
+from viker_lightning.runs import Run, names, read_run
+from viker_lightning.secrets import hide
+
+from .base import Attack
+from .material import gather, read_data
+from .record import show, write_record
+from .settings import CLASSES, chosen
+from .subject import NAMES, Name, Subject
+from .to_wandb import log_attacks
+from .unit import Unit
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line; errors a user can fix end in one line and exit code 1."""
+    stop_with_parent()
+    if not {"", os.getcwd()} & set(sys.path):  # for an attack of yours
+        sys.path.insert(0, os.getcwd())
+    quieten()
+    former = signal.signal(signal.SIGTERM, signal.default_int_handler)  # whole parts are kept
+    try:
+        if failed := attack(_parser().parse_args(arguments)):
+            sys.exit(hide(f"error: {failed}"))
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on where this one was")
+    except Exception as error:
+        if (line := one_line(error)) is None:
+            raise
+        sys.exit(hide(f"error: {line}"))
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+def _parser() -> argparse.ArgumentParser:
+    about = "\n".join(f"  {name:10} {kind.about}" for name, kind in CLASSES.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m viker_lightning.attacks",
+        description="Attacks an unlearned model, and gold and vanilla with the same budget; what is finished is kept.",
+        epilog=f"attacks:\n{about}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("run", help="folder of a finished run, an adapter/, a model folder, or a hub id")
+    add("--gold", help="the same of the gold model, which all numbers are compared with")
+    add("--vanilla", help="the same of the model before unlearning; by default the one the run names")
+    add("--data_of", type=Path, metavar="RUN", help="run whose data are used; by default gold's, else the run's own")
+    add("--only", default="", help="attacks, with commas between them, or class paths of your own; by default all")
+    add("--on", default="", help="of run, gold and vanilla, with commas between them; by default all there are")
+    add("--quick", action="store_true", help="a small budget, for a first look")
+    add("--settings", type=Path, metavar="YAML", help="settings by name of an attack, as in configs/attacks")
+    add("--people", type=int, help="attack at most so many of the people to be forgotten")
+    add("--seed", type=int, default=0, help="of what attacks draw")
+    add("--jobs", type=int, help="attacks at a time; by default one a GPU or core")
+    add("--out", type=Path, help="folder that gets attacks/; by default that of the run")
+    add("--trust_remote_code", action="store_true", help="let code that comes with the weights run")
+    add("--family", help="class path of the models' family, where this package has none for it")
+    add("--here", action="store_true", help=argparse.SUPPRESS)  # what a unit's own process is told
+    return parser
+
+
+def attack(given: argparse.Namespace) -> str:
+    """Carries out what is not finished and writes what came of it; returns which attacks failed, empty if none.
+
+    Raises:
+        UserError: if what is given does not fit together.
+    """
+    on = given.on.split(",") if given.on else [*NAMES]
+    if unknown := [name for name in on if name not in NAMES]:
+        raise UserError(f"--on: found {unknown[0]!r}, expected {', '.join(NAMES)}")
+    if given.people is not None and given.people < 1:
+        raise UserError(f"--people: found {given.people}, expected at least 1")
+    attacks = chosen(given.only.split(",") if given.only else [], given.quick, given.settings)
+    run = _read(given.run)
+    subjects = _subjects(given, run)
+    data = _data(given, run, subjects)
+    if not given.here:
+        _check_alike(subjects)
+    material = gather(data, given.people, given.seed)
+    key = material.fingerprint()
+    shared = _shared_arguments(given)
+    units = [
+        Unit(one, subject, key, [*shared, f"--only={_name(one)}", f"--on={subject.name}"])
+        for one in {one.name: one for one in (*chosen([], given.quick, given.settings), *attacks)}.values()
+        for subject in subjects
+        if subject.name in one.subjects
+    ]
+    now = [unit for unit in units if unit.attack in attacks and unit.subject.name in on]
+    if given.here:
+        for unit in now:
+            unit.carry_out(material)
+        return ""
+    failed = run_grid(now, given.jobs, what="attacks")
+    shown = [unit for unit in units if unit in now or unit.state() == State.FINISHED]  # what earlier commands did
+    record = write_record(_home(given), shown, given.run, given.gold, material)
+    pages = [write_attacks_page(_home(given), f"Attacks on {Path(given.run).name}")]
+    if run and _home(given) == run.folder:
+        pages.append(write_report(run.folder, photos=bool((run.config.get("report") or {}).get("photos", True))))
+        log_attacks(run, record)
+    console = Console()
+    show(record, console)
+    console.print(f"{' and '.join(map(str, pages))} have every condition and command", soft_wrap=True)
+    if failed:
+        return f"{len(failed)} of {len(now)} attacks failed: {', '.join(unit.title for unit in failed)}"
+    return ""
+
+
+def _read(source: str | None) -> Run | None:
+    """The run in a folder; ``None`` for other weights.
+
+    Raises:
+        UserError: if it is a run that is not finished.
+    """
+    here = Path(source or "")
+    return (
+        read_run(here) if source and (here / names.CONFIG).is_file() and (here / names.PROVENANCE).is_file() else None
+    )
+
+
+def _home(given: argparse.Namespace) -> Path:
+    """The folder that has ``attacks/``.
+
+    Raises:
+        UserError: if that is nowhere.
+    """
+    if given.out is not None:
+        return Path(given.out)
+    if not Path(given.run).is_dir():
+        raise UserError(f"{given.run}: is no folder, so name one for the attempts with --out")
+    return Path(given.run)
+
+
+def _subjects(given: argparse.Namespace, run: Run | None) -> list[Subject]:
+    """Who is attacked.
+
+    Raises:
+        UserError: if there is no gold model: without it no number says anything.
+    """
+    if not given.gold:
+        raise UserError(
+            "--gold: found none, expected the run folder of the gold model: what an attack gets out of a model says "
+            "nothing without what it gets out of one that never met the people"
+        )
+    made = run.provenance if run else {}
+    vanilla = given.vanilla or (made.get("base_weights") if made.get("method") else None)
+    family = import_family(given.family) if given.family else None
+    found = []
+    sources: dict[Name, str | None] = {"run": given.run, "gold": given.gold, "vanilla": vanilla}
+    for name, source in sources.items():
+        if source is not None:
+            read = run if name == "run" else _read(source)
+            dtype = (read.provenance if read else made).get("dtype", "float32")
+            found.append(Subject(name, source, _folder(given, name, source), dtype, given.trust_remote_code, family))
+    return found
+
+
+def _folder(given: argparse.Namespace, name: Name, source: str) -> Path:
+    """Where a subject's attempts are kept: in its own run folder, so that gold is attacked once; else in the run's."""
+    inside = Path(source).parent if Path(source).name in (names.MODEL, names.MERGED) else Path(source)
+    if name == "run":
+        return _home(given) / names.ATTACKS
+    return inside / names.ATTACKS if names.is_finished(inside) else _home(given) / names.ATTACKS / name
+
+
+def _data(given: argparse.Namespace, run: Run | None, subjects: list[Subject]) -> Benchmark:
+    """The data of the attack.
+
+    Raises:
+        UserError: if no run says which, or the run and gold are of other data.
+    """
+    gold = _read(given.gold)
+    of = read_run(given.data_of) if given.data_of else gold or run
+    if of is None:
+        raise UserError("--data_of: neither the run nor gold is a run folder, so name a run whose data are to be used")
+    data = read_data(of)
+    for one in (run, gold):
+        noted = one.provenance.get("data", {}).get("fingerprint") if one else None
+        if one and noted and noted != data.fingerprint():
+            raise UserError(
+                f"{one.folder}: was made on other data or another forget set than {of.folder}; attack and compare runs "
+                "of the same data"
+            )
+    return data
+
+
+def _check_alike(subjects: list[Subject]) -> None:
+    """Makes sure that all are models of one shape.
+
+    Raises:
+        UserError: if one is of another base model.
+    """
+    shapes = {one.name: _shape(one) for one in subjects}
+    for one in subjects:
+        if shapes[one.name] != shapes["run"]:
+            raise UserError(
+                f"--{one.name}: {one.source} is another model ({shapes[one.name]}) than {subjects[0].source} "
+                f"({shapes['run']}); compare models of one base"
+            )
+
+
+def _shape(subject: Subject) -> str:
+    source = subject.config_source()
+    try:
+        config: Any = AutoConfig.from_pretrained(source, trust_remote_code=subject.trust_remote_code)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"{subject.source}: holds no model ({reason}); give a run, a model folder or a hub id"
+        ) from error
+    text = config.get_text_config()
+    return f"{(config.architectures or ['unknown'])[0]}, {text.num_hidden_layers} layers of {text.hidden_size}"
+
+
+def _shared_arguments(given: argparse.Namespace) -> list[str]:
+    """What all units are told."""
+    said = [given.run, f"--gold={given.gold}"]
+    for name in ("vanilla", "data_of", "settings", "people", "out", "family"):
+        if (value := getattr(given, name)) is not None:
+            said.append(f"--{name}={value}")
+    said += ["--quick"] * given.quick + ["--trust_remote_code"] * given.trust_remote_code
+    return [*said, *([f"--seed={given.seed}"] if given.seed else [])]
+
+
+def _name(one: Attack) -> str:
+    """What ``--only`` calls an attack."""
+    kind = type(one)
+    return kind.name if CLASSES.get(kind.name) is kind else f"{kind.__module__}.{kind.__qualname__}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""What came of the attacks on a run: ``attacks.json``, and a table of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from viker_lightning.experiments.cells import State
+from viker_lightning.files import write_json
+from viker_lightning.reporting.terminal import narrow_table
+from viker_lightning.runs.names import ATTACKED, ATTACKS
+from viker_lightning.secrets import hide
+
+from .attempt import Attempt
+from .material import Material
+from .subject import Name
+from .summary import brought_back, conditions, sentence
+from .unit import Unit
+
+
+def write_record(folder: Path, units: Sequence[Unit], run: str, gold: str, material: Material) -> dict[str, Any]:
+    """Writes ``attacks.json``, of these units.
+
+    Args:
+        folder: that has ``attacks/``.
+        units: attacks on the run, on gold and on vanilla, finished or failed.
+        run: what was attacked.
+        gold: what it is compared with.
+        material: whom it is about.
+
+    Returns:
+        ``run``, ``gold``, ``people`` (how many were attacked), ``seed``; ``attacks``: by name ``about``, ``source``,
+        ``axis``, ``says``, ``settings``, by subject ``state``, ``why`` it failed, ``command`` and ``seconds``, and
+        ``conditions``; ``back`` by subject and ``sentence``, of the attacks of these units.
+    """
+    found: dict[str, dict[Name, Sequence[Attempt]]] = {}
+    attacks: dict[str, Any] = {}
+    for unit in units:
+        name, subject, state, noted = unit.attack.name, unit.subject.name, unit.state(), unit.note()
+        entry = attacks.setdefault(
+            name,
+            {
+                "about": unit.attack.about,
+                "source": unit.attack.source,
+                "axis": unit.attack.axis,
+                "clean": unit.attack.clean,
+                "says": unit.attack.says,
+                "settings": asdict(unit.attack),  # type: ignore[call-overload]
+                "on": {},
+            },
+        )
+        entry["on"][subject] = {
+            "state": state.value,
+            "why": unit.complaint() if state == State.FAILED else "",
+            "command": unit.command,
+            "seconds": noted.get("seconds"),
+        }
+        found.setdefault(name, {})
+        if state == State.FINISHED:
+            found[name][subject] = unit.attempts()
+    kinds = {unit.attack.name: unit.attack for unit in units}
+    for name, of in found.items():
+        attacks[name]["conditions"] = conditions(kinds[name], of)
+    back = {
+        subject: brought_back({name: (kinds[name], of[subject]) for name, of in found.items() if subject in of})
+        for subject in dict.fromkeys(unit.subject.name for unit in units)
+        if any(subject in of for of in found.values())
+    }
+    record = {
+        "run": hide(run),
+        "gold": hide(gold),
+        "people": len({group.person for group in material.forget}),
+        "seed": material.seed,
+        "attacks": attacks,
+        "back": back,
+        "sentence": sentence(back["run"], back.get("gold")) if "run" in back else "",
+    }
+    (folder / ATTACKS).mkdir(parents=True, exist_ok=True)
+    write_json(folder / ATTACKED, record)
+    return record
+
+
+def show(record: dict[str, Any], console: Console) -> None:
+    """Shows of every attack the condition that brings out most, beside gold, people who are kept, and no attack."""
+    table = narrow_table("share of private spans that came out", "attack")
+    for column in ("condition", "as asked", "run", "gold", "more than gold", "kept", "people back", "gold's"):
+        table.add_column(column, no_wrap=column != "condition")
+    for name, attack in record["attacks"].items():
+        rows = [row for row in attack.get("conditions", []) if "run" in row and "forget" in row["run"]]
+        clean = next((row for row in rows if row["clean"]), None)
+        worst = max((row for row in rows if not row["clean"]), key=lambda row: row["run"]["forget"], default=None)
+        if worst is None:
+            why = next((of["why"] for of in attack["on"].values() if of["why"]), "not carried out")
+            table.add_row(name, why)
+            continue
+        gold = worst.get("gold", {})
+        at = worst["series"] if worst["x"] is None else f"{worst['series']}, {worst['x']:g} {attack['axis']}"
+        table.add_row(
+            name,
+            at,
+            _two(clean["run"] if clean else {}, "forget"),
+            _two(worst["run"], "forget"),
+            _two(gold, "forget"),
+            _two(worst, "more_than_gold"),
+            _two(worst["run"], "retain"),
+            str(worst["run"].get("back", "")),
+            str(gold.get("back", "")),
+        )
+    console.print(table)
+    console.print(record["sentence"], soft_wrap=True, highlight=False)
+
+
+def _two(of: dict[str, Any], name: str) -> str:
+    return f"{of[name]:.2f}" if of.get(name) is not None else ""

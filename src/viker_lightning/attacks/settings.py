@@ -1,0 +1,93 @@
+"""Which attacks there are, and with what settings: their own, those for a first look, or those of a YAML."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from viker_lightning.errors import UserError, short
+from viker_lightning.yaml_files import yaml_values
+
+from .base import Attack
+from .relearning import Relearn
+
+CLASSES: dict[str, type[Attack]] = {kind.name: kind for kind in (Relearn,)}
+"""The attacks of this package, by name."""
+
+
+def chosen(only: Sequence[str], quick: bool, file: Path | None) -> list[Attack]:
+    """The attacks to carry out.
+
+    Args:
+        only: names, or class paths of one's own attacks (``mine.MyAttack``); none for all of this package.
+        quick: whether with a small budget.
+        file: a YAML that has settings by name of an attack; these come last.
+
+    Raises:
+        UserError: if there is no such attack or setting.
+    """
+    kinds = {name: _kind(name) for name in only or CLASSES}
+    given = settings_of(file) if file else {}
+    known = {**CLASSES, **{kind.name: kind for kind in kinds.values()}}
+    for name in given:
+        if name not in known:
+            raise UserError(f"{file}: found settings of {name!r}, expected {', '.join(known)}")
+    return [_set(kind.quick() if quick else kind(), given.get(kind.name, {}), file) for kind in kinds.values()]
+
+
+def settings_of(file: Path) -> Mapping[str, Mapping[str, Any]]:
+    """The settings in a YAML, by name of an attack.
+
+    Raises:
+        UserError: if it holds anything else.
+    """
+    found = yaml_values(file)
+    if not isinstance(found, dict) or not all(isinstance(values, dict) for values in found.values()):
+        raise UserError(
+            f"{file}: found {short(str(found))}, expected settings by name of an attack (relearn: lr: 1e-3)"
+        )
+    return found
+
+
+def _kind(name: str) -> type[Attack]:
+    if name in CLASSES:
+        return CLASSES[name]
+    try:
+        found = pkgutil.resolve_name(name) if "." in name else None
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"--only: {name} cannot be imported ({error}); give module.Class") from error
+    if not (isinstance(found, type) and issubclass(found, Attack)):
+        raise UserError(f"--only: found {name!r}, expected {', '.join(CLASSES)}, or the class path of your own attack")
+    return found
+
+
+def _set(attack: Attack, values: Mapping[str, Any], file: Path | None) -> Attack:
+    known: list[str] = [field.name for field in fields(attack)] if is_dataclass(attack) else []
+    for name, value in values.items():
+        if name not in known:
+            raise UserError(f"{file}: {attack.name} has no setting {name!r}, expected {', '.join(known) or 'none'}")
+        if not _fits(value, getattr(attack, name)):
+            expected = f"something like {getattr(attack, name)!r}"
+            raise UserError(f"{file}: {attack.name}.{name}: found {value!r}, expected {expected}")
+    made = {name: _like(value, getattr(attack, name)) for name, value in values.items()}
+    return replace(attack, **made)  # type: ignore[type-var]
+
+
+def _fits(value: Any, now: Any) -> bool:
+    """Whether a value of a YAML can take the place of a setting."""
+    if isinstance(now, tuple):
+        return isinstance(value, list) and bool(value) and all(_fits(one, now[0]) for one in value)
+    if isinstance(now, bool) or isinstance(value, bool):
+        return isinstance(now, bool) and isinstance(value, bool)
+    try:  # YAML reads 1e-3 as text
+        return type(now)(value) == float(value) if isinstance(now, int | float) else isinstance(value, str)
+    except (TypeError, ValueError):
+        return False
+
+
+def _like(value: Any, now: Any) -> Any:
+    """The value as a setting of this kind."""
+    return tuple(_like(one, now[0]) for one in value) if isinstance(now, tuple) else type(now)(value)

@@ -1,0 +1,77 @@
+"""What came of attacks, in W&B under ``attacks/``, where the run under attack was logged there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import wandb
+
+from viker_lightning.reporting.attacked import condition, worst
+from viker_lightning.runs import Run
+
+COLUMNS = ("attack", "condition", "of", "forget", "retain", "probability", "people back", "more than gold")
+
+
+def log_attacks(run: Run, record: dict[str, Any]) -> None:
+    """Sends the numbers of a record as a run of its own, in the project and group of the run under attack.
+
+    It is offline where that run was. Nothing of what anybody said is sent.
+
+    Args:
+        run: what was attacked; nothing is done if its config has no W&B logger.
+        record: as :func:`~viker_lightning.attacks.record.write_record` returns it.
+    """
+    options = logger_options(run)
+    if options is None:
+        return
+    offline = bool(options.get("offline"))
+    with wandb.init(
+        project=options.get("project") or "lightning_logs",
+        entity=options.get("entity"),
+        group=options.get("group"),
+        name=f"attacks on {run.folder.resolve().name}",
+        job_type="attacks",
+        dir=Path(options.get("save_dir") or run.folder),
+        mode="offline" if offline else None,
+        config={"run": record["run"], "gold": record["gold"], "seed": record["seed"]},
+    ) as sent:
+        sent.summary.update(numbers(record))
+        sent.log({"attacks/conditions": wandb.Table([*COLUMNS], rows(record))})
+
+
+def logger_options(run: Run) -> dict[str, Any] | None:
+    """Options of the W&B logger in the config of a run; ``None`` if it has none."""
+    given = (run.config.get("trainer") or {}).get("logger")
+    for one in given if isinstance(given, list) else [given]:
+        if isinstance(one, dict) and str(one.get("class_path", "")).endswith("WandbLogger"):
+            return dict(one.get("init_args") or {})
+    return None
+
+
+def numbers(record: dict[str, Any]) -> dict[str, float]:
+    """Of each attack the condition that brings out most, by name as W&B shows them, and how many people came back."""
+    found: dict[str, float] = {}
+    for name, attack in record["attacks"].items():
+        row = worst(attack.get("conditions", []))
+        if row is None:
+            continue
+        for subject in attack["on"]:
+            if "forget" in row.get(subject, {}):
+                found[f"attacks/{name}/{subject}"] = row[subject]["forget"]
+        if "more_than_gold" in row:
+            found[f"attacks/{name}/more_than_gold"] = row["more_than_gold"]
+    return found | {f"attacks/people_back/{name}": of["people"] for name, of in record["back"].items()}
+
+
+def rows(record: dict[str, Any]) -> list[list[Any]]:
+    """Every condition of every attack on everybody: rows of :data:`COLUMNS`."""
+    return [
+        [name, condition(row, attack["axis"]), subject]
+        + [row[subject].get(number) for number in ("forget", "retain", "probability", "back")]
+        + [row.get("more_than_gold") if subject == "run" else None]
+        for name, attack in record["attacks"].items()
+        for row in attack.get("conditions", [])
+        for subject in attack["on"]
+        if subject in row
+    ]

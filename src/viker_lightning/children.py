@@ -1,0 +1,95 @@
+"""A command in a process of its own: its log, what it took, and how it is stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from .processes import waited_for
+from .secrets import hide
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a child process ended.
+
+    Attributes:
+        exit_code: its exit code; negative for the signal that ended it.
+        seconds: how long it ran.
+        peak_memory_bytes: most main memory it held.
+        interrupted: why it was told to stop, if it was.
+    """
+
+    exit_code: int
+    seconds: float
+    peak_memory_bytes: int
+    interrupted: BaseException | None
+
+
+def run_child(
+    command: Sequence[str], environment: Mapping[str, str], log: Path, append: bool, stop: threading.Event
+) -> Ended:
+    """Runs a command to its end; whatever it prints goes into a file.
+
+    Args:
+        command: program and arguments.
+        environment: all its variables.
+        log: where its output goes.
+        append: whether behind what is there.
+        stop: when it is set, the process is told to save and stop, as it is where this one is interrupted.
+    """
+    started, interrupted = time.monotonic(), None
+    with log.open("a" if append else "w", encoding="utf-8") as file:
+        process = subprocess.Popen(
+            command, env=waited_for(environment), stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+        )
+        try:
+            ended = 0
+            while not ended:
+                ended, status, used = os.wait4(process.pid, os.WNOHANG)
+                if not ended and stop.wait(0.2):
+                    raise KeyboardInterrupt
+        except BaseException as error:
+            interrupted = error
+            os.kill(process.pid, signal.SIGTERM)  # the run writes a checkpoint and stops
+            _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    memory = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return Ended(process.returncode, time.monotonic() - started, memory, interrupted)
+
+
+def last_error(log: Path) -> str:
+    """Why a child failed: the last error in its log, else the last line that is not empty."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+    lines = [line.strip() for line in lines if line.strip()]
+    errors = [line for line in lines if line.startswith("error:")]
+    return hide((errors or lines or ["it left no log"])[-1])
+
+
+@contextmanager
+def locked(file: str, stop: threading.Event) -> Iterator[None]:
+    """Holds a lock that other processes and threads may want, too.
+
+    Raises:
+        KeyboardInterrupt: if it is to stop before it has the lock.
+    """
+    lock = FileLock(file)
+    while not lock.is_locked:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        with suppress(Timeout):
+            lock.acquire(timeout=1)
+    try:
+        yield
+    finally:
+        lock.release()

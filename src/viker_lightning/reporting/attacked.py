@@ -1,0 +1,102 @@
+"""What attacks got out of a run, as ``attacks.json`` tells it: a section of its report, and a page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from viker_lightning.errors import UserError
+from viker_lightning.runs import names
+
+from .curves import lines_plot
+
+SUBJECTS = {"run": "run", "gold": "★ gold", "vanilla": "vanilla"}
+"""Who is attacked, and how that is called on a page."""
+
+
+def read_attacks(folder: Path) -> dict[str, Any] | None:
+    """The record of the attacks on a run; ``None`` if there were none.
+
+    Args:
+        folder: the run folder.
+
+    Raises:
+        UserError: if the file holds something else.
+    """
+    file = folder / names.ATTACKED
+    if not file.is_file():
+        return None
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if not all(isinstance(one["on"], dict) for one in found["attacks"].values()):
+            raise ValueError("no attacks")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{file}: holds no attacks ({error}); remove it, or attack the run again") from error
+    return found
+
+
+def attacked(folder: Path) -> dict[str, Any] | None:
+    """What a page shows of the attacks on a run; ``None`` if there were none.
+
+    Returns:
+        ``sentence``; ``subjects``, who was attacked; ``attacks``: ``name``, ``about``, ``source``, ``says``, ``on``,
+        ``rows`` (``condition``, ``clean``, numbers by subject, ``more_than_gold``, ``p``), ``worst``, the row that
+        brings out most, ``clean`` and ``plots``.
+    """
+    record = read_attacks(folder)
+    if record is None:
+        return None
+    shown = [_shown(name, attack) for name, attack in record["attacks"].items()]
+    there = {subject for attack in shown for row in attack["rows"] for subject in SUBJECTS if subject in row}
+    return {
+        "sentence": record.get("sentence", ""),
+        "people": record.get("people"),
+        "subjects": {name: label for name, label in SUBJECTS.items() if name in there},
+        "attacks": shown,
+    }
+
+
+def _shown(name: str, attack: Mapping[str, Any]) -> dict[str, Any]:
+    rows = [row | {"condition": condition(row, attack["axis"])} for row in attack.get("conditions", [])]
+    return {
+        "name": name,
+        **{key: attack[key] for key in ("about", "source", "axis", "says", "on")},
+        "rows": rows,
+        "worst": worst(rows),
+        "clean": next((row for row in rows if row["clean"]), None),
+        "plots": _plots(name, rows, attack["axis"]) if attack["axis"] else [],
+    }
+
+
+def condition(row: Mapping[str, Any], axis: str) -> str:
+    """A condition in words."""
+    return row["series"] if row["x"] is None else f"{row['series']}, {row['x']:g} {axis}"
+
+
+def worst(rows: Sequence[Mapping[str, Any]], subject: str = "run") -> Mapping[str, Any] | None:
+    """The condition that brings out most of the forget people; ``None`` if none was carried out."""
+    some = [row for row in rows if not row["clean"] and "forget" in row.get(subject, {})]
+    return max(some, key=lambda row: row[subject]["forget"], default=None)
+
+
+def _plots(name: str, rows: Sequence[Mapping[str, Any]], axis: str) -> list[tuple[str, Markup]]:
+    """One plot a curve: the forget people of everybody attacked, and the people the run is to keep."""
+    found = []
+    for series in dict.fromkeys(row["series"] for row in rows if row["x"] is not None):
+        lines = {}
+        for subject, label in SUBJECTS.items():
+            points = [(row["x"], row[subject]["forget"]) for row in rows if _has(row, series, subject, "forget")]
+            lines |= {label: points} if points else {}
+        kept = [(row["x"], row["run"]["retain"]) for row in rows if _has(row, series, "run", "retain")]
+        lines |= {"run, people who are kept": kept} if kept else {}
+        if lines:
+            found.append((series, lines_plot(lines, f"{name}: {series}", "came out", axis=axis)))
+    return found
+
+
+def _has(row: Mapping[str, Any], series: str, subject: str, number: str) -> bool:
+    return row["series"] == series and row["x"] is not None and number in row.get(subject, {})

@@ -1,0 +1,222 @@
+"""``python -m viker_lightning.attacks``: as typed, again, stopped, and given what does not fit together."""
+
+import json
+import shutil
+
+import pytest
+import yaml
+
+from support import forked
+from support.commands import ROOT
+from viker_lightning.attacks import Relearn, Subject, gather, read_data
+from viker_lightning.attacks.__main__ import main
+from viker_lightning.attacks.relearning import EVERYBODY
+from viker_lightning.attacks.settings import CLASSES, chosen
+from viker_lightning.attacks.summary import conditions
+from viker_lightning.attacks.unit import Unit
+from viker_lightning.errors import UserError
+from viker_lightning.experiments.cells import State
+from viker_lightning.runs import read_run
+
+TINY = {"relearn": {"steps": [0, 1], "shares": [0.5], "batch_size": 8}}
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    monkeypatch.setattr("viker_lightning.children.subprocess", forked.subprocess)
+    file = tmp_path / "tiny.yaml"
+    file.write_text(yaml.safe_dump(TINY))
+    return file
+
+
+def test_run_and_gold_two_at_a_time(copies, tiny, capsys):
+    run, gold = copies
+    command = [str(run), f"--gold={gold}", "--only=relearn", f"--settings={tiny}"]
+    main([*command, "--jobs=2"])
+    said = capsys.readouterr().out
+    assert "of 2 forgotten people could be brought back" in said or "of 1 forgotten people" in said
+    record = json.loads((run / "attacks/attacks.json").read_text())
+    relearn = record["attacks"]["relearn"]
+    assert relearn["settings"]["steps"] == [0, 1] and relearn["settings"]["lr"] == Relearn().lr
+    assert {name: of["state"] for name, of in relearn["on"].items()} == {"run": "finished", "gold": "finished"}
+    assert relearn["on"]["gold"]["command"].endswith("--only=relearn --on=gold")
+
+    # both were carried out side by side, and are what they are one by one in this process
+    material, (attack,) = gather(read_data(read_run(gold))), chosen(["relearn"], False, tiny)
+    found = {}
+    for name, folder in (("run", run), ("gold", gold)):
+        subject = Subject(name, str(folder), folder)
+        found[name] = [one for part in attack.parts() for one in attack.carry_out(part, subject, material)]
+    plain = conditions(attack, found)
+    assert len(plain) == len(relearn["conditions"]) > 3
+    for one, other in zip(plain, relearn["conditions"], strict=True):
+        assert one["series"] == other["series"] and one["run"] == pytest.approx(other["run"])
+        assert one.get("gold", {}) == pytest.approx(other.get("gold", {}))  # which has no adapter
+
+    for page in (run / "attacks/index.html", run / "report.html"):
+        assert "relearn" in page.read_text() and record["sentence"] in page.read_text()
+    main(command)
+    assert "all 2 attacks are finished already" in capsys.readouterr().out
+
+
+def test_a_stopped_one_goes_on_behind_its_whole_parts(copies, material, monkeypatch):
+    run, _ = copies
+    subject = Subject("run", str(run), run / "attacks")
+    unit = Unit(Relearn(steps=(0, 1), shares=(0.5,), batch_size=8), subject, material.fingerprint(), [str(run)])
+    done = []
+
+    def carry_out(self, part, subject, material):
+        done.append(part)
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        return []
+
+    monkeypatch.setattr(Relearn, "carry_out", carry_out)
+    unit.begin()
+    assert unit.state() == State.STARTED
+    with pytest.raises(KeyboardInterrupt):
+        unit.carry_out(material)
+    unit.end(3.0, None)
+    assert unit.begin()["seconds"] == 3.0
+    unit.carry_out(material)
+    unit.end(2.0, 0)
+    first, second, *rest = unit.attack.parts()
+    assert done == [first, second, second, *rest] and unit.state() == State.FINISHED and unit.note()["seconds"] == 5.0
+
+    # with other settings, seeds or weights it is another one, and begins anew
+    other = Unit(Relearn(steps=(0, 2)), subject, unit.material, unit.arguments)
+    assert other.state() == State.MISSING
+    assert Unit(unit.attack, subject, "other", unit.arguments).state() == State.MISSING
+    other.begin()
+    assert not [*other.folder.glob("*.parquet")] and unit.state() == State.MISSING
+
+
+def test_one_that_fails_is_listed_and_stops_no_other(copies, tiny, capsys, monkeypatch):
+    run, gold = copies
+    carry_out = Relearn.carry_out
+
+    def fails(self, part, subject, material):
+        if subject.name == "gold":
+            raise UserError("this machine lacks something")
+        return carry_out(self, part, subject, material)
+
+    monkeypatch.setattr(Relearn, "carry_out", fails)
+    with pytest.raises(SystemExit, match="1 of 2 attacks failed: relearn / gold"):
+        main([str(run), f"--gold={gold}", "--only=relearn", f"--settings={tiny}", "--jobs=1"])
+    relearn = json.loads((run / "attacks/attacks.json").read_text())["attacks"]["relearn"]
+    assert relearn["on"]["gold"] | {"seconds": 0, "command": ""} == {
+        "state": "failed",
+        "why": "error: this machine lacks something",
+        "command": "",
+        "seconds": 0,
+    }
+    assert relearn["on"]["run"]["state"] == "finished" and "more_than_gold" not in relearn["conditions"][0]
+    assert "this machine lacks something" in (run / "attacks/index.html").read_text()
+
+
+def test_an_earlier_attack_stays_in_the_record(copies, tiny, material):
+    run, gold = copies
+    (attack,) = chosen(["relearn"], False, tiny)
+    subject = Subject("run", str(run), run / "attacks")
+    unit = Unit(attack, subject, material.fingerprint(), [str(run)])
+    unit.begin()
+    unit.carry_out(material)
+    unit.end(1.0, 0)
+    main([str(run), f"--gold={gold}", "--only=relearn", "--on=gold", f"--settings={tiny}", "--jobs=1"])
+    record = json.loads((run / "attacks/attacks.json").read_text())
+    assert [*record["attacks"]["relearn"]["on"]] == ["run", "gold"]
+
+
+BAD = {
+    "no gold": ([], "--gold: found none, expected the run folder of the gold model"),
+    "nobody": (["--gold={gold}", "--on=run,silver"], "--on: found 'silver', expected run, gold, vanilla"),
+    "no people": (["--gold={gold}", "--people=0"], "--people: found 0, expected at least 1"),
+    "no attack": (["--gold={gold}", "--only=relearning"], "--only: found 'relearning', expected relearn"),
+    "no class": (["--gold={gold}", "--only=nowhere.Attack"], "--only: nowhere.Attack cannot be imported"),
+    "no settings": (["--gold={gold}", "--settings={file}"], "found settings of 'relern', expected relearn"),
+    "unfinished": (["--gold={unfinished}"], "this run is not finished"),
+    "other data": (["--gold={other}"], "was made on other data or another forget set"),
+    "no model": (["--gold={empty}"], "holds no model"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_does_not_fit_together(name, pair, tmp_path):
+    options, said = BAD[name]
+    run, gold = pair
+    places = {"gold": gold, "file": tmp_path / "bad.yaml", "empty": tmp_path / "empty"}
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad.yaml").write_text("relern:\n  lr: 1\n")
+    if "unfinished" in options[-1:][0] if options else False:
+        places["unfinished"] = shutil.copytree(gold, tmp_path / "unfinished")
+        (places["unfinished"] / "results.json").unlink()
+    if options and "{other}" in options[0]:
+        places["other"] = shutil.copytree(gold, tmp_path / "other")
+        file = places["other"] / "provenance.json"
+        noted = json.loads(file.read_text())
+        noted["data"]["fingerprint"] = "another"
+        file.write_text(json.dumps(noted))
+    with pytest.raises(SystemExit) as stop:
+        main([str(run), *(one.format(**places) for one in options)])
+    line = str(stop.value.code)
+    assert line.startswith("error: ") and said in line and "\n" not in line
+
+
+def test_another_base_model(pair, tmp_path):
+    other = shutil.copytree(pair[1], tmp_path / "gold")
+    config = json.loads((other / "model/config.json").read_text())
+    config["text_config"]["num_hidden_layers"] = 1
+    (other / "model/config.json").write_text(json.dumps(config))
+    with pytest.raises(SystemExit, match=r"--gold: .* is another model \(.*1 layers of .*compare models of one base"):
+        main([str(pair[0]), f"--gold={other}"])
+
+
+def test_a_hub_id_needs_a_folder(pair):
+    with pytest.raises(SystemExit, match="someone/model: is no folder, so name one for the attempts with --out"):
+        main(["someone/model", f"--gold={pair[1]}"])
+
+
+def test_a_model_folder_with_its_attempts_elsewhere(copies, tiny, tmp_path):
+    _, gold = copies
+    model = shutil.copytree(gold / "model", tmp_path / "weights")
+    command = [str(model), f"--gold={gold}", f"--data_of={gold}", f"--out={tmp_path / 'here'}"]
+    main([*command, "--only=relearn", "--on=run", f"--settings={tiny}", "--jobs=1"])
+    assert (tmp_path / "here/attacks/relearn/unit.json").is_file() and (tmp_path / "here/attacks/index.html").is_file()
+    assert {file.name for file in model.iterdir()} == {file.name for file in (gold / "model").iterdir()}
+
+
+SETTINGS = {
+    "lr": ("fast", "relearn.lr: found 'fast', expected something like 2e-05"),
+    "steps": (3, r"relearn.steps: found 3, expected something like \(0, 1"),
+    "batch_size": (2.5, "relearn.batch_size: found 2.5, expected something like 32"),
+    "speed": (1, "relearn has no setting 'speed', expected steps, shares, lr"),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings_that_are_none(name, tmp_path):
+    value, said = SETTINGS[name]
+    file = tmp_path / "bad.yaml"
+    file.write_text(yaml.safe_dump({"relearn": {name: value}}))
+    with pytest.raises(UserError, match=said):
+        chosen([], False, file)
+
+
+def test_settings(tmp_path):
+    file = tmp_path / "some.yaml"
+    file.write_text("relearn:\n  lr: 1e-3\n  steps: [0, 3]\n")
+    (attack,) = chosen(["relearn"], False, file)
+    assert (attack.lr, attack.steps, attack.batch_size) == (0.001, (0, 3), 32)
+    assert [one.name for one in chosen([], False, None)] == [*CLASSES]
+    assert chosen(["relearn"], True, None) == [Relearn.quick()]
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "configs/attacks").glob("*.yaml")), ids=lambda file: file.name)
+def test_shipped_settings(file):
+    assert len(chosen([], False, file)) == len(CLASSES)
+
+
+def test_every_attack_says_what_it_is():
+    for name, kind in CLASSES.items():
+        assert name == kind.name and kind.about and kind.source and kind().parts() and kind.quick().parts()
+        assert EVERYBODY in Relearn.teaches and kind.__doc__

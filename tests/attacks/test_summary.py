@@ -1,0 +1,72 @@
+"""From attempts to numbers, against plain lines."""
+
+import numpy as np
+import pytest
+
+from viker_lightning.attacks import Attempt, Relearn
+from viker_lightning.attacks.relearning import EVERYBODY
+from viker_lightning.attacks.summary import brought_back, conditions, of_condition, sentence
+
+
+def made(series, hits, whose="forget", x=None, probability=0.5):
+    """``hits``: by person, one for each question."""
+    return [
+        Attempt(series, x, whose, person, f"{n}?", ("s",), "", hit, probability)
+        for person, values in hits.items()
+        for n, hit in enumerate(values)
+    ]
+
+
+def test_a_condition():
+    found = made("crop", {"a": [1, 1], "b": [0, 1], "c": [0, 0]}) + made(
+        "crop", {"z": [1, 0]}, "retain", probability=1.0
+    )
+    assert of_condition(found) == {"forget": 0.5, "retain": 0.5, "people": 3, "back": 2, "probability": 0.5}
+    many = made("crop", {str(i): [i % 2] for i in range(20)})
+    numbers = of_condition(many)
+    assert numbers["low"] < 0.5 < numbers["high"] and numbers["people"] == 20
+
+
+def test_beside_gold():
+    none, every = ({person: [hit] for person in "abcdef"} for hit in (0, 1))
+    run = made("as asked", none) + made("crop", every)
+    gold = made("crop", none) + made("as asked", none)
+    first, second = conditions(Relearn(), {"run": run, "gold": gold})
+    assert (first["series"], first["clean"], first["more_than_gold"], first["p"]) == ("as asked", True, 0, 1)
+    assert (second["series"], second["more_than_gold"], second["p"]) == ("crop", 1.0, pytest.approx(2 / 2**6))
+    (alone,) = conditions(Relearn(), {"run": made("crop", {"a": [1]}), "gold": made("crop", {"a": [0]})})
+    assert alone["more_than_gold"] == 1 and alone["p"] is None
+    (only,) = conditions(Relearn(), {"vanilla": made("crop", {"a": [1]})})
+    assert "more_than_gold" not in only and only["vanilla"]["forget"] == 1
+
+
+def test_points_of_a_curve_are_apart():
+    run = made("crop", {"a": [0]}, x=1) + made("crop", {"a": [1]}, x=2)
+    assert [(row["x"], row["run"]["forget"]) for row in conditions(Relearn(), {"run": run})] == [(1, 0), (2, 1)]
+
+
+def test_who_is_brought_back():
+    clean = made("as asked", {"a": [1, 1], "b": [0, 0], "c": [0, 0], "d": [0, 0]})
+    crop = made("crop", {"a": [0, 0], "b": [1, 0], "c": [0, 0], "d": [0, 0]})
+    taught = made(EVERYBODY, {"c": [1, 1]}, x=100)
+    kept = made("crop", {"z": [1]}, "retain")
+    back = brought_back({"relearn": (Relearn(), clean + crop + taught + kept)})
+    assert back == {"people": 1, "of": 4, "as_asked": 1}
+    assert sentence(back, back | {"people": 0}) == (
+        "1 of 4 forgotten people could be brought back by at least one attack (1 were known without any); "
+        "gold, which never met them: 0 of 4."
+    )
+    assert sentence(back, None).endswith("(1 were known without any).")
+
+
+def test_looking_inside_brings_nobody_back():
+    class Inside(Relearn):
+        says = False
+
+    back = brought_back({"inside": (Inside(), made("layer", {"a": [1]}))})
+    assert back == {"people": 0, "of": 1, "as_asked": 0}
+
+
+def test_hits_weigh_as_they_are():
+    found = made("samples", {"a": [0.2, 0.4]})
+    assert of_condition(found)["forget"] == pytest.approx(np.mean([0.2, 0.4])) and of_condition(found)["back"] == 0
