@@ -9,11 +9,17 @@ SEEDS ?=
 SCALE ?=
 JOBS ?=
 METHODS ?=
+RUN ?=
+GOLD ?=
+ONLY ?=
+QUICK ?=
+SETTINGS ?=
+GRID_FILE ?= experiments/demo.yaml
 TRIALS ?=
 WORLDS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo smol table-mllmu table-clear ablations figures worlds worlds-ablations sequence tune dashboard test test-all lint format bench embedded mutants clean-cache clean
+.PHONY: help setup demo smol table-mllmu table-clear ablations figures worlds worlds-ablations sequence attacks table-attacks tune dashboard test test-all lint format bench embedded mutants clean-cache clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -67,6 +73,18 @@ worlds-ablations: setup  ## ViKeR and Stranger without each of their parts or wi
 
 sequence: setup  ## requests to forget one after another, on the embedded benchmark (SEEDS=3 JOBS=)
 	$(call GRID,sequence) $(if $(SCALE),,--scale=mini)
+
+# Settings of the papers suit real models; those of embedded ones are in a file of their own.
+ATTACKS = $(if $(ONLY),--only=$(ONLY)) $(if $(QUICK),--quick) $(if $(JOBS),--jobs=$(JOBS)) \
+	$(if $(SETTINGS),--settings=$(SETTINGS),$(if $(1),--settings=configs/attacks/mini.yaml))
+
+attacks: setup  ## does it come back? (RUN=runs/mini/viker GOLD=runs/mini/gold QUICK=1 ONLY=relearn,sample SETTINGS= JOBS=)
+	$(if $(and $(RUN),$(GOLD)),,$(error give RUN= and GOLD=, the run folders of the unlearned and of the gold model))
+	$(PY) -m viker_lightning.attacks $(RUN) --gold=$(GOLD) $(call ATTACKS,$(filter runs/mini/% runs/demo/%,$(RUN)))
+
+table-attacks: setup  ## the same attacks on every run of a grid (GRID_FILE=experiments/demo.yaml SCALE=mini SEEDS=3 QUICK=1 ONLY= JOBS=)
+	$(PY) -m viker_lightning.attacks.table $(GRID_FILE) --scale=$(or $(SCALE),mini) $(if $(SEEDS),--seeds=$(SEEDS)) \
+		$(if $(METHODS),--rows $(METHODS)) $(call ATTACKS,$(filter mini,$(or $(SCALE),mini)))
 
 dashboard: setup  ## W&B workspace and report of the runs there (ENTITY= PROJECT= GROUP=)
 	$(PY) -m pip install --quiet --editable '.[dashboards]'

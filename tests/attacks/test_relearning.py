@@ -27,7 +27,7 @@ def test_everybody_is_learned_again(run, material):
     attack = Relearn(steps=(0, 12), lr=0.02, batch_size=16)
     found = attack.carry_out(EVERYBODY, run, material)
     curve = shares(found, EVERYBODY)
-    assert [*curve] == [0, 12] and curve[12] > 2 * curve[0]
+    assert [*curve] == [0, 12] and curve[12] > 1.3 * curve[0]
     clean = [one for one in found if one.series == "as asked"]
     assert [replace(one, series=EVERYBODY, x=0) for one in clean] == [one for one in found if one.x == 0]
     plain = ask(run.load(), material.asked, "as asked")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +27,14 @@ from viker_lightning.runs import Run, names, read_run
 from viker_lightning.secrets import hide
 
 from .base import Attack
-from .material import gather, read_data
+from .material import Material, gather, read_data
 from .record import show, write_record
 from .settings import CLASSES, chosen
 from .subject import NAMES, Name, Subject
 from .to_wandb import log_attacks
 from .unit import Unit
+
+log = logging.getLogger(__name__)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -41,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
     quieten()
     former = signal.signal(signal.SIGTERM, signal.default_int_handler)  # whole parts are kept
     try:
-        if failed := attack(_parser().parse_args(arguments)):
+        if failed := attack(parser().parse_args(arguments)):
             sys.exit(hide(f"error: {failed}"))
     except KeyboardInterrupt:
         sys.exit("stopped; the same command goes on where this one was")
@@ -53,15 +57,16 @@ def main(arguments: list[str] | None = None) -> None:
         signal.signal(signal.SIGTERM, former)
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """The options of the command."""
     about = "\n".join(f"  {name:10} {kind.about}" for name, kind in CLASSES.items())
-    parser = argparse.ArgumentParser(
+    made = argparse.ArgumentParser(
         prog="python -m viker_lightning.attacks",
         description="Attacks an unlearned model, and gold and vanilla with the same budget; what is finished is kept.",
         epilog=f"attacks:\n{about}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add = parser.add_argument
+    add = made.add_argument
     add("run", help="folder of a finished run, an adapter/, a model folder, or a hub id")
     add("--gold", help="the same of the gold model, which all numbers are compared with")
     add("--vanilla", help="the same of the model before unlearning; by default the one the run names")
@@ -77,11 +82,38 @@ def _parser() -> argparse.ArgumentParser:
     add("--trust_remote_code", action="store_true", help="let code that comes with the weights run")
     add("--family", help="class path of the models' family, where this package has none for it")
     add("--here", action="store_true", help=argparse.SUPPRESS)  # what a unit's own process is told
-    return parser
+    return made
 
 
 def attack(given: argparse.Namespace) -> str:
     """Carries out what is not finished and writes what came of it; returns which attacks failed, empty if none.
+
+    Raises:
+        UserError: if what is given does not fit together.
+    """
+    units, now, material = plan(given)
+    if given.here:
+        for unit in now:
+            unit.carry_out(material)
+        return ""
+    failed = run_grid(now, given.jobs, what="attacks")
+    record, pages = write_results(given, units, now, material)
+    console = Console()
+    show(record, console)
+    console.print(f"{' and '.join(map(str, pages))} have every condition and command", soft_wrap=True)
+    if failed:
+        return f"{len(failed)} of {len(now)} attacks failed: {', '.join(unit.title for unit in failed)}"
+    return ""
+
+
+def plan(given: argparse.Namespace) -> tuple[list[Unit], list[Unit], Material]:
+    """What there is to be carried out.
+
+    Args:
+        given: the command line.
+
+    Returns:
+        All units of this run, its gold and its vanilla model; those that are asked for; whom they are about.
 
     Raises:
         UserError: if what is given does not fit together.
@@ -94,10 +126,16 @@ def attack(given: argparse.Namespace) -> str:
     attacks = chosen(given.only.split(",") if given.only else [], given.quick, given.settings)
     run = _read(given.run)
     subjects = _subjects(given, run)
-    data = _data(given, run, subjects)
+    data = _data(given, run)
     if not given.here:
         _check_alike(subjects)
     material = gather(data, given.people, given.seed)
+    if data.embedded and data.root.startswith("mini/") and not (given.settings or given.here):
+        log.warning(
+            "%s: these are the settings of papers, for real models; --settings configs/attacks/mini.yaml has those for "
+            "embedded ones",
+            data.root,
+        )
     key = material.fingerprint()
     shared = _shared_arguments(given)
     units = [
@@ -106,24 +144,25 @@ def attack(given: argparse.Namespace) -> str:
         for subject in subjects
         if subject.name in one.subjects
     ]
-    now = [unit for unit in units if unit.attack in attacks and unit.subject.name in on]
-    if given.here:
-        for unit in now:
-            unit.carry_out(material)
-        return ""
-    failed = run_grid(now, given.jobs, what="attacks")
-    shown = [unit for unit in units if unit in now or unit.state() == State.FINISHED]  # what earlier commands did
-    record = write_record(_home(given), shown, given.run, given.gold, material)
-    pages = [write_attacks_page(_home(given), f"Attacks on {Path(given.run).name}")]
-    if run and _home(given) == run.folder:
+    return units, [unit for unit in units if unit.attack in attacks and unit.subject.name in on], material
+
+
+def write_results(
+    given: argparse.Namespace, units: Sequence[Unit], now: Sequence[Unit], material: Material
+) -> tuple[dict[str, Any], list[Path]]:
+    """Writes ``attacks.json`` and pages, of what was asked for and of what earlier commands have finished.
+
+    Returns:
+        The record, and the pages.
+    """
+    home, run = _home(given), _read(given.run)
+    shown = [unit for unit in units if unit in now or unit.state() == State.FINISHED]
+    record = write_record(home, shown, given.run, given.gold, material)
+    pages = [write_attacks_page(home, f"Attacks on {Path(given.run).name}")]
+    if run and home == run.folder:
         pages.append(write_report(run.folder, photos=bool((run.config.get("report") or {}).get("photos", True))))
         log_attacks(run, record)
-    console = Console()
-    show(record, console)
-    console.print(f"{' and '.join(map(str, pages))} have every condition and command", soft_wrap=True)
-    if failed:
-        return f"{len(failed)} of {len(now)} attacks failed: {', '.join(unit.title for unit in failed)}"
-    return ""
+    return record, pages
 
 
 def _read(source: str | None) -> Run | None:
@@ -183,7 +222,7 @@ def _folder(given: argparse.Namespace, name: Name, source: str) -> Path:
     return inside / names.ATTACKS if names.is_finished(inside) else _home(given) / names.ATTACKS / name
 
 
-def _data(given: argparse.Namespace, run: Run | None, subjects: list[Subject]) -> Benchmark:
+def _data(given: argparse.Namespace, run: Run | None) -> Benchmark:
     """The data of the attack.
 
     Raises:

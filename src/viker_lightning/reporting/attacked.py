@@ -87,7 +87,7 @@ def _plots(name: str, rows: Sequence[Mapping[str, Any]], axis: str) -> list[tupl
     """One plot a curve: the forget people of everybody attacked, and the people the run is to keep."""
     found = []
     for series in dict.fromkeys(row["series"] for row in rows if row["x"] is not None):
-        lines = {}
+        lines: dict[str, list[tuple[int, float]]] = {}
         for subject, label in SUBJECTS.items():
             points = [(row["x"], row[subject]["forget"]) for row in rows if _has(row, series, subject, "forget")]
             lines |= {label: points} if points else {}

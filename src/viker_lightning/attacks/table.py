@@ -1,0 +1,202 @@
+"""``python -m viker_lightning.attacks.table GRID``: the same attacks on every run of a grid, as a table."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from rich.console import Console
+
+from viker_lightning.errors import UserError
+from viker_lightning.experiments.cells import Cell, State
+from viker_lightning.experiments.grid_file import read_grid, rows_to_run
+from viker_lightning.experiments.runner import run_grid
+from viker_lightning.failures import one_line
+from viker_lightning.files import write_json, write_text
+from viker_lightning.quiet import quieten
+from viker_lightning.reporting.attacked import worst
+from viker_lightning.reporting.paired import holm, sign_flip
+from viker_lightning.secrets import hide
+from viker_lightning.sources import code_fingerprint
+
+from .__main__ import parser, plan, write_results
+from .unit import Unit
+
+Values = dict[str, dict[str, float]]
+"""Of one run: by attack ``run`` and ``gold``, the condition that brings out most of each; ``kept`` and ``as_asked``."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line; errors a user can fix end in one line and exit code 1."""
+    made = argparse.ArgumentParser(
+        prog="python -m viker_lightning.attacks.table",
+        description="Attacks every finished run of a grid that has a gold model, and that model, and writes a table.",
+    )
+    made.add_argument("grid", type=Path, help="a file of experiments/, whose runs were made by make table-..., worlds")
+    made.add_argument("--scale", default="mini", help="of the grid")
+    made.add_argument("--seeds", type=int, default=3)
+    made.add_argument("--rows", nargs="+", metavar="ROW", help="of these alone")
+    made.add_argument("--blocks", nargs="+", metavar="BLOCK", help="of these alone, e.g. worlds")
+    made.add_argument("--runs", type=Path, default=Path("runs/tables"))
+    made.add_argument("--results", type=Path, default=Path("results"))
+    made.add_argument("--only", default="", help="as of viker_lightning.attacks, like what follows")
+    made.add_argument("--quick", action="store_true")
+    made.add_argument("--settings", type=Path)
+    made.add_argument("--jobs", type=int)
+    quieten()
+    former = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        if failed := _table(made.parse_args(arguments)):
+            sys.exit(hide(f"error: {failed}"))
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on where this one was")
+    except Exception as error:
+        if (line := one_line(error)) is None:
+            raise
+        sys.exit(hide(f"error: {line}"))
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+def _table(given: argparse.Namespace) -> str:
+    """Attacks what is not attacked yet and writes the table; returns which attacks failed."""
+    grid = read_grid(given.grid, given.scale, given.seeds)
+    rows = rows_to_run(given.grid, grid, given.rows) if given.rows else {*grid.rows}
+    cells = [
+        cell
+        for cell in grid.cells(given.runs)
+        if cell.gold and cell.row in rows and (not given.blocks or cell.block in given.blocks)
+    ]
+    missing = [cell for cell in cells if cell.state() != State.FINISHED]
+    if missing or not cells:
+        what = f"{len(missing)} of {len(cells)} runs are not finished, e.g. {missing[0].title}" if missing else "no run"
+        raise UserError(
+            f"{given.grid}: {what}; make them first: python -m viker_lightning.experiments run {given.grid}"
+        )
+    planned: dict[tuple[str, str, int], tuple[argparse.Namespace, list[Unit], list[Unit], Any]] = {}
+    for cell in cells:
+        said = parser().parse_args(_arguments(cell, given))
+        planned[cell.block, cell.row, cell.seed] = (said, *plan(said))
+    wanted = {str(unit.folder): unit for _, _, now, _ in planned.values() for unit in now}  # gold is attacked once
+    failed = run_grid([*wanted.values()], given.jobs, what="attacks")
+    records = {key: write_results(said, units, now, about)[0] for key, (said, units, now, about) in planned.items()}
+    found = {key: of_run(record) for key, record in records.items()}
+    table = {
+        "grid": grid.name,
+        "scale": grid.scale,
+        "code": code_fingerprint(),
+        "settings": {
+            name: attack["settings"] for record in records.values() for name, attack in record["attacks"].items()
+        },
+        "values": [{"block": b, "row": r, "seed": s, "attacks": of} for (b, r, s), of in found.items()],
+        "back": [{"block": b, "row": r, "seed": s} | record["back"] for (b, r, s), record in records.items()],
+        "rows": summarised(found),
+    }
+    name = f"attacks-{grid.name}-{grid.scale}"
+    write_json(given.results / f"{name}.json", table)
+    text = markdown(table)
+    write_text(given.results / f"{name}.md", text)
+    Console().print(text, markup=False, soft_wrap=True, highlight=False)
+    print(given.results / f"{name}.md")
+    if failed:
+        return f"{len(failed)} of {len(wanted)} attacks failed: {', '.join(unit.title for unit in failed)}"
+    return ""
+
+
+def _arguments(cell: Cell, given: argparse.Namespace) -> list[str]:
+    assert cell.gold is not None
+    said = [str(cell.folder), f"--gold={cell.gold.folder}", "--on=run,gold"]
+    said += [f"--only={given.only}"] * bool(given.only) + ["--quick"] * given.quick
+    return [*said, *([f"--settings={given.settings}"] if given.settings else [])]
+
+
+def of_run(record: Mapping[str, Any]) -> Values:
+    """What a table shows of a record: of each attack that was carried out the condition that brings out most.
+
+    The worst condition of gold is its own: the most of several chances is more than any one of them, for gold too.
+    """
+    found: Values = {}
+    for name, attack in record["attacks"].items():
+        rows = attack.get("conditions", [])
+        run, gold = worst(rows), worst(rows, "gold")
+        if run is None or gold is None:
+            continue
+        found[name] = {"run": run["run"]["forget"], "gold": gold["gold"]["forget"]}
+        if "retain" in run["run"]:
+            found[name]["kept"] = run["run"]["retain"]
+        clean = next((row for row in rows if row["clean"] and "forget" in row.get("run", {})), None)
+        if clean:
+            found[name]["as_asked"] = clean["run"]["forget"]
+    return found
+
+
+def summarised(found: Mapping[tuple[str, str, int], Values]) -> dict[str, dict[str, dict[str, float]]]:
+    """Means over blocks and seeds, and whether more comes out than of gold.
+
+    Args:
+        found: by block, row and seed.
+
+    Returns:
+        By row and attack: ``run``, ``gold``, ``kept``, ``as_asked``, each a mean; ``more_than_gold``, mean over blocks
+        of run less gold; ``p``, exact sign flips over blocks; ``holm``, the same with Holm's correction over the
+        attacks of a row.
+    """
+    summary: dict[str, dict[str, dict[str, float]]] = {}
+    for row in dict.fromkeys(row for _, row, _ in found):
+        summary[row] = {}
+        for attack in dict.fromkeys(name for (_, one, _), of in found.items() if one == row for name in of):
+            by_block: dict[str, list[dict[str, float]]] = {}
+            for (block, one, _), of in found.items():
+                if one == row and attack in of:
+                    by_block.setdefault(block, []).append(of[attack])
+            every = [values for values in by_block.values()]
+            names = {name for values in every for one in values for name in one}
+            numbers = {name: mean(one[name] for values in every for one in values if name in one) for name in names}
+            differences = [mean(one["run"] - one["gold"] for one in values) for values in every]
+            numbers |= {"more_than_gold": mean(differences), "p": sign_flip(differences), "blocks": len(differences)}
+            summary[row][attack] = dict(sorted(numbers.items()))
+        adjusted = holm({name: of["p"] for name, of in summary[row].items()})
+        for name, value in adjusted.items():
+            summary[row][name]["holm"] = value
+    return summary
+
+
+def markdown(table: Mapping[str, Any]) -> str:
+    """The table: a row a method, a column an attack; a cell is what came out, and of gold."""
+    attacks = list(dict.fromkeys(name for of in table["rows"].values() for name in of))
+    lines = [
+        f"Attacks on the runs of `{table['grid']}`, scale `{table['scale']}`, code `{table['code']}`. A cell: share of",
+        "private spans of forgotten people that came out under the condition that brings out most, that of gold (the",
+        "same, its own worst), and in brackets what people who are kept gave under it. `*`: more or less than gold,",
+        "exact sign flips over blocks, Holm over the attacks of a row, p at most .05.",
+        "",
+        f"| method | {' | '.join(attacks)} | people back, of gold |",
+        f"|---|{'---|' * (len(attacks) + 1)}",
+    ]
+    for row, of in table["rows"].items():
+        back = [one for one in table["back"] if one["row"] == row]
+        cells = [_cell(of.get(name)) for name in attacks]
+        mine, golds = (_counted([one.get(name) for one in back]) for name in ("run", "gold"))
+        lines.append(f"| {row} | {' | '.join(cells)} | {mine}, {golds} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(of: Mapping[str, float] | None) -> str:
+    if of is None:
+        return "-"
+    kept = f" ({of['kept']:.2f})" if "kept" in of else ""
+    return f"{of['run']:.2f}{'*' if of['holm'] <= 0.05 else ''}, {of['gold']:.2f}{kept}"
+
+
+def _counted(back: Sequence[Mapping[str, int] | None]) -> str:
+    some = [one for one in back if one]
+    return f"{sum(one['people'] for one in some)} of {sum(one['of'] for one in some)}" if some else "-"
+
+
+if __name__ == "__main__":
+    main()

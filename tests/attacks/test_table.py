@@ -1,0 +1,73 @@
+"""The same attacks on every run of a grid."""
+
+import json
+
+import pytest
+import yaml
+
+from support import forked
+from support.commands import SHORT
+from viker_lightning.attacks.table import main, markdown, of_run, summarised
+from viker_lightning.experiments.__main__ import main as experiments
+
+
+def record(run, gold, kept=1.0, clean=0.0):
+    def row(series, x, mine, theirs):
+        of = {"run": {"forget": mine, "retain": kept}, "gold": {"forget": theirs, "retain": 1.0}}
+        return {"series": series, "x": x, "clean": series == "as asked"} | of
+
+    rows = [row("as asked", None, clean, 0.0), row("crop", None, run, 0.0), row("blur", None, 0.0, gold)]
+    return {"attacks": {"show": {"conditions": rows}, "broken": {"conditions": []}}}
+
+
+def test_the_worst_of_each():
+    assert of_run(record(0.5, 0.2, kept=0.9, clean=0.1)) == {
+        "show": {"run": 0.5, "gold": 0.2, "kept": 0.9, "as_asked": 0.1}
+    }
+
+
+def test_over_blocks():
+    found = {(str(b), "NPO", s): of_run(record(0.4 + s / 10, 0.1)) for b in range(6) for s in range(2)}
+    found |= {("0", "ViKeR", 0): of_run(record(0.1, 0.3))}
+    rows = summarised(found)
+    assert rows["NPO"]["show"] == pytest.approx(
+        {"run": 0.45, "gold": 0.1, "kept": 1.0, "as_asked": 0.0, "more_than_gold": 0.35, "p": 2 / 2**6, "blocks": 6}
+        | {"holm": 2 / 2**6}
+    )
+    assert rows["ViKeR"]["show"]["more_than_gold"] == pytest.approx(-0.2) and rows["ViKeR"]["show"]["p"] == 1
+    back = [{"row": "NPO", "run": {"people": 1, "of": 4}, "gold": {"people": 0, "of": 4}}] * 2
+    text = markdown({"grid": "g", "scale": "mini", "code": "c", "rows": rows, "back": back})
+    assert "| NPO | 0.45*, 0.10 (1.00) | 2 of 8, 0 of 8 |" in text and "| ViKeR | 0.10, 0.30 (1.00) | -, - |" in text
+
+
+@pytest.fixture
+def grid(tmp_path, base_folder, monkeypatch):
+    monkeypatch.setattr("viker_lightning.children.subprocess", forked.subprocess)
+    two = {"trainer.max_steps": 2, "trainer.logger": False, "evaluation.max_new_tokens": 3}
+    options = {name.removeprefix("--"): yaml.safe_load(value) for name, value in (one.split("=") for one in SHORT)}
+    gold = {"config": "configs/mini/gold.yaml", "seeds": 1, "options": two | {"model.base": str(base_folder)}}
+    mini = {"note": "Tiny.", "config": "configs/mini/npo.yaml", "gold": "Gold", "rows": {"Gold": gold, "NPO": {}}}
+    mini["options"] = {**options, **two, "model.vanilla": str(base_folder)}
+    columns = {"forget": {"rouge_l": "ROUGE-L"}}
+    file = tmp_path / "small.yaml"
+    file.write_text(yaml.safe_dump({"title": "Small", "columns": columns, "scales": {"mini": mini}}))
+    return file
+
+
+def test_a_grid(grid, tmp_path, capsys):
+    settings = tmp_path / "tiny.yaml"
+    settings.write_text(yaml.safe_dump({"relearn": {"steps": [0, 1], "shares": [0.5], "batch_size": 8}}))
+    where = [f"--runs={tmp_path / 'runs'}", f"--results={tmp_path / 'results'}", "--seeds=1", "--jobs=2"]
+    with pytest.raises(SystemExit, match=r"1 of 1 runs are not finished, e.g. NPO / seed 0; make them first: python"):
+        main([str(grid), *where])
+    experiments(["run", str(grid), "--scale=mini", *where])
+    main([str(grid), *where, "--only=relearn", f"--settings={settings}"])
+    table = json.loads((tmp_path / "results/attacks-small-mini.json").read_text())
+    assert [*table["rows"]] == ["NPO"] and table["settings"]["relearn"]["steps"] == [0, 1]
+    (run,) = (one for one in (tmp_path / "runs").glob("mini-npo-*") if one.is_dir())
+    written = json.loads((run / "attacks/attacks.json").read_text())
+    assert table["values"][0]["attacks"] == of_run(written)
+    assert "| NPO | 0." in (tmp_path / "results/attacks-small-mini.md").read_text()
+    capsys.readouterr()
+    main([str(grid), *where, "--only=relearn", f"--settings={settings}"])
+    assert "all 2 attacks are finished already" in capsys.readouterr().out
