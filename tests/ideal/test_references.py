@@ -242,3 +242,33 @@ def test_noise_is_the_same_for_the_same_picture(people):
     assert one.key == again.key != add_noise(people[1], 0.2).key
     assert one.key not in (people[0].key, add_noise(people[0], 0.1).key)
     assert one.size() == people[0].size()
+
+
+@pytest.mark.parametrize("level", ["kl", "full"])
+def test_hidden_states_come_with_what_is_said(mllm, streams, scenes, people, level):
+    needs = {"forget": {"own": level, "noised": level}}
+    references = prepared(mllm, asking(needs, layers=(0, -1), **NOISE), streams, scenes, people)
+    batch = mllm.pack(streams["forget"])
+    said, full = references.of("forget", streams["forget"], batch)
+    noised = mllm.pack([replace(g, image=add_noise(g.image, 0.3)) for g in streams["forget"]])
+    with mllm.frozen():
+        for name, shown in (("own", batch), ("noised", noised)):
+            layers = mllm.answer_tokens(shown, (0, -1)).layers
+            wanted = torch.stack([layers[0], layers[-1]], dim=1).float()
+            torch.testing.assert_close(said[name].layers, wanted, rtol=1e-4, atol=1e-4)
+            assert (name in full) == (level == "full")
+            assert said[name].vector.shape[1] == (0 if level == "full" else mllm.head.weight.shape[1])
+
+
+def test_nothing_kept_asks_in_every_step(mllm, streams, scenes, people, monkeypatch):
+    needs = {"forget": {"own": "kl"}}
+    batch = mllm.pack(streams["forget"])
+    asked = []
+    answer_tokens = mllm.answer_tokens
+    monkeypatch.setattr(mllm, "answer_tokens", lambda *given: asked.append(1) or answer_tokens(*given))
+    for keep, wanted in (("memory", 1), ("off", 2)):
+        references = prepared(mllm, asking(needs), streams, scenes, people, keep)
+        asked.clear()
+        first, second = (references.of("forget", streams["forget"], batch)[0]["own"] for _ in range(2))
+        assert len(asked) == wanted, keep
+        torch.testing.assert_close(first.vector, second.vector)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from viker_lightning.cache import cache_folder
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import (
     IdealDistribution,
@@ -19,6 +20,7 @@ from viker_lightning.ideal import (
 )
 from viker_lightning.ideal.reference import Reference
 from viker_lightning.models import fingerprint
+from viker_lightning.models.tensor_files import Damaged
 from viker_lightning.pictures.irrelevant import irrelevant_images
 
 
@@ -229,3 +231,57 @@ def test_own_reference_forgets_the_oldest(mllm, groups, monkeypatch):
     own.reference(two)
     own.reference(one)
     assert asked == [one]
+
+
+def test_own_reference_of_no_size_for_a_checkpoint_is_none(mllm, groups, monkeypatch):
+    own = OwnReference(mllm)
+    assert own.state_dict() == {}
+    own.reference(mllm.pack(groups))
+    state = own.state_dict()
+    assert sum(state["tokens"]) == len(state["entropy"]) > 0
+    monkeypatch.setattr(OwnReference, "CHECKPOINT_LIMIT", own._kept.nbytes)
+    assert own.state_dict()["keys"] == state["keys"]  # exactly as much is not more
+    monkeypatch.setattr(OwnReference, "CHECKPOINT_LIMIT", own._kept.nbytes - 1)
+    assert own.state_dict() == {}
+
+
+def test_a_part_is_looked_at_once_and_a_bad_one_is_no_part(tmp_path, monkeypatch, caplog):
+    store = ReferenceStore(tmp_path)
+    store.add([("a", Reference(torch.ones(2, 3), torch.ones(2), torch.ones(2)))])
+    (part,) = tmp_path.glob("part-*")
+    again, looked = ReferenceStore(tmp_path), []
+    monkeypatch.setattr("viker_lightning.ideal.store.load_checked", lambda file: looked.append(file))
+    assert "a" in again and "a" in again and again.get("a").vector.shape == (2, 3) and looked == [part]
+
+    def damaged(file):
+        raise Damaged("its checksum is another")
+
+    monkeypatch.setattr("viker_lightning.ideal.store.load_checked", damaged)
+    other = ReferenceStore(tmp_path)
+    assert not other._sound(part) and "a" not in other and not part.exists()
+    assert caplog.messages == [f"{part} is damaged (its checksum is another); what it held is computed again"]
+
+
+def test_where_the_folder_lies(mllm):
+    assert store_folder(mllm).parent == cache_folder("ideal") and len(store_folder(mllm).name) == 32
+
+
+def test_nothing_kept_is_the_same(mllm, groups, pictures):
+    batch = mllm.pack(groups)
+    kept, fresh = IdealDistribution(mllm, pictures), IdealDistribution(mllm, pictures, "off")
+    for name in ("vector", "entropy", "log_prob"):
+        torch.testing.assert_close(getattr(fresh.reference(batch), name), getattr(kept.reference(batch), name))
+    assert fresh._missing(batch.encoded) and not kept._missing(batch.encoded)
+    wanted = kept.prefixes
+    kept.release()
+    assert kept.prefixes is not wanted
+
+
+def test_one_question_after_the_other_where_nothing_is_packed(mllm, groups, pictures):
+    """A family that cannot be packed reads every question behind every image in full, to the same end."""
+    batch = mllm.pack(groups)
+    wanted = IdealDistribution(mllm, pictures).reference(batch)
+    mllm.__dict__["packs"] = False
+    found = IdealDistribution(mllm, pictures).reference(batch)
+    for name in ("vector", "entropy", "log_prob"):
+        torch.testing.assert_close(getattr(found, name), getattr(wanted, name), rtol=1e-4, atol=1e-4)
