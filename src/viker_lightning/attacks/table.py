@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,11 +22,14 @@ from viker_lightning.files import write_json, write_text
 from viker_lightning.quiet import quieten
 from viker_lightning.reporting.attacked import worst
 from viker_lightning.reporting.paired import holm, sign_flip
+from viker_lightning.runs import names
 from viker_lightning.secrets import hide
 from viker_lightning.sources import code_fingerprint
 
 from .__main__ import parser, plan, write_results
 from .unit import Unit
+
+log = logging.getLogger(__name__)
 
 Values = dict[str, dict[str, float]]
 """Of one run: by attack ``run`` and ``gold``, the condition that brings out most of each; ``kept`` and ``as_asked``."""
@@ -72,12 +76,15 @@ def _table(given: argparse.Namespace) -> str:
         for cell in grid.cells(given.runs)
         if cell.gold and cell.row in rows and (not given.blocks or cell.block in given.blocks)
     ]
-    missing = [cell for cell in cells if cell.state() != State.FINISHED]
+    missing = [cell for cell in cells if not names.is_finished(cell.folder)]
     if missing or not cells:
         what = f"{len(missing)} of {len(cells)} runs are not finished, e.g. {missing[0].title}" if missing else "no run"
         raise UserError(
             f"{given.grid}: {what}; make them first: python -m viker_lightning.experiments run {given.grid}"
         )
+    if older := sum(cell.state() != State.FINISHED for cell in cells):
+        said = "%s: %d of %d runs were made by other code than this; they are attacked as they are"
+        log.warning(said, given.grid, older, len(cells))
     planned: dict[tuple[str, str, int], tuple[argparse.Namespace, list[Unit], list[Unit], Any]] = {}
     for cell in cells:
         said = parser().parse_args(_arguments(cell, given))
