@@ -14,7 +14,18 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from safetensors.torch import save_file
 
 from viker_lightning.datasets.mllmu import MLLMU
-from viker_lightning.methods import NPO, GradientDifference, Held, KLMinimization, Stranger, ViKeR
+from viker_lightning.methods import (
+    DPO,
+    NPO,
+    PDU,
+    SCRUB,
+    GradientDifference,
+    Held,
+    KLMinimization,
+    MMUnlearner,
+    Stranger,
+    ViKeR,
+)
 from viker_lightning.models import AnswerTokens, Lora
 from viker_lightning.models.dtensor import gather
 from viker_lightning.training import FSDP2, Finetune, Unlearn
@@ -101,6 +112,10 @@ CASES = {
     "stranger": (unlearn(lambda: Stranger(k=2, bound=0.01)), {"steps": 3}),
     "stranger, rehearsal": (unlearn(lambda: Stranger(k=2, rehearsal=True), engine=SMALL), {}),
     "held": (unlearn(lambda: Held(NPO(retain_weight=0.5), stranger_count=2)), {}),
+    "mmunlearner": (unlearn(MMUnlearner), {}),
+    "dpo": (unlearn(DPO, engine=Engine()), {}),
+    "pdu": (unlearn(lambda: PDU(rate=50.0)), {"steps": 3}),
+    "scrub": (unlearn(SCRUB), {"steps": 4}),
     "npo": (unlearn(lambda: NPO(retain_weight=0.5)), {"steps": 3}),
     "accumulated": (unlearn(GradientDifference), {"steps": 1, "accumulate_grad_batches": 2}),
     "checkpointing": (unlearn(viker, engine=Engine(gradient_checkpointing=True)), {}),

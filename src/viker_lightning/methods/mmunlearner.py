@@ -93,11 +93,11 @@ class MMUnlearner(Method):
 
 def fisher(run: Preparation, stream: str) -> dict[str, Tensor]:
     """Diagonal of the empirical Fisher information on a stream, by name of the weight."""
-    rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
-    signs = random.Random(f"{stream}/{rank}")  # of every question, in the order of the stream
     draws, questions = [Gradient(run, "MMUnlearner") for _ in range(DRAWS)], 0
     for tokens in run.passes(stream, f"MMUnlearner: {stream}", once=True):
-        drawn = [[signs.choice((-1.0, 1.0)) for _ in range(DRAWS)] for _ in range(tokens.n_questions)]
+        numbers = range(tokens.first, tokens.first + tokens.n_questions)  # whatever process reads them
+        signs = [random.Random(f"{stream}/{number}") for number in numbers]
+        drawn = [[sign.choice((-1.0, 1.0)) for _ in range(DRAWS)] for sign in signs]
         ce = tokens.mean_by_question(-tokens.log_probs)
         for draw, sign in zip(draws, ce.new_tensor(drawn).T, strict=True):
             draw.add((sign * ce).sum())

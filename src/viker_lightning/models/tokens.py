@@ -28,6 +28,7 @@ class AnswerTokens:
         step: tokens and questions of the whole training step that these are a part of; ``None`` if they are all.
         layers: ``[T, d]`` outputs of decoder layers at the same positions, in the model's type, by the index they were
             asked by; that of the last layer is not normalised yet.
+        first: number of the first question among all of a stream, where these are a part of a pass over it.
     """
 
     hidden: Tensor
@@ -38,6 +39,7 @@ class AnswerTokens:
     head: nn.Module
     step: tuple[float, float] | None = None
     layers: dict[int, Tensor] = field(default_factory=dict)
+    first: int = 0
 
     @classmethod
     def of(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import accumulate
 
 from torch import Tensor
 
@@ -54,14 +55,17 @@ class Prepare:
         """
         groups = in_turns(self._groups(stream)) if once else self._groups(stream)
         tokens, questions = count(self.mllm, groups, Processes())
-        parts = self.processes.share(split_to_budget(self.mllm, groups))
-        bar = Bar(title, sum(len(group.vqa) for part in parts for group in part), "questions", shown=questions >= 100)
+        parts = split_to_budget(self.mllm, groups)
+        sizes = [sum(len(group.vqa) for group in part) for part in parts]
+        numbered = zip(parts, accumulate(sizes, initial=0), sizes, strict=False)
+        shared = self.processes.share(list(numbered))
+        bar = Bar(title, sum(size for *_, size in shared), "questions", shown=questions >= 100)
         with bar, self.mllm.together(keep=True):
-            for part in parts:
+            for part, first, size in shared:
                 answers = self.mllm.answer_tokens(self.mllm.pack(part), self._layers)
-                answers.step = (tokens, questions)
+                answers.step, answers.first = (tokens, questions), first
                 yield answers
-                bar.advance(sum(len(group.vqa) for group in part))
+                bar.advance(size)
 
     def total(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """Sums over processes of what each made of its parts."""
