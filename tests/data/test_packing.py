@@ -74,3 +74,32 @@ def test_answers_share_their_prompt(mllm, groups):
 def test_budget(sizes, most, items, padded, parts):
     assert [len(r) for r in in_budget(sizes, most, items, padded)] == parts
     assert [i for r in in_budget(sizes, most, items, padded) for i in r] == list(range(len(sizes)))
+
+
+def plain_parts(sizes, most, items, padded):
+    """The longest part that fits, then the longest of what is left, by trying."""
+    start = 0
+    while start < len(sizes):
+        stop = start + 1
+        while stop < len(sizes):
+            part = sizes[start : stop + 1]
+            room = max(part) * len(part) if padded else sum(part)
+            if room > most or (items is not None and len(part) > items):
+                break
+            stop += 1
+        yield range(start, stop)
+        start = stop
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("items", [None, 1, 3])
+def test_parts_are_as_long_as_the_budget_allows(items, padded):
+    draw = torch.Generator().manual_seed(0)
+    for most in (1, 2, 7, 20):
+        for length in (0, 1, 2, 30):
+            sizes = torch.randint(1, 9, (length,), generator=draw).tolist()
+            assert [*in_budget(sizes, most, items, padded)] == [*plain_parts(sizes, most, items, padded)]
+
+
+def test_a_part_is_not_padded_unless_it_is_said():
+    assert [*in_budget([1, 5, 1, 1], 8)] == [range(4)] and len([*in_budget([1, 5, 1, 1], 8, padded=True)]) > 1

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from viker_lightning.models import AnswerTokens
+from viker_lightning.models.logits import logits_of
 
 
 def made(step=None):
@@ -50,3 +51,23 @@ def test_layers_come_with_the_tokens(mllm, groups):
     found = mllm.answer_tokens(mllm.pack(groups), (0, -1))
     assert [*found.layers] == [0, -1] and found.layers[0].shape == found.hidden.shape
     assert mllm.answer_tokens(mllm.pack(groups)).layers == {}
+
+
+def test_logits_are_in_fp32_from_states_that_are_given():
+    """Where weights are bf16 and frozen, from exact states, if there are any; else from the rounded ones."""
+    torch.manual_seed(0)
+    head = torch.nn.Linear(4, 3, bias=False, dtype=torch.bfloat16).requires_grad_(False)
+    exact = torch.randn(5, 4)
+    hidden = exact.bfloat16()
+    weight = head.weight.float()
+    torch.testing.assert_close(logits_of(head, hidden), hidden.float() @ weight.T)
+    torch.testing.assert_close(logits_of(head, hidden, exact), exact @ weight.T)
+    assert not torch.equal(logits_of(head, hidden), logits_of(head, hidden, exact))
+
+
+def test_a_head_that_is_more_than_a_frozen_weight_is_called():
+    hidden = torch.randn(5, 4)
+    for bias, trained in ((True, False), (False, True)):
+        head = torch.nn.Linear(4, 3, bias=bias).requires_grad_(trained).bfloat16()
+        found = logits_of(head, hidden.bfloat16())
+        assert torch.equal(found, head(hidden.bfloat16()).float()) and found.dtype == torch.float32
