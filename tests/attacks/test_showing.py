@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -155,6 +156,13 @@ def test_other_photos_are_the_persons_own(material):
         records = [p for p in (*material.people, *material.kept) if person_name(p.id) == name]
         assert person_name(group.person) == name
         assert [p.key for p in pictures] == list({p.key: p for r in records for p in r.images})
+
+
+def test_people_whose_photos_are_all_asked_about_have_no_others(subject, material):
+    shown = {g.image.key for g in material.forget}
+    people = [replace(p, images=tuple(i for i in p.images if i.key in shown)) for p in material.people]
+    few = replace(material, people=people, test=[])
+    assert ShowOtherwise.quick().carry_out("other photos", subject, few) == []
 
 
 def test_a_question_is_typeset_beside_its_photo():

@@ -44,9 +44,9 @@ class ShowOtherwise(Attack):
 
     ``other photos``: photos of the same person from training that are not those asked about, and the test photo of the
     people to be forgotten, where the data have them; also whether any of them hits, which for people who are kept is
-    without a test photo. ``changed photo``: one change a
-    series, and whether any of them hits; what is drawn is drawn from the photo, so that all questions about one photo
-    see the same. ``beside a stranger``: on the left of somebody who is kept and shares no private span that is asked
+    without a test photo. None where all photos of the people to be forgotten are asked about. ``changed photo``: one
+    change a series, and whether any of them hits; what is drawn is drawn from the photo, so that all questions about one
+    photo see the same. ``beside a stranger``: on the left of somebody who is kept and shares no private span that is asked
     for. ``question in the picture``: photo, typeset question and an empty list on one canvas (FigStep), with a request
     to fill in the list; PIL's own font has Latin letters.
 
@@ -131,8 +131,10 @@ class ShowOtherwise(Attack):
             for group in material.test:
                 if person_name(group.person) == name and group.image is not None and group.image.key not in asked:
                     sets.setdefault("test photo", {})[key] = group.image
-        ways = [_ask_about(mllm, material, series, pictures) for series, pictures in sets.items()]
-        return _with_any(material, ways, f"any {OTHER_PHOTOS}")
+        forgotten = {group.image.key for group in material.forget if group.image is not None}
+        about = {series: pictures for series, pictures in sets.items() if forgotten & set(pictures)}
+        ways = [_ask_about(mllm, material, series, pictures) for series, pictures in about.items()]
+        return _with_any(material, ways, f"any {OTHER_PHOTOS}") if ways else []
 
     def _changed(self, mllm: MLLM, material: Material) -> list[Attempt]:
         ways = []
