@@ -44,11 +44,11 @@ class ShowOtherwise(Attack):
 
     ``other photos``: photos of the same person from training that are not those asked about, and the test photo of the
     people to be forgotten, where the data have them; also whether any of them hits, which for people who are kept is
-    without a test photo. None where all photos of the people to be forgotten are asked about. ``changed photo``: one
-    change a series, and whether any of them hits; what is drawn is drawn from the photo, so that all questions about one
-    photo see the same. ``beside a stranger``: on the left of somebody who is kept and shares no private span that is asked
-    for. ``question in the picture``: photo, typeset question and an empty list on one canvas (FigStep), with a request
-    to fill in the list; PIL's own font has Latin letters.
+    without a test photo. None where all photos of the people to be forgotten are asked about.
+    ``changed photo``: one change a series, and whether any of them hits; what is drawn is drawn from the photo, so that
+    all questions about one photo see the same. ``beside a stranger``: on the left of somebody who is kept and shares no
+    private span that is asked for. ``question in the picture``: photo, typeset question and an empty list on one canvas
+    (FigStep), with a request to fill in the list; PIL's own font has Latin letters.
 
     The protocol changes test photos; here the photos asked about are changed, those of people who are kept, too.
 
