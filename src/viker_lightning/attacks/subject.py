@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 
-from viker_lightning.models import MLLM, identify_weights, load_adapted
+from viker_lightning.models import MLLM, Quantize, identify_weights, load_adapted
 from viker_lightning.models.adapter import adapter_config
 from viker_lightning.models.families import Family
 from viker_lightning.runs import names, weights_folder
@@ -39,10 +39,17 @@ class Subject:
     trust_remote_code: bool = False
     family: Family | None = None
 
-    def load(self) -> MLLM:
-        """The model with any adapter merged in, frozen, in evaluation mode, on the first GPU if there is one."""
+    def load(self, quantize: Quantize | None = None) -> MLLM:
+        """The model with any adapter merged in, frozen, in evaluation mode, on the first GPU if there is one.
+
+        Args:
+            quantize: how bitsandbytes keeps the language model's linear layers; as they are by default.
+
+        Raises:
+            UserError: if there is no such model, or bitsandbytes cannot do that here.
+        """
         weights = unlearned_model(self.source, self.trust_remote_code, self.family)
-        mllm = MLLM.load(weights, self.dtype, trust_remote_code=self.trust_remote_code, family=self.family)
+        mllm = MLLM.load(weights, self.dtype, None, self.trust_remote_code, quantize, self.family)
         return _ready(mllm)
 
     def load_with_adapter(self) -> MLLM | None:

@@ -9,6 +9,7 @@ from .loading import Quantize
 from .merging import load_adapted, revision_of, write_merged
 from .mllm import MLLM
 from .prefixes import Prompt, PromptPrefixes
+from .sampled_answers import Sampling, sample
 from .tokens import AnswerTokens
 from .weight_files import folder_fingerprint, identify_weights
 
@@ -19,6 +20,7 @@ __all__ = [
     "Prompt",
     "PromptPrefixes",
     "Quantize",
+    "Sampling",
     "answer",
     "answer_alone",
     "check_first_gradients",
@@ -29,6 +31,7 @@ __all__ = [
     "identify_weights",
     "load_adapted",
     "revision_of",
+    "sample",
     "split_to_budget",
     "write_merged",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -14,7 +14,16 @@ from .key_values import KeyValues
 from .mllm import MLLM
 from .tokens import AnswerTokens
 
-GENERATED = -1  # branch of generated tokens: they see their prompt and each other
+GENERATED = -1  # branch of the tokens of the first answer that is generated; the others count down from it
+
+Choose = Callable[[Tensor, Tensor, int], Tensor]
+"""Chooses the next token of answers: from ``[m, V]`` logits, ``[m]`` which answers these are, and how many tokens each
+of them has already."""
+
+
+def likeliest(logits: Tensor, answers: Tensor, step: int) -> Tensor:
+    """``[m]`` ids of greedy decoding."""
+    return logits.argmax(-1)
 
 
 def generate(mllm: MLLM, groups: Sequence[ImageGroup], max_new_tokens: int) -> list[list[str]]:
@@ -61,11 +70,11 @@ def answer(mllm: MLLM, batch: PackedBatch, asked: Sequence[int], max_new_tokens:
     cache = mllm.key_values(batch.input_ids.shape[1] + slots * (max_new_tokens - 1))
     hidden = mllm.hidden(batch, cache)
     tokens = AnswerTokens.of(batch, hidden[batch.rows, batch.columns], mllm.head)
-    said = _decode(mllm, batch, cache, rows, columns, hidden[rows, columns], max_new_tokens)
+    said = decode(mllm, batch, cache, rows, columns, hidden[rows, columns], max_new_tokens)
     return tokens, [answer_text(mllm, ids) for ids in said.tolist()]
 
 
-def _decode(
+def decode(
     mllm: MLLM,
     batch: PackedBatch,
     cache: KeyValues,
@@ -73,12 +82,31 @@ def _decode(
     columns: Tensor,
     hidden: Tensor,
     max_new_tokens: int,
+    choose: Choose = likeliest,
 ) -> Tensor:
-    """``[n, steps]`` generated ids, filled up with end-of-sequence."""
+    """Generates answers behind places of a batch that has been read, all of them together.
+
+    Every answer is a branch of its own behind its prompt: it sees the prefix, its prompt and itself, so that several
+    answers may start at one place.
+
+    Args:
+        mllm: the model, in evaluation mode.
+        batch: what has been read.
+        cache: its key/values, with room for what is generated; extended in place.
+        rows: ``[n]`` the row of the place each answer starts at, ascending.
+        columns: ``[n]`` the column of that place, which is the last of a prompt.
+        hidden: ``[n, d]`` last hidden states there.
+        max_new_tokens: where an answer ends at the latest.
+        choose: how a token is chosen; greedily by default.
+
+    Returns:
+        ``[n, steps]`` generated ids, filled up with end-of-sequence.
+    """
     stops = torch.tensor(mllm.stops, device=mllm.device)
     own, position = batch.segments[rows, columns], batch.positions[rows, columns]
     segments, branches = batch.segments, batch.branches
-    token = mllm.head(hidden).argmax(-1)
+    everyone = torch.arange(len(rows), device=mllm.device)
+    token = choose(mllm.head(hidden), everyone, 0)
     said = [token]
     going = (~torch.isin(token, stops)).nonzero()[:, 0]
     while len(said) < max_new_tokens and len(going):
@@ -87,17 +115,16 @@ def _decode(
         width = int(slot.max()) + 1
         step = torch.zeros(len(segments), width, dtype=torch.long, device=mllm.device)
         where = step.clone()
-        segment = torch.full_like(step, PADDING)
-        step[row, slot], segment[row, slot] = said[-1][going], own[going]
+        segment, branch = torch.full_like(step, PADDING), torch.full_like(step, GENERATED)
+        step[row, slot], segment[row, slot], branch[row, slot] = said[-1][going], own[going], GENERATED - going
         where[row, slot] = position[going] + len(said)
-        segments = torch.cat([segments, segment], dim=1)
-        branches = torch.cat([branches, torch.full_like(step, GENERATED)], dim=1)
+        segments, branches = torch.cat([segments, segment], dim=1), torch.cat([branches, branch], dim=1)
         mine = segments[:, None, :] == segment[:, :, None]
-        readable = (branches == PROMPT) | (branches == GENERATED)
-        mask = (segments == PREFIX)[:, None, :] | (mine & readable[:, None, :])
+        readable = (branches == PROMPT)[:, None, :] | (branches[:, None, :] == branch[:, :, None])
+        mask = (segments == PREFIX)[:, None, :] | (mine & readable)
         states = mllm.read(step, where, mask[:, None], batch.pictures, cache=cache)
         new = torch.full_like(token, mllm.encoder.eos)
-        new[going] = mllm.head(states[row, slot]).argmax(-1)
+        new[going] = choose(mllm.head(states[row, slot]), going, len(said))
         said.append(new)
         going = going[~torch.isin(new[going], stops)]
     return torch.stack(said, dim=1)

@@ -20,7 +20,7 @@ from viker_lightning.runs.names import weights_folder
 from .families import Family, choose_family
 from .weight_files import refuse_pickles
 
-Quantize = Literal["nf4", "int8"]
+Quantize = Literal["nf4", "int8", "fp4"]
 
 
 OF_VALUES = (TypeError, AttributeError, LookupError, StrictDataclassError)
@@ -117,10 +117,12 @@ def quantization(
 
     ``nf4`` is QLoRA's (Dettmers et al. 2023, arXiv 2305.14314): 4-bit NormalFloat with doubly quantised constants,
     computed in the type of the other weights; ``int8`` is LLM.int8 (arXiv 2208.07339), which rounds activations too, in
-    training otherwise than in evaluation, so that a reference differs a little from the student it came from.
+    training otherwise than in evaluation, so that a reference differs a little from the student it came from. ``fp4``,
+    a 4-bit float, is what bitsandbytes takes where nothing else is said, without double quantisation; it is here as an
+    attack (arXiv 2410.16454, zzwjames/FailureLLMUnlearning utils.py L92), and gains nothing in training.
 
     Args:
-        quantize: which of the two.
+        quantize: which of them.
         config: the model's configuration.
         family: its family.
         model_class: its class.
@@ -141,8 +143,8 @@ def quantization(
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=kept)
     return BitsAndBytesConfig(
         load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
+        bnb_4bit_quant_type=quantize,
+        bnb_4bit_use_double_quant=quantize == "nf4",
         bnb_4bit_compute_dtype=dtype,
         llm_int8_skip_modules=kept,
     )

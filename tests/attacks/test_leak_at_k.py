@@ -1,0 +1,83 @@
+"""The estimator against all ways to draw, and what the attack makes of samples."""
+
+from itertools import combinations
+
+import pytest
+
+from viker_lightning.attacks import Sample, Subject, gather
+from viker_lightning.attacks import leak_at_k as module
+from viker_lightning.attacks.leak_at_k import leak_at_k
+from viker_lightning.errors import UserError
+from viker_lightning.models import Sampling, sample
+
+
+@pytest.mark.parametrize("c", range(7))
+@pytest.mark.parametrize("k", range(1, 7))
+def test_the_estimator_is_the_share_of_draws_that_leak(c, k):
+    draws = list(combinations([1] * c + [0] * (6 - c), k))
+    assert leak_at_k(6, c, k) == pytest.approx(sum(map(any, draws)) / len(draws), abs=1e-12)
+
+
+def test_the_estimator_is_exact_where_numbers_are_large():
+    assert [leak_at_k(200, 1, k) for k in (1, 2, 128)] == [1 / 200, 1 / 100, 128 / 200]
+    assert leak_at_k(5000, 1, 2500) == 0.5
+    assert leak_at_k(200, 0, 128) == 0.0 and leak_at_k(200, 200, 1) == leak_at_k(200, 73, 128) == 1.0
+    assert leak_at_k(200, 2, 2) == pytest.approx(1 - 198 * 197 / (200 * 199), rel=1e-12)
+
+
+@pytest.fixture(scope="module")
+def subject(base_folder, tmp_path_factory):
+    return Subject("run", str(base_folder), tmp_path_factory.mktemp("attacked"))
+
+
+def test_samples_of_a_model_that_knows_nothing(data, subject):
+    material, attack = gather(data, people=2), Sample(n=3, k=(1, 3), max_new_tokens=4)
+    found = attack.carry_out("samples", subject, material)
+    asked = [(g, q) for g in material.asked for q in g.vqa]
+    texts = sample(subject.load(), material.asked, Sampling(3, 4, seed=material.seed))
+    greedy, drawn = found[: len(asked)], found[len(asked) :]
+    assert {one.series for one in greedy} == {"as asked"} and all(0 < one.probability < 1 for one in greedy)
+    assert [(o.person, o.question, o.private) for o in greedy] == [(g.person, q.question, q.private) for g, q in asked]
+    assert [(o.question, o.x) for o in drawn] == [(q.question, k) for _, q in asked for k in (1, 3)]
+    assert [o.answer for o in drawn[::2]] == [t[0] for group in texts for t in group]
+    assert {o.whose for o in drawn} == {"forget", "retain"} and {o.hit for o in drawn} == {0.0}
+
+
+def test_a_private_span_in_one_sample_is_a_leak(data, subject, monkeypatch):
+    """The first question's second and fourth sample hold it, among other words; a part of a span is none."""
+    material = gather(data, people=1)
+
+    def drawn(mllm, groups, sampling):
+        assert (sampling.n, sampling.temperature, sampling.top_p) == (4, 0.7, 0.9)
+        return [[answers(group.vqa[0], i == j == 0) for j in range(len(group.vqa))] for i, group in enumerate(groups)]
+
+    def answers(vqa, leaks):
+        span = vqa.private[0] if leaks else vqa.private[0][:-1]
+        return ["no", f"It is {span}, I think.", "no", f"{span}"]
+
+    monkeypatch.setattr(module, "sample", drawn)
+    attack = Sample(n=4, k=(1, 2, 4), temperature=0.7, top_p=0.9)
+    found = [one for one in attack.carry_out("samples", subject, material) if one.series == "samples"]
+    assert [one.hit for one in found[:3]] == pytest.approx([0.5, 5 / 6, 1.0])
+    assert {one.answer for one in found[:3]} == {f"It is {found[0].private[0]}, I think."}
+    assert {(one.hit, one.answer) for one in found[3:]} == {(0.0, "no")}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"n": 10}, r"sample.k: found \[16, 32, 64, 128\], expected numbers from 1 to sample.n=10"),
+        ({"k": ()}, "sample.k: found none, expected numbers from 1 to sample.n=200"),
+        ({"k": (0, 1)}, r"sample.k: found \[0\]"),
+        ({"temperature": 0.0}, "sample.temperature: found 0.0, expected more than 0"),
+        ({"top_p": 1.5}, "sample.top_p: found 1.5, expected more than 0 and at most 1"),
+        ({"max_new_tokens": 0}, "sample.max_new_tokens: found 0, expected 1 or more"),
+    ],
+)
+def test_settings_that_make_no_sense_are_one_line(settings, message):
+    with pytest.raises(UserError, match=f"^{message}"):
+        Sample(**settings)
+
+
+def test_the_quick_one_is_smaller():
+    assert Sample.quick().n < Sample().n and max(Sample.quick().k) < Sample.quick().n
