@@ -1,6 +1,7 @@
 """What the engine saves: the product against the plain loop, as ratios measured in one process on one machine.
 
-    python benchmarks/engine.py [methods growth people evaluation published classes] [--model llava] [--repeats 5]
+    python benchmarks/engine.py [methods growth people evaluation sampling published classes]
+        [--model llava] [--repeats 5]
 
 One step asks 6 questions (about 25 + 20 tokens each) about one image; k = 5 irrelevant images; fp32; one thread unless
 told. Every section writes its part of ``results.json``; ``results.md`` is made from the whole.
@@ -21,7 +22,7 @@ from classes import classes_section
 from measure import alternate, peak, peak_of, resident
 from ours import METHODS, ROUTES, OurLoop, gradient
 from plain import PlainLoop
-from sections import evaluation_section, features_section, people_section, strangers_section
+from sections import evaluation_section, features_section, people_section, sampling_section, strangers_section
 from table import markdown
 
 from models import MODELS, questions
@@ -137,6 +138,7 @@ SECTIONS = {
     "methods": methods_section,
     "memory": memory_section,
     "evaluation": evaluation_section,
+    "sampling": sampling_section,
     "published": published_section,
     "growth": growth_section,
     "people": people_section,

@@ -1,4 +1,4 @@
-"""Evaluation, growth with people, and kept features."""
+"""Evaluation, sampled answers, growth with people, and kept features."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from viker_lightning.data.records import VQA, Cloze, ImageGroup, MultipleChoice,
 from viker_lightning.evaluation import predict
 from viker_lightning.ideal import IdealDistribution
 from viker_lightning.methods import Batch, GradientAscent, Stranger
-from viker_lightning.models import MLLM, generate
+from viker_lightning.models import MLLM, Sampling, generate, sample
 from viker_lightning.pictures.irrelevant import irrelevant_images
 from viker_lightning.prompts import choice_prompt, cloze_prompt
 from viker_lightning.training.streams import Derived
@@ -49,6 +49,13 @@ class OneByOne:
         inputs, _ = self._prepared(group, question)
         out = self.mllm.base.generate(**inputs, max_new_tokens=TOKENS, do_sample=False)
         return self.mllm.encoder.decode(out[0, inputs["input_ids"].shape[1] :].tolist())
+
+    def sample(self, group: ImageGroup, question: str, n: int) -> list[str]:
+        """So many answers drawn by transformers at temperature 1, decoded together."""
+        inputs, _ = self._prepared(group, question)
+        draw = {"do_sample": True, "temperature": 1.0, "top_p": 1.0, "top_k": 0, "num_return_sequences": n}
+        out = self.mllm.base.generate(**inputs, max_new_tokens=TOKENS, **draw)
+        return [self.mllm.encoder.decode(row[inputs["input_ids"].shape[1] :].tolist()) for row in out]
 
     def score(self, group: ImageGroup, question: str, answer: str) -> float:
         """Mean log-probability of an answer."""
@@ -127,6 +134,48 @@ def evaluation_section(name: str, repeats: int) -> list[dict]:
             "same_answers": equal[what],
         }
         for what, n in counts.items()
+    ]
+
+
+def sampling_section(name: str, repeats: int) -> list[dict]:
+    """Answers drawn a CPU second: 32 to each of 6 questions on each of 2 images."""
+    pictures = irrelevant_images("scenes", 2, seed=9, size=336)
+    groups = [ImageGroup(str(i), p, Split.FORGET, questions(6, start=10 * i)) for i, p in enumerate(pictures)]
+    return sampled(MODELS[name]().eval(), groups, 32, repeats)
+
+
+def sampled(mllm: MLLM, groups: list[ImageGroup], n: int, repeats: int) -> list[dict]:
+    """The rates at which answers are drawn: by transformers, each by itself and those to a question together; and ours.
+
+    Transformers answers one question of each image, which is enough to tell.
+    """
+    one, first = OneByOne(mllm), [(g, g.vqa[0].question) for g in groups]
+    said: dict = {}
+
+    def ours() -> None:
+        mllm.vision.forget()
+        said["ours"] = [t for g in sample(mllm, groups, Sampling(n, TOKENS)) for q in g for t in q]
+
+    def plainly(what: str, together: int) -> None:
+        said[what] = [t for g, q in first for t in one.sample(g, q, together)]
+
+    runs = {
+        "one by one": lambda: plainly("one by one", 1),
+        "a question's together": lambda: plainly("a question's together", n),
+        "ours": ours,
+    }
+    with torch.no_grad():
+        seconds = alternate(runs, repeats, lambda key: None, time.process_time)
+    rates = {what: len(said[what]) / seconds[what] for what in runs}
+    return [
+        {
+            "what": what,
+            "answers": len(said[what]),
+            "cpu_seconds": seconds[what],
+            "answers_per_cpu_second": rate,
+            "of_one_by_one": rate / rates["one by one"],
+        }
+        for what, rate in rates.items()
     ]
 
 

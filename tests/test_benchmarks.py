@@ -10,14 +10,18 @@ import authors
 import classes
 import engine
 import pytest
+import sections
 import torch
 import yaml
 from ours import METHODS, gradient
 from transformers import LlamaConfig
 
+from models import questions
 from support.families import llava, random_model
 from viker_lightning import methods
+from viker_lightning.data.records import ImageGroup
 from viker_lightning.models import Lora
+from viker_lightning.pictures.irrelevant import irrelevant_images
 
 ROOT = Path(__file__).parents[1]
 
@@ -49,6 +53,18 @@ def test_published_questions_are_answered_as_the_authors_loop_does():
     rows = authors.measured(random_model("llava"), 16, 1, people=3, max_new_tokens=2)
     assert [r["questions"] for r in rows] == [2 * 5 + 2, 2 * 5 + 2, 3 * (2 + 2), 36]
     assert all(r["same_answers"] for r in rows)
+
+
+def test_rates_of_sampling_are_of_all_answers(monkeypatch):
+    monkeypatch.setattr(sections, "TOKENS", 3)
+    ticks = iter(i * 2.0 for i in range(1000))
+    monkeypatch.setattr(sections.time, "process_time", lambda: next(ticks))
+    pictures = irrelevant_images("scenes", 2, size=56)
+    groups = [ImageGroup(str(i), p, vqa=questions(3, 4)) for i, p in enumerate(pictures)]
+    rows = sections.sampled(random_model("llava"), groups, 4, 1)
+    assert [r["answers"] for r in rows] == [2, 2 * 4, 2 * 3 * 4] and {r["cpu_seconds"] for r in rows} == {2.0}
+    assert [r["answers_per_cpu_second"] for r in rows] == [1.0, 4.0, 12.0]
+    assert [r["of_one_by_one"] for r in rows] == [1.0, 4.0, 12.0]
 
 
 @pytest.fixture(scope="module")

@@ -22,9 +22,13 @@ from typing_extensions import override
 from viker_lightning.data.encoding import Encoded
 from viker_lightning.data.packing import in_budget, row_tokens
 from viker_lightning.data.records import ImageGroup, Picture
+from viker_lightning.progress import Bar
 
 from .generation import answer_text, decode
 from .mllm import MLLM
+
+DRAWN = 256
+"""Tokens whose probabilities are there in fp64 at a time; of 152,000 tokens that is 300 MiB."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,9 @@ class Sampling:
     seed: int = 0
 
     def draw(self, logits: Tensor, uniform: Tensor) -> Tensor:
-        """Tokens for uniform numbers; see :func:`draw`."""
-        return draw(logits, uniform, self.temperature, self.top_p)
+        """Tokens for uniform numbers, some at a time; see :func:`draw`."""
+        pairs = zip(logits.split(DRAWN), uniform.split(DRAWN), strict=True)
+        return torch.cat([draw(some, numbers, self.temperature, self.top_p) for some, numbers in pairs])
 
     def numbers(self, group: ImageGroup, question: str) -> Tensor:
         """``[n, max_new_tokens]`` uniform numbers in [0, 1) of a question about a picture, the same whenever asked."""
@@ -72,12 +77,12 @@ def sample(mllm: MLLM, groups: Sequence[ImageGroup], sampling: Sampling) -> list
         For every group, in the order of its questions, the n answers.
     """
     rows = [row for group in groups for row in _rows(mllm, group, sampling)]
-    more = sampling.max_new_tokens - 1  # the last token of an answer is not read
-    sizes = [row.tokens + max(row.tokens, len(row.questions) * more) for row in rows]
+    sizes = [row.tokens + max(row.tokens, len(row.questions) * sampling.max_new_tokens) for row in rows]
     found: list[list[str]] = []
-    with mllm.evaluating():
+    total = sampling.n * sum(len(row.questions) for row in rows)
+    with mllm.evaluating(), Bar("answers drawn", total, "answers", shown=total >= 1000) as bar:
         for part in in_budget(sizes, mllm.max_tokens, padded=True):
-            found += _sample_rows(mllm, [rows[i] for i in part], sampling)
+            found += _sample_rows(mllm, [rows[i] for i in part], sampling, bar)
     in_order = iter(found)
     return [[next(in_order) for _ in group.vqa] for group in groups]
 
@@ -126,7 +131,7 @@ def _rows(mllm: MLLM, group: ImageGroup, sampling: Sampling) -> list[_Row]:
     """The questions of a group, as many in a row as leave room for an answer to each."""
     image, prefix = group.image is not None, len(mllm.prefix(group.image))
     encoded = [mllm.encoder.question(q.question, image) for q in group.vqa]
-    sizes = [row_tokens(0, [q]) + sampling.max_new_tokens - 1 for q in encoded]
+    sizes = [row_tokens(0, [q]) + sampling.max_new_tokens for q in encoded]
     rows = []
     for part in in_budget(sizes, mllm.max_sequence_tokens - prefix):
         questions = [encoded[i] for i in part]
@@ -135,18 +140,19 @@ def _rows(mllm: MLLM, group: ImageGroup, sampling: Sampling) -> list[_Row]:
     return rows
 
 
-def _sample_rows(mllm: MLLM, rows: Sequence[_Row], sampling: Sampling) -> list[list[str]]:
+def _sample_rows(mllm: MLLM, rows: Sequence[_Row], sampling: Sampling, bar: Bar) -> list[list[str]]:
     """The n answers to every question of some rows, which are read together."""
     batch = mllm.assemble([row.picture for row in rows], [row.questions for row in rows])
     numbers = torch.stack([of for row in rows for of in row.numbers])
     if not mllm.packs:
-        return [
-            _sample_plainly(mllm, [*batch.prefixes[r], *q.prompt], batch.pictures[r], of, sampling)
-            for r, q, of in zip(batch.row_of, batch.encoded, numbers, strict=True)
-        ]
+        plain = []
+        for r, q, of in zip(batch.row_of, batch.encoded, numbers, strict=True):
+            plain.append(_sample_plainly(mllm, [*batch.prefixes[r], *q.prompt], batch.pictures[r], of, sampling))
+            bar.advance(sampling.n)
+        return plain
     width, most = batch.input_ids.shape[1], max(len(row.questions) for row in rows)
     room = min(mllm.max_tokens // len(rows), mllm.max_sequence_tokens) - width
-    each = max(1, most * (sampling.max_new_tokens - 1))  # what one sample of every question takes in a row
+    each = most * sampling.max_new_tokens  # what one sample of every question takes in a row
     together = min(sampling.n, max(1, room // each))
     cache = mllm.key_values(width + together * each)
     hidden = mllm.hidden(batch, cache)
@@ -162,6 +168,7 @@ def _sample_rows(mllm: MLLM, rows: Sequence[_Row], sampling: Sampling) -> list[l
         places = batch.rows[at], batch.columns[at]
         said = decode(mllm, batch, cache, *places, hidden[places], sampling.max_new_tokens, choose)
         cache.cut(width)
+        bar.advance(len(said))
         for question, ids in zip(texts, said.unflatten(0, part.shape[:2]).tolist(), strict=True):
             question += [answer_text(mllm, one) for one in ids]
     return texts
