@@ -56,6 +56,14 @@ def test_generation_equals_transformers(mllm, groups, tokens):
             assert answer == wanted.strip()
 
 
+def test_a_question_that_stands_twice_side_by_side_is_answered_as_if_once(mllm, groups):
+    """Both answers begin at one place; neither sees the other."""
+    vqa = groups[0].vqa
+    twice, once = (ImageGroup("x", groups[0].image, vqa=asked) for asked in ((vqa[0], vqa[0], *vqa[1:]), vqa))
+    (first, second, *others), wanted = generate(mllm, [twice], 12)[0], generate(mllm, [once], 12)[0]
+    assert [first, *others] == wanted and second == first
+
+
 def test_token_ids_are_the_processors(mllm, groups):
     vqa = groups[0].vqa[0]
     encoded = mllm.encoder.encode(vqa, image=True)
