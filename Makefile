@@ -19,7 +19,7 @@ TRIALS ?=
 WORLDS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo smol table-mllmu table-clear ablations figures worlds worlds-ablations sequence attacks table-attacks tune dashboard test test-all lint format bench embedded mutants clean-cache clean
+.PHONY: help setup demo smol table-mllmu table-clear ablations figures worlds worlds-ablations sequence attacks table-attacks meta tune dashboard test test-all lint format bench embedded mutants clean-cache clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -85,6 +85,9 @@ attacks: setup  ## does it come back? (RUN=runs/mini/viker GOLD=runs/mini/gold Q
 table-attacks: setup  ## the same attacks on every run of a grid (GRID_FILE=experiments/demo.yaml SCALE=mini SEEDS=3 QUICK=1 ONLY= JOBS=)
 	$(PY) -m viker_lightning.attacks.table $(GRID_FILE) --scale=$(or $(SCALE),mini) $(if $(SEEDS),--seeds=$(SEEDS)) \
 		$(if $(METHODS),--rows $(METHODS)) $(call ATTACKS,$(filter mini,$(or $(SCALE),mini)))
+
+meta: setup  ## which scores deserve trust, judged by models with the people and without (SEEDS=2 JOBS=)
+	$(PY) -m viker_lightning.attacks.meta $(if $(SCALE),--scale=$(SCALE)) $(if $(SEEDS),--seeds=$(SEEDS)) $(if $(JOBS),--jobs=$(JOBS))
 
 dashboard: setup  ## W&B workspace and report of the runs there (ENTITY= PROJECT= GROUP=)
 	$(PY) -m pip install --quiet --editable '.[dashboards]'
