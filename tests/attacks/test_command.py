@@ -207,16 +207,20 @@ def test_settings(tmp_path):
     file.write_text("relearn:\n  lr: 1e-3\n  steps: [0, 3]\n")
     (attack,) = chosen(["relearn"], False, file)
     assert (attack.lr, attack.steps, attack.batch_size) == (0.001, (0, 3), 32)
-    assert [one.name for one in chosen([], False, None)] == [*CLASSES]
+    assert [one.name for one in chosen([], False, None)] == [name for name, kind in CLASSES.items() if not kind.costly]
+    assert chosen(["noise"], False, None)[0].name == "noise"
     assert chosen(["relearn"], True, None) == [Relearn.quick()]
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "configs/attacks").glob("*.yaml")), ids=lambda file: file.name)
 def test_shipped_settings(file):
-    assert len(chosen([], False, file)) == len(CLASSES)
+    assert len(chosen([*CLASSES], False, file)) == len(CLASSES)
 
 
 def test_every_attack_says_what_it_is():
+    page = (ROOT / "docs/attacks.md").read_text()
     for name, kind in CLASSES.items():
+        assert f"| `{name}` | {kind.about[0].upper()}{kind.about[1:]}." in page
         assert name == kind.name and kind.about and kind.source and kind().parts() and kind.quick().parts()
-        assert EVERYBODY in Relearn.teaches and kind.__doc__
+        assert kind.__doc__ and kind.source in page, name
+    assert EVERYBODY in Relearn.teaches

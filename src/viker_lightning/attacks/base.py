@@ -26,6 +26,7 @@ class Attack(abc.ABC):
         clean: the series that is no attack: the same questions, asked of the model as it is.
         says: whether a hit means that the model said a private span without being told it; a look inside does not.
         teaches: series that train on the very people who are asked about: what comes back there was taught.
+        costly: whether it is carried out only where it is named.
         subjects: whom it is carried out on.
     """
 
@@ -36,6 +37,7 @@ class Attack(abc.ABC):
     clean: ClassVar[str] = "as asked"
     says: ClassVar[bool] = True
     teaches: ClassVar[tuple[str, ...]] = ()
+    costly: ClassVar[bool] = False
     subjects: ClassVar[tuple[Name, ...]] = ("run", "gold", "vanilla")
 
     @classmethod
@@ -65,7 +67,11 @@ class Attack(abc.ABC):
         """
 
     def numbers(self, found: Sequence[Attempt]) -> dict[str, float]:
-        """Numbers of one condition beside the shares of hits, by name; none by default."""
+        """Numbers of one condition beside the shares of hits, by name; none by default.
+
+        Args:
+            found: attempts on one subject, of one condition, and those of :attr:`clean`.
+        """
         return {}
 
 

@@ -22,6 +22,7 @@ class RemoveAdapter(Attack):
     name = "adapter"
     about = "takes the adapter off, if the model is handed on with one"
     source = "this project; PEFT's disable_adapter"
+    says = False  # who speaks then is the model before unlearning
 
     @override
     @classmethod

@@ -11,25 +11,40 @@ from typing import Any
 from viker_lightning.errors import UserError, short
 from viker_lightning.yaml_files import yaml_values
 
+from .asking import AskOtherwise
 from .base import Attack
+from .choosing import ChooseSpan
+from .leak_at_k import Sample
+from .lens import Lens
+from .members import Membership
+from .noise import UniversalNoise
+from .probe import Probe
+from .quantising import Quantise
 from .relearning import Relearn
+from .removal import RemoveAdapter
+from .showing import ShowOtherwise
 
-CLASSES: dict[str, type[Attack]] = {kind.name: kind for kind in (Relearn,)}
-"""The attacks of this package, by name."""
+KINDS: tuple[type[Attack], ...] = (
+    *(Relearn, Quantise, Sample, AskOtherwise, ShowOtherwise, UniversalNoise),
+    *(ChooseSpan, Membership, Lens, Probe, RemoveAdapter),
+)
+CLASSES: dict[str, type[Attack]] = {kind.name: kind for kind in KINDS}
+"""The attacks of this package, by name: what brings a person back, then what only looks inside."""
 
 
 def chosen(only: Sequence[str], quick: bool, file: Path | None) -> list[Attack]:
     """The attacks to carry out.
 
     Args:
-        only: names, or class paths of one's own attacks (``mine.MyAttack``); none for all of this package.
+        only: names, or class paths of one's own attacks (``mine.MyAttack``); none for all of this package but those
+            that are costly.
         quick: whether with a small budget.
         file: a YAML that has settings by name of an attack; these come last.
 
     Raises:
         UserError: if there is no such attack or setting.
     """
-    kinds = {name: _kind(name) for name in only or CLASSES}
+    kinds = {name: _kind(name) for name in only or (name for name, kind in CLASSES.items() if not kind.costly)}
     given = settings_of(file) if file else {}
     known = {**CLASSES, **{kind.name: kind for kind in kinds.values()}}
     for name in given:
@@ -66,13 +81,14 @@ def _kind(name: str) -> type[Attack]:
 
 def _set(attack: Attack, values: Mapping[str, Any], file: Path | None) -> Attack:
     known: list[str] = [field.name for field in fields(attack)] if is_dataclass(attack) else []
+    usual = type(attack)()
     for name, value in values.items():
         if name not in known:
             raise UserError(f"{file}: {attack.name} has no setting {name!r}, expected {', '.join(known) or 'none'}")
-        if not _fits(value, getattr(attack, name)):
-            expected = f"something like {getattr(attack, name)!r}"
+        if not _fits(value, getattr(usual, name)):
+            expected = f"something like {getattr(usual, name)!r}"
             raise UserError(f"{file}: {attack.name}.{name}: found {value!r}, expected {expected}")
-    made = {name: _like(value, getattr(attack, name)) for name, value in values.items()}
+    made = {name: _like(value, getattr(usual, name)) for name, value in values.items()}
     return replace(attack, **made)  # type: ignore[type-var]
 
 

@@ -41,7 +41,8 @@ def conditions(attack: Attack, found: Mapping[Name, Sequence[Attempt]]) -> list[
         for name, all_of in found.items():
             some = [one for one in all_of if (one.series, one.x) == (series, x)]
             if some:
-                row[name] = of_condition(some) | attack.numbers(some)
+                clean = [one for one in all_of if one.series == attack.clean and series != attack.clean]
+                row[name] = of_condition(some) | attack.numbers([*some, *clean])
                 sums[name] = _sums(some, "forget")
         if "run" in sums and "gold" in sums and sums["run"].people and sums["gold"].people:
             row["more_than_gold"] = sums["run"].mean - sums["gold"].mean
