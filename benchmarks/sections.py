@@ -138,10 +138,10 @@ def evaluation_section(name: str, repeats: int) -> list[dict]:
 
 
 def sampling_section(name: str, repeats: int) -> list[dict]:
-    """Answers drawn a CPU second: 32 to each of 6 questions on each of 2 images."""
+    """Answers drawn a CPU second: 16 to each of 6 questions on each of 2 images."""
     pictures = irrelevant_images("scenes", 2, seed=9, size=336)
     groups = [ImageGroup(str(i), p, Split.FORGET, questions(6, start=10 * i)) for i, p in enumerate(pictures)]
-    return sampled(MODELS[name]().eval(), groups, 32, repeats)
+    return sampled(MODELS[name]().eval(), groups, 16, repeats)
 
 
 def sampled(mllm: MLLM, groups: list[ImageGroup], n: int, repeats: int) -> list[dict]:

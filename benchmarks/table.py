@@ -64,7 +64,7 @@ def _model(name: str, found: dict) -> list[str]:
         ("classes", "A step of every class with default arguments, in CPU seconds and in steps of gradient ascent"),
         ("people", "The store: people with one question each"),
         ("evaluation", "Evaluation"),
-        ("sampling", "Sampled answers: 6 questions on each of 2 images, 32 answers to each, CPU seconds"),
+        ("sampling", "Sampled answers: 6 questions on each of 2 images, 16 answers to each, CPU seconds"),
         ("published", "MLLMU-Bench asked as published, CPU seconds"),
         ("features", "Features of a picture"),
     ):
