@@ -38,8 +38,8 @@ class Finetune(Stage):
         warmup_steps: linear warm-up.
         schedule: learning rate after the warm-up.
         dtype: of the weights.
-        quantize: how the language model is kept below the adapter: ``nf4`` (4 bits, as QLoRA has it) or ``int8``; needs
-            bitsandbytes (extra ``quant``) and LoRA.
+        quantize: how the language model is kept below the adapter: ``nf4`` (4 bits, as QLoRA has it), ``int8`` or
+            ``fp4``; needs bitsandbytes (extra ``quant``) and LoRA.
         revision: branch, tag or commit of a hub id.
         trust_remote_code: whether code that comes with hub weights may run.
         family: the model's family, by class path, where this package has none for it; docs/model.md shows one.

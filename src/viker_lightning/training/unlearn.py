@@ -71,8 +71,8 @@ class Unlearn(Stage):
             or ``name/weights``; see :class:`~viker_lightning.pictures.clip.ClipEmbedder`. None by default.
         clip_threshold: the largest similarity to a forget image that an irrelevant image may have, -1 to 1; read it off
             ``similarity.json`` in the run folder, since models differ.
-        quantize: how the language model is kept below the adapter: ``nf4`` (4 bits, as QLoRA has it) or ``int8``; needs
-            bitsandbytes (extra ``quant``) and LoRA.
+        quantize: how the language model is kept below the adapter: ``nf4`` (4 bits, as QLoRA has it), ``int8`` or
+            ``fp4``; needs bitsandbytes (extra ``quant``) and LoRA.
         revision: branch, tag or commit of a hub id.
         trust_remote_code: whether code that comes with hub weights may run.
         family: the model's family, by class path, where this package has none for it; docs/model.md shows one.
