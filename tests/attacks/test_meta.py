@@ -17,6 +17,7 @@ from viker_lightning.attacks.meta import (
     Member,
     alike,
     answers,
+    beside,
     gather_pool,
     judge,
     judge_all,
@@ -150,11 +151,13 @@ def test_the_page_has_the_most_faithful_first():
     rows = {"a": judge(VALUES, POOL, GOLD) | {"shows": "high"}, "b": judge(VALUES, POOL, GOLD) | {"shows": "low"}}
     rows["b"] |= {"faithful": 0.9, "Q": None}
     pool = [{"title": m.title, "group": m.group} for m in [GOLD, *POOL]]
-    text = page({"pool": pool, "settings": {"data": "mini/ci"}, "scores": {"forget": rows}})
+    record = {"pool": pool, "settings": {"data": "mini/ci"}, "scores": {"forget": rows}}
+    text = page(record)
     assert "2 models trained with the people to be forgotten, 2 without,\n3 unlearned; data mini/ci" in text
     assert text.index("| `b` | low | 0.90 |") < text.index("| `a` | high | 0.75 |")
     assert "| `a` | high | 0.75 | 0.62 | 1.00 | 0.50 | 0.50 | 0.50 | 1 |" in text
     assert "| `b` | low | 0.90 | 0.62 | 1.00 | - |" in text
+    assert beside(record) == {"a": "0.75 / 0.50", "b": "0.90 / 0.50"} and beside(record, "test") == {}
 
 
 def test_rounding_leaves_fifteen_levels_an_output(base_folder):

@@ -314,7 +314,7 @@ def gather_pool(cells: Sequence[Cell], gold: str) -> tuple[Member, list[Member]]
     return next(member for cell, member in members if cell.row == gold), pool
 
 
-def measure_pool(cells: Sequence[Cell], gold_row: str, kept: Path) -> dict[str, Any]:
+def measure_pool(cells: Sequence[Cell], gold_row: str, kept: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Asks all models of a pool in all conditions and judges the scores.
 
     Args:
@@ -323,7 +323,8 @@ def measure_pool(cells: Sequence[Cell], gold_row: str, kept: Path) -> dict[str, 
         kept: folder in which answers are kept.
 
     Returns:
-        The record: ``pool``, ``settings``, ``values`` and ``scores``.
+        The record, ``gold``, ``pool``, ``settings`` and ``scores`` (see :func:`judge_all`); and the numbers it is made
+        of, by model, condition, split and score.
     """
     gold, pool = gather_pool(cells, gold_row)
     data, beside = read_data(read_run(gold.folder)), Subject("gold", str(gold.folder), gold.folder)
@@ -341,7 +342,7 @@ def measure_pool(cells: Sequence[Cell], gold_row: str, kept: Path) -> dict[str, 
     ]
     settings = {"bits": BITS, "relearning": repr(TEACH), "utility": UTILITY, "data": data.root}
     scores = judge_all(summaries, pool, gold)
-    return {"gold": gold.title, "pool": everybody, "settings": settings, "values": summaries, "scores": scores}
+    return {"gold": gold.title, "pool": everybody, "settings": settings, "scores": scores}, {**summaries}
 
 
 COLUMNS = {
@@ -387,6 +388,17 @@ def page(record: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def beside(record: Mapping[str, Any], split: str = "forget") -> dict[str, str]:
+    """What is to stand beside each score where it is described: how faithful and how robust it is, or a dash.
+
+    Args:
+        record: of :func:`measure_pool`.
+        split: of which people's questions.
+    """
+    rows = record["scores"].get(split, {})
+    return {name: f"{_cell(row['faithful'])} / {_cell(row['robust'])}" for name, row in rows.items()}
+
+
 def _cell(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
@@ -411,12 +423,13 @@ def main(arguments: list[str] | None = None) -> None:
         cells = grid.cells(given.runs)
         if failed := run_grid(cells, given.jobs, Console()):
             raise UserError(f"{len(failed)} of {len(cells)} runs failed: {', '.join(c.title for c in failed)}")
-        record = measure_pool(cells, grid.gold, given.runs / "answers")
+        record, values = measure_pool(cells, grid.gold, given.runs / "answers")
         given.results.mkdir(parents=True, exist_ok=True)
         write_json(given.results / "meta.json", record | {"note": grid.note})
+        write_json(given.results / "meta-values.json", values)
         write_text(given.results / "meta.md", page(record))
         files = [given.results / name for name in ("meta.md", "meta.json")]
-        print(f"{files[0]} says which scores deserve trust; {files[1]} has all numbers")
+        print(f"{files[0]} says which scores deserve trust; {files[1]} has more, and the runs")
     except UserError as error:
         sys.exit(hide(f"error: {error}"))
     except KeyboardInterrupt:
