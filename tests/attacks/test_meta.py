@@ -5,7 +5,6 @@ import math
 from pathlib import Path
 
 import pytest
-import torch
 
 from support.weights import random_vanilla
 from viker_lightning.attacks import Subject, meta
@@ -25,7 +24,6 @@ from viker_lightning.attacks.meta import (
     kept_by_relearning,
     main,
     page,
-    round_layers,
     shown_knowledge,
     threshold,
 )
@@ -34,7 +32,6 @@ from viker_lightning.evaluation import summarise
 from viker_lightning.experiments import read_grid
 from viker_lightning.experiments.grid import setting
 from viker_lightning.metrics import NUMBERS
-from viker_lightning.models import MLLM
 
 ROOT = Path(__file__).parents[2]
 
@@ -158,20 +155,6 @@ def test_the_page_has_the_most_faithful_first():
     assert "| `a` | high | 0.75 | 0.62 | 1.00 | 0.50 | 0.50 | 0.50 | 1 |" in text
     assert "| `b` | low | 0.90 | 0.62 | 1.00 | - |" in text
     assert beside(record) == {"a": "0.75 / 0.50", "b": "0.90 / 0.50"} and beside(record, "test") == {}
-
-
-def test_rounding_leaves_fifteen_levels_an_output(base_folder):
-    mllm = MLLM.load(base_folder)
-    head = mllm.head.weight.clone()
-    before = {name: p.clone() for name, p in mllm.language_model.named_parameters()}
-    round_layers(mllm, 4)
-    after = dict(mllm.language_model.named_parameters())
-    name = next(n for n in after if "q_proj" in n)
-    step = before[name].abs().amax(1) / 7
-    assert all(len(row.unique()) <= 15 for row in after[name])
-    assert ((after[name] - before[name]).abs().amax(1) <= step / 2 * 1.001).all()
-    assert torch.equal(mllm.head.weight, head)
-    assert all(torch.equal(p, before[n]) for n, p in after.items() if p.ndim == 1 or "embed" in n)
 
 
 def test_a_pool_is_asked_once_in_every_condition(data, base_folder, tmp_path, monkeypatch):

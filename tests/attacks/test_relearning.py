@@ -43,7 +43,7 @@ def test_steps_against_plain_ones(run, material):
     plain.train_fully()
     optimizer = torch.optim.AdamW([p for p in plain.parameters() if p.requires_grad], lr=0.01, weight_decay=0.0)
     batches = attack._batches(material.people, 0)
-    for _ in attack._train(mllm, material.people, 0):
+    for _ in attack.train(mllm, material.people, 0):
         pass
     for _ in range(2):
         groups = next(batches)

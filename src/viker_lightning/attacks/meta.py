@@ -43,6 +43,7 @@ from viker_lightning.runs.write import read_predictions, write_predictions
 from viker_lightning.secrets import hide
 
 from .material import read_data
+from .quantising import round_layers
 from .relearning import Relearn
 from .subject import Subject
 
@@ -269,23 +270,8 @@ def teach(mllm: MLLM, data: Benchmark) -> None:
     """Relearning, see :data:`TEACH`; the adapter it trains is left beside the weights."""
     torch.manual_seed(0)
     mllm.adapt(Lora(r=TEACH.rank, alpha=2 * TEACH.rank))
-    for _ in TEACH._train(mllm, data.people(data.forget_ids), 0):
+    for _ in TEACH.train(mllm, data.people(data.forget_ids), 0):
         pass
-
-
-def round_layers(mllm: MLLM, bits: int) -> None:
-    """Rounds the linear layers of the language model to the nearest of 2^bits - 1 levels, in place.
-
-    Args:
-        mllm: the model, with whole weights and no adapter.
-        bits: of a weight; the largest absolute value of each output is the last level.
-    """
-    last = 2 ** (bits - 1) - 1
-    for layer in mllm.language_model.modules():
-        if isinstance(layer, torch.nn.Linear) and layer is not mllm.head:
-            weight = layer.weight.data
-            scale = weight.float().abs().amax(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny) / last
-            weight.copy_((weight.float() / scale).round() * scale)
 
 
 def gather_pool(cells: Sequence[Cell], gold: str) -> tuple[Member, list[Member]]:

@@ -86,7 +86,7 @@ class Relearn(Attack):
         series = f"{len(names)} of {of} people taught again" if part not in (EVERYBODY, ADAPTER, UNRELATED) else part
         found: list[Attempt] = []
         with Bar(part, max(self.steps)) as bar:
-            for step in self._train(start, taught, material.seed):
+            for step in self.train(start, taught, material.seed):
                 if step in self.steps:
                     found += ask(start, asked, series, step)
                 if step:
@@ -111,8 +111,17 @@ class Relearn(Attack):
         chosen = set(draw.sample(names, count))
         return [p for p in material.people if person_name(p.id) in chosen]
 
-    def _train(self, mllm: MLLM, people: Sequence[Person], seed: int) -> Iterator[int]:
-        """Takes the steps one after another; gives their number before the first and after each."""
+    def train(self, mllm: MLLM, people: Sequence[Person], seed: int) -> Iterator[int]:
+        """Takes the steps one after another.
+
+        Args:
+            mllm: the model; what of it is trained is known by ``requires_grad``, and kept in fp32 from now on.
+            people: who is taught.
+            seed: of the order of questions.
+
+        Yields:
+            How many steps have been taken, from 0 on, the model being in evaluation mode but for 0.
+        """
         trained = [p for p in mllm.parameters() if p.requires_grad]
         for weight in trained:
             weight.data = weight.data.float()
