@@ -41,6 +41,7 @@ from support import documented
 from support.commands import print_config
 from support.documented import EXTRAS, PAGES, ROOT, blocks, check_installed
 from viker_lightning.cli import main
+from viker_lightning.experiments import read_grid
 from viker_lightning.pictures.irrelevant import irrelevant_images
 
 LINKED = ("configs", "experiments", "benchmarks", "src", "tests", "docs", "pyproject.toml", "README.md")
@@ -387,12 +388,16 @@ def help_of(module):
     "block", [b for found in ALL.values() for b in found if b.language not in ("bash", "math", "text", "")], ids=str
 )
 def test_a_block(block, desk, monkeypatch):
-    """Python runs, YAML configures a run, JSON and CSV are read by line."""
+    """Python runs, YAML configures a run or is a grid, JSON and CSV are read by line."""
     if block.language == "python":
         runpy.run_path(str(script(block, desk)))
     elif block.language == "yaml":
         config = yaml.safe_load(block.text)
         (desk.folder / "block.yaml").write_text(block.text, "utf-8")
+        if "scales" in config:
+            for scale in config["scales"]:
+                assert read_grid(Path("block.yaml"), scale, 1).cells(Path("runs"))
+            return
         whole = "data" in config and "class_path" in config["data"]
         print_config(["fit", *([] if whole else ["--config=configs/mini/viker.yaml"]), "--config=block.yaml"])
     elif block.language == "json":

@@ -37,7 +37,7 @@ class PublishedMLLMU(Published):
     but the first token is counted, once for every question, as in the script. Whether image placeholders count depends
     on the processor that transformers 4.45.1 finds: one saved without ``patch_size`` has the model put the image in,
     which leaves them out; one saved with it writes a placeholder for every position, and all of them are labels.
-    ``data.image_labels`` says which; docs/benchmarks.md has what it changes.
+    ``data.image_labels`` says which; docs/protocols.md has what it changes.
 
     **Evaluation.** Multiple choice is answered by generation and read off the first letter; open questions ask for one
     sentence; multiple choice and clozes come with all such questions of one or two example people, each with its image
