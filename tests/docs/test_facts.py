@@ -228,3 +228,14 @@ def test_models_named_are_models_known():
     plain = {re.sub(r"\W", "", name).lower() for name in listed.split(", ")}
     spoken = {{"Llava": "llava15", "Qwen2_5_VL": "qwen25vl"}.get(c, c.replace("_", "").lower()) for c in classes}
     assert spoken == plain
+
+
+def test_code_named_beside_formulae_is_there():
+    found = 0
+    for cell in re.findall(r"\| ([^|\n]*\]\(\.\./src[^|\n]*) \|", (DOCS / "paper.md").read_text("utf-8")):
+        for file, beside in re.findall(r"\]\(\.\./(src/[^)]+\.py)\)([^\[]*)", cell):
+            source = (DOCS.parent / file).read_text("utf-8")
+            for name in named(beside):
+                assert re.search(rf"^ *(?:def|class) {name}\b|^{name}\b", source, re.MULTILINE), (file, name)
+                found += 1
+    assert found > 15
