@@ -40,6 +40,8 @@ import yaml
 from support import documented
 from support.commands import print_config
 from support.documented import EXTRAS, PAGES, ROOT, blocks, check_installed
+from viker_lightning.attacks.__main__ import parser
+from viker_lightning.attacks.settings import chosen
 from viker_lightning.cli import main
 from viker_lightning.experiments import read_grid
 from viker_lightning.pictures.irrelevant import irrelevant_images
@@ -49,7 +51,7 @@ ALL = {page.name: blocks(page) for page in PAGES}
 FILES = {block.file: block for found in ALL.values() for block in found if block.file}
 STAGES = ("fit", "validate", "test", "predict")
 SCRIPTS = [["python", f"{name}.py"] for name in ("docs/methods", "benchmarks/growth", "benchmarks/strangers")]
-MODULES = ("reporting", "reporting.dashboard", "export", "experiments")
+MODULES = ("reporting", "reporting.dashboard", "export", "experiments", "attacks")
 
 
 def python(words):
@@ -275,6 +277,10 @@ def test_another_command(command, desk, capsys):
 def run_module(module, words):
     """Runs a program of the package in this process; glob patterns are the shell's work."""
     given = [path for word in words for path in (sorted(map(str, Path().glob(word))) if "*" in word else [word])]
+    if module == "attacks":  # they take minutes; tests/attacks carries them out
+        options = parser().parse_args(given)
+        assert chosen(options.only.split(",") if options.only else [], options.quick, options.settings)
+        return
     if module == "experiments":
         given[0] = {"run": "list", "cell": "list"}.get(given[0], given[0])
         given += ["--scale=mini"] * (not any(word.startswith("--scale") for word in given))
