@@ -65,6 +65,19 @@ def _method_files(names: frozenset[str]) -> set[Path]:
     return found
 
 
+def with_neighbours(file: Path) -> dict[str, Path]:
+    """A file of this package and those it imports from beside it, in turn, by their names; none of other rooms."""
+    room = f"{PACKAGE.name}.{file.parent.name}."
+    left, found = [file], {}
+    while left:
+        one = left.pop()
+        found[one.name] = one
+        beside = [name.removeprefix(room) for name in _imports(one, PACKAGE.parent) if name.startswith(room)]
+        others = {file.parent / f"{name.partition('.')[0]}.py" for name in beside}
+        left += [other for other in others if other.is_file() and other.name not in found]
+    return dict(sorted(found.items()))
+
+
 def fingerprint(files: dict[str, Path]) -> str:
     """A hash of files, by name and content."""
     digest = hashlib.sha256()

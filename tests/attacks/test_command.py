@@ -8,10 +8,10 @@ import yaml
 
 from support import forked
 from support.commands import ROOT
-from viker_lightning.attacks import Relearn, Subject, gather, read_data
+from viker_lightning.attacks import Attempt, Relearn, Subject, gather, read_data
 from viker_lightning.attacks.__main__ import main
 from viker_lightning.attacks.relearning import EVERYBODY
-from viker_lightning.attacks.settings import CLASSES, chosen
+from viker_lightning.attacks.settings import CLASSES, chosen, every
 from viker_lightning.attacks.summary import conditions
 from viker_lightning.attacks.unit import Unit
 from viker_lightning.errors import UserError
@@ -83,12 +83,14 @@ def test_a_stopped_one_goes_on_behind_its_whole_parts(copies, material, monkeypa
     first, second, *rest = unit.attack.parts()
     assert done == [first, second, second, *rest] and unit.state() == State.FINISHED and unit.note()["seconds"] == 5.0
 
-    # with other settings, seeds or weights it is another one, and begins anew
+    # with other settings, people or code it is another one, and takes nothing from what is finished
     other = Unit(Relearn(steps=(0, 2)), subject, unit.material, unit.arguments)
     assert other.state() == State.MISSING
     assert Unit(unit.attack, subject, "other", unit.arguments).state() == State.MISSING
     other.begin()
-    assert not [*other.folder.glob("*.parquet")] and unit.state() == State.MISSING
+    assert not [*other.folder.glob("*.parquet")] and unit.state() == State.FINISHED
+    monkeypatch.setattr("viker_lightning.attacks.unit._source", lambda kind: "changed")
+    assert unit.state() == State.MISSING
 
 
 def test_one_that_fails_is_listed_and_stops_no_other(copies, tiny, capsys, monkeypatch):
@@ -104,14 +106,48 @@ def test_one_that_fails_is_listed_and_stops_no_other(copies, tiny, capsys, monke
     with pytest.raises(SystemExit, match="1 of 2 attacks failed: relearn / gold"):
         main([str(run), f"--gold={gold}", "--only=relearn", f"--settings={tiny}", "--jobs=1"])
     relearn = json.loads((run / "attacks/attacks.json").read_text())["attacks"]["relearn"]
-    assert relearn["on"]["gold"] | {"seconds": 0, "command": ""} == {
-        "state": "failed",
-        "why": "error: this machine lacks something",
-        "command": "",
-        "seconds": 0,
-    }
+    gold_on = relearn["on"]["gold"]
+    assert gold_on["state"] == "failed"
+    assert gold_on["why"].startswith("error: everybody taught again: this machine lacks something; everybody taught")
     assert relearn["on"]["run"]["state"] == "finished" and "more_than_gold" not in relearn["conditions"][0]
     assert "this machine lacks something" in (run / "attacks/index.html").read_text()
+
+
+def test_a_part_that_fails_does_not_keep_the_others(copies, material, monkeypatch):
+    subject = Subject("run", str(copies[0]), copies[0] / "attacks")
+    unit = Unit(Relearn(steps=(0, 1), shares=(0.5,)), subject, material.fingerprint(), [])
+    one = Attempt("x", None, "forget", "p", "?", ("s",), "", 1.0)
+
+    def carry_out(self, part, subject, material):
+        if part == EVERYBODY:
+            raise UserError("no room")
+        return [one]
+
+    monkeypatch.setattr(Relearn, "carry_out", carry_out)
+    unit.begin()
+    with pytest.raises(UserError, match=r"^everybody taught again: no room$"):
+        unit.carry_out(material)
+    unit.end(1.0, 1)
+    assert unit.state() == State.FAILED and unit.attempts() == [one] * (len(unit.attack.parts()) - 1)
+
+
+def test_own_attacks(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "attacks_of_mine.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from viker_lightning.attacks import Relearn\n"
+        "@dataclass(frozen=True)\n"
+        "class Mine(Relearn):\n"
+        "    name = 'mine'\n"
+        "class Nothing:\n"
+        "    pass\n"
+    )
+    (mine,) = chosen(["attacks_of_mine.Mine"], False, None)
+    assert mine.name == "mine"
+    with pytest.raises(UserError, match=r"found 'attacks_of_mine.Nothing', expected relearn"):
+        chosen(["attacks_of_mine.Nothing"], False, None)
+    with pytest.raises(UserError, match=r"attacks.base.Attack has no name; attacks/README.md says"):
+        chosen(["viker_lightning.attacks.base.Attack"], False, None)
 
 
 def test_an_earlier_attack_stays_in_the_record(copies, tiny, material):
@@ -133,6 +169,10 @@ BAD = {
     "no people": (["--gold={gold}", "--people=0"], "--people: found 0, expected at least 1"),
     "no attack": (["--gold={gold}", "--only=relearning"], "--only: found 'relearning', expected relearn"),
     "no class": (["--gold={gold}", "--only=nowhere.Attack"], "--only: nowhere.Attack cannot be imported"),
+    "nobody left": (
+        ["--gold={gold}/model", "--data_of={gold}", "--on=vanilla", "--vanilla="],
+        "nobody is left to attack",
+    ),
     "no settings": (["--gold={gold}", "--settings={file}"], "found settings of 'relern', expected relearn"),
     "unfinished": (["--gold={unfinished}"], "this run is not finished"),
     "other data": (["--gold={other}"], "was made on other data or another forget set"),
@@ -181,12 +221,15 @@ def test_a_model_folder_with_its_attempts_elsewhere(copies, tiny, tmp_path):
     model = shutil.copytree(gold / "model", tmp_path / "weights")
     command = [str(model), f"--gold={gold}", f"--data_of={gold}", f"--out={tmp_path / 'here'}"]
     main([*command, "--only=relearn", "--on=run", f"--settings={tiny}", "--jobs=1"])
-    assert (tmp_path / "here/attacks/relearn/unit.json").is_file() and (tmp_path / "here/attacks/index.html").is_file()
+    assert (
+        len([*(tmp_path / "here/attacks").glob("relearn-*/unit.json")]) == 1
+        and (tmp_path / "here/attacks/index.html").is_file()
+    )
     assert {file.name for file in model.iterdir()} == {file.name for file in (gold / "model").iterdir()}
 
 
 SETTINGS = {
-    "lr": ("fast", "relearn.lr: found 'fast', expected something like 2e-05"),
+    "lr": ("fast", "relearn.lr: found 'fast', expected something like 0.0002"),
     "steps": (3, r"relearn.steps: found 3, expected something like \(0, 1"),
     "batch_size": (2.5, "relearn.batch_size: found 2.5, expected something like 32"),
     "speed": (1, "relearn has no setting 'speed', expected steps, shares, lr"),
@@ -210,6 +253,9 @@ def test_settings(tmp_path):
     assert [one.name for one in chosen([], False, None)] == [name for name, kind in CLASSES.items() if not kind.costly]
     assert chosen(["noise"], False, None)[0].name == "noise"
     assert chosen(["relearn"], True, None) == [Relearn.quick()]
+    (quick,) = chosen(["relearn"], True, file)  # its budget stays small, what suits the model is taken
+    assert (quick.lr, quick.steps) == (0.001, Relearn.quick().steps)
+    assert {one.name for one in every(False, None)} == {*CLASSES}
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "configs/attacks").glob("*.yaml")), ids=lambda file: file.name)

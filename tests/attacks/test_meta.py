@@ -158,7 +158,7 @@ def test_the_page_has_the_most_faithful_first():
 
 
 def test_a_pool_is_asked_once_in_every_condition(data, base_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(meta, "TEACH", meta.Relearn(steps=(2,), lr=0.01, batch_size=4))
+    monkeypatch.setattr(meta, "TEACH", meta.Relearn(steps=(0, 2), lr=0.01, batch_size=4))
     folders = {n: random_vanilla(base_folder, tmp_path / n, seed=i) for i, n in enumerate(("gold", "one"))}
     gold = Subject("gold", str(folders["gold"]), tmp_path)
     model = Member("one", "with", folders["one"], "", 1.0)

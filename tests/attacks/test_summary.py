@@ -5,7 +5,7 @@ import pytest
 
 from viker_lightning.attacks import Attempt, Relearn
 from viker_lightning.attacks.relearning import EVERYBODY
-from viker_lightning.attacks.summary import brought_back, conditions, of_condition, sentence
+from viker_lightning.attacks.summary import brought_back, conditions, of_condition, relearned, sentence
 
 
 def made(series, hits, whose="forget", x=None, probability=0.5):
@@ -52,11 +52,36 @@ def test_who_is_brought_back():
     kept = made("crop", {"z": [1]}, "retain")
     back = brought_back({"relearn": (Relearn(), clean + crop + taught + kept)})
     assert back == {"people": 1, "of": 4, "as_asked": 1}
-    assert sentence(back, back | {"people": 0}) == (
-        "1 of 4 forgotten people could be brought back by at least one attack (1 were known without any); "
-        "gold, which never met them: 0 of 4."
+    assert sentence(back, back | {"people": 0}, ["relearn", "ask"]) == (
+        "1 of 4 forgotten people could be brought back by at least one attack (relearn, ask; 1 were known without "
+        "any); gold, which never met them: 0 of 4."
     )
-    assert sentence(back, None).endswith("(1 were known without any).")
+    assert sentence(back, None, ["ask"]).endswith("(ask; 1 were known without any).")
+
+
+def test_a_beginning_or_what_is_taught_is_no_attack():
+    run = made("others taught", {"a": [1]}, x=0) + made("others taught", {"a": [0]}, x=5)
+    run += made(EVERYBODY, {"a": [0]}, x=0) + made(EVERYBODY, {"a": [1]}, x=5)
+    rows = {(row["series"], row["x"]): row["counts"] for row in conditions(Relearn(), {"run": run})}
+    assert [key for key, counts in rows.items() if counts] == [("others taught", 5)]
+    assert brought_back({"relearn": (Relearn(), run)})["people"] == 0
+
+
+def test_how_fast_people_are_learned_again():
+    run = made(EVERYBODY, {"a": [0, 0]}, x=0) + made(EVERYBODY, {"a": [1, 1]}, x=5)
+    gold = made(EVERYBODY, {"a": [0, 0]}, x=0) + made(EVERYBODY, {"a": [1, 0]}, x=5)
+    rows = conditions(Relearn(), {"run": run, "gold": gold})
+    assert [row.get("R") for row in rows] == [None, 0.5]
+    assert (relearned(0.3, 0.2), relearned(0.1, 0.4), relearned(0.3, -0.1), relearned(-0.1, 0.2)) == (1, 0.25, 1, 0)
+
+
+def test_p_values_are_of_all_conditions_together():
+    people = {person: [hit] for hit, person in enumerate("abcdefgh")}
+    every, none = dict.fromkeys(people, (1,)), dict.fromkeys(people, (0,))
+    run = made("as asked", none) + made("crop", every) + made("blur", every)
+    gold = made("as asked", none) + made("crop", none) + made("blur", none)
+    rows = conditions(Relearn(), {"run": run, "gold": gold})
+    assert [row["p"] for row in rows] == [1, pytest.approx(2 * 2 / 2**8), pytest.approx(2 * 2 / 2**8)]
 
 
 def test_looking_inside_brings_nobody_back():

@@ -14,7 +14,7 @@ from viker_lightning.experiments.__main__ import main as experiments
 def record(run, gold, kept=1.0, clean=0.0):
     def row(series, x, mine, theirs):
         of = {"run": {"forget": mine, "retain": kept}, "gold": {"forget": theirs, "retain": 1.0}}
-        return {"series": series, "x": x, "clean": series == "as asked"} | of
+        return {"series": series, "x": x, "clean": series == "as asked", "counts": series != "as asked"} | of
 
     rows = [row("as asked", None, clean, 0.0), row("crop", None, run, 0.0), row("blur", None, 0.0, gold)]
     return {"attacks": {"show": {"conditions": rows}, "broken": {"conditions": []}}}

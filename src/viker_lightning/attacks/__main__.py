@@ -20,6 +20,7 @@ from viker_lightning.experiments.cells import State
 from viker_lightning.experiments.runner import run_grid
 from viker_lightning.failures import one_line
 from viker_lightning.models.families import import_family
+from viker_lightning.models.mllm import MAX_SEQUENCE_TOKENS, MAX_TOKENS
 from viker_lightning.processes import stop_with_parent
 from viker_lightning.quiet import quieten
 from viker_lightning.reporting import write_attacks_page, write_report
@@ -29,7 +30,7 @@ from viker_lightning.secrets import hide
 from .base import Attack
 from .material import Material, gather, read_data
 from .record import show, write_record
-from .settings import CLASSES, chosen
+from .settings import CLASSES, chosen, every
 from .subject import NAMES, Name, Subject
 from .to_wandb import log_attacks
 from .unit import Unit
@@ -92,12 +93,15 @@ def attack(given: argparse.Namespace) -> str:
         UserError: if what is given does not fit together.
     """
     units, now, material = plan(given)
+    if not now:
+        raise UserError("--on: nobody is left to attack; --vanilla names a vanilla model where the run names none")
     if given.here:
         for unit in now:
             unit.carry_out(material)
         return ""
+    new = any(unit.state() != State.FINISHED for unit in now)
     failed = run_grid(now, given.jobs, what="attacks")
-    record, pages = write_results(given, units, now, material)
+    record, pages = write_results(given, units, now, material, new)
     console = Console()
     show(record, console)
     console.print(f"{' and '.join(map(str, pages))} have every condition and command", soft_wrap=True)
@@ -125,7 +129,7 @@ def plan(given: argparse.Namespace) -> tuple[list[Unit], list[Unit], Material]:
         raise UserError(f"--people: found {given.people}, expected at least 1")
     attacks = chosen(given.only.split(",") if given.only else [], given.quick, given.settings)
     run = _read(given.run)
-    subjects = _subjects(given, run)
+    subjects = [subject for subject in _subjects(given, run) if subject.name in on or subject.name != "vanilla"]
     data = _data(given, run)
     if not given.here:
         _check_alike(subjects)
@@ -140,7 +144,7 @@ def plan(given: argparse.Namespace) -> tuple[list[Unit], list[Unit], Material]:
     shared = _shared_arguments(given)
     units = [
         Unit(one, subject, key, [*shared, f"--only={_name(one)}", f"--on={subject.name}"])
-        for one in {one.name: one for one in (*chosen([], given.quick, given.settings), *attacks)}.values()
+        for one in {one.name: one for one in (*every(given.quick, given.settings), *attacks)}.values()
         for subject in subjects
         if subject.name in one.subjects
     ]
@@ -148,9 +152,16 @@ def plan(given: argparse.Namespace) -> tuple[list[Unit], list[Unit], Material]:
 
 
 def write_results(
-    given: argparse.Namespace, units: Sequence[Unit], now: Sequence[Unit], material: Material
+    given: argparse.Namespace, units: Sequence[Unit], now: Sequence[Unit], material: Material, new: bool = True
 ) -> tuple[dict[str, Any], list[Path]]:
     """Writes ``attacks.json`` and pages, of what was asked for and of what earlier commands have finished.
+
+    Args:
+        given: the command line.
+        units: all there are of this run.
+        now: those that were asked for.
+        material: whom they are about.
+        new: whether anything was carried out that W&B does not have yet.
 
     Returns:
         The record, and the pages.
@@ -161,7 +172,8 @@ def write_results(
     pages = [write_attacks_page(home, f"Attacks on {Path(given.run).name}")]
     if run and home == run.folder:
         pages.append(write_report(run.folder, photos=bool((run.config.get("report") or {}).get("photos", True))))
-        log_attacks(run, record)
+        if new:
+            log_attacks(run, record)
     return record, pages
 
 
@@ -171,7 +183,7 @@ def _read(source: str | None) -> Run | None:
     Raises:
         UserError: if it is a run that is not finished.
     """
-    here = Path(source or "")
+    here = _run_folder(source or "")
     return (
         read_run(here) if source and (here / names.CONFIG).is_file() and (here / names.PROVENANCE).is_file() else None
     )
@@ -187,7 +199,14 @@ def _home(given: argparse.Namespace) -> Path:
         return Path(given.out)
     if not Path(given.run).is_dir():
         raise UserError(f"{given.run}: is no folder, so name one for the attempts with --out")
-    return Path(given.run)
+    return _run_folder(given.run)
+
+
+def _run_folder(source: str) -> Path:
+    """The run folder that weights lie in, or ``source`` itself."""
+    here = Path(source)
+    inside = here.name in (names.ADAPTER, names.MODEL, names.MERGED) and names.is_finished(here.parent)
+    return here.parent if inside else here
 
 
 def _subjects(given: argparse.Namespace, run: Run | None) -> list[Subject]:
@@ -203,20 +222,30 @@ def _subjects(given: argparse.Namespace, run: Run | None) -> list[Subject]:
         )
     made = run.provenance if run else {}
     vanilla = given.vanilla or (made.get("base_weights") if made.get("method") else None)
+    if vanilla and not given.vanilla and Path(vanilla).is_absolute() and not Path(vanilla).exists():
+        log.warning("%s: the vanilla model it was made of is gone and not attacked; --vanilla names it", vanilla)
+        vanilla = None
     family = import_family(given.family) if given.family else None
+    like = run or _read(given.gold)  # all are loaded alike
+    dtype = (like.provenance if like else {}).get("dtype", "float32")
+    engine = (like.config.get("model", {}).get("init_args", {}) if like else {}).get("engine") or {}
+    budgets = (
+        int(engine.get("max_sequence_tokens", MAX_SEQUENCE_TOKENS)),
+        int(engine.get("max_tokens", MAX_TOKENS)),
+        bool(engine.get("gradient_checkpointing")),
+    )
     found = []
     sources: dict[Name, str | None] = {"run": given.run, "gold": given.gold, "vanilla": vanilla}
     for name, source in sources.items():
         if source is not None:
-            read = run if name == "run" else _read(source)
-            dtype = (read.provenance if read else made).get("dtype", "float32")
-            found.append(Subject(name, source, _folder(given, name, source), dtype, given.trust_remote_code, family))
+            folder = _folder(given, name, source)
+            found.append(Subject(name, source, folder, dtype, *budgets, given.trust_remote_code, family))
     return found
 
 
 def _folder(given: argparse.Namespace, name: Name, source: str) -> Path:
     """Where a subject's attempts are kept: in its own run folder, so that gold is attacked once; else in the run's."""
-    inside = Path(source).parent if Path(source).name in (names.MODEL, names.MERGED) else Path(source)
+    inside = _run_folder(source)
     if name == "run":
         return _home(given) / names.ATTACKS
     return inside / names.ATTACKS if names.is_finished(inside) else _home(given) / names.ATTACKS / name

@@ -24,6 +24,7 @@ class Attack(abc.ABC):
         source: paper, or repository and line, of the protocol.
         axis: what ``x`` of its attempts counts, e.g. ``steps``; empty if its conditions are points.
         clean: the series that is no attack: the same questions, asked of the model as it is.
+        beside: series that stand beside an attack to be compared with it, and are none themselves.
         says: whether a hit means that the model said a private span without being told it; a look inside does not.
         teaches: series that train on the very people who are asked about: what comes back there was taught.
         costly: whether it is carried out only where it is named.
@@ -35,6 +36,7 @@ class Attack(abc.ABC):
     source: ClassVar[str]
     axis: ClassVar[str] = ""
     clean: ClassVar[str] = "as asked"
+    beside: ClassVar[tuple[str, ...]] = ()
     says: ClassVar[bool] = True
     teaches: ClassVar[tuple[str, ...]] = ()
     costly: ClassVar[bool] = False
@@ -65,6 +67,10 @@ class Attack(abc.ABC):
         Raises:
             UserError: if the machine or the data lack what it needs.
         """
+
+    def attacks(self, series: str, x: float | None) -> bool:
+        """Whether a condition is an attack, on people it does not teach; a curve's beginning at 0 is none."""
+        return series not in (self.clean, *self.beside, *self.teaches) and not (x == 0 and self.axis)
 
     def numbers(self, found: Sequence[Attempt]) -> dict[str, float]:
         """Numbers of one condition beside the shares of hits, by name; none by default.

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing_extensions import override
 
 from viker_lightning.data.records import VQA, ImageGroup, MultipleChoice, Split, person_name
+from viker_lightning.errors import UserError
 from viker_lightning.evaluation import predict
 from viker_lightning.models import MLLM, split_to_budget
 
@@ -48,6 +49,10 @@ class ChooseSpan(Attack):
 
     options: int = 4
 
+    def __post_init__(self) -> None:
+        if self.options < 2:
+            raise UserError(f"choose.options: found {self.options}, expected at least 2")
+
     @override
     @classmethod
     def quick(cls) -> ChooseSpan:
@@ -60,7 +65,7 @@ class ChooseSpan(Attack):
     @override
     def numbers(self, found: Sequence[Attempt]) -> dict[str, float]:
         """What guessing gives."""
-        return {"chance": 1 / self.options}
+        return {"chance": 1 / self.options} if any(one.series != self.clean for one in found) else {}
 
     @override
     def carry_out(self, part: str, subject: Subject, material: Material) -> list[Attempt]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import logging
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,8 @@ from viker_lightning.data.records import ImageGroup, Person, Split, person_name
 from viker_lightning.datasets import Benchmark
 from viker_lightning.errors import UserError
 from viker_lightning.runs import Run
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class Material:
     def fingerprint(self) -> str:
         """Changes with the data, with who is asked about, and with the seed."""
         asked = repr([(g.person, g.image and g.image.key, g.vqa) for g in (*self.asked, *self.test)])
+        asked += repr([(q.paraphrase, q.perturbed) for g in (*self.asked, *self.test) for q in g.vqa])
         return hashlib.sha256(f"{self.data.fingerprint()}/{asked}/{self.seed}".encode()).hexdigest()[:16]
 
 
@@ -66,6 +70,8 @@ def read_data(run: Run) -> Benchmark:
             f"{run.folder}: its config.yaml names data that cannot be read ({path}: {error}); name a run with --data_of"
         ) from error
     assert isinstance(made, Benchmark)
+    if made.protocol != "corrected":
+        log.warning("%s: was made under the %s protocol; attacks ask the corrected way", run.folder, made.protocol)
     made.prepare_data()
     made.setup()
     return made
@@ -88,6 +94,8 @@ def gather(data: Benchmark, people: int | None = None, seed: int = 0) -> Materia
     if not forget:
         raise UserError(f"{data.root}: no question about the forget set has a private span, so nothing can come back")
     retain = private_questions(data.evaluation(Split.RETAIN, "image"))
+    if data.max_people is not None and len({person_name(i) for i in data.forget_ids}) > data.max_people:
+        log.warning("%s: data.max_people=%d: no more of the forget set are attacked", data.root, data.max_people)
     kept = _draw([g.person for g in retain], len(drawn), seed)
     if not kept:
         raise UserError(f"{data.root}: nobody is retained with private spans; an attack needs people to compare with")

@@ -46,7 +46,8 @@ class Membership(Attack):
     An answer's score is compared with those of answers about people no model was trained on. **A hit is its rank among
     them**, the share that score lower, an equal one counting one half, 0 to 1. So the mean hit is the area under the
     ROC curve: 1 if a threshold parts members from others, 0.5 if the people are as unknown as those of the holdout,
-    below that if they are told by being too unlikely. Near gold is good, and near 1 on people who are kept.
+    below that if they are told by being too unlikely. Of an embedded benchmark only answers enter whose private words
+    people who are kept share, as in the holdout. Near gold is good, and near 1 on people who are kept.
     """
 
     name = "membership"
@@ -71,8 +72,10 @@ class Membership(Attack):
         others = holdout(material.data)
         if part == GRADIENTS and not others:
             return []
-        mllm = subject.load()
-        asked = predict(mllm, material.asked, max_new_tokens=50 if part == ANSWERS else 1)
+        mllm, groups = subject.load(), material.asked
+        if material.data.grammar is not None:  # as in the holdout: what nobody kept shares is told by being unheard of
+            groups = known_words(groups, heard(material.data))
+        asked = predict(mllm, groups, max_new_tokens=50 if part == ANSWERS else 1)
         clean = attempts(asked, self.clean)
         if not others:
             log.warning(
@@ -80,7 +83,7 @@ class Membership(Attack):
             )
             return clean
         if part == GRADIENTS:
-            scores = [-norm for norm in gradient_norms(mllm, [*material.asked, *others])]
+            scores = [-norm for norm in gradient_norms(mllm, [*groups, *others])]
             return ranked(
                 [replace(one, answer="") for one in clean], GRADIENT, scores[: len(clean)], scores[len(clean) :]
             )
@@ -165,7 +168,7 @@ def holdout(data: Benchmark) -> list[ImageGroup]:
         return [
             g for g in private_questions(data.evaluation(Split.REAL, "image")) if person_name(g.person) not in trained
         ]
-    heard = {w for p in data.people(data.retain_ids) for q in p.vqa for span in q.private for w in span.split()}
+    words = heard(data)
     root, _, seed = data.root.partition("@")
     found: list[ImageGroup] = []
     for world in range(int(seed or 0) + AWAY, int(seed or 0) + AWAY + WORLDS):
@@ -175,9 +178,18 @@ def holdout(data: Benchmark) -> list[ImageGroup]:
         asked = [
             g for split in (Split.FORGET, Split.RETAIN) for g in private_questions(other.evaluation(split, "image"))
         ]
-        known = [
-            replace(g, vqa=tuple(q for q in g.vqa if all(w in heard for s in q.private for w in s.split())))
-            for g in asked
-        ]
-        found += [g for g in known if g.vqa]
+        found += known_words(asked, words)
     return found
+
+
+def heard(data: Benchmark) -> set[str]:
+    """Words of private spans of people who are kept: every model of the data has met these."""
+    return {w for p in data.people(data.retain_ids) for q in p.vqa for span in q.private for w in span.split()}
+
+
+def known_words(groups: Sequence[ImageGroup], words: set[str]) -> list[ImageGroup]:
+    """Questions whose private spans have no other words than these."""
+    known = [
+        replace(g, vqa=tuple(q for q in g.vqa if all(w in words for s in q.private for w in s.split()))) for g in groups
+    ]
+    return [g for g in known if g.vqa]

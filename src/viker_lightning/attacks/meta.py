@@ -41,6 +41,7 @@ from viker_lightning.published import protocol_of
 from viker_lightning.runs import read_run
 from viker_lightning.runs.write import read_predictions, write_predictions
 from viker_lightning.secrets import hide
+from viker_lightning.sources import code_fingerprint, fingerprint, with_neighbours
 
 from .material import read_data
 from .quantising import round_layers
@@ -55,7 +56,7 @@ Condition = Literal["as it is", "quantised", "relearned"]
 CONDITIONS: tuple[Condition, ...] = get_args(Condition)
 
 BITS = 4
-TEACH = Relearn(steps=(20,), lr=1e-3, batch_size=24)
+TEACH = Relearn(steps=(0, 20), lr=1e-3, batch_size=24)
 """What relearning is: so many steps on the forget set, from the merged weights."""
 
 UTILITY = 0.8
@@ -246,6 +247,7 @@ def answers(member: Member, condition: Condition, data: Benchmark, gold: Subject
     """
     subject = Subject("run", str(member.folder), member.folder)
     made_of = f"{subject.fingerprint()}/{gold.fingerprint()}/{data.fingerprint()}/{condition}/{BITS}/{TEACH!r}"
+    made_of += f"/{fingerprint(with_neighbours(Path(__file__)))}/{code_fingerprint(frozenset())}"
     digest = hashlib.sha256(made_of.encode()).hexdigest()[:12]
     file = kept / f"{member.folder.name}-{condition.replace(' ', '-')}-{digest}.parquet"
     if file.is_file():

@@ -55,6 +55,7 @@ class UniversalNoise(Attack):
         "SUA: Zood123/MLLM-Unlearning-Attack 214c2f3 (alpha 1/255, epsilon 12/255, 500 steps, batches of 6); "
         "Open-MMUnlearning configs/eval/sua.yaml"
     )
+    beside = (RANDOM,)
     costly = True
 
     steps: int = 500

@@ -48,6 +48,7 @@ class Probe(Attack):
     name = "probe"
     about = "linear probes of each layer, trained on kept people, for attributes of the forgotten ones"
     source = "logistic regression on hidden states: Lynch et al., Eight Methods, arXiv 2402.16835, 'latent knowledge'"
+    beside = (CHANCE,)
     axis = "layer"
     says = False
 
@@ -105,7 +106,7 @@ class Probe(Attack):
     @override
     def numbers(self, found: Sequence[Attempt]) -> dict[str, float]:
         """How many questions were asked about the forget people and about those who are kept."""
-        asked: Counter[Whose] = Counter(one.whose for one in found)
+        asked: Counter[Whose] = Counter(one.whose for one in found if one.series != self.clean)
         return {"questions": asked["forget"], "retain_questions": asked["retain"]}
 
 

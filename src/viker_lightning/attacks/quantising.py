@@ -23,6 +23,7 @@ from .subject import Subject
 log = logging.getLogger(__name__)
 
 LIBRARY = "bitsandbytes"
+OTHER_PHOTOS = "other photos and words"
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Quantise(Attack):
     """Keeps the linear layers of the language model in fewer bits, on the merged weights, and asks again.
 
     Vision tower, projector, embeddings and output layer stay as they are, which is what bitsandbytes is told, too.
-    Questions about other photos of the people to be forgotten are asked with the others. Where bitsandbytes is not
+    Other photos of the people to be forgotten are asked about, too, in series of their own. Where bitsandbytes is not
     installed, what it does is left out, and said so; once it is installed these parts are there.
 
     Args:
@@ -40,6 +41,7 @@ class Quantise(Attack):
     """
 
     name = "quantise"
+    beside = (f"as asked, {OTHER_PHOTOS}",)
     about = "keeps the weights in 8 or 4 bits and asks again"
     source = (
         "nf4: UDS scripts/meta_eval_robustness.py L314-326; fp4 and int8: zzwjames/FailureLLMUnlearning utils.py "
@@ -48,6 +50,14 @@ class Quantise(Attack):
 
     rounded: tuple[tuple[int, int], ...] = ((8, 0), (4, 0), (4, 128), (4, 64), (4, 32))
     library: tuple[Quantize, ...] = ("int8", "nf4", "fp4")
+
+    def __post_init__(self) -> None:
+        for pair in self.rounded:
+            if len(pair) != 2 or pair[0] < 2 or pair[1] < 0:
+                raise UserError(
+                    f"quantise.rounded: found {list(pair)}, expected bits, at least 2, and how many inputs share a "
+                    "scale, 0 for all"
+                )
 
     @override
     @classmethod
@@ -71,7 +81,8 @@ class Quantise(Attack):
         mllm = subject.load(kept.get(part))
         for bits, group in (pair for pair in self.rounded if _rounded(pair) == part):
             round_layers(mllm, bits, group)
-        return ask(mllm, [*material.asked, *material.test], part)
+        found = ask(mllm, material.asked, part)
+        return found + (ask(mllm, material.test, f"{part}, {OTHER_PHOTOS}") if material.test else [])
 
     @override
     def numbers(self, found: Sequence[Attempt]) -> dict[str, float]:
@@ -92,7 +103,7 @@ class Quantise(Attack):
         before: list[float] = []
         after: list[float] = []
         for one in found:
-            if one.whose == "forget":
+            if one.whose == "forget" and OTHER_PHOTOS not in one.series:
                 (before if one.series == self.clean else after).append(1 - one.hit)
         if not after or not sum(before):
             return {}

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from viker_lightning.experiments.cells import State
 from viker_lightning.files import write_json
+from viker_lightning.reporting.attacked import condition, worst
 from viker_lightning.reporting.terminal import narrow_table
 from viker_lightning.runs.names import ATTACKED, ATTACKS
 from viker_lightning.secrets import hide
@@ -33,9 +34,10 @@ def write_record(folder: Path, units: Sequence[Unit], run: str, gold: str, mater
         material: whom it is about.
 
     Returns:
-        ``run``, ``gold``, ``people`` (how many were attacked), ``seed``; ``attacks``: by name ``about``, ``source``,
-        ``axis``, ``says``, ``settings``, by subject ``state``, ``why`` it failed, ``command`` and ``seconds``, and
-        ``conditions``; ``back`` by subject and ``sentence``, of the attacks of these units.
+        ``run``, ``gold``, ``people`` (how many were attacked), ``seed``, ``material`` (hash of whom it is about);
+        ``attacks``: by name ``about``, ``source``, ``axis``, ``says``, ``settings``, by subject ``state``, ``why`` it
+        failed, ``command`` and ``seconds``, and ``conditions``; ``back`` of run and gold and ``sentence``, of the
+        attacks ``counted``: those that both went through.
     """
     found: dict[str, dict[Name, Sequence[Attempt]]] = {}
     attacks: dict[str, Any] = {}
@@ -60,24 +62,27 @@ def write_record(folder: Path, units: Sequence[Unit], run: str, gold: str, mater
             "seconds": noted.get("seconds"),
         }
         found.setdefault(name, {})
-        if state == State.FINISHED:
-            found[name][subject] = unit.attempts()
+        if state in (State.FINISHED, State.FAILED) and (attempts := unit.attempts()):
+            found[name][subject] = attempts
     kinds = {unit.attack.name: unit.attack for unit in units}
     for name, of in found.items():
         attacks[name]["conditions"] = conditions(kinds[name], of)
+    both = [name for name, of in found.items() if kinds[name].says and {"run", "gold"} <= of.keys()]
+    told = both or [name for name, of in found.items() if kinds[name].says and "run" in of]
     back = {
-        subject: brought_back({name: (kinds[name], of[subject]) for name, of in found.items() if subject in of})
-        for subject in dict.fromkeys(unit.subject.name for unit in units)
-        if any(subject in of for of in found.values())
+        subject: brought_back({name: (kinds[name], found[name][subject]) for name in told})
+        for subject in (("run", "gold") if both else ("run",) if told else ())
     }
     record = {
         "run": hide(run),
         "gold": hide(gold),
         "people": len({group.person for group in material.forget}),
         "seed": material.seed,
+        "material": material.fingerprint(),
         "attacks": attacks,
         "back": back,
-        "sentence": sentence(back["run"], back.get("gold")) if "run" in back else "",
+        "counted": told,
+        "sentence": sentence(back["run"], back.get("gold"), told) if "run" in back else "",
     }
     (folder / ATTACKS).mkdir(parents=True, exist_ok=True)
     write_json(folder / ATTACKED, record)
@@ -85,33 +90,33 @@ def write_record(folder: Path, units: Sequence[Unit], run: str, gold: str, mater
 
 
 def show(record: dict[str, Any], console: Console) -> None:
-    """Shows of every attack the condition that brings out most, beside gold, people who are kept, and no attack."""
+    """Shows of every attack what brings out most of the run, and of gold, of people who are kept, and no attack."""
     table = narrow_table("share of private spans that came out", "attack")
-    for column in ("condition", "as asked", "run", "gold", "more than gold", "kept", "people back", "gold's"):
+    for column in ("condition", "as asked", "run", "gold", "more", "kept", "people back", "gold's"):
         table.add_column(column, no_wrap=column != "condition")
     for name, attack in record["attacks"].items():
-        rows = [row for row in attack.get("conditions", []) if "run" in row and "forget" in row["run"]]
-        clean = next((row for row in rows if row["clean"]), None)
-        worst = max((row for row in rows if not row["clean"]), key=lambda row: row["run"]["forget"], default=None)
-        if worst is None:
+        rows = attack.get("conditions", [])
+        clean: dict[str, Any] = next((row for row in rows if row["clean"]), {})
+        most, golds = worst(rows), worst(rows, "gold")
+        if most is None:
             why = next((of["why"] for of in attack["on"].values() if of["why"]), "not carried out")
             table.add_row(name, why)
             continue
-        gold = worst.get("gold", {})
-        at = worst["series"] if worst["x"] is None else f"{worst['series']}, {worst['x']:g} {attack['axis']}"
+        gold = golds["gold"] if golds else {}
         table.add_row(
             name,
-            at,
-            _two(clean["run"] if clean else {}, "forget"),
-            _two(worst["run"], "forget"),
+            condition(most, attack["axis"]),
+            _two(clean.get("run", {}), "forget"),
+            _two(most["run"], "forget"),
             _two(gold, "forget"),
-            _two(worst, "more_than_gold"),
-            _two(worst["run"], "retain"),
-            str(worst["run"].get("back", "")),
+            f"{most['run']['forget'] - gold['forget']:+.2f}" if gold else "",
+            _two(most["run"], "retain"),
+            str(most["run"].get("back", "")),
             str(gold.get("back", "")),
         )
     console.print(table)
-    console.print(record["sentence"], soft_wrap=True, highlight=False)
+    if record["sentence"]:
+        console.print(record["sentence"], soft_wrap=True, highlight=False)
 
 
 def _two(of: dict[str, Any], name: str) -> str:

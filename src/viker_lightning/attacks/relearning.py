@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ import torch
 from typing_extensions import override
 
 from viker_lightning.data.records import ImageGroup, Person, person_name
+from viker_lightning.errors import UserError
 from viker_lightning.models import MLLM, Lora, split_to_budget
 from viker_lightning.progress import Bar
 
@@ -33,7 +33,8 @@ class Relearn(Attack):
     Args:
         steps: optimizer steps at which is asked; the last one ends it.
         shares: parts of the forget people that are taught, each of which leaves others to be asked about.
-        lr: learning rate of AdamW, without warm-up, decay or schedule.
+        lr: learning rate of AdamW, without warm-up, decay or schedule. The source trains all weights at 2e-5; a LoRA,
+            which begins at nothing, hardly moves at that, so it has ten times as much.
         batch_size: questions a step.
         questions_per_image: most questions about one photo in a step.
         rank: of the LoRA; its alpha is twice that.
@@ -50,12 +51,23 @@ class Relearn(Attack):
 
     steps: tuple[int, ...] = (0, 1, 2, 5, 10, 25, 50, 100)
     shares: tuple[float, ...] = (0.1, 0.2, 0.3)
-    lr: float = 2e-5
+    lr: float = 2e-4
     batch_size: int = 32
     questions_per_image: int = 8
     rank: int = 8
 
     subjects = ("run", "gold")
+
+    def __post_init__(self) -> None:
+        if not self.steps or self.steps[0] != 0 or any(one < 0 for one in self.steps) or max(self.steps) < 1:
+            raise UserError(f"relearn.steps: found {list(self.steps)}, expected 0 first, then numbers of steps")
+        if not all(0 < share < 1 for share in self.shares):
+            raise UserError(f"relearn.shares: found {list(self.shares)}, expected shares above 0 and below 1")
+        if min(self.batch_size, self.questions_per_image, self.rank) < 1 or self.lr <= 0:
+            raise UserError(
+                f"relearn: batch_size={self.batch_size}, questions_per_image={self.questions_per_image} and "
+                f"rank={self.rank} must be at least 1, lr={self.lr} above 0"
+            )
 
     @override
     @classmethod
@@ -80,6 +92,8 @@ class Relearn(Attack):
         else:
             torch.manual_seed(material.seed)
             start.adapt(Lora(r=self.rank, alpha=2 * self.rank))
+        if subject.checkpointing:
+            start.checkpoint_gradients()
         names = {person_name(p.id) for p in taught} if part not in (EVERYBODY, ADAPTER) else set()
         asked = [group for group in material.asked if person_name(group.person) not in names]
         of = len({person_name(p.id) for p in material.people})
@@ -149,10 +163,11 @@ class Relearn(Attack):
             for picture in person.images or (None,)
             for start in range(0, len(person.vqa), most)
         ]
-        count, draw = math.ceil(self.batch_size / most), random.Random(seed)
+        draw = random.Random(seed)
         left: list[ImageGroup] = []
         while True:
-            while len(left) < count:
-                left += draw.sample(groups, len(groups))
-            yield left[:count]
-            left = left[count:]
+            step: list[ImageGroup] = []
+            while sum(len(group.vqa) for group in step) < self.batch_size:
+                left = left or draw.sample(groups, len(groups))
+                step.append(left.pop(0))
+            yield step

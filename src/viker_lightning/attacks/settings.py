@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
@@ -39,7 +40,7 @@ def chosen(only: Sequence[str], quick: bool, file: Path | None) -> list[Attack]:
         only: names, or class paths of one's own attacks (``mine.MyAttack``); none for all of this package but those
             that are costly.
         quick: whether with a small budget.
-        file: a YAML that has settings by name of an attack; these come last.
+        file: a YAML that has settings by name of an attack; a small budget is not made large again by it.
 
     Raises:
         UserError: if there is no such attack or setting.
@@ -51,6 +52,11 @@ def chosen(only: Sequence[str], quick: bool, file: Path | None) -> list[Attack]:
         if name not in known:
             raise UserError(f"{file}: found settings of {name!r}, expected {', '.join(known)}")
     return [_set(kind.quick() if quick else kind(), given.get(kind.name, {}), file) for kind in kinds.values()]
+
+
+def every(quick: bool, file: Path | None) -> list[Attack]:
+    """All attacks of this package, those that are costly too; see :func:`chosen`."""
+    return chosen([*CLASSES], quick, file)
 
 
 def settings_of(file: Path) -> Mapping[str, Mapping[str, Any]]:
@@ -76,6 +82,10 @@ def _kind(name: str) -> type[Attack]:
         raise UserError(f"--only: {name} cannot be imported ({error}); give module.Class") from error
     if not (isinstance(found, type) and issubclass(found, Attack)):
         raise UserError(f"--only: found {name!r}, expected {', '.join(CLASSES)}, or the class path of your own attack")
+    missing = [one for one in ("name", "about", "source") if not isinstance(getattr(found, one, None), str)]
+    if missing or inspect.isabstract(found) or not is_dataclass(found):
+        what = f"no {missing[0]}" if missing else "not all methods" if inspect.isabstract(found) else "no dataclass"
+        raise UserError(f"--only: {name} has {what}; attacks/README.md says what an attack needs")
     return found
 
 
@@ -88,14 +98,15 @@ def _set(attack: Attack, values: Mapping[str, Any], file: Path | None) -> Attack
         if not _fits(value, getattr(usual, name)):
             expected = f"something like {getattr(usual, name)!r}"
             raise UserError(f"{file}: {attack.name}.{name}: found {value!r}, expected {expected}")
-    made = {name: _like(value, getattr(usual, name)) for name, value in values.items()}
+    budget = {name for name in known if getattr(attack, name) != getattr(usual, name)}  # of a first look
+    made = {name: _like(value, getattr(usual, name)) for name, value in values.items() if name not in budget}
     return replace(attack, **made)  # type: ignore[type-var]
 
 
 def _fits(value: Any, now: Any) -> bool:
     """Whether a value of a YAML can take the place of a setting."""
     if isinstance(now, tuple):
-        return isinstance(value, list) and bool(value) and all(_fits(one, now[0]) for one in value)
+        return isinstance(value, list) and all(_fits(one, now[0]) for one in value)
     if isinstance(now, bool) or isinstance(value, bool):
         return isinstance(now, bool) and isinstance(value, bool)
     try:  # YAML reads 1e-3 as text

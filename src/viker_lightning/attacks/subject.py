@@ -9,9 +9,11 @@ from typing import Literal
 
 import torch
 
+from viker_lightning.errors import UserError
 from viker_lightning.models import MLLM, Quantize, identify_weights, load_adapted
 from viker_lightning.models.adapter import adapter_config
 from viker_lightning.models.families import Family
+from viker_lightning.models.mllm import MAX_SEQUENCE_TOKENS, MAX_TOKENS
 from viker_lightning.runs import names, weights_folder
 from viker_lightning.training.vanilla import unlearned_model
 
@@ -28,6 +30,9 @@ class Subject:
         source: run folder, folder of an adapter or of full weights, or hub id.
         folder: where its attempts are kept.
         dtype: of its weights, as the run had them.
+        max_sequence_tokens: most tokens of one packed sequence, as the run had it.
+        max_tokens: most tokens that pass the model together.
+        checkpointing: whether training keeps only layer inputs for the backward pass.
         trust_remote_code: whether code that comes with the weights may run.
         family: the model's family, where this package has none for it.
     """
@@ -36,6 +41,9 @@ class Subject:
     source: str
     folder: Path
     dtype: str = "float32"
+    max_sequence_tokens: int = MAX_SEQUENCE_TOKENS
+    max_tokens: int = MAX_TOKENS
+    checkpointing: bool = False
     trust_remote_code: bool = False
     family: Family | None = None
 
@@ -48,16 +56,26 @@ class Subject:
         Raises:
             UserError: if there is no such model, or bitsandbytes cannot do that here.
         """
+        if self.adapter is not None and self.adapter == Path(self.source):  # away from the run that made it
+            if quantize is not None:
+                raise UserError(f"{self.source}: quantize={quantize} needs merged weights, found an adapter; merge it")
+            mllm = load_adapted(self.adapter, self.dtype, None, None, self.trust_remote_code, self.family)
+            mllm.model = mllm.model.merge_and_unload()
+            return self._ready(mllm)
         weights = unlearned_model(self.source, self.trust_remote_code, self.family)
-        mllm = MLLM.load(weights, self.dtype, None, self.trust_remote_code, quantize, self.family)
-        return _ready(mllm)
+        return self._ready(MLLM.load(weights, self.dtype, None, self.trust_remote_code, quantize, self.family))
 
     def load_with_adapter(self) -> MLLM | None:
         """The model with its adapter beside it, as the run left it; ``None`` if it has none."""
         if self.adapter is None:
             return None
         found = load_adapted(self.adapter, self.dtype, trust_remote_code=self.trust_remote_code, family=self.family)
-        return _ready(found)
+        return self._ready(found)
+
+    def _ready(self, mllm: MLLM) -> MLLM:
+        mllm.requires_grad_(False)
+        mllm.set_budgets(self.max_sequence_tokens, self.max_tokens)
+        return mllm.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
     @property
     def adapter(self) -> Path | None:
@@ -68,7 +86,7 @@ class Subject:
 
     def config_source(self) -> str:
         """Where its config.json is."""
-        if self.adapter is not None:
+        if self.adapter is not None and not (Path(self.source) / names.MERGED).is_dir():
             return str(adapter_config(self.adapter).get("base_model_name_or_path"))
         return str(weights_folder(self.source))
 
@@ -82,8 +100,3 @@ def _identity(source: str, files: Path | None) -> str:
     """The commit or hash of weights, which do not change while they are attacked."""
     found = identify_weights(source, files)
     return found["commit"] or found["fingerprint"] or source
-
-
-def _ready(mllm: MLLM) -> MLLM:
-    mllm.requires_grad_(False)
-    return mllm.to("cuda" if torch.cuda.is_available() else "cpu").eval()

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from viker_lightning.reporting.intervals import Sums, interval
-from viker_lightning.reporting.paired import swap_test
+from viker_lightning.reporting.paired import holm, swap_test
 
 from .attempt import Attempt, Whose
 from .base import Attack
@@ -27,16 +27,19 @@ def conditions(attack: Attack, found: Mapping[Name, Sequence[Attempt]]) -> list[
         found: attempts by whom it was carried out on.
 
     Returns:
-        One for each series and point of a curve, the clean one first: ``series``, ``x``, ``clean``; under the name of
-        each subject its numbers, see :func:`of_condition`; where both were attacked, ``more_than_gold``, the share of
-        hits on the forget people less that on gold, -1 to 1, and ``p``, two-sided, exact, people being pairs (``None``
-        under six people).
+        One for each series and point of a curve, the clean one first: ``series``, ``x``, ``clean``, and ``counts``,
+        whether it is an attack (:meth:`~viker_lightning.attacks.base.Attack.attacks`); under the name of each subject
+        its numbers, see :func:`of_condition`; where both were attacked, ``more_than_gold``, the share of hits on the
+        forget people less that on gold, -1 to 1, and ``p``, two-sided, exact, people being pairs, with Holm's
+        correction over the conditions of the attack (``None`` under six people); of series that teach, ``R``, see
+        :func:`relearned`.
     """
     keys = list(dict.fromkeys((one.series, one.x) for all_of in found.values() for one in all_of))
     keys.sort(key=lambda key: key[0] != attack.clean)  # as they came otherwise
     rows = []
     for series, x in keys:
-        row: dict[str, Any] = {"series": series, "x": x, "clean": series == attack.clean}
+        counts = attack.attacks(series, x)
+        row: dict[str, Any] = {"series": series, "x": x, "clean": series == attack.clean, "counts": counts}
         sums: dict[Name, Sums] = {}
         for name, all_of in found.items():
             some = [one for one in all_of if (one.series, one.x) == (series, x)]
@@ -49,7 +52,27 @@ def conditions(attack: Attack, found: Mapping[Name, Sequence[Attempt]]) -> list[
             enough = len(set(sums["run"].people) & set(sums["gold"].people)) >= FEWEST
             row["p"] = swap_test(sums["run"], sums["gold"]) if enough else None
         rows.append(row)
+    tested = {str(i): row["p"] for i, row in enumerate(rows) if row["counts"] and row.get("p") is not None}
+    for i, adjusted in holm(tested).items():
+        rows[int(i)]["p"] = adjusted
+    for row in rows:
+        first = next((one for one in rows if (one["series"], one["x"]) == (row["series"], 0)), None)
+        if row["series"] in attack.teaches and row["x"] and first and "more_than_gold" in row:
+            row["R"] = relearned(*(row[name]["forget"] - first[name]["forget"] for name in ("gold", "run")))
     return rows
+
+
+def relearned(gold: float, run: float) -> float:
+    """R = min(gain of gold / gain of the unlearned model, 1): 1 if it learns the people again no faster than gold.
+
+    UDS scripts/meta_eval_robustness.py, of what is known; where the unlearned model gains nothing there is nothing to
+    hold against it, and R is 1.
+
+    Args:
+        gold: how much more of gold's answers hit after so many steps than before, -1 to 1.
+        run: the same of the unlearned model.
+    """
+    return max(0.0, min(gold / run, 1.0)) if run > 0 else 1.0
 
 
 def of_condition(found: Sequence[Attempt]) -> dict[str, float | int]:
@@ -99,16 +122,16 @@ def brought_back(attacked: Mapping[str, tuple[Attack, Sequence[Attempt]]]) -> di
             known = {p for p, total, n in zip(sums.people, sums.totals, sums.counts, strict=True) if total / n >= BACK}
             if key[0] == attack.clean:
                 clean |= known
-            elif key[0] not in attack.teaches:
+            elif attack.attacks(*key):
                 back |= known
     return {"people": len(back), "of": len(everybody), "as_asked": len(clean)}
 
 
-def sentence(run: Mapping[str, int], gold: Mapping[str, int] | None) -> str:
-    """What came of all attacks, for people."""
+def sentence(run: Mapping[str, int], gold: Mapping[str, int] | None, attacks: Sequence[str]) -> str:
+    """What came of all attacks that count, for people."""
     said = (
         f"{run['people']} of {run['of']} forgotten people could be brought back by at least one attack "
-        f"({run['as_asked']} were known without any)"
+        f"({', '.join(attacks)}; {run['as_asked']} were known without any)"
     )
     return f"{said}; gold, which never met them: {gold['people']} of {gold['of']}." if gold else f"{said}."
 

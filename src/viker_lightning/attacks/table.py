@@ -83,8 +83,8 @@ def _table(given: argparse.Namespace) -> str:
             f"{given.grid}: {what}; make them first: python -m viker_lightning.experiments run {given.grid}"
         )
     if older := sum(cell.state() != State.FINISHED for cell in cells):
-        said = "%s: %d of %d runs were made by other code than this; they are attacked as they are"
-        log.warning(said, given.grid, older, len(cells))
+        other = "%s: %d of %d runs were made by other code than this; they are attacked as they are"
+        log.warning(other, given.grid, older, len(cells))
     planned: dict[tuple[str, str, int], tuple[argparse.Namespace, list[Unit], list[Unit], Any]] = {}
     for cell in cells:
         said = parser().parse_args(_arguments(cell, given))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import wandb
 
 from viker_lightning.reporting.attacked import condition, worst
 from viker_lightning.runs import Run
+
+log = logging.getLogger(__name__)
 
 COLUMNS = ("attack", "condition", "of", "forget", "retain", "probability", "people back", "more than gold")
 
@@ -26,6 +29,13 @@ def log_attacks(run: Run, record: dict[str, Any]) -> None:
     if options is None:
         return
     offline = bool(options.get("offline"))
+    try:
+        _send(run, record, options, offline)
+    except (wandb.Error, OSError) as error:
+        log.warning("W&B has nothing of these attacks (%s); attacks.json and the pages have all of it", error)
+
+
+def _send(run: Run, record: dict[str, Any], options: dict[str, Any], offline: bool) -> None:
     with wandb.init(
         project=options.get("project") or "lightning_logs",
         entity=options.get("entity"),
@@ -50,17 +60,13 @@ def logger_options(run: Run) -> dict[str, Any] | None:
 
 
 def numbers(record: dict[str, Any]) -> dict[str, float]:
-    """Of each attack the condition that brings out most, by name as W&B shows them, and how many people came back."""
+    """Of each attack on each model the condition that brings out most, by its name in W&B, and how many came back."""
     found: dict[str, float] = {}
     for name, attack in record["attacks"].items():
-        row = worst(attack.get("conditions", []))
-        if row is None:
-            continue
-        for subject in attack["on"]:
-            if "forget" in row.get(subject, {}):
-                found[f"attacks/{name}/{subject}"] = row[subject]["forget"]
-        if "more_than_gold" in row:
-            found[f"attacks/{name}/more_than_gold"] = row["more_than_gold"]
+        most = {s: row[s]["forget"] for s in attack["on"] if (row := worst(attack.get("conditions", []), s))}
+        found |= {f"attacks/{name}/{subject}": value for subject, value in most.items()}
+        if {"run", "gold"} <= most.keys():
+            found[f"attacks/{name}/more_than_gold"] = most["run"] - most["gold"]
     return found | {f"attacks/people_back/{name}": of["people"] for name, of in record["back"].items()}
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
 import re
 import shlex
-import shutil
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from viker_lightning.children import last_error, locked, run_child
+from viker_lightning.errors import UserError
 from viker_lightning.experiments.cells import State
 from viker_lightning.files import write_json
 from viker_lightning.processes import by_itself
 from viker_lightning.secrets import hide
-from viker_lightning.sources import fingerprint
+from viker_lightning.sources import code_fingerprint, fingerprint, source_files, with_neighbours
 
 from .attempt import Attempt, read_attempts, write_attempts
 from .base import Attack
@@ -28,10 +29,6 @@ from .material import Material
 from .subject import Subject
 
 NOTE, LOG, ENDING = "unit.json", "log.txt", ".parquet"
-
-ROOM = Path(__file__).parent
-SHARED = ("attempt.py", "base.py", "material.py")
-"""What every attack is made of, beside its own file."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +49,11 @@ class Unit:
 
     @property
     def folder(self) -> Path:
-        """Where it is kept: beside the model, so that gold is attacked once for all that are compared with it."""
-        return self.subject.folder / self.attack.name
+        """Where it is kept: beside the model, so that gold is attacked once for all that are compared with it.
+
+        Settings, people or code that are others have another folder, so that nothing that is finished is lost.
+        """
+        return self.subject.folder / f"{self.attack.name}-{self.fingerprint()[:8]}"
 
     @property
     def title(self) -> str:
@@ -66,10 +66,8 @@ class Unit:
         return "python -m viker_lightning.attacks " + hide(shlex.join(self.arguments))
 
     def fingerprint(self) -> str:
-        """Changes with the attack, its settings and source, the weights, and whom it is about."""
-        own = Path(sys.modules[type(self.attack).__module__].__file__ or "")
-        source = fingerprint({file.name: file for file in (*(ROOM / name for name in SHARED), own)})
-        made_of = f"{source}/{self.attack!r}/{self.subject.fingerprint()}/{self.material}"
+        """Changes with the attack, its settings, the code behind it, the weights, and whom it is about."""
+        made_of = f"{_source(type(self.attack))}/{self.attack!r}/{self.subject.fingerprint()}/{self.material}"
         return hashlib.sha256(made_of.encode()).hexdigest()[:16]
 
     def note(self) -> dict[str, Any]:
@@ -120,8 +118,7 @@ class Unit:
         """Makes room, keeping whole parts of the very same unit; returns what is noted."""
         noted = self.note()
         if not noted:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            self.folder.mkdir(parents=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
             noted = {"fingerprint": self.fingerprint(), "command": self.command}
         noted.pop("exit_code", None)
         write_json(self.folder / NOTE, noted)
@@ -134,15 +131,25 @@ class Unit:
         write_json(self.folder / NOTE, noted if exit_code is None else noted | {"exit_code": exit_code})
 
     def carry_out(self, material: Material) -> None:
-        """Carries out the parts that are not there yet, in this process."""
+        """Carries out the parts that are not there yet, in this process; one that cannot be does not keep the others.
+
+        Raises:
+            UserError: if parts cannot be carried out, after all others have been.
+        """
+        wrong = []
         for part in self.attack.parts():
             if not self._file(part).is_file():
-                found = self.attack.carry_out(part, self.subject, material)
-                write_attempts(self._file(part), found)
+                try:
+                    write_attempts(self._file(part), self.attack.carry_out(part, self.subject, material))
+                except UserError as error:
+                    wrong.append(f"{part}: {error}")
+        if wrong:
+            raise UserError("; ".join(wrong))
 
     def attempts(self) -> list[Attempt]:
-        """What it got out of the model, part by part."""
-        return [one for part in self.attack.parts() for one in read_attempts(self._file(part))]
+        """What it got out of the model, of the parts that are there."""
+        files = [self._file(part) for part in self.attack.parts()]
+        return [one for file in files if file.is_file() for one in read_attempts(file)]
 
     def complaint(self) -> str:
         """Why it failed."""
@@ -150,3 +157,11 @@ class Unit:
 
     def _file(self, part: str) -> Path:
         return self.folder / (re.sub(r"[^\w.-]+", "-", part) + ENDING)
+
+
+@functools.cache
+def _source(kind: type[Attack]) -> str:
+    """A hash of an attack's file, what it imports from beside it, and the rest of the program but other methods."""
+    own = source_files(f"{kind.__module__}.{kind.__qualname__}")
+    files = own or with_neighbours(Path(sys.modules[kind.__module__].__file__ or ""))
+    return f"{fingerprint(files)}/{code_fingerprint(frozenset())}"

@@ -45,7 +45,7 @@ def attacked(folder: Path) -> dict[str, Any] | None:
     Returns:
         ``sentence``; ``subjects``, who was attacked; ``attacks``: ``name``, ``about``, ``source``, ``says``, ``on``,
         ``rows`` (``condition``, ``clean``, numbers by subject, ``more_than_gold``, ``p``), ``worst``, the row that
-        brings out most, ``clean`` and ``plots``.
+        brings out most, ``worst_of`` each subject, ``clean`` and ``plots``.
     """
     record = read_attacks(folder)
     if record is None:
@@ -67,6 +67,7 @@ def _shown(name: str, attack: Mapping[str, Any]) -> dict[str, Any]:
         **{key: attack[key] for key in ("about", "source", "axis", "says", "on")},
         "rows": rows,
         "worst": worst(rows),
+        "worst_of": {subject: row[subject] for subject in SUBJECTS if (row := worst(rows, subject))},
         "clean": next((row for row in rows if row["clean"]), None),
         "plots": _plots(name, rows, attack["axis"]) if attack["axis"] else [],
     }
@@ -78,8 +79,8 @@ def condition(row: Mapping[str, Any], axis: str) -> str:
 
 
 def worst(rows: Sequence[Mapping[str, Any]], subject: str = "run") -> Mapping[str, Any] | None:
-    """The condition that brings out most of the forget people; ``None`` if none was carried out."""
-    some = [row for row in rows if not row["clean"] and "forget" in row.get(subject, {})]
+    """The condition that brings out most of the forget people, of those that are attacks; ``None`` if there is none."""
+    some = [row for row in rows if row["counts"] and "forget" in row.get(subject, {})]
     return max(some, key=lambda row: row[subject]["forget"], default=None)
 
 
