@@ -83,7 +83,7 @@ attacks: setup  ## does it come back? (RUN=runs/mini/viker GOLD=runs/mini/gold Q
 	$(PY) -m viker_lightning.attacks $(RUN) --gold=$(GOLD) $(call ATTACKS,$(filter runs/mini/% runs/demo/%,$(RUN)))
 
 table-attacks: setup  ## the same attacks on every run of a grid (GRID_FILE=experiments/demo.yaml SCALE=mini SEEDS=3 QUICK=1 ONLY= JOBS=)
-	$(PY) -m viker_lightning.attacks.table $(GRID_FILE) --scale=$(or $(SCALE),mini) $(if $(SEEDS),--seeds=$(SEEDS)) \
+	$(PY) -m viker_lightning.attacks.compare $(GRID_FILE) --scale=$(or $(SCALE),mini) $(if $(SEEDS),--seeds=$(SEEDS)) \
 		$(if $(METHODS),--rows $(METHODS)) $(call ATTACKS,$(filter mini,$(or $(SCALE),mini)))
 
 meta: setup  ## which scores deserve trust, judged by models with the people and without (SEEDS=2 JOBS=)

@@ -12,7 +12,7 @@ from viker_lightning.attacks import Attempt, Relearn, Subject, gather, read_data
 from viker_lightning.attacks.__main__ import main
 from viker_lightning.attacks.relearning import EVERYBODY
 from viker_lightning.attacks.settings import CLASSES, chosen, every
-from viker_lightning.attacks.summary import conditions
+from viker_lightning.attacks.conditions import conditions
 from viker_lightning.attacks.unit import Unit
 from viker_lightning.errors import UserError
 from viker_lightning.experiments.cells import State

@@ -19,7 +19,7 @@ from viker_lightning.secrets import hide
 from .attempt import Attempt
 from .material import Material
 from .subject import Name
-from .summary import brought_back, conditions, sentence
+from .conditions import brought_back, conditions, sentence
 from .unit import Unit
 
 

@@ -1,4 +1,4 @@
-"""``python -m viker_lightning.attacks.table GRID``: the same attacks on every run of a grid, as a table."""
+"""``python -m viker_lightning.attacks.compare GRID``: the same attacks on every run of a grid, as a table."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Values = dict[str, dict[str, float]]
 def main(arguments: list[str] | None = None) -> None:
     """The command line; errors a user can fix end in one line and exit code 1."""
     made = argparse.ArgumentParser(
-        prog="python -m viker_lightning.attacks.table",
+        prog="python -m viker_lightning.attacks.compare",
         description="Attacks every finished run of a grid that has a gold model, and that model, and writes a table.",
     )
     made.add_argument("grid", type=Path, help="a file of experiments/, whose runs were made by make table-..., worlds")

@@ -7,7 +7,7 @@ import yaml
 
 from support import forked
 from support.commands import SHORT
-from viker_lightning.attacks.table import main, markdown, of_run, summarised
+from viker_lightning.attacks.compare import main, markdown, of_run, summarised
 from viker_lightning.experiments.__main__ import main as experiments
 
 
