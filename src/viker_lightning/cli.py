@@ -24,6 +24,7 @@ from viker_lightning.callbacks.wandb_dashboard import name_for_wandb
 from viker_lightning.datasets import Benchmark
 from viker_lightning.errors import UserError
 from viker_lightning.failures import one_line
+from viker_lightning.packaged_configs import config_paths
 from viker_lightning.processes import stop_with_parent
 from viker_lightning.quiet import own_environment, quieten
 from viker_lightning.runs import NothingToDo, checkpoint_to_start_from, first_process, folder, lock, wandb_run
@@ -75,7 +76,7 @@ class CLI(LightningCLI):
     @override
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Says what is wrong with an option, or a YAML, in the one line of a UserError."""
-        given = typed(args)
+        given = config_paths(typed(args))
         yamls = read_yamls(given, {name.partition(".")[0] for name in options.fit_options(parser) if "." in name})
         try:
             super().parse_arguments(parser, args)

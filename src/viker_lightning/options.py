@@ -6,6 +6,7 @@ import difflib
 import inspect
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from typing_extensions import override
 
 from viker_lightning.errors import UserError, check_least
+from viker_lightning.packaged_configs import config_paths
 from viker_lightning.secrets import LONGEST, hide, hide_arguments, name_to_show, value_to_show
 from viker_lightning.yaml_files import BETWEEN, find_option, is_value, line_of, names_in
 
@@ -71,6 +73,11 @@ class Parser(LightningArgumentParser):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **{"allow_abbrev": False} | options)
+
+    @override
+    def parse_args(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Any:
+        """Reads the package's own configs, too."""
+        return super().parse_args(config_paths(sys.argv[1:] if args is None else args), *more, **options)
 
     @override
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:

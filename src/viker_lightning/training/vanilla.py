@@ -20,6 +20,7 @@ from viker_lightning.errors import UserError
 from viker_lightning.files import check_folder
 from viker_lightning.models import folder_fingerprint, write_merged
 from viker_lightning.models.families import Family
+from viker_lightning.packaged_configs import config_path
 from viker_lightning.processes import by_itself, waited_for
 from viker_lightning.runs.names import ADAPTER, MERGED, MODEL, check_finished, is_finished, weights_folder
 
@@ -49,7 +50,7 @@ def check_vanilla(option: str, vanilla: str | None) -> None:
         raise UserError(f"{option}: found nothing, expected {EXPECTED}")
     if not vanilla.endswith(YAML):
         check_folder(option, vanilla)
-    elif not os.path.isfile(vanilla):  # False for what cannot be a path, too
+    elif not os.path.isfile(config_path(vanilla)):  # False for what cannot be a path, too
         found = vanilla if len(vanilla) <= 80 else f"{vanilla[:80]}..."
         raise UserError(f"{option}: {found!r} does not exist; give {EXPECTED}")
 
@@ -70,7 +71,7 @@ def vanilla_model(vanilla: str, data: Benchmark, option: str = "model.vanilla") 
     if not vanilla.endswith(YAML):
         return weights_folder(vanilla)
     check_vanilla(option, vanilla)
-    config = Path(vanilla)
+    config = Path(config_path(vanilla))
     models = f"{recipe()['sha256']}/{llava.VERSION}/{vision_tower.fingerprint()}/{llava.LANGUAGE_MODEL}/{smol.VERSION}"
     made_of = f"{__version__}/{models}/{data.everybody()}/"
     key = hashlib.sha256(made_of.encode() + config.read_bytes()).hexdigest()[:12]

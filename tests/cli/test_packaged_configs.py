@@ -1,0 +1,107 @@
+"""Configs that come with the package, from a folder in which nothing lies."""
+
+import sys
+import tomllib
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from support.commands import ROOT, command_line, print_config
+from viker_lightning.errors import UserError
+from viker_lightning.packaged_configs import PREFIX, config_folder, config_path, config_paths
+from viker_lightning.training import check_vanilla, vanilla, vanilla_model
+
+VIKER = "viker_lightning:mini/viker.yaml"
+
+
+@pytest.fixture(autouse=True)
+def empty(tmp_path, monkeypatch):
+    """Nothing is here."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def leaves(value):
+    """Texts anywhere in a YAML."""
+    if isinstance(value, dict | list):
+        parts = value.values() if isinstance(value, dict) else value
+        return [text for part in parts for text in leaves(part)]
+    return [value] if isinstance(value, str) else []
+
+
+@pytest.mark.parametrize("words", [[f"--config={VIKER}"], ["--config", VIKER], ["-c", VIKER]], ids=str)
+def test_a_command_parses_in_an_empty_folder(words):
+    config = print_config(["fit", *words, "--model.lr=0.5"])
+    method = config["model"]["init_args"]["method"]
+    assert method["class_path"].endswith("ViKeR") and method["init_args"]["lam"] == 8.19
+    assert config["model"]["init_args"]["lr"] == 0.5, "what is typed behind it counts"
+    named = config["model"]["init_args"]["vanilla"]
+    assert named == "configs/mini/vanilla.yaml", "a run's config names no folder of this machine"
+    check_vanilla("model.vanilla", named)
+
+
+def test_a_command_typed_in_a_shell_parses(monkeypatch, capsys):
+    cli = command_line()
+    typed = ["viker-lightning", "fit", "--config", VIKER, "--config", f"{PREFIX}trainer/cpu.yaml", "--print_config"]
+    monkeypatch.setattr(sys, "argv", typed)
+    with pytest.raises(SystemExit) as stop:
+        cli.parse_arguments(cli.parser, None)
+    assert stop.value.code == 0 and "MLLMU" in capsys.readouterr().out
+    assert sys.argv == typed, "what was typed is what was typed"
+
+
+def test_the_vanilla_run_is_given_a_file(data, monkeypatch):
+    asked = []
+
+    def refuse(words, **_):
+        asked.append(words)
+        return SimpleNamespace(returncode=1)
+
+    monkeypatch.setattr(vanilla.subprocess, "run", refuse)
+    for name in ("configs/mini/vanilla.yaml", f"{PREFIX}mini/vanilla.yaml"):
+        with pytest.raises(UserError, match="the vanilla run failed"):
+            vanilla_model(name, data)
+        words = asked.pop()
+        given = Path(words[words.index("--config") + 1])
+        assert given.read_bytes() == (ROOT / "configs/mini/vanilla.yaml").read_bytes()
+
+
+def test_configs_name_configs_there_are():
+    named = set()
+    for file in config_folder().rglob("*.yaml"):
+        named |= {text for text in leaves(yaml.safe_load(file.read_text("utf-8"))) if text.startswith("configs/")}
+    assert "configs/mini/vanilla.yaml" in named and "configs/smol/vanilla.yaml" in named
+    for name in named:
+        assert Path(config_path(name)).is_absolute() and Path(config_path(name)).is_file(), name
+
+
+def test_a_file_that_is_here_comes_first(empty):
+    own = empty / "configs/mini/vanilla.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text("{}")
+    assert config_path("configs/mini/vanilla.yaml") == "configs/mini/vanilla.yaml"
+    assert config_path(f"{PREFIX}mini/vanilla.yaml") == str(ROOT / "configs/mini/vanilla.yaml")
+
+
+def test_a_wheel_has_them_in_the_package(empty):
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert build["force-include"] == {"configs": "viker_lightning/configs"}
+    (empty / "site/viker_lightning/configs").mkdir(parents=True)
+    assert config_folder(empty / "site/viker_lightning") == empty / "site/viker_lightning/configs"
+    assert config_folder() == ROOT / "configs", "here they lie beside the sources"
+
+
+def test_other_words_stay_as_they_are():
+    words = ["fit", "--config=mine.yaml", "--data.root", "a=b", "configs/none.yaml", "--model.note=x=viker_lightning:y"]
+    assert config_paths(words) == words
+    assert config_path("configs/" + "x" * 5000) == "configs/" + "x" * 5000
+
+
+@pytest.mark.parametrize("option", ["--config=", "--model.vanilla="])
+def test_one_that_does_not_come_along_is_refused_in_one_line(option):
+    cli = command_line()
+    with pytest.raises(UserError, match=r"did you mean viker_lightning:mini/viker\.yaml") as error:
+        cli.parse_arguments(cli.parser, ["fit", f"{option}viker_lightning:mini/vikre.yaml"])
+    assert "\n" not in str(error.value)
