@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import wandb
-from jsonargparse import set_parsing_settings
+from jsonargparse import Namespace, set_parsing_settings
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -19,8 +20,9 @@ from omegaconf.errors import OmegaConfBaseException
 from typing_extensions import override
 
 from viker_lightning import methods, options
-from viker_lightning.callbacks import SaveConfig, Stopped, order
+from viker_lightning.callbacks import Preview, Previewed, SaveConfig, Stopped, order
 from viker_lightning.callbacks.wandb_dashboard import name_for_wandb
+from viker_lightning.commands import COMMANDS, program
 from viker_lightning.datasets import Benchmark
 from viker_lightning.errors import UserError
 from viker_lightning.failures import one_line
@@ -42,8 +44,35 @@ CLASSES: dict[str, type] = {**BASES, "trainer.logger": Logger, "trainer.callback
 """What an option takes subclasses of."""
 
 
+class PreviewingTrainer(Trainer):
+    """Lightning's trainer, which can also stop before the first step."""
+
+    def preview(
+        self,
+        model: Stage,
+        datamodule: Benchmark | None = None,
+        questions: int = 4,
+        ids: bool = False,
+        ckpt_path: str | None = None,
+        weights_only: bool | None = None,
+    ) -> None:
+        """Shows the tokens that fit would train on.
+
+        Args:
+            model: what would be trained.
+            datamodule: on which data.
+            questions: how many questions of every stream are shown: those asked first.
+            ids: whether every token stands with its id.
+            ckpt_path: of a run that would be resumed; not looked at, what is shown are the first steps.
+            weights_only: as of fit; not looked at.
+        """
+        self.callbacks = [Preview(questions, ids)]
+        with suppress(Previewed):
+            self.fit(model, datamodule=datamodule)
+
+
 class CLI(LightningCLI):
-    """fit, validate, test and predict.
+    """fit, validate, test, predict and preview.
 
     Args:
         held: what is given back in the end: the run folder.
@@ -57,13 +86,20 @@ class CLI(LightningCLI):
         self.command = next(iter(typed(args)), None)
         super().__init__(args=args, **arguments)
 
+    @staticmethod
+    @override
+    def subcommands() -> dict[str, set[str]]:
+        """The commands, and which arguments of the trainer's methods are no options."""
+        return {**LightningCLI.subcommands(), "preview": {"model", "datamodule"}}
+
     @override
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         """Leaves the options of commands that were not typed out, for making them takes long.
 
-        Those of fit are always there: one that is wrong may have been meant to be one of them.
+        Those of fit, which preview has, too, are always there: one that is wrong may have been meant to be one of them.
         """
-        if self.command in options.COMMANDS and subcommand not in ("fit", self.command):
+        needed = ("preview",) if self.command == "preview" else ("fit", self.command)
+        if self.command in COMMANDS and subcommand not in needed:
             return self.init_parser(**kwargs)
         return super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
 
@@ -98,6 +134,12 @@ class CLI(LightningCLI):
         config = self.config[command]
         trainer, run = config.trainer, Path(config.trainer.default_root_dir)
         config["weights_only"] = True
+        if command == "preview":  # nothing that a run writes is left: not even what its data say of bad rows
+            folder = self.held.enter_context(TemporaryDirectory(prefix="viker-lightning-"))
+            nothing = {"logger": False, "callbacks": None, "enable_checkpointing": False, "enable_progress_bar": False}
+            trainer.update(Namespace(default_root_dir=folder, **nothing))
+            config["ckpt_path"] = None
+            return
         if first_process():
             self.held.callback(lock(run, self.patience).release)
         limits = trainer.max_steps, trainer.max_epochs
@@ -113,6 +155,8 @@ class CLI(LightningCLI):
             UserError: if an option is wrong.
         """
         trainer = self.config_init[self.config_init.subcommand].trainer
+        if self.config_init.subcommand == "preview":
+            return self.trainer_class(**trainer)
         callbacks = order.with_first(trainer.callbacks, trainer.enable_progress_bar)
         if not any(isinstance(callback, ProgressBar) for callback in callbacks):
             kwargs["enable_progress_bar"] = False
@@ -127,6 +171,8 @@ class CLI(LightningCLI):
         if not first_process():
             return
         self.datamodule.prepare_data()  # data that are not there are an option that is wrong
+        if self.config.subcommand == "preview":
+            return
         config, fit = self.config[self.config.subcommand], self.config.subcommand == "fit"
         run = Path(config.trainer.default_root_dir)
         if fit and config["ckpt_path"] is None:
@@ -160,6 +206,7 @@ def main(args: ArgsType = None) -> None:
                 patience,
                 model_class=Stage,
                 datamodule_class=Benchmark,
+                trainer_class=PreviewingTrainer,
                 subclass_mode_model=True,
                 subclass_mode_data=True,
                 save_config_callback=SaveConfig,
@@ -169,7 +216,12 @@ def main(args: ArgsType = None) -> None:
                 auto_configure_optimizers=False,
                 parser_class=options.Parser,
                 load_from_checkpoint_support=False,
-                parser_kwargs={"parser_mode": "omegaconf+"},
+                parser_kwargs={
+                    "parser_mode": "omegaconf+",
+                    "prog": program(),
+                    "description": "Make a multimodal language model forget people, and show that it has.",
+                    **{name: {"description": text} for name, text in COMMANDS.items()},
+                },
                 args=args,
             )
         except NothingToDo as found:

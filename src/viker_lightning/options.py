@@ -17,6 +17,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from omegaconf.errors import OmegaConfBaseException
 from typing_extensions import override
 
+from viker_lightning.commands import COMMANDS, LISTS
 from viker_lightning.errors import UserError, check_least
 from viker_lightning.packaged_configs import config_paths
 from viker_lightning.secrets import LONGEST, hide, hide_arguments, name_to_show, value_to_show
@@ -34,8 +35,6 @@ RENAMED = {
     "gate.asked": "gate.follows_text",
 }
 """Options that earlier versions called otherwise, and what they are called now."""
-
-COMMANDS = ("fit", "validate", "test", "predict")
 
 
 def trainer_defaults() -> dict[str, Any]:
@@ -172,12 +171,13 @@ class CommandLine:
         return f"{where}found {value_to_show('', found[1])} as a name, expected that of an option"
 
     def _no_command(self, option: str, found: re.Match[str]) -> str:
-        expected = f"expected {', '.join(COMMANDS)}"
+        known = (*COMMANDS, *LISTS)
+        expected = f"expected {', '.join(known)}"
         if self.arguments and self.arguments[0].startswith("-"):  # it may be the value of a mistyped option
             return f"command: found none in front, {expected}"
         wrong = re.search(r"invalid choice: '([^']*)'", found.string)
         shown = value_to_show("", wrong[1]) if wrong else "none"
-        return f"command: found {shown}, {expected}{near(wrong[1] if wrong else '', COMMANDS)}"
+        return f"command: found {shown}, {expected}{near(wrong[1] if wrong else '', known)}"
 
     def _no_class(self, option: str, found: re.Match[str]) -> str:
         where, nearest = self.place(option) + option, near(found[1], self.classes.get(option, ()))
@@ -305,8 +305,9 @@ def subclasses(of: type) -> list[type]:
 
 
 def fit_options(parser: Any) -> list[str]:
-    """The options that fit has, whatever the model and the data are, as they are typed without dashes."""
-    return [action.dest for action in parser._subcommands_action.choices["fit"]._actions]
+    """The options that fit or preview has, whatever the model and the data are, as they are typed without dashes."""
+    commands = [parser._subcommands_action.choices[name] for name in ("fit", "preview")]
+    return [*dict.fromkeys(action.dest for command in commands for action in command._actions)]
 
 
 def every_option(parser: Any, bases: Mapping[str, type]) -> list[str]:

@@ -107,8 +107,10 @@ def test_an_option_is_not_its_own_nearest():
 
 
 def test_a_command_that_is_wrong(said):
-    assert said() == "command: found none, expected fit, validate, test, predict"
-    assert said("fitt") == "command: found 'fitt', expected fit, validate, test, predict; did you mean fit?"
+    known = "fit, validate, test, predict, preview, methods, datasets"
+    assert said() == f"command: found none, expected {known}"
+    assert said("fitt") == f"command: found 'fitt', expected {known}; did you mean fit?"
+    assert said("method") == f"command: found 'method', expected {known}; did you mean methods?"
 
 
 @pytest.mark.parametrize("option", ["--model.tokn={}", "--{}=3", "--model.lr={}", "{}", "--model.method={}"])

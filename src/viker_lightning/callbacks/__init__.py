@@ -5,6 +5,7 @@ from .collapse_guard import CollapseGuard
 from .evaluation import Evaluation
 from .knowledge_gate import KnowledgeGate
 from .predict_answers import Answers
+from .preview import Preview, Previewed
 from .provenance import Provenance, SaveConfig
 from .report import Report
 from .selection import Selection
@@ -19,6 +20,8 @@ __all__ = [
     "Dashboard",
     "Evaluation",
     "KnowledgeGate",
+    "Preview",
+    "Previewed",
     "Provenance",
     "Report",
     "SaveConfig",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -208,6 +209,16 @@ class Encoder:
     def decode(self, ids: list[int]) -> str:
         """Text of generated ids."""
         return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
+
+    def texts(self, ids: Sequence[int]) -> list[str]:
+        """The text of each token, so that all of them join to the text of the whole."""
+        decode = self.tokenizer.decode
+        grown = [str(decode(list(ids[:i]))) for i in range(len(ids) + 1)]
+        return [
+            # Alone, a token of a SentencePiece vocabulary loses its space; part of a character spells nothing yet.
+            after.removeprefix(before) if after.startswith(before) else str(decode([token]))
+            for token, before, after in zip(ids, grown, grown[1:], strict=False)
+        ]
 
     def _tokenize_behind(self, before: str, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Ids and character offsets of a text behind its beginning, on which they may depend."""

@@ -69,17 +69,16 @@ def key_token_example(ideal: IdealDistribution, question: Encoded, top: int = 5)
         For each answer token: ``token`` (its text within the answer, so that they join to the answer), ``entropy``
         (nats), ``private``, and the ``top`` tokens with their probabilities.
     """
-    decode = ideal.mllm.encoder.tokenizer.decode
-    texts = [str(decode(list(question.answer[:i]))) for i in range(len(question.answer) + 1)]
+    encoder = ideal.mllm.encoder
+    decode = encoder.tokenizer.decode
     values, ids = ideal.distribution([question]).topk(top)
     entropy = ideal.of([question]).entropy.tolist()
     return [
         {
-            # Alone, a token of a SentencePiece vocabulary loses its space; part of a character spells nothing yet.
-            "token": after.removeprefix(before) if after.startswith(before) else decode([token]),
+            "token": text,
             "entropy": entropy[i],
             "private": question.private[i],
             "top": [[decode([j]), p] for j, p in zip(ids[i].tolist(), values[i].tolist(), strict=True)],
         }
-        for i, (token, before, after) in enumerate(zip(question.answer, texts, texts[1:], strict=False))
+        for i, text in enumerate(encoder.texts(question.answer))
     ]

@@ -157,7 +157,7 @@ class Stage(LightningModule):
         The graph of all parts but the last is gone when this returns; their gradients are there already. A process
         group therefore averages once, at the last part.
         """
-        groups = {name: self.labelled(found) for name, found in self.streams(batch.content).items()}
+        groups = self.asked(batch.content, self.global_step)
         questions = {name: sum(len(group.vqa) for group in found) for name, found in groups.items()}
         self.step = StepState(sum(questions.values()), shows_images(groups))
         loss, terms = take_step(
@@ -217,6 +217,15 @@ class Stage(LightningModule):
                 f"weights of the loss (last checkpoint: {Path(self.trainer.default_root_dir) / names.CHECKPOINTS})"
             )
 
+    def asked(self, content: Groups, step: int) -> Groups:
+        """All that a step asks, with the labels it trains on.
+
+        Args:
+            content: image groups as the data serves them, by stream.
+            step: its number.
+        """
+        return {name: self.labelled(found, step) for name, found in self.streams(content).items()}
+
     def streams(self, batch: Groups) -> Groups:
         """The image groups of a step that the loss uses, with the answers it uses."""
         return batch
@@ -227,12 +236,12 @@ class Stage(LightningModule):
         authors = published.of(self.data)
         return authors.labels if authors else Labels.ANSWER
 
-    def labelled(self, groups: list[ImageGroup]) -> list[ImageGroup]:
+    def labelled(self, groups: list[ImageGroup], step: int) -> list[ImageGroup]:
         """Image groups as the data's protocol trains on them: with questions and labels as published, if asked to."""
         data = self.data
         if (authors := published.of(data)) is None:
             return groups
-        return [authors.training_group(g, self.labels, f"{data.seed}/{self.global_step}") for g in groups]
+        return [authors.training_group(g, self.labels, f"{data.seed}/{step}") for g in groups]
 
     def loss_terms(self, groups: Groups, totals: Totals) -> Terms:
         """What a part of a step adds to its loss, and to whatever else is logged.

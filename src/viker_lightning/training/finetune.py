@@ -8,6 +8,7 @@ from typing import Literal
 from lightning.pytorch.cli import OptimizerCallable
 from typing_extensions import override
 
+from viker_lightning.datasets.base import Benchmark
 from viker_lightning.embedded.base_model import base_model
 from viker_lightning.embedded.llava import untrained_model
 from viker_lightning.embedded.smol import smol_model
@@ -21,6 +22,21 @@ from viker_lightning.runs import names
 from .base import Stage
 from .engine import Engine
 from .step import Groups, Terms, Totals
+
+
+def base_weights(base: str, data: Benchmark) -> str:
+    """Folder or hub id of the weights that fine-tuning begins with; embedded ones are built first.
+
+    Args:
+        base: as :class:`Finetune` takes it.
+        data: the data of the run.
+    """
+    if base == "mini":
+        data.people()  # an error where there is nobody: the packaged model has met none of those asked about
+        return str(base_model())
+    if base == "untrained":
+        return str(untrained_model([*data.texts(), *REFUSALS]))
+    return str(smol_model()) if base == "smol" else base
 
 
 class Finetune(Stage):
@@ -77,15 +93,7 @@ class Finetune(Stage):
 
     @override
     def load_mllm(self) -> MLLM:
-        source = self.base
-        if source == "mini":
-            self.data.people()  # an error where there is nobody: the packaged model has met none of those asked about
-            source = str(base_model())
-        elif source == "untrained":
-            source = str(untrained_model([*self.data.texts(), *REFUSALS]))
-        elif source == "smol":
-            source = str(smol_model())
-        self.base_weights = source
+        self.base_weights = source = base_weights(self.base, self.data)
         mllm = MLLM.load(source, self.weights_dtype, self.revision, self.trust_remote_code, self.quantize, self.family)
         if self.lora is None:
             mllm.train_fully()

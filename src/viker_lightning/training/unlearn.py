@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -241,10 +242,9 @@ class Unlearn(Stage):
         its text unchanged, so a name in it still says who is meant: for such questions the ideal distribution is what
         the frozen model says anyway, and the regulariser holds on to it.
         """
-        people = [*self.data.streams["forget"], *self.data.streams.get("retain", [])]
-        self.derived = Derived(self.method, self.drawn_with, self.strangers, people)
-        if self._shows_strangers and (self.method.rehearsal or self.method.alternative == "own"):
-            self.derived.own_answers = self._own_answers()
+        self.prepare_streams()
+        if self.derived.own_answers is not None:
+            self._report_own_answers(self.derived.own_answers)
         behind = [] if self.method.rehearsal or self.labels == Labels.TEXT else self.strangers
         self.references.prepare(self.mllm, self.method, self.pictures, behind, self._every_group)
         self._prepare_method()
@@ -254,6 +254,17 @@ class Unlearn(Stage):
         for ideal in (self.ideal, self.references.strangers):
             if ideal is not None and ideal.keep != "off":
                 ideal.release()
+
+    def prepare_streams(self, forget: Sequence[ImageGroup] | None = None) -> None:
+        """Gets the streams ready that are made of forget questions; a frozen model may be asked for answers.
+
+        Args:
+            forget: the forget questions that steps will ask; ``None`` is all of them.
+        """
+        people = [*self.data.streams["forget"], *self.data.streams.get("retain", [])]
+        self.derived = Derived(self.method, self.drawn_with, self.strangers, people)
+        if self._shows_strangers and (self.method.rehearsal or self.method.alternative == "own"):
+            self.derived.own_answers = self._own_answers(forget)
 
     def _report_key_tokens(self) -> None:
         assert self.ideal is not None
@@ -288,17 +299,27 @@ class Unlearn(Stage):
         groups = [ImageGroup(p.id, i, vqa=p.vqa) for p in self.data.streams[stream] for i in p.images or (None,)]
         return [replace(g, vqa=tuple(replace(vqa, labels=self.labels) for vqa in g.vqa)) for g in groups]
 
-    def _own_answers(self) -> OwnAnswers:
+    def _own_answers(self, forget: Sequence[ImageGroup] | None) -> OwnAnswers:
         """What the frozen model says of its own accord behind strangers, asked now."""
-        forget = [group for group in self._every_group("forget") if group.image is not None]
-        questions = tuple({vqa.question: vqa for group in forget for vqa in group.vqa}.values())
-        private = [span for group in self._every_group("forget") for vqa in group.vqa for span in vqa.private]
-        longest = max(len(self.mllm.encoder.encode(vqa, True).answer) for group in forget for vqa in group.vqa)
+        every = self._every_group("forget")
+        shown = [group for group in every if group.image is not None]
+        asked = shown if forget is None else [group for group in forget if group.image is not None]
+        questions = tuple({vqa.question: vqa for group in asked for vqa in group.vqa}.values())
+        private = [span for group in every for vqa in group.vqa for span in vqa.private]
+        longest = max(len(self.mllm.encoder.encode(vqa, True).answer) for group in shown for vqa in group.vqa)
         answers = OwnAnswers(self.mllm, private, 2 * longest)
         if self._own_answers_state:
             answers.load_state_dict(self._own_answers_state)
-        else:
+        elif questions:
             answers.prepare([ImageGroup("stranger", picture, vqa=questions) for picture in self.strangers])
+        return answers
+
+    def _report_own_answers(self, answers: OwnAnswers) -> None:
+        """Says how many of them may stay.
+
+        Raises:
+            UserError: if none may.
+        """
         dropped, whole = answers.dropped, len(answers)
         log.info("strangers: %d of %d answers hold a private span of the forget set, or nothing", dropped, whole)
         if dropped == whole:
@@ -307,7 +328,6 @@ class Unlearn(Stage):
                 "take other pictures (strangers), or set rehearsal to false"
             )
         self.report.strangers = {"answers": whole, "dropped": dropped}
-        return answers
 
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

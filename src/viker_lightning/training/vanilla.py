@@ -71,11 +71,7 @@ def vanilla_model(vanilla: str, data: Benchmark, option: str = "model.vanilla") 
     if not vanilla.endswith(YAML):
         return weights_folder(vanilla)
     check_vanilla(option, vanilla)
-    config = Path(config_path(vanilla))
-    models = f"{recipe()['sha256']}/{llava.VERSION}/{vision_tower.fingerprint()}/{llava.LANGUAGE_MODEL}/{smol.VERSION}"
-    made_of = f"{__version__}/{models}/{data.everybody()}/"
-    key = hashlib.sha256(made_of.encode() + config.read_bytes()).hexdigest()[:12]
-    run = cache_folder("vanilla", key)
+    config, run = Path(config_path(vanilla)), kept_in(vanilla, data)
     run.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{run}.lock"):
         if is_finished(run) and (why := damage(run / MODEL, "config.json")):
@@ -91,6 +87,19 @@ def vanilla_model(vanilla: str, data: Benchmark, option: str = "model.vanilla") 
                 raise UserError(f"{config}: the vanilla run failed with exit code {done.returncode}; see above")
             note_checksums(run / MODEL)
     return weights_folder(run)
+
+
+def kept_in(config: str, data: Benchmark) -> Path:
+    """Where the vanilla run of a config on some data is kept, or will be.
+
+    Args:
+        config: the YAML of a fine-tuning run.
+        data: the data it is made on.
+    """
+    models = f"{recipe()['sha256']}/{llava.VERSION}/{vision_tower.fingerprint()}/{llava.LANGUAGE_MODEL}/{smol.VERSION}"
+    made_of = f"{__version__}/{models}/{data.everybody()}/"
+    key = hashlib.sha256(made_of.encode() + Path(config_path(config)).read_bytes()).hexdigest()[:12]
+    return cache_folder("vanilla", key)
 
 
 def unlearned_model(vanilla: str, trust_remote_code: bool = False, family: Family | None = None) -> str:

@@ -1,0 +1,64 @@
+"""What can be typed behind ``viker-lightning``, in words; nothing here takes long to import."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+COMMANDS = {
+    "fit": "train: teach a model people, or have it forget some; evaluates before and after, writes a run folder",
+    "validate": "ask the questions of the benchmark and score the answers: of a model, or of a finished run",
+    "test": "the same as validate; what it writes has names of its own",
+    "predict": "answer questions of your own (data: Questions)",
+    "preview": "show the very tokens that fit would train on, and train nothing; takes the options of fit",
+}
+"""Those that take a config."""
+
+LISTS = {
+    "methods": "list the methods: paper, what they do, what they need",
+    "datasets": "list the datasets: schema, embedded sizes",
+}
+"""Those that only say what there is."""
+
+PROGRAMS = {
+    "reporting": "report and comparison of finished runs",
+    "export": "full weights of a finished run, for plain transformers",
+    "attacks": "does it come back? attacks on a finished run",
+    "experiments": "grids of runs, with their tables and figures",
+    "clean_cache": "remove what was built once",
+}
+"""Programs of their own, by module."""
+
+
+def program() -> str:
+    """What the user has typed to start this."""
+    as_module = Path(sys.argv[0]).parts[-2:] == ("viker_lightning", "__main__.py")
+    return "python -m viker_lightning" if as_module else "viker-lightning"
+
+
+def summary() -> str:
+    """What ``--help`` says, where no command stands before it."""
+    name = program()
+    return "\n".join(
+        [
+            f"usage: {name} COMMAND --config FILE [--option VALUE ...]",
+            "",
+            "Make a multimodal language model forget people, and show that it has.",
+            "",
+            "commands:",
+            *_lines(COMMANDS),
+            *_lines(LISTS),
+            "",
+            "python -m viker_lightning.PROGRAM --help:",
+            *_lines(PROGRAMS),
+            "",
+            f"{name} fit --help lists every option of a command; --model.help Unlearn those of a class;",
+            "--print_config, behind all others, prints what differs from the defaults, --print_config=all everything;",
+            "--version says which version this is.",
+            f"A first run: {name} fit --config configs/mini/viker.yaml",
+        ]
+    )
+
+
+def _lines(names: dict[str, str]) -> list[str]:
+    return [f"  {name:12} {text}" for name, text in names.items()]
