@@ -18,7 +18,8 @@ from models import MODELS, questions, text
 from viker_lightning import methods
 from viker_lightning.data.records import Person, Split, Training
 from viker_lightning.datasets.base import Benchmark
-from viker_lightning.methods import GradientAscent, GradientDifference, Method
+from viker_lightning.methods import GradientAscent, Method
+from viker_lightning.methods.described import by_default
 from viker_lightning.models import Lora
 from viker_lightning.pictures.irrelevant import irrelevant_images
 from viker_lightning.runs import CheckpointFile
@@ -51,10 +52,9 @@ def default(name: str) -> Method:
     """
     kind = getattr(methods, name)
     arguments = inspect.signature(kind).parameters
-    missing = "method" in arguments and arguments["method"].default is inspect.Parameter.empty
     used = next((model["method"].get("init_args") or {} for model in configs(name).values()), {})
     layers = {key: value for key, value in used.items() if "layer" in key and key in arguments}
-    return kind(**({"method": GradientDifference()} if missing else {}), **layers)
+    return by_default(kind, **layers)
 
 
 class TwoPeople(Benchmark):

@@ -1,13 +1,11 @@
 """Writes docs/methods.md: every method of ``viker_lightning.methods.NAMES``, from its class.
 
-A docstring begins with name and paper in a sentence; then come the formula in backquotes, ``Followed: <repository>
-<file> <lines>.``, ``Differs: ...`` and whatever else is to be said, and arguments in the end. What a method needs is
-what it declares with default arguments. Configs are those of ``configs/mini``; the cost of a step is in
+How a docstring is read says ``viker_lightning.methods.described``. What a method needs is what it declares with default
+arguments. Configs are those of ``configs/mini``; the cost of a step is in
 ``benchmarks/results.json``, what was measured in ``docs/results/worlds-mini.json``. ``python docs/methods.py`` writes
 the page; a test runs it and finds nothing to change.
 """
 
-import inspect
 import json
 import re
 import sys
@@ -18,7 +16,7 @@ from typing import Any
 import yaml
 
 from viker_lightning import methods
-from viker_lightning.methods import Around, Method
+from viker_lightning.methods.described import arxiv_numbers, needs, parts
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
@@ -53,59 +51,10 @@ Stranger in full, [your own method](method.md) how another one is written.
 """
 
 
-def parts(kind: type[Method]) -> dict[str, list[str]]:
-    """Paragraphs of a docstring, each in one line: ``name``, ``formula``, ``followed``, ``differs`` and ``more``."""
-    text = re.split(r"^(?:Args|Attributes):$", inspect.getdoc(kind) or "", maxsplit=1, flags=re.MULTILINE)[0]
-    found: dict[str, list[str]] = {key: [] for key in ("name", "formula", "followed", "differs", "more")}
-    for number, paragraph in enumerate(re.split(r"\n\s*\n", text.strip())):
-        said = _plain(paragraph)
-        begun = re.match("(Followed|Differs): ", said)
-        if not number:
-            key = "name"
-        elif begun:
-            key = begun[1].lower()
-        else:
-            key = "formula" if said.startswith("`") and not found["formula"] else "more"
-        found[key].append(said[begun.end() :] if begun else said)
-    return found
-
-
-def _plain(paragraph: str) -> str:
-    """One line, with code as Markdown has it."""
-    named = re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`", r"``\1``", " ".join(paragraph.split()))
-    return named.replace("``", "`")
-
-
 def paper(name: str) -> str:
     """Links to the papers a sentence names, ``ours``, or nothing."""
-    numbers = re.findall(r"arXiv[: ](\d{4}\.\d{5})", name)
-    links = [f"[{number}](https://arxiv.org/abs/{number})" for number in numbers]
+    links = [f"[{number}](https://arxiv.org/abs/{number})" for number in arxiv_numbers(name)]
     return ", ".join(links) or ("ours" if re.search(r"\bours\b", name) else "")
-
-
-def needs(method: Method) -> list[str]:
-    """What a method asks for beside the forget questions; one around another, what it asks for besides."""
-    if isinstance(method, Around):
-        return [what for what in _declared(method) if what not in _declared(method.method)]
-    return _declared(method)
-
-
-def _declared(method: Method) -> list[str]:
-    asked, streams = method.references, set(method.needs)
-    found = {
-        "retain data": "retain" in streams,
-        "other answers": "alternative" in streams,
-        "frozen model": "own" in asked,
-        "irrelevant images": "irrelevant" in asked,
-        "noised image": "noised" in asked,
-        "strangers": "strangers" in streams,
-        "gold": "gold" in asked,
-        "hidden states": bool(method.layers),
-        "own answers": method.rehearsal or method.alternative == "own",
-        "a whole step at once": method.whole_steps,
-        "no steps: edits weights": not method.takes_steps,
-    }
-    return [what for what, there in found.items() if there]
 
 
 def steps() -> dict[str, dict[str, Any]]:

@@ -20,7 +20,7 @@ ORDER = (
 READERS = {"reporting": {"evaluation"}, "experiments": {"evaluation", "reporting"}}
 """These read run folders: of what stands above ``runs`` they know no more than this."""
 
-COMMANDS = ("cli", "__main__", "export", "clean_cache")
+COMMANDS = ("cli", "__main__", "lists", "export", "clean_cache")
 SAME_NAME = ("__init__", "__main__", "base", "clear", "llava", "mllmu", "provenance")
 """Names that mean the same in every room."""
 

@@ -1,6 +1,37 @@
-"""``python -m viker_lightning {fit,validate,test,predict} --config ...``."""
+"""``viker-lightning``, or ``python -m viker_lightning``: hands the command line on; what needs no model is quick."""
 
-from viker_lightning.cli import main
+import sys
+
+from viker_lightning import __version__
+from viker_lightning.commands import COMMANDS, LISTS, summary
+
+
+def main(words: list[str] | None = None) -> None:
+    """Runs a command; errors a user can fix end in one line and exit code 1.
+
+    Args:
+        words: the command line; ``None`` for that of the process.
+    """
+    given, words = words, sys.argv[1:] if words is None else words
+    if words == ["--version"]:
+        print(f"viker-lightning {__version__}")
+    elif words[:1] and words[0].startswith("-") and {"-h", "--help"} & {*words}:
+        print(summary())
+    elif not words:
+        sys.exit(f"error: command: found none, expected {', '.join([*COMMANDS, *LISTS])}; --help says what they do")
+    elif words[0] in LISTS:
+        from viker_lightning import lists  # methods and datasets bring torch
+        from viker_lightning.errors import UserError
+
+        try:
+            lists.main(words)
+        except UserError as error:
+            sys.exit(f"error: {error}")
+    else:
+        from viker_lightning import cli  # brings everything
+
+        cli.main(given)
+
 
 if __name__ == "__main__":
     main()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn, get_args, get_type_hints
 
 import yaml
+from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 from omegaconf.errors import OmegaConfBaseException
 from typing_extensions import override
@@ -63,6 +64,10 @@ def trainer_defaults() -> dict[str, Any]:
     }
 
 
+PRINTED = {"--print_config": "--print_config=skip_default", "--print_config=all": "--print_config="}
+"""What the parser is told in place of what is typed."""
+
+
 class Refused(Exception):
     """What the parser says of an option, in many lines of its own."""
 
@@ -74,9 +79,10 @@ class Parser(LightningArgumentParser):
         super().__init__(*args, **{"allow_abbrev": False} | options)
 
     @override
-    def parse_args(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Any:
-        """Reads the package's own configs, too."""
-        return super().parse_args(config_paths(sys.argv[1:] if args is None else args), *more, **options)
+    def parse_args(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Namespace:  # type: ignore[override]
+        """Reads the package's own configs, too; prints of a config what differs from the defaults, or all of it."""
+        given = config_paths(sys.argv[1:] if args is None else args)
+        return super().parse_args([PRINTED.get(word, word) for word in given], *more, **options)
 
     @override
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:

@@ -39,7 +39,7 @@ def test_interpolation_obeys_the_command_line(capsys, tmp_path, monkeypatch):
         main(
             [
                 *("fit", "--config=configs/mini/viker.yaml", f"--config={extra}", "--seed_everything=7"),
-                *("--trainer.default_root_dir=elsewhere", "--print_config"),
+                *("--trainer.default_root_dir=elsewhere", "--print_config=all"),
             ]
         )
     printed = yaml.safe_load(capsys.readouterr().out)

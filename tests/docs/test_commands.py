@@ -40,6 +40,7 @@ import yaml
 from support import documented
 from support.commands import print_config
 from support.documented import EXTRAS, PAGES, ROOT, blocks, check_installed
+from viker_lightning.__main__ import main as front_door
 from viker_lightning.attacks.__main__ import parser
 from viker_lightning.attacks.settings import chosen
 from viker_lightning.cli import main
@@ -49,7 +50,8 @@ from viker_lightning.pictures.irrelevant import irrelevant_images
 LINKED = ("configs", "experiments", "benchmarks", "src", "tests", "docs", "pyproject.toml", "README.md")
 ALL = {page.name: blocks(page) for page in PAGES}
 FILES = {block.file: block for found in ALL.values() for block in found if block.file}
-STAGES = ("fit", "validate", "test", "predict")
+STAGES = ("fit", "validate", "test", "predict", "preview")
+LISTS = [["python", "-m", "viker_lightning", name] for name in ("methods", "datasets")]
 SCRIPTS = [["python", f"{name}.py"] for name in ("docs/methods", "benchmarks/growth", "benchmarks/strangers")]
 MODULES = ("reporting", "reporting.dashboard", "export", "experiments", "attacks")
 
@@ -60,7 +62,8 @@ def python(words):
         launcher, words = words[0], words[1:]
         if launcher in ("srun", "torchrun"):  # with options of their own
             words = ("python", *words[words.index("-m") :])
-    return words[3:] if words[:3] == ("python", "-m", "viker_lightning") else None
+    runs = words[:3] == ("python", "-m", "viker_lightning") and list(words) not in LISTS
+    return words[3:] if runs else None
 
 
 COMMANDS = documented.commands()
@@ -232,6 +235,8 @@ def run(command, desk):
     write_data(command, desk)
     config, started = config_of(command.words), time.time()
     main([*arguments, *tiny(arguments[0], config, desk)])
+    if arguments[0] == "preview":
+        return
     left = {"fit": "results.json", "validate": "results-validate.json", "test": "results-test.json"}
     file = Path(config["trainer"]["default_root_dir"]) / left.get(arguments[0], "answers.jsonl")
     assert file.stat().st_mtime >= started - 2, "the command wrote its results where it says"
@@ -265,6 +270,9 @@ def test_another_command(command, desk, capsys):
         import wandb.cli.cli
 
         assert words[1] in wandb.cli.cli.cli.commands and (words[1] == "agent" or "wandb" in words[2])
+    elif words in LISTS:
+        front_door(words[3:])
+        assert len(capsys.readouterr().out.splitlines()) > 5
     elif words in SCRIPTS:
         assert (ROOT / words[1]).is_file()
     elif words[:2] == ["python", "benchmarks/engine.py"]:

@@ -39,10 +39,10 @@ def command_line():
 
 
 def print_config(arguments):
-    """The config that arguments make, as ``--print_config`` prints it; they must parse."""
+    """The config that arguments make, as ``--print_config=all`` prints it; they must parse."""
     out, cli = io.StringIO(), command_line()
     with contextlib.redirect_stdout(out), pytest.raises(SystemExit) as stop:
-        cli.parse_arguments(cli.parser, [*map(str, arguments), "--print_config"])
+        cli.parse_arguments(cli.parser, [*map(str, arguments), "--print_config=all"])
     assert stop.value.code == 0, stop.value.code
     return yaml.safe_load(out.getvalue())
 

@@ -211,7 +211,7 @@ def base_of(config: str) -> str:
     Raises:
         UserError: if it does not say so, since it is no YAML of such a run.
     """
-    model = OmegaConf.to_container(OmegaConf.load(Path(config)), resolve=False)
+    model = OmegaConf.to_container(OmegaConf.load(Path(config_path(config))), resolve=False)
     try:
         return str(model["model"].get("init_args", {}).get("base", "mini"))  # type: ignore[index,call-overload,union-attr]
     except (KeyError, AttributeError, TypeError) as error:
