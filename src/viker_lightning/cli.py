@@ -28,7 +28,7 @@ from viker_lightning.errors import UserError
 from viker_lightning.failures import one_line
 from viker_lightning.packaged_configs import config_paths
 from viker_lightning.processes import stop_with_parent
-from viker_lightning.quiet import own_environment, quieten
+from viker_lightning.quiet import leave_out_unset, own_environment, quieten
 from viker_lightning.runs import NothingToDo, checkpoint_to_start_from, first_process, folder, lock, wandb_run
 from viker_lightning.secrets import hidden_warnings, hide, hide_from_loggers, hide_in_tracebacks
 from viker_lightning.training.base import Stage
@@ -161,9 +161,11 @@ class CLI(LightningCLI):
         if not any(isinstance(callback, ProgressBar) for callback in callbacks):
             kwargs["enable_progress_bar"] = False
         try:
-            return super().instantiate_trainer(callbacks=callbacks, **kwargs)
+            made = super().instantiate_trainer(callbacks=callbacks, **kwargs)
         except ValueError as error:
             raise UserError(f"trainer: {' '.join(str(error).split())}") from error
+        leave_out_unset(made.loggers)
+        return made
 
     @override
     def after_instantiate_classes(self) -> None:

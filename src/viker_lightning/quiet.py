@@ -6,11 +6,12 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import transformers
+from lightning.pytorch.loggers import Logger
 from typing_extensions import override
 
 from viker_lightning.progress import quiet
@@ -41,6 +42,7 @@ HARMLESS = (
     "across ranks is zero",
     "is_gradient_checkpointing",
     "predict returned None",
+    "Previous log files in this directory will be deleted",  # metrics of an earlier part of the run are kept
 )
 """Warnings that ask nothing of a user."""
 
@@ -67,6 +69,18 @@ def quieten() -> None:
         warnings.filterwarnings("ignore", message=f".*{message}.*")
     if quiet():
         transformers.utils.logging.disable_progress_bar()
+
+
+def leave_out_unset(loggers: Iterable[Logger]) -> None:
+    """Takes out what Lightning tells W&B though nobody has set it, since W&B warns of it: the setting ``anonymous``.
+
+    Args:
+        loggers: of a trainer; none of them has begun.
+    """
+    for logger in loggers:
+        settings = getattr(logger, "_wandb_init", {})
+        if "anonymous" in settings and settings["anonymous"] is None:
+            del settings["anonymous"]
 
 
 @contextmanager

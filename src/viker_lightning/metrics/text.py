@@ -34,8 +34,9 @@ _LOOP_IN_WORD = re.compile(r"(\S{1,24}?)\1{7,}")
 @cache
 def _rouge_scorer() -> RougeScorer:
     from rouge_score.rouge_scorer import RougeScorer  # imports nltk
+    from rouge_score.tokenizers import DefaultTokenizer
 
-    return RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True)
+    return RougeScorer(["rouge1", "rouge2", "rougeL"], tokenizer=DefaultTokenizer(use_stemmer=True))
 
 
 @lru_cache(maxsize=16)
