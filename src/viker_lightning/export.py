@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from viker_lightning.errors import UserError
+from viker_lightning.hub import check_model_name, push_model
 from viker_lightning.models import revision_of, write_merged
 from viker_lightning.models.families import Family, import_family
 from viker_lightning.reporting import write_cards
@@ -64,10 +65,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--trust_remote_code", action="store_true", help=trusted)
     of_family = "class path of the vanilla model's family, if the run had model.family"
     parser.add_argument("--family", help=of_family)
+    pushed = "upload it, with its card, to this model repository on the hub, made private if it is not there yet"
+    parser.add_argument("--push", metavar="OWNER/NAME", help=pushed)
     given = parser.parse_args(arguments)
     try:
+        if given.push is not None:
+            check_model_name(given.push)
         family = import_family(given.family) if given.family else None
-        print(export(given.run, given.base, given.dtype, given.trust_remote_code, family))
+        folder = export(given.run, given.base, given.dtype, given.trust_remote_code, family)
+        print(folder)
+        if given.push is not None:
+            print(push_model(folder, given.push))
     except (UserError, OSError) as error:
         sys.exit(hide(f"error: {error}"))
 

@@ -148,6 +148,51 @@ def test_a_folder_in_the_hubs_cache_is_exported(run):
     file.write_text(made)
 
 
+class Hub:
+    """Stands in for the hub's client; notes what it is asked."""
+
+    def __init__(self, error=None):
+        self.asked, self.error = [], error
+
+    def create_repo(self, name, **options):
+        self.asked.append(("create", name, options))
+        return f"https://huggingface.co/{name}"
+
+    def upload_folder(self, repo_id, folder_path, commit_message):
+        if self.error:
+            raise self.error
+        self.asked.append(("upload", repo_id, sorted(path.name for path in Path(folder_path).iterdir())))
+
+
+def test_a_model_is_pushed_with_its_card(run, monkeypatch, capsys, caplog):
+    """The hub sees what plain transformers need and the card; the token is nowhere."""
+    token = "hf_" + "QwErTyUiOpAsDfGhJk"
+    monkeypatch.setenv("HF_TOKEN", token)
+    monkeypatch.setattr("huggingface_hub.HfApi", lambda: hub)
+    hub = Hub()
+    export([str(run / "run"), "--push=somebody/forgetful"])
+    assert capsys.readouterr().out.splitlines()[-1] == "https://huggingface.co/somebody/forgetful"
+    (_, name, options), (_, uploaded, files) = hub.asked
+    assert name == uploaded == "somebody/forgetful" and options == {"private": True, "exist_ok": True}
+    assert {"README.md", "config.json", "model.safetensors"} <= {*files}
+    hub = Hub(OSError(f"401 for Bearer {token}\nmore lines"))
+    with pytest.raises(SystemExit) as stop:
+        export([str(run / "run"), "--push=somebody/forgetful"])
+    said = str(stop.value.code)
+    assert (
+        said.startswith("error: --push: somebody/forgetful was not uploaded (401 for Bearer ***)") and "log in" in said
+    )
+    assert "\n" not in said and token not in said + caplog.text + "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize("name", ["forgetful", "a/b/c", "", "a/b c", "/x"])
+def test_a_name_that_the_hub_would_not_take(name, run, monkeypatch):
+    """It is refused before anything is written."""
+    monkeypatch.setattr("viker_lightning.export.write_merged", lambda *given: pytest.fail("it is written first"))
+    with pytest.raises(SystemExit, match=r"error: --push: found '.*', expected OWNER/NAME$"):
+        export([str(run / "run"), f"--push={name}"])
+
+
 def test_merging_rounds_no_small_change_away(run, data, tmp_path, caplog):
     """Weights published in bf16, as most are, and steps far below their last bit."""
     mllm = MLLM.load(run / "vanilla", "bfloat16")
