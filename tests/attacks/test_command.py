@@ -10,9 +10,9 @@ from support import forked
 from support.commands import ROOT
 from viker_lightning.attacks import Attempt, Relearn, Subject, gather, read_data
 from viker_lightning.attacks.__main__ import main
+from viker_lightning.attacks.conditions import conditions
 from viker_lightning.attacks.relearning import EVERYBODY
 from viker_lightning.attacks.settings import CLASSES, chosen, every
-from viker_lightning.attacks.conditions import conditions
 from viker_lightning.attacks.unit import Unit
 from viker_lightning.errors import UserError
 from viker_lightning.experiments.cells import State
@@ -169,10 +169,6 @@ BAD = {
     "no people": (["--gold={gold}", "--people=0"], "--people: found 0, expected at least 1"),
     "no attack": (["--gold={gold}", "--only=relearning"], "--only: found 'relearning', expected relearn"),
     "no class": (["--gold={gold}", "--only=nowhere.Attack"], "--only: nowhere.Attack cannot be imported"),
-    "nobody left": (
-        ["--gold={gold}/model", "--data_of={gold}", "--on=vanilla", "--vanilla="],
-        "nobody is left to attack",
-    ),
     "no settings": (["--gold={gold}", "--settings={file}"], "found settings of 'relern', expected relearn"),
     "unfinished": (["--gold={unfinished}"], "this run is not finished"),
     "other data": (["--gold={other}"], "was made on other data or another forget set"),
@@ -209,6 +205,11 @@ def test_another_base_model(pair, tmp_path):
     (other / "model/config.json").write_text(json.dumps(config))
     with pytest.raises(SystemExit, match=r"--gold: .* is another model \(.*1 layers of .*compare models of one base"):
         main([str(pair[0]), f"--gold={other}"])
+
+
+def test_nobody_is_left_to_attack(pair):
+    with pytest.raises(SystemExit, match="--on: nobody is left to attack; --vanilla names a vanilla model"):
+        main([str(pair[1] / "model"), f"--gold={pair[1]}", "--on=vanilla"])
 
 
 def test_a_hub_id_needs_a_folder(pair):

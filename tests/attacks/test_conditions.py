@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from viker_lightning.attacks import Attempt, Relearn
-from viker_lightning.attacks.relearning import EVERYBODY
 from viker_lightning.attacks.conditions import brought_back, conditions, of_condition, relearned, sentence
+from viker_lightning.attacks.relearning import EVERYBODY
 
 
 def made(series, hits, whose="forget", x=None, probability=0.5):

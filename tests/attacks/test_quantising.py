@@ -96,7 +96,9 @@ def test_every_part_asks_a_rounded_model(data, subject, monkeypatch):
     asked = [(g.person, q.question, str(g.split)) for g in (*material.asked, *material.test) for q in g.vqa]
     assert {split for *_, split in asked} == {"forget", "test", "retain"}
     for part, ones in found.items():
-        assert {one.series for one in ones} == {part} and {one.x for one in ones} == {None}
+        of_test = len([1 for *_, split in asked if split == "test"])
+        series = [part] * (len(ones) - of_test) + [f"{part}, other photos and words"] * of_test
+        assert [one.series for one in ones] == series and {one.x for one in ones} == {None}
         whose = {"forget": "forget", "test": "forget", "retain": "retain"}
         assert [(o.person, o.question, o.whose) for o in ones] == [(p, q, whose[s]) for p, q, s in asked]
     mllm = subject.load()
@@ -124,7 +126,7 @@ def test_what_bitsandbytes_does_is_left_out_where_it_is_missing(data, subject, m
     monkeypatch.setattr(Subject, "load", lambda self, quantize=None: loaded.append(quantize) or "mllm")
     monkeypatch.setattr(quantising, "ask", lambda mllm, groups, series: [series])
     for part in attack.parts():
-        assert attack.carry_out(part, subject, gather(data)) == [part]
+        assert attack.carry_out(part, subject, gather(data)) == [part, f"{part}, other photos and words"]
     assert loaded == [None, "int8", "nf4", "fp4"] and not caplog.records
     monkeypatch.setattr(quantising, "find_spec", lambda name: None)
     assert attack.parts() == ["as asked"]

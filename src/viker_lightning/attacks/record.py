@@ -17,9 +17,9 @@ from viker_lightning.runs.names import ATTACKED, ATTACKS
 from viker_lightning.secrets import hide
 
 from .attempt import Attempt
+from .conditions import brought_back, conditions, sentence
 from .material import Material
 from .subject import Name
-from .conditions import brought_back, conditions, sentence
 from .unit import Unit
 
 

@@ -22,6 +22,7 @@ from viker_lightning.errors import UserError, check_least
 from viker_lightning.ideal import IdealDistribution
 from viker_lightning.methods.viker import KEY_ENTROPY
 from viker_lightning.models import split_to_budget
+from viker_lightning.packaged_configs import config_path
 from viker_lightning.runs.names import is_finished
 from viker_lightning.training import Unlearn
 from viker_lightning.training.base import Stage
