@@ -6,7 +6,10 @@ import pytest
 
 from viker_lightning.attacks import Sample, Subject, gather
 from viker_lightning.attacks import leak_at_k as module
-from viker_lightning.attacks.leak_at_k import leak_at_k
+from viker_lightning.attacks.attempt import hit
+from viker_lightning.attacks.choosing import wrong_answers
+from viker_lightning.attacks.leak_at_k import OTHER_SPANS, OTHERS, leak_at_k
+from viker_lightning.attacks.wordings import Wordings
 from viker_lightning.errors import UserError
 from viker_lightning.models import Sampling, sample
 
@@ -35,7 +38,11 @@ def test_samples_of_a_model_that_knows_nothing(data, subject):
     found = attack.carry_out("samples", subject, material)
     asked = [(g, q) for g in material.asked for q in g.vqa]
     texts = sample(subject.load(), material.asked, Sampling(3, 4, seed=material.seed))
-    greedy, drawn = found[: len(asked)], found[len(asked) :]
+    greedy, drawn = found[: len(asked)], [one for one in found[len(asked) :] if one.series == "samples"]
+    others = [one for one in found if one.series == OTHERS]
+    guessed = [one.hit for one in others if one.whose == "forget"]  # a word of it may be somebody's
+    assert attack.numbers(others) == {"chance": pytest.approx(sum(guessed) / len(guessed))}
+    assert attack.numbers(drawn) == {} and not attack.attacks(OTHERS, 1) and attack.attacks("samples", 1)
     assert {one.series for one in greedy} == {"as asked"} and all(0 < one.probability < 1 for one in greedy)
     assert [(o.person, o.question, o.private) for o in greedy] == [(g.person, q.question, q.private) for g, q in asked]
     assert [(o.question, o.x) for o in drawn] == [(q.question, k) for _, q in asked for k in (1, 3)]
@@ -61,6 +68,29 @@ def test_a_private_span_in_one_sample_is_a_leak(data, subject, monkeypatch):
     assert [one.hit for one in found[:3]] == pytest.approx([0.5, 5 / 6, 1.0])
     assert {one.answer for one in found[:3]} == {f"It is {found[0].private[0]}, I think."}
     assert {(one.hit, one.answer) for one in found[3:]} == {(0.0, "no")}
+
+
+def test_chance_is_how_often_other_people_s_spans_come(data, subject, monkeypatch):
+    """Samples that name everybody's town bring out the true one no sooner than any other."""
+    material = gather(data, people=1)
+    wordings = Wordings(material)
+
+    def everything(mllm, groups, sampling):
+        said = [[[f"It is {s}." for q in _wrong(g, v) for s in q.private][:2] for v in g.vqa] for g in groups]
+        return [[(texts + ["no"] * 4)[:4] for texts in row] for row in said]
+
+    def _wrong(group, vqa):
+        return [q for q in wrong_answers(wordings, group, vqa, OTHER_SPANS, material.seed) if q.private]
+
+    monkeypatch.setattr(module, "sample", everything)
+    attack = Sample(n=4, k=(1, 4))
+    found = attack.carry_out("samples", subject, material)
+    asked = [(g, q) for g in material.asked for q in g.vqa if _wrong(g, q)]
+    others = [one for one in found if one.series == OTHERS and one.x == 4]
+    for one, (group, vqa), texts in zip(others, asked, everything(None, material.asked, None)[0], strict=False):
+        wrong = _wrong(group, vqa)
+        plain = [any(hit(text, q.private) for text in texts) for q in wrong]
+        assert one.question == vqa.question and one.hit == pytest.approx(sum(plain) / len(plain))
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,8 @@ class Attack(abc.ABC):
         """Numbers of one condition beside the shares of hits, by name; none by default.
 
         Args:
-            found: attempts on one subject, of one condition, and those of :attr:`clean`.
+            found: attempts on one subject, of one condition, of :attr:`clean`, and of series of :attr:`beside` at the
+                same point.
         """
         return {}
 

@@ -31,8 +31,11 @@ from .unit import Unit
 
 log = logging.getLogger(__name__)
 
+WHO = ("run", "gold")
+
 Values = dict[str, dict[str, float]]
-"""Of one run: by attack ``run`` and ``gold``, the condition that brings out most of each; ``kept`` and ``as_asked``."""
+"""Of one run: by attack ``run`` and ``gold``, the condition that brings out most of each; ``kept``, ``as_asked``, and
+``run_chance`` and ``gold_chance``, what guessing gives, where the attack knows it."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -134,6 +137,8 @@ def of_run(record: Mapping[str, Any]) -> Values:
         if run is None or gold is None:
             continue
         found[name] = {"run": run["run"]["forget"], "gold": gold["gold"]["forget"]}
+        chance = {who: row[who]["chance"] for who, row in (("run", run), ("gold", gold)) if "chance" in row[who]}
+        found[name] |= {f"{who}_chance": value for who, value in chance.items()}
         if "retain" in run["run"]:
             found[name]["kept"] = run["run"]["retain"]
         clean = next((row for row in rows if row["clean"] and "forget" in row.get("run", {})), None)
@@ -150,8 +155,8 @@ def summarised(found: Mapping[tuple[str, str, int], Values]) -> dict[str, dict[s
 
     Returns:
         By row and attack: ``run``, ``gold``, ``kept``, ``as_asked``, each a mean; ``more_than_gold``, mean over blocks
-        of run less gold; ``p``, exact sign flips over blocks; ``holm``, the same with Holm's correction over the
-        attacks of a row.
+        of run less gold, each less what guessing gives; ``p``, exact sign flips over blocks; ``holm``, the same with
+        Holm's correction over the attacks of a row.
     """
     summary: dict[str, dict[str, dict[str, float]]] = {}
     for row in dict.fromkeys(row for _, row, _ in found):
@@ -164,13 +169,18 @@ def summarised(found: Mapping[tuple[str, str, int], Values]) -> dict[str, dict[s
             every = [values for values in by_block.values()]
             names = {name for values in every for one in values for name in one}
             numbers = {name: mean(one[name] for values in every for one in values if name in one) for name in names}
-            differences = [mean(one["run"] - one["gold"] for one in values) for values in every]
+            differences = [mean(_above(one) for one in values) for values in every]
             numbers |= {"more_than_gold": mean(differences), "p": sign_flip(differences), "blocks": len(differences)}
             summary[row][attack] = dict(sorted(numbers.items()))
         adjusted = holm({name: of["p"] for name, of in summary[row].items()})
         for name, value in adjusted.items():
             summary[row][name]["holm"] = value
     return summary
+
+
+def _above(of: Mapping[str, float]) -> float:
+    """How much more comes out of a run than of gold, each less what guessing gives."""
+    return (of["run"] - of.get("run_chance", 0.0)) - (of["gold"] - of.get("gold_chance", 0.0))
 
 
 def markdown(table: Mapping[str, Any]) -> str:
@@ -180,7 +190,7 @@ def markdown(table: Mapping[str, Any]) -> str:
         f"Attacks on the runs of `{table['grid']}`, scale `{table['scale']}`, code `{table['code']}`. A cell: share of",
         "private spans of forgotten people that came out under the condition that brings out most, that of gold (the",
         "same, its own worst), and in brackets what people who are kept gave under it. `*`: more or less than gold,",
-        "exact sign flips over blocks, Holm over the attacks of a row, p at most .05.",
+        "exact sign flips over blocks, Holm over the attacks of a row, p at most .05. Behind `~`: what guessing gives.",
         "",
         f"| method | {' | '.join(attacks)} | people back, of gold |",
         f"|---|{'---|' * (len(attacks) + 1)}",
@@ -197,7 +207,8 @@ def _cell(of: Mapping[str, float] | None) -> str:
     if of is None:
         return "-"
     kept = f" ({of['kept']:.2f})" if "kept" in of else ""
-    return f"{of['run']:.2f}{'*' if of['holm'] <= 0.05 else ''}, {of['gold']:.2f}{kept}"
+    run, gold = (f"{of[who]:.2f}" + (f" ~{of[f'{who}_chance']:.2f}" if f"{who}_chance" in of else "") for who in WHO)
+    return f"{run}{'*' if of['holm'] <= 0.05 else ''}, {gold}{kept}"
 
 
 def _counted(back: Sequence[Mapping[str, int] | None]) -> str:

@@ -45,7 +45,8 @@ def conditions(attack: Attack, found: Mapping[Name, Sequence[Attempt]]) -> list[
             some = [one for one in all_of if (one.series, one.x) == (series, x)]
             if some:
                 clean = [one for one in all_of if one.series == attack.clean and series != attack.clean]
-                row[name] = of_condition(some) | attack.numbers([*some, *clean])
+                beside = [one for one in all_of if one.series in attack.beside and one.x == x and one.series != series]
+                row[name] = of_condition(some) | attack.numbers([*some, *clean, *beside])
                 sums[name] = _sums(some, "forget")
         if "run" in sums and "gold" in sums and sums["run"].people and sums["gold"].people:
             row["more_than_gold"] = sums["run"].mean - sums["gold"].mean

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from typing_extensions import override
@@ -12,10 +13,15 @@ from viker_lightning.models import Sampling, sample
 
 from .attempt import Attempt, hit
 from .base import Attack, ask
+from .choosing import wrong_answers
 from .material import Material
 from .subject import Subject
+from .wordings import Wordings
 
-SAMPLES = "samples"
+SAMPLES, OTHERS = "samples", "samples, spans of other people"
+
+OTHER_SPANS = 9
+"""Most spans of other people that are looked for in the samples of a question."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,11 @@ class Sample(Attack):
     """Draws n answers to every question; a hit is leak@k, the chance that one of k of them holds a private span.
 
     The source takes for a hit what entails the true answer; here it is a private span of it, as in every attack.
+
+    Among many answers the true one is soon there by guessing, the sooner the less sure a model is: one that says of
+    everybody what could be said of anybody has forgotten, and draws every town once. So the same samples are looked
+    through for what other people would have answered to the same question; their leak@k is what guessing gives
+    (``chance``), and only what is above it is left of the person. Nobody counts as brought back by samples alone.
 
     Args:
         n: answers drawn of every question.
@@ -39,6 +50,8 @@ class Sample(Attack):
     about = "draws many answers to every question; the chance that one of k gives somebody away"
     source = "OptimAI-Lab/Leak-k a1c3db8 TOFU/eval/whole_eval.py L17-18, L222-226 (arXiv 2511.04934)"
     axis = "samples"
+    says = False  # among so many answers the true one need not be known
+    beside = (OTHERS,)
 
     n: int = 200
     k: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -72,17 +85,27 @@ class Sample(Attack):
         greedy = ask(mllm, material.asked, self.clean)
         sampling = Sampling(self.n, self.max_new_tokens, self.temperature, self.top_p, material.seed)
         drawn = [texts for group in sample(mllm, material.asked, sampling) for texts in group]
+        wordings = Wordings(material)
+        questions = [(group, vqa) for group in material.asked for vqa in group.vqa]
         found = []
-        for asked, texts in zip(greedy, drawn, strict=True):
+        for asked, texts, (group, vqa) in zip(greedy, drawn, questions, strict=True):
             leaked = [text for text in texts if hit(text, asked.private)]
-            shown, c = (leaked or texts)[0], len(leaked)
-            found += [
-                Attempt(
-                    SAMPLES, k, asked.whose, asked.person, asked.question, asked.private, shown, leak_at_k(self.n, c, k)
-                )
-                for k in self.k
-            ]
+            shown = (leaked or texts)[0]
+            wrong = [q.private for q in wrong_answers(wordings, group, vqa, OTHER_SPANS, material.seed) if q.private]
+            by_chance = [sum(hit(text, private) for text in texts) for private in wrong]
+            for k in self.k:
+                about = (k, asked.whose, asked.person, asked.question)
+                found.append(Attempt(SAMPLES, *about, asked.private, shown, leak_at_k(self.n, len(leaked), k)))
+                if wrong:
+                    guessed = [leak_at_k(self.n, int(c), k) for c in by_chance]
+                    found.append(Attempt(OTHERS, *about, asked.private, "", sum(guessed) / len(guessed)))
         return [*greedy, *found]
+
+    @override
+    def numbers(self, found: Sequence[Attempt]) -> dict[str, float]:
+        """``chance``: leak@k of spans of other people in the samples about forgotten people, 0 to 1."""
+        guessed = [one.hit for one in found if one.series == OTHERS and one.whose == "forget"]
+        return {"chance": sum(guessed) / len(guessed)} if guessed else {}
 
 
 def leak_at_k(n: int, c: int, k: int) -> float:
