@@ -259,6 +259,8 @@ def test_another_command(command, desk, capsys):
     module = next((m for m in MODULES if words[:3] == ["python", "-m", f"viker_lightning.{m}"]), None)
     if module:
         run_module(module, words[3:])
+    elif words[:3] == ["python", "-m", "viker_lightning.attacks.compare"]:
+        check_made(documented.shlex.join([".venv/bin/python", *words[1:]]))
     elif words[0] == "make":
         for line in made(words):
             check_made(line)
