@@ -53,7 +53,7 @@ FILES = {block.file: block for found in ALL.values() for block in found if block
 STAGES = ("fit", "validate", "test", "predict", "preview")
 LISTS = [["python", "-m", "viker_lightning", name] for name in ("methods", "datasets")]
 SCRIPTS = [["python", f"{name}.py"] for name in ("docs/methods", "benchmarks/growth", "benchmarks/strangers")]
-MODULES = ("reporting", "reporting.dashboard", "export", "experiments", "attacks")
+MODULES = ("reporting", "reporting.dashboard", "export", "experiments", "attacks", "attacks.compare")
 
 
 def python(words):
@@ -259,8 +259,6 @@ def test_another_command(command, desk, capsys):
     module = next((m for m in MODULES if words[:3] == ["python", "-m", f"viker_lightning.{m}"]), None)
     if module:
         run_module(module, words[3:])
-    elif words[:3] == ["python", "-m", "viker_lightning.attacks.compare"]:
-        check_made(documented.shlex.join([".venv/bin/python", *words[1:]]))
     elif words[0] == "make":
         for line in made(words):
             check_made(line)
@@ -287,6 +285,9 @@ def test_another_command(command, desk, capsys):
 def run_module(module, words):
     """Runs a program of the package in this process; glob patterns are the shell's work."""
     given = [path for word in words for path in (sorted(map(str, Path().glob(word))) if "*" in word else [word])]
+    if module == "attacks.compare":
+        check_made(documented.shlex.join([".venv/bin/python", "-m", "viker_lightning.attacks.compare", *words]))
+        return
     if module == "attacks":  # they take minutes; tests/attacks carries them out
         options = parser().parse_args(given)
         assert chosen(options.only.split(",") if options.only else [], options.quick, options.settings)
