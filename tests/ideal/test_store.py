@@ -285,3 +285,19 @@ def test_one_question_after_the_other_where_nothing_is_packed(mllm, groups, pict
     found = IdealDistribution(mllm, pictures).reference(batch)
     for name in ("vector", "entropy", "log_prob"):
         torch.testing.assert_close(getattr(found, name), getattr(wanted, name), rtol=1e-4, atol=1e-4)
+
+
+def test_prepared_alone_everything_is_known(mllm, groups, monkeypatch):
+    """One process asks about all parts of what it prepares, however small these are."""
+    own = OwnReference(mllm, store=ReferenceStore())
+    mllm.set_budgets(mllm.max_sequence_tokens, 1)  # every group is a part
+    own.prepare(groups)
+    monkeypatch.setattr(mllm, "answer_tokens", refuse)
+    assert len(own.reference(mllm.pack(groups)).entropy) == len(mllm.pack(groups).labels)
+
+
+def test_nothing_is_said_in_fp32():
+    weight = torch.zeros(5, 4, dtype=torch.bfloat16)
+    none = Reference.none(weight, (0, 1))
+    assert none.vector.shape == (0, 4) and none.layers.shape == (0, 2, 4) and none.entropy.shape == (0,)
+    assert {t.dtype for t in (none.vector, none.entropy, none.log_prob, none.layers)} == {torch.float32}
