@@ -153,6 +153,13 @@ def test_attacks_are_those_of_the_record():
             assert cells[0] == f"{of['relearn']['as_asked']:.2f}"
 
 
+def test_trust_is_that_of_the_record():
+    scores = json.loads((DOCS / "results/attacks/meta-mini.json").read_text("utf-8"))["scores"]["test"]
+    found = {named(cells[0])[0]: cells[1:] for cells in rows("metrics.md", 4) if named(cells[0])}
+    assert len(found) > 10
+    assert found == {name: [f"{scores[name][key]:.2f}" for key in ("faithful", "Q", "R")] for name in found}
+
+
 WORLDS = sorted((DOCS / "results").glob("*.json"))
 """Records of worlds; other tables leave none."""
 
