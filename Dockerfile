@@ -1,10 +1,10 @@
 # The package with its configs, on a CPU or on GPUs.
 #   docker build --tag viker-lightning .
 #   docker build --tag viker-lightning:cuda --build-arg TORCH=cu126 --build-arg EXTRAS=quant .
-#   docker run --rm --user "$(id -u):$(id -g)" --volume "$PWD:/work" viker-lightning \
+#   docker run --rm --user "$(id -u):$(id -g)" --volume "$PWD:/data" viker-lightning \
 #     fit --config viker_lightning:mini/viker.yaml
-#   docker run --rm --gpus all --volume "$PWD:/work" viker-lightning:cuda fit --config viker_lightning:mllmu/viker.yaml
-# Runs are written to /work/runs; models and what is built once are in /work/.cache.
+#   docker run --rm --gpus all --volume "$PWD:/data" viker-lightning:cuda fit --config viker_lightning:mllmu/viker.yaml
+# Runs are written to /data/runs; models and what is built once are in /data/.cache.
 FROM python:3.12-slim
 
 # Where torch comes from: cpu, or a CUDA that it has wheels for (https://pytorch.org/get-started/locally). These bring
@@ -21,8 +21,8 @@ COPY configs /src/configs
 COPY src /src/src
 RUN pip install --no-cache-dir "/src[${EXTRAS}]" && rm -r /src
 
-ENV VIKER_LIGHTNING_CACHE=/work/.cache/viker-lightning HF_HOME=/work/.cache/huggingface \
+ENV VIKER_LIGHTNING_CACHE=/data/.cache/viker-lightning HF_HOME=/data/.cache/huggingface \
     HOME=/tmp USER=viker
-WORKDIR /work
+WORKDIR /data
 ENTRYPOINT ["viker-lightning"]
 CMD ["--help"]
