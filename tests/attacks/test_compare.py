@@ -9,6 +9,7 @@ from support import forked
 from support.commands import SHORT
 from viker_lightning.attacks.compare import main, markdown, of_run, summarised
 from viker_lightning.experiments.__main__ import main as experiments
+from viker_lightning.reporting.attacked import more_than_gold
 
 
 def record(run, gold, kept=1.0, clean=0.0):
@@ -22,8 +23,14 @@ def record(run, gold, kept=1.0, clean=0.0):
 
 def test_the_worst_of_each():
     assert of_run(record(0.5, 0.2, kept=0.9, clean=0.1)) == {
-        "show": {"run": 0.5, "gold": 0.2, "kept": 0.9, "as_asked": 0.1}
+        "show": {"run": 0.5, "gold": 0.2, "more_than_gold": 0.3, "kept": 0.9, "as_asked": 0.1}
     }
+
+
+def test_what_guessing_gives_is_taken_off():
+    run, gold = {"forget": 0.77, "chance": 0.69}, {"forget": 0.39, "chance": 0.36}
+    assert more_than_gold(run, gold) == pytest.approx(0.05)
+    assert more_than_gold({"forget": 0.5}, {"forget": 0.2}) == pytest.approx(0.3)
 
 
 def test_over_blocks():

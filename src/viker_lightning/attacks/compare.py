@@ -20,7 +20,7 @@ from viker_lightning.experiments.runner import run_grid
 from viker_lightning.failures import one_line
 from viker_lightning.files import write_json, write_text
 from viker_lightning.quiet import quieten
-from viker_lightning.reporting.attacked import worst
+from viker_lightning.reporting.attacked import more_than_gold, worst
 from viker_lightning.reporting.paired import holm, sign_flip
 from viker_lightning.runs import names
 from viker_lightning.secrets import hide
@@ -34,8 +34,8 @@ log = logging.getLogger(__name__)
 WHO = ("run", "gold")
 
 Values = dict[str, dict[str, float]]
-"""Of one run: by attack ``run`` and ``gold``, the condition that brings out most of each; ``kept``, ``as_asked``, and
-``run_chance`` and ``gold_chance``, what guessing gives, where the attack knows it."""
+"""Of one run: by attack ``run`` and ``gold``, the condition that brings out most of each, ``more_than_gold``, ``kept``,
+``as_asked``, and ``run_chance`` and ``gold_chance``, what guessing gives, where the attack knows it."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -137,6 +137,7 @@ def of_run(record: Mapping[str, Any]) -> Values:
         if run is None or gold is None:
             continue
         found[name] = {"run": run["run"]["forget"], "gold": gold["gold"]["forget"]}
+        found[name]["more_than_gold"] = more_than_gold(run["run"], gold["gold"])
         chance = {who: row[who]["chance"] for who, row in (("run", run), ("gold", gold)) if "chance" in row[who]}
         found[name] |= {f"{who}_chance": value for who, value in chance.items()}
         if "retain" in run["run"]:
@@ -166,21 +167,16 @@ def summarised(found: Mapping[tuple[str, str, int], Values]) -> dict[str, dict[s
             for (block, one, _), of in found.items():
                 if one == row and attack in of:
                     by_block.setdefault(block, []).append(of[attack])
-            every = [values for values in by_block.values()]
-            names = {name for values in every for one in values for name in one}
-            numbers = {name: mean(one[name] for values in every for one in values if name in one) for name in names}
-            differences = [mean(_above(one) for one in values) for values in every]
+            every = list(by_block.values())
+            known = {number for values in every for one in values for number in one}
+            numbers = {n: mean(one[n] for values in every for one in values if n in one) for n in known}
+            differences = [mean(one["more_than_gold"] for one in values) for values in every]
             numbers |= {"more_than_gold": mean(differences), "p": sign_flip(differences), "blocks": len(differences)}
             summary[row][attack] = dict(sorted(numbers.items()))
         adjusted = holm({name: of["p"] for name, of in summary[row].items()})
         for name, value in adjusted.items():
             summary[row][name]["holm"] = value
     return summary
-
-
-def _above(of: Mapping[str, float]) -> float:
-    """How much more comes out of a run than of gold, each less what guessing gives."""
-    return (of["run"] - of.get("run_chance", 0.0)) - (of["gold"] - of.get("gold_chance", 0.0))
 
 
 def markdown(table: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from viker_lightning.experiments.cells import State
 from viker_lightning.files import write_json
-from viker_lightning.reporting.attacked import condition, worst
+from viker_lightning.reporting.attacked import condition, more_than_gold, worst
 from viker_lightning.reporting.terminal import narrow_table
 from viker_lightning.runs.names import ATTACKED, ATTACKS
 from viker_lightning.secrets import hide
@@ -91,7 +91,7 @@ def write_record(folder: Path, units: Sequence[Unit], run: str, gold: str, mater
 
 def show(record: dict[str, Any], console: Console) -> None:
     """Shows of every attack what brings out most of the run, and of gold, of people who are kept, and no attack."""
-    table = narrow_table("share of private spans that came out", "attack")
+    table = narrow_table("share of private spans that came out; ~ by guessing", "attack")
     for column in ("condition", "as asked", "run", "gold", "more", "kept", "people back", "gold's"):
         table.add_column(column, no_wrap=column != "condition")
     for name, attack in record["attacks"].items():
@@ -107,9 +107,9 @@ def show(record: dict[str, Any], console: Console) -> None:
             name,
             condition(most, attack["axis"]),
             _two(clean.get("run", {}), "forget"),
-            _two(most["run"], "forget"),
-            _two(gold, "forget"),
-            f"{most['run']['forget'] - gold['forget']:+.2f}" if gold else "",
+            _two(most["run"], "forget") + _guessing(most["run"]),
+            _two(gold, "forget") + _guessing(gold),
+            f"{more_than_gold(most['run'], gold):+.2f}" if gold else "",
             _two(most["run"], "retain"),
             str(most["run"].get("back", "")),
             str(gold.get("back", "")),
@@ -117,6 +117,10 @@ def show(record: dict[str, Any], console: Console) -> None:
     console.print(table)
     if record["sentence"]:
         console.print(record["sentence"], soft_wrap=True, highlight=False)
+
+
+def _guessing(of: dict[str, Any]) -> str:
+    return f" ~{of['chance']:.2f}" if "chance" in of else ""
 
 
 def _two(of: dict[str, Any], name: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import wandb
 
-from viker_lightning.reporting.attacked import condition, worst
+from viker_lightning.reporting.attacked import condition, more_than_gold, worst
 from viker_lightning.runs import Run
 
 log = logging.getLogger(__name__)
@@ -63,10 +63,10 @@ def numbers(record: dict[str, Any]) -> dict[str, float]:
     """Of each attack on each model the condition that brings out most, by its name in W&B, and how many came back."""
     found: dict[str, float] = {}
     for name, attack in record["attacks"].items():
-        most = {s: row[s]["forget"] for s in attack["on"] if (row := worst(attack.get("conditions", []), s))}
-        found |= {f"attacks/{name}/{subject}": value for subject, value in most.items()}
+        most = {s: row[s] for s in attack["on"] if (row := worst(attack.get("conditions", []), s))}
+        found |= {f"attacks/{name}/{subject}": of["forget"] for subject, of in most.items()}
         if {"run", "gold"} <= most.keys():
-            found[f"attacks/{name}/more_than_gold"] = most["run"] - most["gold"]
+            found[f"attacks/{name}/more_than_gold"] = more_than_gold(most["run"], most["gold"])
     return found | {f"attacks/people_back/{name}": of["people"] for name, of in record["back"].items()}
 
 

@@ -45,7 +45,7 @@ def attacked(folder: Path) -> dict[str, Any] | None:
     Returns:
         ``sentence``; ``subjects``, who was attacked; ``attacks``: ``name``, ``about``, ``source``, ``says``, ``on``,
         ``rows`` (``condition``, ``clean``, numbers by subject, ``more_than_gold``, ``p``), ``worst``, the row that
-        brings out most, ``worst_of`` each subject, ``clean`` and ``plots``.
+        brings out most, ``worst_of`` each subject, ``more`` of the run than of gold, ``clean`` and ``plots``.
     """
     record = read_attacks(folder)
     if record is None:
@@ -62,12 +62,15 @@ def attacked(folder: Path) -> dict[str, Any] | None:
 
 def _shown(name: str, attack: Mapping[str, Any]) -> dict[str, Any]:
     rows = [row | {"condition": condition(row, attack["axis"])} for row in attack.get("conditions", [])]
+    worst_of = {subject: row[subject] for subject in SUBJECTS if (row := worst(rows, subject))}
+    both = {"run", "gold"} <= worst_of.keys()
     return {
         "name": name,
         **{key: attack[key] for key in ("about", "source", "axis", "says", "on")},
         "rows": rows,
         "worst": worst(rows),
-        "worst_of": {subject: row[subject] for subject in SUBJECTS if (row := worst(rows, subject))},
+        "worst_of": worst_of,
+        "more": more_than_gold(worst_of["run"], worst_of["gold"]) if both else None,
         "clean": next((row for row in rows if row["clean"]), None),
         "plots": _plots(name, rows, attack["axis"]) if attack["axis"] else [],
     }
@@ -82,6 +85,16 @@ def worst(rows: Sequence[Mapping[str, Any]], subject: str = "run") -> Mapping[st
     """The condition that brings out most of the forget people, of those that are attacks; ``None`` if there is none."""
     some = [row for row in rows if row["counts"] and "forget" in row.get(subject, {})]
     return max(some, key=lambda row: row[subject]["forget"], default=None)
+
+
+def more_than_gold(run: Mapping[str, float], gold: Mapping[str, float]) -> float:
+    """How much more comes out of a run than of gold, each less what guessing gives where that is known, -2 to 2.
+
+    Args:
+        run: numbers of a condition: ``forget`` and perhaps ``chance``.
+        gold: the same of gold, of the condition that brings out most of gold.
+    """
+    return (run["forget"] - run.get("chance", 0.0)) - (gold["forget"] - gold.get("chance", 0.0))
 
 
 def _plots(name: str, rows: Sequence[Mapping[str, Any]], axis: str) -> list[tuple[str, Markup]]:
