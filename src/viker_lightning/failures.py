@@ -5,10 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import re
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from viker_lightning.errors import UserError
+from viker_lightning.secrets import hide
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 """What the system says where nothing can be written."""
@@ -29,6 +34,25 @@ def one_line(error: Exception) -> str | None:
     while cause is not None and not isinstance(cause, UserError):  # the parser wraps what a class refuses
         cause = cause.__cause__ or cause.__context__
     return str(cause) if cause is not None else unmade(error)
+
+
+@contextmanager
+def ending_in_one_line() -> Iterator[None]:
+    """Within this a program ends as a user may expect: what can be fixed in one line and exit code 1, and Ctrl-C too.
+
+    Clusters and make send SIGTERM, which is the same as Ctrl-C: what is running saves, and goes on the next time.
+    """
+    former = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command resumes where this one was")
+    except Exception as error:
+        if (line := one_line(error)) is None:
+            raise
+        sys.exit(hide(f"error: {line}"))
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 def what_to_do(error: OSError) -> str:

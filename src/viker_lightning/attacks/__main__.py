@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from viker_lightning.datasets import Benchmark
 from viker_lightning.errors import UserError
 from viker_lightning.experiments.cells import State
 from viker_lightning.experiments.runner import run_grid
-from viker_lightning.failures import one_line
+from viker_lightning.failures import ending_in_one_line
 from viker_lightning.models.families import import_family
 from viker_lightning.models.mllm import MAX_SEQUENCE_TOKENS, MAX_TOKENS
 from viker_lightning.processes import stop_with_parent
@@ -44,18 +43,9 @@ def main(arguments: list[str] | None = None) -> None:
     if not {"", os.getcwd()} & set(sys.path):  # for an attack of yours
         sys.path.insert(0, os.getcwd())
     quieten()
-    former = signal.signal(signal.SIGTERM, signal.default_int_handler)  # whole parts are kept
-    try:
+    with ending_in_one_line():
         if failed := attack(parser().parse_args(arguments)):
             sys.exit(hide(f"error: {failed}"))
-    except KeyboardInterrupt:
-        sys.exit("stopped; the same command goes on where this one was")
-    except Exception as error:
-        if (line := one_line(error)) is None:
-            raise
-        sys.exit(hide(f"error: {line}"))
-    finally:
-        signal.signal(signal.SIGTERM, former)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from viker_lightning.errors import UserError
 from viker_lightning.experiments.cells import Cell, State
 from viker_lightning.experiments.grid_file import read_grid, rows_to_run
 from viker_lightning.experiments.runner import run_grid
-from viker_lightning.failures import one_line
+from viker_lightning.failures import ending_in_one_line
 from viker_lightning.files import write_json, write_text
 from viker_lightning.quiet import quieten
 from viker_lightning.reporting.attacked import more_than_gold, worst
@@ -56,18 +55,9 @@ def main(arguments: list[str] | None = None) -> None:
     made.add_argument("--settings", type=Path)
     made.add_argument("--jobs", type=int)
     quieten()
-    former = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
+    with ending_in_one_line():
         if failed := _table(made.parse_args(arguments)):
             sys.exit(hide(f"error: {failed}"))
-    except KeyboardInterrupt:
-        sys.exit("stopped; the same command goes on where this one was")
-    except Exception as error:
-        if (line := one_line(error)) is None:
-            raise
-        sys.exit(hide(f"error: {line}"))
-    finally:
-        signal.signal(signal.SIGTERM, former)
 
 
 def _table(given: argparse.Namespace) -> str:

@@ -15,8 +15,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import math
-import signal
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -33,6 +31,7 @@ from viker_lightning.errors import UserError
 from viker_lightning.evaluation import Prediction, note_form, predict, summarise
 from viker_lightning.experiments import Cell, read_grid, run_grid
 from viker_lightning.experiments.grid import setting
+from viker_lightning.failures import ending_in_one_line
 from viker_lightning.files import write_json, write_text
 from viker_lightning.metrics import FORGOTTEN, KNOWLEDGE, NUMBERS, REFUSALS, SECTIONS, auroc
 from viker_lightning.models import MLLM, Lora
@@ -40,7 +39,6 @@ from viker_lightning.progress import track
 from viker_lightning.published import protocol_of
 from viker_lightning.runs import read_run
 from viker_lightning.runs.write import read_predictions, write_predictions
-from viker_lightning.secrets import hide
 from viker_lightning.sources import code_fingerprint, fingerprint, with_neighbours
 
 from .material import read_data
@@ -403,8 +401,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/meta"))
     parser.add_argument("--results", type=Path, default=Path("results"))
     given = parser.parse_args(arguments)
-    former = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
+    with ending_in_one_line():
         grid = read_grid(given.grid, given.scale, given.seeds)
         if not grid.gold:
             raise UserError(f"{given.grid}: no row is called the gold one; add 'gold' to its scale")
@@ -418,12 +415,6 @@ def main(arguments: list[str] | None = None) -> None:
         write_text(given.results / "meta.md", page(record))
         files = [given.results / name for name in ("meta.md", "meta.json")]
         print(f"{files[0]} says which scores deserve trust; {files[1]} has more, and the runs")
-    except UserError as error:
-        sys.exit(hide(f"error: {error}"))
-    except KeyboardInterrupt:
-        sys.exit("stopped; the same command resumes where this one was")
-    finally:
-        signal.signal(signal.SIGTERM, former)
 
 
 if __name__ == "__main__":

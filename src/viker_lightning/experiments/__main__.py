@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import torch
 from rich.console import Console
 
 from viker_lightning.errors import UserError
+from viker_lightning.failures import ending_in_one_line
 from viker_lightning.processes import SWEPT
 from viker_lightning.reporting.tables import draw_figures, example_answers, key_token_note, legend, summary, write_table
 from viker_lightning.secrets import hide
@@ -51,10 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--number", type=int, default=None, help="of the cell")
     given = parser.parse_args(arguments)
     console = Console()
-    former = signal.signal(
-        signal.SIGTERM, signal.default_int_handler
-    )  # clusters and make send it; the runs are to save
-    try:
+    with ending_in_one_line():
         if not given.scale:
             given.scale = "paper" if torch.cuda.is_available() else "mini"
             why = "a GPU is there" if torch.cuda.is_available() else "no GPU was found"
@@ -67,12 +64,6 @@ def main(arguments: list[str] | None = None) -> None:
         failed = [runs for file, grid in grids if (runs := _carry_out(given, file, grid, console))]
         if failed:
             sys.exit(hide(f"error: {'; '.join(failed)}"))
-    except UserError as error:
-        sys.exit(hide(f"error: {error}"))
-    except KeyboardInterrupt:
-        sys.exit("stopped; the same command resumes where this one was")
-    finally:
-        signal.signal(signal.SIGTERM, former)
 
 
 def _carry_out(given: argparse.Namespace, file: Path, grid: Grid, console: Console) -> str:

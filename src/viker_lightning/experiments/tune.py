@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,10 +24,10 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from viker_lightning.errors import UserError
+from viker_lightning.failures import ending_in_one_line
 from viker_lightning.reporting.tables import write_tuning
 from viker_lightning.runs import names
 from viker_lightning.runs.provenance import git_commit
-from viker_lightning.secrets import hide
 from viker_lightning.sources import STARTING_WEIGHTS, fingerprint
 
 from .cells import Cell
@@ -58,8 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--results", type=Path, default=Path("results"))
     given = parser.parse_args(arguments)
     console = Console()
-    former = signal.signal(signal.SIGTERM, signal.default_int_handler)  # make sends it; the runs are to save
-    try:
+    with ending_in_one_line():
         spaces = read_spaces(given.spaces)
         methods = list(dict.fromkeys(given.methods or spaces.methods))
         check_methods(methods, spaces, given.spaces)
@@ -71,12 +69,6 @@ def main(arguments: list[str] | None = None) -> None:
         console.print(f"{given.record}; beside it: {', '.join(map(str, files))}", soft_wrap=True, highlight=False)
         if failed:
             sys.exit(f"error: {len(failed)} settings failed and have no score: {', '.join(failed)}")
-    except UserError as error:
-        sys.exit(hide(f"error: {error}"))
-    except KeyboardInterrupt:
-        sys.exit("stopped; the same command resumes where this one was")
-    finally:
-        signal.signal(signal.SIGTERM, former)
 
 
 def tune(
