@@ -379,7 +379,8 @@ def test_options_exist(prepared, monkeypatch):
     shown = "".join(help_of(module) for module in MODULES)
     for option in documented.options():
         paths = [word for word in option.words if word.startswith("--")]
-        if paths[0].partition("=")[0] in EXPLAINED or re.search(rf"{paths[0]}\b", shown):
+        name = paths[0].partition("=")[0]
+        if name in EXPLAINED or re.search(rf"{name}\b", shown):
             continue
         homes = [base for base in BASES if all(path.removeprefix("--").split("=")[0] in known[base] for path in paths)]
         assert homes, f"{option.page}, line {option.line}: no command takes {' '.join(option.words)!r}"
