@@ -197,8 +197,10 @@ def test_what_was_said_comes_back_with_a_checkpoint(mllm, streams, scenes, peopl
     method = asking(needs, **NOISE)
     first = prepared(mllm, method, streams, scenes, [])
     wanted = batch_of(mllm, first, needs, streams).references
+    kept = first.state_dict()
+    assert all(kept.values()) and set(kept) == {"own/log_prob", "own/kl", "noised/kl"}
     second = References("memory")
-    second.load_state_dict(first.state_dict())
+    second.load_state_dict(kept)
     second.prepare(mllm, method, [], [], streams.get)
     monkeypatch.setattr(MLLM, "frozen", lambda self: pytest.fail("asked the frozen model again"))
     found = batch_of(mllm, second, needs, streams).references
@@ -237,6 +239,27 @@ def test_a_model_trained_in_full_cannot_be_asked_in_every_step(base_folder, stre
         prepared(mllm, asking({"strangers": {"own": level}}), streams, [], people, keep)
 
 
+def test_a_model_trained_in_full_may_ask_others_and_of_the_answer_alone(base_folder, gold, streams):
+    """Gold is another model; and where the output embedding moves, the answer's probability is known beforehand."""
+    mllm = MLLM.load(base_folder)
+    mllm.train_fully(head=True)
+    needs = {"forget": {"gold": "full"}}
+    batch = batch_of(mllm, prepared(mllm, asking(needs, gold=gold), streams, [], [], "off"), needs, streams)
+    p = plain(mllm, "gold", streams["forget"], [], gold)
+    torch.testing.assert_close(batch.distributions["forget", "gold"], p, rtol=1e-3, atol=1e-5)
+    needs = {"forget": {"own": "log_prob"}}
+    batch = batch_of(mllm, prepared(mllm, asking(needs), streams, [], []), needs, streams)
+    torch.testing.assert_close(batch.reference("forget", "own").log_prob, batch.forget.log_probs.detach())
+
+
+def test_an_output_embedding_that_allows_no_reduction(mllm, streams, scenes, monkeypatch):
+    """All is asked in full then, but the probability of an answer behind its own image."""
+    monkeypatch.setattr("viker_lightning.ideal.references.why_not_reduced", lambda *_: "it has a bias")
+    needs = {"forget": {"own": "log_prob", "irrelevant": "log_prob"}, "retain": {"own": "kl", "irrelevant": "kl"}}
+    batch = batch_of(mllm, prepared(mllm, asking(needs), streams, scenes, []), needs, streams)
+    assert set(batch.distributions) == {("forget", "irrelevant"), ("retain", "own"), ("retain", "irrelevant")}
+
+
 def test_noise_is_the_same_for_the_same_picture(people):
     one, again = (add_noise(people[0], 0.2) for _ in range(2))
     assert one.key == again.key != add_noise(people[1], 0.2).key
@@ -272,3 +295,8 @@ def test_nothing_kept_asks_in_every_step(mllm, streams, scenes, people, monkeypa
         first, second = (references.of("forget", streams["forget"], batch)[0]["own"] for _ in range(2))
         assert len(asked) == wanted, keep
         torch.testing.assert_close(first.vector, second.vector)
+
+
+def test_nothing_is_asked_beforehand_where_nothing_is_kept(mllm, streams, scenes, people, monkeypatch):
+    monkeypatch.setattr(IdealDistribution, "prepare", lambda *_: pytest.fail("asked beforehand"))
+    assert prepared(mllm, asking(STRANGER), streams, scenes, people, "off").strangers is None
