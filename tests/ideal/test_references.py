@@ -167,6 +167,18 @@ def test_strangers_asked_in_one_pass_are_those_asked_one_by_one(
     assert alone.ideal.store is not together.ideal.store
 
 
+def test_each_picture_is_asked_about_where_only_their_mean_is_known(mllm, groups, people):
+    """Of the same pictures another run may have stored no more than the mean."""
+    questions = [mllm.encoder.encode(vqa, True) for vqa in groups[0].vqa]
+    shown = [people[1]] * len(questions)
+    mean = IdealDistribution(mllm, people, "disk")
+    mean.prepare(questions)
+    each = IdealDistribution(mllm, people, "disk", each=True)
+    assert mean.behind(shown, questions) is None and each.behind(shown, questions) is None
+    each.prepare(questions)
+    assert len(each.behind(shown, questions).log_prob) == sum(len(q.answer) for q in questions)
+
+
 def test_what_is_not_declared_is_not_asked(mllm, streams, scenes, people, monkeypatch):
     """Strangers whose answers no reference is asked about, as where the frozen model only answers behind them."""
     monkeypatch.setattr(IdealDistribution, "prepare", lambda *_: pytest.fail("asked about strangers"))

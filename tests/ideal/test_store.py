@@ -18,7 +18,9 @@ from viker_lightning.ideal import (
     store_folder,
     why_not_reduced,
 )
+from viker_lightning.ideal.prefix import STRIDE
 from viker_lightning.ideal.reference import Reference
+from viker_lightning.ideal.store import reference_store
 from viker_lightning.models import fingerprint
 from viker_lightning.models.tensor_files import Damaged
 from viker_lightning.pictures.irrelevant import irrelevant_images
@@ -50,6 +52,19 @@ def test_another_run_finds_the_same(mllm, groups, pictures, monkeypatch):
         torch.testing.assert_close(getattr(second.reference(batch), name), getattr(wanted, name))
 
 
+def test_nothing_is_written_unless_asked_for(mllm):
+    folders = [reference_store(mllm, keep).folder for keep in ("disk", "memory", "off")]
+    assert folders == [store_folder(mllm), None, None]
+
+
+def test_room_behind_the_images_is_that_of_the_longest_row(mllm, groups, pictures):
+    """Their key/values are the most that is held while the ideal distribution is asked."""
+    prefixes = ImagePrefixes(mllm, pictures)
+    widths = [batch.input_ids.shape[1] for batch, _ in prefixes.hidden(mllm.pack(groups).encoded)]
+    needed = len(mllm.prefix(pictures[0])) + max(widths)
+    assert needed <= prefixes._cache.room < needed + STRIDE
+
+
 def test_only_what_is_missing_is_computed(mllm, groups, pictures, monkeypatch):
     questions = mllm.pack(groups).encoded
     IdealDistribution(mllm, pictures, "disk").prepare(questions[:5])
@@ -69,6 +84,7 @@ def test_key_tells_images_order_question_and_answer(mllm, groups, pictures):
         for asked in (question, replace(question, answer=question.answer[1:]), replace(question, prompt=(1, 2)))
     }
     assert len(keys) == 9
+    assert reference_key(pictures, replace(question, lead=(-1,))) not in keys
     assert reference_key(pictures, question) == reference_key(list(pictures), replace(question, private=()))
 
 
