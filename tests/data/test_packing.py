@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from viker_lightning.data.packing import PADDING, PREFIX, in_budget, packed_mask, row_tokens
+from viker_lightning.data.encoding import Encoded
+from viker_lightning.data.packing import PADDING, PREFIX, PROMPT, assemble, in_budget, packed_mask, row_tokens
 from viker_lightning.data.records import VQA
 
 
@@ -24,6 +25,31 @@ def test_packed_layout(mllm, groups):
             assert batch.input_ids[r, c + 1] == batch.labels[n]
         else:
             assert batch.labels[n] == mllm.encoder.eos
+
+
+def test_an_answer_that_begins_in_the_prefix():
+    """As where an instruction's end and the answer's first token are one: it is predicted before the prefix ends."""
+    asked = Encoded((9,), (21, 22), (False, True), (True, True))
+    plain = Encoded((), (31, 32), (True, False), (True, True))
+    begun = Encoded((), (41, 42, 43, 44), (False, True, False, True), (True,) * 4, (1, -1))
+    batch = assemble([[1, 2, 3, 4], [5]], [[asked, begun], [plain]], [None, None])
+    assert batch.input_ids.tolist() == [[1, 2, 3, 4, 9, 21, 43], [5, 31, 0, 0, 0, 0, 0]]
+    assert batch.positions.tolist() == [[0, 1, 2, 3, 4, 5, 4], [0, 1, 0, 0, 0, 0, 0]]
+    assert batch.segments.tolist() == [[PREFIX] * 4 + [1, 1, 2], [PREFIX, 1] + [PADDING] * 5]
+    assert batch.branches[0].tolist() == [PROMPT] * 5 + [1, 1]
+    assert batch.columns.tolist() == [4, 5, 0, 2, 3, 6, 0, 1]
+    assert batch.labels.tolist() == [21, 22, 41, 42, 43, 44, 31, 32]
+    assert batch.private.tolist() == [False, True, False, True, False, True, True, False]
+    assert batch.rows.tolist() == [0] * 6 + [1] * 2 and batch.question.tolist() == [0, 0, 1, 1, 1, 1, 2, 2]
+    with pytest.raises(ValueError, match="need the prefix in the same row"):
+        assemble([[]], [[plain]], [None])
+
+
+def test_rows_without_questions_index_nothing():
+    batch = assemble([[1, 2], []], [[], []], [None, None])
+    assert batch.input_ids.dtype == batch.rows.dtype == batch.columns.dtype == batch.labels.dtype == torch.long
+    assert batch.private.dtype == torch.bool and not len(batch.labels)
+    assert assemble([[]], [[]], [None]).input_ids.dtype == torch.long
 
 
 def test_mask():
