@@ -26,6 +26,7 @@ from viker_lightning.methods import (
     SAM,
     UNDIAL,
     VGID,
+    AgainstRelearning,
     Around,
     Batch,
     GradientDifference,
@@ -38,6 +39,7 @@ from viker_lightning.methods import (
     ViKeR,
 )
 from viker_lightning.methods.base import check_needs
+from viker_lightning.methods.elsewhere import Elsewhere
 from viker_lightning.models import Lora
 from viker_lightning.runs import CheckpointFile
 from viker_lightning.training import Unlearn
@@ -52,7 +54,13 @@ ARGUMENTS = {
     PDU: [lambda: {"bound": 0.5, "retain_weight": 2.0, "rate": 0.5}],
     UNDIAL: [dict, lambda: {"retain_weight": 1.0}],
     VGID: [dict, lambda: {"noise": 0.3, "instruction": ""}, lambda: {"noise": 0.0}],
+    AgainstRelearning: [
+        lambda: {"method": NPO()},
+        lambda: {"method": Stranger(k=2), "steps": 1},
+        lambda: {"method": DPO(), "share": 1.0},
+    ],
     Around: [lambda: {"method": NPO()}],
+    Elsewhere: [lambda: {"method": NPO()}],
     GRU: [lambda: {"method": NPO()}, lambda: {"method": GradientDifference()}],
     Held: [
         lambda: {"method": NPO(), "stranger_count": 2},

@@ -3,16 +3,13 @@
 import pytest
 import torch
 
-from support.preparing import ce, prepare, trained
+from support.preparing import ce, trained
+from support.shaped import assert_close, batch, ready, slopes, step, weights
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import reference_of
-from viker_lightning.methods import GRU, KVW, NPO, RMU, SAM, Batch, GradientAscent, GradientDifference, MMUnlearner
+from viker_lightning.methods import GRU, KVW, NPO, RMU, SAM, GradientAscent, GradientDifference, MMUnlearner
 
 RHO = 0.3
-
-
-def slopes(loss, mllm):
-    return torch.autograd.grad(loss, list(trained(mllm).values()))
 
 
 def perturbed(mllm, found):
@@ -23,43 +20,8 @@ def perturbed(mllm, found):
             p += RHO * g / norm
 
 
-def weights(mllm):
-    return [p.detach().clone() for p in trained(mllm).values()]
-
-
-def restore(mllm, before):
-    with torch.no_grad():
-        for p, w in zip(trained(mllm).values(), before, strict=True):
-            p.copy_(w)
-
-
-def batch(mllm, parts=(), **streams):
-    """A step as a method sees it, or several parts of one."""
-
-    def answers(some):
-        return mllm.answer_tokens(mllm.pack(some))
-
-    return Batch({name: answers(some) for name, some in streams.items()}, again=lambda stream: answers(streams[stream]))
-
-
-def step(method, mllm, *batches):
-    """The gradient that an optimizer would see."""
-    mllm.zero_grad()
-    for one in batches:
-        method.loss(one)["loss"].backward()
-    method.before_optimizer_step(mllm)
-    return [p.grad for p in trained(mllm).values()]
-
-
 def made(inner, mllm, rho=RHO):
-    sam = SAM(inner, rho)
-    sam.before_training(prepare(mllm, sam))
-    return sam
-
-
-def assert_close(found, wanted):
-    for one, other in zip(found, wanted, strict=True):
-        assert (one - other).norm() < 1e-3 * other.norm()
+    return ready(SAM(inner, rho), mllm)
 
 
 def test_forget_at_the_perturbed_weights_and_retain_at_the_weights(mllm, groups):

@@ -1,5 +1,6 @@
 """Unlearning objectives: one file an idea, each a pure function of answer tokens; no images or templates in here."""
 
+from .against_relearning import AgainstRelearning
 from .around import Around, nested
 from .base import Batch, Method, Needs, Preparation
 from .ceu import CEU
@@ -44,6 +45,7 @@ __all__ = [
     "UNDIAL",
     "VGID",
     "WGA",
+    "AgainstRelearning",
     "Around",
     "Batch",
     "GradientAscent",

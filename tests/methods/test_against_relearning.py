@@ -1,0 +1,70 @@
+"""AgainstRelearning: relearning and what is forgotten after it in plain lines, and weights that come back."""
+
+import pytest
+import torch
+
+from support.preparing import ce, trained
+from support.shaped import assert_close, batch, ready, restore, slopes, step, weights
+from viker_lightning.errors import UserError
+from viker_lightning.methods import GRU, KVW, NPO, RMU, SAM, AgainstRelearning, GradientAscent, GradientDifference
+
+RHO, STEPS = 0.02, 3
+
+
+def taught(mllm, *parts):
+    """Weights after a few steps of signs on the forget answers, in plain lines."""
+    for _ in range(STEPS):
+        found = slopes(sum(ce(mllm, part) for part in parts), mllm)
+        with torch.no_grad():
+            for p, g in zip(trained(mllm).values(), found, strict=True):
+                p -= RHO / STEPS * g.sign()
+
+
+def made(inner, mllm, share=0.5):
+    return ready(AgainstRelearning(inner, RHO, STEPS, share), mllm)
+
+
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_a_share_is_forgotten_after_relearning(mllm, groups, share):
+    forget, retain = groups[:1], groups[1:]
+    found = step(made(GradientDifference(2.0), mllm, share), mllm, batch(mllm, forget=forget, retain=retain))
+    kept, here, before = slopes(2 * ce(mllm, retain), mllm), slopes(-ce(mllm, forget), mllm), weights(mllm)
+    known = ce(mllm, forget).item()
+    taught(mllm, forget)
+    assert ce(mllm, forget).item() < known, "it was taught"
+    there = slopes(-ce(mllm, forget), mllm)
+    restore(mllm, before)
+    wanted = [(1 - share) * h + share * t + r for h, t, r in zip(here, there, kept, strict=True)]
+    assert_close(found, wanted)
+    assert max(float((t - h).norm() / h.norm()) for t, h in zip(there, here, strict=True)) > 0.05, "it matters"
+
+
+def test_weights_come_back_exactly(mllm, groups):
+    before = weights(mllm)
+    method = made(GradientAscent(), mllm)
+    step(method, mllm, batch(mllm, forget=groups))
+    assert all(torch.equal(p, w) for p, w in zip(trained(mllm).values(), before, strict=True))
+    assert method._parts == [], "nothing is left for the next step"
+
+
+def test_all_parts_of_a_step_count(mllm, groups):
+    parts = [[group] for group in groups]
+    found = step(made(GradientAscent(), mllm, 1.0), mllm, *(batch(mllm, forget=part) for part in parts))
+    before = weights(mllm)
+    taught(mllm, *parts)
+    there = slopes(-sum(ce(mllm, part) for part in parts), mllm)
+    restore(mllm, before)
+    assert_close(found, there)
+
+
+def test_what_is_refused():
+    for inner in (KVW(), GRU(NPO()), SAM(NPO()), AgainstRelearning(NPO())):
+        with pytest.raises(UserError, match=f"AgainstRelearning: {type(inner).__name__} cannot be inside"):
+            AgainstRelearning(inner)
+    for wrong in ({"rho": 0}, {"steps": 0}, {"share": 0}, {"share": 1.5}):
+        with pytest.raises(UserError, match=f"AgainstRelearning: .*{next(iter(wrong))}="):
+            AgainstRelearning(NPO(), **wrong)
+    alone = type("Alternative", (GradientAscent,), {"needs": {"alternative": {}}, "alternative": ("No.",)})()
+    with pytest.raises(UserError, match="reads no forget answers"):
+        AgainstRelearning(alone)
+    assert AgainstRelearning(RMU()).layers == (7,)
