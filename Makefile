@@ -69,7 +69,7 @@ worlds: setup  ## methods over eight worlds, each with people and models of its 
 	$(call GRID,worlds) $(if $(SCALE),,--scale=mini) $(if $(SEEDS),,--seeds=1) $(if $(METHODS),--rows $(METHODS))
 
 worlds-ablations: setup  ## ViKeR and Stranger without each of their parts or with others, over the same worlds (JOBS=)
-	$(call GRID,worlds_viker worlds_images worlds_weights worlds_stranger worlds_strangers) $(if $(SCALE),,--scale=mini) $(if $(SEEDS),,--seeds=1)
+	$(call GRID,worlds_viker worlds_images worlds_weights worlds_stranger worlds_strangers worlds_relearning) $(if $(SCALE),,--scale=mini) $(if $(SEEDS),,--seeds=1)
 
 sequence: setup  ## requests to forget one after another, on the embedded benchmark (SEEDS=3 JOBS=)
 	$(call GRID,sequence) $(if $(SCALE),,--scale=mini)
