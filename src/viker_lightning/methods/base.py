@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, Protocol, get_args
@@ -39,7 +39,7 @@ class Batch:
         distributions: the same in full, ``[T, V]`` probabilities, where it was asked for or cannot be reduced.
         step: how many steps have been taken before.
         again: passes the questions of a stream of this part once more, with the weights as they are then; to be called
-            before the step has ended.
+            before the step has ended. A stream that is not declared, and sharded weights, are a UserError.
     """
 
     tokens: Mapping[str, AnswerTokens]
@@ -54,9 +54,7 @@ class Batch:
         Raises:
             UserError: if the method has not declared it.
         """
-        if stream not in self.tokens:
-            declared = ", ".join(self.tokens)
-            raise UserError(f'this method reads {stream}, but declares {declared}; add "{stream}": {{}} to its needs')
+        check_declared(stream, self.tokens)
         return self.tokens[stream]
 
     @property
@@ -237,6 +235,17 @@ class Method:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes up what :meth:`state_dict` gave."""
+
+
+def check_declared(stream: str, declared: Iterable[str]) -> None:
+    """Makes sure that a stream that a method reads is one that it declares.
+
+    Raises:
+        UserError: naming those it declares, and what to add.
+    """
+    if stream not in declared:
+        there = ", ".join(declared)
+        raise UserError(f'this method reads {stream}, but declares {there}; add "{stream}": {{}} to its needs')
 
 
 def check_needs(method: Method) -> None:

@@ -30,7 +30,7 @@ from viker_lightning.ideal import (
     pictures_of,
 )
 from viker_lightning.methods import Around, Batch, Method
-from viker_lightning.methods.base import check_needs
+from viker_lightning.methods.base import check_declared, check_needs
 from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize, decoder_layers, revision_of, write_merged
 from viker_lightning.models.families import Family
 from viker_lightning.models.layers import layer_number
@@ -389,6 +389,9 @@ class Unlearn(Stage):
             distributions |= {(stream, name): p for name, p in full.items()}
 
         def again(stream: str) -> AnswerTokens:
+            check_declared(stream, whole)
+            if self.mllm.lockstep is not None:  # processes would wait for passes that others do not make
+                raise UserError("trainer.strategy: batch.again passes questions alone, found sharded weights; use ddp")
             with self.trainer.precision_plugin.forward_context():  # a hook is called outside of it
                 return self._student(groups.get(stream, []), whole[stream])
 
