@@ -198,6 +198,21 @@ def test_what_does_not_fit_together(name, pair, tmp_path):
     assert line.startswith("error: ") and said in line and "\n" not in line
 
 
+@pytest.mark.parametrize("which", [0, 1])
+def test_the_published_protocol_is_refused(which, copies):
+    """Attacks ask and score the corrected way: whose questions a run was made for says its own config."""
+    file = copies[which] / "config.yaml"
+    config = yaml.safe_load(file.read_text())
+    config["data"]["init_args"]["protocol"] = "published"
+    file.write_text(yaml.safe_dump(config))
+    with pytest.raises(SystemExit) as stop:
+        main([str(copies[0]), f"--gold={copies[1]}", "--only=relearn"])
+    assert str(stop.value.code) == (
+        f"error: {copies[which]}: was made under the published protocol, and attacks ask and score the corrected way "
+        "alone; make run, gold and vanilla with --data.protocol corrected"
+    )
+
+
 def test_another_base_model(pair, tmp_path):
     other = shutil.copytree(pair[1], tmp_path / "gold")
     config = json.loads((other / "model/config.json").read_text())

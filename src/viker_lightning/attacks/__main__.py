@@ -27,7 +27,7 @@ from viker_lightning.runs import Run, names, read_run
 from viker_lightning.secrets import hide
 
 from .base import Attack
-from .material import Material, gather, read_data
+from .material import Material, check_protocol, gather, read_data
 from .record import show, write_record
 from .settings import CLASSES, chosen, every
 from .subject import NAMES, Name, Subject
@@ -245,12 +245,14 @@ def _data(given: argparse.Namespace, run: Run | None) -> Benchmark:
     """The data of the attack.
 
     Raises:
-        UserError: if no run says which, or the run and gold are of other data.
+        UserError: if no run says which, one is of another protocol, or the run and gold are of other data.
     """
     gold = _read(given.gold)
     of = read_run(given.data_of) if given.data_of else gold or run
     if of is None:
         raise UserError("--data_of: neither the run nor gold is a run folder, so name a run whose data are to be used")
+    for one in filter(None, (run, gold, of)):
+        check_protocol(one)
     data = read_data(of)
     for one in (run, gold):
         noted = one.provenance.get("data", {}).get("fingerprint") if one else None

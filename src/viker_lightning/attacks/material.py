@@ -70,11 +70,24 @@ def read_data(run: Run) -> Benchmark:
             f"{run.folder}: its config.yaml names data that cannot be read ({path}: {error}); name a run with --data_of"
         ) from error
     assert isinstance(made, Benchmark)
-    if made.protocol != "corrected":
-        log.warning("%s: was made under the %s protocol; attacks ask the corrected way", run.folder, made.protocol)
     made.prepare_data()
     made.setup()
     return made
+
+
+def check_protocol(run: Run) -> None:
+    """Makes sure that a run was asked and scored as attacks ask and score.
+
+    Raises:
+        UserError: if it was made under another protocol: its template, its blind questions and its letters are not
+            those of an attack, so that what comes out would say nothing of its own scores.
+    """
+    protocol = ((run.config.get("data") or {}).get("init_args") or {}).get("protocol", "corrected")
+    if protocol != "corrected":
+        raise UserError(
+            f"{run.folder}: was made under the {protocol} protocol, and attacks ask and score the corrected way alone; "
+            "make run, gold and vanilla with --data.protocol corrected"
+        )
 
 
 def gather(data: Benchmark, people: int | None = None, seed: int = 0) -> Material:
@@ -119,6 +132,11 @@ def private_questions(groups: Sequence[ImageGroup]) -> list[ImageGroup]:
     """The open questions with private spans of evaluation groups, and nothing else of them."""
     only = [replace(g, vqa=tuple(q for q in g.vqa if q.private), choices=(), clozes=()) for g in groups]
     return [g for g in only if g.vqa]
+
+
+def heard(data: Benchmark) -> set[str]:
+    """Words of private spans of people who are kept: every model of the data has met these."""
+    return {w for p in data.people(data.retain_ids) for q in p.vqa for span in q.private for w in span.split()}
 
 
 def _draw(people: Sequence[str], most: int | None, seed: int) -> set[str]:

@@ -20,7 +20,7 @@ from viker_lightning.progress import Bar
 
 from .attempt import Attempt, attempts
 from .base import Attack
-from .material import Material, private_questions
+from .material import Material, heard, private_questions
 from .subject import Subject
 
 log = logging.getLogger(__name__)
@@ -180,11 +180,6 @@ def holdout(data: Benchmark) -> list[ImageGroup]:
         ]
         found += known_words(asked, words)
     return found
-
-
-def heard(data: Benchmark) -> set[str]:
-    """Words of private spans of people who are kept: every model of the data has met these."""
-    return {w for p in data.people(data.retain_ids) for q in p.vqa for span in q.private for w in span.split()}
 
 
 def known_words(groups: Sequence[ImageGroup], words: set[str]) -> list[ImageGroup]:
