@@ -1,13 +1,26 @@
 """A choice among spans: options are other people's answers to the same question, and chance is one in so many."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from viker_lightning.attacks.choosing import LIKELIEST, LISTED, ChooseSpan, swap_spans, wrong_answers
+from viker_lightning.attacks.choosing import (
+    LIKELIEST,
+    LISTED,
+    NAMED,
+    NAMES,
+    ChooseSpan,
+    known_to_all,
+    names_of,
+    other_names,
+    swap_spans,
+    wrong_answers,
+)
 from viker_lightning.attacks.material import gather
 from viker_lightning.attacks.subject import Subject
 from viker_lightning.attacks.wordings import Wordings
-from viker_lightning.data.records import VQA, ImageGroup, Split
+from viker_lightning.data.records import VQA, ImageGroup, Person, Split
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +45,7 @@ def test_options_are_other_peoples_answers(material):
     enough = 0
     for group in material.asked:
         for vqa in group.vqa:
-            wrong = wrong_answers(wordings, group, vqa, 3, 0)
+            wrong = wrong_answers(wordings, known_to_all(material), group, vqa, 3, 0)
             assert len({q.answer for q in wrong}) == len(wrong)
             enough += len(wrong) == 3
             for option in wrong:
@@ -45,8 +58,32 @@ def test_options_are_other_peoples_answers(material):
 def test_wrong_answers_of_the_data_fill_up(material):
     vqa = VQA("Asked of nobody else?", "In Tarn.", ("Tarn",), perturbed=("In Rio.", "Of Tarn.", "In Rio.", "In Oslo."))
     group = ImageGroup("nobody", None, Split.FORGET, (vqa,))
-    found = wrong_answers(Wordings(material), group, vqa, 5, 0)
+    found = wrong_answers(Wordings(material), set(), group, vqa, 5, 0)
     assert [q.answer for q in found] == ["In Rio.", "In Oslo."]
+
+
+def words_of(spans):
+    return {word.strip(",") for span in spans for word in span.split()}
+
+
+def test_gold_has_heard_all_options_or_none(material):
+    """Else it would pass over the one it never heard, and do worse than guessing."""
+    wordings, group = Wordings(material), material.forget[0]
+    vqa = next(q for q in group.vqa if len(wrong_answers(wordings, known_to_all(material), group, q, 9, 0)) >= 4)
+    wrong = wrong_answers(wordings, known_to_all(material), group, vqa, 9, 0)
+    some, mine = words_of(wrong[0].private) | words_of(wrong[1].private), words_of(vqa.private)
+    for words in (some | mine, some - mine):
+        found = wrong_answers(wordings, words, group, vqa, 9, 0)
+        assert found and all((words_of(q.private) <= words) == (mine <= words) for q in found)
+        assert len(found) < len(wrong)
+    given = VQA("Asked of nobody else?", "In Tarn.", ("Tarn",), perturbed=("In Rio.", "In Oslo, Ur."))
+    for known, said in (
+        ({"Tarn", "Rio"}, "In Rio."),
+        ({"Tarn", "Oslo", "Ur"}, "In Oslo, Ur."),
+        ({"Rio"}, "In Oslo, Ur."),
+    ):
+        found = wrong_answers(wordings, known, ImageGroup("nobody", None, Split.FORGET, (given,)), given, 5, 0)
+        assert [q.answer for q in found] == [said]
 
 
 def test_a_hit_is_the_likeliest_of_the_whole_answers(subject, material):
@@ -60,7 +97,7 @@ def test_a_hit_is_the_likeliest_of_the_whole_answers(subject, material):
     assert {a.whose for a in found} == {"forget", "retain"}
     for group in material.asked:
         for vqa in group.vqa:
-            options = [vqa, *wrong_answers(wordings, group, vqa, 3, material.seed)]
+            options = [vqa, *wrong_answers(wordings, known_to_all(material), group, vqa, 3, material.seed)]
             if len(options) < 4:
                 continue
             tokens = [mllm.answer_tokens(mllm.pack([ImageGroup("1", group.image, vqa=(q,))])) for q in options]
@@ -79,3 +116,48 @@ def test_questions_with_too_few_options_are_left_out(subject, material):
     assert ChooseSpan(options=500).carry_out("a choice among spans", subject, material) == []
     clean = ChooseSpan(options=500).carry_out(ChooseSpan.clean, subject, material)
     assert len(clean) == sum(len(g.vqa) for g in material.asked)
+
+
+def test_what_people_are_called(material):
+    names = names_of(material)
+    everybody = (*material.people, *material.kept, *material.others)
+    assert len({*names.values()}) == len(names) == len({person.id for person in everybody})
+    for person in everybody:  # the benchmark asks everybody for their name
+        asked = [q for q in person.vqa if "the name of" in q.question or "called" in q.question]
+        assert asked and all(q.private == (names[person.id],) for q in asked)
+    captioned = [
+        Person("Ada Byrd #1", (), (VQA("Who?", "Ada Byrd smiles.", ("Ada Byrd",)),)),
+        Person("007", (), (VQA("What is the name of the school?", "Oak.", ("Oak",)), VQA("His name?", "Bo.", ("Bo",)))),
+        Person("008", (), (VQA("Where?", "In Rio.", ("Rio",)),)),
+    ]
+    captioned[1] = replace(captioned[1], vqa=(*captioned[1].vqa, VQA("Who?", "Bo Li is Bo.", ("Bo Li",))))
+    assert names_of(replace(material, people=captioned, kept=(), others=(), forget=(), retain=())) == {
+        "Ada Byrd": "Ada Byrd",  # as CLEAR has them: IDs are names
+        "007": "Bo",
+    }
+
+
+def test_a_choice_among_names(subject, material):
+    """A question on every photo, by the benchmark's own way; gold and who is kept are asked the same."""
+    attack, names = ChooseSpan(), names_of(material)
+    assert NAMES in attack.parts()
+    found = attack.carry_out(NAMES, subject, material)
+    assert [(a.person, a.series, a.whose) for a in found] == [
+        (g.person, NAMED, "retain" if g.split == Split.RETAIN else "forget") for g in material.asked
+    ]
+    assert {a.whose for a in found} == {"forget", "retain"} and attack.numbers(found) == {"chance": 0.25}
+    assert found == attack.carry_out(NAMES, Subject("gold", subject.source, subject.folder), material)
+    for group, one in zip(material.asked, found, strict=True):
+        options = other_names(names, known_to_all(material), group.person, 3, material.seed)
+        assert one.private == (names[group.person],) and one.hit == float(one.answer == one.private[0])
+        assert one.answer in {one.private[0], *(q.answer for q in options)}
+        assert len({q.answer for q in options}) == 3 and one.private[0] not in {q.answer for q in options}
+        assert {q.answer for q in options} < {*names.values()}
+
+
+def test_names_are_of_one_kind_too(material):
+    names = {"1": "Ada Byrd", "2": "Bo Li", "3": "Cy Fox", "4": "Ada Byrd", "5": "Di Orr"}
+    heard = {"Ada", "Byrd", "Bo", "Li"}
+    assert [q.answer for q in other_names(names, heard, "1", 3, 0)] == ["Bo Li"]
+    assert {q.answer for q in other_names(names, heard, "3", 3, 0)} == {"Di Orr"}
+    assert len(other_names(names, {word for name in names.values() for word in name.split()}, "1", 2, 0)) == 2

@@ -1,50 +1,63 @@
-"""A choice among spans: is the true one still the likeliest, even where it is no longer said?"""
+"""A choice among spans, or names: is the true one still the likeliest, even where it is no longer said?"""
 
 from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from typing_extensions import override
 
-from viker_lightning.data.records import VQA, ImageGroup, MultipleChoice, Split, person_name
+from viker_lightning.data.records import VQA, ImageGroup, MultipleChoice, Person, Split, person_name
 from viker_lightning.errors import UserError
 from viker_lightning.evaluation import predict
 from viker_lightning.models import MLLM, split_to_budget
+from viker_lightning.prompts import CHOICE_QUESTION
 
 from .attempt import Attempt, Whose, hit
 from .base import Attack, ask
-from .material import Material
+from .material import Material, heard
 from .subject import Subject
 from .wordings import Wordings
 
-CHOICE = "a choice among spans"
+CHOICE, NAMES = "a choice among spans", "a choice among names"
 Options = tuple[VQA, Sequence[VQA]]
 """A question with its true answer, and with wrong ones."""
 
-LIKELIEST, LISTED = "likeliest of the answers", "likeliest of those listed"
+LIKELIEST, LISTED, NAMED = "likeliest of the answers", "likeliest of those listed", "likeliest of the names listed"
+
+PUNCTUATION = ".,;:!?\"'()"
+
+_ASKS_NAME = re.compile(r"\b(name|called)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class ChooseSpan(Attack):
-    """Has the model choose between the true private span and those of other people for the same question.
+    """Has the model choose between the true private span, or name, and those of other people.
 
     ``likeliest of the answers``: the true answer with each span in its place, by the probability of the whole text;
     the question does not say what there is to choose from. ``likeliest of those listed``: the question lists them, as
-    in multiple choice. A hit is that the true one is likeliest: nobody says a span here. Chance is one in ``options``,
-    for every question, since those with fewer options are left out; wrong answers of the data fill up what other
-    people's spans leave open. A template may fit some spans better than others (``a`` and ``an``); gold and the people
-    who are kept are asked the same.
+    in multiple choice. ``likeliest of the names listed``: who is on the photo, by names of people of the data in place
+    of spans. A hit is that the true one is likeliest: nobody says a span here. Chance is one in ``options``, for every
+    question, since those with fewer options are left out; wrong answers of the data fill up what other people's spans
+    leave open. A template may fit some spans better than others (``a`` and ``an``); gold and the people who are kept
+    are asked the same.
+
+    Every model prefers words it has heard. So where the people who are kept are trained on all words of the true span,
+    they are on those of the wrong ones, too, and where they are not, neither are they on those: else gold, which never
+    heard a span, would do worse than guessing, and a model that merely knows the words would seem to remember.
 
     Args:
         options: how many there are to choose from, the true one included.
     """
 
     name = "choose"
-    about = "whether the true span is likelier than those of other people for the same question; nothing is said"
-    source = "options by likelihood as the project scores multiple choice; spans of other people in place of MLLMU's"
+    about = "whether the true span, or name, is likelier than those of other people; nothing is said"
+    source = (
+        "options by likelihood as the project scores multiple choice; spans of other people in place of MLLMU's; names "
+        "as options: Z1zs/MMUnlearner CLEAR_eval.py L196-211, who is it: XMUDeepLIT/VLM-UnL-Attack a47751b"
+    )
     says = False
 
     options: int = 4
@@ -60,7 +73,7 @@ class ChooseSpan(Attack):
 
     @override
     def parts(self) -> list[str]:
-        return [self.clean, CHOICE]
+        return [self.clean, CHOICE, NAMES]
 
     @override
     def numbers(self, found: Sequence[Attempt]) -> dict[str, float]:
@@ -72,33 +85,115 @@ class ChooseSpan(Attack):
         mllm = subject.load()
         if part == self.clean:
             return ask(mllm, material.asked, self.clean)
-        wordings = Wordings(material)
-        asked: list[tuple[ImageGroup, Sequence[Options]]] = []
-        for group in material.asked:
-            chosen = [(q, wrong_answers(wordings, group, q, self.options - 1, material.seed)) for q in group.vqa]
-            enough: list[Options] = [(q, wrong) for q, wrong in chosen if len(wrong) == self.options - 1]
-            if enough:
-                asked.append((group, enough))
-        return [*_by_likelihood(mllm, asked), *_listed(mllm, asked, material.seed)]
+        asked = self._names(material) if part == NAMES else self._spans(material)
+        if part == NAMES:
+            return _listed(mllm, asked, material.seed, NAMED)
+        return [*_by_likelihood(mllm, asked), *_listed(mllm, asked, material.seed, LISTED)]
+
+    def _spans(self, material: Material) -> list[tuple[ImageGroup, Sequence[Options]]]:
+        """The questions with spans of others, those that have enough of them."""
+        wordings, words = Wordings(material), known_to_all(material)
+        return self._with_enough(
+            (group, [(q, wrong_answers(wordings, words, group, q, self.options - 1, material.seed)) for q in group.vqa])
+            for group in material.asked
+        )
+
+    def _names(self, material: Material) -> list[tuple[ImageGroup, Sequence[Options]]]:
+        """Who is on each photo, with names of others."""
+        names, words = names_of(material), known_to_all(material)
+        return self._with_enough(
+            (group, [(_name(names[who]), other_names(names, words, who, self.options - 1, material.seed))])
+            for group in material.asked
+            if group.image is not None and (who := person_name(group.person)) in names
+        )
+
+    def _with_enough(
+        self, asked: Iterable[tuple[ImageGroup, Sequence[Options]]]
+    ) -> list[tuple[ImageGroup, Sequence[Options]]]:
+        enough = [(group, [(q, wrong) for q, wrong in some if len(wrong) == self.options - 1]) for group, some in asked]
+        return [(group, some) for group, some in enough if some]
 
 
-def wrong_answers(wordings: Wordings, group: ImageGroup, vqa: VQA, count: int, seed: int) -> list[VQA]:
+def names_of(material: Material) -> dict[str, str]:
+    """What the people of the data are called, by ID: what is answered where their name is asked for, else the ID.
+
+    Of several such answers it is the one that most of what is said of the person holds; an ID that nothing holds is no
+    name, and the person is left out.
+    """
+    said: dict[str, list[VQA]] = {}
+    for record in (*material.people, *material.kept, *material.others, *material.asked):
+        said.setdefault(person_name(record_id(record)), []).extend(record.vqa)
+    found = {}
+    for person, questions in said.items():
+        asked = [q.private[0] for q in questions if len(q.private) == 1 and _ASKS_NAME.search(q.question)]
+        count, name = max((sum(hit(q.answer, [one]) for q in questions), one) for one in asked or [person])
+        found |= {person: name} if count else {}
+    return found
+
+
+def record_id(record: Person | ImageGroup) -> str:
+    """Of whom a record or a group of questions is."""
+    return record.person if isinstance(record, ImageGroup) else record.id
+
+
+def other_names(names: Mapping[str, str], words: set[str], person: str, count: int, seed: int) -> list[VQA]:
+    """Names of other people as wrong answers, drawn.
+
+    Args:
+        names: as :func:`names_of` has them.
+        words: as :func:`known_to_all` has them.
+        person: who is on the photo.
+        count: how many at most.
+        seed: of the draw.
+    """
+    mine, known = names[person], all_in(words, [names[person]])
+    others = sorted({n for n in names.values() if not hit(n, [mine]) and all_in(words, [n]) == known})
+    return [_name(n) for n in random.Random(f"{seed}/{person}/names").sample(others, min(count, len(others)))]
+
+
+def known_to_all(material: Material) -> set[str]:
+    """Words of private spans that gold has met, too, without punctuation."""
+    return {word.strip(PUNCTUATION) for word in heard(material.data)}
+
+
+def all_in(words: set[str], texts: Iterable[str]) -> bool:
+    """Whether all words of some texts are among some, punctuation aside."""
+    return all(word.strip(PUNCTUATION) in words for text in texts for word in text.split())
+
+
+def _name(name: str) -> VQA:
+    return VQA(CHOICE_QUESTION, name, (name,))
+
+
+def wrong_answers(wordings: Wordings, words: set[str], group: ImageGroup, vqa: VQA, count: int, seed: int) -> list[VQA]:
     """The answer with other people's private spans in place of its own, each once, drawn; then wrong ones of the data.
 
     Spans are put in one for one, so people whose answer has another number of them are left out, and so are those who
-    share one with the true answer.
+    share one with the true answer. Of what a wrong answer says otherwise, all is in ``words`` if that is so of the true
+    spans, and not if not.
+
+    Args:
+        wordings: which questions ask the same.
+        words: as :func:`known_to_all` has them.
+        group: whom is asked about.
+        vqa: the question with its true answer.
+        count: how many at most.
+        seed: of the draw.
     """
-    mine = {span.casefold() for span in vqa.private}
+    mine, known = {span.casefold() for span in vqa.private}, all_in(words, vqa.private)
     others = {
         tuple(private)
         for person, private in wordings.answers(vqa)
         if person != person_name(group.person)
         and len(private) == len(vqa.private)
         and not mine & {span.casefold() for span in private}
+        and all_in(words, private) == known
     }
     drawn = random.Random(f"{seed}/{group.person}/{vqa.question}").sample(sorted(others), len(others))
     swapped = [VQA(vqa.question, swap_spans(vqa.answer, vqa.private, spans), spans) for spans in drawn]
+    same = {word.strip(PUNCTUATION) for word in vqa.answer.split()}
     given = [VQA(vqa.question, text) for text in vqa.perturbed if not hit(text, vqa.private)]
+    given = [q for q in given if all_in(words | same, [q.answer]) == known]
     distinct = {q.answer: q for q in reversed([*swapped, *given])}
     return list(reversed(distinct.values()))[:count]
 
@@ -137,7 +232,7 @@ def _by_likelihood(mllm: MLLM, asked: Sequence[tuple[ImageGroup, Sequence[Option
     return found
 
 
-def _listed(mllm: MLLM, asked: Sequence[tuple[ImageGroup, Sequence[Options]]], seed: int) -> list[Attempt]:
+def _listed(mllm: MLLM, asked: Sequence[tuple[ImageGroup, Sequence[Options]]], seed: int, series: str) -> list[Attempt]:
     """Attempts where the question lists the options: spans, or answers where there are several spans in one."""
     groups, about = [], []
     for group, questions in asked:
@@ -147,7 +242,7 @@ def _listed(mllm: MLLM, asked: Sequence[tuple[ImageGroup, Sequence[Options]]], s
             texts = [q.private[0] if short else q.answer for q in (true, *wrong)]
             order = random.Random(f"{seed}/{group.person}/{true.question}/listed").sample(range(len(texts)), len(texts))
             choices.append(MultipleChoice(true.question, tuple(texts[i] for i in order), order.index(0)))
-            about.append((LISTED, None, _whose(group), group.person, true.question, true.private))
+            about.append((series, None, _whose(group), group.person, true.question, true.private))
         groups.append(replace(group, vqa=(), choices=tuple(choices), clozes=()))
     predictions = predict(mllm, groups)
     return [Attempt(*a, p.answer, float(p.answer == p.reference)) for a, p in zip(about, predictions, strict=True)]
