@@ -8,12 +8,12 @@ on. Writes ``growth.json`` and ``growth.md`` beside this file.
 
 from __future__ import annotations
 
-import argparse
-import json
 import platform
 import textwrap
 from pathlib import Path
 from typing import Any
+
+import finished
 
 from viker_lightning.experiments import Cell, State, run_grid
 from viker_lightning.experiments.grid import setting
@@ -34,7 +34,6 @@ COLUMNS = {
     "retain/keyword_match": "retain Keywords",
     "real/keyword_match": "real Keywords",
 }
-HERE = Path(__file__).parent
 
 
 def cells(runs: Path) -> tuple[list[Cell], list[Cell]]:
@@ -58,12 +57,12 @@ def cells(runs: Path) -> tuple[list[Cell], list[Cell]]:
 
 def measured(cell: Cell) -> dict[str, Any]:
     """Steps, seconds, memory and scores of a finished run."""
-    run, after = cell.table_run(), json.loads((cell.folder / "results.json").read_text("utf-8"))["after"]
+    run = cell.table_run()
     return {
         "steps": cell.options["trainer.max_steps"],
         "seconds": run.seconds,
         "peak_memory_mib": round((run.peak_memory_bytes or 0) / 2**20),
-        **{key: after.get(split, {}).get(score) for key in COLUMNS for split, score in [key.split("/")]},
+        **finished.scores(cell, COLUMNS),
     }
 
 
@@ -99,10 +98,7 @@ def _text(key: str, value: Any) -> str:
 
 def main() -> int:
     """Runs what is left and writes the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, default=Path("runs/growth"))
-    parser.add_argument("--jobs", type=int, default=2)
-    arguments = parser.parse_args()
+    arguments = finished.options(str(__doc__), "runs/growth")
     models, methods = cells(arguments.runs)
     if run_grid(models, arguments.jobs) or run_grid(methods, arguments.jobs):
         return 1
@@ -112,12 +108,9 @@ def main() -> int:
         for cell in [*models, *methods]
         if cell.block == f"{people} people" and cell.state() == State.FINISHED
     ]
-    made = [json.loads((cell.folder / "provenance.json").read_text("utf-8")) for cell in [*models, *methods]]
-    commits = sorted({str(one["git_commit"]) for one in made})
+    commits = finished.commits([*models, *methods])
     record = {"processor": platform.machine(), "jobs": arguments.jobs, "commits": commits, "rows": rows}
-    (HERE / "growth.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-    (HERE / "growth.md").write_text(markdown(record), "utf-8")
-    print(markdown(record))
+    finished.write("growth", record, markdown)
     return 0
 
 

@@ -8,8 +8,6 @@ Gold models and Stranger as shipped are those of ``make worlds``. Finished runs 
 
 from __future__ import annotations
 
-import argparse
-import json
 import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,6 +15,8 @@ from itertools import count
 from pathlib import Path
 from statistics import mean
 from typing import Any
+
+import finished
 
 from viker_lightning.datasets.mllmu import MLLMU
 from viker_lightning.embedded import portraits
@@ -37,7 +37,6 @@ COLUMNS = {
     "retain/keyword_match": "retain Keywords",
     "real/keyword_match": "real Keywords",
 }
-HERE = Path(__file__).parent
 
 
 def faces(seed: str) -> dict[str, str]:
@@ -99,24 +98,18 @@ def _forgotten(world: str) -> list[str]:
 
 def record(worlds: dict[str, dict[str, Cell]]) -> dict[str, Any]:
     """Scores by row and world, and p-values of differences from Stranger as shipped."""
-    values = {row: {world: _scores(rows[row]) for world, rows in worlds.items()} for row in next(iter(worlds.values()))}
+    values = {
+        row: {world: finished.scores(rows[row], COLUMNS) for world, rows in worlds.items()}
+        for row in next(iter(worlds.values()))
+    }
     reference, rivals = values["as shipped"], [row for row in values if row != "as shipped"]
     p = {}
     for column in COLUMNS:
         p[column] = holm(
             {row: sign_flip([values[row][w][column] - reference[w][column] for w in worlds]) for row in rivals}
         )
-    made = [
-        json.loads((cell.folder / "provenance.json").read_text("utf-8"))
-        for rows in worlds.values()
-        for cell in rows.values()
-    ]
-    return {"commits": sorted({str(one["git_commit"]) for one in made}), "values": values, "p": p}
-
-
-def _scores(cell: Cell) -> dict[str, float]:
-    after = json.loads((cell.folder / "results.json").read_text("utf-8"))["after"]
-    return {key: after[split][score] for key in COLUMNS for split, score in [key.split("/")]}
+    commits = finished.commits(cell for rows in worlds.values() for cell in rows.values())
+    return {"commits": commits, "values": values, "p": p}
 
 
 def markdown(found: dict[str, Any]) -> str:
@@ -145,17 +138,11 @@ def markdown(found: dict[str, Any]) -> str:
 
 def main() -> int:
     """Runs what is left and writes the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, default=Path("runs/tables"))
-    parser.add_argument("--jobs", type=int, default=2)
-    arguments = parser.parse_args()
+    arguments = finished.options(str(__doc__), "runs/tables")
     worlds = cells(read_grid(Path("experiments/worlds.yaml"), "mini", 1), arguments.runs)
     if run_grid([cell for rows in worlds.values() for cell in rows.values()], arguments.jobs):
         return 1
-    found = record(worlds)
-    (HERE / "strangers.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-    (HERE / "strangers.md").write_text(markdown(found), "utf-8")
-    print(markdown(found))
+    finished.write("strangers", record(worlds), markdown)
     return 0
 
 

@@ -1,7 +1,8 @@
-"""A command in a process of its own: its log, what it took, and how it is stopped."""
+"""A command in a process of its own: its note, its log, what it took, and how it is stopped."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -66,6 +68,15 @@ def run_child(
     process.returncode = os.waitstatus_to_exitcode(status)
     memory = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return Ended(process.returncode, time.monotonic() - started, memory, interrupted)
+
+
+def read_note(file: Path, fingerprint: str) -> dict[str, Any]:
+    """What was noted when a command was last run; empty if never, or if what it is made of has changed since."""
+    try:
+        noted = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):  # not there, cut short, or no note of ours
+        return {}
+    return noted if isinstance(noted, dict) and noted.get("fingerprint") == fingerprint else {}
 
 
 def last_error(log: Path) -> str:

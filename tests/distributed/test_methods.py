@@ -1,4 +1,7 @@
-"""Two processes end where one does, by methods with a preparation, whole steps, a dual weight, or steps that differ."""
+"""Two processes end where one does, by methods with a preparation, whole steps, a dual weight, or steps that differ.
+
+Those that ask about strangers ask about the same ones.
+"""
 
 import pytest
 
@@ -8,7 +11,7 @@ from support.weights import random_vanilla
 from viker_lightning.runs import CheckpointFile
 
 
-@pytest.mark.parametrize("case", ["mmunlearner", "dpo", "pdu", "scrub"])
+@pytest.mark.parametrize("case", ["mmunlearner", "dpo", "pdu", "scrub", "stranger", "held"])
 def test_two_processes_are_one(base_folder, tmp_path, case):
     random_vanilla(base_folder, tmp_path / "untied", tied=False)
     matrix.run(case, tmp_path, tmp_path / "one")
@@ -17,6 +20,7 @@ def test_two_processes_are_one(base_folder, tmp_path, case):
     absolute, relative = difference(one, two)
     assert absolute <= 1e-4 and relative <= 1e-3
     assert gradient_difference(one, two) < 1e-4
-    if case == "pdu":
-        weights = [CheckpointFile().load_checkpoint(run / "last.ckpt")["method"]["weight"] for run in (one, two)]
-        assert weights[0] != 100.0 and weights[1] == pytest.approx(weights[0], rel=1e-4)
+    key, first = {"pdu": ("weight", 100.0), "stranger": ("hold", 20.0)}.get(case, ("", 0.0))
+    if key:
+        weights = [CheckpointFile().load_checkpoint(run / "last.ckpt")["method"][key] for run in (one, two)]
+        assert weights[0] != first and weights[1] == pytest.approx(weights[0], rel=1e-4)

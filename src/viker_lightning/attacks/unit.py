@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import os
 import re
 import shlex
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from viker_lightning.children import last_error, locked, run_child
+from viker_lightning.children import last_error, locked, read_note, run_child
 from viker_lightning.errors import UserError
 from viker_lightning.experiments.cells import State
 from viker_lightning.files import write_json
@@ -72,11 +71,7 @@ class Unit:
 
     def note(self) -> dict[str, Any]:
         """What was noted when it was last run; empty if never, or if it has changed since."""
-        try:
-            noted = json.loads((self.folder / NOTE).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):  # not there, cut short, or no note of ours
-            return {}
-        return noted if isinstance(noted, dict) and noted.get("fingerprint") == self.fingerprint() else {}
+        return read_note(self.folder / NOTE, self.fingerprint())
 
     def state(self) -> State:
         """How far it is."""

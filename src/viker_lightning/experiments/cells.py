@@ -15,7 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from viker_lightning.children import last_error, locked, run_child
+from viker_lightning.children import last_error, locked, read_note, run_child
 from viker_lightning.files import write_json
 from viker_lightning.processes import by_itself
 from viker_lightning.reporting.tables import TableRun
@@ -109,11 +109,7 @@ class Cell:
 
     def note(self) -> dict[str, Any]:
         """What was noted when it was last run; empty if never, or if the cell has changed since."""
-        try:
-            noted = json.loads((self.folder / NOTE).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):  # not there, cut short, or no note of ours
-            return {}
-        return noted if isinstance(noted, dict) and noted.get("fingerprint") == self.fingerprint() else {}
+        return read_note(self.folder / NOTE, self.fingerprint())
 
     def state(self) -> State:
         """How far it is."""

@@ -92,6 +92,22 @@ def costs(table: Table) -> list[dict[str, Any]]:
     return rows
 
 
+def described(table: Table) -> dict[str, Any]:
+    """What every record of a table says beside its numbers, for JSON: what it is, its runs, and what was measured."""
+    return {
+        "table": table.name,
+        "title": table.title,
+        "scale": table.scale,
+        "note": table.note,
+        "seeds": table.seeds,
+        "runs": [run.described() for run in table.runs],
+        "made_with": table.made_with(),
+        "tuning": table.settings_tried,
+        "key_tokens": key_tokens(table),
+        "costs": costs(table),
+    }
+
+
 def cost_headings(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
     """Those of :data:`COSTS` that any of the rows has: GPU memory only if it was measured."""
     return {key: heading for key, heading in COSTS.items() if any(key in row for row in rows)}

@@ -18,7 +18,16 @@ from viker_lightning.reporting.intervals import FEWEST
 from viker_lightning.reporting.paired import ALPHA
 from viker_lightning.reporting.terminal import narrow_table, side_by_side
 
-from .measurements import COSTS_NOTE, KEY_TOKENS, KEY_TOKENS_NOTE, cost_headings, costs, key_tokens, row_names
+from .measurements import (
+    COSTS_NOTE,
+    KEY_TOKENS,
+    KEY_TOKENS_NOTE,
+    cost_headings,
+    costs,
+    described,
+    key_tokens,
+    row_names,
+)
 from .page import write_table_page
 from .paper_numbers import Source
 from .sequences import sequence_record, sequence_sections
@@ -65,11 +74,7 @@ def record(table: Table) -> dict[str, Any]:
         for block in table.blocks
     }
     return {
-        "table": table.name,
-        "title": table.title,
-        "scale": table.scale,
-        "note": table.note,
-        "seeds": table.seeds,
+        **described(table),
         "interval": "95 %, percentile bootstrap that draws whole people with the answers of all seeds; none of "
         f"fewer than {FEWEST} people",
         "reference": table.reference,
@@ -78,11 +83,6 @@ def record(table: Table) -> dict[str, Any]:
         "values": values,
         "published": [asdict(source) for source in table.sources],
         "people": {block: table.people(block) for block in table.blocks},
-        "runs": [run.described() for run in table.runs],
-        "made_with": table.made_with(),
-        "tuning": table.settings_tried,
-        "key_tokens": key_tokens(table),
-        "costs": costs(table),
         **({"sequence": sequence_record(table)} if table.sequence else {}),
     }
 

@@ -17,7 +17,7 @@ from viker_lightning.reporting.paired import ALPHA, fewest, hodges_lehmann, holm
 from viker_lightning.reporting.run_scores import better
 from viker_lightning.secrets import hide_in
 
-from .measurements import costs, key_tokens
+from .measurements import described
 from .table import Table
 
 Scores = Mapping[str, float | None]
@@ -95,11 +95,7 @@ def worlds_record(table: Table) -> dict[str, Any]:
     methods = [name for name in rows["method"] if any(name in there for there in values.values())]
     found = differences(measured, measures, methods, table.reference)
     return {
-        "table": table.name,
-        "title": table.title,
-        "scale": table.scale,
-        "note": table.note,
-        "seeds": table.seeds,
+        **described(table),
         "worlds": table.blocks,
         "methods": methods,
         "not_run": [name for name in rows["method"] if name not in methods],
@@ -132,11 +128,6 @@ def worlds_record(table: Table) -> dict[str, Any]:
             for reason in disagreements([run for name in table.rows for run in table.read_runs(world, name)[1]])
         ],
         "settings": _settings(table),
-        "runs": [run.described() for run in table.runs],
-        "made_with": table.made_with(),
-        "tuning": table.settings_tried,
-        "key_tokens": key_tokens(table),
-        "costs": costs(table),
     }
 
 
