@@ -15,7 +15,7 @@ from viker_lightning.errors import UserError
 from viker_lightning.experiments import tune as tuning
 from viker_lightning.experiments.closeness import Models, closeness, needed
 from viker_lightning.experiments.grid import setting
-from viker_lightning.experiments.spaces import Choices, Range, as_json, read_spaces, settings
+from viker_lightning.experiments.spaces import Choices, Range, as_json, drawn_from, read_spaces, settings
 from viker_lightning.experiments.tune import main, open_study, tried
 from viker_lightning.files import write_json
 from viker_lightning.reporting.fronts import hypervolume, least_within, pareto_front
@@ -249,6 +249,62 @@ def test_another_space_begins_anew(bench, tmp_path):
     record = bench.tune("one", "--trials=2", f"--spaces={wider}")
     assert record["methods"]["npo"]["space"]["model.lr"]["high"] == 0.05
     assert {row for row, _ in bench.runs} == {"npo 1"}, "ViKeR has tried its settings, and what NPO's YAML has was run"
+
+
+@pytest.fixture
+def configs(tmp_path):
+    """Copies of the YAMLs, and spaces that draw from them: their folder, and a way to change one."""
+    folder = tmp_path / "configs"
+    folder.mkdir()
+    for file in Path("configs/mini").glob("*.yaml"):
+        text = file.read_text().replace("configs/mini/vanilla.yaml", str(folder / "vanilla.yaml"))
+        (folder / file.name).write_text(text)
+    spaces = changed(tmp_path, lambda s: s.update(configs=str(folder)))
+
+    def edit(name, old, new):
+        text = (folder / name).read_text()
+        assert old in text
+        (folder / name).write_text(text.replace(old, new))
+
+    return SimpleNamespace(option=f"--spaces={spaces}", edit=edit, spaces=spaces)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "anew"),
+    [
+        ("npo.yaml", "batch_size: 24", "batch_size: 12", {"npo"}),
+        ("npo.yaml", "class_path: NPO", "class_path: SimNPO", {"npo"}),
+        ("npo.yaml", "r: 8", "r: 4", {"npo"}),
+        ("gold.yaml", "max_steps:", "val_check_interval: 1.0\n  max_steps:", {"npo", "viker"}),
+        ("vanilla.yaml", "max_steps:", "val_check_interval: 1.0\n  max_steps:", {"npo", "viker"}),
+        ("npo.yaml", "lr: 0.00445", "lr: 0.001", set()),  # what trials draw: the best of them is put there
+        ("npo.yaml", "default_root_dir: runs/mini/npo", "default_root_dir: elsewhere", set()),
+        ("npo.yaml", "# NPO", "# Mine", set()),
+        ("idk.yaml", "batch_size: 24", "batch_size: 12", set()),
+    ],
+)
+def test_a_study_is_of_the_yamls_it_draws_from(configs, name, old, new, anew):
+    """Trials of another batch size are not gone on with."""
+
+    def made_of():
+        spaces = read_spaces(configs.spaces)
+        return {method: drawn_from(spaces, method) for method in ("npo", "viker")}
+
+    before = made_of()
+    configs.edit(name, old, new)
+    assert {method for method, found in made_of().items() if found != before[method]} == anew
+
+
+def test_a_changed_yaml_begins_anew(bench, configs):
+    bench.tune("one", "--trials=2", configs.option)
+    configs.edit("npo.yaml", "batch_size: 24", "batch_size: 12")
+    record = bench.tune("one", "--trials=3", configs.option)
+    assert {row for row, _ in bench.runs} == {"npo 2", "viker 2"}, "the bench keeps runs, whatever they are of"
+    assert [len(found["trials"]) for found in record["methods"].values()] == [3, 3]
+    runs, spaces = bench.folder / "one/runs", read_spaces(configs.spaces)
+    assert len(tried(open_study(runs, "npo", spaces, [100, 101]))) == 3
+    configs.edit("npo.yaml", "batch_size: 12", "batch_size: 24")
+    assert len(tried(open_study(runs, "npo", spaces, [100, 101]))) == 2, "those of the first YAML are there still"
 
 
 def test_the_first_setting_is_the_shipped_one(bench):

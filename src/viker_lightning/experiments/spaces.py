@@ -11,7 +11,7 @@ from typing import Any
 from viker_lightning.errors import UserError
 from viker_lightning.yaml_files import yaml_values
 
-from .cells import config_values
+from .cells import config_values, inputs
 from .grid_file import _check_keys, _check_mapping, _check_name
 
 EDGE = 0.05
@@ -124,7 +124,27 @@ def check_methods(named: list[str], spaces: Spaces, file: Path) -> None:
 
 def settings(config: Path) -> dict[str, Any]:
     """Every single value of a run's YAML, by its option of the command line."""
-    return dict(_settings(config_values(config), ""))
+    return {option: value for option, value in _settings(config_values(config), "") if not _is_class(option)}
+
+
+def drawn_from(spaces: Spaces, method: str) -> dict[str, Any]:
+    """What trials of a method have in common by its YAML, and by those of gold and of the vanilla model it names.
+
+    Returns:
+        Every value of the YAML but those that a trial draws (so that the best setting can be put into it) and where a
+        run goes; a fingerprint of every file that these values name, and of gold's YAML.
+    """
+    values = {
+        option: value
+        for option, value in _settings(config_values(Path(spaces.config(method))), "")
+        if option not in spaces.methods[method] and option != "trainer.default_root_dir"
+    }
+    files = [file for value in values.values() if isinstance(value, str) for file in inputs(value).items()]
+    return {**values, "files": sorted([*files, *inputs(spaces.config("gold")).items()])}
+
+
+def _is_class(option: str) -> bool:
+    return option.rpartition(".")[2] == "class_path"
 
 
 def _settings(node: Any, path: str) -> Iterator[tuple[str, Any]]:
@@ -134,7 +154,7 @@ def _settings(node: Any, path: str) -> Iterator[tuple[str, Any]]:
     for name, value in node.items():
         if name == "init_args":
             yield from _settings(value, path)
-        elif name != "class_path":
+        else:
             yield from _settings(value, f"{path}.{name}".lstrip("."))
 
 

@@ -2,9 +2,10 @@
 
 Every setting is run on every tuning world, as ordinary runs that share vanilla and gold of their world, and told to the
 method's Optuna study with the mean of :mod:`closeness` over worlds. Studies are kept, so that a tuning that was stopped
-goes on where it was, and one with more trials adds to what is there; a study whose space, worlds or options have
-changed begins anew. Methods draw in turn, one setting each, and what a setting is depends on the method, its number and
-the settings before it alone: neither on ``--jobs``, nor on which run ends first, nor on where it was stopped.
+goes on where it was, and one with more trials adds to what is there; a study whose space, worlds, options or YAMLs have
+changed begins anew (of its own YAML what trials draw does not count). Methods draw in turn, one setting each, and what
+a setting is depends on the method, its number and the settings before it alone: neither on ``--jobs``, nor on which run
+ends first, nor on where it was stopped.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from .cells import Cell
 from .closeness import KL, Models, Numbers, closeness, needed
 from .grid import Grid, Row, setting
 from .runner import run_grid
-from .spaces import Range, Space, Spaces, as_json, check_methods, read_spaces
+from .spaces import Range, Space, Spaces, as_json, check_methods, drawn_from, read_spaces
 from .tuning_record import STARTUP, entry, setting_of, tried, write_record
 
 if TYPE_CHECKING:
@@ -114,7 +115,10 @@ def tune(
 
 
 def open_study(runs: Path, method: str, spaces: Spaces, worlds: Sequence[int]) -> Study:
-    """The study of a method; another one if space, worlds, the options of every run or the packaged model have changed.
+    """The study of a method; another one if what its trials have in common has changed.
+
+    That is space, worlds, the options of every run, the packaged model, and the YAMLs of the method, of gold and of the
+    vanilla model, see :func:`~viker_lightning.experiments.spaces.drawn_from`.
 
     Raises:
         UserError: if Optuna is not installed.
@@ -132,6 +136,7 @@ def open_study(runs: Path, method: str, spaces: Spaces, worlds: Sequence[int]) -
         spaces.options,
         as_json(spaces.methods[method]),
         fingerprint({"weights": STARTING_WEIGHTS}),
+        drawn_from(spaces, method),
     ]
     digest = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:8]
     storage = optuna.storages.JournalStorage(JournalFileBackend(str(runs / f"{method}.journal")))
