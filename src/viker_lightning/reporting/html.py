@@ -25,6 +25,7 @@ from .history import curves, weights
 from .intervals import DRAWS, FEWEST, Estimate, coverage, difference
 from .run_scores import numbers_of
 from .sequence import sequence
+from .unmeasured import unmeasured
 
 
 def write_report(run: Path, people: Sequence[str] | None = None, photos: bool = True) -> Path:
@@ -169,6 +170,11 @@ def _comparison_page(runs: Sequence[Run], reference: str) -> dict[str, Any]:
             for split, score in columns
         ],
         "rows": rows,
+        "unmeasured": unmeasured(
+            models,
+            [(split, score, f"{split}: {numbers[score].title}") for split, score in columns],
+            {(model.name, *at) for model in models for at in columns if model.sums(*at)},
+        ),
         "marks": marks_note(models, reference),
         "coverage": coverage(_people(rows, columns)),
         "trade_off": trade_off(models),
@@ -241,7 +247,10 @@ def _headlines(models: Sequence[Contender], own: Contender, numbers: Mapping[str
 
 
 def _tables(models: Sequence[Contender], own: Contender, numbers: Mapping[str, Number]) -> list[dict[str, Any]]:
-    """For each split, every score that has an interval: each model, and the paired change from vanilla."""
+    """For each split, every score that has an interval: each model, and the paired change from vanilla.
+
+    What has no value, be it a cell or a row that is not there, is named with its reason.
+    """
     vanilla = next((m for m in models if m.kind == "vanilla" and m is not own), None)
     tables = []
     shown = [one for one in numbers.values() if "report" in one.shown]
@@ -255,7 +264,13 @@ def _tables(models: Sequence[Contender], own: Contender, numbers: Mapping[str, N
             rows.append((one, one.arrow(split), [model.estimate(split, one.name) for model in models], change))
         if rows:
             people = max(e.people for _, _, values, _ in rows for e in values if e)
-            tables.append({"split": split, "rows": rows, "people": people, "change": vanilla is not None})
+            reasons = unmeasured(
+                models,
+                [(split, one.name, one.title) for one in shown],
+                {(m.name, split, one.name) for m in models for one in shown if m.sums(split, one.name)},
+            )
+            found = {"split": split, "rows": rows, "people": people, "change": vanilla is not None}
+            tables.append(found | {"unmeasured": reasons})
     return tables
 
 

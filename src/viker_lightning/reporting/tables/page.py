@@ -84,6 +84,7 @@ def _block(table: Table, number: int, block: str) -> dict[str, Any]:
         "id": f"block-{number}",
         "rows": rows,
         "people": table.people_note(block),
+        "unmeasured": table.unmeasured(block),
         "empty": [name for name in table.rows if name not in {model.name for model in models}],
         "disagreements": disagreements([run for _, runs in moments.values() for run in runs]),
         "trade_off": None if table.figure else trade_off(models, block),
@@ -103,7 +104,7 @@ def _worlds(table: Table) -> dict[str, Any]:
         figure = worlds_figure(record, SERIES, INK, MUTED)
         plot = svg(figure, f"{table.title}: every world") if figure else None
     shown = [one for one in sections(record) if one.title not in titled]
-    return {"sections": shown, "plot": plot, "missing": missing_notes(record)}
+    return {"sections": shown, "plot": plot, "missing": missing_notes(record), "unmeasured": record["unmeasured"]}
 
 
 def _sequence(table: Table) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def markdown(table: Table) -> str:
     page = {
         "table": table,
         "headings": [f"{split} {heading}" for split, _, heading in table.columns],
-        "blocks": [(block, _rows(table, block)) for block in table.blocks],
+        "blocks": [(block, _rows(table, block), table.unmeasured(block)) for block in table.blocks],
         "sequence": [
             (one.title, one.note, one.headings, [[name, *(cell.text for cell in cells)] for name, cells in one.rows])
             for one in (sequence_sections(table) if table.sequence else [])
@@ -148,11 +148,12 @@ def summary(table: Table, width: int) -> list[RichTable]:
 
 
 def legend(table: Table) -> str:
-    """What the signs of :func:`summary` mean, in a line."""
+    """What the signs of :func:`summary` mean, in a line, and why cells are empty, if any is."""
     if table.worlds:
         return worlds_legend(worlds_record(table))
     test = f"{APART} differs from {table.reference} (exact sign-flip test, Holm, {100 * ALPHA:g} %)"
-    return f"★ near gold is good; bold best, underlined second of the methods; {test}"
+    signs = f"★ near gold is good; bold best, underlined second of the methods; {test}"
+    return "\n".join([signs, *dict.fromkeys(filter(None, map(table.unmeasured, table.blocks)))])
 
 
 def key_token_note(table: Table) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import isfinite
 from pathlib import Path
 from statistics import mean
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from viker_lightning.reporting import Estimate, arrow, interval
 from viker_lightning.reporting.contenders import Contender, Place, marks_note, pooled, ranks
 from viker_lightning.reporting.intervals import coverage
 from viker_lightning.reporting.run_scores import better, scores_of
+from viker_lightning.reporting.unmeasured import unmeasured
 from viker_lightning.runs import Run, read_run
 
 from .paper_numbers import Source
@@ -245,8 +247,15 @@ class Table:
             return None
         when, runs = self.read_runs(block, name)
         values = [run.results.get(when, {}).get(split, {}).get(score) for run in runs]
-        numbers = [value for value in values if isinstance(value, int | float)]
+        numbers = [value for value in values if isinstance(value, int | float) and isfinite(value)]
         return Estimate(mean(numbers), float("nan"), float("nan"), 0) if numbers else None
+
+    def unmeasured(self, block: str) -> str:
+        """Which cells of a block are empty though the row was run, and why; empty if none is."""
+        models = [*self.contenders[block].values()]
+        places = [(split, score, f"{split} {heading[:-2]}") for split, score, heading in self.columns]
+        known = {(m.name, *at) for m in models for *at, _ in places if self.estimate(block, m.name, *at)}
+        return unmeasured(models, places, known)
 
     def sweep(self, block: str) -> tuple[dict[str, list[tuple[float, Estimate]]], dict[str, float]]:
         """What :attr:`figure` shows of a block by name of a score: settings with estimates, and what gold reaches."""

@@ -127,6 +127,7 @@ def worlds_record(table: Table) -> dict[str, Any]:
             for world in table.blocks
             for reason in disagreements([run for name in table.rows for run in table.read_runs(world, name)[1]])
         ],
+        "unmeasured": _unmeasured(table),
         "settings": _settings(table),
     }
 
@@ -234,6 +235,16 @@ def _left_out(values: Mapping[str, World], methods: Sequence[str], beside: Seque
     """By method, the worlds it is not compared in: not all runs of it, or of what it is held against, are there."""
     left = {name: [world for world, there in values.items() if not {name, *beside} <= there.keys()] for name in methods}
     return {name: worlds for name, worlds in left.items() if worlds}
+
+
+def _unmeasured(table: Table) -> list[str]:
+    """Why cells are empty, a sentence for all worlds that agree."""
+    found: dict[str, list[str]] = {}
+    for world in table.blocks:
+        if sentence := table.unmeasured(world):
+            found.setdefault(sentence, []).append(world)
+    several = len(found) > 1
+    return [f"Worlds {', '.join(worlds)}. {one}" if several else one for one, worlds in found.items()]
 
 
 def _settings(table: Table) -> dict[str, dict[str, Any]]:
