@@ -45,7 +45,7 @@ def test_options_are_other_peoples_answers(material):
     enough = 0
     for group in material.asked:
         for vqa in group.vqa:
-            wrong = wrong_answers(wordings, known_to_all(material), group, vqa, 3, 0)
+            wrong = wrong_answers(wordings, group, vqa, 3, 0, known_to_all(material))
             assert len({q.answer for q in wrong}) == len(wrong)
             enough += len(wrong) == 3
             for option in wrong:
@@ -58,7 +58,7 @@ def test_options_are_other_peoples_answers(material):
 def test_wrong_answers_of_the_data_fill_up(material):
     vqa = VQA("Asked of nobody else?", "In Tarn.", ("Tarn",), perturbed=("In Rio.", "Of Tarn.", "In Rio.", "In Oslo."))
     group = ImageGroup("nobody", None, Split.FORGET, (vqa,))
-    found = wrong_answers(Wordings(material), set(), group, vqa, 5, 0)
+    found = wrong_answers(Wordings(material), group, vqa, 5, 0)
     assert [q.answer for q in found] == ["In Rio.", "In Oslo."]
 
 
@@ -69,11 +69,11 @@ def words_of(spans):
 def test_gold_has_heard_all_options_or_none(material):
     """Else it would pass over the one it never heard, and do worse than guessing."""
     wordings, group = Wordings(material), material.forget[0]
-    vqa = next(q for q in group.vqa if len(wrong_answers(wordings, known_to_all(material), group, q, 9, 0)) >= 4)
-    wrong = wrong_answers(wordings, known_to_all(material), group, vqa, 9, 0)
+    vqa = next(q for q in group.vqa if len(wrong_answers(wordings, group, q, 9, 0, known_to_all(material))) >= 4)
+    wrong = wrong_answers(wordings, group, vqa, 9, 0, known_to_all(material))
     some, mine = words_of(wrong[0].private) | words_of(wrong[1].private), words_of(vqa.private)
     for words in (some | mine, some - mine):
-        found = wrong_answers(wordings, words, group, vqa, 9, 0)
+        found = wrong_answers(wordings, group, vqa, 9, 0, words)
         assert found and all((words_of(q.private) <= words) == (mine <= words) for q in found)
         assert len(found) < len(wrong)
     given = VQA("Asked of nobody else?", "In Tarn.", ("Tarn",), perturbed=("In Rio.", "In Oslo, Ur."))
@@ -82,7 +82,7 @@ def test_gold_has_heard_all_options_or_none(material):
         ({"Tarn", "Oslo", "Ur"}, "In Oslo, Ur."),
         ({"Rio"}, "In Oslo, Ur."),
     ):
-        found = wrong_answers(wordings, known, ImageGroup("nobody", None, Split.FORGET, (given,)), given, 5, 0)
+        found = wrong_answers(wordings, ImageGroup("nobody", None, Split.FORGET, (given,)), given, 5, 0, known)
         assert [q.answer for q in found] == [said]
 
 
@@ -97,7 +97,7 @@ def test_a_hit_is_the_likeliest_of_the_whole_answers(subject, material):
     assert {a.whose for a in found} == {"forget", "retain"}
     for group in material.asked:
         for vqa in group.vqa:
-            options = [vqa, *wrong_answers(wordings, known_to_all(material), group, vqa, 3, material.seed)]
+            options = [vqa, *wrong_answers(wordings, group, vqa, 3, material.seed, known_to_all(material))]
             if len(options) < 4:
                 continue
             tokens = [mllm.answer_tokens(mllm.pack([ImageGroup("1", group.image, vqa=(q,))])) for q in options]

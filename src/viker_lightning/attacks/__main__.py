@@ -251,8 +251,8 @@ def _data(given: argparse.Namespace, run: Run | None) -> Benchmark:
     of = read_run(given.data_of) if given.data_of else gold or run
     if of is None:
         raise UserError("--data_of: neither the run nor gold is a run folder, so name a run whose data are to be used")
-    for one in filter(None, (run, gold, of)):
-        check_protocol(one)
+    for made in filter(None, (run, gold, of)):
+        check_protocol(made)
     data = read_data(of)
     for one in (run, gold):
         noted = one.provenance.get("data", {}).get("fingerprint") if one else None

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from typing_extensions import override
 
-from viker_lightning.data.records import VQA, ImageGroup, MultipleChoice, Person, Split, person_name
+from viker_lightning.data.records import VQA, ImageGroup, MultipleChoice, Split, person_name
 from viker_lightning.errors import UserError
 from viker_lightning.evaluation import predict
 from viker_lightning.models import MLLM, split_to_budget
@@ -94,7 +94,7 @@ class ChooseSpan(Attack):
         """The questions with spans of others, those that have enough of them."""
         wordings, words = Wordings(material), known_to_all(material)
         return self._with_enough(
-            (group, [(q, wrong_answers(wordings, words, group, q, self.options - 1, material.seed)) for q in group.vqa])
+            (group, [(q, wrong_answers(wordings, group, q, self.options - 1, material.seed, words)) for q in group.vqa])
             for group in material.asked
         )
 
@@ -121,19 +121,15 @@ def names_of(material: Material) -> dict[str, str]:
     name, and the person is left out.
     """
     said: dict[str, list[VQA]] = {}
-    for record in (*material.people, *material.kept, *material.others, *material.asked):
-        said.setdefault(person_name(record_id(record)), []).extend(record.vqa)
-    found = {}
+    records = [(p.id, p.vqa) for p in (*material.people, *material.kept, *material.others)]
+    for identity, some in [*records, *((group.person, group.vqa) for group in material.asked)]:
+        said.setdefault(person_name(identity), []).extend(some)
+    found: dict[str, str] = {}
     for person, questions in said.items():
         asked = [q.private[0] for q in questions if len(q.private) == 1 and _ASKS_NAME.search(q.question)]
         count, name = max((sum(hit(q.answer, [one]) for q in questions), one) for one in asked or [person])
         found |= {person: name} if count else {}
     return found
-
-
-def record_id(record: Person | ImageGroup) -> str:
-    """Of whom a record or a group of questions is."""
-    return record.person if isinstance(record, ImageGroup) else record.id
 
 
 def other_names(names: Mapping[str, str], words: set[str], person: str, count: int, seed: int) -> list[VQA]:
@@ -165,35 +161,41 @@ def _name(name: str) -> VQA:
     return VQA(CHOICE_QUESTION, name, (name,))
 
 
-def wrong_answers(wordings: Wordings, words: set[str], group: ImageGroup, vqa: VQA, count: int, seed: int) -> list[VQA]:
+def wrong_answers(
+    wordings: Wordings, group: ImageGroup, vqa: VQA, count: int, seed: int, words: set[str] | None = None
+) -> list[VQA]:
     """The answer with other people's private spans in place of its own, each once, drawn; then wrong ones of the data.
 
     Spans are put in one for one, so people whose answer has another number of them are left out, and so are those who
-    share one with the true answer. Of what a wrong answer says otherwise, all is in ``words`` if that is so of the true
-    spans, and not if not.
+    share one with the true answer.
 
     Args:
         wordings: which questions ask the same.
-        words: as :func:`known_to_all` has them.
         group: whom is asked about.
         vqa: the question with its true answer.
         count: how many at most.
         seed: of the draw.
+        words: as :func:`known_to_all` has them: all that a wrong answer says otherwise is among them if that is so of
+            the true spans, and not if not. By default it may say anything.
     """
-    mine, known = {span.casefold() for span in vqa.private}, all_in(words, vqa.private)
+
+    def alike(texts: Iterable[str], beside: Iterable[str] = ()) -> bool:
+        return words is None or all_in(words.union(beside), texts) == all_in(words, vqa.private)
+
+    mine = {span.casefold() for span in vqa.private}
     others = {
         tuple(private)
         for person, private in wordings.answers(vqa)
         if person != person_name(group.person)
         and len(private) == len(vqa.private)
         and not mine & {span.casefold() for span in private}
-        and all_in(words, private) == known
+        and alike(private)
     }
     drawn = random.Random(f"{seed}/{group.person}/{vqa.question}").sample(sorted(others), len(others))
     swapped = [VQA(vqa.question, swap_spans(vqa.answer, vqa.private, spans), spans) for spans in drawn]
     same = {word.strip(PUNCTUATION) for word in vqa.answer.split()}
     given = [VQA(vqa.question, text) for text in vqa.perturbed if not hit(text, vqa.private)]
-    given = [q for q in given if all_in(words | same, [q.answer]) == known]
+    given = [q for q in given if alike([q.answer], same)]
     distinct = {q.answer: q for q in reversed([*swapped, *given])}
     return list(reversed(distinct.values()))[:count]
 

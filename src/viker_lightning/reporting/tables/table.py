@@ -254,7 +254,7 @@ class Table:
         """Which cells of a block are empty though the row was run, and why; empty if none is."""
         models = [*self.contenders[block].values()]
         places = [(split, score, f"{split} {heading[:-2]}") for split, score, heading in self.columns]
-        known = {(m.name, *at) for m in models for *at, _ in places if self.estimate(block, m.name, *at)}
+        known = {(m.name, s, score) for m in models for s, score, _ in places if self.estimate(block, m.name, s, score)}
         return unmeasured(models, places, known)
 
     def sweep(self, block: str) -> tuple[dict[str, list[tuple[float, Estimate]]], dict[str, float]]:
