@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import yaml
@@ -9,7 +10,7 @@ import yaml
 from support import forked
 from support.commands import ROOT
 from viker_lightning.attacks import Attempt, Relearn, Subject, gather, read_data
-from viker_lightning.attacks.__main__ import main
+from viker_lightning.attacks.__main__ import main, parser
 from viker_lightning.attacks.conditions import conditions
 from viker_lightning.attacks.relearning import EVERYBODY
 from viker_lightning.attacks.settings import CLASSES, chosen, every
@@ -277,6 +278,18 @@ def test_settings(tmp_path):
 @pytest.mark.parametrize("file", sorted((ROOT / "configs/attacks").glob("*.yaml")), ids=lambda file: file.name)
 def test_shipped_settings(file):
     assert len(chosen([*CLASSES], False, file)) == len(CLASSES)
+
+
+def test_settings_of_the_package_have_a_name(tmp_path, monkeypatch):
+    """Where there is no repository; the name is what a noted command repeats, so it holds on any machine."""
+    monkeypatch.chdir(tmp_path)
+    wanted = chosen([*CLASSES], False, ROOT / "configs/attacks/mini.yaml")
+    assert wanted != chosen([*CLASSES], False, None)
+    for name in ("viker_lightning:attacks/mini.yaml", "configs/attacks/mini.yaml"):
+        given = parser().parse_args(["run", "--gold=gold", f"--settings={name}"])
+        assert str(given.settings) == name and chosen([*CLASSES], False, given.settings) == wanted
+    with pytest.raises(UserError, match=r"did you mean viker_lightning:attacks/mini\.yaml\?$"):
+        chosen([], False, Path("viker_lightning:attacks/mimi.yaml"))
 
 
 def test_every_attack_says_what_it_is():

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from viker_lightning.errors import UserError, short
+from viker_lightning.packaged_configs import config_path
 from viker_lightning.yaml_files import yaml_values
 
 from .asking import AskOtherwise
@@ -40,7 +41,8 @@ def chosen(only: Sequence[str], quick: bool, file: Path | None) -> list[Attack]:
         only: names, or class paths of one's own attacks (``mine.MyAttack``); none for all of this package but those
             that are costly.
         quick: whether with a small budget.
-        file: a YAML that has settings by name of an attack; a small budget is not made large again by it.
+        file: a YAML that has settings by name of an attack, or the name of one that comes with the package
+            (``viker_lightning:attacks/mini.yaml``); a small budget is not made large again by it.
 
     Raises:
         UserError: if there is no such attack or setting.
@@ -60,12 +62,12 @@ def every(quick: bool, file: Path | None) -> list[Attack]:
 
 
 def settings_of(file: Path) -> Mapping[str, Mapping[str, Any]]:
-    """The settings in a YAML, by name of an attack.
+    """The settings in a YAML, by name of an attack; one of the package has a name, as every config of it.
 
     Raises:
-        UserError: if it holds anything else.
+        UserError: if it holds anything else, or the package has no such YAML.
     """
-    found = yaml_values(file)
+    found = yaml_values(Path(config_path(str(file))))
     if not isinstance(found, dict) or not all(isinstance(values, dict) for values in found.values()):
         raise UserError(
             f"{file}: found {short(str(found))}, expected settings by name of an attack (relearn: lr: 1e-3)"
