@@ -1,4 +1,4 @@
-"""What a terminal shows: progress where somebody watches, tables everywhere."""
+"""What is shown: a bar in a terminal, a line now and then in a pipe, nothing in CI; tables everywhere."""
 
 import io
 import json
@@ -51,11 +51,62 @@ def test_quiet_where_nobody_watches(watched, monkeypatch):
     for value, hushed in (("true", True), ("1", True), ("false", False), ("", False)):
         monkeypatch.setenv("CI", value)
         assert progress.quiet() is hushed
+        assert progress.silent() is hushed
     monkeypatch.setattr(rank_zero_only, "rank", 1)
-    assert progress.quiet()
+    assert progress.quiet() and progress.silent()
     monkeypatch.setattr(rank_zero_only, "rank", 0)
     monkeypatch.setattr(progress.sys.stdout, "isatty", lambda: False)
-    assert progress.quiet()
+    assert progress.quiet() and not progress.silent()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds that go by when a test says so, in a pipe."""
+    monkeypatch.delenv("CI", raising=False)
+    now = [0.0]
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
+def test_a_pipe_gets_a_line_every_few_seconds(clock, capsys):
+    bar = progress.Bar("training", 450, "questions")
+    bar.start()
+    for _ in range(444):
+        clock[0] += 0.25
+        bar.advance(1, 8)
+    bar.stop()
+    bar.stop()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "training 20/450, 1:48 left" and lines[1] == "training 40/450, 1:42 left"
+    assert lines[-1] == "training 444/450, 0:02 left" and len(lines) == 23
+    assert all(progress.LINE.match(line) for line in lines)
+
+
+def test_what_is_over_at_once_leaves_no_line(clock, capsys):
+    with progress.Bar("evaluation before", 3) as bar:
+        clock[0] += 4.9
+        bar.advance(3)
+    assert capsys.readouterr().out == ""
+    with progress.Bar("training", None, done=7) as bar:  # nobody knows how long
+        clock[0] += 5
+        bar.advance()
+    assert capsys.readouterr().out == "training 8/?\n"
+
+
+def test_lines_of_days_are_few(clock):
+    pace, due = progress.Pace(), []
+    for _ in range(86_400):
+        clock[0] += 1
+        due += [clock[0]] * pace.due()
+    assert due[:3] == [5, 10, 15] and due[-1] - due[-2] > 2000 and len(due) < 300
+
+
+def test_a_log_says_how_far_its_run_is(tmp_path):
+    log = tmp_path / "log.txt"
+    assert progress.last_stage(log) == ""
+    log.write_text("There is no vanilla model\ntraining 3/7, 0:41 left\nevaluation after 1/2\nscore 3/4 of them\n")
+    assert progress.last_stage(log) == "evaluation after 1/2"
+    assert [progress.clock(seconds) for seconds in (0, 61.2, 3723)] == ["0:00", "1:01", "1:02:03"]
 
 
 def test_a_bar_counts_steps_and_things_a_second():
@@ -151,12 +202,23 @@ def test_a_run_shows_where_it_is(fit, watched, monkeypatch):
     assert "(token probability, this step)" in shown and "(epoch 2)" in shown
 
 
-def test_a_run_nobody_watches_prints_one_table(fit, capsys):
+def test_a_run_in_a_pipe_says_where_it_is(fit, monkeypatch, capsys):
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    fit()
+    lines = [line for line in capsys.readouterr().out.splitlines() if progress.LINE.match(line)]
+    assert [line for line in lines if line.startswith("training")][-1] == "training 3/3"
+    assert {line.split()[1] for line in lines if line.startswith("evaluation")} == {"before", "after"}
+
+
+def test_a_run_nobody_watches_prints_one_table(fit, capsys, monkeypatch):
+    monkeypatch.setenv("CI", "true")
     results = fit()
     said = capsys.readouterr()
     value = results["after"]["forget"]["keyword_match"]
     assert "before → after" in said.out and f"→ {value:.2f}" in said.out
     assert not any(sign in said.out + said.err for sign in ("questions/s", "Loading weights", "\x1b"))
+    assert not any(progress.LINE.match(line) for line in said.out.splitlines())
 
 
 def test_which_bar_a_run_has(watched, monkeypatch):

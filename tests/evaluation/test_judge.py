@@ -1,6 +1,9 @@
 """Who judges the coherence of a gold model: the vanilla model that unlearning begins with."""
 
+from contextlib import nullcontext
 from types import SimpleNamespace
+
+import torch
 
 from viker_lightning.callbacks import Evaluation
 from viker_lightning.datasets.mllmu import MLLMU
@@ -14,6 +17,28 @@ def test_a_gold_model_is_judged_by_the_vanilla_model_of_its_people(data, monkeyp
     assert gold.everybody() == data.everybody()
     asked = []
     monkeypatch.setattr("viker_lightning.callbacks.evaluation.vanilla_model", lambda *given: asked.append(given) or "w")
+    for stage, device in (("validate", "cpu"), ("fit", "cuda")):
+        evaluation = Evaluation(judge="configs/mini/vanilla.yaml")
+        evaluation.setup(trainer(gold, device), None, stage)
+        assert evaluation.judge == "w" and asked.pop() == ("configs/mini/vanilla.yaml", gold, "evaluation.judge")
+
+
+def test_on_a_cpu_a_judge_is_made_when_it_is_first_asked(data, monkeypatch):
+    """Another run can make it while this one trains; a GPU may have no room for a second model then."""
+    asked = []
+    monkeypatch.setattr("viker_lightning.callbacks.evaluation.vanilla_model", lambda *given: asked.append(given) or "w")
+    monkeypatch.setattr(data, "evaluation_dataloader", dict)
     evaluation = Evaluation(judge="configs/mini/vanilla.yaml")
-    evaluation.setup(SimpleNamespace(datamodule=gold, is_global_zero=False), None, "validate")
-    assert evaluation.judge == "w" and asked == [("configs/mini/vanilla.yaml", gold, "evaluation.judge")]
+    given = trainer(data, "cpu")
+    evaluation.setup(given, None, "fit")
+    assert not asked and evaluation.judge == "configs/mini/vanilla.yaml"
+    monkeypatch.setattr(evaluation, "_finish", lambda *_: None)
+    mllm = SimpleNamespace(together=nullcontext)
+    evaluation.evaluate(given, SimpleNamespace(mllm=mllm), "after")
+    assert evaluation.judge == "w" and asked == [("configs/mini/vanilla.yaml", data, "evaluation.judge")]
+
+
+def trainer(data, device):
+    """As much of one as there is to ask."""
+    strategy = SimpleNamespace(root_device=torch.device(device))
+    return SimpleNamespace(datamodule=data, is_global_zero=False, strategy=strategy, progress_bar_callback=None)

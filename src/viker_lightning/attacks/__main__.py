@@ -65,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     add("--only", default="", help="attacks, with commas between them, or class paths of your own; by default all")
     add("--on", default="", help="of run, gold and vanilla, with commas between them; by default all there are")
     add("--quick", action="store_true", help="a small budget, for a first look")
-    add("--settings", type=Path, metavar="YAML", help="settings by name of an attack, as in configs/attacks, or the name of a YAML of the package, as in --config")
+    add("--settings", type=Path, metavar="YAML", help="settings by name of an attack, as configs/attacks/mini.yaml")
     add("--people", type=int, help="attack at most so many of the people to be forgotten")
     add("--seed", type=int, default=0, help="of what attacks draw")
     add("--jobs", type=int, help="attacks at a time; by default one a GPU or core")

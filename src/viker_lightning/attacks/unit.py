@@ -19,6 +19,7 @@ from viker_lightning.errors import UserError
 from viker_lightning.experiments.cells import State
 from viker_lightning.files import write_json
 from viker_lightning.processes import by_itself
+from viker_lightning.progress import last_stage
 from viker_lightning.secrets import hide
 from viker_lightning.sources import code_fingerprint, fingerprint, source_files, with_neighbours
 
@@ -145,6 +146,10 @@ class Unit:
         """What it got out of the model, of the parts that are there."""
         files = [self._file(part) for part in self.attack.parts()]
         return [one for file in files if file.is_file() for one in read_attempts(file)]
+
+    def stage(self) -> str:
+        """What it said last of how far it is; empty if nothing."""
+        return last_stage(self.folder / LOG)
 
     def complaint(self) -> str:
         """Why it failed."""

@@ -14,7 +14,7 @@ from rich.console import Console
 from typing_extensions import override
 
 from viker_lightning import published
-from viker_lightning.datasets import Questions
+from viker_lightning.datasets import Benchmark, Questions
 from viker_lightning.errors import UserError, check_least
 from viker_lightning.evaluation import (
     Protocol,
@@ -124,8 +124,8 @@ class Evaluation(Callback):
                 f"evaluation.gold_predictions: made with data.protocol={other.pop()}, but this run has "
                 f"{self._protocol.name}; validate the gold model with the same protocol"
             )
-        if self.judge and self.coherence and not isinstance(data, Questions):  # these have no true answers to go by
-            self.judge = str(vanilla_model(self.judge, data, "evaluation.judge"))
+        if stage != "fit" or trainer.strategy.root_device.type != "cpu":  # a GPU may have no room for both, later
+            self._make_judge(data)
         if self.gibberish and self._classifier is None:
             device, most = trainer.strategy.root_device, self.gibberish_tokens
             self._classifier = GibberishClassifier.load(self.gibberish, max_length=most, device=device)
@@ -146,6 +146,11 @@ class Evaluation(Callback):
                 f"evaluation.selection: {self.selection.rule} chooses among the evaluations of an unlearning run; set "
                 "evaluation.every_n_epochs, or the rule to last"
             )
+
+    def _make_judge(self, data: Benchmark) -> None:
+        """Makes the judge that a YAML asks for, or waits for whoever does; what has no true answers needs none."""
+        if self.judge and self.coherence and not isinstance(data, Questions):
+            self.judge = str(vanilla_model(self.judge, data, "evaluation.judge"))
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: Stage) -> None:
@@ -212,7 +217,11 @@ class Evaluation(Callback):
             self.evaluate(trainer, pl_module, when)
 
     def evaluate(self, trainer: Trainer, pl_module: Stage, when: str) -> None:
-        """Answers all evaluation questions and logs the numbers."""
+        """Answers all evaluation questions and logs the numbers.
+
+        The judge is made only now where there is room: another run may have made it in the meantime.
+        """
+        self._make_judge(data_of(trainer))
         batches = data_of(trainer).evaluation_dataloader()
         shown = trainer.is_global_zero and trainer.progress_bar_callback is not None
         bar = Bar(f"evaluation {when}", len(batches), "questions", shown=shown)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ProgressBar
 
-from viker_lightning.progress import quiet
+from viker_lightning.progress import silent
 
 from .checkpoint import Checkpoint, Signals
 from .collapse_guard import CollapseGuard
@@ -47,8 +47,8 @@ def with_first(given: list[Callback] | Callback | None, shown: bool | None) -> l
 
     Args:
         given: in the config.
-        shown: ``trainer.enable_progress_bar``. Our bar is one, if somebody may be watching, unless a user's is.
+        shown: ``trainer.enable_progress_bar``. Ours is one unless a user's is, or nothing is to be said.
     """
     given = given if isinstance(given, list) else [given] if given else []
-    bar = shown is not False and not quiet() and not any(isinstance(callback, ProgressBar) for callback in given)
+    bar = shown is not False and not silent() and not any(isinstance(callback, ProgressBar) for callback in given)
     return [*(kind() for kind in FIRST if bar or kind is not TerminalProgress), *given]

@@ -1,4 +1,4 @@
-"""Progress of a run in the terminal: questions a second, time left, and the three headline numbers."""
+"""Progress of a run: questions a second, time left, and the three headline numbers; less where is no terminal."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ class TerminalProgress(ProgressBar):
     in for the first two: the probability of an answer token of its forget and retain questions (geometric mean). The
     line says which is which.
 
-    Shown by the first process alone; ``trainer.enable_progress_bar=false`` turns it off.
+    Shown by the first process alone; ``trainer.enable_progress_bar=false`` turns it off. Where there is no terminal, a
+    line now and then says how far it is.
 
     Args:
         console: where to; by default standard output.

@@ -16,11 +16,12 @@ from viker_lightning.processes import SWEPT
 from viker_lightning.reporting.tables import draw_figures, example_answers, key_token_note, legend, summary, write_table
 from viker_lightning.secrets import hide
 
+from .beside_gold import vanilla_first
 from .cells import Cell, State
 from .grid import Grid
 from .grid_file import read_grid, rows_to_run
 from .launch_files import slurm_script, sweep_file
-from .runner import run_grid
+from .runner import Job, run_grid
 
 COMMANDS = {
     "run": "run what is not finished, then write table and figures",
@@ -84,7 +85,8 @@ def _carry_out(given: argparse.Namespace, file: Path, grid: Grid, console: Conso
         print(slurm_script(str(file), place, len(cells), given.jobs or 8, gpu=given.scale != "mini"), end="")
     else:
         cells = [cell for cell in cells if cell.row in kept]
-        failed = run_grid(cells, given.jobs, console) if given.command == "run" else []
+        jobs: list[Job] = [*vanilla_first(cells, given.jobs), *cells] if given.command == "run" else []
+        failed = [job for job in run_grid(jobs, given.jobs, console) if job in cells] if jobs else []
         _show(grid, given.runs, given.results, console)
         if failed:
             return f"{len(failed)} of {len(cells)} runs failed: {', '.join(c.title for c in failed)}"
@@ -109,8 +111,8 @@ def _show(grid: Grid, out: Path, results: Path, console: Console) -> None:
         console.print(answers)
     if note := key_token_note(table):
         console.print(note, highlight=False)
+    console.print("tables and figures: " + ", ".join(map(str, files[1:])), soft_wrap=True, highlight=False)
     console.print(f"{files[0]} compares the runs: intervals, answers, key tokens, commands", soft_wrap=True)
-    console.print("beside it: " + ", ".join(map(str, files[1:])), soft_wrap=True, highlight=False)
 
 
 if __name__ == "__main__":

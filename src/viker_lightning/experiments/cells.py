@@ -18,6 +18,7 @@ from typing import Any
 from viker_lightning.children import last_error, locked, read_note, run_child
 from viker_lightning.files import write_json
 from viker_lightning.processes import by_itself
+from viker_lightning.progress import last_stage
 from viker_lightning.reporting.tables import TableRun
 from viker_lightning.runs import names
 from viker_lightning.secrets import hide, hide_in
@@ -190,6 +191,10 @@ class Cell:
             "WANDB_NAME": self.title,
             "WANDB_TAGS": ",".join(part for part in (self.block, f"seed {self.seed}") if part),
         }
+
+    def stage(self) -> str:
+        """What it said last of how far it is; empty if nothing, as where it waits for what is made first."""
+        return last_stage(self.folder / LOG)
 
     def complaint(self) -> str:
         """Why it failed: the last error in its log, else the last line that is not empty."""

@@ -22,7 +22,7 @@ from rich.progress import (
 )
 from rich.table import Column
 
-from viker_lightning.progress import quiet
+from viker_lightning.progress import Pace, clock, quiet, silent
 from viker_lightning.secrets import hide
 
 from .cells import State
@@ -40,6 +40,9 @@ class Job(Protocol):
 
     def run(self, environment: Mapping[str, str] | None = None, stop: threading.Event | None = None) -> State:
         """Runs what is left of it in a process of its own."""
+
+    def stage(self) -> str:
+        """What it said last of how far it is; empty if nothing."""
 
     def complaint(self) -> str:
         """Why it failed."""
@@ -72,6 +75,8 @@ def run_grid(
 ) -> list[AnyJob]:
     """Runs what is not finished. A cell that fails stops no other; Ctrl-C has all save and stop, to be resumed.
 
+    A terminal shows a bar; a pipe gets a line every few seconds, later more rarely, and one as each cell ends.
+
     Args:
         cells: in the order they are to be started.
         jobs: how many at a time; see :func:`job_environments`.
@@ -91,50 +96,91 @@ def run_grid(
     for environment in environments:
         free.put(environment)
     stop = threading.Event()
-    at_work: list[str] = []
+    at_work: list[AnyJob] = []
 
     def work(cell: AnyJob) -> str:
         """What went wrong; empty if nothing."""
         environment = free.get()
-        at_work.append(cell.title)
+        at_work.append(cell)
         try:
             state = cell.state() if stop.is_set() else cell.run(environment, stop)
             return "" if state == State.FINISHED else cell.complaint()
         except Exception as error:  # its files cannot be read or written, say; the others go on
             return hide(f"{type(error).__name__}: {error}")
         finally:
-            at_work.remove(cell.title)
+            at_work.remove(cell)
             free.put(environment)
 
-    columns: list[ProgressColumn] = [
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    ]
-    columns += [TextColumn("left"), TimeRemainingColumn()]
-    columns += [TextColumn("{task.fields[now]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))]
-    with (
-        Progress(*columns, console=console, disable=quiet()) as progress,
-        ThreadPoolExecutor(len(environments)) as pool,
-    ):
-        task = progress.add_task(what, total=len(left), now="")
+    shown = _Shown(len(left), what, len(environments), console)
+    with shown, ThreadPoolExecutor(len(environments)) as pool:
         running: dict[Future[str], AnyJob] = {}
         failed = []
         try:
             running |= {pool.submit(work, cell): cell for cell in left}
             while running:
                 done, _ = wait(running, timeout=1, return_when=FIRST_COMPLETED)
-                progress.update(task, now=", ".join(at_work))
+                shown.look(at_work)
                 for future in done:
                     cell = running.pop(future)
                     if wrong := future.result():
                         failed.append(cell)
                         console.print(f"failed: {cell.title}: {wrong}", markup=False, soft_wrap=True)
-                    progress.advance(task)
+                    shown.ended(cell)
         except BaseException:
             stop.set()  # what leaves here waits for the pool
             for future in running:
                 future.cancel()
             raise
     return failed
+
+
+class _Shown:
+    """How far a grid is: a bar in a terminal; elsewhere a line every few seconds, and one as each of its jobs ends.
+
+    Args:
+        total: how many jobs are to be run.
+        what: they are, as a plural.
+        together: how many at a time.
+        console: where to.
+    """
+
+    def __init__(self, total: int, what: str, together: int, console: Console) -> None:
+        columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
+        columns += [TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
+        own = Column(no_wrap=True, overflow="ellipsis")
+        columns += [TextColumn("{task.fields[now]}", markup=False, table_column=own)]
+        self._bar = Progress(*columns, console=console, disable=quiet())
+        self._task = self._bar.add_task(what, total=total, now="")
+        self._total, self._what, self._together, self._console = total, what, together, console
+        self._done, self._pace = 0, Pace()
+
+    def __enter__(self) -> None:
+        self._bar.start()
+        self._line(f"{self._total} {self._what}, {min(self._together, self._total)} at a time")
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    def look(self, at_work: Sequence[Job]) -> None:
+        """What is at work now, and how far each is."""
+        stages = [(job.title, job.stage()) for job in [*at_work]]
+        now = "; ".join(f"{title}: {stage}" if stage else title for title, stage in stages)
+        self._bar.update(self._task, now=now)
+        if self._pace.due():
+            self._line(f"{self._far()}; {now}")
+
+    def ended(self, job: Job) -> None:
+        """One more is done, or has failed."""
+        self._done += 1
+        self._bar.advance(self._task)
+        self._line(f"{self._far()}; {job.title} has ended")
+
+    def _far(self) -> str:
+        """As in ``2 of 9 runs, 1:05 gone, about 3:40 left``."""
+        gone, left = self._pace.gone, self._total - self._done
+        ahead = f", about {clock(gone / self._done * left)} left" if self._done and left else ""
+        return f"{self._done} of {self._total} {self._what}, {clock(gone)} gone{ahead}"
+
+    def _line(self, text: str) -> None:
+        if quiet() and not silent():
+            print(text, file=self._console.file, flush=True)
