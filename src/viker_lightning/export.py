@@ -1,4 +1,4 @@
-"""``python -m viker_lightning.export RUN``: full weights of a finished unlearning run, for plain transformers."""
+"""``python -m viker_lightning.export RUN``: full weights of a finished run, for plain transformers."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 from viker_lightning.errors import UserError
 from viker_lightning.hub import check_model_name, push_model
-from viker_lightning.models import revision_of, write_merged
+from viker_lightning.models import MLLM, load_merged, revision_of, write_language_model, write_merged
 from viker_lightning.models.families import Family, import_family
 from viker_lightning.reporting import write_cards
-from viker_lightning.runs import names, read_run
+from viker_lightning.runs import Run, names, read_run
 from viker_lightning.secrets import hide
 
 
@@ -38,25 +38,63 @@ def export(
     read = read_run(run)
     if not (run / names.ADAPTER).is_dir():
         raise UserError(f"{run}: no adapter/, so there is nothing to merge; model/ holds full weights already")
-    made = read.provenance
-    if not made.get("base_weights"):
-        raise UserError(f"{run / names.PROVENANCE}: does not say what model the adapter is of; run it again")
-    found = revision_of(made["base_weights"], made.get("base_commit"), made.get("base_revision"))
-    revision = None if base else found
-    if made.get("trust_remote_code") and not trust_remote_code:
-        raise UserError(
-            f"{run / names.PROVENANCE}: the run let code that comes with {made['base_weights']} run; if you trust "
-            "it, add --trust_remote_code"
-        )
+    revision = _revision(read, base, trust_remote_code)
     write_merged(run / names.ADAPTER, run / names.MERGED, dtype, base, revision, trust_remote_code, family)
     write_cards(run, read.results)
     return run / names.MERGED
 
 
+def export_language_model(
+    run: Path,
+    base: str | None = None,
+    dtype: str = "float32",
+    trust_remote_code: bool = False,
+    family: Family | None = None,
+) -> Path:
+    """Writes ``<run>/language_model/``: the language model with its tokenizer, without eyes; returns this folder.
+
+    Args:
+        run: folder of a finished run, of unlearning or fine-tuning.
+        base: as of :func:`export`, like what follows.
+        dtype: of the weights that are written.
+        trust_remote_code: whether code that comes with the vanilla model may run.
+        family: the vanilla model's family.
+
+    Raises:
+        UserError: as :func:`export`; or if transformers has no such language model by itself.
+    """
+    revision = _revision(read_run(run), base, trust_remote_code)
+    if (run / names.MODEL).is_dir():
+        mllm = MLLM.load(run, dtype, None, trust_remote_code, family=family)
+    else:
+        mllm = load_merged(run / names.ADAPTER, dtype, base, revision, trust_remote_code, family)
+    write_language_model(mllm, run / names.LANGUAGE_MODEL)
+    return run / names.LANGUAGE_MODEL
+
+
+def _revision(run: Run, base: str | None, trust_remote_code: bool) -> str | None:
+    """The commit or revision at which a run found its model; ``None`` for a folder, or another model.
+
+    Raises:
+        UserError: if the run does not say what it is of, or needs code that is not trusted.
+    """
+    made, file = run.provenance, run.folder / names.PROVENANCE
+    if not made.get("base_weights"):
+        raise UserError(f"{file}: does not say what model the adapter is of; run it again")
+    if made.get("trust_remote_code") and not trust_remote_code:
+        raise UserError(
+            f"{file}: the run let code that comes with {made['base_weights']} run; if you trust it, add "
+            "--trust_remote_code"
+        )
+    return None if base else revision_of(made["base_weights"], made.get("base_commit"), made.get("base_revision"))
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; errors a user can fix end in one line and exit code 1."""
     parser = argparse.ArgumentParser(prog="python -m viker_lightning.export", description=__doc__)
-    parser.add_argument("run", type=Path, help="folder of a finished unlearning run")
+    parser.add_argument("run", type=Path, help="folder of a finished run")
+    alone = "write its language model alone, to language_model/, as a causal language model that sees no images"
+    parser.add_argument("--language_model", action="store_true", help=alone)
     parser.add_argument("--base", help="the vanilla model, where it is no longer where the run found it")
     types = ("float32", "bfloat16", "float16")
     said = "of the weights written; the smaller types may round a small change away, which is then said"
@@ -71,8 +109,11 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         if given.push is not None:
             check_model_name(given.push)
+            if given.language_model:
+                raise UserError("--push: found with --language_model, which has no card; push the whole model")
         family = import_family(given.family) if given.family else None
-        folder = export(given.run, given.base, given.dtype, given.trust_remote_code, family)
+        write = export_language_model if given.language_model else export
+        folder = write(given.run, given.base, given.dtype, given.trust_remote_code, family)
         print(folder)
         if given.push is not None:
             print(push_model(folder, given.push))

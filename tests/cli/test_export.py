@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
 from support.commands import OPEN_GATE
 from support.families import FAMILIES, random_model
@@ -139,6 +139,27 @@ def test_code_of_a_model_runs_only_if_the_command_says_so(run, monkeypatch):
     assert trusted == [False, True]
 
 
+def text_logits(folder, kind=AutoModelForImageTextToText):
+    """What a model says of a text without any image, by transformers alone."""
+    ids = AutoTokenizer.from_pretrained(folder)("A person who lives in a town.", return_tensors="pt")
+    with torch.no_grad():
+        return kind.from_pretrained(folder).eval()(**ids).logits
+
+
+def test_the_language_model_is_exported_alone(run, capsys):
+    """Of an unlearning run and of what it began with: plain transformers has the logits of the whole model."""
+    export([str(run / "run"), "--language_model"])
+    alone = run / "run/language_model"
+    assert capsys.readouterr().out.splitlines() == [str(alone)]
+    assert {file.suffix for file in alone.iterdir()} <= {".json", ".safetensors", ".jinja"}
+    assert "vision_config" not in (alone / "config.json").read_text()
+    found, whole = text_logits(alone, AutoModelForCausalLM), text_logits(run / "run/merged")
+    torch.testing.assert_close(found, whole, rtol=1e-5, atol=1e-5)
+    assert (found - text_logits(run / "vanilla")).abs().max() > 0.1, "unlearning changed it"
+    with pytest.raises(SystemExit, match="error: --push: found with --language_model"):
+        export([str(run / "run"), "--language_model", "--push=somebody/forgetful"])
+
+
 def test_a_folder_in_the_hubs_cache_is_exported(run):
     """Its commit is recorded, but it cannot be asked for another."""
     file = run / "run/provenance.json"
@@ -215,7 +236,7 @@ def test_merging_rounds_no_small_change_away(run, data, tmp_path, caplog):
     assert moved(MLLM.load(tmp_path / "run/merged"))[1].equal(found[1]) and not caplog.records
     export([str(tmp_path / "run"), "--dtype=bfloat16"])
     (warning,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
-    share = float(re.search(r"merged: bfloat16 keeps ([\d.]+) of the change.*write float32$", warning)[1])
+    share = float(re.search(r"adapter: bfloat16 keeps ([\d.]+) of the change.*write float32$", warning)[1])
     assert share < 0.5
     assert json.loads((tmp_path / "run/merged/config.json").read_text())["dtype"] == "bfloat16"
     rounded = moved(MLLM.load(tmp_path / "run/merged"))[1]
@@ -312,15 +333,19 @@ def test_fine_tuning_with_lora_leaves_a_whole_model(run, data, tmp_path, monkeyp
     torch.testing.assert_close(found[1], wanted[1], rtol=1e-5, atol=1e-5)
     assert (found[1] - ours(MLLM.load(run / "vanilla"), picture)[1]).abs().max() > 0.05
     assert "fine-tuned (vanilla): full weights" in (tmp_path / "model/README.md").read_text()
+    export([str(tmp_path), "--language_model"])
+    found = text_logits(tmp_path / "language_model", AutoModelForCausalLM)
+    torch.testing.assert_close(found, text_logits(tmp_path / "model"), rtol=1e-5, atol=1e-5)
 
 
 def test_merged_weights_of_an_earlier_part_do_not_outlive_it(run, tmp_path):
     """A model card of the new numbers would stand beside old weights."""
     shutil.copytree(run / "run", tmp_path / "on")
     assert (tmp_path / "on/merged/model.safetensors").is_file()
+    (tmp_path / "on/language_model").mkdir(exist_ok=True)
     unlearn(run / "vanilla", tmp_path / "on", "--trainer.max_steps=4", "--model.save_merged=false", "--ckpt_path=last")
     assert json.loads((tmp_path / "on/results.json").read_text())["steps"] == 4
-    assert not (tmp_path / "on/merged").exists()
+    assert not (tmp_path / "on/merged").exists() and not (tmp_path / "on/language_model").exists()
 
 
 def test_weights_are_merged_at_the_commit_that_was_loaded(tmp_path):

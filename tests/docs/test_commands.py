@@ -12,6 +12,8 @@ What is replaced, since nobody can wait, download or have eight GPUs here:
 - `torchrun` and `srun` are parsed as above and run as one process; test_launchers.py starts two of them.
 - `make` prints what it would do (``make -n``), and the options of every Python program in there are parsed by it.
 - `experiments run` and `cell` run nothing: the cells are listed.
+- `lm_eval` and `lmms_eval` are programs of others: their options must be some that they had when they were tried, what
+  they read of a run must be what export writes; test_elsewhere.py runs lm_eval where it is installed.
 - `pip install`: the extras must exist; `source`: the environment that make makes. `wandb sync` and `wandb agent` need
   a network: the command must exist.
 
@@ -21,6 +23,7 @@ Training runs are marked slow; without that mark they are parsed only.
 import contextlib
 import functools
 import io
+import itertools
 import json
 import os
 import re
@@ -46,6 +49,7 @@ from viker_lightning.attacks.settings import chosen
 from viker_lightning.cli import main
 from viker_lightning.experiments import read_grid
 from viker_lightning.pictures.irrelevant import irrelevant_images
+from viker_lightning.runs import names as names_in_run
 
 LINKED = ("configs", "experiments", "benchmarks", "src", "tests", "docs", "pyproject.toml", "README.md")
 ALL = {page.name: blocks(page) for page in PAGES}
@@ -53,6 +57,9 @@ FILES = {block.file: block for found in ALL.values() for block in found if block
 STAGES = ("fit", "validate", "test", "predict", "preview")
 LISTS = [["python", "-m", "viker_lightning", name] for name in ("methods", "datasets")]
 SCRIPTS = [["python", f"{name}.py"] for name in ("docs/methods", "benchmarks/growth", "benchmarks/strangers")]
+ASKED = {"--model", "--model_args", "--tasks", "--batch_size", "--output_path", "--device", "--include_path"}
+ELSEWHERE = {"lm_eval": ASKED, "python": ASKED | {"--log_samples", "--force_simple"}}
+"""Options of lm_eval 0.4.13, and of ``python -m lmms_eval`` 0.7.3."""
 MODULES = ("reporting", "reporting.dashboard", "export", "experiments", "attacks", "attacks.compare")
 
 
@@ -106,7 +113,7 @@ def prepared(base_folder, tmp_path_factory):
         main([*given, *tiny("fit", print_config(given), SimpleNamespace(base=base_folder, folder=folder))])
     for file in ("results.json", "predictions.parquet", "provenance.json"):
         shutil.copy(folder / "runs/mini/viker" / file, folder / "runs/mini/gold")
-    for name in ("demo/viker-0", "demo/npo-0", "demo/gold", "first"):
+    for name in ("demo/viker-0", "demo/npo-0", "demo/gold", "first", "mllmu/viker"):
         shutil.copytree(folder / "runs/mini/viker", folder / "runs" / name, dirs_exist_ok=True)
     record = json.loads((folder / "runs/first/provenance.json").read_text())
     record["data"]["requests"] = [people[:1] for people in record["data"]["requests"]]  # one of two: others come later
@@ -266,10 +273,8 @@ def test_another_command(command, desk, capsys):
         check_installed(words[2:])
     elif words[0] == "source":
         assert words[1:] == [".venv/bin/activate"] and "\nVENV ?= .venv\n" in (ROOT / "Makefile").read_text()
-    elif words[0] == "wandb":
-        import wandb.cli.cli
-
-        assert words[1] in wandb.cli.cli.cli.commands and (words[1] == "agent" or "wandb" in words[2])
+    elif words[0] in ("wandb", "lm_eval") or words[:3] == ["python", "-m", "lmms_eval"]:
+        (check_wandb if words[0] == "wandb" else check_elsewhere)(words)
     elif words in LISTS:
         front_door(words[3:])
         assert len(capsys.readouterr().out.splitlines()) > 5
@@ -280,6 +285,27 @@ def test_another_command(command, desk, capsys):
         assert all(f'\n    "{section}": {section}_section,\n' in script for section in words[2:])
     else:
         pytest.fail(f"{command.page}, line {command.line}: this test does not know how to run {' '.join(words)!r}")
+
+
+def check_wandb(words):
+    """W&B has the command, and it is given a run's folder."""
+    import wandb.cli.cli
+
+    known = wandb.cli.cli.cli.commands
+    if words[1] == "leet" and "leet" not in known:
+        pytest.skip("this version of W&B has no leet")
+    assert words[1] in known and (words[1] == "agent" or "wandb" in words[-1])
+
+
+def check_elsewhere(words):
+    """A command of another program: its options, and the folder of weights it is given."""
+    given = dict(itertools.pairwise(words))
+    assert {word for word in words if word.startswith("--")} <= ELSEWHERE[words[0]]
+    arguments = dict(part.split("=") for part in given["--model_args"].split(","))
+    assert {*arguments} <= {"pretrained", "dtype", "device_map"}
+    weights = {"hf": names_in_run.LANGUAGE_MODEL, "llava_hf": names_in_run.MERGED}
+    assert Path(arguments["pretrained"]).name == weights[given["--model"]]
+    assert given["--model"] == "hf" or (given["--batch_size"] == "1" and arguments["device_map"]), "else it stops"
 
 
 def run_module(module, words):
@@ -359,7 +385,8 @@ BASES = (
     "predict data/questions",
 )
 EXPLAINED = ("--help", "--print_config", "--config", "--model.help", "--ckpt_path", "--signal")
-"""Options of the command line itself, and of sbatch."""
+EXPLAINED += ("--force_simple", "--include_path")
+"""Options of the command line itself, of sbatch, and of lmms_eval."""
 
 
 def names(config, path=""):

@@ -8,7 +8,21 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-PROGRAMS = ("python", "make", "torchrun", "srun", "sbatch", "pip", "wandb", "git", "source", "export", "cd", "bash")
+PROGRAMS = (
+    "python",
+    "make",
+    "torchrun",
+    "srun",
+    "sbatch",
+    "pip",
+    "wandb",
+    "git",
+    "source",
+    "export",
+    "cd",
+    "bash",
+    "lm_eval",
+)
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 

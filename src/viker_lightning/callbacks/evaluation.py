@@ -139,7 +139,8 @@ class Evaluation(Callback):
         )
         if stage == "fit" and trainer.is_global_zero:  # a resumed run is not finished any more
             (run_folder(trainer) / names.RESULTS).unlink(missing_ok=True)
-            shutil.rmtree(run_folder(trainer) / names.MERGED, ignore_errors=True)
+            for made_of_it in (names.MERGED, names.LANGUAGE_MODEL):
+                shutil.rmtree(run_folder(trainer) / made_of_it, ignore_errors=True)
         chooses = stage == "fit" and self.selection.rule != "last"
         if chooses and not (self.every_n_epochs and isinstance(pl_module, Unlearn)):
             raise UserError(

@@ -4,9 +4,10 @@ from .adapter import Lora
 from .budget import split_to_budget
 from .generation import answer, answer_alone, generate
 from .gradient_check import check_first_gradients, gradient_states
+from .language_alone import write_language_model
 from .layers import decoder_layers
 from .loading import Quantize
-from .merging import load_adapted, revision_of, write_merged
+from .merging import load_adapted, load_merged, revision_of, write_merged
 from .mllm import MLLM
 from .prefixes import Prompt, PromptPrefixes
 from .sampled_answers import Sampling, sample
@@ -30,8 +31,10 @@ __all__ = [
     "gradient_states",
     "identify_weights",
     "load_adapted",
+    "load_merged",
     "revision_of",
     "sample",
     "split_to_budget",
+    "write_language_model",
     "write_merged",
 ]

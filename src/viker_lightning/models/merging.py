@@ -58,6 +58,38 @@ def load_adapted(
     return mllm
 
 
+def load_merged(
+    adapter: str | Path,
+    dtype: str = "float32",
+    base: str | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    family: Family | None = None,
+) -> MLLM:
+    """Loads a saved adapter and the model it was made on, as one model without adapter.
+
+    The weights are read again, in main memory and in float32: a model in training keeps its own, a GPU needs no room
+    for a copy, and no small change is rounded away as it is added. A smaller type rounds afterwards, and a warning says
+    so if less than 0.95 of the change is left.
+
+    Args:
+        adapter: folder as PEFT writes it.
+        dtype: ``float32``, ``bfloat16`` or ``float16``, of the weights in the end.
+        base: the model, where it is not where the adapter says it was.
+        revision: its branch, tag or commit, if it is a hub id.
+        trust_remote_code: whether code that comes with the weights may run.
+        family: the model's family; by default the one of this package that knows its architecture.
+
+    Raises:
+        UserError: if adapter or model cannot be loaded, or they do not belong together.
+    """
+    mllm = load_adapted(adapter, "float32", base, revision, trust_remote_code, family)
+    if dtype != "float32" and (share := share_kept(mllm.model, getattr(torch, dtype))) < ENOUGH:
+        log.warning("%s: %s keeps %.2f of the change, the rest is rounded away; write float32", adapter, dtype, share)
+    mllm.model = mllm.model.merge_and_unload().to(getattr(torch, dtype))
+    return mllm
+
+
 def write_merged(
     adapter: str | Path,
     folder: str | Path,
@@ -69,26 +101,19 @@ def write_merged(
 ) -> None:
     """Writes full weights (safetensors) with an adapter added to them, and the processor; whole or not at all.
 
-    The weights are read again, in main memory and in float32: a model in training keeps its own, a GPU needs no room
-    for a copy, and no small change is rounded away as it is added. A smaller type rounds afterwards, and a warning says
-    so if less than 0.95 of the change is left.
-
     Args:
         adapter: folder as PEFT writes it.
         folder: where to; what is there is replaced.
-        dtype: ``float32``, ``bfloat16`` or ``float16``, of the weights that are written.
-        base: the model, where it is not where the adapter says it was.
-        revision: its branch, tag or commit, if it is a hub id.
+        dtype: as of :func:`load_merged`, like what follows.
+        base: the model.
+        revision: its branch, tag or commit.
         trust_remote_code: whether code that comes with the weights may run.
-        family: the model's family; by default the one of this package that knows its architecture.
+        family: the model's family.
 
     Raises:
         UserError: if adapter or model cannot be loaded, or they do not belong together.
     """
-    mllm = load_adapted(adapter, "float32", base, revision, trust_remote_code, family)
-    if dtype != "float32" and (share := share_kept(mllm.model, getattr(torch, dtype))) < ENOUGH:
-        log.warning("%s: %s keeps %.2f of the change, the rest is rounded away; write float32", folder, dtype, share)
-    mllm.model = mllm.model.merge_and_unload().to(getattr(torch, dtype))
+    mllm = load_merged(adapter, dtype, base, revision, trust_remote_code, family)
     with replacing_folder(Path(folder)) as written:
         mllm.save(written)
 

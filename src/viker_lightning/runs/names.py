@@ -19,6 +19,8 @@ ADAPTER: Final = "adapter"
 MODEL: Final = "model"
 MERGED: Final = "merged"
 """Folders of weights: the trained adapter, a model trained in full, a model with its adapter added."""
+LANGUAGE_MODEL = "language_model"
+"""Folder of the language model by itself, where it was asked for."""
 CHECKPOINTS = "checkpoints"
 LAST = f"{CHECKPOINTS}/last.ckpt"
 REQUEUED = "hpc_ckpt_*.ckpt"
@@ -34,7 +36,7 @@ ATTACKS, ATTACKED = "attacks", "attacks/attacks.json"
 """Folder of the attacks on this run, and what came of them."""
 
 OF_A_FIT = (
-    *(RESULTS, ADAPTER, MERGED, MODEL, CHECKPOINTS, PREDICTIONS, PROVENANCE),
+    *(RESULTS, ADAPTER, MERGED, LANGUAGE_MODEL, MODEL, CHECKPOINTS, PREDICTIONS, PROVENANCE),
     *(KEY_TOKENS, PORTRAITS, REPORT, SOURCE, SKIPPED, ATTACKS),
 )
 """What only fit writes; ``config.yaml`` is left out."""
