@@ -129,6 +129,36 @@ def test_comparison_is_readable(tmp_path, visit, width, scheme):
     assert page.locator(".best").count() > 3
 
 
+TWELVE = {
+    "forget": {"keyword_match": "Keywords", "accuracy": "MC", "rouge_l": "ROUGE-L"},
+    "test": {"keyword_match": "Keywords", "accuracy": "MC", "coherence": "Coherence", "kl_gold": "KL to gold"},
+    "retain": {"keyword_match": "Keywords", "accuracy": "MC", "rouge_l": "ROUGE-L"},
+    "real": {"keyword_match": "Keywords", "accuracy": "MC"},
+}
+HIDDEN = """() => [...document.querySelectorAll(".scroll")].filter(box => {
+  // what is at the right of a table, and cannot be brought into its box by scrolling there
+  const cell = box.querySelector("tr").lastElementChild;
+  box.scrollLeft = box.scrollWidth;
+  return cell.checkVisibility() && cell.getBoundingClientRect().right > box.getBoundingClientRect().right + 1;
+}).map(box => box.ariaLabel)"""
+
+
+@pytest.mark.parametrize("width", [1300, 390])
+def test_no_column_is_out_of_reach(tmp_path, visit, monkeypatch, width):
+    """A table of twelve columns with intervals, as the demo has."""
+    monkeypatch.chdir(Path(__file__).parents[2])
+    grid = read_grid(small_grid(tmp_path, columns=TWELVE), "mini", 1)
+    for cell in grid.cells(tmp_path / "runs"):
+        finish(cell)
+    tabulate(grid, tmp_path / "runs", tmp_path)
+    page = visit(tmp_path / "small-mini.html", width)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width and page.evaluate(HIDDEN) == []
+    box = page.locator(".scroll.numbers").first
+    assert width < 1000 or box.evaluate("box => box.scrollWidth <= box.clientWidth"), "it fits without scrolling"
+    name = box.locator("tbody th").first
+    assert name.bounding_box()["x"] >= box.bounding_box()["x"], "its row is named wherever one has scrolled to"
+
+
 @pytest.fixture(scope="module")
 def table_pages(tmp_path_factory):
     """The page of a table of methods, and that of a sweep."""

@@ -194,6 +194,34 @@ def test_a_last_line_that_was_being_written_is_left_out(run, caplog):
     assert said.startswith(f"{run / 'metrics-1.csv'}, line 4: it ends too soon and is left out")
 
 
+BOXED = re.compile(r'<div class="scroll[^"]*" role="region" tabindex="0" aria-label(ledby)?="[^"]+"><table>')
+
+
+def declared(page, selector):
+    """What a page's style says of a selector, all rules together, outside of media queries."""
+    style = re.search(r"<style>(.*?)</style>", page, re.DOTALL)[1]
+    plain = re.sub(r"/\*.*?\*/|@media[^{]*\{(?:[^{}]*\{[^{}]*\})*[^{}]*\}", "", style, flags=re.DOTALL)
+    rules = [
+        body for names, body in re.findall(r"([^{}]+)\{([^{}]*)\}", plain) if selector in names.strip().split(", ")
+    ]
+    return dict(part.strip().split(": ", 1) for body in rules for part in body.split(";") if part.strip())
+
+
+def test_no_table_is_cut(run, tmp_path):
+    """Each stands in a box of its own that scrolls and that keys reach; one of many columns is folded first."""
+    runs = [write_run(tmp_path / name, i, 4, name) for i, name in enumerate(("ViKeR", "NPO"))]
+    pages = [file.read_text("utf-8") for file in (write_report(run), write_comparison(runs, tmp_path / "page.html"))]
+    for page in pages:
+        assert page.count("<table") == len([*BOXED.finditer(page)]) > 1
+        assert declared(page, ".scroll")["overflow-x"] == "auto"
+        assert declared(page, ".scroll")["background"].count("linear-gradient(to left") == 2, "one sees there is more"
+        assert declared(page, "th[scope=row]")["position"] == "sticky", "names stay beside their numbers"
+        assert declared(page, ".numbers thead th")["white-space"] == "normal"
+        ends = declared(page, ".ci") | declared(page, ".numbers td .ci")
+        assert (ends["white-space"], ends["width"]) == ("normal", "min-content"), "an interval is two short lines"
+    assert 'class="scroll card numbers"' in pages[1]
+
+
 def test_comparison(tmp_path):
     gold = write_run(tmp_path / "gold", 0, 4, stage="gold", before=False)
     runs = [write_run(tmp_path / f"viker-{seed}", seed, 4, seed=seed, gold=gold) for seed in (0, 1)]
