@@ -1,5 +1,7 @@
 """Configs that come with the package, from a folder in which nothing lies."""
 
+import os
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -8,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from support.commands import ROOT, command_line, print_config
+from support.commands import ROOT, SHORT, command_line, print_config
 from viker_lightning.errors import UserError
 from viker_lightning.packaged_configs import PREFIX, config_folder, config_path, config_paths
 from viker_lightning.training import check_vanilla, vanilla, vanilla_model
@@ -105,3 +107,31 @@ def test_one_that_does_not_come_along_is_refused_in_one_line(option):
     with pytest.raises(UserError, match=r"did you mean viker_lightning:mini/viker\.yaml") as error:
         cli.parse_arguments(cli.parser, ["fit", f"{option}viker_lightning:mini/vikre.yaml"])
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.slow
+def test_a_wheel_does_a_whole_run_in_an_empty_folder(base_folder, tmp_path_factory, empty):
+    """Built and installed as users do, but for the packages it needs, which are here already."""
+    pytest.importorskip("hatchling", reason="pip install -e '.[dev]'")
+    out = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    quick = ["--no-deps", "--no-index"]
+    done([*pip, "wheel", *quick, "--no-build-isolation", f"--wheel-dir={out}", str(ROOT)])
+    (wheel,) = out.glob("viker_lightning-*.whl")
+    done([*pip, "install", *quick, f"--target={out / 'site'}", str(wheel)])
+    environment = os.environ | {"PYTHONPATH": str(out / "site")}
+    where = [sys.executable, "-c", "import viker_lightning; print(viker_lightning.__file__)"]
+    assert done(where, environment).strip() == str(out / "site/viker_lightning/__init__.py")
+    options = [*SHORT, f"--model.vanilla={base_folder}", "--trainer.max_steps=2", "--evaluation.max_new_tokens=3"]
+    command = [str(out / "site/bin/viker-lightning"), "fit", f"--config={PREFIX}mini/npo.yaml", *options]
+    assert "before → after" in done([sys.executable, *command, "--trainer.logger=false"], environment)
+    left = {path.name for path in (empty / "runs/mini/npo").iterdir()}
+    assert {"results.json", "report.html", "predictions.parquet", "adapter"} <= left
+    assert [path.name for path in empty.iterdir()] == ["runs"], "nothing else is left here"
+
+
+def done(command, environment=None):
+    """What a command prints; it must succeed."""
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    return ended.stdout
