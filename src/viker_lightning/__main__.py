@@ -3,7 +3,7 @@
 import sys
 
 from viker_lightning import __version__
-from viker_lightning.commands import COMMANDS, LISTS, summary
+from viker_lightning.commands import COMMANDS, LISTS, PAGES, summary
 
 
 def main(words: list[str] | None = None) -> None:
@@ -18,7 +18,9 @@ def main(words: list[str] | None = None) -> None:
     elif words[:1] and words[0].startswith("-") and {"-h", "--help"} & {*words}:
         print(summary())
     elif not words:
-        sys.exit(f"error: command: found none, expected {', '.join([*COMMANDS, *LISTS])}; --help says what they do")
+        sys.exit(
+            f"error: command: found none, expected {', '.join([*COMMANDS, *LISTS, *PAGES])}; --help says what they do"
+        )
     elif words[0] in LISTS:
         from viker_lightning import lists  # methods and datasets bring torch
         from viker_lightning.errors import UserError
@@ -27,6 +29,10 @@ def main(words: list[str] | None = None) -> None:
             lists.main(words)
         except UserError as error:
             sys.exit(f"error: {error}")
+    elif words[0] in PAGES:
+        from viker_lightning.chat.__main__ import main as chat
+
+        chat(words[1:])
     else:
         from viker_lightning import cli  # brings everything
 

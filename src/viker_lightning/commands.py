@@ -20,6 +20,11 @@ LISTS = {
 }
 """Those that only say what there is."""
 
+PAGES = {
+    "chat": "a page on this machine that asks vanilla, unlearned and gold models, side by side (needs Gradio)",
+}
+"""Those that open a page on this machine."""
+
 PROGRAMS = {
     "reporting": "report and comparison of finished runs",
     "export": "full weights of a finished run, for plain transformers",
@@ -48,6 +53,7 @@ def summary() -> str:
             "commands:",
             *_lines(COMMANDS),
             *_lines(LISTS),
+            *_lines(PAGES),
             "",
             "python -m viker_lightning.PROGRAM --help:",
             *_lines(PROGRAMS),

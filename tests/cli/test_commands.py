@@ -9,17 +9,17 @@ import yaml
 from support.commands import ROOT, command_line, here  # noqa: F401 - `here` is used by every test of this file
 from viker_lightning import __version__, datasets, methods
 from viker_lightning.__main__ import main
-from viker_lightning.commands import COMMANDS, LISTS, PROGRAMS
+from viker_lightning.commands import COMMANDS, LISTS, PAGES, PROGRAMS
 from viker_lightning.options import COMMANDS as PARSED
 
-HEAVY = ("torch", "lightning", "transformers", "wandb", "jsonargparse")
+HEAVY = ("torch", "lightning", "transformers", "wandb", "jsonargparse", "gradio")
 
 
-@pytest.mark.parametrize("words", [["--version"], ["--help"]])
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["chat", "--help"]])
 def test_it_says_so_without_loading_anything(words):
     """What is quick is quick because nothing is imported."""
-    found = f"import sys; sys.argv = ['x', *{words}]; from viker_lightning.__main__ import main; main(); "
-    found += f"sys.exit(str([name for name in {HEAVY} if name in sys.modules] or ''))"
+    found = f"import sys; sys.argv = ['x', *{words}]; from viker_lightning.__main__ import main\ntry: main()\n"
+    found += f"except SystemExit: pass\nsys.exit(str([name for name in {HEAVY} if name in sys.modules] or ''))"
     done = subprocess.run([sys.executable, "-c", found], capture_output=True, text=True, timeout=300)
     assert done.stderr.strip() == "", "nothing of that is there"
     assert done.stdout.startswith(f"viker-lightning {__version__}" if words == ["--version"] else "usage: ")
@@ -31,7 +31,7 @@ def test_help_has_every_command_in_a_line(words, monkeypatch, capsys):
     main(words)
     out = capsys.readouterr().out
     assert out.startswith("usage: python -m viker_lightning COMMAND ") and "__main__" not in out
-    for name, text in (COMMANDS | LISTS | PROGRAMS).items():
+    for name, text in (COMMANDS | LISTS | PAGES | PROGRAMS).items():
         assert f"  {name:12} {text}\n" in out
     assert all(len(line) <= 120 for line in out.splitlines())
     assert PARSED is COMMANDS
@@ -55,7 +55,9 @@ def test_programs_are_there():
 
 
 def test_no_command(capsys):
-    with pytest.raises(SystemExit, match=r"error: command: found none, expected fit, .*, datasets; --help") as stop:
+    with pytest.raises(
+        SystemExit, match=r"error: command: found none, expected fit, .*, datasets, chat; --help"
+    ) as stop:
         main([])
     assert "\n" not in str(stop.value.code)
 

@@ -11,6 +11,7 @@ What is replaced, since nobody can wait, download or have eight GPUs here:
   (tiny ones, too, in place of CLIP, judge and gibberish classifier; no quantisation). What is there is not replaced.
 - `torchrun` and `srun` are parsed as above and run as one process; test_launchers.py starts two of them.
 - `make` prints what it would do (``make -n``), and the options of every Python program in there are parsed by it.
+- `chat` is parsed, and its runs must be there; tests/chat opens the page.
 - `experiments run` and `cell` run nothing: the cells are listed.
 - `lm_eval` and `lmms_eval` are programs of others: their options must be some that they had when they were tried, what
   they read of a run must be what export writes; test_elsewhere.py runs lm_eval where it is installed.
@@ -46,6 +47,7 @@ from support.documented import EXTRAS, PAGES, ROOT, blocks, check_installed
 from viker_lightning.__main__ import main as front_door
 from viker_lightning.attacks.__main__ import parser
 from viker_lightning.attacks.settings import chosen
+from viker_lightning.chat.__main__ import parser as chat_parser
 from viker_lightning.cli import main
 from viker_lightning.experiments import read_grid
 from viker_lightning.pictures.irrelevant import irrelevant_images
@@ -60,7 +62,8 @@ SCRIPTS = [["python", f"{name}.py"] for name in ("docs/methods", "benchmarks/gro
 ASKED = {"--model", "--model_args", "--tasks", "--batch_size", "--output_path", "--device", "--include_path"}
 ELSEWHERE = {"lm_eval": ASKED, "python": ASKED | {"--log_samples", "--force_simple"}}
 """Options of lm_eval 0.4.13, and of ``python -m lmms_eval`` 0.7.3."""
-MODULES = ("reporting", "reporting.dashboard", "export", "experiments", "attacks", "attacks.compare")
+MODULES = ("reporting", "reporting.dashboard", "export", "experiments", "attacks", "attacks.compare", "chat")
+CHAT = ("python", "-m", "viker_lightning", "chat")
 
 
 def python(words):
@@ -69,7 +72,7 @@ def python(words):
         launcher, words = words[0], words[1:]
         if launcher in ("srun", "torchrun"):  # with options of their own
             words = ("python", *words[words.index("-m") :])
-    runs = words[:3] == ("python", "-m", "viker_lightning") and list(words) not in LISTS
+    runs = words[:3] == ("python", "-m", "viker_lightning") and list(words) not in LISTS and tuple(words[:4]) != CHAT
     return words[3:] if runs else None
 
 
@@ -263,9 +266,9 @@ def test_a_training_run(command, desk):
 @pytest.mark.parametrize("command", OTHERS, ids=str)
 def test_another_command(command, desk, capsys):
     words = list(command.words)
-    module = next((m for m in MODULES if words[:3] == ["python", "-m", f"viker_lightning.{m}"]), None)
+    module, given = program(words)
     if module:
-        run_module(module, words[3:])
+        run_module(module, given)
     elif words[0] == "make":
         for line in made(words):
             check_made(line)
@@ -308,6 +311,13 @@ def check_elsewhere(words):
     assert given["--model"] == "hf" or (given["--batch_size"] == "1" and arguments["device_map"]), "else it stops"
 
 
+def program(words):
+    """A program of the package and what stands behind it; ``None`` for any other command."""
+    if tuple(words[:4]) == CHAT:
+        return "chat", words[4:]
+    return next((m for m in MODULES if words[:3] == ["python", "-m", f"viker_lightning.{m}"]), None), words[3:]
+
+
 def run_module(module, words):
     """Runs a program of the package in this process; glob patterns are the shell's work."""
     given = [path for word in words for path in (sorted(map(str, Path().glob(word))) if "*" in word else [word])]
@@ -317,6 +327,10 @@ def run_module(module, words):
     if module == "attacks":  # they take minutes; tests/attacks carries them out
         options = parser().parse_args(given)
         assert chosen(options.only.split(",") if options.only else [], options.quick, options.settings)
+        return
+    if module == "chat":  # it goes on until somebody ends it; tests/chat opens the page
+        options = chat_parser().parse_args(given)
+        assert options.run.is_dir() and Path(options.gold or options.run).is_dir()
         return
     if module == "experiments":
         given[0] = {"run": "list", "cell": "list"}.get(given[0], given[0])

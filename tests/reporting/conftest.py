@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from support.browser import chromium  # noqa: F401 - a fixture
 from support.run_folders import key_tokens, photo, write_run
 from viker_lightning.files import write_json
 

@@ -146,10 +146,10 @@ def _warned_of(what: str) -> Iterator[None]:
         log.warning("%s (%s: %s)", what, type(error).__name__, error)
 
 
-def portrait(picture: Picture) -> str:
-    """A picture, at most 160 pixels a side, as the data URI of a JPEG."""
+def portrait(picture: Picture, side: int = SIDE) -> str:
+    """A picture, at most so many pixels a side, as the data URI of a JPEG."""
     image = picture.open()
-    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=85, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,0 +1,141 @@
+"""Who answers: vanilla, the unlearned model and gold, each loaded once."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from viker_lightning.data.records import Picture
+from viker_lightning.errors import UserError
+from viker_lightning.models import MLLM, load_adapted, revision_of
+from viker_lightning.models.families import Family
+from viker_lightning.models.mllm import MAX_SEQUENCE_TOKENS, MAX_TOKENS
+from viker_lightning.runs import Run, names, read_run, weights_folder
+from viker_lightning.training.vanilla import unlearned_model
+
+from .spoken_tokens import Token, say
+
+VANILLA, GOLD = "Vanilla", "Gold"
+
+
+@dataclass
+class Speakers:
+    """The models that are asked, one question at a time.
+
+    Attributes:
+        name: what the unlearned model is called.
+        unlearned: the model of the run.
+        vanilla: the model before; ``None`` if it is the unlearned one with its adapter off.
+        gold: the model that never met the people to forget, if there is one.
+        max_new_tokens: where an answer ends at the latest.
+    """
+
+    name: str
+    unlearned: MLLM
+    vanilla: MLLM | None
+    gold: MLLM | None
+    max_new_tokens: int
+    _turn: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @property
+    def names(self) -> list[str]:
+        """Of everybody who answers, in order."""
+        return [VANILLA, self.name, *([GOLD] if self.gold is not None else [])]
+
+    def answer(self, picture: Picture | None, question: str) -> dict[str, list[Token]]:
+        """What everybody says, token by token, by name.
+
+        Args:
+            picture: what is asked about, if anything.
+            question: in any words.
+
+        Raises:
+            UserError: as :func:`~viker_lightning.chat.spoken_tokens.say` does.
+        """
+        with self._turn, torch.no_grad():
+            before = self.unlearned if self.vanilla is None else self.vanilla
+            with before.frozen():  # takes its adapter off, if it has one
+                found = {VANILLA: say(before, picture, question, self.max_new_tokens)}
+            found[self.name] = say(self.unlearned, picture, question, self.max_new_tokens)
+            if self.gold is not None:
+                found[GOLD] = say(self.gold, picture, question, self.max_new_tokens)
+        return found
+
+
+def load_speakers(
+    run: Run,
+    gold: str | None = None,
+    vanilla: str | None = None,
+    trust_remote_code: bool = False,
+    family: Family | None = None,
+) -> Speakers:
+    """Loads the models of a finished unlearning run to the first GPU, if there is one.
+
+    A run that trained an adapter has one model: with the adapter off, it is the vanilla one.
+
+    Args:
+        run: the run.
+        gold: run folder, model folder or hub id of the gold model.
+        vanilla: the same of the vanilla model, where it is no longer where the run found it.
+        trust_remote_code: whether code that comes with the weights may run.
+        family: the models' family, where this package has none for it.
+
+    Raises:
+        UserError: if it is no unlearning run, a model is not found or needs code that is not trusted, or gold is of
+            other data or another base model.
+    """
+    made = run.provenance
+    if not (made.get("method") and made.get("base_weights")):
+        raise UserError(
+            f"{run.folder}: is no unlearning run ({run.method}); give one that has forgotten people, and this one as "
+            "--gold if it is its gold model"
+        )
+    if made.get("trust_remote_code") and not trust_remote_code:
+        raise UserError(
+            f"{run.folder / names.PROVENANCE}: the run let code that comes with {made['base_weights']} run; if you "
+            "trust it, add --trust_remote_code"
+        )
+    if gold is not None:
+        _check_same_data(run, gold)
+    dtype = made.get("dtype", "float32")
+    source = vanilla or made["base_weights"]
+    found = revision_of(made["base_weights"], made.get("base_commit"), made.get("base_revision"))
+    revision = None if vanilla else found
+    try:
+        before = None
+        if (run.folder / names.ADAPTER).is_dir():
+            base = str(weights_folder(source))
+            unlearned = load_adapted(run.folder / names.ADAPTER, dtype, base, revision, trust_remote_code, family)
+        else:
+            unlearned = MLLM.load(run.folder / names.MODEL, dtype, None, trust_remote_code, None, family)
+            before = MLLM.load(source, dtype, revision, trust_remote_code, None, family)
+    except UserError as error:
+        raise UserError(
+            f"{error} (--vanilla names the vanilla model of {run.folder}, should it be elsewhere)"
+        ) from error
+    engine = (run.config.get("model", {}).get("init_args") or {}).get("engine") or {}
+    budgets = int(engine.get("max_sequence_tokens", MAX_SEQUENCE_TOKENS)), int(engine.get("max_tokens", MAX_TOKENS))
+    for mllm in (unlearned, *([before] if before is not None else [])):
+        mllm.requires_grad_(False).to("cuda" if torch.cuda.is_available() else "cpu").eval()
+        mllm.set_budgets(*budgets)
+    other = None
+    if gold is not None:
+        other = unlearned.beside(unlearned_model(gold, trust_remote_code, family), dtype, "--gold")
+    longest = int((run.config.get("evaluation") or {}).get("max_new_tokens") or 50)
+    return Speakers(f"Unlearned ({run.method})", unlearned, before, other, longest)
+
+
+def _check_same_data(run: Run, gold: str) -> None:
+    """Makes sure that gold, where it is a run, is one of the same data that is finished."""
+    folder = Path(gold)
+    if not (folder / names.CONFIG).is_file() or not (folder / names.PROVENANCE).is_file():
+        return
+    own, other = (one.provenance.get("data", {}).get("fingerprint") for one in (run, read_run(folder)))
+    if own and other and own != other:
+        raise UserError(
+            f"--gold: {gold} was made on other data or another forget set than {run.folder}; give the gold run of the "
+            "same data"
+        )

@@ -1,0 +1,107 @@
+"""An answer token by token: what a model says, how sure it is of each token, and which of them are private."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from viker_lightning.data.records import Picture
+from viker_lightning.models import MLLM
+from viker_lightning.models.generation import decode
+from viker_lightning.reporting.answers import marked
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token of a model's own answer.
+
+    Attributes:
+        text: as it stands in the answer, white space before it included.
+        entropy: of the model's distribution at its place, nats, >= 0.
+        probability: that the model gives it there, 0 to 1.
+        ends: whether it ends the answer, and is no text.
+        private: whether it belongs to a private span of the true answer.
+    """
+
+    text: str
+    entropy: float
+    probability: float
+    ends: bool = False
+    private: bool = False
+
+
+@torch.no_grad()
+def say(mllm: MLLM, picture: Picture | None, question: str, max_new_tokens: int) -> list[Token]:
+    """Answers one question greedily, as an evaluation does, and reads the distribution behind each token.
+
+    Args:
+        mllm: the model, in evaluation mode.
+        picture: what is asked about; ``None`` for a question without picture.
+        question: in the words of whoever asks.
+        max_new_tokens: where the answer ends at the latest.
+
+    Returns:
+        Its tokens; the last one ends the answer, unless there was no room for it.
+
+    Raises:
+        UserError: if the picture is no image, or the question holds a special token or is too long for the model.
+    """
+    asked = mllm.encoder.question(question, picture is not None)
+    ids = _greedy(mllm, picture, question, max_new_tokens)
+    nothing = (False,) * len(ids)
+    answered = replace(asked, answer=tuple(ids), private=nothing, starts=nothing)
+    logits = mllm.answer_tokens(mllm.assemble([picture], [[answered]])).logits  # in fp32, whatever it decoded in
+    sure = zip(*(values.tolist() for values in (entropies(logits), probabilities(logits, ids))), strict=True)
+    texts = mllm.encoder.texts(ids)
+    return [Token(t, h, p, i in mllm.stops) for t, i, (h, p) in zip(texts, ids, sure, strict=True)]
+
+
+def entropies(logits: Tensor) -> Tensor:
+    """``[T, V] -> [T]``: entropy of each next-token distribution, nats, 0 to log V."""
+    return torch.special.entr(logits.softmax(-1)).sum(-1)
+
+
+def probabilities(logits: Tensor, ids: Sequence[int]) -> Tensor:
+    """``[T, V] -> [T]``: the probability of the token that was said at each place, 0 to 1."""
+    said = torch.tensor([*ids], device=logits.device)[:, None]
+    return logits.softmax(-1).gather(-1, said)[:, 0]
+
+
+def mark_private(tokens: Sequence[Token], private: Sequence[str]) -> list[Token]:
+    """Marks the tokens of an answer that say a private span, or a part of one between commas.
+
+    Args:
+        tokens: of an answer.
+        private: the private spans of the true answer.
+    """
+    whole = "".join(token.text for token in tokens if not token.ends)
+    inside = [is_private for part, is_private in marked(whole, private) for _ in part]
+    found, at = [], 0
+    for token in tokens:
+        end = at if token.ends else at + len(token.text)
+        told = any(one and c.isalnum() for one, c in zip(inside[at:end], whole[at:end], strict=True))
+        found.append(replace(token, private=told))
+        at = end
+    return found
+
+
+def _greedy(mllm: MLLM, picture: Picture | None, question: str, max_new_tokens: int) -> list[int]:
+    """Ids of the answer, up to and with what ends it."""
+    asked = mllm.encoder.question(question, picture is not None)
+    batch = mllm.assemble([picture], [[asked]])
+    if mllm.packs:
+        cache = mllm.key_values(batch.input_ids.shape[1] + max_new_tokens - 1)
+        place = batch.rows[:1], batch.columns[:1]
+        hidden = mllm.hidden(batch, cache)[place]
+        ids = decode(mllm, batch, cache, *place, hidden, max_new_tokens)[0].tolist()
+    else:
+        prompt = torch.tensor([[*batch.prefixes[0], *asked.prompt]], device=mllm.device)
+        more = {} if picture is None else mllm.family.plain_inputs(mllm.base, mllm.processor, [picture.open()], prompt)
+        limits = {"max_new_tokens": max_new_tokens, "do_sample": False}
+        made = mllm.base.generate(input_ids=prompt, attention_mask=torch.ones_like(prompt), **limits, **more)
+        ids = made[0, prompt.shape[1] :].tolist()
+    end = next((i for i, token in enumerate(ids) if token in mllm.stops), len(ids) - 1)
+    return ids[: end + 1]
