@@ -18,6 +18,12 @@ FONT = [gr.themes.Font(name) for name in ("Segoe UI", "Roboto", "Noto Sans", "sa
 CODE = [gr.themes.Font(name) for name in ("Cascadia Mono", "DejaVu Sans Mono", "monospace")]
 """Fonts of whoever looks at the page: Gradio's own may be those of a font service."""
 
+READABLE = {
+    "button_primary_background_fill": "*primary_600",
+    "button_primary_background_fill_hover": "*primary_700",
+}
+"""White letters on the theme's own blue have too little contrast."""
+
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; frame-ancestors 'none'; form-action 'self'"
@@ -139,7 +145,7 @@ def server(made: gr.Blocks) -> uvicorn.Server:
         enable_monitoring=False,
         pwa=False,
         mcp_server=False,
-        theme=gr.themes.Base(font=FONT, font_mono=CODE),
+        theme=gr.themes.Base(font=FONT, font_mono=CODE).set(**READABLE),
         css=style(),
     )
     # An open page holds a connection, which the end does not wait for.
