@@ -1,4 +1,4 @@
-"""Two processes end where one does, by methods with a preparation, whole steps, a dual weight, or steps that differ.
+"""Two processes end where one does, by methods that prepare, take whole steps, differ by step, or go elsewhere.
 
 Those that ask about strangers ask about the same ones.
 """
@@ -11,7 +11,7 @@ from support.weights import random_vanilla
 from viker_lightning.runs import CheckpointFile
 
 
-@pytest.mark.parametrize("case", ["mmunlearner", "dpo", "pdu", "scrub", "stranger", "held"])
+@pytest.mark.parametrize("case", ["mmunlearner", "dpo", "pdu", "scrub", "stranger", "held", "against_relearning"])
 def test_two_processes_are_one(base_folder, tmp_path, case):
     random_vanilla(base_folder, tmp_path / "untied", tied=False)
     matrix.run(case, tmp_path, tmp_path / "one")

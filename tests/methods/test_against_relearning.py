@@ -47,6 +47,35 @@ def test_weights_come_back_exactly(mllm, groups):
     assert method._parts == [], "nothing is left for the next step"
 
 
+def test_weights_come_back_from_a_pass_that_fails(mllm, groups):
+    """Out of memory, say, or interrupted; the next run with the same method begins without what was left."""
+    before, method, one = weights(mllm), made(GradientAscent(), mllm), batch(mllm, forget=groups)
+    passes, allowed = one.again, iter(range(STEPS))
+    one.again = lambda stream: passes(stream) if next(allowed, None) is not None else pytest.fail("out of memory")
+    with pytest.raises(pytest.fail.Exception, match="out of memory"):
+        step(method, mllm, one)
+    assert all(torch.equal(p, w) for p, w in zip(trained(mllm).values(), before, strict=True))
+    method.loss(batch(mllm, forget=groups))
+    ready(method, mllm)
+    assert method._parts == []
+
+
+def test_what_nothing_reaches_has_no_gradient(mllm, groups):
+    """As without it: a weight with a gradient of 0 would decay."""
+    inside = GradientAscent()
+    inside.layers, inside.reads_answers = (0,), False
+    inside.loss = lambda one: {"loss": one.hidden("forget", 0).square().mean()}
+    mllm.zero_grad(set_to_none=True)
+    method = made(inside, mllm)
+    said = batch(mllm, forget=groups)
+    tokens = {"forget": mllm.answer_tokens(mllm.pack(groups), (0,))}
+    said.tokens, said.again = tokens, lambda stream: mllm.answer_tokens(mllm.pack(groups), (0,))
+    method.move = lambda parts, here: True
+    found = dict(zip(trained(mllm), step(method, mllm, said), strict=True))
+    reached = {name for name, slope in found.items() if slope is not None}
+    assert reached and all("layers.0." in name for name in reached) and len(reached) < len(found)
+
+
 def test_all_parts_of_a_step_count(mllm, groups):
     parts = [[group] for group in groups]
     found = step(made(GradientAscent(), mllm, 1.0), mllm, *(batch(mllm, forget=part) for part in parts))

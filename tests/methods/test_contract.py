@@ -146,14 +146,20 @@ def vanilla(base_folder, tmp_path_factory):
 
 
 class Watch(Callback):
-    """Notes what is logged of every step, and its gradient; saves after the first one."""
+    """Notes what is logged of every step, and its gradient as the method leaves it; saves after the first one."""
 
     def __init__(self, file=None):
         self.file = file
         self.terms, self.gradients = [], []
 
-    def on_before_optimizer_step(self, trainer, module, optimizer):
-        self.gradients.append(torch.cat([p.grad.flatten() for p in module.parameters() if p.grad is not None]))
+    def on_fit_start(self, trainer, module):
+        clip = module.configure_gradient_clipping
+
+        def clipping(*given, **options):
+            self.gradients.append(torch.cat([p.grad.flatten() for p in module.parameters() if p.grad is not None]))
+            clip(*given, **options)
+
+        module.configure_gradient_clipping = clipping
 
     def on_train_batch_end(self, trainer, module, *_):
         self.terms.append({name: value.item() for name, value in module.step.logged.items()})

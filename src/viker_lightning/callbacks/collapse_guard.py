@@ -91,19 +91,6 @@ class CollapseGuard(Callback):
         self._good_step = self._good_step if saved else trainer.global_step
 
     @override
-    def on_before_optimizer_step(self, trainer: Trainer, pl_module: Stage, optimizer: Any) -> None:
-        """Looks at the gradient, unless a scaler does that (fp16)."""
-        if trainer.precision == "16-mixed" or pl_module.step.broken:
-            return
-        gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
-        norms = torch._foreach_norm([local_part(g) for g in gradients])
-        total = torch.stack(norms).sum()
-        if trainer.world_size > 1:  # each may hold a part of the weights
-            torch.distributed.all_reduce(total)
-        if not torch.isfinite(total):
-            pl_module.step.broken = f"the norm of the gradient is {total.item()}"
-
-    @override
     def on_train_batch_end(self, trainer: Trainer, pl_module: Stage, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Checks, and keeps the adapter or puts it back."""
         if not isinstance(pl_module, Unlearn):

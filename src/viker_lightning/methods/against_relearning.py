@@ -50,10 +50,14 @@ class AgainstRelearning(Elsewhere):
         """Teaches the forget answers again."""
         for _ in range(self.steps):
             for part in parts:
-                forget = again(part, "forget")
-                self.gradient.add(forget.mean(-forget.log_probs))
+                self._teach(part)
             slopes = self.gradient.mean()
             with torch.no_grad():
                 for name, p in self.gradient.weights.items():
                     p.sub_(slopes[name].sign() * (self.rho / self.steps))
         return True
+
+    def _teach(self, part: Batch) -> None:
+        """Adds the gradient of the cross-entropy of a part's answers; its graph is gone afterwards."""
+        forget = again(part, "forget")
+        self.gradient.add(forget.mean(-forget.log_probs))

@@ -28,7 +28,8 @@ class Elsewhere(Around):
 
     L is the loss of the method inside, w' are the weights that :meth:`move` leaves; grad_f is the gradient through what
     it reads of forget questions (``forget`` and ``alternative``), grad_r through what it reads of anything else. The
-    weights are put back before the optimizer steps.
+    weights are put back before the optimizer steps. A second copy of all that is trained is held meanwhile, and what
+    references say of a step is held until its end.
 
     Args:
         method: the method inside.
@@ -67,7 +68,7 @@ class Elsewhere(Around):
     @override
     def before_training(self, run: Preparation) -> None:
         self.method.before_training(run)
-        self.gradient = Gradient(run, type(self).__name__)
+        self.gradient, self._parts = Gradient(run, type(self).__name__), []
 
     @override
     def loss(self, batch: Batch) -> dict[str, Tensor]:
@@ -90,18 +91,28 @@ class Elsewhere(Around):
         parts, self._parts = self._parts, []
         here, weights = self.gradient.mean(), self.gradient.weights
         before = {name: p.detach().clone() for name, p in weights.items()}
-        with torch.enable_grad():
-            if not self.move(parts, here):
-                return
-            for part in parts:
-                tokens = {s: part.tokens[s] if s in part.tokens else again(part, s) for s in self.needs}
-                self.gradient.add(self.method.loss(replace(part, tokens=tokens))["loss"])
+        try:
+            with torch.enable_grad():
+                if not self.move(parts, here):
+                    return
+                while parts:
+                    self._pass(parts.pop(0))
+        finally:  # a pass may run out of memory, or be interrupted
+            with torch.no_grad():
+                for name, p in weights.items():
+                    p.copy_(before[name])
         there = self.gradient.mean()
-        with torch.no_grad():
-            for name, p in weights.items():
-                p.copy_(before[name])
-                change = self.share * (there[name] - here[name])
-                p.grad = change if p.grad is None else p.grad + change
+        for name, p in weights.items():
+            change = self.share * (there[name] - here[name])
+            if p.grad is not None:
+                p.grad = p.grad + change
+            elif change.any():  # what nothing reaches has no gradient, and does not decay
+                p.grad = change
+
+    def _pass(self, part: Batch) -> None:
+        """Adds the forget gradient of a part at the weights as they are; its graph is gone afterwards."""
+        tokens = {s: part.tokens[s] if s in part.tokens else again(part, s) for s in self.needs}
+        self.gradient.add(self.method.loss(replace(part, tokens=tokens))["loss"])
 
 
 def again(part: Batch, stream: str) -> AnswerTokens:

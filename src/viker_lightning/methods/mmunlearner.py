@@ -80,7 +80,10 @@ class MMUnlearner(Method):
         for name, p in model.named_parameters():
             if name in slopes:
                 ascent = -slopes[name] * self.mask[name].to(p.device)
-                p.grad = ascent if p.grad is None else p.grad + ascent
+                if p.grad is not None:
+                    p.grad = p.grad + ascent
+                elif ascent.any():  # what nothing reaches has no gradient, and does not decay
+                    p.grad = ascent
 
     @override
     def state_dict(self) -> dict[str, Any]:

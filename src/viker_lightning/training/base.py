@@ -24,6 +24,7 @@ from viker_lightning.datasets.base import Benchmark
 from viker_lightning.errors import UserError, check_least
 from viker_lightning.files import replacing_folder
 from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize, check_first_gradients
+from viker_lightning.models.dtensor import local_part
 from viker_lightning.runs import names
 from viker_lightning.runs.resume import check_names, check_optimizer, count_epochs, set_rates
 
@@ -193,9 +194,21 @@ class Stage(LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
+        self._look_at_gradient()
         most = gradient_clip_val if gradient_clip_algorithm != "value" else None
         if not (most and self.processes.clip_gradients(self.parameters(), most)):
             super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def _look_at_gradient(self) -> None:
+        """Notes a gradient that is not finite, as methods have left it, unless a scaler does that (fp16)."""
+        if self.trainer.precision == "16-mixed" or self.step.broken:
+            return
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        total = torch.stack(torch._foreach_norm([local_part(g) for g in gradients])).sum()
+        if self.trainer.world_size > 1:  # each may hold a part of the weights
+            torch.distributed.all_reduce(total)
+        if not torch.isfinite(total):
+            self.step.broken = f"the norm of the gradient is {total.item()}"
 
     @override
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:

@@ -392,8 +392,7 @@ class Unlearn(Stage):
             check_declared(stream, whole)
             if self.mllm.lockstep is not None:  # processes would wait for passes that others do not make
                 raise UserError("trainer.strategy: batch.again passes questions alone, found sharded weights; use ddp")
-            with self.trainer.precision_plugin.forward_context():  # a hook is called outside of it
-                return self._student(groups.get(stream, []), whole[stream])
+            return self._student(groups.get(stream, []), whole[stream])
 
         terms = self.method.loss(Batch(tokens, references, distributions, self.global_step, again))
         for stream in ("forget", "retain"):  # so that every method can be watched
@@ -431,7 +430,8 @@ class Unlearn(Stage):
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         """Lets the method shape the gradients, too."""
         super().on_before_optimizer_step(optimizer)
-        self.method.before_optimizer_step(self.mllm)
+        with self.trainer.precision_plugin.forward_context():  # a method may pass questions again, and take their loss
+            self.method.before_optimizer_step(self.mllm)
 
     @override
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
