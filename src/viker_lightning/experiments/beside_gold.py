@@ -19,7 +19,14 @@ from .cells import LOG, Cell, State
 from .grid import setting
 from .runner import job_environments
 
-READ = ("--config=", "--data.", "--model.vanilla=")
+READ = (
+    "--config=",
+    "--data.",
+    "--model.vanilla=",
+    "--model.family=",
+    "--model.revision=",
+    "--model.trust_remote_code=",
+)
 """Options of a run that say which vanilla model it begins with."""
 
 

@@ -194,7 +194,7 @@ class Cell:
 
     def stage(self) -> str:
         """What it said last of how far it is; empty if nothing, as where it waits for what is made first."""
-        return last_stage(self.folder / LOG)
+        return last_stage(self.folder / LOG) if self.note() else ""  # a log of other code may lie there
 
     def complaint(self) -> str:
         """Why it failed: the last error in its log, else the last line that is not empty."""
