@@ -13,7 +13,18 @@ PACKAGE = "viker_lightning"
 
 ORDER = (
     *("ground", "embedded", "data", "metrics", "runs", "datasets", "pictures", "models", "ideal", "methods"),
-    *("evaluation", "published", "training", "reporting", "callbacks", "experiments", "attacks", "chat", "cli"),
+    *(
+        "evaluation",
+        "published",
+        "training",
+        "reporting",
+        "callbacks",
+        "preflight",
+        "experiments",
+        "attacks",
+        "chat",
+        "cli",
+    ),
 )
 """A room imports itself and what stands before it; files of no room are the ground floor, but for the commands."""
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import wandb
 from jsonargparse import Namespace, set_parsing_settings
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -27,6 +28,7 @@ from viker_lightning.datasets import Benchmark
 from viker_lightning.errors import UserError
 from viker_lightning.failures import one_line
 from viker_lightning.packaged_configs import config_paths
+from viker_lightning.preflight import Check, Wanted
 from viker_lightning.processes import stop_with_parent
 from viker_lightning.quiet import leave_out_unset, own_environment, quieten
 from viker_lightning.runs import NothingToDo, checkpoint_to_start_from, first_process, folder, lock, wandb_run
@@ -39,13 +41,22 @@ log = logging.getLogger(__name__)
 PATIENCE = 120
 """Seconds a run that another one started waits for its folder: a killed process's run may still be saving there."""
 
+IN_ADVANCE = ("preview", "check")
+"""Commands with the options of fit that train nothing."""
+
 BASES = {"model": Stage, "data": Benchmark}
 CLASSES: dict[str, type] = {**BASES, "trainer.logger": Logger, "trainer.callbacks": Callback}
 """What an option takes subclasses of."""
 
 
 class PreviewingTrainer(Trainer):
-    """Lightning's trainer, which can also stop before the first step."""
+    """Lightning's trainer, which can also stop before the first step, or before the model is loaded.
+
+    Attributes:
+        wanted: what was asked for and the trainer does not know; for check.
+    """
+
+    wanted: Wanted
 
     def preview(
         self,
@@ -70,9 +81,27 @@ class PreviewingTrainer(Trainer):
         with suppress(Previewed):
             self.fit(model, datamodule=datamodule)
 
+    def check(
+        self,
+        model: Stage,
+        datamodule: Benchmark | None = None,
+        ckpt_path: str | None = None,
+        weights_only: bool | None = None,
+    ) -> None:
+        """Says what a run would take, or what is wrong with it.
+
+        Args:
+            model: what would be trained.
+            datamodule: on which data.
+            ckpt_path: of a run that would be resumed; not looked at.
+            weights_only: as of fit; not looked at.
+        """
+        assert datamodule is not None
+        Check(self, model, datamodule, self.wanted).carry_out()
+
 
 class CLI(LightningCLI):
-    """fit, validate, test, predict and preview.
+    """fit, validate, test, predict, preview and check.
 
     Args:
         held: what is given back in the end: the run folder.
@@ -90,15 +119,16 @@ class CLI(LightningCLI):
     @override
     def subcommands() -> dict[str, set[str]]:
         """The commands, and which arguments of the trainer's methods are no options."""
-        return {**LightningCLI.subcommands(), "preview": {"model", "datamodule"}}
+        return {**LightningCLI.subcommands(), **{name: {"model", "datamodule"} for name in IN_ADVANCE}}
 
     @override
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         """Leaves the options of commands that were not typed out, for making them takes long.
 
-        Those of fit, which preview has, too, are always there: one that is wrong may have been meant to be one of them.
+        Those of fit, which preview and check have, too, are always there: one that is wrong may have been meant to be
+        one of them.
         """
-        needed = ("preview",) if self.command == "preview" else ("fit", self.command)
+        needed = (self.command,) if self.command in IN_ADVANCE else ("fit", self.command)
         if self.command in COMMANDS and subcommand not in needed:
             return self.init_parser(**kwargs)
         return super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
@@ -134,7 +164,8 @@ class CLI(LightningCLI):
         config = self.config[command]
         trainer, run = config.trainer, Path(config.trainer.default_root_dir)
         config["weights_only"] = True
-        if command == "preview":  # nothing that a run writes is left: not even what its data say of bad rows
+        if command in IN_ADVANCE:  # nothing that a run writes is left: not even what its data say of bad rows
+            self.run = run
             folder = self.held.enter_context(TemporaryDirectory(prefix="viker-lightning-"))
             nothing = {"logger": False, "callbacks": None, "enable_checkpointing": False, "enable_progress_bar": False}
             trainer.update(Namespace(default_root_dir=folder, **nothing))
@@ -157,6 +188,8 @@ class CLI(LightningCLI):
         trainer = self.config_init[self.config_init.subcommand].trainer
         if self.config_init.subcommand == "preview":
             return self.trainer_class(**trainer)
+        if self.config_init.subcommand == "check":
+            return self._trainer_to_check(trainer)
         callbacks = order.with_first(trainer.callbacks, trainer.enable_progress_bar)
         if not any(isinstance(callback, ProgressBar) for callback in callbacks):
             kwargs["enable_progress_bar"] = False
@@ -167,10 +200,25 @@ class CLI(LightningCLI):
         leave_out_unset(made.loggers)
         return made
 
+    def _trainer_to_check(self, options: Namespace) -> PreviewingTrainer:
+        """The trainer, or, where this machine has not what it needs, one on the CPU that says so."""
+        config, unfit = self.config[self.config.subcommand], None
+        try:
+            made = PreviewingTrainer(**options)
+        except (MisconfigurationException, ValueError, RuntimeError) as error:
+            unfit = f"trainer: {' '.join(str(error).split())}"
+            plain = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto", "precision": "32-true"}
+            made = PreviewingTrainer(**{**options, **plain})
+        kept, most = config.checkpoint, config.evaluation.max_new_tokens
+        made.wanted = Wanted(self.run, unfit, kept.save_top_k, kept.every_n_train_steps, most)
+        return made
+
     @override
     def after_instantiate_classes(self) -> None:
         """Makes room in the run folder and loses nothing, now that no option can be wrong any more."""
         if not first_process():
+            return
+        if self.config.subcommand == "check":  # says it among other things
             return
         self.datamodule.prepare_data()  # data that are not there are an option that is wrong
         if self.config.subcommand == "preview":

@@ -11,6 +11,7 @@ COMMANDS = {
     "test": "the same as validate; what it writes has names of its own",
     "predict": "answer questions of your own (data: Questions)",
     "preview": "show the very tokens that fit would train on, and train nothing; takes the options of fit",
+    "check": "what a run will take, or what is wrong with it, in advance and without weights; takes the options of fit",
 }
 """Those that take a config."""
 

@@ -311,8 +311,8 @@ def subclasses(of: type) -> list[type]:
 
 
 def fit_options(parser: Any) -> list[str]:
-    """The options that fit or preview has, whatever the model and the data are, as they are typed without dashes."""
-    commands = [parser._subcommands_action.choices[name] for name in ("fit", "preview")]
+    """The options of fit, preview and check, whatever the model and the data are, as they are typed without dashes."""
+    commands = [parser._subcommands_action.choices[name] for name in ("fit", "preview", "check")]
     return [*dict.fromkeys(action.dest for command in commands for action in command._actions)]
 
 

@@ -47,6 +47,9 @@ def test_help_of_a_command(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         cli.parse_arguments(cli.parser, ["preview", "--help"])
     assert "--questions" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        cli.parse_arguments(cli.parser, ["check", "--help"])
+    assert COMMANDS["check"][:40] in capsys.readouterr().out
 
 
 def test_programs_are_there():

@@ -107,7 +107,7 @@ def test_an_option_is_not_its_own_nearest():
 
 
 def test_a_command_that_is_wrong(said):
-    known = "fit, validate, test, predict, preview, methods, datasets"
+    known = "fit, validate, test, predict, preview, check, methods, datasets"
     assert said() == f"command: found none, expected {known}"
     assert said("fitt") == f"command: found 'fitt', expected {known}; did you mean fit?"
     assert said("method") == f"command: found 'method', expected {known}; did you mean methods?"

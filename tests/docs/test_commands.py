@@ -56,7 +56,7 @@ from viker_lightning.runs import names as names_in_run
 LINKED = ("configs", "experiments", "benchmarks", "src", "tests", "docs", "pyproject.toml", "README.md")
 ALL = {page.name: blocks(page) for page in PAGES}
 FILES = {block.file: block for found in ALL.values() for block in found if block.file}
-STAGES = ("fit", "validate", "test", "predict", "preview")
+STAGES = ("fit", "validate", "test", "predict", "preview", "check")
 LISTS = [["python", "-m", "viker_lightning", name] for name in ("methods", "datasets")]
 SCRIPTS = [["python", f"{name}.py"] for name in ("docs/methods", "benchmarks/growth", "benchmarks/strangers")]
 ASKED = {"--model", "--model_args", "--tasks", "--batch_size", "--output_path", "--device", "--include_path"}
@@ -245,7 +245,7 @@ def run(command, desk):
     write_data(command, desk)
     config, started = config_of(command.words), time.time()
     main([*arguments, *tiny(arguments[0], config, desk)])
-    if arguments[0] == "preview":
+    if arguments[0] in ("preview", "check"):  # they leave nothing
         return
     left = {"fit": "results.json", "validate": "results-validate.json", "test": "results-test.json"}
     file = Path(config["trainer"]["default_root_dir"]) / left.get(arguments[0], "answers.jsonl")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -57,7 +59,7 @@ def load_weights(
         raise UserError(f"revision={revision}: only a hub id has revisions, and {source} is a folder; leave it out")
     refuse_pickles(source)
     remote = {"revision": revision, "trust_remote_code": trust_remote_code}
-    try:
+    with _in_one_line(source):
         _check_listed(source, revision)
         config = AutoConfig.from_pretrained(source, **remote)
         options: dict[str, Any] = {"dtype": getattr(torch, dtype), "attn_implementation": "sdpa", **remote}
@@ -70,6 +72,63 @@ def load_weights(
                 module.support_avx512bf16_for_cpu = False
         processor = AutoProcessor.from_pretrained(source, **remote)
         commit = extract_commit_hash(cached_file(source, "config.json", revision=revision), None)
+    if missing := sorted(report["missing_keys"]):
+        raise UserError(
+            f"{source}: {len(missing)} weights are missing, e.g. {missing[0]!r}, and would be random; give a complete "
+            "model"
+        )
+    return model, processor, commit, family
+
+
+def skeleton(
+    source: str | Path,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    quantize: Quantize | None = None,
+    family: Family | None = None,
+) -> tuple[Any, Any, Family]:
+    """What :func:`load_weights` would load, without the weights: names and shapes on torch's meta device.
+
+    Configuration, tokenizer and processor are read, from the hub if need be; no file of weights is opened or fetched.
+
+    Args:
+        source: folder, run folder of a fine-tuning run, or hub id.
+        revision: branch, tag or commit on the hub.
+        trust_remote_code: whether code that comes with the weights may run.
+        quantize: of the run; whether it is available here is looked at, shapes are those of whole weights.
+        family: the family of the model; by default the one of this package that knows its architecture.
+
+    Returns:
+        Model, processor and family.
+
+    Raises:
+        UserError: as :func:`load_weights`, as far as it can be told without weights.
+    """
+    source = str(weights_folder(source))
+    if revision is not None and Path(source).is_dir():
+        raise UserError(f"revision={revision}: only a hub id has revisions, and {source} is a folder; leave it out")
+    refuse_pickles(source)
+    if Path(source).is_dir() and not any(Path(source).glob("*.safetensors")):
+        raise UserError(f"{source}: found no weights (*.safetensors), expected a model folder; give another")
+    remote = {"revision": revision, "trust_remote_code": trust_remote_code}
+    with _in_one_line(source):
+        _check_listed(source, revision)
+        config = AutoConfig.from_pretrained(source, **remote)
+        family, model_class = choose_family((config.architectures or ["unknown"])[0], family)
+        if quantize is not None:
+            quantization(quantize, config, family, model_class, torch.float32)
+        make = getattr(model_class, "from_config", None) or model_class._from_config
+        with torch.device("meta"):
+            model = make(config, attn_implementation="sdpa")
+        processor = AutoProcessor.from_pretrained(source, **remote)
+    return model, processor, family
+
+
+@contextmanager
+def _in_one_line(source: str) -> Iterator[None]:
+    """Says in one line what transformers found wrong with a model."""
+    try:
+        yield
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{source}: no model could be loaded ({reason}); give a model folder or a hub id") from error
@@ -81,12 +140,6 @@ def load_weights(
             f"{source}: no model could be loaded ({reason}); a value in one of its JSON files is not as transformers "
             "expects it: write config.json, generation_config.json, tokenizer and processor again with save_pretrained"
         ) from error
-    if missing := sorted(report["missing_keys"]):
-        raise UserError(
-            f"{source}: {len(missing)} weights are missing, e.g. {missing[0]!r}, and would be random; give a complete "
-            "model"
-        )
-    return model, processor, commit, family
 
 
 def _check_listed(source: str, revision: str | None) -> None:
