@@ -214,6 +214,16 @@ def test_the_published_protocol_is_refused(which, copies):
     )
 
 
+@pytest.mark.parametrize("where", ["", "model"])
+def test_a_vanilla_of_the_published_protocol_is_refused(where, copies, tmp_path):
+    vanilla = shutil.copytree(copies[1], tmp_path / "vanilla")
+    command = [str(copies[0]), f"--gold={copies[1]}", f"--vanilla={vanilla / where}", "--only=relearn"]
+    file = vanilla / "config.yaml"
+    file.write_text(file.read_text().replace("protocol: corrected", "protocol: published"))
+    with pytest.raises(SystemExit, match=f"error: {vanilla}: was made under the published protocol, and attacks ask"):
+        main(command)
+
+
 def test_another_base_model(pair, tmp_path):
     other = shutil.copytree(pair[1], tmp_path / "gold")
     config = json.loads((other / "model/config.json").read_text())

@@ -1,6 +1,9 @@
 """Whom attacks are about."""
 
+import shutil
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +38,79 @@ def test_data_that_cannot_be_read(pair):
         UserError, match=r"its config.yaml names data that cannot be read \(nowhere.Nothing: .*--data_of"
     ):
         read_data(run)
+
+
+MINE = """
+from pathlib import Path
+
+from viker_lightning.datasets import MLLMU
+
+Path({touched!r}).touch()
+
+
+class Mine(MLLMU):
+    pass
+"""
+
+
+def beside_the_command(where, touched, monkeypatch, *packages):
+    """Writes a dataset of somebody's own, beside the command or in a folder; a file says that it was run."""
+    monkeypatch.chdir(where)
+    monkeypatch.syspath_prepend(str(where))
+    (where.joinpath(*packages) / "its_code.py").write_text(MINE.format(touched=str(touched)))
+
+
+@pytest.mark.parametrize("whose", ["its own", "its own package", "another run"])
+def test_code_in_a_run_folder_is_not_run(pair, tmp_path, monkeypatch, whose):
+    shutil.copytree(pair[0], tmp_path / "runs/evil")
+    shutil.copytree(pair[0], tmp_path / "runs/other")
+    name = "other" if whose == "another run" else "evil"
+    beside_the_command(tmp_path, tmp_path / "touched", monkeypatch, "runs", name)
+    if whose == "its own package":
+        (tmp_path / "runs/evil/__init__.py").write_text(MINE.format(touched=str(tmp_path / "touched")))
+    run = read_run(tmp_path / "runs/evil")
+    run.config["data"]["class_path"] = f"runs.{name}.its_code.Mine"
+    with pytest.raises(UserError, match=r"code lies in a run folder \(.*\), which is not run; read it") as stop:
+        read_data(run)
+    assert "\n" not in str(stop.value) and not (tmp_path / "touched").exists()
+    monkeypatch.chdir(tmp_path / "runs/evil")
+    monkeypatch.syspath_prepend(str(tmp_path / "runs/evil"))
+    run.config["data"]["class_path"] = "its_code.Mine"
+    if name == "evil":
+        with pytest.raises(UserError, match="which is not run"):
+            read_data(read_run_here(run))
+        assert not (tmp_path / "touched").exists()
+
+
+def read_run_here(run):
+    """The same run, as it is named from inside its folder."""
+    here = read_run(Path("."))
+    here.config["data"] = run.config["data"]
+    return here
+
+
+@pytest.mark.parametrize("package", [(), ("its_package",)])
+def test_code_beside_the_command_is(pair, tmp_path, monkeypatch, package):
+    tmp_path.joinpath(*package).mkdir(exist_ok=True)
+    beside_the_command(tmp_path, tmp_path / "touched", monkeypatch, *package)
+    run = read_run(shutil.copytree(pair[0], tmp_path / "runs/mine"))
+    run.config["data"]["class_path"] = ".".join([*package, "its_code.Mine"])
+    try:
+        assert type(read_data(run)).__name__ == "Mine" and (tmp_path / "touched").exists()
+    finally:
+        for name in ("its_code", "its_package", "its_package.its_code"):
+            sys.modules.pop(name, None)
+
+
+def test_a_class_that_is_no_dataset_is_not_called(pair, monkeypatch):
+    run, called = read_run(pair[0]), []
+    monkeypatch.setattr("viker_lightning.cache.stolen", lambda **options: called.append(options), raising=False)
+    for path in ("viker_lightning.cache.stolen", "types.SimpleNamespace"):
+        run.config["data"] = {"class_path": path, "init_args": {}}
+        with pytest.raises(UserError, match=rf"{path}: is no subclass of viker_lightning.datasets.Benchmark") as stop:
+            read_data(run)
+        assert "\n" not in str(stop.value)
+    assert not called
 
 
 def test_nothing_private(material):

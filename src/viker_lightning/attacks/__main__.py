@@ -120,7 +120,7 @@ def plan(given: argparse.Namespace) -> tuple[list[Unit], list[Unit], Material]:
     attacks = chosen(given.only.split(",") if given.only else [], given.quick, given.settings)
     run = _read(given.run)
     subjects = [subject for subject in _subjects(given, run) if subject.name in on or subject.name != "vanilla"]
-    data = _data(given, run)
+    data = _data(given, run, subjects)
     if not given.here:
         _check_alike(subjects)
     material = gather(data, given.people, given.seed)
@@ -241,7 +241,7 @@ def _folder(given: argparse.Namespace, name: Name, source: str) -> Path:
     return inside / names.ATTACKS if names.is_finished(inside) else _home(given) / names.ATTACKS / name
 
 
-def _data(given: argparse.Namespace, run: Run | None) -> Benchmark:
+def _data(given: argparse.Namespace, run: Run | None, subjects: Sequence[Subject]) -> Benchmark:
     """The data of the attack.
 
     Raises:
@@ -251,7 +251,8 @@ def _data(given: argparse.Namespace, run: Run | None) -> Benchmark:
     of = read_run(given.data_of) if given.data_of else gold or run
     if of is None:
         raise UserError("--data_of: neither the run nor gold is a run folder, so name a run whose data are to be used")
-    for made in filter(None, (run, gold, of)):
+    others = [one.source for one in subjects if one.name == "vanilla" and names.is_finished(_run_folder(one.source))]
+    for made in filter(None, (run, gold, of, *map(_read, others))):
         check_protocol(made)
     data = read_data(of)
     for one in (run, gold):
