@@ -1,5 +1,7 @@
 """What a page asks for and how it is shown, without a page."""
 
+import html
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -102,6 +104,14 @@ def test_what_is_said_is_shown_as_text():
     for page in (shown_answers(found, "entropy"), refused(UserError(evil)), heading(evil)):
         assert "<img" not in page and "&lt;img" in page
     assert "␣␣" in shown_answers(found, "entropy"), "white space is seen"
+
+
+def test_white_space_of_an_answer_is_as_it_was_said():
+    texts = [" Ann", "  lives\n", " in", " ", "Oslo \t", ".\n"]
+    page = shown_answers(Exchange("Where?", {"Vanilla": [Token(one, 1.0, 0.5) for one in texts]}, None), "entropy")
+    (said,) = re.findall(r'<p class="tokens">(.*)…</p>', page, re.DOTALL)
+    said = re.sub(r'<span class="tip".*?</span>', "", said, flags=re.DOTALL)
+    assert html.unescape(re.sub("<[^>]*>", "", said)) == "".join(texts).replace("in ", "in␣")
 
 
 @pytest.mark.parametrize(
