@@ -54,6 +54,30 @@ def quiet(mllm, logits):
     return added
 
 
+@pytest.mark.parametrize("family", ["llava", "qwen2_vl", "gemma3"])
+def test_an_answer_may_hold_what_stands_for_an_image(family):
+    mllm = random_model(family)
+    picture = irrelevant_images("scenes", 1, size=56)[0]
+    loud = torch.zeros(len(mllm.head.weight))
+    loud[mllm.base.config.image_token_id] = 100.0
+    mllm.head.register_forward_hook(lambda head, given, logits: logits + loud)
+    found = say(mllm, picture, QUESTION, 3)
+    (text,) = mllm.encoder.texts([mllm.base.config.image_token_id])
+    assert [token.text for token in found] == [text] * 3 and not any(token.ends for token in found)
+    assert all(token.probability == pytest.approx(1.0) and token.entropy < 1e-4 for token in found)
+
+
+def test_numbers_are_in_fp32_whatever_the_model_is_kept_in():
+    mllm = random_model("llava").to(torch.bfloat16).requires_grad_(False)
+    (first, *_) = say(mllm, None, QUESTION, 1)
+    batch = mllm.assemble([None], [[mllm.encoder.question(QUESTION, False)]])
+    with torch.no_grad():
+        states = mllm.hidden(batch)[batch.rows[:1], batch.columns[:1]]
+        logits = states.float() @ mllm.head.weight.float().T
+    assert first.entropy == pytest.approx(float(entropies(logits)), abs=1e-6)
+    assert first.probability == pytest.approx(float(logits.softmax(-1).max()), rel=1e-5)
+
+
 def test_an_answer_ends_where_it_ends():
     mllm = random_model("llava")
     loud = torch.zeros(len(mllm.head.weight))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from viker_lightning.data.records import Picture
 from viker_lightning.models import MLLM
 from viker_lightning.models.generation import decode
+from viker_lightning.models.logits import logits_of
 from viker_lightning.reporting.answers import marked
 
 
@@ -49,11 +51,8 @@ def say(mllm: MLLM, picture: Picture | None, question: str, max_new_tokens: int)
     Raises:
         UserError: if the picture is no image, or the question holds a special token or is too long for the model.
     """
-    asked = mllm.encoder.question(question, picture is not None)
-    ids = _greedy(mllm, picture, question, max_new_tokens)
-    nothing = (False,) * len(ids)
-    answered = replace(asked, answer=tuple(ids), private=nothing, starts=nothing)
-    logits = mllm.answer_tokens(mllm.assemble([picture], [[answered]])).logits  # in fp32, whatever it decoded in
+    ids, hidden = _greedy(mllm, picture, question, max_new_tokens)
+    logits = logits_of(mllm.head, hidden)  # in fp32, whatever it decoded in
     sure = zip(*(values.tolist() for values in (entropies(logits), probabilities(logits, ids))), strict=True)
     texts = mllm.encoder.texts(ids)
     return [Token(t, h, p, i in mllm.stops) for t, i, (h, p) in zip(texts, ids, sure, strict=True)]
@@ -88,20 +87,36 @@ def mark_private(tokens: Sequence[Token], private: Sequence[str]) -> list[Token]
     return found
 
 
-def _greedy(mllm: MLLM, picture: Picture | None, question: str, max_new_tokens: int) -> list[int]:
-    """Ids of the answer, up to and with what ends it."""
+@contextmanager
+def _read_by(head: nn.Module) -> Iterator[list[Tensor]]:
+    """``[1, d]`` last hidden states of what the output embedding reads in a row, one a token that is said.
+
+    An answer is not read again once it is said: it may hold a token that stands for an image, which is none there.
+    """
+    states: list[Tensor] = []
+    hook = head.register_forward_pre_hook(lambda head, given: states.append(given[0].flatten(0, -2)[-1:]))
+    try:
+        yield states
+    finally:
+        hook.remove()
+
+
+def _greedy(mllm: MLLM, picture: Picture | None, question: str, max_new_tokens: int) -> tuple[list[int], Tensor]:
+    """Ids of the answer, up to and with what ends it, and the ``[T, d]`` last hidden states behind them."""
     asked = mllm.encoder.question(question, picture is not None)
     batch = mllm.assemble([picture], [[asked]])
     if mllm.packs:
         cache = mllm.key_values(batch.input_ids.shape[1] + max_new_tokens - 1)
         place = batch.rows[:1], batch.columns[:1]
         hidden = mllm.hidden(batch, cache)[place]
-        ids = decode(mllm, batch, cache, *place, hidden, max_new_tokens)[0].tolist()
+        with _read_by(mllm.head) as states:
+            ids = decode(mllm, batch, cache, *place, hidden, max_new_tokens)[0].tolist()
     else:
         prompt = torch.tensor([[*batch.prefixes[0], *asked.prompt]], device=mllm.device)
         more = {} if picture is None else mllm.family.plain_inputs(mllm.base, mllm.processor, [picture.open()], prompt)
         limits = {"max_new_tokens": max_new_tokens, "do_sample": False}
-        made = mllm.base.generate(input_ids=prompt, attention_mask=torch.ones_like(prompt), **limits, **more)
+        with _read_by(mllm.head) as states:
+            made = mllm.base.generate(input_ids=prompt, attention_mask=torch.ones_like(prompt), **limits, **more)
         ids = made[0, prompt.shape[1] :].tolist()
     end = next((i for i, token in enumerate(ids) if token in mllm.stops), len(ids) - 1)
-    return ids[: end + 1]
+    return ids[: end + 1], torch.cat(states[: end + 1])
