@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import sys
 import time
 from urllib.error import HTTPError
@@ -13,6 +14,7 @@ import pytest
 
 from support import forked
 from viker_lightning.__main__ import main
+from viker_lightning.chat.__main__ import QUIET
 from viker_lightning.chat.address import HERE, bind
 from viker_lightning.chat.desk import OWN
 from viker_lightning.errors import UserError
@@ -117,6 +119,65 @@ def test_other_sites_cannot_pose_as_this_one(served):
     with pytest.raises(HTTPError) as gone:
         get(f"{served[0]}/gradio_api/runs")
     assert gone.value.code in (403, 404), "no history is kept"
+
+
+BOUNDARY = "a-boundary"
+
+
+def upload(served, content, **headers):
+    """The status of an upload, as a form of any page sends it, and the number of files that are there then."""
+    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="files"; filename="it.png"\r\n\r\n'
+    body = head.encode() + content + f"\r\n--{BOUNDARY}--\r\n".encode()
+    headers = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"} | headers
+    before = sum(path.is_file() for path in served[1].rglob("*"))
+    try:
+        with urlopen(Request(f"{served[0]}/gradio_api/upload", body, headers)) as answer:
+            status = answer.status
+    except HTTPError as error:
+        status = error.code
+    return status, sum(path.is_file() for path in served[1].rglob("*")) - before
+
+
+def test_pages_of_other_sites_can_send_nothing(served):
+    port = served[0].rpartition(":")[2]
+    for i, origin in enumerate(
+        ["https://evil.example", "null", f"https://{HERE}:{port}", f"http://{HERE}:1", f"http://{HERE}"]
+    ):
+        assert upload(served, f"evil {i}".encode(), Origin=origin) == (403, 0), origin
+    assert upload(served, b"of this page", Origin=served[0]) == (200, 1)
+    local = f"localhost:{port}"
+    assert upload(served, b"of this page by its other name", Origin=f"http://{local}", Host=local) == (200, 1)
+    assert upload(served, b"of a program, which says no page") == (200, 1)
+
+
+def test_a_picture_is_not_of_any_size(served, monkeypatch):
+    from viker_lightning.chat.gradio_page import LARGEST
+
+    assert upload(served, bytes(LARGEST + 1)) == (413, 0)
+
+
+def test_what_is_at_an_address_is_not_fetched(client, served):
+    from gradio_client import handle_file
+
+    client.predict(OWN, api_name="/place")
+    for number, question in (
+        (handle_file("http://192.0.2.1/it.png"), "Who?"),
+        (None, handle_file("http://192.0.2.1/")),
+    ):
+        with pytest.raises(Exception, match="this page asks no other machine; upload it"):
+            client.predict(OWN, None, number, question, "entropy", api_name="/ask")
+    assert not [one for one in ASKED if not local(one)]
+
+
+def test_telemetry_is_off_before_anything_is_imported_that_has_one():
+    """In a process of its own: what it brings reads that once."""
+    asked = (
+        "from viker_lightning.__main__ import main\ntry: main(['chat', 'nowhere'])\nexcept SystemExit as s: print(s)\n"
+    )
+    asked += "from huggingface_hub import constants; print(constants.HF_HUB_DISABLE_TELEMETRY)"
+    environment = {name: value for name, value in os.environ.items() if name not in QUIET}
+    done = subprocess.run([sys.executable, "-c", asked], env=environment, capture_output=True, text=True, check=True)
+    assert "error: nowhere: is no folder" in done.stdout and done.stdout.splitlines()[-1] == "True"
 
 
 def test_no_other_address_is_bound_or_asked(client, served):

@@ -22,6 +22,7 @@ QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
 def main(arguments: list[str] | None = None) -> None:
     """The command line; errors a user can fix end in one line and exit code 1."""
     given = parser().parse_args(arguments)
+    os.environ.update(QUIET)
     from viker_lightning.failures import ending_in_one_line  # brings Lightning, which --help need not wait for
     from viker_lightning.quiet import quieten
 
@@ -62,7 +63,6 @@ def chat(given: argparse.Namespace) -> None:
         raise UserError("chat needs Gradio; pip install -e '.[chat]' in the repository")
     if not given.run.is_dir():
         raise UserError(f"{given.run}: is no folder; give that of a finished unlearning run")
-    os.environ.update(QUIET)
     with bind(given.port) as bound, TemporaryDirectory(prefix="viker-lightning-chat-") as uploads:
         os.environ["GRADIO_TEMP_DIR"] = uploads  # a picture that is uploaded is a file for as long as the page is there
         from viker_lightning.attacks.material import read_data

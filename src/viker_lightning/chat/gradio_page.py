@@ -7,7 +7,10 @@ from typing import Any
 import gradio as gr
 import uvicorn
 from fastapi import FastAPI
+from gradio import processing_utils
+from starlette.datastructures import Headers
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.responses import PlainTextResponse
 
 from viker_lightning.errors import UserError
 
@@ -30,9 +33,15 @@ POLICY = (
 )
 """What browsers are told, which then refuse to load anything from elsewhere."""
 
+LARGEST = 64 * 2**20
+"""Bytes of a picture that is uploaded; more than any camera's JPEG."""
+
 
 class OnlyFromHere:
-    """Tells browsers of every answer that it may load nothing from elsewhere.
+    """Turns away what a page of another site sends, and tells browsers that answers may load nothing from elsewhere.
+
+    A browser says with what it sends which page it was sent from. That must be this one, whose address is the host it
+    is asked by: another port of this machine is another page.
 
     Args:
         app: an ASGI application.
@@ -43,6 +52,11 @@ class OnlyFromHere:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answers a request, as ASGI has it."""
+        said = Headers(scope=scope) if scope["type"] in ("http", "websocket") else {}
+        if (origin := said.get("origin")) is not None and origin != f"http://{said.get('host')}":
+            refusal = PlainTextResponse("sent from another page; open this one and ask there", status_code=403)
+            await refusal(scope, receive, send)
+            return
 
         async def tell(message: Any) -> None:
             if message["type"] == "http.response.start":
@@ -50,6 +64,15 @@ class OnlyFromHere:
             await send(message)
 
         await self.app(scope, receive, tell)
+
+
+async def fetch_nothing(url: str, cache_dir: str) -> str:
+    """Stands where Gradio would fetch a file whose address it is given in place of a file.
+
+    Raises:
+        gr.Error: always.
+    """
+    raise gr.Error("found the address of a picture, expected a picture: this page asks no other machine; upload it")
 
 
 def page(desk: Desk, title: str) -> gr.Blocks:
@@ -130,6 +153,7 @@ def server(made: gr.Blocks) -> uvicorn.Server:
     Args:
         made: the page.
     """
+    processing_utils.async_ssrf_protected_download = fetch_nothing
     app = FastAPI(openapi_url=None)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[HERE, "localhost"])  # no other site can pose as this one
     app.add_middleware(OnlyFromHere)
@@ -145,6 +169,7 @@ def server(made: gr.Blocks) -> uvicorn.Server:
         enable_monitoring=False,
         pwa=False,
         mcp_server=False,
+        max_file_size=LARGEST,
         theme=gr.themes.Base(font=FONT, font_mono=CODE).set(**READABLE),
         css=style(),
     )
