@@ -97,3 +97,40 @@ def test_code_that_comes_with_weights_is_not_run_unasked(run):
     note(run, trust_remote_code=True)
     with pytest.raises(UserError, match="add --trust_remote_code"):
         load_speakers(read_run(run))
+
+
+@pytest.mark.parametrize("whose", ["run", "gold", "gold/model"])
+def test_the_published_protocol_is_refused(run, tmp_path, whose):
+    gold = shutil.copytree(run, tmp_path / "gold")
+    folder = run if whose == "run" else gold
+    config = (folder / "config.yaml").read_text()
+    assert "protocol: corrected" in config
+    (folder / "config.yaml").write_text(config.replace("protocol: corrected", "protocol: published"))
+    with pytest.raises(UserError) as stop:
+        load_speakers(read_run(run), str(gold / "model" if whose == "gold/model" else gold))
+    assert str(stop.value) == (
+        f"{folder}: was made under the published protocol, and this page asks the corrected way alone; make run and "
+        "gold with --data.protocol corrected"
+    )
+
+
+def test_a_quantised_run_answers_unquantised_and_says_so(run, caplog):
+    load_speakers(read_run(run))
+    assert not caplog.records
+    note(run, quantize="nf4")
+    load_speakers(read_run(run))
+    (said,) = caplog.messages
+    assert said == f"{run}: was trained and evaluated with quantize=nf4 and answers here without, not always as there"
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_gold_may_run_its_code_as_the_others_may(folders, run, monkeypatch, trusted):
+    asked, load = {}, MLLM.load.__func__
+
+    def noted(cls, source, dtype="float32", revision=None, trust_remote_code=False, quantize=None, family=None):
+        asked[str(source)] = trust_remote_code
+        return load(cls, source, dtype, revision, trust_remote_code, quantize, family)
+
+    monkeypatch.setattr(MLLM, "load", classmethod(noted))
+    load_speakers(read_run(run), str(folders / "gold"), trust_remote_code=trusted)
+    assert asked == {str(folders / "vanilla"): trusted, str(folders / "gold"): trusted}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
+from viker_lightning.attacks.material import check_protocol
 from viker_lightning.data.records import Picture
 from viker_lightning.errors import UserError
 from viker_lightning.models import MLLM, load_adapted, revision_of
@@ -17,6 +19,8 @@ from viker_lightning.runs import Run, names, read_run, weights_folder
 from viker_lightning.training.vanilla import unlearned_model
 
 from .spoken_tokens import Token, say
+
+log = logging.getLogger(__name__)
 
 VANILLA, GOLD = "Vanilla", "Gold"
 
@@ -84,8 +88,8 @@ def load_speakers(
         family: the models' family, where this package has none for it.
 
     Raises:
-        UserError: if it is no unlearning run, a model is not found or needs code that is not trusted, or gold is of
-            other data or another base model.
+        UserError: if it is no unlearning run, it or gold was made under another protocol, a model is not found or needs
+            code that is not trusted, or gold is of other data or another base model.
     """
     made = run.provenance
     if not (made.get("method") and made.get("base_weights")):
@@ -98,8 +102,15 @@ def load_speakers(
             f"{run.folder / names.PROVENANCE}: the run let code that comes with {made['base_weights']} run; if you "
             "trust it, add --trust_remote_code"
         )
-    if gold is not None:
-        _check_same_data(run, gold)
+    for one in filter(None, (run, None if gold is None else _gold_run(gold))):
+        check_protocol(one, "this page asks the corrected way alone", "run and gold")
+        _check_same_data(run, one, gold)
+        if quantize := one.provenance.get("quantize"):
+            log.warning(
+                "%s: was trained and evaluated with quantize=%s and answers here without, not always as there",
+                one.folder,
+                quantize,
+            )
     dtype = made.get("dtype", "float32")
     source = vanilla or made["base_weights"]
     found = revision_of(made["base_weights"], made.get("base_commit"), made.get("base_revision"))
@@ -128,13 +139,21 @@ def load_speakers(
     return Speakers(f"Unlearned ({run.method})", unlearned, before, other, longest)
 
 
-def _check_same_data(run: Run, gold: str) -> None:
-    """Makes sure that gold, where it is a run, is one of the same data that is finished."""
-    folder = Path(gold)
-    if not (folder / names.CONFIG).is_file() or not (folder / names.PROVENANCE).is_file():
-        return
-    own, other = (one.provenance.get("data", {}).get("fingerprint") for one in (run, read_run(folder)))
-    if own and other and own != other:
+def _gold_run(gold: str) -> Run | None:
+    """The run that gold is, or that its weights lie in; ``None`` for other weights.
+
+    Raises:
+        UserError: if it is not finished.
+    """
+    given = Path(gold)
+    folder = given.parent if given.name in (names.ADAPTER, names.MODEL, names.MERGED) else given
+    return read_run(folder) if (folder / names.CONFIG).is_file() and (folder / names.PROVENANCE).is_file() else None
+
+
+def _check_same_data(run: Run, other: Run, gold: str | None) -> None:
+    """Makes sure that gold is of the same data."""
+    own, others = (one.provenance.get("data", {}).get("fingerprint") for one in (run, other))
+    if own and others and own != others:
         raise UserError(
             f"--gold: {gold} was made on other data or another forget set than {run.folder}; give the gold run of the "
             "same data"

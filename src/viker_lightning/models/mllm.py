@@ -55,6 +55,7 @@ class MLLM(nn.Module):
         vision: features of pictures, and where they are kept.
         lockstep: keeps processes in step that share the weights; ``None`` if this process has all of them.
         moved: whether training has overwritten the weights that were loaded.
+        trust_remote_code: whether code that comes with these weights, and those of a model beside it, may run.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class MLLM(nn.Module):
         self.max_sequence_tokens, self.max_tokens = MAX_SEQUENCE_TOKENS, MAX_TOKENS
         self.vision = Vision(self.family, processor)
         self.commit = commit
-        self.moved = False
+        self.moved = self.trust_remote_code = False
         self.lockstep: Lockstep | None = None
 
     @classmethod
@@ -89,7 +90,9 @@ class MLLM(nn.Module):
         Raises:
             UserError: if there is no such model, or it cannot be used.
         """
-        return cls(*load_weights(source, dtype, revision, trust_remote_code, quantize, family))
+        made = cls(*load_weights(source, dtype, revision, trust_remote_code, quantize, family))
+        made.trust_remote_code = trust_remote_code
+        return made
 
     def set_budgets(self, max_sequence_tokens: int, max_tokens: int) -> None:
         """Sets the most tokens of one packed sequence, and of all sequences that pass the model together."""
@@ -109,7 +112,8 @@ class MLLM(nn.Module):
         folder = weights_folder(source)
         if Path(source).exists() and not (Path(folder) / "config.json").is_file():
             raise UserError(f"{option}: {source!r} holds no model; run the gold config first")
-        other = MLLM.load(folder, dtype, family=self.family).to(self.device).eval().requires_grad_(False)
+        trusted = self.trust_remote_code
+        other = MLLM.load(folder, dtype, None, trusted, family=self.family).to(self.device).eval().requires_grad_(False)
         if other.encoder.tokenizer.get_vocab() != self.encoder.tokenizer.get_vocab():
             raise UserError(f"{option}: {source!r} has another tokenizer; make it on the same data and base model")
         other.set_budgets(self.max_sequence_tokens, self.max_tokens)
