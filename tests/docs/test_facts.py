@@ -6,6 +6,7 @@ import re
 import runpy
 from dataclasses import fields
 from pathlib import Path
+from statistics import mean
 from typing import get_args
 
 import pytest
@@ -16,6 +17,7 @@ from viker_lightning.methods import IDK, NPO, Held, Method
 from viker_lightning.methods.base import REFERENCES, STREAMS
 from viker_lightning.metrics import NUMBERS
 from viker_lightning.models.families import FAMILIES, Family
+from viker_lightning.reporting.paired import sign_flip
 from viker_lightning.reporting.tables import read_tuning
 from viker_lightning.reporting.tables.tuning_page import markdown
 from viker_lightning.reporting.tables.worlds import Measure, differences
@@ -151,6 +153,27 @@ def test_attacks_are_those_of_the_record():
         assert cells[1:] == [*most, people], name
         if who == "run":
             assert cells[0] == f"{of['relearn']['as_asked']:.2f}"
+
+
+def test_relearning_is_that_of_the_record():
+    record = json.loads((DOCS / "results/attacks/worlds_relearning-mini.json").read_text("utf-8"))["taught_again"]
+
+    def of(row, steps, key, left_on=False):
+        """World by world."""
+        found = {(o["row"], o["steps"], o["adapter"], o["block"]): o[key] for o in record if o[key] is not None}
+        return [value for (*where, _), value in sorted(found.items()) if where == [row, steps, left_on]]
+
+    table = {cells[0].removesuffix(", taught"): cells[1:] for cells in rows("results.md", 7) if "taught" in cells[0]}
+    assert [*table] == ["Gold", "Gold, other seed", "Stranger", "Stranger, against relearning"]
+    for name, cells in table.items():
+        row, key = ("Stranger", "gold") if name == "Gold" else (name, "run")
+        assert cells[:3] == [f"{mean(of(row, steps, key)):.2f}" for steps in (0, 5, 20)], name
+        if name == "Gold":
+            continue
+        more = [run - gold for run, gold in zip(of(name, 20, "run"), of(name, 20, "gold"), strict=True)]
+        assert cells[3:5] == [f"{mean(more):+.2f}, p {sign_flip(more):.3f}", f"{mean(of(name, 20, 'R')):.2f}"], name
+        left = of(name, 20, "run", left_on=True)
+        assert cells[5] == (f"{mean(left):.2f}" if left else "-"), name
 
 
 def test_trust_is_that_of_the_record():
