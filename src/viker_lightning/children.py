@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,13 +70,13 @@ def run_child(
     return Ended(process.returncode, time.monotonic() - started, memory, interrupted)
 
 
-def read_note(file: Path, fingerprint: str) -> dict[str, Any]:
+def read_note(file: Path, fingerprint: Callable[[], str]) -> dict[str, Any]:
     """What was noted when a command was last run; empty if never, or if what it is made of has changed since."""
     try:
         noted = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):  # not there, cut short, or no note of ours
         return {}
-    return noted if isinstance(noted, dict) and noted.get("fingerprint") == fingerprint else {}
+    return noted if isinstance(noted, dict) and noted.get("fingerprint") == fingerprint() else {}
 
 
 def last_error(log: Path) -> str:

@@ -65,10 +65,10 @@ def served(desk, tmp_path_factory):
 
         with bind(0) as bound:
             serving = server(page(desk, "Ask <b>it"))
-            thread = threading.Thread(target=serving.run, kwargs={"sockets": [bound]})
+            thread = threading.Thread(target=serving.run, kwargs={"sockets": [bound]}, daemon=True)
             thread.start()
             while not serving.started:
                 time.sleep(0.01)
             yield f"http://{HERE}:{bound.getsockname()[1]}", uploads
-            serving.should_exit = True
-            thread.join()
+            serving.should_exit = serving.force_exit = True  # it does not wait for what Gradio still has open
+            thread.join(10)

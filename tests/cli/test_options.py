@@ -227,7 +227,7 @@ def test_the_config_of_an_older_run(built, said, tmp_path):
 def test_callbacks_are_called_in_their_order(built, monkeypatch):
     """What stands in ``order`` is what a trainer has, a user's own behind the first, Checkpoint at the very end."""
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(order, "quiet", lambda: False)
+    monkeypatch.setattr(order, "silent", lambda: False)
     own = '--trainer.callbacks=[{"class_path": "LearningRateMonitor"}]'
     built.parse_arguments(built.parser, ["fit", VIKER, own, "--trainer.logger=false", "--trainer.accelerator=cpu"])
     monkeypatch.setattr(built, "subcommand", "fit", raising=False)

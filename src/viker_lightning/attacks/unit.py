@@ -72,7 +72,7 @@ class Unit:
 
     def note(self) -> dict[str, Any]:
         """What was noted when it was last run; empty if never, or if it has changed since."""
-        return read_note(self.folder / NOTE, self.fingerprint())
+        return read_note(self.folder / NOTE, self.fingerprint)
 
     def state(self) -> State:
         """How far it is."""

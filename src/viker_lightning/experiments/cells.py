@@ -110,7 +110,7 @@ class Cell:
 
     def note(self) -> dict[str, Any]:
         """What was noted when it was last run; empty if never, or if the cell has changed since."""
-        return read_note(self.folder / NOTE, self.fingerprint())
+        return read_note(self.folder / NOTE, self.fingerprint)
 
     def state(self) -> State:
         """How far it is."""
