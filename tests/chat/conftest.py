@@ -53,7 +53,7 @@ def desk(speakers, photos):
     return Desk(speakers, photos)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def served(desk, tmp_path_factory):
     """Address of the page, and the folder of uploads."""
     pytest.importorskip("gradio", reason="gradio is not installed")

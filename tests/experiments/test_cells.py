@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from itertools import chain, repeat
 from pathlib import Path
 
 import pytest
@@ -72,7 +73,7 @@ def test_an_interrupted_part_counts(stopped, monkeypatch):
 
     monkeypatch.setattr(os, "wait4", interrupted)
     (stopped.folder / "results.json").unlink()
-    monkeypatch.setattr("time.monotonic", iter([0.0, 50.0]).__next__)
+    monkeypatch.setattr("time.monotonic", chain([0.0], repeat(50.0)).__next__)
     with pytest.raises(KeyboardInterrupt):
         stopped.run()
     assert stopped.state() == State.STARTED and stopped.note()["seconds"] == 150
