@@ -10,11 +10,13 @@ import time
 from dataclasses import replace
 from itertools import chain, repeat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from support.grids import finish, small_grid
+from viker_lightning import children
 from viker_lightning.experiments import Cell, State, read_grid
 from viker_lightning.experiments.__main__ import main
 
@@ -73,7 +75,8 @@ def test_an_interrupted_part_counts(stopped, monkeypatch):
 
     monkeypatch.setattr(os, "wait4", interrupted)
     (stopped.folder / "results.json").unlink()
-    monkeypatch.setattr("time.monotonic", chain([0.0], repeat(50.0)).__next__)
+    clock = SimpleNamespace(monotonic=chain([0.0], repeat(50.0)).__next__)  # other threads keep theirs
+    monkeypatch.setattr(children, "time", clock)
     with pytest.raises(KeyboardInterrupt):
         stopped.run()
     assert stopped.state() == State.STARTED and stopped.note()["seconds"] == 150
