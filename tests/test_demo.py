@@ -14,7 +14,7 @@ from viker_lightning.experiments import read_grid
 from viker_lightning.experiments.__main__ import main
 
 ROOT = Path(__file__).parent.parent
-METHODS = ["GA", "GradDiff", "KL-Min", "NPO", "IDK", "ViKeR", "Stranger"]
+METHODS = ["GA", "GradDiff", "KL-Min", "NPO", "IDK", "Stranger", "ViKeR"]
 CONFIGS = ["gold", "gradient_ascent", "gradient_difference", "kl_minimization", "npo", "idk", "viker", "stranger"]
 
 
