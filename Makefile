@@ -19,7 +19,7 @@ TRIALS ?=
 WORLDS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo smol table-mllmu table-clear ablations figures worlds worlds-ablations sequence attacks table-attacks meta tune dashboard docs test test-all lint format bench embedded mutants clean-cache clean
+.PHONY: help setup demo smol table-mllmu table-clear ablations figures worlds worlds-ablations worlds-methods sequence attacks table-attacks meta tune dashboard docs test test-all lint format bench embedded mutants clean-cache clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -71,6 +71,9 @@ worlds: setup  ## methods over eight worlds, each with people and models of its 
 worlds-ablations: setup  ## ViKeR and Stranger without each of their parts or with others, over the same worlds (JOBS=)
 	$(call GRID,worlds_viker worlds_images worlds_weights worlds_stranger worlds_strangers worlds_relearning) $(if $(SCALE),,--scale=mini) $(if $(SEEDS),,--seeds=1)
 
+worlds-methods: setup  ## every other method over the same worlds, beside Stranger (JOBS=)
+	$(call GRID,worlds_preferences worlds_ascent worlds_inside worlds_around) $(if $(SCALE),,--scale=mini) $(if $(SEEDS),,--seeds=1)
+
 sequence: setup  ## requests to forget one after another, on the embedded benchmark (SEEDS=3 JOBS=)
 	$(call GRID,sequence) $(if $(SCALE),,--scale=mini)
 
@@ -84,6 +87,7 @@ attacks: setup  ## does it come back? (RUN=runs/mini/viker GOLD=runs/mini/gold Q
 
 table-attacks: setup  ## the same attacks on every run of a grid (GRID_FILE=experiments/demo.yaml SCALE=mini SEEDS=3 QUICK=1 ONLY= JOBS=)
 	$(PY) -m viker_lightning.attacks.compare $(GRID_FILE) --scale=$(or $(SCALE),mini) $(if $(SEEDS),--seeds=$(SEEDS)) \
+		$(if $(filter experiments/demo.yaml,$(GRID_FILE)),--runs=runs/demo) \
 		$(if $(METHODS),--rows $(METHODS)) $(call ATTACKS,$(filter mini,$(or $(SCALE),mini)))
 
 meta: setup  ## which scores deserve trust, judged by models with the people and without (SEEDS=2 JOBS=)

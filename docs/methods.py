@@ -2,7 +2,7 @@
 
 How a docstring is read says ``viker_lightning.methods.described``. What a method needs is what it declares with default
 arguments. Configs are those of ``configs/mini``; the cost of a step is in
-``benchmarks/results.json``, what was measured in ``docs/results/worlds-mini.json``. ``python docs/methods.py`` writes
+``benchmarks/results.json``, what was measured in ``docs/results/worlds*-mini.json``. ``python docs/methods.py`` writes
 the page; a test runs it and finds nothing to change.
 """
 
@@ -77,22 +77,23 @@ def record() -> dict[str, Any]:
     return json.loads((DOCS / "results/worlds-mini.json").read_text("utf-8"))
 
 
-def reproduced(used: list[str], worlds: dict[str, Any]) -> str:
-    """What was measured over worlds with a method's configs."""
-    scales = yaml.safe_load((ROOT / "experiments/worlds.yaml").read_text("utf-8"))["scales"]
-    rows = {Path(row["config"]).name: name for name, row in scales["mini"]["rows"].items() if "config" in row}
-    found = []
-    for name in [rows[file] for file in used if file in rows]:
-        means = worlds["means"].get(name, {})
-        if "test/keyword_match" in means and "test/kl_gold" in means:
-            numbers = [f"{means[column]['value']:.2f}" for column in ("test/keyword_match", "test/kl_gold")]
-            found.append(f"Keywords {numbers[0]}, KL {numbers[1]}")
-    return "; ".join(found) or NOT_TRIED
+def measured(results: Path = DOCS / "results") -> dict[str, str]:
+    """What was measured over worlds with a config as it is, by the name of its file."""
+    found: dict[str, str] = {}
+    for file in sorted(results.glob("worlds*-mini.json")):
+        grid = ROOT / f"experiments/{file.stem.removesuffix('-mini')}.yaml"
+        rows = yaml.safe_load(grid.read_text("utf-8"))["scales"]["mini"]["rows"]
+        for name, mean in json.loads(file.read_text("utf-8"))["means"].items():
+            row = rows.get(name, {})
+            values = [mean.get(column, {}).get("value") for column in ("test/keyword_match", "test/kl_gold")]
+            if "config" in row and "options" not in row and None not in values:
+                found.setdefault(Path(row["config"]).name, f"Keywords {values[0]:.2f}, KL {values[1]:.2f}")
+    return found
 
 
 def page() -> str:
     """The whole page."""
-    costs, worlds = steps(), record()
+    costs, worlds, results = steps(), record(), measured()
     means = worlds["means"]
     gold = f"{means[worlds['gold']]['test/keyword_match']['value']:.2f}"
     floor = f"{means[worlds['second_gold']]['test/kl_gold']['value']:.2f}"
@@ -105,8 +106,9 @@ def page() -> str:
         said, used = parts(getattr(methods, name)), [*configs(name)]
         links = ", ".join(f"[{file}](../configs/mini/{file})" for file in used)
         differs = f"[below](#{name.lower()})" if said["differs"] else ""
+        reproduced = "; ".join(results[file] for file in used if file in results)
         cells = [f"`{name}`", paper(said["name"][0]), ", ".join(needs(default(name))), links, cost(costs.get(name))]
-        table.append([*cells, " ".join(said["followed"]).rstrip("."), differs, reproduced(used, worlds)])
+        table.append([*cells, " ".join(said["followed"]).rstrip("."), differs, reproduced or NOT_TRIED])
         sections.append(section(name, said))
     rows = "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |\n" for row in table)
     return f"{HEAD.format(gold=gold, floor=floor)}\n{rows}\n" + "\n".join(sections)

@@ -79,7 +79,8 @@ def renew(text: str) -> str:
     def one(found: re.Match[str]) -> str:
         file, heading, columns, intervals, old = found.groups()
         names = [name.strip() for name in columns.split(",")]
-        return found[0].removesuffix(old) + table(file, heading.strip(), names, bool(intervals))
+        behind = "" if text[found.end() :].startswith("\n") else "\n"  # else what follows would be rows of the table
+        return found[0].removesuffix(old) + table(file, heading.strip(), names, bool(intervals)) + behind
 
     return SCORES.sub(lambda found: found[1] + scores(found[2]), TABLE.sub(one, text))
 

@@ -9,6 +9,7 @@ import yaml
 
 from support import forked
 from support.commands import ROOT
+from support.documented import blocks
 from viker_lightning.attacks import Attempt, Relearn, Subject, gather, read_data
 from viker_lightning.attacks.__main__ import main, parser
 from viker_lightning.attacks.conditions import conditions
@@ -149,6 +150,19 @@ def test_own_attacks(tmp_path, monkeypatch):
         chosen(["attacks_of_mine.Nothing"], False, None)
     with pytest.raises(UserError, match=r"attacks.base.Attack has no name; attacks/README.md says"):
         chosen(["viker_lightning.attacks.base.Attack"], False, None)
+
+
+def test_the_attack_of_the_page_asks_once_plainly_and_once_as_it_says(tmp_path, monkeypatch, pair, material):
+    (block,) = (one for one in blocks(ROOT / "docs/attacks.md") if one.file == "story.py")
+    (tmp_path / block.file).write_text(block.text, "utf-8")
+    (tmp_path / "quiet.yaml").write_text("story:\n  opening: Quietly,\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    (story,) = chosen(["story.Story"], False, tmp_path / "quiet.yaml")
+    subject = Subject("run", str(pair[0]), pair[0])
+    plain, told = (story.carry_out(part, subject, material) for part in story.parts())
+    assert {one.whose for one in told} == {"forget", "retain"} and len(told) == len(plain) > 0
+    assert [one.question for one in told] == [f"Quietly, {one.question}" for one in plain]
+    assert {one.series for one in plain} == {story.clean} and story.attacks("for a story", None)
 
 
 def test_an_earlier_attack_stays_in_the_record(copies, tiny, material):

@@ -93,8 +93,9 @@ def write_files(folder):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(block.text, "utf-8")
         for i, path in enumerate(sorted(set(re.findall(r"photos/[\w.]+", block.text)))):
-            (folder / path).parent.mkdir(exist_ok=True)
-            (folder / path).write_bytes(photos[i].data)
+            photo = (folder / name).parent / path
+            photo.parent.mkdir(exist_ok=True)
+            photo.write_bytes(photos[i].data)
     (folder / "pictures").mkdir()
     for i, picture in enumerate(irrelevant_images("scenes", 12, size=32)):
         (folder / f"pictures/{i}.png").write_bytes(picture.data)
@@ -116,7 +117,7 @@ def prepared(base_folder, tmp_path_factory):
         main([*given, *tiny("fit", print_config(given), SimpleNamespace(base=base_folder, folder=folder))])
     for file in ("results.json", "predictions.parquet", "provenance.json"):
         shutil.copy(folder / "runs/mini/viker" / file, folder / "runs/mini/gold")
-    for name in ("demo/viker-0", "demo/npo-0", "demo/gold", "first", "mllmu/viker"):
+    for name in ("demo/viker-0", "demo/npo-0", "demo/gold", "first", "mllmu/viker", "people/viker"):
         shutil.copytree(folder / "runs/mini/viker", folder / "runs" / name, dirs_exist_ok=True)
     record = json.loads((folder / "runs/first/provenance.json").read_text())
     record["data"]["requests"] = [people[:1] for people in record["data"]["requests"]]  # one of two: others come later

@@ -110,14 +110,16 @@ def test_what_a_method_needs_is_what_it_declares():
     assert needs(method)[2:] == ["hidden states", "own answers", "no steps: edits weights"]
 
 
-def test_a_config_cost_and_measurement_are_found():
+def test_a_config_cost_and_measurement_are_found(tmp_path):
     assert [*METHODS["configs"]("NPO")] == ["npo.yaml"] and not METHODS["configs"]("Method")
     assert METHODS["cost"](None) == ""
     assert METHODS["cost"]({"of_gradient_ascent": 2.04, "before_first_step": 9.0}) == "2.0"
     assert METHODS["cost"]({"of_gradient_ascent": None, "before_first_step": 9.0}) == "9.0 in all"
-    means = {"NPO": {"test/keyword_match": {"value": 0.25}, "test/kl_gold": {"value": 0.5}}}
-    assert METHODS["reproduced"](["npo.yaml"], {"means": means}) == "Keywords 0.25, KL 0.50"
-    assert METHODS["reproduced"](["idk.yaml", "none.yaml"], {"means": means}) == "not tried"
+    row = {"test/keyword_match": {"value": 0.25}, "test/kl_gold": {"value": 0.5}}
+    gold = {"test/keyword_match": {"value": 0.1}, "test/kl_gold": {"value": None}}
+    for grid, means in (("worlds", {"NPO": row, "Gold": gold}), ("worlds_around", {"GRU(NPO)": row, "nobody": row})):
+        (tmp_path / f"{grid}-mini.json").write_text(json.dumps({"means": means}))
+    assert METHODS["measured"](tmp_path) == dict.fromkeys(["npo.yaml", "gru.yaml"], "Keywords 0.25, KL 0.50")
 
 
 def test_results_are_explained():
