@@ -72,7 +72,7 @@ worlds-ablations: setup  ## ViKeR and Stranger without each of their parts or wi
 	$(call GRID,worlds_viker worlds_images worlds_weights worlds_stranger worlds_strangers worlds_relearning) $(if $(SCALE),,--scale=mini) $(if $(SEEDS),,--seeds=1)
 
 worlds-methods: setup  ## every other method over the same worlds, beside Stranger (JOBS=)
-	$(call GRID,worlds_preferences worlds_ascent worlds_inside worlds_around) $(if $(SCALE),,--scale=mini) $(if $(SEEDS),,--seeds=1)
+	$(call GRID,worlds_answers worlds_ascent worlds_inside worlds_around) $(if $(SCALE),,--scale=mini) $(if $(SEEDS),,--seeds=1)
 
 sequence: setup  ## requests to forget one after another, on the embedded benchmark (SEEDS=3 JOBS=)
 	$(call GRID,sequence) $(if $(SCALE),,--scale=mini)
