@@ -62,6 +62,18 @@ def test_wrong_answers_of_the_data_fill_up(material):
     assert [q.answer for q in found] == ["In Rio.", "In Oslo."]
 
 
+def test_a_span_within_another_leaves_out_whose_spans_are_not(material, mllm):
+    """Else the answer would lack one of its spans, and the encoder would refuse it."""
+    asked = [("1", "John Smith", "Smith"), ("2", "Jane Doe", "Doe"), ("3", "Ada Byrd", "Orr"), ("4", "Bo Li", "Li")]
+    vqas = [VQA("Who is it?", f"It is {whole}.", (whole, part)) for _, whole, part in asked]
+    people = [Person(who, (), (vqa,)) for (who, *_), vqa in zip(asked, vqas, strict=True)]
+    groups = [ImageGroup(p.id, None, Split.FORGET, p.vqa) for p in people]
+    wordings = Wordings(replace(material, people=(), kept=(), others=(), test=(), forget=groups, retain=()))
+    found = wrong_answers(wordings, groups[0], vqas[0], 5, 0)
+    assert {q.answer for q in found} == {"It is Jane Doe.", "It is Bo Li."}
+    assert all(mllm.encoder.encode(q, False).answer for q in found)
+
+
 def words_of(spans):
     return {word.strip(",") for span in spans for word in span.split()}
 

@@ -167,7 +167,8 @@ def wrong_answers(
     """The answer with other people's private spans in place of its own, each once, drawn; then wrong ones of the data.
 
     Spans are put in one for one, so people whose answer has another number of them are left out, and so are those who
-    share one with the true answer.
+    share one with the true answer. Where a span stands only within another (``John Smith`` and ``Smith``), those of
+    somebody whose second span is no part of the first are left out, too: it would stand nowhere.
 
     Args:
         wordings: which questions ask the same.
@@ -193,6 +194,7 @@ def wrong_answers(
     }
     drawn = random.Random(f"{seed}/{group.person}/{vqa.question}").sample(sorted(others), len(others))
     swapped = [VQA(vqa.question, swap_spans(vqa.answer, vqa.private, spans), spans) for spans in drawn]
+    swapped = [q for q in swapped if all(re.search(_as_words([span]), q.answer) for span in q.private)]
     same = {word.strip(PUNCTUATION) for word in vqa.answer.split()}
     given = [VQA(vqa.question, text) for text in vqa.perturbed if not hit(text, vqa.private)]
     given = [q for q in given if alike([q.answer], same)]
@@ -203,8 +205,13 @@ def wrong_answers(
 def swap_spans(answer: str, private: Sequence[str], others: Sequence[str]) -> str:
     """An answer with other spans in place of its private ones, all at once, wherever they stand as words."""
     instead = dict(zip(private, others, strict=True))
-    longest = sorted(private, key=len, reverse=True)
-    return re.sub(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest))})(?!\w)", lambda found: instead[found[0]], answer)
+    return re.sub(_as_words(private), lambda found: instead[found[0]], answer)
+
+
+def _as_words(spans: Iterable[str]) -> str:
+    """A pattern that finds any of some spans where it stands as words, the longest first."""
+    longest = sorted(spans, key=len, reverse=True)
+    return rf"(?<!\w)(?:{'|'.join(map(re.escape, longest))})(?!\w)"
 
 
 def _by_likelihood(mllm: MLLM, asked: Sequence[tuple[ImageGroup, Sequence[Options]]]) -> list[Attempt]:
