@@ -72,6 +72,7 @@ def metadata(**fields):
 MLLMU_ROWS = [
     ("ft_Data", {"ID": None}, "column 'ID': found None, expected text"),
     ("ft_Data", {"ID": "002"}, "ID '002' occurs twice"),
+    ("ft_Data", {"ID": "002 (text)"}, "column 'ID': found '002 .text.', which would be taken for .* of '002'"),
     ("ft_Data", {"images": None, "image": JUNK}, "column 'image': not a readable image"),
     ("ft_Data", {"images": None, "image": None}, "column 'image': no image bytes"),
     ("ft_Data", {"images": [JUNK]}, r"column 'images\[0\]': not a readable image"),
@@ -200,6 +201,7 @@ def test_parquet_text_that_is_not_utf8(spoil):
 
 CLEAR_ROWS = [
     ("forget10", {"name": None}, "column 'name': found None, expected text"),
+    ("forget10", {"name": "Zoe #2"}, "column 'name': found 'Zoe #2', which would be taken for one of .* of 'Zoe'"),
     ("forget10", {"caption": "  "}, "column 'caption': found '  ', expected text"),
     ("forget10", {"image": JUNK}, "column 'image': not a readable image"),
     ("forget10", {"image": None}, "column 'image': no image bytes"),

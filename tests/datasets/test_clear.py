@@ -153,6 +153,15 @@ def test_evaluation_of_texts(clear):
     assert all(q.paraphrase and q.perturbed and q.private for g in groups for q in g.vqa)
 
 
+def test_an_author_is_called_the_same_in_every_file(cache):
+    """Numbers of a request, and going on to a larger forget set, go by what people are called."""
+    data = {forget: module(tofu=True, modality="text", forget=forget) for forget in (1, 10)}
+    authors = {forget: {i for i in one.forget_ids if "#" not in i} for forget, one in data.items()}
+    assert {g.person for g in data[10].evaluation(Split.FORGET)} == authors[10] <= {*data[10].requests[-1]}
+    assert {g.person for g in data[10].evaluation(Split.RETAIN)} <= {*data[10].retain_ids}
+    assert len(authors[1]) == 1 and authors[1] < authors[10]
+
+
 def test_folder_without_perturbed_rows(clear, tmp_path, caplog):
     for config in ("forget10", "retain90", "forget10+tofu"):
         shutil.copytree(clear.folder / config, tmp_path / config)
@@ -181,7 +190,7 @@ def test_plain_tofu(tmp_path):
     write("real_authors_perturbed.json", [{"question": "Who?", "answer": "Bach", "perturbed_answer": ["Liszt"]}])
     data = module(tmp_path, forget=1, modality="text")
     assert [len(p.vqa) for p in data.people()] == [20] * 8 and not data.records_private
-    assert data.forget_ids == ["forget01 author 1", "forget01 author 2"]
+    assert len({p.id for p in data.people()}) == 8 and len(data.forget_ids) == 2
     by_split = {split: data.evaluation(split) for split in Split}
     assert [len(found) for found in by_split.values()] == [2, 0, 6, 1, 0]
     assert by_split[Split.FORGET][0].vqa[3].perturbed == ("Wrong.", "Wrong, too.")

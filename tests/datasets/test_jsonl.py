@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import pytest
 
@@ -175,6 +176,17 @@ def test_vanilla_options(folder):
 def test_bad_options(folder, options, expected):
     with pytest.raises(DataError, match=expected):
         module(jsonl(folder, plain()), **options)
+
+
+@pytest.mark.parametrize("name", ["Person #1", "Ada (text) "])
+def test_a_name_that_would_be_taken_for_one_of_several_photos(folder, name):
+    """Else "Person #1" and "Person #2" were one person, whom nobody is asked about."""
+    file = jsonl(folder, [plain()[0] | {"person": name}, *plain()[2:]])
+    rest = name.partition(" ")[0]
+    said = rf"line 1, column 'person': found '{re.escape(name)}', which would be .* of '{rest}'; write no '#'"
+    with pytest.raises(DataError, match=said):
+        module(file)
+    assert len(module(file, on_bad_row="skip").skipped) == 1
 
 
 def test_two_ways_to_say_who(folder):

@@ -3,7 +3,7 @@
 import pytest
 
 from viker_lightning.data.records import Split, person_name
-from viker_lightning.datasets import MLLMU, Jsonl
+from viker_lightning.datasets import CLEAR, MLLMU, Jsonl
 from viker_lightning.errors import UserError
 from viker_lightning.files import write_json
 from viker_lightning.runs import requests_of
@@ -50,6 +50,15 @@ def test_somebody_with_several_photos_is_one_person(tmp_path):
     data = MLLMU("mini/ci")
     data.forget_ids, data.earlier = ["Ada #1", "Ben #1", "Ada #2", "Ben #2"], [["Ben"]]
     assert data.requests == [["Ben"], ["Ada"]]
+
+
+def test_a_larger_forget_set_has_the_same_authors(tmp_path):
+    """Nothing names those of text-only rows."""
+    first, second = {"tofu": True, "forget": 1}, {"tofu": True, "forget": 10, "modality": "both"}
+    run = finished(tmp_path / "first", (requests := ready(CLEAR("mini/clear-ci", **first)).requests))
+    data = ready(CLEAR("mini/clear-ci", **second, forgotten_by=run))
+    assert data.requests[0] == requests[0] and len(requests[0]) == 2, "a name on photos, and an author of texts"
+    assert {group.person for group in data.evaluation(Split.FORGET)} == {p for people in data.requests for p in people}
 
 
 def test_gold_never_sees_anybody_forgotten_so_far(tmp_path):

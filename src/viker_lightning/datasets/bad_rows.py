@@ -55,11 +55,11 @@ class BadRows:
         return results
 
     def by_id(self, rows: Iterable[Row], column: str = "ID") -> dict[str, Row]:
-        """Rows by the ID in a column; bad are those without one, and those whose ID came before."""
+        """Rows by the ID of a person in a column; bad are those without one, and those whose ID came before."""
         by_id: dict[str, Row] = {}
 
         def add(row: Row) -> None:
-            key = row.text(column)
+            key = row.name(column)
             if key in by_id:
                 first = by_id[key].where
                 raise row.error(column, f"ID {key!r} occurs twice (first in {first})", "keep one of the rows")

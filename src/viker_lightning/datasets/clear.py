@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import random
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -36,11 +37,12 @@ class CLEAR(Benchmark):
 
     Trained on: ``forgetNN`` and ``retainNN`` (whose union is ``full``, which is not read), every photo with its own
     caption under one of CLEAR's nine questions, always the same for a photo; with ``tofu`` also the text-only rows of
-    ``forgetNN+tofu`` and ``retainNN+tofu``, twenty consecutive ones to an author. Evaluated on: ``forgetNN_perturbed``,
-    ``retain_perturbed`` (or the training rows where a folder does not hold them), ``real_faces`` as split ``real`` and
-    ``real_world`` as split ``general``: captions and names open, with paraphrased and perturbed answers, and names with
-    options. There is no test split. The name in a caption is its private span; those of text-only answers are inferred
-    where the rows have no list ``private``, which extends the schema.
+    ``forgetNN+tofu`` and ``retainNN+tofu``, twenty consecutive ones to an author, whose ID is made of the first
+    (:func:`author_id`). Evaluated on: ``forgetNN_perturbed``, ``retain_perturbed`` (or the training rows where a folder
+    does not hold them), ``real_faces`` as split ``real`` and ``real_world`` as split ``general``: captions and names
+    open, with paraphrased and perturbed answers, and names with options. There is no test split. The name in a caption
+    is its private span; those of text-only answers are inferred where the rows have no list ``private``, which extends
+    the schema.
 
     Beside or in place of the parquet folders, TOFU's files (``forget10.json`` or ``.jsonl``, one object a line, and so
     on) are read as text-only rows: with ``modality: text``, which asks ``forgetNN_perturbed``, ``retain_perturbed``,
@@ -122,9 +124,9 @@ class CLEAR(Benchmark):
             count[person.id] += 1
             people.append(replace(person, id=f"{person.id} #{count[person.id]}"))
         if self.tofu or not has_photos:
-            for number, rows in blocks(self._text_rows(config), BLOCK):
+            for _, rows in blocks(self._text_rows(config), BLOCK):
                 if block := self.bad_rows.read_each(rows, read_text):
-                    people.append(Person(f"{config} author {number}", (), tuple(block)))
+                    people.append(Person(author_id(block), (), tuple(block)))
         return people, seen
 
     def _read_base(self) -> list[Person]:
@@ -209,11 +211,12 @@ class CLEAR(Benchmark):
                 check_apart(row, {"question": text_identity(vqa)}, self._forgotten)
             return vqa
 
-        size = BLOCK if split in (Split.FORGET, Split.RETAIN) else 1
+        authors = split in (Split.FORGET, Split.RETAIN)
         groups = []
-        for number, rows in blocks(self._text_rows(config), size):
+        for number, rows in blocks(self._text_rows(config), BLOCK if authors else 1):
             if block := self.bad_rows.read_each(rows, read):
-                groups.append(ImageGroup(f"{config} {number}", None, split, tuple(block)))
+                who = author_id(block) if authors else f"{config} {number}"
+                groups.append(ImageGroup(who, None, split, tuple(block)))
         return infer_in_groups(groups, self._text_people)
 
 
@@ -234,6 +237,14 @@ def check_apart(row: Row, identity: dict[str, str], forgotten: dict[str, str]) -
 def text_identity(vqa: VQA) -> str:
     """What makes a text-only row the same as another one; TOFU asks some questions about several authors."""
     return f"{vqa.question} {vqa.answer}"
+
+
+def author_id(block: Sequence[VQA]) -> str:
+    """Whom the text-only rows of an author are about: the same in every file and split that has these rows.
+
+    Nothing names the authors there, so it is a hash of the first row, as it is trained on.
+    """
+    return f"author {hashlib.sha256(text_identity(block[0]).encode()).hexdigest()[:8]}"
 
 
 def caption_question(picture: Picture) -> str:
@@ -257,7 +268,7 @@ def photo_person(row: Row, ask_name: bool) -> Person:
         row: image, caption, name.
         ask_name: whether the name is asked for, too.
     """
-    picture, name, caption = row.picture("image"), row.text("name"), row.text("caption")
+    picture, name, caption = row.picture("image"), row.name("name"), row.text("caption")
     questions = [VQA(caption_question(picture), caption, name_in(name, caption))]
     if ask_name:
         questions.append(VQA(NAME_QUESTION, name, (name,)))
@@ -287,7 +298,7 @@ def photo_questions(row: Row, split: Split, seed: int) -> ImageGroup:
     question = caption_question(picture)
     if "name" not in row:
         return ImageGroup(row_number(row), picture, split, (VQA(question, caption, (), paraphrase, captions),))
-    name = row.text("name")
+    name = row.name("name")
     names = row.texts("perturbed_names") if "perturbed_names" in row else ()
     return ImageGroup(
         name,

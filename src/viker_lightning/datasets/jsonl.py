@@ -246,7 +246,7 @@ def read_question(row: Row, folder: Path, pictures: dict[str, Picture]) -> Quest
         folder: where image paths start.
         pictures: those read so far, by path; added to.
     """
-    question, answer, person = row.text("question"), row.text("answer"), row.text("person").strip()
+    question, answer, person = row.text("question"), row.text("answer"), row.name("person").strip()
     private, perturbed = row.any_texts("private", "|"), row.any_texts("perturbed", "|")
     check_private_spans(row, "private", answer, private)
     paraphrase = "" if row.is_empty("paraphrase") else row.text("paraphrase")

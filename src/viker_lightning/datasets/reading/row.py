@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from unicodedata import category
 
-from viker_lightning.data.records import Picture
+from viker_lightning.data.records import Picture, person_name
 from viker_lightning.errors import DataError, UserError, short
 
 LONGEST = 2**20
@@ -46,6 +46,14 @@ class Row(dict[str, Any]):
         if reason := not_utf8(value):
             raise self.error(column, f"not UTF-8 text ({reason})", "save it in UTF-8")
         return value
+
+    def name(self, column: str) -> str:
+        """Who a row is about: a non-empty string that does not end as the ID of one of several photos does."""
+        name = self.text(column)
+        if (rest := person_name(name.strip())) != name.strip():
+            found = f"found {short(name)}, which would be taken for one of the photos of {short(rest)}"
+            raise self.error(column, found, "write no '#' and number, and no '(text)', at the end of a name")
+        return name
 
     def texts(self, column: str) -> tuple[str, ...]:
         """A list of non-empty strings; at least one."""
