@@ -209,8 +209,13 @@ class CLI(LightningCLI):
             unfit = f"trainer: {' '.join(str(error).split())}"
             plain = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto", "precision": "32-true"}
             made = PreviewingTrainer(**{**options, **plain})
-        kept, most = config.checkpoint, config.evaluation.max_new_tokens
-        made.wanted = Wanted(self.run, unfit, kept.save_top_k, kept.every_n_train_steps, most)
+        kept, asked = config.checkpoint, config.evaluation
+        made.wanted = Wanted(
+            *(self.run, unfit, kept.save_top_k, kept.every_n_train_steps, asked.max_new_tokens),
+            gold=asked.gold,
+            judge=asked.judge if asked.coherence else None,
+            gibberish=asked.gibberish,
+        )
         return made
 
     @override

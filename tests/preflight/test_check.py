@@ -102,6 +102,17 @@ def test_a_model_that_is_not_one(tmp_path):
     ]
 
 
+def test_a_model_that_is_asked_and_not_there(tmp_path):
+    (tmp_path / "none").mkdir()
+    asked = [f"--evaluation.{name}={tmp_path}/none" for name in ("gold", "judge", "gibberish")]
+    lines = look("mini/viker", tmp_path / "run", *SMALL, *asked)
+    assert len(lines) == 2, "gold and the judge are the same folder"
+    assert (
+        lines[0] == f"error: {tmp_path}/none: found no weights (*.safetensors), expected a model folder; give another"
+    )
+    assert lines[1].startswith(f"error: gibberish classifier {tmp_path}/none: cannot be loaded (")
+
+
 def test_a_layer_that_is_not_there_and_another_stage(tmp_path):
     lines = look("mini/rmu", tmp_path / "run", *SMALL, "--model.method.layer=9", "--data.stage=gold")
     assert len(lines) == 2

@@ -14,6 +14,7 @@ from viker_lightning.cli import main
 from viker_lightning.data.records import ImageGroup
 from viker_lightning.embedded.base_model import base_model
 from viker_lightning.ideal.reference import NAMES, Reference
+from viker_lightning.metrics import GibberishClassifier
 from viker_lightning.models import MLLM, Lora
 from viker_lightning.models.loading import skeleton
 from viker_lightning.preflight import check, estimates
@@ -132,7 +133,9 @@ def test_quantised_weights():
 def test_memory_line_by_line():
     load = Load(tokens=10, answers=3, seen=60, evaluated=20, asked=30, asked_answers=2)
     found = estimates.memory(SHAPE, load, Setting())
-    assert found["standing"] == {"weights": 4000, "gold model": 0, "gradients": 400, "optimizer's state": 800}
+    assert found["standing"] == {"weights": 4000, "gradients": 400, "optimizer's state": 800}
+    asked = estimates.memory(SHAPE, load, Setting(others={"judge": 70}, shards=4, quantize="nf4"))
+    assert asked["standing"]["judge"] == 70
     step = 2 * (10 * (40 * 8 + 16 * 16) + 60 * 4) + 2 * 3 * 50 * 4
     evaluation, ideal = 20 * 2 * 4 * 4 + 3 * 50 * 4, 30 * 2 * 4 * 4 + 3 * 2 * 50 * 4
     assert [*found["passing"].values()] == [step, evaluation, ideal]
@@ -143,6 +146,25 @@ def test_memory_line_by_line():
     assert edits["standing"]["gradients"] == edits["passing"]["a step: activations and logits"] == 0
     less = estimates.memory(SHAPE, load, Setting(checkpointing=True))["passing"]
     assert less["a step: activations and logits"] < step
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_models_that_are_asked_too(dtype, base_folder, classifier, tmp_path, monkeypatch, capsys):
+    """Each is loaded by itself, and stays."""
+    noted, plain = [], check.memory
+    monkeypatch.setattr(check, "memory", lambda *given: noted.append(given[2]) or plain(*given))
+    given = ["check", "--config=configs/mini/npo.yaml", f"--model.vanilla={base_folder}", f"--model.dtype={dtype}"]
+    given += [*csv_only(tmp_path / "run"), "--data.root=mini/ci", "--trainer.accelerator=cpu"]
+    main([*given, f"--evaluation.judge={base_folder}", "--evaluation.coherence=false"])
+    assert noted[0].others == {}, "nobody judges coherence"
+    gold, judge = f"--evaluation.gold={base_folder}", "--evaluation.judge=configs/mini/vanilla.yaml"
+    main([*given, f"--model.method.gold={base_folder}", gold, judge, f"--evaluation.gibberish={classifier}"])
+    one, made = (sum(p.nbytes for p in MLLM.load(f, dtype=dtype).parameters()) for f in (base_folder, base_model()))
+    reads = sum(p.nbytes for p in GibberishClassifier.load(classifier).model.parameters())
+    names = ["gold model of the method", "gold model of evaluations", "judge of evaluations", "classifier of gibberish"]
+    assert noted[1].others == dict(zip(names, [one, one, made, reads], strict=True))
+    said = capsys.readouterr().out
+    assert all(f"  {name}\n" in said for name in names)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -85,17 +86,11 @@ class GibberishClassifier:
         for index in sorted(Path(source).glob("*.safetensors.index.json")):
             check_index(index)
         options = {"trust_remote_code": False}
-        try:
+        with _in_one_line(source):
             tokenizer = AutoTokenizer.from_pretrained(source, **options)
             model, report = AutoModelForSequenceClassification.from_pretrained(
                 source, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **options
             )
-        except Exception as error:
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(
-                f"gibberish classifier {source}: cannot be loaded ({reason}); give a hub id or a folder with "
-                "config.json, tokenizer files and model.safetensors"
-            ) from error
         missing = sorted(report["missing_keys"])
         if missing:
             raise UserError(
@@ -103,6 +98,23 @@ class GibberishClassifier:
                 "give a model fine-tuned for classification"
             )
         return cls(model.to(device), tokenizer, clean, max_length, batch_size)
+
+    @staticmethod
+    def weights(source: str | Path) -> int:
+        """Return how many weights a classifier has, which `load` keeps in fp32; none of them is read.
+
+        Args:
+            source: Hub id or folder.
+
+        Raises:
+            UserError: If its configuration cannot be read.
+        """
+        from transformers import AutoConfig, AutoModelForSequenceClassification
+
+        with _in_one_line(source), torch.device("meta"):
+            config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+            model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+        return sum(p.numel() for p in model.parameters())
 
     @torch.inference_mode()
     def __call__(self, texts: Sequence[str]) -> list[float]:
@@ -120,3 +132,16 @@ class GibberishClassifier:
             inputs = self.tokenizer(batch, return_tensors="pt", **options).to(self.model.device)
             scores += self.model(**inputs).logits.float().softmax(-1)[:, self.clean].tolist()
         return scores
+
+
+@contextmanager
+def _in_one_line(source: str | Path) -> Iterator[None]:
+    """Say in one line what transformers found wrong with a classifier."""
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"gibberish classifier {source}: cannot be loaded ({reason}); give a hub id or a folder with "
+            "config.json, tokenizer files and model.safetensors"
+        ) from error

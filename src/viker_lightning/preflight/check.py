@@ -28,6 +28,7 @@ from viker_lightning.embedded import smol
 from viker_lightning.embedded.base_model import base_model
 from viker_lightning.errors import UserError
 from viker_lightning.failures import one_line
+from viker_lightning.metrics import GibberishClassifier
 from viker_lightning.models import MLLM, decoder_layers
 from viker_lightning.models.adapter import adapter_config
 from viker_lightning.models.layers import layer_number
@@ -39,7 +40,7 @@ from viker_lightning.training import Finetune, Unlearn
 from viker_lightning.training.base import Stage
 from viker_lightning.training.vanilla import YAML, kept_in
 
-from .estimates import FP32, GIB, PASSING, STANDING, Load, Setting, Shape, memory, most, weight_bytes
+from .estimates import FP32, GIB, PASSING, STANDING, Load, Setting, Shape, memory, most
 from .machine import device_memory, existing, free_disk, same_disk, supports, writable
 from .workload import Stored, load_of, look_at_steps, number_of_steps, stored
 
@@ -54,6 +55,9 @@ class Wanted:
         save_top_k: checkpoints beside the last one; -1 keeps all.
         every: steps between two checkpoints.
         max_new_tokens: most tokens of an answer in an evaluation.
+        gold: folder of the gold model that evaluations ask, if any.
+        judge: who reads answers in evaluations, if another than the trained model; as ``evaluation.judge``.
+        gibberish: folder or hub id of the classifier of gibberish, if any.
     """
 
     run: Path
@@ -61,6 +65,9 @@ class Wanted:
     save_top_k: int = 0
     every: int = 50
     max_new_tokens: int = 50
+    gold: str | None = None
+    judge: str | None = None
+    gibberish: str | None = None
 
 
 class Check:
@@ -273,14 +280,13 @@ class Check:
         narrow = stage.weights_dtype != "float32" or str(self.trainer.precision) in ("bf16-true", "16-true")
         itemsize = 2 if narrow else FP32
         shards = self.trainer.world_size if isinstance(self.trainer.strategy, ModelParallelStrategy) else 1
-        asks_gold = isinstance(stage, Unlearn) and stage.method.gold is not None
         setting = Setting(
             itemsize=itemsize,
             trained_itemsize=FP32 if stage.lora is not None else itemsize,
             quantize=stage.quantize,
             checkpointing=stage.engine.gradient_checkpointing,
             shards=shards,
-            gold=weight_bytes(replace(shape, weights=shape.weights, trained=0), itemsize, itemsize) * asks_gold,
+            others=self._others(mllm),
             trains=not isinstance(stage, Unlearn) or stage.method.takes_steps,
         )
         needed = self._with_references(memory(shape, load, setting), kept)
@@ -298,6 +304,28 @@ class Check:
                 f"memory: about {whole / GIB:.2f} GiB are needed, {there / GIB:.2f} GiB are there on {device}; "
                 + self._smaller(shape, load, setting, kept)
             )
+
+    def _others(self, mllm: MLLM) -> dict[str, int]:
+        """Bytes of the models that are asked beside the trained one, by what they are."""
+        stage, wanted = self.stage, self.wanted
+        gold = stage.method.gold if isinstance(stage, Unlearn) else None
+        judge = _embedded(base_of(wanted.judge)) if wanted.judge and wanted.judge.endswith(YAML) else wanted.judge
+        itemsize = FP32 if stage.weights_dtype == "float32" else 2
+        asked = [
+            ("gold model of the method", gold, stage.trust_remote_code, mllm.family),
+            ("gold model of evaluations", wanted.gold, stage.trust_remote_code, mllm.family),
+            ("judge of evaluations", judge, False, None),
+        ]
+        found = {}
+        for name, source, trusted, family in asked:
+            with self._noting():
+                if source:
+                    model, _, _ = skeleton(source, None, trusted, family=family)
+                    found[name] = sum(p.numel() for p in model.parameters()) * itemsize
+        with self._noting():
+            if wanted.gibberish:
+                found["classifier of gibberish"] = GibberishClassifier.weights(wanted.gibberish) * FP32
+        return found
 
     def _with_references(self, needed: dict[str, dict[str, int]], kept: Stored) -> dict[str, dict[str, int]]:
         """On a CPU what frozen models say is in the same memory."""

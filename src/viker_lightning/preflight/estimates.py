@@ -1,6 +1,7 @@
 """What a run will take, from plain numbers: formulae, and how sure each is.
 
-Exact are the bytes of weights that are not quantised, of gradients, of AdamW's state, of logits and of references.
+Exact are the bytes of weights that are not quantised, of models that are asked beside the trained one (gold, judge,
+classifier of gibberish), of gradients, of AdamW's state, of logits and of references.
 Estimated are activations: how many numbers a decoder layer keeps for its backward pass depends on kernels, and on what
 PEFT puts into fp32. Left out are the CUDA context, fragments of PyTorch's allocator, workspaces of kernels, pixels and
 the vision tower's own activations (the tower is frozen, so they last no longer than its pass), and the copies of
@@ -10,7 +11,8 @@ trained weights that methods hold which shape gradients (GRU, SAM, AgainstRelear
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 GIB = 2**30
 
@@ -138,7 +140,8 @@ class Setting:
         quantize: how the language model is kept.
         checkpointing: of gradients.
         shards: processes that share the decoder layers out.
-        gold: bytes of another model that is asked.
+        others: bytes of other models that are asked and stay, by what they are: those of a method, and those of
+            evaluations.
         trains: whether there are gradients and an optimizer.
     """
 
@@ -147,7 +150,7 @@ class Setting:
     quantize: str | None = None
     checkpointing: bool = False
     shards: int = 1
-    gold: int = 0
+    others: Mapping[str, int] = field(default_factory=dict)
     trains: bool = True
 
 
@@ -158,6 +161,7 @@ def memory(shape: Shape, load: Load, setting: Setting) -> dict[str, dict[str, in
     """Bytes on the device, line by line.
 
     - weights: number times bytes; of quantised ones :data:`BITS`.
+    - other models: as they are given; they are shared out among no processes, and never quantised.
     - gradients: one number for each trained weight; optimizer: two, as AdamW keeps them, whatever optimizer is set.
     - a training step: :func:`activation_bytes` of the largest of its parts, and logits of its answer tokens, twice,
       since their gradient is there at the same time.
@@ -188,7 +192,7 @@ def memory(shape: Shape, load: Load, setting: Setting) -> dict[str, dict[str, in
     }
     standing = {
         "weights": round(weights * left),
-        "gold model": setting.gold,
+        **setting.others,
         "gradients": round(trained * left),
         "optimizer's state": round(2 * trained * left),
     }
