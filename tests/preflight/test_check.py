@@ -78,13 +78,26 @@ def test_a_folder_that_is_no_benchmark(tmp_path):
 def test_too_little_memory_and_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(check, "device_memory", lambda device: 2**20)
     monkeypatch.setattr(check, "free_disk", lambda folder: 2**10)
-    lines = look("mini/viker", tmp_path / "run", *SMALL)
+    lines = look("mini/viker", tmp_path / "run", *SMALL, "--model.method.k=4")
     assert re.match(
         r"error: memory: about 0\.\d\d GiB are needed, 0\.00 GiB are there on cpu; try --model\.quantize nf4 ", lines[0]
     )
     assert "--model.engine.max_tokens" in lines[0] and "gradient_checkpointing true (about 0." in lines[0]
     assert len(lines) == 3 and all(line.startswith("error: disk: about 0.") for line in lines[1:])
     assert str(tmp_path / "run") in lines[1]
+
+
+def test_what_would_take_less_takes_as_much_as_is_said(tmp_path, monkeypatch, capsys):
+    """Most of what is read behind many images are the images themselves, whatever the budget."""
+    monkeypatch.setattr(check, "device_memory", lambda device: 2**20)
+    monkeypatch.setattr(check, "GIB", 1)
+    many = [*SMALL, "--model.method.k=12"]
+    (line,) = look("mini/viker", tmp_path / "run", *many)
+    budget, less = re.search(r"--model.engine.max_tokens (\d+) .*? \(about (\d+).00 GiB\)", line).groups()
+    capsys.readouterr()
+    within = [f"--model.engine.max_tokens={budget}", f"--model.engine.max_sequence_tokens={min(int(budget), 4096)}"]
+    look("mini/viker", tmp_path / "run", *many, *within)
+    assert re.search(r"(\d+)\.00  at once: ", capsys.readouterr().out)[1] == less
 
 
 def test_a_folder_that_cannot_be_written_to(tmp_path, monkeypatch):

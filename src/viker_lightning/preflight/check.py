@@ -302,7 +302,7 @@ class Check:
         if there is not None and whole > there:
             self.problems.append(
                 f"memory: about {whole / GIB:.2f} GiB are needed, {there / GIB:.2f} GiB are there on {device}; "
-                + self._smaller(shape, load, setting, kept)
+                + self._smaller(mllm, shape, load, setting, kept)
             )
 
     def _others(self, mllm: MLLM) -> dict[str, int]:
@@ -333,7 +333,7 @@ class Check:
             return needed
         return {**needed, STANDING: {**needed[STANDING], "what frozen models say": kept.memory}}
 
-    def _smaller(self, shape: Shape, load: Load, setting: Setting, kept: Stored) -> str:
+    def _smaller(self, mllm: MLLM, shape: Shape, load: Load, setting: Setting, kept: Stored) -> str:
         """What would take less, and how much that is."""
 
         def size(load: Load = load, **options: object) -> int:
@@ -344,12 +344,25 @@ class Check:
             ways["--model.quantize nf4"] = size(quantize="nf4")
         if not setting.checkpointing:
             ways["--model.engine.gradient_checkpointing true"] = size(checkpointing=True)
-        half = {name: value // 2 for name, value in vars(load).items()}
-        budget = max(load.tokens, load.evaluated) // 2
-        ways[f"--model.engine.max_tokens {budget} (and max_sequence_tokens, no more than that)"] = size(Load(**half))
+        budgets = {load.tokens // 2, load.evaluated // 2} - {0}
+        halves = [(size(half), -b) for b in budgets if (half := self._load_within(mllm, b)) is not None]
+        if halves:
+            less, budget = min(halves)
+            ways[f"--model.engine.max_tokens {-budget} (and max_sequence_tokens, no more than that)"] = less
         now = size()
         offered = [f"{way} (about {less / GIB:.2f} GiB)" for way, less in ways.items() if less < now]
         return f"try {', or '.join(offered)}, or a larger device" if offered else "take a larger device"
+
+    def _load_within(self, mllm: MLLM, budget: int) -> Load | None:
+        """What would pass the model at once within another budget; ``None`` where something needs more."""
+        given = mllm.max_sequence_tokens, mllm.max_tokens
+        mllm.set_budgets(min(given[0], budget), budget)
+        try:
+            return load_of(self.stage, mllm, look_at_steps(self.stage, mllm), self.wanted.max_new_tokens)
+        except UserError:
+            return None
+        finally:
+            mllm.set_budgets(*given)
 
     def _disk(self, shape: Shape, kept: Stored) -> None:
         """What will be written, beside the room there is."""
