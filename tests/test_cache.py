@@ -209,3 +209,21 @@ def test_clean_cache_removes_what_is_ours_and_idle(tmp_path, monkeypatch, capsys
         assert f"kept {tmp_path / name}: a run is at work on it" in said
     assert all((tmp_path / name / "file").is_file() for name in theirs + busy)
     assert not any((tmp_path / name).exists() for name in ours)
+
+
+def test_a_cache_that_cannot_be_cleaned_is_one_line(tmp_path, monkeypatch):
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied", f"{folder}/file")
+
+    monkeypatch.setenv("VIKER_LIGHTNING_CACHE", str(tmp_path))
+    (kept := tmp_path / "vanilla/0123456789ab").mkdir(parents=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(clean_cache.shutil, "rmtree", refuse)
+        with pytest.raises(SystemExit) as stop:
+            clean_cache.main([])
+    said = f"error: {kept}/file: cannot be removed (Permission denied); let it, and the folder it is in, be written to"
+    assert stop.value.code == said and kept.is_dir()
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("VIKER_LIGHTNING_CACHE", f"{tmp_path}/file/cache")
+    with pytest.raises(SystemExit, match=rf"^error: cache folder {tmp_path}/file/cache: .*; set VIKER_LIGHTNING_CACHE"):
+        clean_cache.main([])

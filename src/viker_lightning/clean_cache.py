@@ -16,6 +16,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from viker_lightning.cache import cache_folder
+from viker_lightning.errors import UserError
 from viker_lightning.files import remove_drafts, unheld
 
 NAMES = {
@@ -41,38 +42,60 @@ def removable(root: Path) -> Iterator[Path]:
 
 
 def clean(root: Path) -> int:
-    """Removes what this project has built in a cache, a line for each folder, and says how many bytes that were."""
+    """Removes what this project has built in a cache, a line for each folder, and says how many bytes that were.
+
+    Raises:
+        UserError: naming what the system does not let be removed.
+    """
     total = 0
     for kind in NAMES:
         for left in remove_drafts(root / kind):
             print(f"removed {left}: left by a killed process")
     for path in removable(root):
-        if path.name.startswith(".") and path.suffix == ".tmp":
+        try:
+            size = remove(path)
+        except OSError as error:
+            found = f"{error.filename or path}: cannot be removed ({error.strerror or error})"
+            raise UserError(f"{found}; let it, and the folder it is in, be written to") from error
+        if size is None:
             print(f"kept {path}: a run is at work on it")
-            continue
-        with ExitStack() as held:
-            try:
-                for lock in (path.with_name(f"{path.name}.lock"), path / ".lock", *path.glob("build-*.lock")):
-                    if lock.exists():
-                        held.enter_context(FileLock(lock).acquire(timeout=0))
-                free = held.enter_context(unheld(path))
-            except Timeout:
-                free = False
-            if not free:
-                print(f"kept {path}: a run is at work on it")
-                continue
-            size = sum(file.lstat().st_size for file in path.rglob("*") if file.is_file())
-            shutil.rmtree(path)
+        else:
             total += size
             print(f"removed {path}: {size:,} bytes")
     return total
 
 
+def remove(path: Path) -> int | None:
+    """Removes a folder and says how many bytes it had; ``None``, and nothing is removed, if a run is at work on it.
+
+    Raises:
+        OSError: if the system does not let it be removed.
+    """
+    if path.name.startswith(".") and path.suffix == ".tmp":
+        return None
+    with ExitStack() as held:
+        try:
+            for lock in (path.with_name(f"{path.name}.lock"), path / ".lock", *path.glob("build-*.lock")):
+                if lock.exists():
+                    held.enter_context(FileLock(lock).acquire(timeout=0))
+            free = held.enter_context(unheld(path))
+        except Timeout:
+            free = False
+        if not free:
+            return None
+        size = sum(file.lstat().st_size for file in path.rglob("*") if file.is_file())
+        shutil.rmtree(path)
+        return size
+
+
 def main(arguments: list[str] | None = None) -> None:
-    """Runs the command line."""
+    """The command line; errors a user can fix end in one line and exit code 1."""
     argparse.ArgumentParser(prog="python -m viker_lightning.clean_cache", description=__doc__).parse_args(arguments)
-    root = cache_folder()
-    print(f"{clean(root):,} bytes removed from {root}")
+    from viker_lightning.failures import ending_in_one_line  # brings Lightning, which --help need not wait for
+
+    with ending_in_one_line():
+        root = cache_folder()
+        print(f"{clean(root):,} bytes removed from {root}")
 
 
 if __name__ == "__main__":

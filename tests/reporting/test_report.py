@@ -1,5 +1,6 @@
 """report.html and comparisons: what they say, that they hold it all themselves, and what they refuse."""
 
+import errno
 import json
 import re
 from html.parser import HTMLParser
@@ -9,7 +10,7 @@ import pytest
 
 from support.run_folders import EVIL, write_run
 from viker_lightning.errors import UserError
-from viker_lightning.reporting import write_comparison, write_report
+from viker_lightning.reporting import html, write_comparison, write_report
 from viker_lightning.reporting.__main__ import main
 from viker_lightning.reporting.answers import marked, token_views
 from viker_lightning.reporting.contenders import Contender, Place, contenders, ranks, reference_of
@@ -355,6 +356,21 @@ def test_what_is_wrong_is_one_line(run, spoil, expected):
     with pytest.raises(SystemExit) as stop:
         main([str(run)])
     assert expected in str(stop.value.code) and "\n" not in str(stop.value.code)
+
+
+@pytest.mark.parametrize(("number", "remedy"), [(errno.EROFS, "let it be read"), (errno.ENOSPC, "make room there")])
+def test_a_page_that_cannot_be_written_is_one_line(run, tmp_path, monkeypatch, number, remedy):
+    def refuse(*given):
+        raise OSError(number, "No", "page.html")
+
+    monkeypatch.setattr(html, "write_page", refuse)
+    other = write_run(tmp_path / "npo", 1, 3, "NPO")
+    for runs, more in (([run], ""), ([run, other], ", or give another file as --out")):
+        with pytest.raises(SystemExit) as stop:
+            main([str(one) for one in runs])
+        said = str(stop.value.code)
+        assert said.startswith(f"error: [Errno {number}] No: 'page.html'; {remedy}") and said.endswith(more)
+        assert ("--out" in said) == bool(more)
 
 
 def test_command_line(run, tmp_path, capsys):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 
 from viker_lightning.errors import UserError
-from viker_lightning.secrets import hide
+from viker_lightning.failures import ending_in_one_line
 
 from .html import write_comparison, write_report
 
@@ -25,24 +25,31 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--people", nargs="+", metavar="ID", help="one run: whose answers are shown")
     parser.add_argument("--no-photos", action="store_true", help="one run: show no pictures of people")
     given = parser.parse_args(args)
+    with ending_in_one_line():
+        print(f"{write(given)} written")
+
+
+def write(given: argparse.Namespace) -> Path:
+    """Writes what the command line asks for.
+
+    Raises:
+        UserError: if options do not go together, a run is not as it must be, or the system lets nothing be written.
+    """
     several = len(given.runs) > 1
+    if several and (given.people or given.no_photos):
+        raise UserError("--people and --no-photos are for the report of one run; a comparison shows nobody")
+    if not several and given.out:
+        raise UserError(f"--out: a single run's report is {given.runs[0]}/report.html; give several runs, or no --out")
+    if not several and given.reference:
+        raise UserError("--reference: there is nothing to compare with; give several runs")
     try:
-        if several and (given.people or given.no_photos):
-            raise UserError("--people and --no-photos are for the report of one run; a comparison shows nobody")
-        if not several and given.out:
-            raise UserError(
-                f"--out: a single run's report is {given.runs[0]}/report.html; give several runs, or no --out"
-            )
-        if not several and given.reference:
-            raise UserError("--reference: there is nothing to compare with; give several runs")
-        if several:
-            file = given.out or given.runs[0].resolve().parent / "comparison.html"
-            write_comparison(given.runs, file, given.reference)
-        else:
-            file = write_report(given.runs[0], given.people, not given.no_photos)
-    except UserError as error:
-        sys.exit(hide(f"error: {error}"))
-    print(f"{file} written")
+        if not several:
+            return write_report(given.runs[0], given.people, not given.no_photos)
+        file = given.out or given.runs[0].resolve().parent / "comparison.html"
+        return write_comparison(given.runs, file, given.reference)
+    except OSError as error:
+        remedy = "make room there" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "let it be read and written"
+        raise UserError(f"{error}; {remedy}" + ", or give another file as --out" * several) from error
 
 
 if __name__ == "__main__":
