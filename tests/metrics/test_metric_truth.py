@@ -101,6 +101,19 @@ def test_option_probability_is_clear_s() -> None:
     p = [math.exp(-2), math.exp(-1), math.exp(-3)]
     assert m.option_probability(correct, wrong) == pytest.approx(p[0] / sum(p))
     assert m.option_probability(torch.zeros(3), [torch.zeros(n) for n in (1, 2, 3)]) == 0.25
+    rng = np.random.default_rng(2)
+    for _ in range(20):
+        options = [torch.tensor(-rng.exponential(3, size=n)) for n in (1, 4, 9)]
+        p = [m.answer_probability(one) for one in options]
+        assert m.option_probability(options[0], options[1:]) == pytest.approx(p[0] / sum(p), rel=1e-14)
+
+
+def test_options_whose_probability_no_float_holds_are_compared() -> None:
+    unlikely = [torch.tensor([value]) for value in (-1001.0, -1000.0, -INF)]
+    assert m.answer_probability(unlikely[1]) == 0
+    share = 1 / (1 + math.e)
+    assert m.option_probability(unlikely[0], unlikely[1:]) == pytest.approx(share)
+    assert m.option_probability(unlikely[2], unlikely[:2]) == 0
 
 
 def test_forget_quality_is_scipy_s_test() -> None:

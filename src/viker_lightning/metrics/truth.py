@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from .checks import check_log_probs
-from .likelihood import answer_probability
 from .prediction import Prediction
 
 Data = Literal["forget", "retain"]
@@ -114,8 +113,8 @@ def truth_ratio_score(ratio: float, data: Data) -> float:
 def option_probability(correct: Tensor, wrong: Sequence[Tensor]) -> float:
     """Return the share of the true answer among the options: P(correct) / (P(correct) + sum_k P(wrong_k)).
 
-    P is `answer_probability`. In [0, 1]; 1 / (1 + K) is chance. High is wanted on data to keep. CLEAR's and TOFU's
-    "Prob." where there are options (`mm/calculate_metrics.py` L99-102).
+    P is `answer_probability`, however small. In [0, 1]; 1 / (1 + K) is chance. High is wanted on data to keep. CLEAR's
+    and TOFU's "Prob." where there are options (`mm/calculate_metrics.py` L99-102).
 
     Args:
         correct: [T] log probability of each token of the true answer.
@@ -128,10 +127,13 @@ def option_probability(correct: Tensor, wrong: Sequence[Tensor]) -> float:
     if not wrong:
         raise ValueError("no false options: the share is 1 whatever the model says")
     check_log_probs(correct, "correct")
-    truth, others = answer_probability(correct), sum(answer_probability(answer) for answer in wrong)
-    if not truth + others:
+    for answer in wrong:
+        check_log_probs(answer, "wrong")
+    # Of logarithms, since exp of less than -745 is 0: a model that is wrong about everything still prefers an option.
+    means = torch.stack([answer.double().mean().cpu() for answer in (correct, *wrong)]).clamp(max=0)
+    if means.max() == -math.inf:
         raise ValueError("every option has probability 0: the share is undefined")
-    return truth / (truth + others)
+    return means.softmax(0)[0].item()
 
 
 def truth_ratios(answers: Sequence[Prediction], protocol: Tasks | None = None) -> list[tuple[Prediction, float]]:
