@@ -25,6 +25,7 @@ from viker_lightning.metrics import (
     by_split,
 )
 from viker_lightning.metrics.gold import ALL_ATTACKS
+from viker_lightning.metrics.prediction import TEXT
 
 from .protocols import CORRECTED, Protocol
 
@@ -67,7 +68,7 @@ def summarise(
     parts = by_split(found)
     summary = {}
     for split, part in parts.items():
-        without_image = parts.get(f"{split}_text", ())
+        without_image = parts.get(split + TEXT, ())
         answers = SplitAnswers(part, without_image, gold, protocol, gibberish, paired)
         summary[split] = metrics.measure(answers, [*NUMBERS, *scores])
     overall = protocol.overall(found)

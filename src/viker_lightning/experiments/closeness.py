@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from statistics import mean
 
 from viker_lightning.errors import UserError
+from viker_lightning.metrics import FORGOTTEN
 
 Numbers = Mapping[str, Mapping[str, float]]
 """Scores by split, as under ``before`` and ``after`` in ``results.json``."""
@@ -26,7 +27,7 @@ Numbers = Mapping[str, Mapping[str, float]]
 ABOUT = str(__doc__).partition("\n\n")[2].strip()
 """What the score is made of, in Markdown."""
 
-FORGOTTEN, KEPT = ("forget", "test"), ("retain", "real")
+KEPT = ("retain", "real")
 KEYWORDS, CHOICES, FLUENT, KL = "keyword_match", "accuracy", "well_formed", "kl_gold"
 NEEDED = {
     **dict.fromkeys(FORGOTTEN, (KEYWORDS, CHOICES, FLUENT, KL)),

@@ -11,13 +11,14 @@ from typing import Any
 from viker_lightning.data.records import Split
 from viker_lightning.errors import UserError
 from viker_lightning.metrics import NUMBERS, OVERALL, load_scores
+from viker_lightning.metrics.prediction import TEXT
 from viker_lightning.reporting.contenders import OWN
 from viker_lightning.yaml_files import yaml_values
 
 from .grid import Grid, Row, setting
 
 SCORES = [one.name for one in NUMBERS]
-SPLITS = [split.value + end for end in ("", "_text") for split in Split] + [OVERALL]
+SPLITS = [split.value + end for end in ("", TEXT) for split in Split] + [OVERALL]
 """Splits that ``results.json`` may have; ``<split>_text`` has the questions without image."""
 
 
