@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 from transformers import PreTrainedModel
@@ -171,3 +172,8 @@ def test_a_run_that_goes_on_from_an_adapter(finished, tmp_path, capsys):
     assert f"(family Llava), {base}\n" in capsys.readouterr().out
     lines = look("mini/viker", tmp_path / "run", *SMALL, f"--model.adapter={finished}/adapter", "--model.lora.r=4")
     assert len(lines) == 1 and "the adapter was made with r=8, but this run has 4" in lines[0]
+    adapter = shutil.copytree(finished / "adapter", tmp_path / "adapter")
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps(config | {"init_lora_weights": "pissa"}))
+    lines = look("mini/viker", tmp_path / "run", *SMALL, f"--model.adapter={adapter}")
+    assert len(lines) == 1 and "the adapter has init_lora_weights=pissa, but this run trains" in lines[0]

@@ -19,6 +19,9 @@ from .reference import mean_distribution
 STRIDE = 128
 """Room behind the images grows by so many tokens."""
 
+LEAST_TOKENS = 512
+"""Tokens that are read at once behind every image, at least, however many images there are."""
+
 
 class ImagePrefixes:
     """The frozen model's state after reading k images, one row an image.
@@ -36,7 +39,7 @@ class ImagePrefixes:
         if not pictures:
             raise ValueError("the ideal distribution needs at least one irrelevant image, found none")
         self.mllm, self.pictures, self.k = mllm, list(pictures), len(pictures)
-        self.max_tokens = max(512, mllm.max_tokens // self.k)
+        self.max_tokens = max(LEAST_TOKENS, mllm.max_tokens // self.k)
         self._lengths = torch.tensor([len(mllm.prefix(p)) for p in pictures], device=mllm.device)
         self._longest = int(self._lengths.max())
         if mllm.packs:

@@ -84,7 +84,7 @@ def add_adapter(
     if lora is not None:
         _check_targets(model.get_submodule(language_model), lora.targets)
     if adapter is not None:
-        config = _saved_config(Path(adapter), lora)
+        config = saved_config(Path(adapter), lora)
         if lora is not None:
             _check_base(Path(adapter), model, commit)
     else:
@@ -117,8 +117,12 @@ def add_adapter(
     return peft_model
 
 
-def _saved_config(folder: Path, lora: Lora | None) -> LoraConfig:
-    """How a saved adapter was made, rsLoRA and patterns of rank and alpha included; dropout is that of this run.
+def saved_config(folder: Path, lora: Lora | None) -> LoraConfig:
+    """How a saved adapter was made, rsLoRA and patterns of rank and alpha included; no weights are read.
+
+    Args:
+        folder: of the adapter.
+        lora: the LoRA setting of this run, whose dropout is taken; ``None`` takes the adapter as it is.
 
     Raises:
         UserError: if it contradicts the LoRA setting of this run, or PEFT cannot use it.

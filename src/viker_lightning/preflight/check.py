@@ -30,7 +30,7 @@ from viker_lightning.errors import UserError
 from viker_lightning.failures import one_line
 from viker_lightning.metrics import GibberishClassifier
 from viker_lightning.models import MLLM, decoder_layers
-from viker_lightning.models.adapter import adapter_config
+from viker_lightning.models.adapter import adapter_config, saved_config
 from viker_lightning.models.layers import layer_number
 from viker_lightning.models.loading import skeleton
 from viker_lightning.runs import names
@@ -202,22 +202,11 @@ class Check:
             if isinstance(stage, Unlearn):
                 for index in stage.method.layers:
                     layer_number(decoder_layers(mllm.language_model), index)
-                self._look_at_adapter(stage)
+                if stage.adapter is not None and stage.lora is not None:
+                    saved_config(Path(stage.adapter), stage.lora)
                 mllm.adapt(stage.lora) if stage.lora else mllm.train_fully(head=False)
             elif isinstance(stage, Finetune):
                 mllm.adapt(stage.lora, projector=stage.train_projector) if stage.lora else mllm.train_fully()
-
-    def _look_at_adapter(self, stage: Unlearn) -> None:
-        """Compares a saved adapter's settings with those of the run; its weights are not read."""
-        if stage.adapter is None or stage.lora is None:
-            return
-        saved = adapter_config(stage.adapter)
-        for name, value in (("r", stage.lora.r), ("lora_alpha", stage.lora.alpha)):
-            if saved.get(name) != value:
-                raise UserError(
-                    f"{stage.adapter}: the adapter was made with {name}={saved.get(name)!r}, but this run has {value}; "
-                    "set model.lora to what it was made with"
-                )
 
     def _look_at_precision(self) -> None:
         """Whether the device computes in what was asked for."""

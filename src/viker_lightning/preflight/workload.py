@@ -13,6 +13,7 @@ from viker_lightning.data.records import ImageGroup, Labels
 from viker_lightning.datasets.base import GROUPS_PER_BATCH, Benchmark
 from viker_lightning.ideal.distribution import QUESTIONS_PER_PART
 from viker_lightning.ideal.own_reference import OwnReference
+from viker_lightning.ideal.prefix import LEAST_TOKENS
 from viker_lightning.models import MLLM
 from viker_lightning.training import Unlearn
 from viker_lightning.training.base import Stage
@@ -22,9 +23,6 @@ from .estimates import Load, reference_bytes
 
 LOOKED_AT = 200
 """Steps of the first epoch that are looked at, at most, for the largest pass and for means."""
-
-LEAST_ASKED = 512
-"""Tokens that are read at once behind irrelevant images, at least; as :class:`~viker_lightning.ideal.ImagePrefixes`."""
 
 
 @dataclass(frozen=True)
@@ -250,7 +248,7 @@ def behind_images(stage: Stage, mllm: MLLM) -> tuple[int, int]:
     people = stage.data.streams["forget"]
     image = max((len(mllm.prefix(picture)) for person in people for picture in person.images), default=0)
     for questions, k in ((ideal, method.k), (others, method.stranger_count)):
-        budget = max(LEAST_ASKED, mllm.max_tokens // k)
+        budget = max(LEAST_TOKENS, mllm.max_tokens // k)
         for some in _parts(questions):
             sizes = [row_tokens(0, [q]) for q in some]
             for part in in_budget(sizes, budget):
