@@ -50,8 +50,9 @@ class Checkpoint(ModelCheckpoint):
 
     It is written when training starts (after the evaluation before it), every so many steps, before an evaluation, at
     the end, and on SIGTERM or Ctrl-C, after the running step. A second Ctrl-C does not wait. A run resumed from it
-    takes the steps it would have taken anyway. On SLURM, SIGUSR1 waits for the running step, too; then Lightning
-    saves and requeues the job.
+    takes the steps it would have taken anyway; on several processes, or where more than 256 MiB are known of a frozen
+    model, up to rounding (:meth:`~viker_lightning.training.Unlearn.on_save_checkpoint`). On SLURM, SIGUSR1 waits for
+    the running step, too; then Lightning saves and requeues the job.
 
     Args:
         every_n_train_steps: steps between two checkpoints.

@@ -92,7 +92,10 @@ class OwnReference:
         return found
 
     def state_dict(self) -> dict[str, Any]:
-        """What is remembered, for a checkpoint; nothing if it is more than :data:`CHECKPOINT_LIMIT` bytes."""
+        """What is remembered, for a checkpoint; nothing if it is more than :data:`CHECKPOINT_LIMIT` bytes.
+
+        What is not taken up is asked again, in other batches, and rounds otherwise.
+        """
         kept = self._kept.items()
         if not kept or self._kept.nbytes > self.CHECKPOINT_LIMIT:
             return {}

@@ -331,6 +331,11 @@ class Unlearn(Stage):
 
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps what frozen models said behind single images: on one process, up to ``OwnReference.CHECKPOINT_LIMIT``.
+
+        Else they are asked once more after the run is resumed, in other batches, which round otherwise: what a run then
+        ends with is the same up to rounding, not to the last bit.
+        """
         super().on_save_checkpoint(checkpoint)
         if self.trainer.world_size == 1:
             checkpoint["said"] = self.references.state_dict()
