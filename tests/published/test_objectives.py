@@ -103,6 +103,17 @@ def test_kl_parts_add_up(head):
     torch.testing.assert_close(sum(parts), wanted)
 
 
+@pytest.mark.parametrize("kind", [GradientDifference, KLMinimization, NPO])
+def test_a_subclass_is_trained_with_its_own_loss(kind, caplog):
+    """The authors have no script of it; theirs in its place would be another method, and nobody would know."""
+    mine = type("Mine", (kind,), {"loss": lambda self, batch: {"loss": torch.zeros(())}})()
+    assert as_published(mine) is mine and not mine.in_passes
+    assert caplog.messages == ["data.protocol=published has no script of Mine, which is trained with its own loss"]
+    caplog.clear()
+    once = as_published(kind(**({"gold": "somewhere"} if kind is NPO else {})))
+    assert type(as_published(once)) is type(once) and not caplog.messages, "a run may be set up again"
+
+
 def test_npo_of_a_batch(head):
     """P7, M9: one scalar a batch, against a gold reference; ours tells questions apart."""
     method = as_published(NPO(beta=0.4, gold="somewhere"))

@@ -29,6 +29,9 @@ from .few_shot import Example, fit_prompt, takes_examples
 
 log = logging.getLogger(__name__)
 
+SCRIPTS = (GradientDifference, KLMinimization, NPO)
+"""Methods that the authors have a training script of."""
+
 
 class PublishedMLLMU(Published):
     """MLLMU-Bench's scripts: data_preprocess.py, baselines/ and eval.py; lines without a file are of eval.py.
@@ -69,13 +72,17 @@ class PublishedMLLMU(Published):
 
     @override
     def objective(self, method: Method) -> Method:
-        if isinstance(method, GradientDifference):  # L409-441 of baselines/GA_Difference.py: two passes, not one sum
+        """A method as the authors' script has it; a subclass of one of theirs is another method, and stays itself."""
+        if type(method) is GradientDifference:  # L409-441 of baselines/GA_Difference.py: two passes, not one sum
             method = copy(method)
             method.in_passes = True
-        elif isinstance(method, KLMinimization):
+        elif type(method) is KLMinimization:
             return PublishedKLMinimization(method.retain_weight)
-        elif isinstance(method, NPO):
+        elif type(method) is NPO:
             return PublishedNPO(method.beta, method.retain_weight, method.gold)
+        elif isinstance(method, SCRIPTS) and not isinstance(method, PublishedKLMinimization | PublishedNPO):
+            name = type(method).__name__
+            log.warning("data.protocol=published has no script of %s, which is trained with its own loss", name)
         return method
 
     @override
