@@ -7,7 +7,7 @@ from support.preparing import ce, trained
 from support.shaped import assert_close, batch, ready, slopes, step, weights
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import reference_of
-from viker_lightning.methods import GRU, KVW, NPO, RMU, SAM, GradientAscent, GradientDifference, MMUnlearner
+from viker_lightning.methods import GRU, KVW, NPO, RMU, SAM, GradientAscent, GradientDifference, MMUnlearner, ViKeR
 
 RHO = 0.3
 
@@ -69,6 +69,13 @@ def test_a_loss_with_a_reference(mllm, groups):
 
     perturbed(mllm, slopes(plain(), mllm))
     assert_close(found, slopes(plain(), mllm))
+
+
+def test_a_loss_that_reads_no_forget_answers_keeps_its_gradient(mllm, groups):
+    """ViKeR with nothing but its retain term, as in an ablation: there is nowhere to go uphill."""
+    inside = ViKeR(lam=0, ascent="none", retain_weight=2.0)
+    found = step(made(inside, mllm), mllm, batch(mllm, forget=groups[:1], retain=groups[1:]))
+    assert_close(found, slopes(2 * ce(mllm, groups[1:]), mllm))
 
 
 def test_what_is_refused():

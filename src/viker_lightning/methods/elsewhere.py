@@ -79,7 +79,8 @@ class Elsewhere(Around):
         if read and terms["loss"].requires_grad:
             slopes = torch.autograd.grad(terms["loss"], read, retain_graph=True, allow_unused=True)
             through = [(h * slope).sum() for h, slope in zip(read, slopes, strict=True) if slope is not None]
-            self.gradient.add(torch.stack([one.float() for one in through]).sum())
+            if through:  # a loss need not read what it declares, e.g. where a term has no weight
+                self.gradient.add(torch.stack([one.float() for one in through]).sum())
         rest = {stream: constant(tokens) for stream, tokens in batch.tokens.items() if stream not in FORGETS}
         self._parts.append(replace(batch, tokens=rest))
         return terms
