@@ -71,9 +71,15 @@ def test_an_edit_is_saved_and_evaluated(models, tmp_path):
     assert json.loads((tmp_path / "run/provenance.json").read_text())["method_source"]["module"] == "edits_of_mine"
 
 
-def test_a_run_that_edits_and_is_started_again_edits_once(models, tmp_path):
-    fit(tmp_path / "run", models, "Halves")
-    once = matrices(tmp_path / "run/adapter")
-    fit(tmp_path / "run", models, "Halves", "--ckpt_path=last")
-    for name, w in matrices(tmp_path / "run/adapter").items():
+def test_a_run_that_edits_and_is_started_again_edits_once(models, tmp_path, caplog):
+    """Finished it is left as it is; killed at the very end it does everything again, from the weights as they were."""
+    fit(run := tmp_path / "run", models, "Halves")
+    once, written = matrices(run / "adapter"), (run / "results.json").stat().st_mtime_ns
+    with caplog.at_level("INFO"):
+        fit(run, models, "Halves", "--ckpt_path=last")
+    assert f"{run} is finished (its method edits the weights, without steps)" in caplog.text
+    assert (run / "results.json").stat().st_mtime_ns == written
+    (run / "results.json").unlink()
+    fit(run, models, "Halves", "--ckpt_path=last")
+    for name, w in matrices(run / "adapter").items():
         assert torch.equal(w, once[name]), name

@@ -20,7 +20,7 @@ from viker_lightning.files import replacing, replacing_folder
 from viker_lightning.models import tensor_files
 from viker_lightning.runs import CheckpointFile, checkpoint_to_start_from, keep_metrics, last_checkpoint, set_aside
 from viker_lightning.runs.checkpoint_file import rng_state, set_rng_state
-from viker_lightning.runs.resume import check_names
+from viker_lightning.runs.resume import check_names, set_rates
 
 
 @pytest.fixture(autouse=True)
@@ -198,6 +198,19 @@ def test_what_is_no_checkpoint_is_named(tmp_path, kind):
 def test_a_checkpoint_of_another_model_is_named(state, said):
     with pytest.raises(UserError, match=f"^checkpoint: {said}; it belongs to another model or LoRA setting$"):
         check_names({"state_dict": state}, {"w": torch.ones(2)})
+
+
+@pytest.mark.parametrize(("begun", "now", "next_step"), [(0.2, 0.1, 0.25), (0.2, 0.0, 0.0), (0.0, 0.0, 0.0)])
+def test_a_resumed_run_obeys_its_own_rate(begun, now, next_step):
+    """How far the schedule has come is read off the rate; one of 0 does not tell, and is kept for a step."""
+    checkpoint = {
+        "optimizer_states": [{"param_groups": [{"lr": now, "initial_lr": begun, "weight_decay": 0.0}]}],
+        "lr_schedulers": [{"base_lrs": [begun], "last_epoch": 3}],
+    }
+    set_rates(checkpoint, 0.5, 0.1)
+    (group,) = checkpoint["optimizer_states"][0]["param_groups"]
+    assert group == {"lr": pytest.approx(next_step), "initial_lr": 0.5, "weight_decay": 0.1}
+    assert checkpoint["lr_schedulers"] == [{"base_lrs": [0.5], "last_epoch": 3}], "which sets all steps after that"
 
 
 def test_files_and_folders_are_replaced_whole(tmp_path):

@@ -83,6 +83,8 @@ def why_complete(run: Path, max_steps: int, max_epochs: int | None) -> str | Non
     for name, done, most in (("steps", steps, max_steps), ("epochs", epochs, max_epochs)):
         if most is not None and 0 <= most <= done:
             return f"is finished ({done} {name} of {most}); for more, raise trainer.max_steps or max_epochs"
+    if not steps:  # a checkpoint is written where training begins, so it had begun
+        return "is finished (its method edits the weights, without steps); to edit anew, leave --ckpt_path out"
     return None
 
 
@@ -101,13 +103,17 @@ def read_results(run: Path) -> dict[str, Any] | None:
 
 
 def set_rates(checkpoint: dict[str, Any], lr: float, weight_decay: float) -> None:
-    """Puts this run's learning rate and weight decay into a checkpoint."""
+    """Puts this run's learning rate and weight decay into a checkpoint.
+
+    A rate of 0 does not tell how far its schedule has come: the next step is taken with it, those after as scheduled.
+    """
     for optimizer in checkpoint.get("optimizer_states", []):
         for group in optimizer["param_groups"]:
             if "weight_decay" in group:
                 group["weight_decay"] = weight_decay
             if group["initial_lr"] != lr:
-                group |= {"lr": group["lr"] * lr / group["initial_lr"], "initial_lr": lr}
+                begun = group["initial_lr"]
+                group |= {"lr": group["lr"] * lr / begun if begun else 0.0, "initial_lr": lr}
     for scheduler in checkpoint.get("lr_schedulers", []):
         scheduler["base_lrs"] = [lr] * len(scheduler["base_lrs"])
 
