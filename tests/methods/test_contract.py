@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import inspect
 from collections import defaultdict
 from dataclasses import replace
 
@@ -133,6 +134,12 @@ def make(kind, number):
         return kind(**arguments)
     except TypeError as error:
         pytest.fail(f"{kind.__name__} needs arguments ({error}): add some to ARGUMENTS of {__file__}")
+
+
+@pytest.mark.parametrize("kind", [one for one in EVERY if "retain_weight" in inspect.signature(one).parameters])
+def test_what_is_retained_is_never_unlearned(kind):
+    with pytest.raises(UserError, match=f"^{kind.__name__}: .*retain_weight=-1.0"):
+        kind(retain_weight=-1.0)
 
 
 def test_every_method_is_tried():

@@ -6,6 +6,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from .base import Batch, Method, Needs
+from .retain import check_retain
 
 
 class GradientDifference(Method):
@@ -25,6 +26,7 @@ class GradientDifference(Method):
     needs: Needs = {"forget": {}, "retain": {}}
 
     def __init__(self, retain_weight: float = 1.0) -> None:
+        check_retain("GradientDifference", retain_weight)
         self.retain_weight = retain_weight
 
     @override

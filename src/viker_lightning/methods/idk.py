@@ -9,6 +9,7 @@ from viker_lightning.errors import UserError
 from viker_lightning.metrics import REFUSALS
 
 from .base import Batch, Method, Needs
+from .retain import check_retain
 
 
 class IDK(Method):
@@ -33,6 +34,7 @@ class IDK(Method):
     def __init__(self, retain_weight: float = 1.0, refusals: tuple[str, ...] = REFUSALS) -> None:
         if not refusals:
             raise UserError("IDK: refusals is empty; give at least one sentence")
+        check_retain("IDK", retain_weight)
         self.retain_weight, self.refusals = retain_weight, tuple(refusals)
         self.alternative = self.refusals
 

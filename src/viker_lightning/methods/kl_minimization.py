@@ -6,6 +6,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from .base import Batch, Method, Needs
+from .retain import check_retain
 
 
 class KLMinimization(Method):
@@ -27,6 +28,7 @@ class KLMinimization(Method):
     needs: Needs = {"forget": {}, "retain": {"own": "kl"}}
 
     def __init__(self, retain_weight: float = 1.0) -> None:
+        check_retain("KLMinimization", retain_weight)
         self.retain_weight = retain_weight
 
     @override

@@ -11,6 +11,7 @@ from viker_lightning.files import check_folder
 from viker_lightning.ideal import Level
 
 from .base import Batch, Method
+from .retain import check_retain
 
 
 class NPO(Method):
@@ -34,6 +35,7 @@ class NPO(Method):
     def __init__(self, beta: float = 0.1, retain_weight: float = 0.0, gold: str | None = None) -> None:
         if beta <= 0:
             raise UserError(f"NPO: beta={beta} must be > 0")
+        check_retain("NPO", retain_weight)
         check_folder("model.method.gold", gold)
         self.beta, self.retain_weight, self.gold = beta, retain_weight, gold
         self.reference = "own" if gold is None else "gold"

@@ -4,7 +4,23 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from viker_lightning.errors import UserError
+
 from .base import Batch, Needs
+
+
+def check_retain(method: str, weight: float) -> None:
+    """Makes sure that what is retained is not unlearned, too.
+
+    Args:
+        method: its name, for the message.
+        weight: of its term on the retain set.
+
+    Raises:
+        UserError: if it is negative, or no number.
+    """
+    if not weight >= 0:
+        raise UserError(f"{method}: retain_weight={weight} must be >= 0")
 
 
 def with_retain(needs: Needs, weight: float) -> Needs:
