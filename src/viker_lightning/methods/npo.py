@@ -11,7 +11,7 @@ from viker_lightning.files import check_folder
 from viker_lightning.ideal import Level
 
 from .base import Batch, Method
-from .retain import check_retain
+from .retain import add_retain, check_retain, with_retain
 
 
 class NPO(Method):
@@ -40,17 +40,13 @@ class NPO(Method):
         self.beta, self.retain_weight, self.gold = beta, retain_weight, gold
         self.reference = "own" if gold is None else "gold"
         level: Level = "log_prob"
-        self.needs = {"forget": {self.reference: level}} | ({"retain": {}} if retain_weight > 0 else {})
+        self.needs = with_retain({"forget": {self.reference: level}}, retain_weight)
 
     @override
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Mean over questions."""
         forget = batch.forget
         log_ratio = forget.sum_by_question(forget.log_probs - batch.reference("forget", self.reference).log_prob)
-        total = -2 / self.beta * forget.question_share(F.logsigmoid(-self.beta * log_ratio))
-        terms = {"log_ratio": forget.question_share(log_ratio).detach()}
-        if self.retain_weight > 0:
-            retain_ce = batch.retain.mean(-batch.retain.log_probs)
-            total = total + self.retain_weight * retain_ce
-            terms["retain_ce"] = retain_ce.detach()
-        return {"loss": total, **terms}
+        loss = -2 / self.beta * forget.question_share(F.logsigmoid(-self.beta * log_ratio))
+        terms = {"loss": loss, "log_ratio": forget.question_share(log_ratio).detach()}
+        return add_retain(batch, terms, self.retain_weight)

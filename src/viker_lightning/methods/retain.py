@@ -28,13 +28,19 @@ def with_retain(needs: Needs, weight: float) -> Needs:
     return {**needs, "retain": {}} if weight > 0 else needs
 
 
-def add_retain(batch: Batch, terms: dict[str, Tensor], weight: float) -> dict[str, Tensor]:
-    """Adds ``weight * CE_retain``, a mean over answer tokens in nats, to the terms of a loss.
+def add_retain(batch: Batch, terms: dict[str, Tensor], weight: float, per: str = "token") -> dict[str, Tensor]:
+    """Adds ``weight * CE_retain``, a mean in nats, to the terms of a loss.
+
+    Args:
+        batch: with the retain questions.
+        terms: ``loss``, and whatever else is logged.
+        weight: of the cross-entropy.
+        per: average over answer ``token`` s, or over ``question`` s.
 
     Returns:
         With them ``retain_ce``, to be low; the terms as they are if the weight is 0.
     """
     if weight <= 0:
         return terms
-    retain_ce = batch.retain.mean(-batch.retain.log_probs)
+    retain_ce = batch.retain.mean(-batch.retain.log_probs, per)
     return {**terms, "loss": terms["loss"] + weight * retain_ce, "retain_ce": retain_ce.detach()}

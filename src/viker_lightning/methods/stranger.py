@@ -11,6 +11,7 @@ from viker_lightning.errors import UserError
 
 from .base import Batch, Method
 from .hold import Hold
+from .retain import add_retain, with_retain
 
 
 class Stranger(Method):
@@ -61,9 +62,7 @@ class Stranger(Method):
         self.images = self.strangers = strangers
         self.k = self.stranger_count = k
         self.rehearsal, self.retain_weight = rehearsal, retain_weight
-        self.needs = {"forget": {"irrelevant": "kl"}, "strangers": {"own": "kl"}}
-        if retain_weight > 0:
-            self.needs |= {"retain": {}}
+        self.needs = with_retain({"forget": {"irrelevant": "kl"}, "strangers": {"own": "kl"}}, retain_weight)
 
     @override
     def loss(self, batch: Batch) -> dict[str, Tensor]:
@@ -76,11 +75,7 @@ class Stranger(Method):
             "ideal_kl": ideal_kl.detach(),
             "hinge": hinge.detach(),
         }
-        if self.retain_weight > 0:
-            retain_ce = batch.retain.mean(-batch.retain.log_probs)
-            terms["loss"] = terms["loss"] + self.retain_weight * retain_ce
-            terms["retain_ce"] = retain_ce.detach()
-        return self.held.add(batch, terms)
+        return self.held.add(batch, add_retain(batch, terms, self.retain_weight))
 
     @override
     def after_step(self, terms: dict[str, Tensor]) -> None:

@@ -14,6 +14,7 @@ from viker_lightning.ideal import Level, Reference
 from viker_lightning.models import AnswerTokens
 
 from .base import Batch, Method, Preparation
+from .retain import add_retain, with_retain
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ class ViKeR(Method):
         self.reference = "own" if same_image else "irrelevant"
         level: Level = "full" if lam > 0 and direction == "reverse" else "kl"
         references = {self.reference: level} if lam > 0 or pull == "hinge" else {}
-        self.needs = {"forget": references} | ({"retain": {}} if retain_weight > 0 else {})
+        self.needs = with_retain({"forget": references}, retain_weight)
 
     @override
     def before_training(self, run: Preparation) -> None:
@@ -123,10 +124,8 @@ class ViKeR(Method):
             terms["ideal_kl"] = forget.mean(batch.kl("forget", self.reference, self.direction), self.per)
             total = total + self.lam * terms["ideal_kl"]
             terms |= gradient_weights(batch.reference("forget", self.reference), forget)
-        if self.retain_weight > 0:
-            terms["retain_ce"] = batch.retain.mean(-batch.retain.log_probs, self.per)
-            total = total + self.retain_weight * terms["retain_ce"]
-        return {"loss": total} | {name: value.detach() for name, value in terms.items()}
+        terms = {"loss": total} | {name: value.detach() for name, value in terms.items()}
+        return add_retain(batch, terms, self.retain_weight, self.per)
 
     @override
     def logged(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
