@@ -152,6 +152,8 @@ class CLI(LightningCLI):
             command_line = options.CommandLine(given, yamls, options.every_option(parser, BASES), classes)
             raise UserError(command_line.explain(error)) from error
         options.check_run(self.config[self.config.subcommand])
+        if self.config.subcommand == "fit":
+            options.check_end(self.config.fit.trainer)
 
     @override
     def before_instantiate_classes(self) -> None:

@@ -350,6 +350,19 @@ def _readable(text: str) -> str:
     return KINDS.get(text, " ".join(text.split()))
 
 
+def check_end(trainer: Any) -> None:
+    """Makes sure that something ends a fit; preview and check say it among other things.
+
+    Args:
+        trainer: its options.
+
+    Raises:
+        UserError: naming those that do.
+    """
+    if trainer.max_epochs == -1 and trainer.max_steps == -1 and trainer.max_time is None:
+        raise UserError("trainer.max_epochs: found -1, but no max_steps either; set one of them, or max_time")
+
+
 def check_run(config: Any) -> None:
     """Looks at what the parser and the trainer accept and a run would stumble on.
 

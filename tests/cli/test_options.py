@@ -96,6 +96,14 @@ def test_an_option_that_is_wrong(said, option, line):
     assert line in said("fit", VIKER, option)
 
 
+def test_something_ends_a_fit(said, built):
+    endless = [VIKER, "--trainer.max_steps=-1", "--trainer.max_epochs=-1"]
+    line = said("fit", *endless)
+    assert line == "trainer.max_epochs: found -1, but no max_steps either; set one of them, or max_time"
+    for given in (["fit", *endless, "--trainer.max_time=00:01:00:00"], ["check", *endless], ["preview", *endless]):
+        built.parse_arguments(built.parser, given)
+
+
 @pytest.mark.parametrize("option", ["--model.methd.help=ViKeR", "--dat.help", "--audit.help.x=1"])
 def test_no_help_is_the_nearest_option(said, option):
     assert ".help" not in said("fit", VIKER, option).partition("no such option")[2]

@@ -121,6 +121,8 @@ def test_fine_tuning_and_nonsense(base_folder, tmp_path, capsys):
     main(["preview", *given])
     out = capsys.readouterr().out
     assert "Finetune on mini/ci (MLLMU, vanilla, corrected)" in out and "train 1: " in out and "450 steps" in out
+    main(["preview", *given, "--trainer.max_steps=-1", "--trainer.max_epochs=-1", "--model.schedule=constant"])
+    assert "no end: neither trainer.max_steps nor max_epochs is set" in capsys.readouterr().out
     with pytest.raises(SystemExit, match=r"preview\.questions: found 0, expected at least 1"):
         main(["preview", *given, "--questions=0"])
 

@@ -13,7 +13,7 @@ from viker_lightning.methods import GradientAscent
 from viker_lightning.models import MLLM, Lora
 from viker_lightning.runs import CheckpointFile
 from viker_lightning.training import TransformersAdamW, Unlearn
-from viker_lightning.training.optimizer import optimizer_of
+from viker_lightning.training.optimizer import optimizer_of, schedule_of
 
 
 def moved(make, steps=3, start=(1.0, -2.0, 0.5)):
@@ -129,6 +129,23 @@ def test_resumed_run_obeys_its_own_settings(base_folder, few, tmp_path):
     few.steps_done = 0
     (group,) = resumed.trainer.optimizers[0].param_groups
     assert tuple(group["betas"]) == (0.5, 0.6) and group["lr"] == 0  # the schedule's end
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+def test_a_rate_falls_only_towards_an_end(schedule):
+    """``trainer.max_time`` alone, say, does not tell how many steps there will be."""
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.5)
+    if schedule != "constant":
+        with pytest.raises(UserError, match=f"^model.schedule: {schedule} ends with the last step, but nothing says"):
+            schedule_of(schedule, optimizer, 1, math.inf)
+        return
+    made = schedule_of(schedule, optimizer, 1, math.inf)
+    rates = []
+    for _ in range(3):
+        rates += made.get_last_lr()
+        optimizer.step()
+        made.step()
+    assert rates == [0.0, 0.5, 0.5]
 
 
 def test_state_of_another_optimizer_is_refused(base_folder, few, tmp_path):

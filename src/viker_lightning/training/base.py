@@ -143,8 +143,7 @@ class Stage(LightningModule):
         warn_of_small_steps(trainable)
         optimizer = optimizer_of(self.optimizer, trainable, self.lr, self.weight_decay)
         optimizer.register_load_state_dict_pre_hook(self._check_optimizer)
-        steps = int(self.trainer.estimated_stepping_batches)
-        scheduler = schedule_of(self.schedule, optimizer, self.warmup_steps, steps)
+        scheduler = schedule_of(self.schedule, optimizer, self.warmup_steps, self.trainer.estimated_stepping_batches)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _check_optimizer(self, optimizer: Optimizer, state: dict[str, Any]) -> None:

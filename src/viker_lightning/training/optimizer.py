@@ -115,18 +115,27 @@ def optimizer_of(
     return made
 
 
-def schedule_of(name: str, optimizer: Optimizer, warmup_steps: int, steps: int) -> LambdaLR:
+def schedule_of(name: str, optimizer: Optimizer, warmup_steps: int, steps: float) -> LambdaLR:
     """A schedule of the learning rate, by step.
 
     Args:
         name: ``constant``, ``linear`` to 0, or ``cosine`` to 3 % at the last step, after a linear warm-up.
         optimizer: whose rate it is.
         warmup_steps: of the warm-up.
-        steps: of the whole run.
+        steps: of the whole run; infinite if only the clock, or nothing, ends it.
+
+    Raises:
+        UserError: if a rate is to fall until the end and the steps are infinite.
     """
+    if name != "constant" and steps == math.inf:
+        raise UserError(
+            f"model.schedule: {name} ends with the last step, but nothing says which that is; set trainer.max_steps or "
+            "max_epochs, or the schedule to constant"
+        )
     theirs = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine_with_min_lr"}[name]
     last = {"min_lr_rate": 0.03} if name == "cosine" else None
-    return get_scheduler(theirs, optimizer, warmup_steps, steps, scheduler_specific_kwargs=last)
+    number = int(steps) if steps < math.inf else None
+    return get_scheduler(theirs, optimizer, warmup_steps, number, scheduler_specific_kwargs=last)
 
 
 def _check_alone(made: Optimizer, name: str, value: float) -> None:
