@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from viker_lightning.errors import UserError
@@ -30,6 +31,12 @@ def one_line(error: Exception) -> str | None:
         return f"{error}; {what_to_do(error)}"
     if isinstance(error, MisconfigurationException):  # of the trainer: no GPU, two options at odds
         return f"trainer: {' '.join(str(error).split())}; see configs/trainer for what fits together"
+    if isinstance(error, torch.OutOfMemoryError):  # what follows the first sentences is of PyTorch's allocator
+        return (
+            f"{'. '.join(str(error).split('. ')[:2]).rstrip('.')}; lower model.engine.max_tokens, set "
+            "model.engine.gradient_checkpointing=true, or model.quantize=nf4 with LoRA; the command check says what "
+            "a run takes"
+        )
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, UserError):  # the parser wraps what a class refuses
         cause = cause.__cause__ or cause.__context__

@@ -12,12 +12,13 @@ import time
 from importlib import import_module
 
 import pytest
+import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from support.killing import command, dies, in_step, run, same, slurm_task, stand_in_repository
 from viker_lightning import cli
 from viker_lightning.callbacks import Evaluation, Stopped
-from viker_lightning.failures import what_to_do
+from viker_lightning.failures import one_line, what_to_do
 from viker_lightning.runs import CheckpointFile, first_process, lock
 from viker_lightning.training import Unlearn
 
@@ -227,6 +228,19 @@ def test_what_to_do_where_the_system_refuses(tmp_path, monkeypatch, number, file
     monkeypatch.setattr("os.access", lambda path, mode: access(path, mode) and readable)
     error = OSError(number, os.strerror(number), *([str(tmp_path / file)] if file else []))
     assert what_to_do(error).startswith(what)
+
+
+def test_what_to_do_where_the_gpu_is_full():
+    """PyTorch goes on about its allocator; none of that is for a user of this project to set."""
+    said = (
+        "CUDA out of memory. Tried to allocate 1.95 GiB. GPU 0 has a total capacity of 79.11 GiB of which 1.02 GiB is "
+        "free.\nIf reserved but unallocated memory is large try setting PYTORCH_ALLOC_CONF=expandable_segments:True"
+    )
+    assert one_line(torch.OutOfMemoryError(said)) == (
+        "CUDA out of memory. Tried to allocate 1.95 GiB; lower model.engine.max_tokens, set "
+        "model.engine.gradient_checkpointing=true, or model.quantize=nf4 with LoRA; the command check says what a run "
+        "takes"
+    )
 
 
 @pytest.fixture
