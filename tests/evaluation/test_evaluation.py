@@ -262,6 +262,19 @@ def test_nothing_private(people):
         measure_knowledge(None, [group], people, ["B"])
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_a_model_that_is_asked_stays_in_its_mode(mllm, groups, monkeypatch, training):
+    """Whether it answers, or breaks off: who catches the error may go on training."""
+    mllm.train(training)
+    monkeypatch.setattr(mllm, "assemble", lambda *given: pytest.fail("broken"))
+    with pytest.raises(pytest.fail.Exception, match="broken"):
+        predict(mllm, groups)
+    assert mllm.training == training
+    with pytest.raises(pytest.fail.Exception, match="broken"):
+        knowledge.measure_health(mllm, groups, answers=False)
+    assert mllm.training == training
+
+
 def test_a_model_without_numbers_is_refused(mllm, asked):
     with torch.no_grad():
         mllm.head.weight.fill_(math.nan)

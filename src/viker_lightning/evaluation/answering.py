@@ -86,16 +86,13 @@ def predict(
     Raises:
         UserError: if the model gives probabilities that are not numbers.
     """
-    training = mllm.training
-    mllm.eval()
-    with torch.no_grad():
+    with mllm.evaluating():
         asking = _Asking(mllm, groups, gold, protocol, max_new_tokens)
         answered = [*asking.answer_packed(), *asking.answer_few_shot(prefixes or PromptPrefixes(mllm))]
         answered.sort(key=lambda pair: (pair[0].group, TASKS.index(pair[0].task), pair[0].number))
         predictions = [prediction for _, prediction in answered]
         if protocol.blind:
             asking.answer_blindly(predictions)
-    mllm.train(training)
     return predictions
 
 

@@ -105,13 +105,10 @@ def measure_health(mllm: MLLM, groups: Sequence[ImageGroup], answers: bool) -> d
         ``retain loss``: mean cross-entropy of the answer tokens, nats, >= 0, low is good; with answers ``repetition``:
         mean share of repeated word trigrams, 0-1, low is good.
     """
-    training = mllm.training
-    mllm.eval()
-    with torch.no_grad(), mllm.together():
+    with mllm.evaluating(), mllm.together():
         losses = [-mllm.answer_tokens(mllm.pack([group])).log_probs.float() for group in groups]
         found = {"retain loss": torch.cat(losses).mean().item()}
         if answers:
             said = [text for row in generate(mllm, groups, HEALTH_TOKENS) for text in row]
             found["repetition"] = sum(map(repetition, said)) / len(said)
-    mllm.train(training)
     return found
