@@ -249,6 +249,17 @@ def test_own_reference_forgets_the_oldest(mllm, groups, monkeypatch):
     assert asked == [one]
 
 
+def test_own_reference_keeps_no_more_than_it_counts(mllm, groups):
+    """A question of a batch, asked or from a checkpoint, does not hold on to the others when these are forgotten."""
+    own = OwnReference(mllm)
+    own.reference(mllm.pack(groups))
+    resumed = OwnReference(mllm)
+    resumed.load_state_dict(own.state_dict())
+    for one in (own, resumed):
+        kept = [getattr(part, name) for _, part in one._kept.items() for name in ("vector", "entropy", "log_prob")]
+        assert len(kept) > 3 and sum(t.untyped_storage().nbytes() for t in kept) == one._kept.nbytes
+
+
 def test_own_reference_of_no_size_for_a_checkpoint_is_none(mllm, groups, monkeypatch):
     own = OwnReference(mllm)
     assert own.state_dict() == {}

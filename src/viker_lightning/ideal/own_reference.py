@@ -107,7 +107,7 @@ class OwnReference:
         if state:
             whole = Reference(**{name: state[name] for name in NAMES if name in state})
             for key, part in zip(state["keys"], whole.split(state["tokens"]), strict=True):
-                self._kept.put(key, part)
+                self._kept.put(key, part.clone())
 
     def _known(self, key: str) -> Reference | None:
         if self.store is None:
@@ -119,4 +119,4 @@ class OwnReference:
             self.store.add(zip(keys, parts, strict=True))
             return
         for key, part in zip(keys, parts, strict=True):
-            self._kept.put(key, part)
+            self._kept.put(key, part.clone())

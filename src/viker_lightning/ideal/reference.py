@@ -63,6 +63,10 @@ class Reference:
         columns = (getattr(self, name).split(sizes) for name in NAMES)
         return [Reference(*part) for part in zip(*columns, strict=True)]
 
+    def clone(self) -> Reference:
+        """The same in memory of its own: a part of :meth:`split` keeps all of what it was cut from."""
+        return Reference(*(getattr(self, name).clone() for name in NAMES))
+
     @property
     def nbytes(self) -> int:
         """Size in bytes."""

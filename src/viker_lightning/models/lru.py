@@ -20,6 +20,8 @@ Value = TypeVar("Value", bound=Sized)
 class LRU(Generic[Value]):
     """Remembers values; beyond the limit those longest unused go, but never the newest.
 
+    The limit is one only if values have their memory to themselves: a view keeps all of what it is cut from.
+
     Args:
         limit: bytes.
     """
