@@ -186,6 +186,16 @@ def test_what_the_scripts_do_not_have_is_refused(vanilla, published, method, mes
         unlearned(vanilla, published, method)
 
 
+@pytest.mark.parametrize("method", [KLMinimization(), ViKeR(k=2)], ids=["own", "irrelevant"])
+def test_what_is_drawn_in_every_step_is_not_asked_of_a_model_that_is_gone(cache, base_folder, method):
+    """CLEAR draws the question for a caption: what the original model says of it cannot be known beforehand."""
+    clear = CLEAR("mini/clear-ci", forget=10, protocol="published", batch_size=8)
+    clear.prepare_data()
+    with pytest.raises(UserError, match=r"^model.lora=null: data.protocol=published words questions anew in every"):
+        fit(Unlearn(method, str(base_folder), None, engine=Engine(references="memory")), clear, max_steps=2)
+    fit(Unlearn(GradientDifference(), str(base_folder), None), clear, max_steps=0)
+
+
 def test_viker_looks_at_answers_alone(vanilla, published):
     """The ideal distribution is one of answers; as published they have no end of sequence."""
     module = unlearned(vanilla, published, ViKeR(k=2, retain_weight=1.0), Engine(references="memory"), max_steps=2)

@@ -20,11 +20,13 @@ class Published(Protocol):
 
     Attributes:
         labels: which tokens count in the losses of their training.
+        redraws: whether training words questions anew in every step, so that nobody can be asked about them before.
     """
 
     name = "published"
     letters = True
     labels = Labels.ANSWER
+    redraws = False
 
     @property
     def placeholders(self) -> bool:

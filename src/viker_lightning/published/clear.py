@@ -40,6 +40,7 @@ class PublishedCLEAR(Published):
     """
 
     labels = Labels.UNENDED
+    redraws = True
     blind = True
     max_new_tokens = 300
     pools_wrong_answers = True

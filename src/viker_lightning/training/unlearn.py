@@ -144,7 +144,7 @@ class Unlearn(Stage):
         """Makes sure that the method gets the retain questions and irrelevant images it uses.
 
         Raises:
-            UserError: if nobody is retained, or images are too few.
+            UserError: if nobody is retained, images are too few, or the protocol has no such run.
         """
         data = self.data
         if stage == "fit" and (authors := published.of(data)) is not None:
@@ -154,6 +154,7 @@ class Unlearn(Stage):
                     f"{type(self.method.method).__name__}; set it to corrected"
                 )
             self.method = authors.objective(self.method)
+            self._check_redrawn(authors)
         self.whole_steps, self.in_passes = self.method.whole_steps, self.method.in_passes
         super().setup(stage)
         drawn_with = torch.initial_seed() if self.seed is None else self.seed
@@ -179,6 +180,19 @@ class Unlearn(Stage):
             raise UserError(
                 f"model.method: {method} asks about strangers what is asked about photos of the forget set, but "
                 f"{data.root} has none there; choose a method without strangers"
+            )
+
+    def _check_redrawn(self, authors: published.Published) -> None:
+        """Makes sure that the original model is there to be asked about questions whose words every step draws.
+
+        Raises:
+            UserError: if training overwrites it.
+        """
+        if self.lora is None and authors.redraws and self.method.references - {"gold"}:
+            raise UserError(
+                f"model.lora=null: data.protocol=published words questions anew in every step, and "
+                f"{type(self.method).__name__} asks the original model about each, which training overwrites; set "
+                "model.lora, or data.protocol to corrected"
             )
 
     @property
