@@ -52,6 +52,23 @@ def test_another_run_finds_the_same(mllm, groups, pictures, monkeypatch):
         torch.testing.assert_close(getattr(second.reference(batch), name), getattr(wanted, name))
 
 
+def test_what_is_shared_does_not_depend_on_autocast(mllm, groups, pictures):
+    """A run in mixed precision that asks within a step, and one in fp32, use one folder."""
+    batch = mllm.pack(groups)
+    wanted = [
+        IdealDistribution(mllm, pictures).of(batch.encoded),
+        OwnReference(mllm, store=ReferenceStore()).reference(batch),
+    ]
+    ideal, own = IdealDistribution(mllm, pictures, "disk"), OwnReference(mllm, store=reference_store(mllm, "disk"))
+    with torch.autocast("cpu", torch.bfloat16):
+        ideal.distribution(batch.encoded[:1])  # reads the images
+        found = [ideal.of(batch.encoded), own.reference(batch)]
+        rounded = OwnReference(mllm).reference(batch)
+    for one, other in zip(found, wanted, strict=True):
+        assert torch.equal(one.vector, other.vector) and torch.equal(one.log_prob, other.log_prob)
+    assert not torch.equal(rounded.vector, wanted[1].vector), "autocast does something"
+
+
 def test_nothing_is_written_unless_asked_for(mllm):
     folders = [reference_store(mllm, keep).folder for keep in ("disk", "memory", "off")]
     assert folders == [store_folder(mllm), None, None]

@@ -20,7 +20,7 @@ from viker_lightning.progress import Bar
 
 from .prefix import ImagePrefixes
 from .reference import Reference, mean_distribution, output_weight, reduce_distribution, reference_of
-from .store import Keep, reference_key, reference_store
+from .store import Keep, outside_autocast, reference_key, reference_store
 
 QUESTIONS_PER_PART = 64
 
@@ -64,7 +64,8 @@ class IdealDistribution:
     def prefixes(self) -> ImagePrefixes:
         """Key/values of the images; they are read when something is first asked that is not stored."""
         if self._prefixes is None:
-            self._prefixes = ImagePrefixes(self.mllm, self.pictures)
+            with outside_autocast(self.mllm):
+                self._prefixes = ImagePrefixes(self.mllm, self.pictures)
         return self._prefixes
 
     def release(self) -> None:
@@ -107,7 +108,8 @@ class IdealDistribution:
         with Bar("ideal distribution", len(questions), "questions", shown=len(questions) >= 100) as bar:
             for first in range(0, len(questions), QUESTIONS_PER_PART):
                 part = questions[first : first + QUESTIONS_PER_PART]
-                self.store.add(self._fresh(part).items())
+                with outside_autocast(self.mllm):
+                    self.store.add(self._fresh(part).items())
                 bar.advance(len(part))
 
     def _fresh(self, questions: Sequence[Encoded]) -> dict[str, Reference]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from viker_lightning.progress import Bar
 
 from .distribution import why_not_reduced
 from .reference import NAMES, Reference, output_weight, reference_of
-from .store import ReferenceStore, reference_key
+from .store import ReferenceStore, outside_autocast, reference_key
 
 
 class OwnReference:
@@ -84,7 +85,7 @@ class OwnReference:
         known = [found for key in keys if (found := self._known(key)) is not None]
         if len(known) == len(keys):
             return Reference.cat(known).to(batch.labels.device)
-        with self.mllm.frozen():
+        with self.mllm.frozen(), nullcontext() if self.store is None else outside_autocast(self.mllm):
             tokens = self.mllm.answer_tokens(batch, self.layers)
             found = reference_of(tokens, self.reduced, self.layers, output_weight(self.student.head))
         if self.keep:

@@ -36,6 +36,11 @@ def store_folder(mllm: MLLM) -> Path:
     return cache_folder("ideal", hashlib.sha256(made_of.encode()).hexdigest()[:32])
 
 
+def outside_autocast(mllm: MLLM) -> torch.autocast:
+    """What is kept is computed within this: its folder is one for runs with autocast and without."""
+    return torch.autocast(mllm.device.type, enabled=False)
+
+
 def reference_store(mllm: MLLM, keep: Keep) -> ReferenceStore:
     """Where what a model says is kept: in a folder that runs share (``disk``), or in memory."""
     return ReferenceStore(store_folder(mllm) if keep == "disk" else None)
