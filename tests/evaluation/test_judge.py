@@ -3,10 +3,13 @@
 from contextlib import nullcontext
 from types import SimpleNamespace
 
+import pytest
 import torch
 
 from viker_lightning.callbacks import Evaluation
 from viker_lightning.datasets.mllmu import MLLMU
+from viker_lightning.models.families import Llava, Unknown
+from viker_lightning.models.families.qwen_vl import QwenVL
 
 
 def test_a_gold_model_is_judged_by_the_vanilla_model_of_its_people(data, monkeypatch):
@@ -36,6 +39,24 @@ def test_on_a_cpu_a_judge_is_made_when_it_is_first_asked(data, monkeypatch):
     mllm = SimpleNamespace(together=nullcontext)
     evaluation.evaluate(given, SimpleNamespace(mllm=mllm), "after")
     assert evaluation.judge == "w" and asked == [("configs/mini/vanilla.yaml", data, "evaluation.judge")]
+
+
+class Mine(Llava):
+    """A family of one's own."""
+
+
+@pytest.mark.parametrize(
+    ("trained", "wanted"),
+    [(Mine(), Mine), (Llava(), Llava), (QwenVL(), Llava), (Unknown(), Llava)],
+    ids=["own", "same", "other", "unknown"],
+)
+def test_a_judge_is_loaded_as_the_run_loads_models(mllm, base_folder, trained, wanted):
+    """Of the family of the model that is trained where it has its architecture, of another one where it has not."""
+    mllm.family, mllm.trust_remote_code = trained, True
+    mllm.set_budgets(300, 600)
+    judge = Evaluation(judge=str(base_folder))._judge_model(SimpleNamespace(mllm=mllm, weights_dtype="float32"))
+    assert type(judge.family) is wanted and judge.trust_remote_code and judge.max_tokens == 600
+    assert not judge.training and not any(p.requires_grad for p in judge.parameters())
 
 
 def trainer(data, device):

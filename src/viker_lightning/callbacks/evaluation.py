@@ -336,7 +336,7 @@ class Evaluation(Callback):
         if self.judge is None:
             return mllm if mllm.adapted or not any(p.requires_grad for p in mllm.parameters()) else None
         if self._judge is None:
-            self._judge = MLLM.load(self.judge, pl_module.weights_dtype).to(mllm.device).requires_grad_(False).eval()
+            self._judge = mllm.judge(self.judge, pl_module.weights_dtype)
         return self._judge
 
     def _finish(self, trainer: Trainer, when: str) -> Numbers:

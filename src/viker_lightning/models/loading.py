@@ -29,6 +29,17 @@ OF_VALUES = (TypeError, AttributeError, LookupError, StrictDataclassError)
 """What transformers stumbles over where a JSON file holds something else."""
 
 
+def architecture_of(source: str | Path, trust_remote_code: bool = False) -> str:
+    """Which architecture weights are of: the name of a class, as ``config.json`` has it.
+
+    Raises:
+        UserError: if there is no model.
+    """
+    with _in_one_line(str(source)):
+        config = AutoConfig.from_pretrained(str(weights_folder(source)), trust_remote_code=trust_remote_code)
+    return (config.architectures or ["unknown"])[0]
+
+
 def load_weights(
     source: str | Path,
     dtype: str,

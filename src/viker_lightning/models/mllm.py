@@ -24,11 +24,11 @@ from viker_lightning.runs.names import weights_folder
 from .adapter import Lora, add_adapter, projector_paths
 from .attention import use_packed_attention
 from .dtensor import gather
-from .families import Family, choose_family
+from .families import Family, Unknown, choose_family
 from .fingerprint import processor_fingerprint, weights_fingerprint
 from .key_values import KeyValues
 from .layers import decoder_layers, layer_number, outputs_of, weights_above
-from .loading import Quantize, load_weights
+from .loading import Quantize, architecture_of, load_weights
 from .lockstep import Lockstep
 from .packing_check import check_group, check_head, packing_is_exact, warn_of_other_prompt
 from .tokens import AnswerTokens
@@ -116,6 +116,24 @@ class MLLM(nn.Module):
         other = MLLM.load(folder, dtype, None, trusted, family=self.family).to(self.device).eval().requires_grad_(False)
         if other.encoder.tokenizer.get_vocab() != self.encoder.tokenizer.get_vocab():
             raise UserError(f"{option}: {source!r} has another tokenizer; make it on the same data and base model")
+        other.set_budgets(self.max_sequence_tokens, self.max_tokens)
+        return other
+
+    def judge(self, source: str, dtype: str) -> MLLM:
+        """Loads another model, of any tokenizer, frozen, to where this one is.
+
+        It is of this one's family if that knows its architecture, else of what this package has for it.
+
+        Args:
+            source: model folder, run folder or hub id.
+            dtype: of its weights.
+
+        Raises:
+            UserError: if there is no such model, or it cannot be used.
+        """
+        trusted, own = self.trust_remote_code, None if isinstance(self.family, Unknown) else self.family
+        family = own if own and own.model_class(architecture_of(source, trusted)) else None
+        other = MLLM.load(source, dtype, None, trusted, family=family).to(self.device).eval().requires_grad_(False)
         other.set_budgets(self.max_sequence_tokens, self.max_tokens)
         return other
 
