@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from viker_lightning.cache import cache_folder
+from viker_lightning.data.records import VQA
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import (
     IdealDistribution,
@@ -80,6 +81,22 @@ def test_room_behind_the_images_is_that_of_the_longest_row(mllm, groups, picture
     widths = [batch.input_ids.shape[1] for batch, _ in prefixes.hidden(mllm.pack(groups).encoded)]
     needed = len(mllm.prefix(pictures[0])) + max(widths)
     assert needed <= prefixes._cache.room < needed + STRIDE
+
+
+def test_images_are_read_within_the_budget(mllm, pictures, monkeypatch):
+    """Tower and language model see no more of them at a time; what is known of them is the same."""
+    questions = [mllm.encoder.encode(VQA("Who?", "Somebody."), True)]
+    whole, image = ImagePrefixes(mllm, pictures), len(mllm.prefix(pictures[0]))
+    mllm.vision.forget()
+    mllm.set_budgets(image, 2 * image + 1)
+    hidden, compute, passes, towers = mllm.hidden, mllm.family.tower_features, [], []
+    monkeypatch.setattr(mllm, "hidden", lambda batch, *given: passes.append(batch.input_ids) or hidden(batch, *given))
+    monkeypatch.setattr(mllm.family, "tower_features", lambda *given: towers.append(given[2]) or compute(*given))
+    parts = ImagePrefixes(mllm, pictures)
+    assert [tuple(ids.shape) for ids in passes] == [(2, image), (1, image)] and max(map(len, towers)) <= 2
+    (_, found), (_, wanted) = next(parts.hidden(questions)), next(whole.hidden(questions))
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+    assert found.shape[0] == 3 and (found[0] - found[2]).abs().max() > 1e-3, "each behind its own image"
 
 
 def test_only_what_is_missing_is_computed(mllm, groups, pictures, monkeypatch):

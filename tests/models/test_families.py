@@ -84,10 +84,13 @@ def test_ideal_distribution_behind_images_of_different_sizes(model, groups):
     pictures = [*irrelevant_images("scenes", 2, size=56), picture(112, 70, 7)]
     model.adapt(Lora(r=2, alpha=4))
     questions = model.pack(groups).encoded
-    prefixes = ImagePrefixes(model, pictures)
-    prefixes.max_tokens = 60
-    found = torch.cat([p for _, p in prefixes.distributions(questions)])
-    torch.testing.assert_close(found, plain_ideal(model, groups, pictures), rtol=1e-4, atol=1e-6)
+    wanted = plain_ideal(model, groups, pictures)
+    for budget in (1, model.max_tokens):  # images are read one by one, or together
+        model.set_budgets(model.max_sequence_tokens, budget)
+        prefixes = ImagePrefixes(model, pictures)
+        prefixes.max_tokens = 60
+        found = torch.cat([p for _, p in prefixes.distributions(questions)])
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
     images = (states for _, states in prefixes.hidden(questions[:1]))
     assert mean_distribution(model.head(s) for s in next(images)).sum(-1).allclose(torch.ones(1))
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from viker_lightning.data.encoding import Encoded
 from viker_lightning.data.packing import PackedBatch, assemble, in_budget, packed_mask, row_tokens
 from viker_lightning.data.records import Picture
+from viker_lightning.models.key_values import KeyValues
 from viker_lightning.models.logits import logits_of
 from viker_lightning.models.mllm import MLLM
 
@@ -24,7 +25,7 @@ LEAST_TOKENS = 512
 
 
 class ImagePrefixes:
-    """The frozen model's state after reading k images, one row an image.
+    """The frozen model's state after reading k images, one row an image; as many at a time as the token budget allows.
 
     Args:
         mllm: the model; its adapter is off while the images are read. Where its family cannot be packed nothing is
@@ -40,12 +41,20 @@ class ImagePrefixes:
             raise ValueError("the ideal distribution needs at least one irrelevant image, found none")
         self.mllm, self.pictures, self.k = mllm, list(pictures), len(pictures)
         self.max_tokens = max(LEAST_TOKENS, mllm.max_tokens // self.k)
-        self._lengths = torch.tensor([len(mllm.prefix(p)) for p in pictures], device=mllm.device)
-        self._longest = int(self._lengths.max())
+        lengths = [len(mllm.prefix(p)) for p in pictures]
+        self._lengths, self._longest = torch.tensor(lengths, device=mllm.device), max(lengths)
         if mllm.packs:
-            self._cache = mllm.key_values(self._longest)
-            with mllm.frozen():
-                mllm.hidden(mllm.assemble(pictures, [[]] * self.k), self._cache)
+            parts = in_budget(lengths, mllm.max_tokens, padded=True)
+            read = [self._read([self.pictures[i] for i in part]) for part in parts]
+            config = mllm.base.config.get_text_config()
+            self._cache = read[0] if len(read) == 1 else KeyValues.joined(config, read, self._longest)
+
+    def _read(self, pictures: list[Picture]) -> KeyValues:
+        """Key/values of some of the images, read together."""
+        cache = self.mllm.key_values(self._longest)
+        with self.mllm.frozen():
+            self.mllm.hidden(self.mllm.assemble(pictures, [[]] * len(pictures)), cache)
+        return cache
 
     def hidden(self, questions: Sequence[Encoded]) -> Iterator[tuple[PackedBatch, Tensor]]:
         """Reads questions with their answers behind every image, as many at a time as the token budget allows.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -47,6 +48,14 @@ class _Layer(CacheLayerMixin):
         return self.room
 
 
+def _below_one_another(states: Sequence[Tensor], room: int) -> Tensor:
+    first = states[0]
+    made = first.new_zeros(sum(map(len, states)), first.shape[1], room, first.shape[3])
+    for rows, held in zip(made.split([len(one) for one in states]), states, strict=True):
+        rows[:, :, : held.shape[2]] = held
+    return made
+
+
 class KeyValues(Cache):
     """Key/values of a few sequences, for passes without gradient.
 
@@ -59,6 +68,24 @@ class KeyValues(Cache):
         self.buffers = [_Layer(room) for _ in range(config.num_hidden_layers)]
         super().__init__(layers=list(self.buffers))
         self.room = room
+
+    @classmethod
+    def joined(cls, config: Any, parts: Sequence[KeyValues], room: int) -> KeyValues:
+        """The sequences of several key/values, below one another; the parts are emptied on the way.
+
+        Args:
+            config: of the language model.
+            parts: what is joined; they may differ in length, and what a shorter one lacks is 0.
+            room: positions there is room for, no fewer than the longest has.
+        """
+        made = cls(config, room)
+        for layer, *others in zip(made.buffers, *(part.buffers for part in parts), strict=True):
+            layer.keys = _below_one_another([other.keys[:, :, : other.length] for other in others], room)
+            layer.values = _below_one_another([other.values[:, :, : other.length] for other in others], room)
+            layer.length, layer.is_initialized = max(other.length for other in others), True
+            for other in others:
+                other.keys = other.values = None
+        return made
 
     def cut(self, length: int) -> None:
         """Forgets everything behind the first ``length`` positions."""

@@ -15,8 +15,8 @@ class Engine:
 
     Attributes:
         max_sequence_tokens: most tokens of one packed sequence; an image with more questions takes several.
-        max_tokens: most tokens that pass the model together; a step with more passes in parts, with the gradient of
-            the whole step.
+        max_tokens: most tokens that pass the model together, the vision tower seeing the images among them at once; a
+            step with more passes in parts, with the gradient of the whole step.
         gradient_checkpointing: keep only layer inputs for the backward pass.
         features: where features of frozen vision modules are kept: ``memory``, ``disk`` (shared by runs) or ``off``.
         references: where what the frozen model said is kept: ``disk`` (ideal distributions, shared by runs),
