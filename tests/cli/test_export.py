@@ -13,11 +13,12 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, Auto
 from support.commands import OPEN_GATE
 from support.families import FAMILIES, random_model
 from support.weights import random_vanilla, randomise_lora
+from viker_lightning.attacks.subject import Subject
 from viker_lightning.cli import main
 from viker_lightning.data.records import VQA, ImageGroup, Picture
 from viker_lightning.export import main as export
 from viker_lightning.models import MLLM, Lora, generate, load_adapted, revision_of, write_merged
-from viker_lightning.models.merging import share_kept
+from viker_lightning.models.rounding import share_kept
 from viker_lightning.reporting.card import model_card
 
 ROOT = Path(__file__).parents[2]
@@ -231,12 +232,19 @@ def test_merging_rounds_no_small_change_away(run, data, tmp_path, caplog):
     found = moved(MLLM.load(tmp_path / "run/merged"))
     assert found[0] == texts and (found[1] - wanted).norm() < 1e-2 * wanted.norm()
     assert json.loads((tmp_path / "run/merged/config.json").read_text())["dtype"] == "float32"
+    attacked = []
+    for source in ("run/merged", "run/adapter"):  # whoever goes on from there, or attacks it, in bf16 has the rest
+        caplog.clear()
+        attacked.append(Subject("run", str(tmp_path / source), tmp_path, "bfloat16").load().base.state_dict())
+        (said,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
+        assert re.search(rf"{source}: bfloat16 keeps 0\.[0-4]\d of the change, .*; take float32 \(model.dtype", said)
+    assert all(torch.equal(weight, attacked[1][name]) for name, weight in attacked[0].items())
     caplog.clear()
     export([str(tmp_path / "run")])
     assert moved(MLLM.load(tmp_path / "run/merged"))[1].equal(found[1]) and not caplog.records
     export([str(tmp_path / "run"), "--dtype=bfloat16"])
     (warning,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
-    share = float(re.search(r"adapter: bfloat16 keeps ([\d.]+) of the change.*write float32$", warning)[1])
+    share = float(re.search(r"adapter: bfloat16 keeps ([\d.]+) of the change.*take float32 ", warning)[1])
     assert share < 0.5
     assert json.loads((tmp_path / "run/merged/config.json").read_text())["dtype"] == "bfloat16"
     rounded = moved(MLLM.load(tmp_path / "run/merged"))[1]

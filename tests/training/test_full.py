@@ -1,6 +1,7 @@
 """Unlearning without LoRA: the same loss and gradient as with a second, frozen model, which nobody has to hold."""
 
 import copy
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -154,3 +155,19 @@ def test_steps_that_vanish_are_warned_of(vanilla, few, caplog):
             enable_progress_bar=False,
         ).fit(module, datamodule=few)  # fmt: skip
         assert ("rounded away" in caplog.text) == warned
+
+
+def test_unlearning_that_is_rounded_away_is_warned_of(vanilla, few, tmp_path, caplog):
+    """Of merged weights, that a run goes on from: by its type, or by the trainer's after it."""
+    shutil.copytree(vanilla, tmp_path / "merged")
+    (tmp_path / "merged/share_kept.txt").write_text("bfloat16 0.3\nfloat16 0.99\n")
+    for dtype, precision, warned in (
+        ("bfloat16", "32", True), ("float32", "bf16-true", True), ("float16", "32", False), ("float32", "32", False)
+    ):  # fmt: skip
+        caplog.clear()
+        module = Unlearn(GradientAscent(), str(tmp_path / "merged"), Lora(r=2), dtype=dtype)
+        Trainer(
+            accelerator="cpu", precision=precision, max_steps=0, logger=False, enable_checkpointing=False,
+            enable_progress_bar=False,
+        ).fit(module, datamodule=few)  # fmt: skip
+        assert ("bfloat16 keeps 0.30 of the change" in caplog.text) == warned

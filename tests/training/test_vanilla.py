@@ -81,7 +81,8 @@ def test_what_an_unlearning_run_has_left_is_merged_once(tmp_path, monkeypatch, c
     def merge(adapter, folder, **options):
         written.append((adapter, options))
         folder.mkdir(exist_ok=True)
-        (folder / "config.json").write_text("{}")
+        for name in ("config.json", "share_kept.txt"):
+            (folder / name).write_text("{}")
 
     monkeypatch.setattr(vanilla, "write_merged", merge)
     with pytest.raises(UserError, match="this run is not finished"):

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 from viker_lightning.errors import UserError
-from viker_lightning.models import MLLM, Quantize, identify_weights, load_adapted
+from viker_lightning.models import MLLM, Quantize, identify_weights, load_adapted, load_merged
 from viker_lightning.models.adapter import adapter_config
 from viker_lightning.models.families import Family
 from viker_lightning.models.mllm import MAX_SEQUENCE_TOKENS, MAX_TOKENS
@@ -59,9 +59,8 @@ class Subject:
         if self.adapter is not None and self.adapter == Path(self.source):  # away from the run that made it
             if quantize is not None:
                 raise UserError(f"{self.source}: quantize={quantize} needs merged weights, found an adapter; merge it")
-            mllm = load_adapted(self.adapter, self.dtype, None, None, self.trust_remote_code, self.family)
-            mllm.model = mllm.model.merge_and_unload()
-            return self._ready(mllm)
+            remote, family = self.trust_remote_code, self.family
+            return self._ready(load_merged(self.adapter, self.dtype, None, None, remote, family))
         weights = unlearned_model(self.source, self.trust_remote_code, self.family)
         return self._ready(MLLM.load(weights, self.dtype, None, self.trust_remote_code, quantize, self.family))
 

@@ -20,6 +20,7 @@ from viker_lightning.files import check_index
 from viker_lightning.runs.names import weights_folder
 
 from .families import Family, choose_family
+from .rounding import warn_of_rounding
 from .weight_files import refuse_pickles
 
 Quantize = Literal["nf4", "int8", "fp4"]
@@ -83,6 +84,7 @@ def load_weights(
                 module.support_avx512bf16_for_cpu = False
         processor = AutoProcessor.from_pretrained(source, **remote)
         commit = extract_commit_hash(cached_file(source, "config.json", revision=revision), None)
+    warn_of_rounding(source, dtype)
     if missing := sorted(report["missing_keys"]):
         raise UserError(
             f"{source}: {len(missing)} weights are missing, e.g. {missing[0]!r}, and would be random; give a complete "

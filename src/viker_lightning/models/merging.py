@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
-from peft.tuners.lora import LoraLayer
-from peft.utils import ModulesToSaveWrapper
-from torch import Tensor
 
 from viker_lightning.errors import UserError
 from viker_lightning.files import replacing_folder
@@ -18,12 +12,8 @@ from viker_lightning.files import replacing_folder
 from .adapter import adapter_config
 from .families import Family
 from .mllm import MLLM
+from .rounding import note_shares, share_kept, warn_of_share
 from .weight_files import refuse_pickles
-
-log = logging.getLogger(__name__)
-
-ENOUGH = 0.95
-"""Least share of an adapter's change that merged weights keep without a warning."""
 
 
 def load_adapted(
@@ -84,10 +74,7 @@ def load_merged(
         UserError: if adapter or model cannot be loaded, or they do not belong together.
     """
     mllm = load_adapted(adapter, "float32", base, revision, trust_remote_code, family)
-    if dtype != "float32" and (share := share_kept(mllm.model, getattr(torch, dtype))) < ENOUGH:
-        log.warning("%s: %s keeps %.2f of the change, the rest is rounded away; write float32", adapter, dtype, share)
-    mllm.model = mllm.model.merge_and_unload().to(getattr(torch, dtype))
-    return mllm
+    return _merge(mllm, adapter, dtype)
 
 
 def write_merged(
@@ -101,6 +88,8 @@ def write_merged(
 ) -> None:
     """Writes full weights (safetensors) with an adapter added to them, and the processor; whole or not at all.
 
+    Beside them stands how much of the adapter's change smaller types keep, for whoever loads them in one.
+
     Args:
         adapter: folder as PEFT writes it.
         folder: where to; what is there is replaced.
@@ -113,9 +102,10 @@ def write_merged(
     Raises:
         UserError: if adapter or model cannot be loaded, or they do not belong together.
     """
-    mllm = load_merged(adapter, dtype, base, revision, trust_remote_code, family)
+    mllm = load_adapted(adapter, "float32", base, revision, trust_remote_code, family)
     with replacing_folder(Path(folder)) as written:
-        mllm.save(written)
+        note_shares(mllm.model, written)
+        _merge(mllm, adapter, dtype).save(written)
 
 
 def revision_of(source: str, commit: str | None, revision: str | None) -> str | None:
@@ -123,35 +113,9 @@ def revision_of(source: str, commit: str | None, revision: str | None) -> str | 
     return None if Path(source).is_dir() else commit or revision
 
 
-def share_kept(model: Any, dtype: torch.dtype) -> float:
-    """How much of an adapter's change is left once the changed weights are rounded.
-
-    With W the weights before, d the change and r the rounding, it is <r(W + d) - W, d> / <d, d> over all changed
-    weights together: 1 if the whole change is left, 0 if rounding takes W + d back to W. That is what happens to
-    changes below half the last bit of a W that is of this type itself; rounding a finer W loses none on average.
-
-    Args:
-        model: a PEFT model, not merged.
-        dtype: what the changed weights are rounded to.
-    """
-    left = whole = 0.0
-    with torch.no_grad():
-        for before, change in _changes(model):
-            kept = (before + change).to(dtype).to(before.dtype) - before
-            left += float((kept * change).sum(dtype=torch.float64))
-            whole += float(change.square().sum(dtype=torch.float64))
-    return left / whole if whole else 1.0
-
-
-def _changes(model: Any) -> Iterator[tuple[Tensor, Tensor]]:
-    """Weights before, and what the adapter adds to them, one after the other."""
-    for module in model.modules():
-        if isinstance(module, LoraLayer):
-            layer: Any = module
-            for name in layer.active_adapters:
-                yield layer.get_base_layer().weight, layer.get_delta_weight(name)
-        elif isinstance(module, ModulesToSaveWrapper):
-            for trained in module.modules_to_save.values():
-                for name, weight in trained.named_parameters():
-                    before = module.original_module.get_parameter(name)
-                    yield before, weight - before
+def _merge(mllm: MLLM, adapter: str | Path, dtype: str) -> MLLM:
+    """Adds the adapter to the weights, which are in float32, and rounds them then."""
+    if dtype != "float32":
+        warn_of_share(adapter, dtype, share_kept(mllm.model, getattr(torch, dtype)))
+    mllm.model = mllm.model.merge_and_unload().to(getattr(torch, dtype))
+    return mllm

@@ -34,6 +34,7 @@ from viker_lightning.methods.base import check_declared, check_needs
 from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize, decoder_layers, revision_of, write_merged
 from viker_lightning.models.families import Family
 from viker_lightning.models.layers import layer_number
+from viker_lightning.models.rounding import warn_of_rounding
 from viker_lightning.pictures.irrelevant import check_images
 from viker_lightning.runs import names
 
@@ -45,6 +46,9 @@ from .streams import Derived
 from .vanilla import check_vanilla, unlearned_model, vanilla_model
 
 log = logging.getLogger(__name__)
+
+TRUE_HALF = {"bf16-true": "bfloat16", "16-true": "float16"}
+"""What ``trainer.precision`` makes of all weights."""
 
 
 class Unlearn(Stage):
@@ -217,6 +221,8 @@ class Unlearn(Stage):
         mllm = MLLM.load(
             self.base_weights, self.weights_dtype, self.revision, self.trust_remote_code, self.quantize, self.family
         )
+        if rounded := TRUE_HALF.get(str(self.trainer.precision)):  # the trainer rounds what was just loaded
+            warn_of_rounding(self.base_weights, rounded)
         if self.lora is None:
             mllm.train_fully(head=False)
             log.info("original weights: %s", mllm.fingerprint)  # taken before they move: what is kept is found by it

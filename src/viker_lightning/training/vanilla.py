@@ -20,6 +20,7 @@ from viker_lightning.errors import UserError
 from viker_lightning.files import check_folder
 from viker_lightning.models import folder_fingerprint, write_merged
 from viker_lightning.models.families import Family
+from viker_lightning.models.rounding import SHARES
 from viker_lightning.packaged_configs import config_path
 from viker_lightning.processes import by_itself, waited_for
 from viker_lightning.runs.names import ADAPTER, MERGED, MODEL, check_finished, is_finished, weights_folder
@@ -126,7 +127,7 @@ def unlearned_model(vanilla: str, trust_remote_code: bool = False, family: Famil
     merged = cache_folder("merged", str(folder_fingerprint(run / ADAPTER))[:12])
     merged.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{merged}.lock"):
-        if damage(merged, "config.json"):
+        if damage(merged, SHARES):  # one of an earlier version has none
             print(f"{run}: its adapter is added to its model (once), in {merged}", flush=True)
             write_merged(run / ADAPTER, merged, trust_remote_code=trust_remote_code, family=family)
             note_checksums(merged)
