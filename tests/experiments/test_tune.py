@@ -339,8 +339,9 @@ def test_page_and_figure(bench):
     assert "| npo | `model.lr` | 0.0002 to 0.01 (log) |" in text and "| viker | `model.method.k` | 1, 3, 5" in text
     assert "## Failed" not in text
     drawn = (bench.folder / "one/results/figures/tuning-mini.svg").read_text()
-    for said in ("npo", "viker", "vanilla model", "gold model", "distance from gold"):
+    for said in ("npo", "viker", "distance from gold", "X vanilla, ★ gold"):
         assert said in drawn
+    assert drawn.count('<g id="axes_') == 2, "a panel a method"
 
 
 def test_settings_tried_are_listed_by_method_the_best_first(bench):

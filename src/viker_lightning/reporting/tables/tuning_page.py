@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from itertools import cycle
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
 
 from viker_lightning.files import write_text
 from viker_lightning.reporting.fronts import Point, hypervolume, least_within, pareto_front
 from viker_lightning.reporting.html import rendered
 
-from .figures import MARKERS, STYLE
+from .figures import STYLE
 from .tuned import read_tuning
 
 REFERENCE: Point = (0.5, 0.5)
 """Of the hypervolume: forgetting about as bad as vanilla's, half of what vanilla knows of others lost."""
+
+ACROSS = 4
+"""Panels of the figure beside each other."""
 
 BOUNDS = (0.1, 0.15, 0.2, 0.3)
 """Of forgetting, within which retention is compared."""
@@ -82,25 +85,32 @@ def markdown(tuning: dict[str, Any], file: Path) -> str:
 
 
 def front_figure(tuning: dict[str, Any]) -> Figure:
-    """Forgetting against retention: every trial a dot, a method's front a line; vanilla, gold and the corner marked."""
-    figure = Figure(figsize=(7.2, 4.6), layout="constrained")
-    axes = figure.subplots()
-    for (name, found), marker in zip(tuning["methods"].items(), cycle(MARKERS), strict=False):
-        dots = points(found)
-        if not dots:
-            continue
-        (line,) = axes.plot(*zip(*pareto_front(dots), strict=True), marker=marker, markersize=5, label=name)
-        xs, ys = zip(*dots, strict=True)
-        axes.scatter(xs, ys, s=9, marker=marker, alpha=0.4, color=line.get_color(), linewidths=0)
-    ends = [ends for found in tuning["methods"].values() for ends in found["models"].values()]
-    for name, marker in (("vanilla", "X"), ("gold", "*")):
-        if ends:
-            at = [mean(end[name][part] for end in ends) for part in ("forgetting", "retention")]
-            axes.plot(*at, marker, color="black", markersize=10, label=f"{name} model", clip_on=False)
-    axes.plot(0, 0, "+", color="black", markersize=12, label="gold on forgotten, vanilla on others", clip_on=False)
-    axes.set(xlabel="forgetting: distance from gold (low is good)", xlim=(0, None), ylim=(0, None))
-    axes.set_ylabel("retention: lost of vanilla (low is good)")
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    """Forgetting against retention, a panel a method: every trial a dot, its front a line, those of others grey.
+
+    The axis of retention is one of square roots, since most of what matters is near 0.
+    """
+    methods = {name: found for name, found in tuning["methods"].items() if points(found)}
+    fronts = {name: pareto_front(points(found)) for name, found in methods.items()}
+    down = -(-len(methods) // ACROSS)
+    figure = Figure(figsize=(7.2, 0.7 + 1.5 * down), layout="constrained")
+    panels = list(figure.subplots(down, ACROSS, squeeze=False, sharex=True, sharey=True).flat)
+    for axes, (name, found) in zip(panels, methods.items(), strict=False):
+        for front in fronts.values():
+            axes.plot(*zip(*front, strict=True), color="gray", linewidth=0.5, alpha=0.5)
+        axes.plot(*zip(*points(found), strict=True), "o", markersize=3, alpha=0.6, color="C0", clip_on=False)
+        axes.plot(*zip(*fronts[name], strict=True), "-", linewidth=1.6, color="C0")
+        for end, marker in (("vanilla", "X"), ("gold", "*")) if found["models"] else ():
+            at = [mean(one[end][part] for one in found["models"].values()) for part in ("forgetting", "retention")]
+            axes.plot(*at, marker, color="black", markersize=6, clip_on=False)
+        axes.set_title(name, fontsize="small")
+    for axes in panels[len(methods) :]:
+        axes.set_visible(False)
+    if panels:
+        panels[0].set(xlim=(0, None), ylim=(0, None))
+        panels[0].set_yscale("function", functions=(np.sqrt, np.square))
+        panels[0].set_yticks([0, 0.05, 0.2, 0.5, 1.0])
+    figure.supxlabel("forgetting: distance from gold (low is good); X vanilla, ★ gold", fontsize="small")
+    figure.supylabel("retention: lost of vanilla (low is good)", fontsize="small")
     return figure
 
 
