@@ -116,7 +116,7 @@ def test_page_says_whose_answers_are_of_another_seed(tmp_path):
 def test_page_of_a_sweep_and_of_nothing(tmp_path):
     grid = read_grid(Path("experiments/k.yaml"), "mini", 1)
     tabulate(grid, tmp_path / "none", tmp_path)
-    assert "0 of 6 runs are finished" in (tmp_path / "k-mini.html").read_text()
+    assert "0 of 8 runs are finished" in (tmp_path / "k-mini.html").read_text()
     for cell in grid.cells(tmp_path / "runs"):
         finish(cell, kept=4 - (cell.row == "k = 1"))
     tabulate(grid, tmp_path / "runs", tmp_path)
