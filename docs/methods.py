@@ -47,7 +47,7 @@ Stranger in full, [your own method](method.md) how another one is written.
   `tests/published/test_defects.py`. Measured are means over [embedded worlds](results.md):
   test Keywords, near gold's {gold} being good, and gold's KL from the model, nats a token, {floor}
   being that of another seed of gold. Of a method that was not tried nothing was measured, and the
-  settings of its config are a first guess: `make tune METHODS=wga`, say, looks for better ones.
+  settings of its config are a first guess: `make tune METHODS=rmu`, say, looks for better ones.
 """
 
 
