@@ -24,7 +24,7 @@ from viker_lightning.runs.names import weights_folder
 from .adapter import Lora, add_adapter, projector_paths
 from .attention import use_packed_attention
 from .dtensor import gather
-from .families import Family, Unknown, choose_family
+from .families import Family, choose_family
 from .fingerprint import processor_fingerprint, weights_fingerprint
 from .key_values import KeyValues
 from .layers import decoder_layers, layer_number, outputs_of, weights_above
@@ -131,11 +131,18 @@ class MLLM(nn.Module):
         Raises:
             UserError: if there is no such model, or it cannot be used.
         """
-        trusted, own = self.trust_remote_code, None if isinstance(self.family, Unknown) else self.family
-        family = own if own and own.model_class(architecture_of(source, trusted)) else None
-        other = MLLM.load(source, dtype, None, trusted, family=family).to(self.device).eval().requires_grad_(False)
+        other = MLLM.load(source, dtype, None, self.trust_remote_code, family=self.family_for(source))
         other.set_budgets(self.max_sequence_tokens, self.max_tokens)
-        return other
+        return other.to(self.device).eval().requires_grad_(False)
+
+    def family_for(self, source: str) -> Family | None:
+        """This one's family if it is somebody's own and knows another model; else ``None``, for the package's choice.
+
+        Raises:
+            UserError: if there is no such model.
+        """
+        own = self.family if self.family.code else None
+        return own if own and own.model_class(architecture_of(source, self.trust_remote_code)) else None
 
     @property
     def base(self) -> Any:

@@ -44,6 +44,9 @@ from .estimates import FP32, GIB, PASSING, STANDING, Load, Setting, Shape, memor
 from .machine import device_memory, existing, free_disk, same_disk, supports, writable
 from .workload import Stored, load_of, look_at_steps, number_of_steps, stored
 
+JUDGE = "judge of evaluations"
+"""It may be of another family than the trained model."""
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -301,15 +304,16 @@ class Check:
         judge = _embedded(base_of(wanted.judge)) if wanted.judge and wanted.judge.endswith(YAML) else wanted.judge
         itemsize = FP32 if stage.weights_dtype == "float32" else 2
         asked = [
-            ("gold model of the method", gold, stage.trust_remote_code, mllm.family),
-            ("gold model of evaluations", wanted.gold, stage.trust_remote_code, mllm.family),
-            ("judge of evaluations", judge, False, None),
+            ("gold model of the method", gold),
+            ("gold model of evaluations", wanted.gold),
+            (JUDGE, judge),
         ]
         found = {}
-        for name, source, trusted, family in asked:
+        for name, source in asked:
             with self._noting():
                 if source:
-                    model, _, _ = skeleton(source, None, trusted, family=family)
+                    family = mllm.family_for(source) if name == JUDGE else mllm.family
+                    model, _, _ = skeleton(source, None, stage.trust_remote_code, family=family)
                     found[name] = sum(p.numel() for p in model.parameters()) * itemsize
         with self._noting():
             if wanted.gibberish:
