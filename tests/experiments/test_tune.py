@@ -20,6 +20,7 @@ from viker_lightning.experiments.tune import main, open_study, tried
 from viker_lightning.files import write_json
 from viker_lightning.reporting.fronts import hypervolume, least_within, pareto_front
 from viker_lightning.reporting.tables.tuned import read_tuning, settings_tried
+from viker_lightning.reporting.tables.tuning_page import front_figure
 
 SPACES = Path("experiments/tuning/spaces.yaml")
 
@@ -342,6 +343,12 @@ def test_page_and_figure(bench):
     for said in ("npo", "viker", "distance from gold", "X vanilla, ★ gold"):
         assert said in drawn
     assert drawn.count('<g id="axes_') == 2, "a panel a method"
+
+
+def test_a_figure_of_settings_that_all_failed_is_empty():
+    failed = {"trials": [{"number": 0, "error": "no such luck"}], "worlds": [100], "models": {}}
+    (panel, *_) = front_figure({"methods": {"npo": failed}}).axes
+    assert not panel.lines and not panel.get_visible()
 
 
 def test_settings_tried_are_listed_by_method_the_best_first(bench):

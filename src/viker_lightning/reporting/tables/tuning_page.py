@@ -91,7 +91,7 @@ def front_figure(tuning: dict[str, Any]) -> Figure:
     """
     methods = {name: found for name, found in tuning["methods"].items() if points(found)}
     fronts = {name: pareto_front(points(found)) for name, found in methods.items()}
-    down = -(-len(methods) // ACROSS)
+    down = max(1, -(-len(methods) // ACROSS))
     figure = Figure(figsize=(7.2, 0.7 + 1.5 * down), layout="constrained")
     panels = list(figure.subplots(down, ACROSS, squeeze=False, sharex=True, sharey=True).flat)
     for axes, (name, found) in zip(panels, methods.items(), strict=False):
@@ -105,10 +105,9 @@ def front_figure(tuning: dict[str, Any]) -> Figure:
         axes.set_title(name, fontsize="small")
     for axes in panels[len(methods) :]:
         axes.set_visible(False)
-    if panels:
-        panels[0].set(xlim=(0, None), ylim=(0, None))
-        panels[0].set_yscale("function", functions=(np.sqrt, np.square))
-        panels[0].set_yticks([0, 0.05, 0.2, 0.5, 1.0])
+    panels[0].set(xlim=(0, None), ylim=(0, None))  # shared by all
+    panels[0].set_yscale("function", functions=(np.sqrt, np.square))
+    panels[0].set_yticks([0, 0.05, 0.2, 0.5, 1.0])
     figure.supxlabel("forgetting: distance from gold (low is good); X vanilla, ★ gold", fontsize="small")
     figure.supylabel("retention: lost of vanilla (low is good)", fontsize="small")
     return figure
