@@ -17,6 +17,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from .fork_server import Forked, forked
 from .processes import waited_for
 from .secrets import hide
 
@@ -52,22 +53,71 @@ def run_child(
     """
     started, interrupted = time.monotonic(), None
     with log.open("a" if append else "w", encoding="utf-8") as file:
-        process = subprocess.Popen(
-            command, env=waited_for(environment), stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
-        )
-        try:
-            ended = 0
-            while not ended:
-                ended, status, used = os.wait4(process.pid, os.WNOHANG)
-                if not ended and stop.wait(0.2):
-                    raise KeyboardInterrupt
-        except BaseException as error:
-            interrupted = error
-            os.kill(process.pid, signal.SIGTERM)  # the run writes a checkpoint and stops
-            _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    memory = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return Ended(process.returncode, time.monotonic() - started, memory, interrupted)
+        child = _start(command, environment, file.fileno(), file.fileno())
+    try:
+        while not (ended := child.wait(0.2)):
+            if stop.is_set():
+                raise KeyboardInterrupt
+    except BaseException as error:
+        interrupted, ended = error, _stop(child)
+    exit_code, memory = ended
+    return Ended(exit_code, time.monotonic() - started, memory * (1 if sys.platform == "darwin" else 1024), interrupted)
+
+
+def call_child(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Runs a command to its end; it prints where this process does, and is told to stop where this one is interrupted.
+
+    Args:
+        command: program and arguments.
+        environment: all its variables.
+
+    Returns:
+        Its exit code.
+    """
+    child = _start(command, environment, output=1, errors=2)
+    try:
+        return _end(child)[0]
+    except BaseException:
+        _stop(child)
+        raise
+
+
+class _Started:
+    """A command that was started in the ordinary way; as :class:`~viker_lightning.fork_server.Forked`."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process, self.pid = process, process.pid
+
+    def wait(self, seconds: float | None = None) -> tuple[int, int] | None:
+        until = None if seconds is None else time.monotonic() + seconds
+        while True:
+            pid, status, used = os.wait4(self.pid, 0 if until is None else os.WNOHANG)
+            if pid:
+                self._process.returncode = os.waitstatus_to_exitcode(status)
+                return self._process.returncode, used.ru_maxrss
+            if until is not None and time.monotonic() >= until:
+                return None
+            time.sleep(0.05)
+
+
+def _stop(child: Forked | _Started) -> tuple[int, int]:
+    """Has it write a checkpoint and stop, and waits for that."""
+    with suppress(ProcessLookupError):
+        os.kill(child.pid, signal.SIGTERM)
+    return _end(child)
+
+
+def _end(child: Forked | _Started) -> tuple[int, int]:
+    ended = child.wait()
+    assert ended, "without a limit it is waited for"
+    return ended
+
+
+def _start(command: Sequence[str], environment: Mapping[str, str], output: int, errors: int) -> Forked | _Started:
+    if child := forked(command, environment, output, errors):
+        return child
+    variables = waited_for(environment)
+    return _Started(subprocess.Popen(command, env=variables, stdout=output, stderr=errors, stdin=subprocess.DEVNULL))
 
 
 def read_note(file: Path, fingerprint: Callable[[], str]) -> dict[str, Any]:

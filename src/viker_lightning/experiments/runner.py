@@ -7,6 +7,7 @@ import queue
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol, TypeVar
 
 import torch
@@ -22,6 +23,8 @@ from rich.progress import (
 )
 from rich.table import Column
 
+from viker_lightning.fork_server import fork_server
+from viker_lightning.processes import by_itself
 from viker_lightning.progress import Pace, clock, quiet, silent
 from viker_lightning.secrets import hide
 
@@ -103,7 +106,7 @@ def run_grid(
         environment = free.get()
         at_work.append(cell)
         try:
-            state = cell.state() if stop.is_set() else cell.run(environment, stop)
+            state = cell.state() if stop.is_set() else cell.run(environment | where, stop)
             return "" if state == State.FINISHED else cell.complaint()
         except Exception as error:  # its files cannot be read or written, say; the others go on
             return hide(f"{type(error).__name__}: {error}")
@@ -112,7 +115,7 @@ def run_grid(
             free.put(environment)
 
     shown = _Shown(len(left), what, len(environments), console)
-    with shown, ThreadPoolExecutor(len(environments)) as pool:
+    with _loaded_once(environments, len(left)) as where, shown, ThreadPoolExecutor(len(environments)) as pool:
         running: dict[Future[str], AnyJob] = {}
         failed = []
         try:
@@ -132,6 +135,13 @@ def run_grid(
                 future.cancel()
             raise
     return failed
+
+
+def _loaded_once(environments: Sequence[Mapping[str, str]], count: int) -> AbstractContextManager[dict[str, str]]:
+    """A fork server for several runs on a processor; on a GPU a run is long, and CUDA outlives no fork."""
+    if count < 2 or torch.cuda.is_available():
+        return nullcontext({})
+    return fork_server({**by_itself(os.environ), **environments[0]})
 
 
 class _Shown:

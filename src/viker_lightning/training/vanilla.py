@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from filelock import FileLock
 
 from viker_lightning import __version__
 from viker_lightning.cache import cache_folder, damage, note_checksums
+from viker_lightning.children import call_child
 from viker_lightning.datasets.base import Benchmark
 from viker_lightning.embedded import llava, smol, vision_tower
 from viker_lightning.embedded.base_model import recipe
@@ -22,7 +22,7 @@ from viker_lightning.models import folder_fingerprint, write_merged
 from viker_lightning.models.families import Family
 from viker_lightning.models.rounding import SHARES
 from viker_lightning.packaged_configs import config_path
-from viker_lightning.processes import by_itself, waited_for
+from viker_lightning.processes import by_itself
 from viker_lightning.runs.names import ADAPTER, MERGED, MODEL, check_finished, is_finished, weights_folder
 
 YAML = (".yaml", ".yml")
@@ -83,9 +83,9 @@ def vanilla_model(vanilla: str, data: Benchmark, option: str = "model.vanilla") 
             command = [sys.executable, "-m", "viker_lightning", "fit", "--config", str(config)]
             command += [*data.vanilla_options(), f"--trainer.default_root_dir={run}", "--ckpt_path=last"]
             environment = {k: v for k, v in by_itself(os.environ).items() if k not in FILED}
-            done = subprocess.run(command, check=False, env=waited_for(environment))
-            if done.returncode or not is_finished(run):
-                raise UserError(f"{config}: the vanilla run failed with exit code {done.returncode}; see above")
+            exit_code = call_child(command, environment)
+            if exit_code or not is_finished(run):
+                raise UserError(f"{config}: the vanilla run failed with exit code {exit_code}; see above")
             note_checksums(run / MODEL)
     return weights_folder(run)
 

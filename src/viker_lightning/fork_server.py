@@ -1,0 +1,215 @@
+"""A process that has everything loaded, and from which commands are forked: many short runs load torch but once.
+
+``python -m viker_lightning.fork_server FD`` is that process. It holds no GPU and no thread, and a command that is
+forked from it does what it does when it is started: its variables, folder, files and exit code are its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from .processes import PARENT, waited_for
+
+SOCKET = "VIKER_LIGHTNING_FORK_SERVER"
+"""The variable that tells a run, and what it starts, where the server is."""
+
+READ_WHEN_LOADED = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONPATH")
+"""Variables that are read when something is loaded: a command that has others is not forked."""
+
+THIS_PYTHON = [sys.executable, "-m"]
+
+
+@contextmanager
+def fork_server(environment: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """Starts a server for as long as it is needed.
+
+    Args:
+        environment: all its variables.
+
+    Yields:
+        The variable by which :func:`forked` finds it; none on a system without what it needs.
+    """
+    if sys.platform != "linux":  # elsewhere what has loaded torch cannot be forked safely
+        yield {}
+        return
+    with TemporaryDirectory(prefix="viker-lightning-") as folder, socket.socket(socket.AF_UNIX) as listening:
+        place = str(Path(folder) / "socket")  # the folder is the user's alone
+        try:
+            listening.bind(place)
+        except OSError:  # a name that is too long
+            yield {}
+            return
+        listening.listen(64)
+        number = listening.fileno()
+        server = subprocess.Popen(
+            [*THIS_PYTHON, __name__, str(number)],
+            env=waited_for(environment),
+            pass_fds=[number],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        listening.close()  # whoever asks when the server has ended is refused, and starts its command itself
+        try:
+            yield {SOCKET: place}
+        finally:
+            server.terminate()
+            server.wait()
+
+
+class Forked:
+    """A command that was forked from the server.
+
+    Attributes:
+        pid: its process, which is no child of this one.
+    """
+
+    def __init__(self, connection: socket.socket, pid: int) -> None:
+        self._connection, self.pid = connection, pid
+
+    def wait(self, seconds: float | None = None) -> tuple[int, int] | None:
+        """How it ended.
+
+        Args:
+            seconds: how long to wait for it; ``None`` for as long as it takes.
+
+        Returns:
+            Its exit code, negative for the signal that ended it, and the most main memory it held, as the system
+            counts it: libraries that it shares with the server and has not used are left out. ``None`` if it has not
+            ended.
+        """
+        if not select.select([self._connection], [], [], seconds)[0]:
+            return None
+        with self._connection:
+            told = _received(self._connection)
+        return (told["exit_code"], told["memory"]) if told else (-signal.SIGKILL, 0)
+
+
+def forked(command: Sequence[str], environment: Mapping[str, str], output: int, errors: int) -> Forked | None:
+    """Has a command forked from the server, if there is one and the command can be.
+
+    Args:
+        command: program and arguments.
+        environment: all its variables; one of them says where the server is.
+        output: file descriptor of what it prints.
+        errors: the same of its errors.
+
+    Returns:
+        The command at work; ``None`` if it is to be started in the ordinary way.
+    """
+    place = environment.get(SOCKET)
+    if not place or [*command[:2]] != THIS_PYTHON:
+        return None
+    asked = {"words": [*command[2:]], "environment": {**environment}, "folder": os.getcwd()}
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(place)
+        socket.send_fds(connection, [json.dumps(asked).encode() + b"\n"], [output, errors])
+        told = _received(connection)
+    except OSError:  # the server is gone
+        told = {}
+    if told:
+        return Forked(connection, told["pid"])
+    connection.close()
+    return None
+
+
+def serve(listening: socket.socket) -> list[str]:
+    """Forks a process for every command that is asked for, until the process that started the server is gone.
+
+    Each command has a process beside it that waits for it, and ends with whoever asked for it.
+
+    Returns:
+        Module and arguments: in the process that is to be the command, and in no other.
+    """
+    from viker_lightning import cli  # noqa: F401 - loads everything
+
+    parent, loaded_with = os.getppid(), {name: os.environ.get(name) for name in READ_WHEN_LOADED}
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is told to stop by whoever asked for it
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that wait
+    listening.settimeout(1)
+    while os.getppid() == parent:
+        with suppress(TimeoutError), listening.accept()[0] as connection:
+            if os.fork() == 0:
+                listening.close()
+                connection.settimeout(None)
+                if words := _become(connection, loaded_with):
+                    return words
+                os._exit(0)
+    sys.exit()
+
+
+def _become(connection: socket.socket, loaded_with: Mapping[str, str | None]) -> list[str]:
+    """Module and arguments in the command's process; nothing in the one beside it, once the command has ended."""
+    line, files, _, _ = socket.recv_fds(connection, 2**16, 2)
+    while line and not line.endswith(b"\n"):
+        more = connection.recv(2**16)
+        line = line + more if more else b""
+    asked = json.loads(line or "{}")
+    if len(files) != 2 or not asked or any(asked["environment"].get(k) != v for k, v in loaded_with.items()):
+        return []
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    beside, pid = os.getpid(), os.fork()
+    if pid:
+        for file in files:
+            os.close(file)
+        _wait(connection, pid)
+        return []
+    connection.close()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for file, number in zip(files, (1, 2), strict=True):
+        os.dup2(file, number)
+        os.close(file)
+    os.chdir(asked["folder"])
+    sys.path[0] = asked["folder"]  # as -m has it
+    os.environ.clear()
+    os.environ.update(asked["environment"] | {PARENT: str(beside)})
+    return list(asked["words"])
+
+
+def _wait(connection: socket.socket, pid: int) -> None:
+    """Tells whoever asked how the command ended; ends before it if whoever asked is gone, so that it stops itself."""
+    with suppress(OSError):
+        connection.sendall(json.dumps({"pid": pid}).encode() + b"\n")
+        while True:
+            ended, status, used = os.wait4(pid, os.WNOHANG)
+            if ended:
+                told = {"exit_code": os.waitstatus_to_exitcode(status), "memory": used.ru_maxrss}
+                connection.sendall(json.dumps(told).encode() + b"\n")
+                return
+            if select.select([connection], [], [], 0.1)[0]:  # it sends nothing more: it has closed
+                return
+
+
+def _received(connection: socket.socket) -> dict[str, int]:
+    """A line, read to its end; empty if the other side has closed before."""
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = connection.recv(1)
+        if not byte:
+            return {}
+        line += byte
+    return dict(json.loads(line))
+
+
+def main() -> None:
+    """The server; what is forked from it goes on here, and ends as a command does."""
+    with socket.socket(fileno=int(sys.argv[1])) as listening:
+        module, *words = serve(listening)
+    sys.argv = [module, *words]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()
