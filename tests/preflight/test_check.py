@@ -133,9 +133,13 @@ def test_a_layer_that_is_not_there_and_another_stage(tmp_path):
     assert "data.stage: found 'gold', but Unlearn needs unlearn; set it" in lines[0] and "layer 9" in lines[1]
 
 
-def test_no_end(tmp_path):
-    lines = look("mini/viker", tmp_path / "run", *SMALL, "--trainer.max_steps=-1", "--trainer.max_epochs=-1")
-    assert lines == ["error: trainer.max_steps: found no limit, nor max_epochs; set one of them"]
+def test_no_end(tmp_path, capsys):
+    endless = *SMALL, "--trainer.max_steps=-1", "--trainer.max_epochs=-1"
+    lines = look("mini/viker", tmp_path / "run", *endless)
+    assert lines == ["error: trainer.max_steps: found no limit, nor max_epochs; set one of them, or max_time"]
+    capsys.readouterr()
+    assert look("mini/viker", tmp_path / "run", *endless, "--trainer.max_time=00:01:00:00") == []
+    assert "steps: until trainer.max_time is over, " in capsys.readouterr().out
 
 
 def test_a_machine(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from huggingface_hub import constants
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
@@ -254,8 +255,11 @@ class Check:
         number = number_of_steps(trainer.max_steps, trainer.max_epochs, epoch)
         if isinstance(stage, Unlearn) and not stage.method.takes_steps:
             print(f"steps: none, {type(stage.method).__name__} edits the weights once")
+        elif number == math.inf and not any(isinstance(callback, Timer) for callback in trainer.callbacks):
+            self.problems.append("trainer.max_steps: found no limit, nor max_epochs; set one of them, or max_time")
         elif number == math.inf:
-            self.problems.append("trainer.max_steps: found no limit, nor max_epochs; set one of them")
+            each = f"{steps.questions:.4g} questions and {steps.trained_on:.4g} answer tokens each, on each process"
+            print(f"steps: until trainer.max_time is over, {epoch} an epoch; {each}")
         else:
             each = f"{steps.questions:.4g} questions and {steps.trained_on:.4g} answer tokens each, about"
             whole = f"{number * steps.questions:,.0f} and {number * steps.trained_on:,.0f} in all"
