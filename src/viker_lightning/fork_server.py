@@ -6,6 +6,7 @@ forked from it does what it does when it is started: its variables, folder, file
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import runpy
@@ -26,6 +27,9 @@ SOCKET = "VIKER_LIGHTNING_FORK_SERVER"
 
 READ_WHEN_LOADED = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONPATH")
 """Variables that are read when something is loaded: a command that has others is not forked."""
+
+RUNS_LOAD = ("wandb.sdk.launch.inputs.internal", "rouge_score.rouge_scorer", "sacrebleu.metrics")
+"""What a run loads later than all else, where W&B is on, and answers are scored."""
 
 THIS_PYTHON = [sys.executable, "-m"]
 
@@ -133,8 +137,11 @@ def serve(listening: socket.socket) -> list[str]:
     Returns:
         Module and arguments: in the process that is to be the command, and in no other.
     """
-    from viker_lightning import cli  # noqa: F401 - loads everything
+    from viker_lightning import cli  # noqa: F401 - loads everything else
 
+    for module in RUNS_LOAD:
+        with suppress(ImportError):
+            importlib.import_module(module)
     parent, loaded_with = os.getppid(), {name: os.environ.get(name) for name in READ_WHEN_LOADED}
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is told to stop by whoever asked for it
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that wait
