@@ -1,4 +1,4 @@
-"""How time, memory and scores grow with the number of people: the same methods on embedded benchmarks of three sizes.
+"""How time, memory and scores grow with the number of people: the same methods on embedded benchmarks of four sizes.
 
     python benchmarks/growth.py [--runs runs/growth] [--jobs 2]
 
@@ -18,7 +18,7 @@ import finished
 from viker_lightning.experiments import Cell, State, run_grid
 from viker_lightning.experiments.grid import setting
 
-SIZES = {"mini/ci": (12, 2), "mini/default": (40, 4), "mini/large": (100, 10)}
+SIZES = {"mini/ci": (12, 2), "mini/default": (40, 4), "mini/large": (100, 10), "mini/larger": (200, 20)}
 """How many people each benchmark has, and how many of them are forgotten."""
 
 CONFIGURED_FOR = 40

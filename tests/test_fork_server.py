@@ -200,8 +200,8 @@ def servers():
 
 
 def test_a_server_ends_with_the_process_that_started_it(place):
-    starts = "import os, sys, time; from viker_lightning.fork_server import *; m = fork_server(os.environ); w = m.__enter__()"
-    code = f"{starts}; print(list(w.values())[0], flush=True); time.sleep(60)"
+    starts = "import os, time; from viker_lightning.fork_server import *; serves = fork_server(os.environ)"
+    code = f"{starts}; print(*serves.__enter__().values(), flush=True); time.sleep(60)"
     starting = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     where = {SOCKET: starting.stdout.readline().strip()}
     (place / "ends.py").write_text("pass")

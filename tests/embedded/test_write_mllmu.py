@@ -226,7 +226,7 @@ def test_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_refusals(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^size='huge': .*smol, ci, default, large, nobody$"):
+    with pytest.raises(UserError, match=r"^size='huge': .*smol, ci, default, large, larger, nobody$"):
         PEOPLE.write(tmp_path / "x", "huge")
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(UserError, match="holds other files"):
