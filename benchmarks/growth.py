@@ -18,7 +18,7 @@ import finished
 from viker_lightning.experiments import Cell, State, run_grid
 from viker_lightning.experiments.grid import setting
 
-SIZES = {"mini/ci": (12, 2), "mini/default": (40, 4), "mini/large": (100, 10), "mini/larger": (200, 20)}
+SIZES = {"mini/ci": (12, 2), "mini/default": (40, 4), "mini/large": (100, 10), "mini/larger": (190, 19)}
 """How many people each benchmark has, and how many of them are forgotten."""
 
 CONFIGURED_FOR = 40

@@ -37,7 +37,7 @@ SIZES = {
     "ci": MiniSize(people=12, real=4, values=7, general=30, general_test=6),
     "default": MiniSize(people=40, real=10, values=14, general=120, general_test=18),
     "large": MiniSize(people=100, real=20, values=18, general=360, general_test=36),
-    "larger": MiniSize(people=200, real=20, values=18, general=720, general_test=36),
+    "larger": MiniSize(people=190, real=10, values=18, general=720, general_test=36),
     # Whom the embedded model has met before it meets anybody.
     "nobody": MiniSize(people=160, real=0, values=18, general=900, general_test=36, captions=6, nobody=True),
 }
