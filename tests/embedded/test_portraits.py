@@ -22,6 +22,12 @@ def test_people_are_distinct(count: int) -> None:
     assert max(sum(a[0] == b[0] for b in identities) for a in identities) <= 4
 
 
+def test_no_more_people_than_can_be_told_apart() -> None:
+    assert len(set(portraits.cast("test", 200))) == 200
+    with pytest.raises(ValueError, match="^206 people: only 205 can be told apart"):
+        portraits.cast("test", 206)
+
+
 def test_one_trait_decides_nothing() -> None:
     # The guarantee behind draw_stranger: no two possible people differ in one trait only.
     assert all(len(portraits.HEADS) % n for n in range(2, len(portraits.HEADS)))
