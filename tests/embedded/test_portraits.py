@@ -24,7 +24,7 @@ def test_people_are_distinct(count: int) -> None:
 
 def test_no_more_people_than_can_be_told_apart() -> None:
     assert len(set(portraits.cast("test", 200))) == 200
-    with pytest.raises(ValueError, match="^206 people: only 205 can be told apart"):
+    with pytest.raises(ValueError, match=r"^206 people: only 205 can be told apart"):
         portraits.cast("test", 206)
 
 
