@@ -10,6 +10,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one process a core: more threads woul
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import json
+from contextlib import nullcontext
 
 import pytest
 
@@ -35,6 +36,14 @@ def cache(tmp_path_factory):
     tower = CLIPVisionModel(CLIPVisionConfig(**vision_tower.CONFIG))
     tower.save_pretrained(cache_folder("models", f"mini-tower-{vision_tower.fingerprint()}"))
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_fork_server(cache):
+    """Grids start their runs in the ordinary way: a server would load torch once more, beside every test of a grid."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("viker_lightning.experiments.runner.fork_server", lambda _: nullcontext({}))
+        yield
 
 
 @pytest.fixture(scope="session")

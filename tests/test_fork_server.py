@@ -216,6 +216,67 @@ def test_a_server_ends_with_the_process_that_started_it(place):
     raise AssertionError("it still serves")
 
 
+def test_one_that_is_still_loading_ends_with_it_too(place):
+    """It is told who started it, and need not look."""
+    starts = "import os, time; from viker_lightning.fork_server import *; serves = fork_server(os.environ)"
+    code = f"{starts}; print(*serves.__enter__().values(), flush=True); time.sleep(60)"
+    starting = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    where = Path(starting.stdout.readline().strip())
+    assert where.exists()
+    starting.kill()
+    starting.wait()
+    for _ in range(600):
+        if not where.parent.exists():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it still serves, or has left its folder")
+
+
+TEMPORARY = """
+import os, sys, wandb
+from wandb.sdk.data_types._private import MEDIA_TMP
+assert os.path.isdir(MEDIA_TMP.name), MEDIA_TMP.name
+open(os.path.join(MEDIA_TMP.name, "page.html"), "w").close()
+print(MEDIA_TMP.name, os.environ["WANDB_MODE"], os.environ.get("KMP_INIT_AT_FORK"))
+"""
+
+
+def test_what_a_library_makes_for_its_process_is_made_for_each(served, place):
+    """W&B's folder of pages and tables goes with the first command that ends."""
+    (place / "media.py").write_text(TEMPORARY)
+    said = []
+    for environment in (served, served, {name: value for name, value in served.items() if name != SOCKET}):
+        assert run(command("media"), environment, place / "log.txt").exit_code == 0, (place / "log.txt").read_text()
+        said.append((place / "log.txt").read_text().split())
+        assert not Path(said[-1][0]).exists()
+    assert len({folder for folder, *_ in said}) == 3
+    assert said[0][1:] == said[1][1:]
+
+
+SAVES = WAITS.replace("Path(sys.argv[1])", "time.sleep(1); Path(sys.argv[1])")
+
+
+def test_a_signal_to_all_is_heeded_by_the_command(place):
+    """As from a cluster: what waits for it waits until it has saved."""
+    (place / "saves.py").write_text(SAVES)
+    (place / "saved").unlink(missing_ok=True)
+    asks = """
+import os, signal, sys, threading
+from pathlib import Path
+from viker_lightning.children import run_child
+from viker_lightning.fork_server import SOCKET, fork_server
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+with fork_server(os.environ) as where:
+    ended = run_child(sys.argv[2:], {**os.environ, **where}, Path(sys.argv[1]), False, threading.Event())
+print(type(ended.interrupted).__name__, ended.exit_code, Path(sys.argv[-1]).read_text())
+"""
+    words = [sys.executable, "-c", asks, str(place / "all.txt"), *command("saves", place / "saved")]
+    asking = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    at_work(place / "all.txt")
+    os.killpg(asking.pid, signal.SIGTERM)
+    assert asking.communicate(timeout=60)[0] == "KeyboardInterrupt 5 saved\n"
+
+
 @pytest.mark.parametrize("change", [{"platform": "darwin"}, {"folder": "x" * 120}])
 def test_without_a_server_commands_are_started(monkeypatch, tmp_path, change):
     if "platform" in change:
@@ -240,3 +301,43 @@ def test_a_started_command_is_told_who_waits(monkeypatch, tmp_path):
     monkeypatch.setattr(children.subprocess, "Popen", start)
     assert run(["true"], {"A": "b"}, tmp_path / "log.txt").exit_code == 0
     assert seen == [str(os.getpid())]
+
+
+def test_a_grid_on_a_processor_has_one(monkeypatch, place, tmp_path):
+    """Where several runs are left; its jobs are forked."""
+    import torch
+    from rich.console import Console
+
+    from viker_lightning import experiments
+    from viker_lightning.experiments import State, runner
+
+    monkeypatch.setattr(runner, "fork_server", fork_server)
+    monkeypatch.setattr("viker_lightning.children.subprocess", None)  # none is started
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+
+    class Job:
+        def __init__(self, number):
+            self.title, self.log, self.ended = str(number), tmp_path / f"{number}.txt", State.MISSING
+
+        def state(self):
+            return self.ended
+
+        def run(self, environment, stop):
+            variables = {**os.environ, **environment}
+            ended = run_child(command("told", self.title), variables, self.log, False, stop)
+            self.ended = State.FAILED if ended.exit_code else State.FINISHED
+            return self.ended
+
+        def stage(self):
+            return ""
+
+        def complaint(self):
+            return self.log.read_text()
+
+    jobs = [Job(number) for number in range(3)]
+    with (tmp_path / "said.txt").open("w") as said:
+        assert experiments.run_grid(jobs, 2, Console(file=said)) == []
+    assert [json.loads(job.log.read_text().splitlines()[0])["argv"] for job in jobs] == [["0"], ["1"], ["2"]]
+    assert runner._loaded_once([{}], 1).__enter__() == {}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert runner._loaded_once([{}], 2).__enter__() == {}, "CUDA outlives no fork"

@@ -51,9 +51,9 @@ def run_child(
         append: whether behind what is there.
         stop: when it is set, the process is told to save and stop, as it is where this one is interrupted.
     """
-    started, interrupted = time.monotonic(), None
     with log.open("a" if append else "w", encoding="utf-8") as file:
         child = _start(command, environment, file.fileno(), file.fileno())
+    started, interrupted = time.monotonic(), None  # what loads torch for all runs is nobody's time
     try:
         while not (ended := child.wait(0.2)):
             if stop.is_set():

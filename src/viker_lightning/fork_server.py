@@ -1,24 +1,32 @@
 """A process that has everything loaded, and from which commands are forked: many short runs load torch but once.
 
-``python -m viker_lightning.fork_server FD`` is that process. It holds no GPU and no thread, and a command that is
-forked from it does what it does when it is started: its variables, folder, files and exit code are its own.
+``python -m viker_lightning.fork_server FD`` is that process. It has touched no GPU and has no thread of Python's, and a
+command that is forked from it does what it does when it is started: its variables, folder, files and exit code are its
+own. Beside each command is a process that waits for it, and ends before it if whoever asked for the command is gone;
+the command then saves and stops, as any run does whose parent is gone.
 """
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
 import runpy
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy
 
 from .processes import PARENT, waited_for
 
@@ -26,7 +34,10 @@ SOCKET = "VIKER_LIGHTNING_FORK_SERVER"
 """The variable that tells a run, and what it starts, where the server is."""
 
 READ_WHEN_LOADED = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONPATH")
-"""Variables that are read when something is loaded: a command that has others is not forked."""
+"""Variables that decide what is loaded and how, and may differ among commands: one that has others is not forked."""
+
+PATIENCE = 60
+"""Seconds to wait for a command to be forked, loading included, before it is started in the ordinary way."""
 
 RUNS_LOAD = ("wandb.sdk.launch.inputs.internal", "rouge_score.rouge_scorer", "sacrebleu.metrics")
 """What a run loads later than all else, where W&B is on, and answers are scored."""
@@ -51,7 +62,7 @@ def fork_server(environment: Mapping[str, str]) -> Iterator[dict[str, str]]:
         place = str(Path(folder) / "socket")  # the folder is the user's alone
         try:
             listening.bind(place)
-        except OSError:  # a name that is too long
+        except OSError:  # its name is too long, or the disk has no sockets
             yield {}
             return
         listening.listen(64)
@@ -91,9 +102,12 @@ class Forked:
         Returns:
             Its exit code, negative for the signal that ended it, and the most main memory it held, as the system
             counts it: libraries that it shares with the server and has not used are left out. ``None`` if it has not
-            ended.
+            ended. Where the process beside it was killed, nobody knows: it counts as killed, too.
         """
-        if not select.select([self._connection], [], [], seconds)[0]:
+        self._connection.settimeout(seconds)
+        try:
+            self._connection.recv(1, socket.MSG_PEEK)
+        except TimeoutError:
             return None
         with self._connection:
             told = _received(self._connection)
@@ -115,13 +129,15 @@ def forked(command: Sequence[str], environment: Mapping[str, str], output: int, 
     place = environment.get(SOCKET)
     if not place or [*command[:2]] != THIS_PYTHON:
         return None
-    asked = {"words": [*command[2:]], "environment": {**environment}, "folder": os.getcwd()}
     connection = socket.socket(socket.AF_UNIX)
     try:
+        asked = {"words": [*command[2:]], "environment": {**environment}, "folder": os.getcwd()}
+        connection.settimeout(PATIENCE)
         connection.connect(place)
-        socket.send_fds(connection, [json.dumps(asked).encode() + b"\n"], [output, errors])
+        line = json.dumps(asked).encode() + b"\n"
+        connection.sendall(line[socket.send_fds(connection, [line], [output, errors]) :])
         told = _received(connection)
-    except OSError:  # the server is gone
+    except OSError:  # the server is gone, or hangs
         told = {}
     if told:
         return Forked(connection, told["pid"])
@@ -129,64 +145,103 @@ def forked(command: Sequence[str], environment: Mapping[str, str], output: int, 
     return None
 
 
+@dataclass(frozen=True)
+class _Loaded:
+    """What commands find as loading has left it.
+
+    Attributes:
+        read: :data:`READ_WHEN_LOADED`, as they were.
+        added: variables that libraries have set.
+        temporary: folders that libraries have made for as long as their process lives.
+        interrupt: what happened at SIGINT before.
+    """
+
+    read: Mapping[str, str | None]
+    added: Mapping[str, str]
+    temporary: Sequence[TemporaryDirectory[str]]
+    interrupt: Any
+
+
 def serve(listening: socket.socket) -> list[str]:
     """Forks a process for every command that is asked for, until the process that started the server is gone.
-
-    Each command has a process beside it that waits for it, and ends with whoever asked for it.
 
     Returns:
         Module and arguments: in the process that is to be the command, and in no other.
     """
-    from viker_lightning import cli  # noqa: F401 - loads everything else
-
-    for module in RUNS_LOAD:
-        with suppress(ImportError):
-            importlib.import_module(module)
-    parent, loaded_with = os.getppid(), {name: os.environ.get(name) for name in READ_WHEN_LOADED}
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is told to stop by whoever asked for it
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that wait
+    parent, loaded = int(os.environ[PARENT]), _load()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those beside the commands
     listening.settimeout(1)
     while os.getppid() == parent:
         with suppress(TimeoutError), listening.accept()[0] as connection:
             if os.fork() == 0:
                 listening.close()
-                connection.settimeout(None)
-                if words := _become(connection, loaded_with):
+                if words := _become(connection, loaded):
                     return words
                 os._exit(0)
+    shutil.rmtree(Path(listening.getsockname()).parent, ignore_errors=True)
     sys.exit()
 
 
-def _become(connection: socket.socket, loaded_with: Mapping[str, str | None]) -> list[str]:
-    """Module and arguments in the command's process; nothing in the one beside it, once the command has ended."""
+def _load() -> _Loaded:
+    given = {**os.environ}
+    from viker_lightning import cli  # noqa: F401 - loads everything else
+
+    for module in RUNS_LOAD:
+        with suppress(ImportError):
+            importlib.import_module(module)
+    temporary = [one for one in gc.get_objects() if isinstance(one, TemporaryDirectory)]
+    for folder in temporary:  # W&B's: the first command to end would remove it under the others
+        folder.cleanup()
+    gc.collect()
+    gc.freeze()  # a command that ends need not look through all that was loaded
+    return _Loaded(
+        read={name: given.get(name) for name in READ_WHEN_LOADED},
+        added={name: value for name, value in os.environ.items() if given.get(name) != value},
+        temporary=temporary,
+        interrupt=signal.signal(signal.SIGINT, signal.SIG_IGN),  # Ctrl-C reaches all, and is the commands' to heed
+    )
+
+
+def _become(connection: socket.socket, loaded: _Loaded) -> list[str]:
+    """Reads what is asked for, and forks once more.
+
+    Returns:
+        Module and arguments, in the command's process. Nothing in the one beside it, once the command has ended, or if
+        there is to be none.
+    """
     line, files, _, _ = socket.recv_fds(connection, 2**16, 2)
     while line and not line.endswith(b"\n"):
         more = connection.recv(2**16)
         line = line + more if more else b""
     asked = json.loads(line or "{}")
-    if len(files) != 2 or not asked or any(asked["environment"].get(k) != v for k, v in loaded_with.items()):
+    refused = len(files) != 2 or not asked or any(asked["environment"].get(k) != v for k, v in loaded.read.items())
+    if refused or _closed(connection, 0):
         return []
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     beside, pid = os.getpid(), os.fork()
     if pid:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent to all, it is the command's to heed
         for file in files:
             os.close(file)
         _wait(connection, pid)
         return []
     connection.close()
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, loaded.interrupt)
     for file, number in zip(files, (1, 2), strict=True):
         os.dup2(file, number)
         os.close(file)
     os.chdir(asked["folder"])
     sys.path[0] = asked["folder"]  # as -m has it
     os.environ.clear()
-    os.environ.update(asked["environment"] | {PARENT: str(beside)})
+    os.environ.update({**loaded.added, **asked["environment"], PARENT: str(beside)})
+    for folder in loaded.temporary:
+        folder.__init__()  # type: ignore[misc]  # one of its own
+    numpy.random.seed()  # as that of a process that was started; torch always begins with the same
     return list(asked["words"])
 
 
 def _wait(connection: socket.socket, pid: int) -> None:
-    """Tells whoever asked how the command ended; ends before it if whoever asked is gone, so that it stops itself."""
+    """Tells whoever asked which process the command is, and how it has ended; returns before if they are gone."""
     with suppress(OSError):
         connection.sendall(json.dumps({"pid": pid}).encode() + b"\n")
         while True:
@@ -195,8 +250,13 @@ def _wait(connection: socket.socket, pid: int) -> None:
                 told = {"exit_code": os.waitstatus_to_exitcode(status), "memory": used.ru_maxrss}
                 connection.sendall(json.dumps(told).encode() + b"\n")
                 return
-            if select.select([connection], [], [], 0.1)[0]:  # it sends nothing more: it has closed
+            if _closed(connection, 0.1):
                 return
+
+
+def _closed(connection: socket.socket, seconds: float) -> bool:
+    """Whether whoever asked is gone: they send nothing more, so that nothing is to be read until then."""
+    return bool(select.select([connection], [], [], seconds)[0])
 
 
 def _received(connection: socket.socket) -> dict[str, int]:

@@ -123,7 +123,7 @@ def test_a_folder_that_may_not_be_read_is_not_called_unwritable(people, base_fol
 
 
 def test_the_vanilla_model_of_ones_own_people_is_made_first(people, tmp_path, monkeypatch):
-    monkeypatch.setattr("viker_lightning.training.vanilla.subprocess", forked.subprocess)
+    monkeypatch.setattr("viker_lightning.children.subprocess", forked.subprocess)
     config = yaml.safe_load(Path("configs/mini/vanilla.yaml").read_text())
     config["trainer"] |= {"max_steps": 1, "enable_progress_bar": False, "logger": False}
     (tmp_path / "vanilla.yaml").write_text(yaml.safe_dump(config))

@@ -5,7 +5,6 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -57,11 +56,7 @@ def test_a_command_typed_in_a_shell_parses(monkeypatch, capsys):
 def test_the_vanilla_run_is_given_a_file(data, monkeypatch):
     asked = []
 
-    def refuse(words, **_):
-        asked.append(words)
-        return SimpleNamespace(returncode=1)
-
-    monkeypatch.setattr(vanilla.subprocess, "run", refuse)
+    monkeypatch.setattr(vanilla, "call_child", lambda words, _: asked.append(words) or 1)
     for name in ("configs/mini/vanilla.yaml", f"{PREFIX}mini/vanilla.yaml"):
         with pytest.raises(UserError, match="the vanilla run failed"):
             vanilla_model(name, data)

@@ -7,7 +7,7 @@ import socket
 import sys
 import time
 import traceback
-from subprocess import DEVNULL, STDOUT
+from subprocess import DEVNULL
 from types import SimpleNamespace
 
 import torch
@@ -64,20 +64,14 @@ def wait(pid):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def popen(command, env, stdout=1, **_):
+def popen(command, env, stdout, **_):
     """Stands for ``subprocess.Popen`` where the package starts one of its own command lines."""
     assert command[:2] == [sys.executable, "-m"]
     commands = {"viker_lightning": main, "viker_lightning.attacks": attack}
-    output = stdout if isinstance(stdout, int) else stdout.fileno()
-    return SimpleNamespace(pid=start(lambda: commands[command[2]](command[3:]), output, env), returncode=None)
+    return SimpleNamespace(pid=start(lambda: commands[command[2]](command[3:]), stdout, env), returncode=None)
 
 
-def run(command, env, **_):
-    """Stands for ``subprocess.run`` as :func:`popen` does for ``Popen``."""
-    return SimpleNamespace(returncode=wait(popen(command, env).pid))
-
-
-subprocess = SimpleNamespace(Popen=popen, run=run, STDOUT=STDOUT, DEVNULL=DEVNULL)
+subprocess = SimpleNamespace(Popen=popen, DEVNULL=DEVNULL)
 """Stands for the module where the package starts runs; elsewhere it starts other programs with the real one."""
 
 

@@ -255,7 +255,7 @@ class Check:
         number = number_of_steps(trainer.max_steps, trainer.max_epochs, epoch)
         if isinstance(stage, Unlearn) and not stage.method.takes_steps:
             print(f"steps: none, {type(stage.method).__name__} edits the weights once")
-        elif number == math.inf and not any(isinstance(callback, Timer) for callback in trainer.callbacks):
+        elif number == math.inf and not any(isinstance(one, Timer) for one in trainer.callbacks):  # type: ignore[attr-defined]
             self.problems.append("trainer.max_steps: found no limit, nor max_epochs; set one of them, or max_time")
         elif number == math.inf:
             each = f"{steps.questions:.4g} questions and {steps.trained_on:.4g} answer tokens each, on each process"
