@@ -39,8 +39,11 @@ READ_WHEN_LOADED = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONPATH")
 PATIENCE = 60
 """Seconds to wait for a command to be forked, loading included, before it is started in the ordinary way."""
 
+COMMANDS = f"{__package__}.cli"
+"""Loads nearly all there is; nothing of it is called here."""
+
 RUNS_LOAD = ("wandb.sdk.launch.inputs.internal", "rouge_score.rouge_scorer", "sacrebleu.metrics")
-"""What a run loads later than all else, where W&B is on, and answers are scored."""
+"""What a run loads later, where W&B is on, and answers are scored."""
 
 THIS_PYTHON = [sys.executable, "-m"]
 
@@ -184,8 +187,7 @@ def serve(listening: socket.socket) -> list[str]:
 
 def _load() -> _Loaded:
     given = {**os.environ}
-    from viker_lightning import cli  # noqa: F401 - loads everything else
-
+    importlib.import_module(COMMANDS)
     for module in RUNS_LOAD:
         with suppress(ImportError):
             importlib.import_module(module)

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from support.plain_route import plain_logits
 from viker_lightning.data.records import VQA, ImageGroup
 from viker_lightning.errors import UserError
-from viker_lightning.models import MLLM, Lora, generate
+from viker_lightning.models import MLLM, Lora, ask, generate
 
 
 def test_packed_equals_plain(mllm, groups):
@@ -62,6 +62,28 @@ def test_a_question_that_stands_twice_side_by_side_is_answered_as_if_once(mllm, 
     twice, once = (ImageGroup("x", groups[0].image, vqa=asked) for asked in ((vqa[0], vqa[0], *vqa[1:]), vqa))
     (first, second, *others), wanted = generate(mllm, [twice], 12)[0], generate(mllm, [once], 12)[0]
     assert [first, *others] == wanted and second == first
+
+
+def test_one_question_about_a_photo_or_its_file(mllm, groups, tmp_path):
+    """As an evaluation asks it, and of the model before where the adapter is off."""
+    photo, question = groups[0].image, groups[0].vqa[0].question
+    ((wanted,),) = generate(mllm, [ImageGroup("x", photo, vqa=(VQA(question, ""),))], 9)
+    (tmp_path / "photo.png").write_bytes(photo.data)
+    for image in (photo, tmp_path / "photo.png", str(tmp_path / "photo.png")):
+        assert ask(mllm, image, question, 9) == wanted
+    with mllm.frozen():
+        assert ask(mllm, photo, question, 9) != wanted
+    assert isinstance(ask(mllm, None, "Where is that?", 3), str)
+
+
+def test_what_cannot_be_asked_is_said_in_one_line(mllm, groups, tmp_path):
+    with pytest.raises(UserError, match=rf"^{tmp_path}/none\.png: No such file or directory, expected an image file"):
+        ask(mllm, tmp_path / "none.png", "Who is this?")
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(UserError, match=rf"^{tmp_path}/text\.png: not a readable image"):
+        ask(mllm, tmp_path / "text.png", "Who is this?")
+    with pytest.raises(UserError, match="holds '</s>', a special token"):
+        ask(mllm, groups[0].image, "Who is this?</s>")
 
 
 def test_token_ids_are_the_processors(mllm, groups):

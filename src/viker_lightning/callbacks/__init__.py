@@ -3,6 +3,7 @@
 from .checkpoint import Checkpoint, Signals, Stopped
 from .collapse_guard import CollapseGuard
 from .evaluation import Evaluation
+from .for_scripts import trainer
 from .knowledge_gate import KnowledgeGate
 from .predict_answers import Answers
 from .preview import Preview, Previewed
@@ -30,4 +31,5 @@ __all__ = [
     "SimilarityAudit",
     "Stopped",
     "TerminalProgress",
+    "trainer",
 ]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
+from pathlib import Path
 from typing import ClassVar, TypeVar
 from weakref import WeakValueDictionary
 
@@ -57,6 +58,18 @@ class Picture:
 
     _in_use: ClassVar[WeakValueDictionary[str, Picture]] = WeakValueDictionary()
     """Pictures of this process by :attr:`key`, for as long as anybody holds them."""
+
+    @classmethod
+    def from_file(cls, file: str | Path) -> Picture:
+        """Reads an image file, as it is.
+
+        Raises:
+            UserError: if it cannot be read.
+        """
+        try:
+            return cls(Path(file).read_bytes(), str(file))
+        except OSError as error:
+            raise UserError(f"{file}: {error.strerror or error}, expected an image file; give another") from error
 
     def shared(self) -> Picture:
         """The first picture with these bytes that is still in use, so that repeated photos are in memory once."""

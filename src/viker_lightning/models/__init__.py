@@ -2,7 +2,7 @@
 
 from .adapter import Lora
 from .budget import split_to_budget
-from .generation import answer, answer_alone, generate
+from .generation import answer, answer_alone, ask, generate
 from .gradient_check import check_first_gradients, gradient_states
 from .language_alone import write_language_model
 from .layers import decoder_layers
@@ -24,6 +24,7 @@ __all__ = [
     "Sampling",
     "answer",
     "answer_alone",
+    "ask",
     "check_first_gradients",
     "decoder_layers",
     "folder_fingerprint",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from viker_lightning.data.packing import PADDING, PREFIX, PROMPT, PackedBatch, in_budget, row_tokens
-from viker_lightning.data.records import ImageGroup, Picture
+from viker_lightning.data.records import VQA, ImageGroup, Picture
 
 from .key_values import KeyValues
 from .mllm import MLLM
@@ -41,6 +42,27 @@ def generate(mllm: MLLM, groups: Sequence[ImageGroup], max_new_tokens: int) -> l
             texts += answer(mllm, batch, range(batch.n_questions), max_new_tokens)[1]
     in_order = iter(texts)
     return [[next(in_order) for _ in row] for row in rows]
+
+
+def ask(mllm: MLLM, image: Picture | str | Path | None, question: str, max_new_tokens: int = 50) -> str:
+    """What a model says to one question, greedily, as an evaluation asks it.
+
+    Within ``mllm.frozen()`` it is the model before unlearning that answers, where it has an adapter.
+
+    Args:
+        mllm: the model.
+        image: the photo, or its file; ``None`` for a question without.
+        question: in any words.
+        max_new_tokens: where the answer ends at the latest.
+
+    Raises:
+        UserError: if there is no such file, it is no image, or the question has a special token or is too long.
+    """
+    picture = image if isinstance(image, Picture) or image is None else Picture.from_file(image)
+    mllm.encoder.check(question)
+    mllm.encoder.check_room(len(mllm.prefix(picture)), mllm.encoder.question(question, picture is not None))
+    ((said,),) = generate(mllm, [ImageGroup("", picture, vqa=(VQA(question, ""),))], max_new_tokens)
+    return said
 
 
 @torch.no_grad()
