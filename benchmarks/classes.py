@@ -45,8 +45,8 @@ def lora_of(name: str) -> Lora | None:
     return None if used and all(model.get("lora", ()) is None for model in used) else Lora()
 
 
-def default(name: str) -> Method:
-    """A method of the package with default arguments; one around another is around gradient difference.
+def default(name: str, inside: Method | None = None) -> Method:
+    """A method of the package with default arguments; one around another is around that, or gradient difference.
 
     Layers are those of its config, if that names any: a model of few layers has none of those that are meant for 7B.
     """
@@ -54,7 +54,7 @@ def default(name: str) -> Method:
     arguments = inspect.signature(kind).parameters
     used = next((model["method"].get("init_args") or {} for model in configs(name).values()), {})
     layers = {key: value for key, value in used.items() if "layer" in key and key in arguments}
-    return by_default(kind, **layers)
+    return by_default(kind, inside, **layers)
 
 
 class TwoPeople(Benchmark):

@@ -107,7 +107,8 @@ def page() -> str:
         links = ", ".join(f"[{file}](../configs/mini/{file})" for file in used)
         differs = f"[below](#{name.lower()})" if said["differs"] else ""
         reproduced = "; ".join(results[file] for file in used if file in results)
-        cells = [f"`{name}`", paper(said["name"][0]), ", ".join(needs(default(name))), links, cost(costs.get(name))]
+        needed = ", ".join(needs(default(name, methods.GradientAscent())))
+        cells = [f"`{name}`", paper(said["name"][0]), needed, links, cost(costs.get(name))]
         table.append([*cells, " ".join(said["followed"]).rstrip("."), differs, reproduced or NOT_TRIED])
         sections.append(section(name, said))
     rows = "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |\n" for row in table)

@@ -21,7 +21,7 @@ def methods_list() -> list[str]:
         kind = getattr(methods, name)
         (said, *_) = parts(kind)["name"]
         papers = " ".join(arxiv_numbers(said)) or "ours"
-        needed = ", ".join(needs(by_default(kind))) or "forget questions alone"
+        needed = ", ".join(needs(by_default(kind, methods.GradientAscent()))) or "forget questions alone"
         does = re.split(r"\)[:,]? ", said, maxsplit=1)[-1].rstrip(".")
         lines.append(f"{name:19} {papers:10}  {does} [{needed}]")
     return [*lines, "", "--model.method NAME, or your own as file.Class; --model.method.help NAME has the options"]

@@ -32,11 +32,11 @@ def parts(kind: type) -> dict[str, list[str]]:
     return found
 
 
-def by_default(kind: type[Method], **arguments: Any) -> Method:
-    """A method with default arguments, but for some; one around another is around gradient difference."""
+def by_default(kind: type[Method], inside: Method | None = None, **arguments: Any) -> Method:
+    """A method with default arguments, but for some; one around another is around that, or gradient difference."""
     parameters = inspect.signature(kind).parameters
     missing = "method" in parameters and parameters["method"].default is inspect.Parameter.empty
-    return kind(**({"method": GradientDifference()} if missing else {}), **arguments)
+    return kind(**({"method": inside or GradientDifference()} if missing else {}), **arguments)
 
 
 def _plain(paragraph: str) -> str:
