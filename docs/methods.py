@@ -46,8 +46,9 @@ Stranger in full, [your own method](method.md) how another one is written.
   written out, in `tests/methods`, and faults of published code that it does not have are in
   `tests/published/test_defects.py`. Measured are means over [embedded worlds](results.md):
   test Keywords, near gold's {gold} being good, and gold's KL from the model, nats a token, {floor}
-  being that of another seed of gold. Settings are the best of ten that `make tune` has drawn for each
-  ([tuning](results.md#tuning)). Where a method was not tried, they are a first guess.
+  being that of another seed of gold. Settings are the best of ten that `make tune` has drawn for
+  each ([tuning](results.md#tuning)); those of AgainstRelearning are a first guess, as are those of a
+  method that was not tried.
 """
 
 

@@ -7,6 +7,7 @@ from lightning.pytorch.loggers import CSVLogger
 
 from viker_lightning.callbacks import CollapseGuard, Evaluation, KnowledgeGate, trainer
 from viker_lightning.callbacks.order import LAST, OPTIONS
+from viker_lightning.errors import UserError
 from viker_lightning.options import trainer_defaults
 
 
@@ -44,6 +45,11 @@ def test_a_gate_of_ones_own(tmp_path):
     gate = KnowledgeGate(knowledge=0.1)
     made = trainer(tmp_path, gate, accelerator="cpu", max_steps=1)
     assert [one for one in made.callbacks if isinstance(one, KnowledgeGate)] == [gate]
+
+
+def test_two_of_the_commands_are_not_lost_in_silence(tmp_path):
+    with pytest.raises(UserError, match=r"^trainer: found several Evaluation, expected one; leave the others out$"):
+        trainer(tmp_path, Evaluation(), Evaluation(), accelerator="cpu", max_steps=1)
 
 
 def test_an_option_that_lightning_has_not_is_an_error(tmp_path):

@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.loggers import CSVLogger
 
+from viker_lightning.errors import UserError
 from viker_lightning.options import trainer_defaults
 
 from .evaluation import Evaluation
@@ -27,9 +28,15 @@ def trainer(run: str | Path, *callbacks: Callback, **options: Any) -> Trainer:
         callbacks: each takes the place of the command's of its class, as ``Evaluation(gold="runs/gold")`` does; one of
             another class comes before them all.
         options: of Lightning's Trainer, in place of the command's.
+
+    Raises:
+        UserError: if two callbacks are of one class of the command's.
     """
     given = {type(callback): callback for callback in callbacks}
     kinds = [*OPTIONS.values(), *LAST]
+    for kind in kinds:
+        if sum(type(callback) is kind for callback in callbacks) > 1:
+            raise UserError(f"trainer: found several {kind.__name__}, expected one; leave the others out")
     others = [callback for callback in callbacks if type(callback) not in kinds]
     evaluation = given.get(Evaluation, Evaluation())
     assert isinstance(evaluation, Evaluation)
