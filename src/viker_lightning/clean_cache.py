@@ -20,7 +20,7 @@ from viker_lightning.errors import UserError
 from viker_lightning.files import remove_drafts, unheld
 
 NAMES = {
-    "models": r"(mini|smol)-[\w-]+",
+    "models": r"(mini|smol|wider)-[\w-]+",
     "vanilla": r"[0-9a-f]{12}",
     "merged": r"[0-9a-f]{12}",
     "benchmarks": r"mini-[\w-]+",

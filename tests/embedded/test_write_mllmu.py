@@ -79,10 +79,11 @@ def test_folders_and_schemas(root: Path) -> None:
         assert not any(pa.types.is_null(field.type) for field in pq.read_schema(shard))
 
 
-def test_the_size_for_a_pretrained_model_asks_less(tmp_path: Path) -> None:
-    root = PEOPLE.write(tmp_path / "smol", "smol")
+@pytest.mark.parametrize(("size", "people", "forgotten"), [("smol", 8, 2), ("smol16", 16, 3)])
+def test_the_sizes_for_a_pretrained_model_ask_less(tmp_path: Path, size: str, people: int, forgotten: int) -> None:
+    root = PEOPLE.write(tmp_path / size, size)
     trained = rows(root, "ft_Data")
-    assert len(trained) == 8 and len(rows(root, "forget_15")) == 2
+    assert len(trained) == people and len(rows(root, "forget_15")) == forgotten
     assert not any((root / config).exists() for config in ("base_Data", "Retain_Set", "General_Set"))
     for row in trained.values():  # one sentence an attribute
         assert len(metadata(row)) == 4 * 24 and len({m["Answer"] for m in metadata(row)}) == 4
@@ -226,7 +227,7 @@ def test_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_refusals(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^size='huge': .*smol, ci, default, large, larger, nobody$"):
+    with pytest.raises(UserError, match=r"^size='huge': .*smol, smol16, ci, default, large, larger, nobody$"):
         PEOPLE.write(tmp_path / "x", "huge")
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(UserError, match="holds other files"):

@@ -9,8 +9,10 @@ from transformers import PreTrainedModel
 
 from support.commands import csv_only, here  # noqa: F401 - `here` is used by every test of this file
 from viker_lightning.cli import main
+from viker_lightning.embedded.wider import wider_model
 from viker_lightning.preflight import check, machine
 
+LOAD = PreTrainedModel.__dict__["from_pretrained"]
 SMALL = ["--data.root=mini/ci", "--trainer.accelerator=cpu"]
 
 
@@ -42,6 +44,19 @@ def test_shipped_configs(method, tmp_path, capsys):
     stages = {"vanilla": "450 of", "gold": "450 of", "manu": "none, MANU edits the weights once"}
     assert f"\nsteps: {stages.get(method, '')}" in out
     assert re.search(r"^ +\d+\.\d\d  at once: .*, of \d+\.\d\d on cpu$", out, re.M)
+
+
+def test_a_base_that_is_built_on_first_use(tmp_path, monkeypatch, capsys):
+    """Its sizes are known once it is there."""
+    monkeypatch.setenv("VIKER_LIGHTNING_CACHE", str(tmp_path / "cache"))
+    lines = look("wider/vanilla", tmp_path / "run", *SMALL)
+    assert len(lines) == 1 and "model.base: wider is not built yet" in lines[0]
+    with monkeypatch.context() as built:
+        built.setattr(PreTrainedModel, "from_pretrained", LOAD)
+        wider_model()
+    capsys.readouterr()
+    assert look("wider/vanilla", tmp_path / "run", *SMALL) == []
+    assert "\nmodel: LlavaForConditionalGeneration (family Llava), 16." in capsys.readouterr().out
 
 
 def test_numbers_of_people(data, tmp_path, capsys):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,21 +20,23 @@ from .profiles import Profile
 
 VERSION = "2"  # raise whenever the same size and seed give other contents
 
+# For a real language model on a CPU, which learns this little in minutes. What it does not learn is not asked: scores
+# of choices, clozes or general pictures would be those of guessing, before and after. Facts are few but wordings many:
+# a wording that only one person is asked in gives the answer away without the photo.
+FOR_PRETRAINED = MiniSize(
+    people=8,
+    real=0,
+    values=6,
+    general=0,
+    general_test=0,
+    attributes=("name", "home", "job", "hobby"),
+    wordings=24,
+    sentences=1,
+    closed=False,
+)
 SIZES = {
-    # For a real language model on a CPU, which learns this little in minutes. What it does not learn is not asked:
-    # scores of choices, clozes or general pictures would be those of guessing, before and after. Facts are few but
-    # wordings many: a wording that only one person is asked in gives the answer away without the photo.
-    "smol": MiniSize(
-        people=8,
-        real=0,
-        values=6,
-        general=0,
-        general_test=0,
-        attributes=("name", "home", "job", "hobby"),
-        wordings=24,
-        sentences=1,
-        closed=False,
-    ),
+    "smol": FOR_PRETRAINED,
+    "smol16": replace(FOR_PRETRAINED, people=16, values=8),
     "ci": MiniSize(people=12, real=4, values=7, general=30, general_test=6),
     "default": MiniSize(people=40, real=10, values=14, general=120, general_test=18),
     "large": MiniSize(people=100, real=20, values=18, general=360, general_test=36),

@@ -25,7 +25,7 @@ from viker_lightning.data.encoding import Encoder
 from viker_lightning.data.records import ImageGroup, person_name
 from viker_lightning.data.sampling import epoch_steps
 from viker_lightning.datasets import Benchmark
-from viker_lightning.embedded import smol
+from viker_lightning.embedded import smol, wider
 from viker_lightning.embedded.base_model import base_model
 from viker_lightning.errors import UserError
 from viker_lightning.failures import one_line
@@ -428,10 +428,11 @@ def _embedded(base: str) -> str:
     """
     if base == "untrained":  # what the packaged one began as
         return str(base_model())
-    if base == "smol":
-        folder = cache_folder("models", f"smol-{smol.VERSION}")
+    if base in ("smol", "wider"):
+        version = smol.VERSION if base == "smol" else wider.fingerprint()
+        folder = cache_folder("models", f"{base}-{version}")
         if not (folder / "config.json").is_file():
-            raise UserError("model.base: smol is not built yet, so its sizes are not known; the first run builds it")
+            raise UserError(f"model.base: {base} is not built yet, so its sizes are not known; the first run builds it")
         return str(folder)
     return str(base_model()) if base == "mini" else base
 

@@ -12,6 +12,7 @@ from viker_lightning.datasets.base import Benchmark
 from viker_lightning.embedded.base_model import base_model
 from viker_lightning.embedded.llava import untrained_model
 from viker_lightning.embedded.smol import smol_model
+from viker_lightning.embedded.wider import wider_model
 from viker_lightning.errors import UserError
 from viker_lightning.files import check_folder
 from viker_lightning.methods.idk import REFUSALS
@@ -31,9 +32,9 @@ def base_weights(base: str, data: Benchmark) -> str:
         base: as :class:`Finetune` takes it.
         data: the data of the run.
     """
-    if base == "mini":
+    if base in ("mini", "wider"):
         data.people()  # an error where there is nobody: the packaged model has met none of those asked about
-        return str(base_model())
+        return str(base_model() if base == "mini" else wider_model())
     if base == "untrained":
         return str(untrained_model([*data.texts(), *REFUSALS]))
     return str(smol_model()) if base == "smol" else base
@@ -43,9 +44,9 @@ class Finetune(Stage):
     """Supervised fine-tuning on answer tokens; ``data.stage`` says on whom.
 
     Args:
-        base: ``mini`` for the embedded model, which comes with the package; ``untrained`` for what that began as;
-            ``smol`` for SmolLM2-135M with EfficientNet-Lite0 (extra ``smol``), built on first use; a folder, or a hub
-            id.
+        base: ``mini`` for the embedded model, which comes with the package; ``wider`` for the same at four times its
+            width, 16 M parameters; ``untrained`` for what it began as; ``smol`` for SmolLM2-135M with
+            EfficientNet-Lite0 (extra ``smol``), built on first use; a folder, or a hub id.
         lora: adapter setting; ``None`` trains language model and projector fully. The vision tower is never trained.
         train_projector: with LoRA, whether the projector is trained beside it, in full and at the same rate, as for a
             model whose projector is new; ``adapter/`` then holds it too.

@@ -14,7 +14,7 @@ from viker_lightning import __version__
 from viker_lightning.cache import cache_folder, damage, note_checksums
 from viker_lightning.children import call_child
 from viker_lightning.datasets.base import Benchmark
-from viker_lightning.embedded import llava, smol, vision_tower
+from viker_lightning.embedded import llava, smol, vision_tower, wider
 from viker_lightning.embedded.base_model import recipe
 from viker_lightning.errors import UserError
 from viker_lightning.files import check_folder
@@ -98,7 +98,7 @@ def kept_in(config: str, data: Benchmark) -> Path:
         data: the data it is made on.
     """
     models = f"{recipe()['sha256']}/{llava.VERSION}/{vision_tower.fingerprint()}/{llava.LANGUAGE_MODEL}/{smol.VERSION}"
-    made_of = f"{__version__}/{models}/{data.everybody()}/"
+    made_of = f"{__version__}/{models}/{wider.fingerprint()}/{data.everybody()}/"
     key = hashlib.sha256(made_of.encode() + Path(config_path(config)).read_bytes()).hexdigest()[:12]
     return cache_folder("vanilla", key)
 
