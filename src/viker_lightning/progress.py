@@ -158,11 +158,13 @@ class _Lines:
     """A bar where there is no terminal: a line now and then, and a last one if there was a first."""
 
     def __init__(self, title: str, total: int | None, done: int) -> None:
-        self._title, self._total, self._done, self._before = title, total, done, done
+        self._title, self._total, self._done = title, total, done
         self._pace, self._said = Pace(), -1
+        self._first: tuple[float, int] | None = None  # what is made ready before the first step says nothing of others
 
     def advance(self, steps: int) -> None:
         self._done += steps
+        self._first = self._first or (self._pace.gone, self._done)
         if self._pace.due():
             self._say()
 
@@ -173,12 +175,11 @@ class _Lines:
 
     def _say(self) -> None:
         self._said = self._done
-        line, made = (
-            f"{self._title} {self._done}/{'?' if self._total is None else self._total}",
-            self._done - self._before,
-        )
-        if self._total is not None and self._done < self._total and made:
-            line += f", {clock(self._pace.gone / made * (self._total - self._done))} left"
+        line = f"{self._title} {self._done}/{'?' if self._total is None else self._total}"
+        gone, first = self._first or (0.0, self._done)
+        if self._total is not None and first < self._done < self._total:
+            a_step = (self._pace.gone - gone) / (self._done - first)
+            line += f", {clock(a_step * (self._total - self._done))} left"
         print(line, flush=True)
 
 

@@ -82,6 +82,18 @@ def test_a_pipe_gets_a_line_every_few_seconds(clock, capsys):
     assert all(progress.LINE.match(line) for line in lines)
 
 
+def test_what_is_made_ready_first_is_not_expected_of_every_step(clock, capsys):
+    with progress.Bar("training", 40) as bar:
+        for seconds in (300, *(10,) * 4):
+            clock[0] += seconds
+            bar.advance()
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert first == "training 1/40", "nobody knows yet"
+    assert rest == [
+        f"training {step}/40, {(400 - 10 * step) // 60}:{(400 - 10 * step) % 60:02} left" for step in (2, 3, 4, 5)
+    ]
+
+
 def test_what_is_over_at_once_leaves_no_line(clock, capsys):
     with progress.Bar("evaluation before", 3) as bar:
         clock[0] += 4.9
