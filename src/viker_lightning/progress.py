@@ -86,7 +86,8 @@ def last_stage(log: Path) -> str:
 class Bar:
     """How far something is: steps done of all, how many things pass a second, how long it still takes.
 
-    Where there is no terminal, what takes longer than a few seconds says so in a line now and then (:class:`Pace`).
+    Where there is no terminal, what takes longer than a few seconds says so in a line now and then (:class:`Pace`). The
+    time left is said from the second step on: before the first one things are made ready.
 
     Several may run at once; they are shown below each other, the outermost first. A bar is started and stopped as a
     context manager, or by :meth:`start` and :meth:`stop`, the last one started first.

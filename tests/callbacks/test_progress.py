@@ -94,6 +94,16 @@ def test_what_is_made_ready_first_is_not_expected_of_every_step(clock, capsys):
     ]
 
 
+def test_a_run_that_goes_on_reckons_with_its_own_steps(clock, capsys):
+    with progress.Bar("evaluation", 100, done=40) as bar:
+        for _ in range(3):
+            clock[0] += 10
+            bar.advance(5)
+    assert capsys.readouterr().out.splitlines() == [
+        *("evaluation 45/100", "evaluation 50/100, 1:40 left", "evaluation 55/100, 1:30 left")
+    ]
+
+
 def test_what_is_over_at_once_leaves_no_line(clock, capsys):
     with progress.Bar("evaluation before", 3) as bar:
         clock[0] += 4.9

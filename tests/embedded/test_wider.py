@@ -5,14 +5,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoProcessor, LlavaForConditionalGeneration
+from transformers import AutoProcessor, CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
+from support.commands import ROOT
 from viker_lightning import image_files
 from viker_lightning.datasets.mllmu import MLLMU
 from viker_lightning.embedded import wider
 from viker_lightning.embedded.base_model import base_model
 from viker_lightning.embedded.llava import pictures_of_nobody
 from viker_lightning.training.finetune import base_weights
+from viker_lightning.training.vanilla import kept_in
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +71,36 @@ def test_any_width(base: LlavaForConditionalGeneration, asked: dict[str, torch.T
         torch.testing.assert_close(thrice, same, atol=2e-4, rtol=2e-4)
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_other_llamas(tied: bool) -> None:
+    """Biases, fewer heads for keys than for queries, an output layer of its own; the model given stays as it is."""
+    text = LlamaConfig(
+        vocab_size=40,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        attention_bias=True,
+        mlp_bias=True,
+        tie_word_embeddings=tied,
+    )
+    tower = CLIPVisionConfig(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2)
+    model = LlavaForConditionalGeneration(
+        LlavaConfig(vision_config=tower, text_config=text, image_token_index=39, tie_word_embeddings=tied)
+    ).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.normal_(std=0.3)  # biases and norms of their own
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    random, tokens = torch.get_rng_state(), torch.arange(12)[None]
+    wide = wider.widen(model, 3)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
+    with torch.no_grad():
+        torch.testing.assert_close(wide(input_ids=tokens).logits, model(input_ids=tokens).logits, atol=1e-4, rtol=1e-4)
+
+
 def test_a_run_begins_with_it(data: MLLMU, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VIKER_LIGHTNING_CACHE", str(tmp_path))
     folder = Path(base_weights("wider", data))
@@ -78,3 +110,11 @@ def test_a_run_begins_with_it(data: MLLMU, tmp_path: Path, monkeypatch: pytest.M
     (folder / "model.safetensors").unlink()
     assert Path(base_weights("wider", data)) == folder
     assert (folder / "model.safetensors").read_bytes() == weights, "made again, the very same"
+
+
+def test_another_wider_model_has_other_vanilla_models(data: MLLMU, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = str(ROOT / "configs/wider/vanilla.yaml")
+    found = kept_in(config, data)
+    assert kept_in(config, data) == found
+    monkeypatch.setattr(wider, "TIMES", 2)
+    assert kept_in(config, data) != found

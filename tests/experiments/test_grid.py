@@ -12,6 +12,7 @@ from viker_lightning.experiments import read_grid
 from viker_lightning.experiments.cells import inputs
 from viker_lightning.experiments.grid import PAPER_NUMBERS, setting
 from viker_lightning.experiments.launch_files import slurm_script, sweep_file
+from viker_lightning.experiments.spaces import settings
 from viker_lightning.reporting.tables import paper_numbers
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +31,10 @@ def grid(name, scale="mini", seeds=3):
     return read_grid(Path(f"experiments/{name}.yaml"), scale, seeds)
 
 
-@pytest.mark.parametrize("name, scale", [*SCALES, ("worlds", "mini")])
+WORLDS = [(name, "mini") for name in ("worlds", "worlds_wider", "worlds_smol", "every_method")]
+
+
+@pytest.mark.parametrize("name, scale", [*SCALES, *WORLDS])
 def test_shipped_grids(name, scale):
     found = grid(name, scale)
     cells = found.cells(OUT)
@@ -46,7 +50,7 @@ def test_shipped_grids(name, scale):
         assert vanilla in cells and vanilla.options.get("evaluation.before", True) is True
 
 
-@pytest.mark.parametrize("name, scale", [*SCALES, ("demo", "mini"), ("worlds", "mini"), ("sequence", "mini")])
+@pytest.mark.parametrize("name, scale", [*SCALES, ("demo", "mini"), *WORLDS, ("sequence", "mini")])
 def test_every_command_is_understood(name, scale):
     seen = set()
     for cell in grid(name, scale, 1).cells(OUT):
@@ -54,6 +58,24 @@ def test_every_command_is_understood(name, scale):
             continue
         seen.add((cell.row, cell.config, cell.previous is None))
         assert print_config(cell.arguments)["trainer"]["default_root_dir"] == str(cell.folder)
+
+
+def test_every_method_has_every_method():
+    there = {path.name for path in Path("configs/mini").glob("*.yaml")} - {"base.yaml", "vanilla.yaml"}
+    assert {Path(row.config).name for row in grid("every_method").rows.values() if row.config} == there
+
+
+@pytest.mark.parametrize("method", ["vanilla", "gold", "npo", "viker", "stranger"])
+def test_the_wider_model_has_the_settings_of_the_smaller(method):
+    """But for the learning rate, and the steps of vanilla and gold."""
+    of = {size: settings(Path(f"configs/{size}/{method}.yaml")) for size in ("mini", "wider")}
+    for found in of.values():
+        del found["trainer.default_root_dir"], found["model.lr"]
+        if method in ("vanilla", "gold"):
+            del found["trainer.max_steps"], found["model.base"]
+        else:
+            del found["model.vanilla"]
+    assert of["wider"] == of["mini"]
 
 
 @pytest.mark.parametrize("name, scale", [pair for pair in SCALES if pair[1] != "published"])

@@ -1,13 +1,15 @@
 """The packaged model made wider: more weights, and at first the same answers, so that sizes can be compared.
 
-Every hidden unit, neuron and attention head is there four times, and what reads four copies weighs each a quarter
-(Net2Net, Chen, Goodfellow and Shlens, arXiv 1511.05641, section 2). Copies would stay alike for ever; noise that sums
-to nothing over them changes no answer and gives each a gradient of its own, where the paper's changes answers a little.
-The vision tower stays as it is.
+Every hidden unit, neuron and attention head is there four times, and what reads four copies weighs each a quarter; for
+the output layer, which is the embeddings, the norm before it does (Net2Net, Chen, Goodfellow and Shlens, arXiv
+1511.05641, section 2). Copies would stay alike for ever. Noise that sums to nothing over them changes no answer and
+parts them: within two steps each has a gradient of its own. The paper's noise changes answers a little. The vision
+tower stays as it is.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -45,11 +47,14 @@ def _build(folder: Path) -> None:
 
 
 def widen(model: LlavaForConditionalGeneration, times: int) -> LlavaForConditionalGeneration:
-    """A LLaVA with a wider language model and projector that answers as this one does.
+    """A LLaVA with a wider language model and projector that answers as this one does, up to rounding.
 
     Args:
-        model: with a Llama whose output layer is its embeddings; it is left as it is.
-        times: how often every unit is there; at least 1.
+        model: with a Llama, in float32 on the CPU; it is left as it is.
+        times: how many times every unit is there; at least 1.
+
+    Returns:
+        Another model, with a hidden size, neurons and heads so many times those of ``model``.
     """
     config: Any = type(model.config).from_dict(model.config.to_dict())
     for name in WIDTHS:
@@ -59,12 +64,16 @@ def widen(model: LlavaForConditionalGeneration, times: int) -> LlavaForCondition
         wide = LlavaForConditionalGeneration(config).eval()
         state = {name: _widened(name, weight, times) for name, weight in model.state_dict().items()}
     wide.load_state_dict(state, strict=True)
-    wide.generation_config = model.generation_config
+    wide.generation_config = copy.deepcopy(model.generation_config)
     return wide
 
 
 def _widened(name: str, weight: Tensor, times: int) -> Tensor:
-    """One weight of a wider model, by its name in the state dict."""
+    """One weight of a wider model, by its name in the state dict.
+
+    ``[rows, columns]`` becomes ``[times * rows, times * columns]``; embeddings and output layer grow in columns alone,
+    the projector's first layer in rows alone.
+    """
     if "vision_tower" in name:
         return weight
     if "embed_tokens" in name or "lm_head" in name:

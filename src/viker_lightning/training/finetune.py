@@ -44,9 +44,9 @@ class Finetune(Stage):
     """Supervised fine-tuning on answer tokens; ``data.stage`` says on whom.
 
     Args:
-        base: ``mini`` for the embedded model, which comes with the package; ``wider`` for the same at four times its
-            width, 16 M parameters; ``untrained`` for what it began as; ``smol`` for SmolLM2-135M with
-            EfficientNet-Lite0 (extra ``smol``), built on first use; a folder, or a hub id.
+        base: ``mini`` for the embedded model, which comes with the package; ``untrained`` for what that began as;
+            ``wider`` for the packaged one at four times its width (16 M parameters) and ``smol`` for SmolLM2-135M with
+            EfficientNet-Lite0 (extra ``smol``), both built on first use; a folder, or a hub id.
         lora: adapter setting; ``None`` trains language model and projector fully. The vision tower is never trained.
         train_projector: with LoRA, whether the projector is trained beside it, in full and at the same rate, as for a
             model whose projector is new; ``adapter/`` then holds it too.
