@@ -141,7 +141,7 @@ def changed(folder, edit):
         (lambda s: s.update(worlds="100"), "worlds: found '100', expected a list of whole numbers"),
         (
             lambda s: s["methods"]["npo"]["trainer.max_steps"].update(low=1.5),
-            "found low 1.5 and high 300, expected whole numbers",
+            "found low 1.5 and high 150, expected whole numbers",
         ),
     ],
 )
