@@ -14,7 +14,7 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -205,7 +205,7 @@ def _run(
     if wrong := next((cell for cell in failed.values() if cell.row not in rows), None):
         raise UserError(f"{wrong.title}: {wrong.complaint()}")
     of = {(cell.block, cell.row): cell for cell in cells}
-    models = {str(seed): _models(of, str(seed)) for seed in worlds}
+    models = {str(seed): models_of(of, str(seed)) for seed in worlds}
     for name, trial in asked.items():
         row, study, values, found = f"{name} {trial.number}", studies[name], {}, {}
         study.set_user_attr("models", {world: asdict(one) for world, one in models.items()})
@@ -216,22 +216,35 @@ def _run(
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             continue
         for world, one in models.items():
-            values[world] = _scores(of[world, row], "after")
+            values[world] = scores_of(of[world, row], "after")
             found[world] = closeness(values[world], one)
         trial.set_user_attr("values", values)
         trial.set_user_attr("closeness", {world: asdict(one) for world, one in found.items()})
         study.tell(trial, mean(one.score for one in found.values()))
 
 
-def _models(cells: dict[tuple[str, str], Cell], world: str) -> Models:
+def models_of(cells: Mapping[tuple[str, str], Cell], world: str) -> Models:
+    """Scores of a world's vanilla and gold models.
+
+    Args:
+        cells: of :func:`world_grid`, finished, by block and row.
+        world: a block.
+    """
     return Models(
-        vanilla=_scores(cells[world, STEP], "before"),
-        gold=_scores(cells[world, GOLD], "after", leave_out=KL),
-        floor=_scores(cells[world, FLOOR], "after"),
+        vanilla=scores_of(cells[world, STEP], "before"),
+        gold=scores_of(cells[world, GOLD], "after", leave_out=KL),
+        floor=scores_of(cells[world, FLOOR], "after"),
     )
 
 
-def _scores(cell: Cell, when: str, leave_out: str = "") -> Numbers:
+def scores_of(cell: Cell, when: str, leave_out: str = "") -> Numbers:
+    """What :func:`~viker_lightning.experiments.closeness.closeness` reads of a finished run.
+
+    Args:
+        cell: the run.
+        when: ``before`` or ``after``.
+        leave_out: a score that it cannot have.
+    """
     file = cell.folder / names.RESULTS
     found = json.loads(file.read_text(encoding="utf-8"))
     return needed(found[when], f"{file}, {when}", leave_out)

@@ -1,0 +1,122 @@
+"""Do the ends of the tuned spaces bind? The best setting of a method at an end, with that option moved beyond it.
+
+    python benchmarks/edges.py [--runs runs/edges] [--jobs 2]
+
+A number at an end is multiplied or divided by the square root of two, and by two; at the end of a list of numbers the
+next one follows. Runs are made and scored as by ``make tune``, on the worlds of ``experiments/tuning/mini.json``.
+Finished runs are kept, stopped ones go on. Writes ``edges.json`` and ``edges.md`` beside this file.
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import finished
+
+from viker_lightning.experiments import run_grid
+from viker_lightning.experiments.cells import Cell
+from viker_lightning.experiments.closeness import closeness
+from viker_lightning.experiments.grid import Row
+from viker_lightning.experiments.spaces import Range, Spaces, read_spaces
+from viker_lightning.experiments.tune import models_of, scores_of, world_grid
+
+SPACES, RECORD = Path("experiments/tuning/spaces.yaml"), Path("experiments/tuning/mini.json")
+
+FACTORS = {"high": (2**0.5, 2.0), "low": (2**-0.5, 0.5)}
+"""What a number at an end is multiplied by."""
+
+NO_MORE = {
+    "model.method.layer": "the model has no further layer",
+    "model.method.first_layer": "the model has no further layer",
+    "model.method.last_layer": "the model has no further layer",
+    "model.method.rounds": "there is no less than one round",
+}
+"""Options at an end beyond which there is nothing, and why."""
+
+CHOSEN = {"model.method.k": {"high": (80,)}}
+"""What follows at an end of a list."""
+
+
+def beyond(option: str, at: Any, end: str, drawn: bool, whole: bool) -> tuple[Any, ...]:
+    """Values beyond the end of a space.
+
+    Args:
+        option: whose.
+        at: the best value, near the end.
+        end: ``high`` or ``low``.
+        drawn: whether it is drawn from a range, not from a list.
+        whole: whether it is a whole number.
+    """
+    if option in NO_MORE:
+        return ()
+    if not drawn:
+        return CHOSEN[option][end]
+    return tuple(round(at * f) if whole else float(f"{at * f:.3g}") for f in FACTORS[end])
+
+
+def rows(spaces: Spaces, record: dict[str, Any]) -> Iterator[tuple[str, str, Any, dict[str, Any]]]:
+    """Method, option, value beyond the end, and the whole setting, for every end that a best setting is at."""
+    for method, entry in record["methods"].items():
+        best = next(one for one in entry["trials"] if one["number"] == entry["best"])
+        for option, end in entry["edges"].items():
+            if not end:
+                continue
+            space = spaces.methods[method][option]
+            drawn = isinstance(space, Range)
+            for value in beyond(option, best["setting"][option], end, drawn, isinstance(space, Range) and space.int):
+                yield method, option, value, best["setting"] | {option: value}
+
+
+def measured(cells: Mapping[tuple[str, str], Cell], row: str, worlds: list[str]) -> list[float]:
+    """The score of a row in every world, low is good."""
+    return [closeness(scores_of(cells[world, row], "after"), models_of(cells, world)).score for world in worlds]
+
+
+def markdown(record: dict[str, Any]) -> str:
+    """The page of a record."""
+    about = (
+        f"Made by `python benchmarks/edges.py` on worlds {' and '.join(record['worlds'])}. The best setting of each "
+        "method that ended at an end of its space, with that option moved beyond it. The score is that of tuning, low "
+        f"is good; in brackets its values by world. Commits: {', '.join(one[:9] for one in record['commits'])}."
+    )
+    lines = ["# Beyond the ends of the tuned spaces", "", textwrap.fill(about, 100), ""]
+    lines += ["| method | option | best | beyond | score of the best | score beyond |", "|---|---|---|---|---|---|"]
+    for row in record["rows"]:
+        best, there = _score(row["best score"]), _score(row["score"])
+        lines.append(f"| {row['method']} | {row['option']} | {row['best']} | {row['value']} | {best} | {there} |")
+    return "\n".join(lines) + "\n"
+
+
+def _score(values: list[float]) -> str:
+    return f"{sum(values) / len(values):.3f} ({', '.join(f'{one:.3f}' for one in values)})"
+
+
+def main() -> int:
+    """Runs what is left and writes the page."""
+    arguments = finished.options(str(__doc__), "runs/edges")
+    spaces, record = read_spaces(SPACES), json.loads(RECORD.read_text("utf-8"))
+    tried = {f"{one[0]} {one[1]} {one[2]}": one for one in rows(spaces, record)}
+    worlds = [str(one) for one in next(iter(record["methods"].values()))["worlds"]]
+    made = {name: Row(name, spaces.config(method), of) for name, (method, _, _, of) in tried.items()}
+    cells = world_grid(spaces, [int(one) for one in worlds], made).cells(arguments.runs)
+    if run_grid(cells, arguments.jobs):
+        return 1
+    by = {(cell.block, cell.row): cell for cell in cells}
+    found = []
+    for name, (method, option, value, _) in tried.items():
+        entry = record["methods"][method]
+        best = next(one for one in entry["trials"] if one["number"] == entry["best"])
+        noted = {"method": method, "option": option, "best": best["setting"][option], "value": value}
+        before = [best["worlds"][world]["score"] for world in worlds]
+        found.append(noted | {"best score": before, "score": measured(by, name, worlds)})
+    commits = finished.commits(cell for cell in cells if cell.row in tried)
+    finished.write("edges", {"worlds": worlds, "commits": commits, "rows": found}, markdown)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
