@@ -30,12 +30,12 @@ FACTORS = {"high": (2**0.5, 2.0), "low": (2**-0.5, 0.5)}
 """What a number at an end is multiplied by."""
 
 NO_MORE = {
-    "model.method.layer": "the model has no further layer",
-    "model.method.first_layer": "the model has no further layer",
-    "model.method.last_layer": "the model has no further layer",
-    "model.method.rounds": "there is no less than one round",
+    "model.method.layer": "it is the model's last",
+    "model.method.last_layer": "it is the model's last",
+    "model.method.first_layer": "a single layer would be left: not tried",
+    "model.method.rounds": "there is no less than one",
 }
-"""Options at an end beyond which there is nothing, and why."""
+"""Options at an end beyond which nothing is tried, and why."""
 
 CHOSEN = {"model.method.k": {"high": (80,)}}
 """What follows at an end of a list."""

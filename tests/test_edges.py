@@ -16,7 +16,7 @@ def here(monkeypatch):
     monkeypatch.chdir(ROOT)
 
 
-def test_every_end_is_passed_or_there_is_nothing_behind_it():
+def test_every_end_is_passed_or_it_is_said_why_not():
     spaces, record = read_spaces(edges.SPACES), json.loads(edges.RECORD.read_text())
     found = list(edges.rows(spaces, record))
     ends = {(m, o) for m, of in record["methods"].items() for o, end in of["edges"].items() if end}
