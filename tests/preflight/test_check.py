@@ -56,7 +56,7 @@ def test_a_base_that_is_built_on_first_use(tmp_path, monkeypatch, capsys):
         wider_model()
     capsys.readouterr()
     assert look("wider/vanilla", tmp_path / "run", *SMALL) == []
-    assert "\nmodel: LlavaForConditionalGeneration (family Llava), 16." in capsys.readouterr().out
+    assert f"\nmodel: LlavaForConditionalGeneration (family Llava), {wider_model()}\n" in capsys.readouterr().out
 
 
 def test_numbers_of_people(data, tmp_path, capsys):
