@@ -21,7 +21,7 @@ from viker_lightning.experiments import run_grid
 from viker_lightning.experiments.cells import Cell
 from viker_lightning.experiments.closeness import closeness
 from viker_lightning.experiments.grid import Row
-from viker_lightning.experiments.spaces import Range, Spaces, read_spaces
+from viker_lightning.experiments.spaces import Choices, Range, Spaces, read_spaces
 from viker_lightning.experiments.tune import models_of, scores_of, world_grid
 
 SPACES, RECORD = Path("experiments/tuning/spaces.yaml"), Path("experiments/tuning/mini.json")
@@ -41,34 +41,41 @@ CHOSEN = {"model.method.k": {"high": (80,)}}
 """What follows at an end of a list."""
 
 
-def beyond(option: str, at: Any, end: str, drawn: bool, whole: bool) -> tuple[Any, ...]:
-    """Values beyond the end of a space.
+def beyond(option: str, at: Any, end: str, space: Range | Choices) -> tuple[Any, ...]:
+    """Values beyond the end of a space; none where nothing is tried.
 
     Args:
         option: whose.
         at: the best value, near the end.
         end: ``high`` or ``low``.
-        drawn: whether it is drawn from a range, not from a list.
-        whole: whether it is a whole number.
+        space: of the option.
     """
     if option in NO_MORE:
         return ()
-    if not drawn:
+    if isinstance(space, Choices):
         return CHOSEN[option][end]
-    return tuple(round(at * f) if whole else float(f"{at * f:.3g}") for f in FACTORS[end])
+    return tuple(round(at * f) if space.int else float(f"{at * f:.3g}") for f in FACTORS[end])
+
+
+def best_of(entry: dict[str, Any]) -> dict[str, Any]:
+    """The best trial of a method's entry in the record."""
+    return next(one for one in entry["trials"] if one["number"] == entry["best"])
+
+
+def not_tried(record: dict[str, Any]) -> dict[str, str]:
+    """Why nothing is tried beyond an end, by method and option."""
+    ends = {f"{m} {o}": o for m, of in record["methods"].items() for o, end in of["edges"].items() if end}
+    return {name: NO_MORE[option] for name, option in ends.items() if option in NO_MORE}
 
 
 def rows(spaces: Spaces, record: dict[str, Any]) -> Iterator[tuple[str, str, Any, dict[str, Any]]]:
     """Method, option, value beyond the end, and the whole setting, for every end that a best setting is at."""
     for method, entry in record["methods"].items():
-        best = next(one for one in entry["trials"] if one["number"] == entry["best"])
+        best = best_of(entry)["setting"]
         for option, end in entry["edges"].items():
-            if not end:
-                continue
-            space = spaces.methods[method][option]
-            drawn = isinstance(space, Range)
-            for value in beyond(option, best["setting"][option], end, drawn, isinstance(space, Range) and space.int):
-                yield method, option, value, best["setting"] | {option: value}
+            values = beyond(option, best[option], end, spaces.methods[method][option]) if end else ()
+            for value in values:
+                yield method, option, value, best | {option: value}
 
 
 def measured(cells: Mapping[tuple[str, str], Cell], row: str, worlds: list[str]) -> list[float]:
@@ -88,7 +95,8 @@ def markdown(record: dict[str, Any]) -> str:
     for row in record["rows"]:
         best, there = _score(row["best score"]), _score(row["score"])
         lines.append(f"| {row['method']} | {row['option']} | {row['best']} | {row['value']} | {best} | {there} |")
-    return "\n".join(lines) + "\n"
+    left = "; ".join(f"{name} ({why})" for name, why in record["not tried"].items())
+    return "\n".join([*lines, "", textwrap.fill(f"At an end, too, and not moved: {left}.", 100)]) + "\n"
 
 
 def _score(values: list[float]) -> str:
@@ -108,13 +116,13 @@ def main() -> int:
     by = {(cell.block, cell.row): cell for cell in cells}
     found = []
     for name, (method, option, value, _) in tried.items():
-        entry = record["methods"][method]
-        best = next(one for one in entry["trials"] if one["number"] == entry["best"])
+        best = best_of(record["methods"][method])
         noted = {"method": method, "option": option, "best": best["setting"][option], "value": value}
         before = [best["worlds"][world]["score"] for world in worlds]
         found.append(noted | {"best score": before, "score": measured(by, name, worlds)})
     commits = finished.commits(cell for cell in cells if cell.row in tried)
-    finished.write("edges", {"worlds": worlds, "commits": commits, "rows": found}, markdown)
+    page = {"worlds": worlds, "commits": commits, "rows": found, "not tried": not_tried(record)}
+    finished.write("edges", page, markdown)
     return 0
 
 
