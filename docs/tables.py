@@ -7,7 +7,8 @@ A comment above each table says what it shows:
 the file, the heading in it (empty: the first table), the columns, and ``intervals`` where these and the marks of
 methods are kept; ``<!-- scores: gold -->`` is a section of the table in ``viker_lightning/metrics/scores.py``.
 ``python docs/tables.py`` rewrites all tables; a test runs it and finds nothing to change. ``python docs/tables.py
-results/worlds-mini`` first copies that table, with its figures, from where ``make worlds`` has left it.
+results/worlds-mini`` first copies that table, with its figures, from where ``make worlds`` has left it, and
+``results/attacks-worlds-mini``, which ``make table-attacks`` has left, to ``results/attacks/worlds-mini``.
 """
 
 import json
@@ -22,6 +23,7 @@ DOCS = Path(__file__).resolve().parent
 PAGES = (DOCS.parent / "README.md", DOCS / "results.md", DOCS / "metrics.md")
 TABLE = re.compile(r"<!-- table: (.+?) \|(.*?)\| (.+?)(\| intervals)? -->\n\n((?:\|.*\n)*)")
 SCORES = re.compile(r"(<!-- scores: (.+?) -->\n\n)(?:\|.*\n)*")
+ATTACKS = "attacks-"
 GOOD = {"gold": "near gold", "before": "near before", "none": "-"}
 
 
@@ -51,7 +53,7 @@ def table(file: str, heading: str, columns: list[str], intervals: bool) -> str:
 
 
 def keep(stem: Path, results: Path = DOCS / "results") -> list[Path]:
-    """Copies a table to the pages: Markdown, of worlds the record it is made of, and what is drawn of scores.
+    """Copies a table to the pages: Markdown, the record of worlds and attacks, and what is drawn of scores.
 
     Args:
         stem: of its files, as ``results/worlds-mini``.
@@ -63,6 +65,9 @@ def keep(stem: Path, results: Path = DOCS / "results") -> list[Path]:
     Raises:
         FileNotFoundError: there is no such table.
     """
+    if stem.name.startswith(ATTACKS):
+        to = results / "attacks" / stem.name.removeprefix(ATTACKS)
+        return [Path(shutil.copy(stem.with_suffix(kind), to.with_suffix(kind))) for kind in (".md", ".json")]
     files = [stem.with_suffix(".md"), *sorted((stem.parent / "figures").glob(f"{stem.name}*.svg"))]
     record = stem.with_suffix(".json")
     files += [record] * (record.is_file() and "measured" in json.loads(record.read_text("utf-8")))

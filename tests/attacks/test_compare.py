@@ -7,9 +7,13 @@ import yaml
 
 from support import forked
 from support.commands import SHORT
-from viker_lightning.attacks.compare import main, markdown, of_run, summarised
+from viker_lightning.attacks.compare import main, markdown, of_run, summarised, taught_again
+from viker_lightning.attacks.relearning import ADAPTER, EVERYBODY
 from viker_lightning.experiments.__main__ import main as experiments
 from viker_lightning.reporting.attacked import more_than_gold
+
+MADE = {"grid": "g", "scale": "mini", "code": "c", "command": "python -m a g.yaml"}
+MADE |= {"commits": {"attacks": "abc", "runs": ["abb", "abc"]}}
 
 
 def record(run, gold, kept=1.0, clean=0.0):
@@ -43,8 +47,44 @@ def test_over_blocks():
     )
     assert rows["ViKeR"]["show"]["more_than_gold"] == pytest.approx(-0.2) and rows["ViKeR"]["show"]["p"] == 1
     back = [{"row": "NPO", "run": {"people": 1, "of": 4}, "gold": {"people": 0, "of": 4}}] * 2
-    text = markdown({"grid": "g", "scale": "mini", "code": "c", "rows": rows, "back": back})
+    text = markdown({**MADE, "rows": rows, "back": back, "taught_again": []})
     assert "| NPO | 0.45*, 0.10 (1.00) | 2 of 8, 0 of 8 |" in text and "| ViKeR | 0.10, 0.30 (1.00) | -, - |" in text
+
+
+def test_taught_again():
+    def of(run, gold, left):
+        """A run that is as unknown as gold before it is taught, and gold that gains ``gold``."""
+        before, after = ({who: {"forget": share} for who in ("run", "gold")} for share in (0.1, 0.1 + gold))
+        ratio = min(gold / (run - 0.1), 1.0)
+        return {
+            "attacks": {
+                "relearn": {
+                    "conditions": [
+                        {"series": "as asked", "x": None} | before,
+                        {"series": EVERYBODY, "x": 0} | before,
+                        {"series": EVERYBODY, "x": 20} | after | {"run": {"forget": run}, "R": ratio},
+                        {"series": ADAPTER, "x": 20, "run": {"forget": left}},
+                        {"series": "others taught", "x": 20} | after,
+                    ]
+                }
+            }
+        }
+
+    gains = {("0", "NPO", 0): of(0.5, 0.2, 0.9), ("0", "NPO", 1): of(0.7, 0.2, 0.9), ("1", "NPO", 0): of(0.3, 0.1, 0.7)}
+    found = taught_again(gains)
+    assert found[1] == (
+        {"block": "0", "row": "NPO", "seed": 0, "steps": 20, "adapter": False}
+        | {"run": 0.5, "gold": pytest.approx(0.3), "R": pytest.approx(0.5)}
+    )
+    assert [(one["adapter"], one["gold"]) for one in found[2:3]] == [(True, None)] and len(found) == 9
+    text = markdown({**MADE, "rows": {}, "back": [], "taught_again": found})
+    assert "Made by `python -m a g.yaml` at abc, runs at abb, abc." in text
+    assert "| method | 0 steps | 20 steps | less gold, p | R | adapter left on |" in text
+    assert "| Gold | 0.10 | 0.25 | - | - | - |" in text, "blocks count alike, however many seeds they have"
+    row = next(line for line in text.splitlines() if line.startswith("| NPO"))
+    gained = (0.2 / 0.4 + 0.2 / 0.6) / 2
+    left = f"{((0.2 + 0.4) / 2 + 0.1) / 2:+.2f}, p 0.500 | {(gained + 0.5) / 2:.2f} | {(0.9 + 0.7) / 2:.2f}"
+    assert row == f"| NPO | 0.10 | {(0.6 + 0.3) / 2:.2f} | {left} |"
 
 
 @pytest.fixture
@@ -74,6 +114,8 @@ def test_a_grid(grid, tmp_path, capsys):
     (run,) = (one for one in (tmp_path / "runs").glob("mini-npo-*") if one.is_dir())
     written = json.loads((run / "attacks/attacks.json").read_text())
     assert table["values"][0]["attacks"] == of_run(written)
+    assert [one["steps"] for one in table["taught_again"] if not one["adapter"]] == [0, 1]
+    assert table["command"].startswith("python -m viker_lightning.attacks.compare /") and table["commits"]["runs"]
     assert "| NPO | 0." in (tmp_path / "results/attacks-small-mini.md").read_text()
     capsys.readouterr()
     main([str(grid), *where, "--only=relearn", f"--settings={settings}"])

@@ -185,14 +185,14 @@ def test_the_shipped_pool_has_models_of_every_group(tmp_path, monkeypatch):
     grid = read_grid(ROOT / "experiments/meta.yaml", "mini", 2)
     cells = grid.cells(tmp_path)
     groups = [GROUPS[setting(cell.config, "data.stage")] for cell in cells if cell.row != grid.gold]
-    assert {group: groups.count(group) for group in GROUPS.values()} == {"with": 6, "without": 6, "unlearned": 5}
+    assert {group: groups.count(group) for group in GROUPS.values()} == {"with": 10, "without": 10, "unlearned": 5}
     assert len({cell.folder for cell in cells}) == len(cells)  # none is gold itself, or another one of them
     assert all(cell.options["evaluation.gold"] == str(cells[0].folder) for cell in cells[1:])
     for cell in cells:
         cell.folder.mkdir(parents=True)
         (cell.folder / "results.json").write_text(json.dumps({"after": {"retain": {"keyword_match": 0.75}}}))
     gold, pool = gather_pool(cells, grid.gold)
-    assert gold.folder == cells[0].folder and len(pool) == 17 and all(m.utility == 0.75 for m in pool)
+    assert gold.folder == cells[0].folder and len(pool) == 25 and all(m.utility == 0.75 for m in pool)
     with pytest.raises(UserError, match="no model trained with the people"):
         gather_pool([cell for cell in cells if not cell.row.startswith("With,")], grid.gold)
     (cells[3].folder / "results.json").write_text(json.dumps({"after": {"forget": {}}}))

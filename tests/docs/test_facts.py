@@ -12,6 +12,7 @@ from typing import get_args
 import pytest
 
 from viker_lightning import methods
+from viker_lightning.attacks.compare import markdown as attacks_markdown
 from viker_lightning.ideal import Level
 from viker_lightning.methods import IDK, NPO, Held, Method
 from viker_lightning.methods.base import REFERENCES, STREAMS
@@ -252,6 +253,26 @@ def test_a_table_is_copied_to_the_pages(tmp_path):
     assert copied == {"worlds-mini.md", "worlds-mini.json", "worlds-mini.svg", "worlds-mini-trade-off.svg"}
     assert {file.name for file in (tmp_path / "docs").iterdir()} == copied
     assert (tmp_path / "docs/worlds-mini.md").read_text() == "![front](worlds-mini.svg)"
+
+
+def test_a_table_of_attacks_is_copied_to_the_pages(tmp_path):
+    keep = runpy.run_path(str(DOCS / "tables.py"))["keep"]
+    for kind in (".json", ".md"):
+        (tmp_path / f"attacks-worlds-mini{kind}").write_text(kind)
+    (tmp_path / "docs/attacks").mkdir(parents=True)
+    copies = keep(tmp_path / "attacks-worlds-mini", tmp_path / "docs")
+    assert copies == [tmp_path / f"docs/attacks/worlds-mini{kind}" for kind in (".md", ".json")]
+    assert [file.read_text() for file in copies] == [".md", ".json"]
+
+
+ATTACKED = sorted((DOCS / "results/attacks").glob("*.md"))
+
+
+@pytest.mark.parametrize("file", ATTACKED, ids=lambda file: file.stem)
+def test_pages_of_attacks_are_those_of_their_records(file):
+    record = json.loads(file.with_suffix(".json").read_text("utf-8"))
+    assert attacks_markdown(record) == file.read_text("utf-8")
+    assert not record["commits"]["attacks"].endswith("+")
 
 
 def test_what_a_method_may_ask_for():

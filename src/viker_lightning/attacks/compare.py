@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,15 +22,18 @@ from viker_lightning.files import write_json, write_text
 from viker_lightning.quiet import quieten
 from viker_lightning.reporting.attacked import more_than_gold, worst
 from viker_lightning.reporting.paired import holm, sign_flip
-from viker_lightning.runs import names
+from viker_lightning.runs import names, read_run
+from viker_lightning.runs.provenance import git_commit
 from viker_lightning.secrets import hide
 from viker_lightning.sources import code_fingerprint
 
 from .__main__ import parser, plan, write_results
+from .relearning import ADAPTER, EVERYBODY, Relearn
 from .unit import Unit
 
 log = logging.getLogger(__name__)
 
+MODULE = "viker_lightning.attacks.compare"
 WHO = ("run", "gold")
 
 Values = dict[str, dict[str, float]]
@@ -40,7 +44,7 @@ Values = dict[str, dict[str, float]]
 def main(arguments: list[str] | None = None) -> None:
     """The command line; errors a user can fix end in one line and exit code 1."""
     made = argparse.ArgumentParser(
-        prog="python -m viker_lightning.attacks.compare",
+        prog=f"python -m {MODULE}",
         description="Attacks every finished run of a grid that has a gold model, and that model, and writes a table.",
     )
     made.add_argument("grid", type=Path, help="a file of experiments/, whose runs were made by make table-..., worlds")
@@ -56,11 +60,12 @@ def main(arguments: list[str] | None = None) -> None:
     made.add_argument("--jobs", type=int)
     quieten()
     with ending_in_one_line():
-        if failed := _table(made.parse_args(arguments)):
+        said = sys.argv[1:] if arguments is None else arguments
+        if failed := _table(made.parse_args(said), f"python -m {MODULE} {hide(shlex.join(said))}"):
             sys.exit(hide(f"error: {failed}"))
 
 
-def _table(given: argparse.Namespace) -> str:
+def _table(given: argparse.Namespace, command: str) -> str:
     """Attacks what is not attacked yet and writes the table; returns which attacks failed."""
     grid = read_grid(given.grid, given.scale, given.seeds)
     rows = rows_to_run(given.grid, grid, given.rows) if given.rows else {*grid.rows}
@@ -90,12 +95,18 @@ def _table(given: argparse.Namespace) -> str:
         "grid": grid.name,
         "scale": grid.scale,
         "code": code_fingerprint(),
+        "command": command,
+        "commits": {
+            "attacks": git_commit(),
+            "runs": sorted({str(read_run(cell.folder).provenance.get("git_commit")) for cell in cells}),
+        },
         "settings": {
             name: attack["settings"] for record in records.values() for name, attack in record["attacks"].items()
         },
         "values": [{"block": b, "row": r, "seed": s, "attacks": of} for (b, r, s), of in found.items()],
         "back": [{"block": b, "row": r, "seed": s} | record["back"] for (b, r, s), record in records.items()],
         "rows": summarised(found),
+        "taught_again": taught_again(records),
     }
     name = f"attacks-{grid.name}-{grid.scale}"
     write_json(given.results / f"{name}.json", table)
@@ -169,14 +180,38 @@ def summarised(found: Mapping[tuple[str, str, int], Values]) -> dict[str, dict[s
     return summary
 
 
+def taught_again(records: Mapping[tuple[str, str, int], Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What came out of the forgotten people once all of them were taught again: how fast they are learned.
+
+    Args:
+        records: ``attacks.json`` by block, row and seed.
+
+    Returns:
+        One for each run, number of steps, and beginning (``adapter``: from the adapter as it was, not from merged
+        weights with a new one): ``run`` and ``gold``, share of private spans, gold's ``None`` where it has no adapter;
+        ``R``, see :func:`~viker_lightning.attacks.conditions.relearned`, ``None`` before any step or without gold.
+    """
+    found = []
+    for (block, row, seed), record in records.items():
+        for one in record["attacks"].get(Relearn.name, {}).get("conditions", []):
+            if one["series"] in (EVERYBODY, ADAPTER) and "run" in one:
+                of = {"block": block, "row": row, "seed": seed, "steps": one["x"], "adapter": one["series"] == ADAPTER}
+                shares = {who: one.get(who, {}).get("forget") for who in WHO}
+                found.append(of | shares | {"R": one.get("R")})
+    return found
+
+
 def markdown(table: Mapping[str, Any]) -> str:
-    """The table: a row a method, a column an attack; a cell is what came out, and of gold."""
+    """Two tables: a row a method, a column an attack, and what came out and of gold; and everybody taught again."""
     attacks = list(dict.fromkeys(name for of in table["rows"].values() for name in of))
     lines = [
         f"Attacks on the runs of `{table['grid']}`, scale `{table['scale']}`, code `{table['code']}`. A cell: share of",
         "private spans of forgotten people that came out under the condition that brings out most, that of gold (the",
         "same, its own worst), and in brackets what people who are kept gave under it. `*`: more or less than gold,",
         "exact sign flips over blocks, Holm over the attacks of a row, p at most .05. Behind `~`: what guessing gives.",
+        "Of relearning it is what came out of people who were not taught.",
+        "",
+        "## What came out",
         "",
         f"| method | {' | '.join(attacks)} | people back, of gold |",
         f"|---|{'---|' * (len(attacks) + 1)}",
@@ -186,7 +221,55 @@ def markdown(table: Mapping[str, Any]) -> str:
         cells = [_cell(of.get(name)) for name in attacks]
         mine, golds = (_counted([one.get(name) for one in back]) for name in ("run", "gold"))
         lines.append(f"| {row} | {' | '.join(cells)} | {mine}, {golds} |")
+    if any(not one["adapter"] for one in table["taught_again"]):
+        lines += ["", *_taught_lines(table["taught_again"])]
+    commits = table["commits"]
+    lines += ["", f"Made by `{table['command']}` at {commits['attacks']}, runs at {', '.join(commits['runs'])}."]
     return "\n".join(lines) + "\n"
+
+
+def _taught_lines(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The table of everybody taught again: shares at every step, the last beside gold."""
+    merged = [one for one in found if not one["adapter"]]
+    steps = sorted({one["steps"] for one in merged})
+    lines = [
+        "## Taught again",
+        "",
+        "All forgotten people are trained on again, from merged weights with a new LoRA, as gold is. A cell:",
+        "share of their private spans that came out. Less gold: after the last step, with p of exact sign",
+        "flips over blocks, of this one number. R: gold's gain over the model's by then, at most 1. Left on:",
+        "the run's own adapter is trained on instead.",
+        "",
+        f"| method | {' | '.join(f'{n} steps' for n in steps)} | less gold, p | R | adapter left on |",
+        f"|---|{'---|' * (len(steps) + 3)}",
+        f"| Gold | {' | '.join(_mean(merged, 'gold', n) for n in steps)} | - | - | - |",
+    ]
+    for row in dict.fromkeys(one["row"] for one in merged):
+        mine = [one for one in merged if one["row"] == row]
+        left = [one for one in found if one["row"] == row and one["adapter"]]
+        both = [o for o in mine if o["steps"] == steps[-1] and o["gold"] is not None]
+        more = _by_block([{"block": o["block"], "more": o["run"] - o["gold"]} for o in both], "more")
+        beside = f"{mean(more):+.2f}, p {sign_flip(more):.3f}" if more else "-"
+        shares = " | ".join(_mean(mine, "run", n) for n in steps)
+        lines.append(
+            f"| {row} | {shares} | {beside} | {_mean(mine, 'R', steps[-1])} | {_mean(left, 'run', steps[-1])} |"
+        )
+    return lines
+
+
+def _by_block(found: Sequence[Mapping[str, Any]], number: str) -> list[float]:
+    """Means of a number over the runs of each block that have it."""
+    values: dict[str, list[float]] = {}
+    for one in found:
+        if one[number] is not None:
+            values.setdefault(one["block"], []).append(one[number])
+    return [mean(of) for of in values.values()]
+
+
+def _mean(found: Sequence[Mapping[str, Any]], number: str, steps: float) -> str:
+    """Mean over blocks of a number after so many steps, for a cell."""
+    over = _by_block([one for one in found if one["steps"] == steps], number)
+    return f"{mean(over):.2f}" if over else "-"
 
 
 def _cell(of: Mapping[str, float] | None) -> str:
