@@ -165,6 +165,7 @@ class Inner(Method):
     whole_steps = True
     answers_only = True
     takes_steps = False
+    copies = 2
 
     def __init__(self):
         self.called = []

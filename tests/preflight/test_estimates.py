@@ -133,7 +133,9 @@ def test_quantised_weights():
 def test_memory_line_by_line():
     load = Load(tokens=10, answers=3, seen=60, evaluated=20, asked=30, asked_answers=2)
     found = estimates.memory(SHAPE, load, Setting())
-    assert found["standing"] == {"weights": 4000, "gradients": 400, "optimizer's state": 800}
+    assert found["standing"] == {"weights": 4000, "gradients": 400, "optimizer's state": 800} | {
+        "gradients and weights that the method holds": 0
+    }
     asked = estimates.memory(SHAPE, load, Setting(others={"judge": 70}, shards=4, quantize="nf4"))
     assert asked["standing"]["judge"] == 70
     step = 2 * (10 * (40 * 8 + 16 * 16) + 60 * 4) + 2 * 3 * 50 * 4
@@ -142,7 +144,8 @@ def test_memory_line_by_line():
     assert estimates.most(found) == 5200 + max(step, evaluation, ideal)
     shared = estimates.memory(SHAPE, load, Setting(shards=4))["standing"]
     assert shared["weights"] == 4000 * (0.2 + 0.8 / 4), "decoder layers are shared out, the rest is not"
-    edits = estimates.memory(SHAPE, load, Setting(trains=False))
+    edits = estimates.memory(SHAPE, load, Setting(trains=False, copies=5))
+    assert edits["standing"]["gradients and weights that the method holds"] == 5 * 400
     assert edits["standing"]["gradients"] == edits["passing"]["a step: activations and logits"] == 0
     less = estimates.memory(SHAPE, load, Setting(checkpointing=True))["passing"]
     assert less["a step: activations and logits"] < step

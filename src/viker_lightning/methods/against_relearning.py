@@ -44,6 +44,7 @@ class AgainstRelearning(Elsewhere):
         if "forget" not in method.needs:
             raise UserError(f"AgainstRelearning: {type(method).__name__} reads no forget answers; name another method")
         self.rho, self.steps = rho, steps
+        self.copies += 1  # the gradient that teaches
 
     @override
     def move(self, parts: list[Batch], here: dict[str, Tensor]) -> bool:

@@ -173,6 +173,8 @@ class Method:
         answers_only: whether the objective is defined on answers, so that under the published protocol, too, nothing
             else counts in its loss.
         takes_steps: false if :meth:`before_training` edits the weights and no step follows.
+        copies: numbers a trained weight that it holds at most beside the gradient and the two that AdamW keeps, so that
+            ``check`` can say what a run takes.
     """
 
     needs: Needs = {"forget": {}}
@@ -192,6 +194,7 @@ class Method:
     whole_steps: bool = False
     answers_only: bool = False
     takes_steps: bool = True
+    copies: int = 0
 
     @property
     def references(self) -> set[str]:

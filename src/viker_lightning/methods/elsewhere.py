@@ -28,7 +28,7 @@ class Elsewhere(Around):
 
     L is the loss of the method inside, w' are the weights that :meth:`move` leaves; grad_f is the gradient through what
     it reads of forget questions (``forget`` and ``alternative``), grad_r through what it reads of anything else. The
-    weights are put back before the optimizer steps. A second copy of all that is trained is held meanwhile, and what
+    weights are put back before the optimizer steps. ``copies`` of all that is trained are held meanwhile, and what
     references say of a step is held until its end.
 
     Args:
@@ -50,6 +50,7 @@ class Elsewhere(Around):
         if not 0 < share <= 1:
             raise UserError(f"{name}: share={share} must be > 0 and at most 1")
         self.share = share
+        self.copies = method.copies + 4  # weights before, the forget gradient here and there, and one on its way
         self.gradient: Gradient
         self._parts: list[Batch] = []
 

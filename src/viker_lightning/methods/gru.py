@@ -45,6 +45,7 @@ class GRU(Around):
             reason = "its streams take turns (in_passes)" if method.in_passes else "it takes no steps"
             raise UserError(f"GRU: {type(method).__name__} cannot be inside, for {reason}; name another method")
         self.smoothing = smoothing
+        self.copies = method.copies + 2  # the running mean, and the gradient that enters it
         self.needs = {**method.needs, "retain": method.needs.get("retain", {})}
         self.retain: Gradient
         self.smoothed: dict[str, Tensor] = {}

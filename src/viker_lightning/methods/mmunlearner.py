@@ -45,6 +45,7 @@ class MMUnlearner(Method):
     """
 
     needs: Needs = {"forget": {}, "retain": {}}
+    copies = DRAWS  # a gradient of each draw, before the first step
 
     def __init__(self, threshold: float = 1.0, retain_weight: float = 1.0) -> None:
         if threshold <= 0 or retain_weight < 0:

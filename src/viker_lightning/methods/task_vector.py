@@ -37,6 +37,7 @@ class TaskVector(Method):
 
     needs: Needs = {"forget": {}}
     takes_steps = False
+    copies = 5  # weights before, gradients, and its own AdamW
 
     def __init__(self, lr: float = 1e-3, steps: int = 20, scale: float = 1.0) -> None:
         if lr <= 0 or steps < 1 or scale <= 0:

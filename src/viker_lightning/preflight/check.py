@@ -284,6 +284,7 @@ class Check:
             shards=shards,
             others=self._others(mllm),
             trains=not isinstance(stage, Unlearn) or stage.method.takes_steps,
+            copies=stage.method.copies if isinstance(stage, Unlearn) else 0,
         )
         needed = self._with_references(memory(shape, load, setting), kept)
         print("memory, estimated, GiB:")

@@ -143,6 +143,7 @@ class Setting:
         others: bytes of other models that are asked and stay, by what they are: those of a method, and those of
             evaluations.
         trains: whether there are gradients and an optimizer.
+        copies: numbers a trained weight that a method holds beside these.
     """
 
     itemsize: int = FP32
@@ -152,6 +153,7 @@ class Setting:
     shards: int = 1
     others: Mapping[str, int] = field(default_factory=dict)
     trains: bool = True
+    copies: int = 0
 
 
 STANDING, PASSING = "standing", "passing"
@@ -162,7 +164,8 @@ def memory(shape: Shape, load: Load, setting: Setting) -> dict[str, dict[str, in
 
     - weights: number times bytes; of quantised ones :data:`BITS`.
     - other models: as they are given; they are shared out among no processes, and never quantised.
-    - gradients: one number for each trained weight; optimizer: two, as AdamW keeps them, whatever optimizer is set.
+    - gradients: one number for each trained weight; optimizer: two, as AdamW keeps them, whatever optimizer is set;
+      the method: as many as it says, counted as if they were there all the time.
     - a training step: :func:`activation_bytes` of the largest of its parts, and logits of its answer tokens, twice,
       since their gradient is there at the same time.
     - an evaluation: keys and values of its largest pass, and logits of as many answer tokens as a step has.
@@ -179,7 +182,8 @@ def memory(shape: Shape, load: Load, setting: Setting) -> dict[str, dict[str, in
         ``standing``: what is there all the time; ``passing``: what is there one after the other.
     """
     weights = weight_bytes(shape, setting.itemsize, setting.trained_itemsize, setting.quantize)
-    trained = shape.trained * setting.trained_itemsize * setting.trains
+    copy = shape.trained * setting.trained_itemsize
+    trained = copy * setting.trains
     share = shape.decoder / max(1, shape.weights)
     left = 1 - share + share / setting.shards
     steps = activation_bytes(shape, load.tokens, load.seen, setting.itemsize, setting.checkpointing)
@@ -195,6 +199,7 @@ def memory(shape: Shape, load: Load, setting: Setting) -> dict[str, dict[str, in
         **setting.others,
         "gradients": round(trained * left),
         "optimizer's state": round(2 * trained * left),
+        "gradients and weights that the method holds": round(setting.copies * copy * left),
     }
     return {STANDING: standing, PASSING: passing}
 
