@@ -27,7 +27,7 @@ def record(run, gold, kept=1.0, clean=0.0):
 
 def test_the_worst_of_each():
     assert of_run(record(0.5, 0.2, kept=0.9, clean=0.1)) == {
-        "show": {"run": 0.5, "gold": 0.2, "more_than_gold": 0.3, "kept": 0.9, "as_asked": 0.1}
+        "show": {"run": 0.5, "gold": 0.2, "more_than_gold": 0.3, "kept": 0.9, "as_asked": 0.1, "gold_as_asked": 0.0}
     }
 
 
@@ -42,13 +42,14 @@ def test_over_blocks():
     found |= {("0", "ViKeR", 0): of_run(record(0.1, 0.3))}
     rows = summarised(found)
     assert rows["NPO"]["show"] == pytest.approx(
-        {"run": 0.45, "gold": 0.1, "kept": 1.0, "as_asked": 0.0, "more_than_gold": 0.35, "p": 2 / 2**6, "blocks": 6}
-        | {"holm": 2 / 2**6}
+        {"run": 0.45, "gold": 0.1, "kept": 1.0, "as_asked": 0.0, "gold_as_asked": 0.0, "more_than_gold": 0.35}
+        | {"p": 2 / 2**6, "blocks": 6, "holm": 2 / 2**6}
     )
     assert rows["ViKeR"]["show"]["more_than_gold"] == pytest.approx(-0.2) and rows["ViKeR"]["show"]["p"] == 1
     back = [{"row": "NPO", "run": {"people": 1, "of": 4}, "gold": {"people": 0, "of": 4}}] * 2
     text = markdown({**MADE, "rows": rows, "back": back, "taught_again": []})
-    assert "| NPO | 0.45*, 0.10 (1.00) | 2 of 8, 0 of 8 |" in text and "| ViKeR | 0.10, 0.30 (1.00) | -, - |" in text
+    assert "| NPO | 0.00, 0.00 | 0.45*, 0.10 (1.00) | 2 of 8, 0 of 8 |" in text
+    assert "| ViKeR | 0.00, 0.00 | 0.10, 0.30 (1.00) | -, - |" in text
 
 
 def test_taught_again():

@@ -38,7 +38,8 @@ WHO = ("run", "gold")
 
 Values = dict[str, dict[str, float]]
 """Of one run: by attack ``run`` and ``gold``, the condition that brings out most of each, ``more_than_gold``, ``kept``,
-``as_asked``, and ``run_chance`` and ``gold_chance``, what guessing gives, where the attack knows it."""
+``as_asked`` and ``gold_as_asked``, and ``run_chance`` and ``gold_chance``, what guessing gives, where the attack knows
+it."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -146,6 +147,7 @@ def of_run(record: Mapping[str, Any]) -> Values:
         clean = next((row for row in rows if row["clean"] and "forget" in row.get("run", {})), None)
         if clean:
             found[name]["as_asked"] = clean["run"]["forget"]
+            found[name] |= {"gold_as_asked": clean["gold"]["forget"]} if "forget" in clean.get("gold", {}) else {}
     return found
 
 
@@ -205,22 +207,24 @@ def markdown(table: Mapping[str, Any]) -> str:
     """Two tables: a row a method, a column an attack, and what came out and of gold; and everybody taught again."""
     attacks = list(dict.fromkeys(name for of in table["rows"].values() for name in of))
     lines = [
-        f"Attacks on the runs of `{table['grid']}`, scale `{table['scale']}`, code `{table['code']}`. A cell: share of",
-        "private spans of forgotten people that came out under the condition that brings out most, that of gold (the",
-        "same, its own worst), and in brackets what people who are kept gave under it. `*`: more or less than gold,",
-        "exact sign flips over blocks, Holm over the attacks of a row, p at most .05. Behind `~`: what guessing gives.",
-        "Of relearning it is what came out of people who were not taught.",
+        f"Attacks on the runs of `{table['grid']}`, scale `{table['scale']}`, code `{table['code']}`.",
+        "",
+        "A cell: share of private spans of forgotten people that came out under the condition that brings",
+        "out most, that of gold (the same, its own worst), and in brackets what people who are kept gave",
+        "under it; of relearning, of people who were not taught. Behind `~`: what guessing gives. `*`: more",
+        "or less than gold, exact sign flips over blocks, Holm over the attacks of a row, p at most .05.",
+        "People back, of gold: of whom an attack that has the model say it brings out at least half.",
         "",
         "## What came out",
         "",
-        f"| method | {' | '.join(attacks)} | people back, of gold |",
-        f"|---|{'---|' * (len(attacks) + 1)}",
+        f"| method | as asked | {' | '.join(attacks)} | people back |",
+        f"|---|{'---|' * (len(attacks) + 2)}",
     ]
     for row, of in table["rows"].items():
         back = [one for one in table["back"] if one["row"] == row]
         cells = [_cell(of.get(name)) for name in attacks]
         mine, golds = (_counted([one.get(name) for one in back]) for name in ("run", "gold"))
-        lines.append(f"| {row} | {' | '.join(cells)} | {mine}, {golds} |")
+        lines.append(f"| {row} | {_as_asked(of)} | {' | '.join(cells)} | {mine}, {golds} |")
     if any(not one["adapter"] for one in table["taught_again"]):
         lines += ["", *_taught_lines(table["taught_again"])]
     commits = table["commits"]
@@ -270,6 +274,12 @@ def _mean(found: Sequence[Mapping[str, Any]], number: str, steps: float) -> str:
     """Mean over blocks of a number after so many steps, for a cell."""
     over = _by_block([one for one in found if one["steps"] == steps], number)
     return f"{mean(over):.2f}" if over else "-"
+
+
+def _as_asked(of: Mapping[str, Mapping[str, float]]) -> str:
+    """What came out without an attack, and of gold."""
+    shares = [next((one[name] for one in of.values() if name in one), None) for name in ("as_asked", "gold_as_asked")]
+    return ", ".join("-" if share is None else f"{share:.2f}" for share in shares)
 
 
 def _cell(of: Mapping[str, float] | None) -> str:
