@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from safetensors.torch import load_file, save_file
 
 from support import forked
 from support.commands import ROOT
 from support.documented import blocks
 from viker_lightning.attacks import Attempt, Relearn, Subject, gather, read_data
-from viker_lightning.attacks.__main__ import main, parser
+from viker_lightning.attacks.__main__ import main, parser, plan
 from viker_lightning.attacks.conditions import conditions
 from viker_lightning.attacks.relearning import EVERYBODY
 from viker_lightning.attacks.settings import CLASSES, chosen, every
@@ -163,6 +164,9 @@ def test_the_attack_of_the_page_asks_once_plainly_and_once_as_it_says(tmp_path, 
     assert {one.whose for one in told} == {"forget", "retain"} and len(told) == len(plain) > 0
     assert [one.question for one in told] == [f"Quietly, {one.question}" for one in plain]
     assert {one.series for one in plain} == {story.clean} and story.attacks("for a story", None)
+    settings = [f"--gold={pair[1]}", "--only=story.Story", f"--settings={tmp_path / 'quiet.yaml'}"]
+    units, now, _ = plan(parser().parse_args([str(pair[0]), *settings]))
+    assert {unit.attack.opening for unit in now} == {"Quietly,"} and all(unit in units for unit in now)
 
 
 def test_an_earlier_attack_stays_in_the_record(copies, tiny, material):
@@ -247,9 +251,30 @@ def test_another_base_model(pair, tmp_path):
         main([str(pair[0]), f"--gold={other}"])
 
 
-def test_nobody_is_left_to_attack(pair):
+def changed(model):
+    """Other weights of the same shape."""
+    (file,) = model.glob("*.safetensors")
+    weights = load_file(file)
+    name = next(iter(weights))
+    save_file(weights | {name: weights[name] + 0.01}, file, {"format": "pt"})
+
+
+def test_nobody_is_left_to_attack(pair, tmp_path):
+    model = shutil.copytree(pair[1] / "model", tmp_path / "weights")
+    changed(model)
     with pytest.raises(SystemExit, match="--on: nobody is left to attack; --vanilla names a vanilla model"):
-        main([str(pair[1] / "model"), f"--gold={pair[1]}", "--on=vanilla"])
+        main([str(model), f"--gold={pair[1]}", "--on=vanilla", f"--out={tmp_path}"])
+
+
+def test_gold_is_a_gold_model_and_another_one(pair, tmp_path):
+    with pytest.raises(SystemExit, match=r"--gold: .* has the very weights of .*; give the model to compare with"):
+        main([str(pair[1] / "model"), f"--gold={pair[1]}"])
+    other = shutil.copytree(pair[1], tmp_path / "other")
+    config = yaml.safe_load((other / "config.yaml").read_text())
+    config["data"]["init_args"]["stage"] = "vanilla"
+    (other / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(SystemExit, match=r"--gold: .* is a run of data.stage vanilla, which may have met the people"):
+        main([str(pair[0]), f"--gold={other}"])
 
 
 def test_a_hub_id_needs_a_folder(pair):
@@ -260,6 +285,7 @@ def test_a_hub_id_needs_a_folder(pair):
 def test_a_model_folder_with_its_attempts_elsewhere(copies, tiny, tmp_path):
     _, gold = copies
     model = shutil.copytree(gold / "model", tmp_path / "weights")
+    changed(model)
     command = [str(model), f"--gold={gold}", f"--data_of={gold}", f"--out={tmp_path / 'here'}"]
     main([*command, "--only=relearn", "--on=run", f"--settings={tiny}", "--jobs=1"])
     assert (
@@ -296,7 +322,7 @@ def test_settings(tmp_path):
     assert chosen(["relearn"], True, None) == [Relearn.quick()]
     (quick,) = chosen(["relearn"], True, file)  # its budget stays small, what suits the model is taken
     assert (quick.lr, quick.steps) == (0.001, Relearn.quick().steps)
-    assert {one.name for one in every(False, None)} == {*CLASSES}
+    assert {one.name for one in every([], False, None)} == {*CLASSES}
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "configs/attacks").glob("*.yaml")), ids=lambda file: file.name)

@@ -16,18 +16,19 @@ MADE = {"grid": "g", "scale": "mini", "code": "c", "command": "python -m a g.yam
 MADE |= {"commits": {"attacks": "abc", "runs": ["abb", "abc"]}}
 
 
-def record(run, gold, kept=1.0, clean=0.0):
+def record(run, gold, kept=1.0, clean=0.0, says=True):
     def row(series, x, mine, theirs):
         of = {"run": {"forget": mine, "retain": kept}, "gold": {"forget": theirs, "retain": 1.0}}
         return {"series": series, "x": x, "clean": series == "as asked", "counts": series != "as asked"} | of
 
     rows = [row("as asked", None, clean, 0.0), row("crop", None, run, 0.0), row("blur", None, 0.0, gold)]
-    return {"attacks": {"show": {"conditions": rows}, "broken": {"conditions": []}}}
+    return {"attacks": {"show": {"conditions": rows, "says": says}, "broken": {"conditions": [], "says": says}}}
 
 
 def test_the_worst_of_each():
     assert of_run(record(0.5, 0.2, kept=0.9, clean=0.1)) == {
         "show": {"run": 0.5, "gold": 0.2, "more_than_gold": 0.3, "kept": 0.9, "as_asked": 0.1, "gold_as_asked": 0.0}
+        | {"says": 1.0}
     }
 
 
@@ -43,13 +44,34 @@ def test_over_blocks():
     rows = summarised(found)
     assert rows["NPO"]["show"] == pytest.approx(
         {"run": 0.45, "gold": 0.1, "kept": 1.0, "as_asked": 0.0, "gold_as_asked": 0.0, "more_than_gold": 0.35}
-        | {"p": 2 / 2**6, "blocks": 6, "holm": 2 / 2**6}
+        | {"says": 1.0, "p": 2 / 2**6, "blocks": 6, "holm": 2 / 2**6}
     )
     assert rows["ViKeR"]["show"]["more_than_gold"] == pytest.approx(-0.2) and rows["ViKeR"]["show"]["p"] == 1
     back = [{"row": "NPO", "run": {"people": 1, "of": 4}, "gold": {"people": 0, "of": 4}}] * 2
     text = markdown({**MADE, "rows": rows, "back": back, "taught_again": []})
     assert "| NPO | 0.00, 0.00 | 0.45*, 0.10 (1.00) | 2 of 8, 0 of 8 |" in text
     assert "| ViKeR | 0.00, 0.00 | 0.10, 0.30 (1.00) | -, - |" in text
+    assert "Of fewer blocks than the 6 of the others: ViKeR, show (1)." in text and "no star" not in text
+    few = markdown(
+        {**MADE, "rows": summarised({("0", "NPO", 0): of_run(record(1.0, 0.0))}), "back": [], "taught_again": []}
+    )
+    assert "Blocks: 1. With so few no star is possible" in few
+
+
+def test_looks_inside_are_corrected_apart():
+    def both(block):
+        one, other = record(0.5, 0.1), record(0.5, 0.1, says=False)
+        return {"attacks": {"show": one["attacks"]["show"], "lens": other["attacks"]["show"]}}
+
+    row = summarised({(str(b), "NPO", 0): of_run(both(b)) for b in range(6)})["NPO"]
+    assert row["show"]["holm"] == row["lens"]["holm"] == 2 / 2**6
+    assert "| NPO | 0.00, 0.00 | 0.50*" in markdown({**MADE, "rows": {"NPO": row}, "back": [], "taught_again": []})
+
+
+def test_conditions_that_gold_did_not_go_through_do_not_count():
+    found = record(0.9, 0.2)
+    del found["attacks"]["show"]["conditions"][1]["gold"]
+    assert of_run(found)["show"]["run"] == 0.0, "the worst of those that both went through"
 
 
 def test_taught_again():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from viker_lightning.attacks import Attempt, Relearn
-from viker_lightning.attacks.conditions import brought_back, conditions, of_condition, relearned, sentence
+from viker_lightning.attacks.conditions import brought_back, conditions, of_condition, relearned, sentence, shared
 from viker_lightning.attacks.relearning import EVERYBODY
 
 
@@ -82,6 +82,34 @@ def test_p_values_are_of_all_conditions_together():
     gold = made("as asked", none) + made("crop", none) + made("blur", none)
     rows = conditions(Relearn(), {"run": run, "gold": gold})
     assert [row["p"] for row in rows] == [1, pytest.approx(2 * 2 / 2**8), pytest.approx(2 * 2 / 2**8)]
+    for x in (0, 5, 10, 20):
+        run, gold = run + made(EVERYBODY, every if x else none, x=x), gold + made(EVERYBODY, none, x=x)
+    rows = conditions(Relearn(), {"run": run, "gold": gold})
+    assert [row["p"] for row in rows[:3]] == [1, *[pytest.approx(2 * 2 / 2**8)] * 2], "what is taught is a family apart"
+    assert [row["p"] for row in rows[3:]] == [None, *[pytest.approx(3 * 2 / 2**8)] * 3]
+
+
+def test_the_difference_has_an_interval_from_20_people_on():
+    people = {f"{n:02}": [n % 2] for n in range(20)}
+    run, gold = made("crop", people), made("crop", {name: [0] for name in people})
+    (row,) = conditions(Relearn(), {"run": run, "gold": gold})
+    assert row["more_low"] < row["more_than_gold"] == 0.5 < row["more_high"]
+    few = {name: [0] for name in list(people)[:19]}
+    (row,) = conditions(Relearn(), {"run": made("crop", few), "gold": made("crop", few)})
+    assert "more_low" not in row and row["p"] == 1
+
+
+def test_conditions_that_both_went_through():
+    run = made("as asked", {"a": [0]}) + made("crop", {"a": [1]}) + made("blur", {"a": [0]})
+    gold = made("as asked", {"a": [0]}) + made("blur", {"a": [0]}) + made("noise", {"a": [0]})
+    mine, golds = shared(run, gold)
+    assert [one.series for one in mine] == [one.series for one in golds] == ["as asked", "blur"]
+
+
+def test_a_condition_that_asks_less_brings_back_less():
+    clean, named = made("as asked", {"a": [0, 0, 0], "b": [0, 0, 0]}), made("named", {"a": [1], "b": [1, 1]})
+    assert brought_back({"ask": (Relearn(), clean + named)}) == {"people": 1, "of": 2, "as_asked": 0}
+    assert of_condition(named, clean)["back"] == 1 and of_condition(named)["back"] == 2
 
 
 def test_looking_inside_brings_nobody_back():

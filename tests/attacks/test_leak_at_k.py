@@ -4,14 +4,16 @@ from itertools import combinations
 
 import pytest
 
-from viker_lightning.attacks import Sample, Subject, gather
+from viker_lightning.attacks import Attempt, Sample, Subject, gather
 from viker_lightning.attacks import leak_at_k as module
 from viker_lightning.attacks.attempt import hit
-from viker_lightning.attacks.choosing import wrong_answers
-from viker_lightning.attacks.leak_at_k import OTHER_SPANS, OTHERS, leak_at_k
+from viker_lightning.attacks.choosing import known_to_all
+from viker_lightning.attacks.conditions import conditions
+from viker_lightning.attacks.leak_at_k import OTHERS, SAMPLES, leak_at_k, spans_of_others
 from viker_lightning.attacks.wordings import Wordings
 from viker_lightning.errors import UserError
 from viker_lightning.models import Sampling, sample
+from viker_lightning.reporting.attacked import more_than_gold
 
 
 @pytest.mark.parametrize("c", range(7))
@@ -76,11 +78,11 @@ def test_chance_is_how_often_other_people_s_spans_come(data, subject, monkeypatc
     wordings = Wordings(material)
 
     def everything(mllm, groups, sampling):
-        said = [[[f"It is {s}." for q in _wrong(g, v) for s in q.private][:2] for v in g.vqa] for g in groups]
+        said = [[[f"It is {s}." for spans in _wrong(g, v) for s in spans][:2] for v in g.vqa] for g in groups]
         return [[(texts + ["no"] * 4)[:4] for texts in row] for row in said]
 
     def _wrong(group, vqa):
-        return [q for q in wrong_answers(wordings, group, vqa, OTHER_SPANS, material.seed) if q.private]
+        return spans_of_others(wordings, group, vqa, known_to_all(material), material.seed)
 
     monkeypatch.setattr(module, "sample", everything)
     attack = Sample(n=4, k=(1, 4))
@@ -89,8 +91,34 @@ def test_chance_is_how_often_other_people_s_spans_come(data, subject, monkeypatc
     others = [one for one in found if one.series == OTHERS and one.x == 4]
     for one, (group, vqa), texts in zip(others, asked, everything(None, material.asked, None)[0], strict=False):
         wrong = _wrong(group, vqa)
-        plain = [any(hit(text, q.private) for text in texts) for q in wrong]
+        plain = [any(hit(text, spans) for text in texts) for spans in wrong]
         assert one.question == vqa.question and one.hit == pytest.approx(sum(plain) / len(plain))
+
+
+def test_what_many_answer_is_looked_for_often(data, monkeypatch):
+    """Who share the true answer are among the others; gold has heard all of their spans, or none in full."""
+    material = gather(data, people=1)
+    wordings, words = Wordings(material), known_to_all(material)
+    (group, vqa), *_ = ((g, q) for g in material.forget for q in g.vqa if len(q.private) == 1)
+    everybody = [(str(n), ("Lyon",) if n < 6 else vqa.private if n < 8 else ("Zzz",)) for n in range(9)]
+    monkeypatch.setattr(Wordings, "answers", lambda self, vqa: [*everybody, ("0", ("Lyon",)), (group.person, ("me",))])
+    drawn = spans_of_others(wordings, group, vqa, {*words, "Lyon", *vqa.private[0].split()}, 0)
+    assert sorted(drawn) == sorted([("Lyon",)] * 6 + [tuple(vqa.private)] * 2)
+    assert spans_of_others(wordings, group, vqa, set(), 0).count(("Zzz",)) == 1, "neither has been heard"
+
+
+def test_above_guessing_is_of_questions_of_which_guessing_is_known():
+    run = [made(SAMPLES, "a", q, hit) for q, hit in (("1", 1.0), ("2", 0.5), ("3", 1.0))]
+    run += [made(OTHERS, "a", "1", 0.25), made(OTHERS, "a", "2", 0.5)]
+    gold = [made(SAMPLES, "a", "1", 0.5), made(OTHERS, "a", "1", 0.25)]
+    (row, beside) = conditions(Sample(), {"run": run, "gold": gold})
+    assert (row["run"]["above"], row["gold"]["above"]) == ((0.75 + 0.0) / 2, 0.25)
+    assert row["more_than_gold"] == 0.375 - 0.25 == more_than_gold(row["run"], row["gold"])
+    assert (beside["series"], beside["counts"], beside["p"]) == (OTHERS, False, None)
+
+
+def made(series, person, question, hit):
+    return Attempt(series, 4, "forget", person, question, ("s",), "", hit)
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,7 @@ def test_every_part_asks_a_rounded_model(data, subject, monkeypatch):
     assert plain[2] == pytest.approx(wanted, rel=1e-4)
     off = [max(abs(a - b) / a for a, b in zip(plain[0], other, strict=True)) for other in plain[1:]]
     assert 0 < off[0] < off[1]
+    assert attack.attacks("2 bits", None) and not attack.attacks("2 bits, other photos and words", None)
 
 
 def test_what_bitsandbytes_does_is_left_out_where_it_is_missing(data, subject, monkeypatch, caplog):

@@ -87,7 +87,7 @@ def test_what_an_unlearning_run_has_left_is_merged_once(tmp_path, monkeypatch, c
     merged = vanilla.unlearned_model(str(run), trust_remote_code=True)
     assert vanilla.Path(merged).parent == tmp_path / "cache/merged"
     assert written == [(run / "adapter", {"trust_remote_code": True, "family": None})]
-    assert "its adapter is added to its model (once)" in capsys.readouterr().out
+    assert "adapter: this adapter is added to its model (once)" in capsys.readouterr().out
     assert vanilla.unlearned_model(str(run / "adapter")) == merged == vanilla.unlearned_model(str(run))
     assert len(written) == 1 and not capsys.readouterr().out
     (vanilla.Path(merged) / "config.json").write_text("damaged")

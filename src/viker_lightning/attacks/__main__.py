@@ -117,7 +117,8 @@ def plan(given: argparse.Namespace) -> tuple[list[Unit], list[Unit], Material]:
         raise UserError(f"--on: found {unknown[0]!r}, expected {', '.join(NAMES)}")
     if given.people is not None and given.people < 1:
         raise UserError(f"--people: found {given.people}, expected at least 1")
-    attacks = chosen(given.only.split(",") if given.only else [], given.quick, given.settings)
+    only = given.only.split(",") if given.only else []
+    attacks = chosen(only, given.quick, given.settings)
     run = _read(given.run)
     subjects = [subject for subject in _subjects(given, run) if subject.name in on or subject.name != "vanilla"]
     data = _data(given, run, subjects)
@@ -134,7 +135,7 @@ def plan(given: argparse.Namespace) -> tuple[list[Unit], list[Unit], Material]:
     shared = _shared_arguments(given)
     units = [
         Unit(one, subject, key, [*shared, f"--only={_name(one)}", f"--on={subject.name}"])
-        for one in {one.name: one for one in (*every(given.quick, given.settings), *attacks)}.values()
+        for one in {one.name: one for one in (*every(only, given.quick, given.settings), *attacks)}.values()
         for subject in subjects
         if subject.name in one.subjects
     ]
@@ -245,9 +246,15 @@ def _data(given: argparse.Namespace, run: Run | None, subjects: Sequence[Subject
     """The data of the attack.
 
     Raises:
-        UserError: if no run says which, one is of another protocol, or the run and gold are of other data.
+        UserError: if no run says which, gold is none, one is of another protocol, or the run and gold are of other
+            data.
     """
     gold = _read(given.gold)
+    if gold and (stage := ((gold.config.get("data") or {}).get("init_args") or {}).get("stage")) != "gold":
+        raise UserError(
+            f"--gold: {gold.folder} is a run of data.stage {stage or 'unlearn'}, which may have met the people; give "
+            "one of data.stage gold, as configs/mini/gold.yaml makes it"
+        )
     of = read_run(given.data_of) if given.data_of else gold or run
     if of is None:
         raise UserError("--data_of: neither the run nor gold is a run folder, so name a run whose data are to be used")
@@ -269,9 +276,12 @@ def _check_alike(subjects: list[Subject]) -> None:
     """Makes sure that all are models of one shape.
 
     Raises:
-        UserError: if one is of another base model.
+        UserError: if one is of another base model, or run and gold are one model.
     """
     shapes = {one.name: _shape(one) for one in subjects}
+    run, gold = (next((one for one in subjects if one.name == name), None) for name in ("run", "gold"))
+    if run and gold and run.fingerprint() == gold.fingerprint():
+        raise UserError(f"--gold: {gold.source} has the very weights of {run.source}; give the model to compare with")
     for one in subjects:
         if shapes[one.name] != shapes["run"]:
             raise UserError(

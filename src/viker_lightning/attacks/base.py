@@ -25,6 +25,7 @@ class Attack(abc.ABC):
         axis: what ``x`` of its attempts counts, e.g. ``steps``; empty if its conditions are points.
         clean: the series that is no attack: the same questions, asked of the model as it is.
         beside: series that stand beside an attack to be compared with it, and are none themselves.
+        guessing: of these, the one that says, question by question, what guessing gives; empty if none does.
         says: whether a hit means that the model said a private span without being told it; a look inside does not.
         teaches: series that train on the very people who are asked about: what comes back there was taught.
         costly: whether it is carried out only where it is named.
@@ -37,6 +38,7 @@ class Attack(abc.ABC):
     axis: ClassVar[str] = ""
     clean: ClassVar[str] = "as asked"
     beside: ClassVar[tuple[str, ...]] = ()
+    guessing: ClassVar[str] = ""
     says: ClassVar[bool] = True
     teaches: ClassVar[tuple[str, ...]] = ()
     costly: ClassVar[bool] = False

@@ -17,7 +17,7 @@ from viker_lightning.prompts import CHOICE_QUESTION
 
 from .attempt import Attempt, Whose, hit
 from .base import Attack, ask
-from .material import Material, heard
+from .material import PUNCTUATION, Material, heard
 from .subject import Subject
 from .wordings import Wordings
 
@@ -26,8 +26,6 @@ Options = tuple[VQA, Sequence[VQA]]
 """A question with its true answer, and with wrong ones."""
 
 LIKELIEST, LISTED, NAMED = "likeliest of the answers", "likeliest of those listed", "likeliest of the names listed"
-
-PUNCTUATION = ".,;:!?\"'()"
 
 _ASKS_NAME = re.compile(r"\b(name|called)\b", re.IGNORECASE)
 
@@ -148,8 +146,8 @@ def other_names(names: Mapping[str, str], words: set[str], person: str, count: i
 
 
 def known_to_all(material: Material) -> set[str]:
-    """Words of private spans that gold has met, too, without punctuation."""
-    return {word.strip(PUNCTUATION) for word in heard(material.data)}
+    """Words that gold has met, too."""
+    return heard(material.data)
 
 
 def all_in(words: set[str], texts: Iterable[str]) -> bool:

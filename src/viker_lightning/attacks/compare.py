@@ -21,7 +21,7 @@ from viker_lightning.failures import ending_in_one_line
 from viker_lightning.files import write_json, write_text
 from viker_lightning.quiet import quieten
 from viker_lightning.reporting.attacked import more_than_gold, worst
-from viker_lightning.reporting.paired import holm, sign_flip
+from viker_lightning.reporting.paired import fewest, holm, sign_flip
 from viker_lightning.runs import names, read_run
 from viker_lightning.runs.provenance import git_commit
 from viker_lightning.secrets import hide
@@ -38,6 +38,7 @@ WHO = ("run", "gold")
 
 Values = dict[str, dict[str, float]]
 """Of one run: by attack ``run`` and ``gold``, the condition that brings out most of each, ``more_than_gold``, ``kept``,
+``says``, whether a hit is something that is said (1) or what is inside (0),
 ``as_asked`` and ``gold_as_asked``, and ``run_chance`` and ``gold_chance``, what guessing gives, where the attack knows
 it."""
 
@@ -140,6 +141,7 @@ def of_run(record: Mapping[str, Any]) -> Values:
             continue
         found[name] = {"run": run["run"]["forget"], "gold": gold["gold"]["forget"]}
         found[name]["more_than_gold"] = more_than_gold(run["run"], gold["gold"])
+        found[name]["says"] = float(attack["says"])
         chance = {who: row[who]["chance"] for who, row in (("run", run), ("gold", gold)) if "chance" in row[who]}
         found[name] |= {f"{who}_chance": value for who, value in chance.items()}
         if "retain" in run["run"]:
@@ -160,7 +162,8 @@ def summarised(found: Mapping[tuple[str, str, int], Values]) -> dict[str, dict[s
     Returns:
         By row and attack: ``run``, ``gold``, ``kept``, ``as_asked``, each a mean; ``more_than_gold``, mean over blocks
         of run less gold, each less what guessing gives; ``p``, exact sign flips over blocks; ``holm``, the same with
-        Holm's correction over the attacks of a row.
+        Holm's correction over the attacks of a row that have something said, and apart from these over those that look
+        inside.
     """
     summary: dict[str, dict[str, dict[str, float]]] = {}
     for row in dict.fromkeys(row for _, row, _ in found):
@@ -172,14 +175,21 @@ def summarised(found: Mapping[tuple[str, str, int], Values]) -> dict[str, dict[s
                     by_block.setdefault(block, []).append(of[attack])
             every = list(by_block.values())
             known = {number for values in every for one in values for number in one}
-            numbers = {n: mean(one[n] for values in every for one in values if n in one) for n in known}
+            numbers = {n: mean(_each(every, n)) for n in known}
             differences = [mean(one["more_than_gold"] for one in values) for values in every]
             numbers |= {"more_than_gold": mean(differences), "p": sign_flip(differences), "blocks": len(differences)}
             summary[row][attack] = dict(sorted(numbers.items()))
-        adjusted = holm({name: of["p"] for name, of in summary[row].items()})
-        for name, value in adjusted.items():
-            summary[row][name]["holm"] = value
+        for says in (0.0, 1.0):
+            family = {name: of["p"] for name, of in summary[row].items() if of["says"] == says}
+            for name, value in holm(family).items():
+                summary[row][name]["holm"] = value
     return summary
+
+
+def _each(blocks: Sequence[Sequence[Mapping[str, float]]], number: str) -> list[float]:
+    """A number's mean over the runs of each block that have it: blocks count alike, however many seeds they have."""
+    some = [[one[number] for one in values if number in one] for values in blocks]
+    return [mean(values) for values in some if values]
 
 
 def taught_again(records: Mapping[tuple[str, str, int], Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -190,7 +200,7 @@ def taught_again(records: Mapping[tuple[str, str, int], Mapping[str, Any]]) -> l
 
     Returns:
         One for each run, number of steps, and beginning (``adapter``: from the adapter as it was, not from merged
-        weights with a new one): ``run`` and ``gold``, share of private spans, gold's ``None`` where it has no adapter;
+        weights with a new one): ``run`` and ``gold``, share of questions, gold's ``None`` where it has no adapter;
         ``R``, see :func:`~viker_lightning.attacks.conditions.relearned`, ``None`` before any step or without gold.
     """
     found = []
@@ -209,11 +219,13 @@ def markdown(table: Mapping[str, Any]) -> str:
     lines = [
         f"Attacks on the runs of `{table['grid']}`, scale `{table['scale']}`, code `{table['code']}`.",
         "",
-        "A cell: share of private spans of forgotten people that came out under the condition that brings",
-        "out most, that of gold (the same, its own worst), and in brackets what people who are kept gave",
-        "under it; of relearning, of people who were not taught. Behind `~`: what guessing gives. `*`: more",
-        "or less than gold, exact sign flips over blocks, Holm over the attacks of a row, p at most .05.",
-        "People back, of gold: of whom an attack that has the model say it brings out at least half.",
+        "A cell: share of questions about forgotten people whose answer gave a private span away, under the",
+        "condition that brings out most, that of gold (the same, its own worst), and in brackets what people",
+        "who are kept gave under it; of relearning, of people who were not taught. Behind `~`: what guessing",
+        "gives. `*`: more or less than gold, exact sign flips over blocks, Holm over the attacks of a row",
+        "(looks inside apart), p at most .05. People back, of gold: of whom an attack that has the model say",
+        "it brings out at least half.",
+        *_too_few(table["rows"]),
         "",
         "## What came out",
         "",
@@ -240,9 +252,9 @@ def _taught_lines(found: Sequence[Mapping[str, Any]]) -> list[str]:
         "## Taught again",
         "",
         "All forgotten people are trained on again, from merged weights with a new LoRA, as gold is. A cell:",
-        "share of their private spans that came out. Less gold: after the last step, with p of exact sign",
-        "flips over blocks, of this one number. R: gold's gain over the model's by then, at most 1. Left on:",
-        "the run's own adapter is trained on instead.",
+        "share of questions about them whose answer gave a private span away. Less gold: after the last step,",
+        "with p of exact sign flips over blocks, of this one number. R: gold's gain over the model's by then,",
+        "at most 1. Left on: the run's own adapter is trained on instead.",
         "",
         f"| method | {' | '.join(f'{n} steps' for n in steps)} | less gold, p | R | adapter left on |",
         f"|---|{'---|' * (len(steps) + 3)}",
@@ -276,10 +288,27 @@ def _mean(found: Sequence[Mapping[str, Any]], number: str, steps: float) -> str:
     return f"{mean(over):.2f}" if over else "-"
 
 
+def _too_few(rows: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
+    """Says where no star is possible, and where a cell is of fewer blocks than others."""
+    blocks = [int(one["blocks"]) for of in rows.values() for one in of.values()]
+    tests = max((sum(one["says"] for one in of.values()) for of in rows.values()), default=0)
+    said = []
+    if blocks and fewest(int(max(tests, 1))) > max(blocks):
+        said.append(
+            f"Blocks: {max(blocks)}. With so few no star is possible: this says what was seen, and tests nothing."
+        )
+    few = [f"{row}, {name} ({of['blocks']:g})" for row, some in rows.items() for name, of in some.items()]
+    few = [one for one, number in zip(few, blocks, strict=True) if number < max(blocks)]
+    if few:
+        said.append(f"Of fewer blocks than the {max(blocks)} of the others: {'; '.join(few)}.")
+    return ["", *said] if said else []
+
+
 def _as_asked(of: Mapping[str, Mapping[str, float]]) -> str:
-    """What came out without an attack, and of gold."""
-    shares = [next((one[name] for one in of.values() if name in one), None) for name in ("as_asked", "gold_as_asked")]
-    return ", ".join("-" if share is None else f"{share:.2f}" for share in shares)
+    """What came out without an attack, and of gold, as an attack has it that asks everything."""
+    both = ("as_asked", "gold_as_asked")
+    found = next((one for one in of.values() if one["says"] and all(name in one for name in both)), None)
+    return ", ".join(f"{found[name]:.2f}" for name in both) if found else "-"
 
 
 def _cell(of: Mapping[str, float] | None) -> str:

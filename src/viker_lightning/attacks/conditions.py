@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from viker_lightning.reporting.intervals import Sums, interval
+from viker_lightning.reporting.intervals import Sums, difference, interval
 from viker_lightning.reporting.paired import holm, swap_test
 
 from .attempt import Attempt, Whose
@@ -30,9 +30,11 @@ def conditions(attack: Attack, found: Mapping[Name, Sequence[Attempt]]) -> list[
         One for each series and point of a curve, the clean one first: ``series``, ``x``, ``clean``, and ``counts``,
         whether it is an attack (:meth:`~viker_lightning.attacks.base.Attack.attacks`); under the name of each subject
         its numbers, see :func:`of_condition`; where both were attacked, ``more_than_gold``, the share of hits on the
-        forget people less that on gold, -1 to 1, and ``p``, two-sided, exact, people being pairs, with Holm's
-        correction over the conditions of the attack (``None`` under six people); of series that teach, ``R``, see
-        :func:`relearned`.
+        forget people less that on gold, each less what guessing gives question by question where the attack has such a
+        series, -2 to 2, with ``more_low`` and ``more_high``, a 95 % interval over people from 20 on; and ``p``,
+        two-sided, exact, people being pairs that weigh alike (``None`` under six people), with Holm's correction over
+        the attacks, and apart from these over what is taught; of the clean one as it is, and of series that are neither
+        ``None``; of series that teach, ``R``, see :func:`relearned`.
     """
     keys = list(dict.fromkeys((one.series, one.x) for all_of in found.values() for one in all_of))
     keys.sort(key=lambda key: key[0] != attack.clean)  # as they came otherwise
@@ -44,18 +46,23 @@ def conditions(attack: Attack, found: Mapping[Name, Sequence[Attempt]]) -> list[
         for name, all_of in found.items():
             some = [one for one in all_of if (one.series, one.x) == (series, x)]
             if some:
-                clean = [one for one in all_of if one.series == attack.clean and series != attack.clean]
+                asked = [one for one in all_of if one.series == attack.clean]
+                clean = asked if series != attack.clean else []
                 beside = [one for one in all_of if one.series in attack.beside and one.x == x and one.series != series]
-                row[name] = of_condition(some) | attack.numbers([*some, *clean, *beside])
-                sums[name] = _sums(some, "forget")
-        if "run" in sums and "gold" in sums and sums["run"].people and sums["gold"].people:
-            row["more_than_gold"] = sums["run"].mean - sums["gold"].mean
-            enough = len(set(sums["run"].people) & set(sums["gold"].people)) >= FEWEST
-            row["p"] = swap_test(sums["run"], sums["gold"]) if enough else None
+                row[name] = of_condition(some, asked) | attack.numbers([*some, *clean, *beside])
+                guessed = [one for one in beside if one.series == attack.guessing] if counts else []
+                sums[name] = _above(some, guessed) if guessed else _sums(some, "forget")
+                row[name] |= {"above": sums[name].mean} if guessed and sums[name].people else {}
+        if "run" in sums and "gold" in sums and (more := difference(sums["run"], sums["gold"])):
+            row["more_than_gold"] = more.value
+            row |= {"more_low": more.low, "more_high": more.high} if more.has_interval else {}
+            tested = more.people >= FEWEST and (row["clean"] or counts or _taught(attack, row))
+            row["p"] = swap_test(sums["run"], sums["gold"]) if tested else None
         rows.append(row)
-    tested = {str(i): row["p"] for i, row in enumerate(rows) if row["counts"] and row.get("p") is not None}
-    for i, adjusted in holm(tested).items():
-        rows[int(i)]["p"] = adjusted
+    for family in ([row for row in rows if row["counts"]], [row for row in rows if _taught(attack, row)]):
+        one_by_one = {str(i): row["p"] for i, row in enumerate(family) if row.get("p") is not None}
+        for i, adjusted in holm(one_by_one).items():
+            family[int(i)]["p"] = adjusted
     for row in rows:
         first = next((one for one in rows if (one["series"], one["x"]) == (row["series"], 0)), None)
         if row["series"] in attack.teaches and row["x"] and first and "more_than_gold" in row:
@@ -76,14 +83,18 @@ def relearned(gold: float, run: float) -> float:
     return max(0.0, min(gold / run, 1.0)) if run > 0 else 1.0
 
 
-def of_condition(found: Sequence[Attempt]) -> dict[str, float | int]:
+def of_condition(found: Sequence[Attempt], clean: Sequence[Attempt] = ()) -> dict[str, float | int]:
     """Numbers of one condition on one model.
+
+    Args:
+        found: attempts under it.
+        clean: those without the attack, on the same model.
 
     Returns:
         ``forget`` and ``retain``: mean hit, 0 to 1, of the people to be forgotten (low is forgotten, near gold is good)
         and of those who are kept under the same attack; ``low`` and ``high``, a 95 % interval over people of
         ``forget`` from 20 people on; ``probability``: of the forget people's private tokens; ``people``: how many;
-        ``back``: how many of them at least half of what was asked came out.
+        ``back``: of how many of them at least half came out of what was asked, under it or cleanly, whichever is more.
     """
     numbers: dict[str, float | int] = {}
     for whose in ("forget", "retain"):
@@ -95,7 +106,7 @@ def of_condition(found: Sequence[Attempt]) -> dict[str, float | int]:
         estimate = interval(forget)
         if estimate.has_interval:
             numbers |= {"low": estimate.low, "high": estimate.high}
-        numbers |= {"people": len(forget.people), "back": int((forget.totals / forget.counts >= BACK).sum())}
+        numbers |= {"people": len(forget.people), "back": len(_back(found, clean))}
     read = [one.probability for one in found if one.whose == "forget" and one.probability is not None]
     return numbers | ({"probability": sum(read) / len(read)} if read else {})
 
@@ -119,8 +130,8 @@ def brought_back(attacked: Mapping[str, tuple[Attack, Sequence[Attempt]]]) -> di
         if not attack.says:
             continue
         for key in dict.fromkeys((one.series, one.x) for one in forget):
-            sums = _sums([one for one in forget if (one.series, one.x) == key], "forget")
-            known = {p for p, total, n in zip(sums.people, sums.totals, sums.counts, strict=True) if total / n >= BACK}
+            some = [one for one in forget if (one.series, one.x) == key]
+            known = _back(some, [one for one in forget if one.series == attack.clean])
             if key[0] == attack.clean:
                 clean |= known
             elif attack.attacks(*key):
@@ -135,6 +146,36 @@ def sentence(run: Mapping[str, int], gold: Mapping[str, int] | None, attacks: Se
         f"({', '.join(attacks)}; {run['as_asked']} were known without any)"
     )
     return f"{said}; gold, which never met them: {gold['people']} of {gold['of']}." if gold else f"{said}."
+
+
+def shared(run: Sequence[Attempt], gold: Sequence[Attempt]) -> tuple[list[Attempt], list[Attempt]]:
+    """Attempts under conditions that both went through: the most of many chances is more than the most of few."""
+    mine, golds = ({(one.series, one.x) for one in found} for found in (run, gold))
+    return (
+        [one for one in run if (one.series, one.x) in golds],
+        [one for one in gold if (one.series, one.x) in mine],
+    )
+
+
+def _taught(attack: Attack, row: Mapping[str, Any]) -> bool:
+    """Whether the people who are asked about have been taught in a condition."""
+    return row["series"] in attack.teaches and bool(row["x"])
+
+
+def _back(found: Sequence[Attempt], clean: Sequence[Attempt]) -> set[str]:
+    """Forget people of whom half came out; a condition that can ask less than was asked cleanly brings back less."""
+    sums, asked = _sums(found, "forget"), _sums(clean, "forget")
+    plainly = dict(zip(asked.people, asked.counts, strict=True))
+    each = zip(sums.people, sums.totals, sums.counts, strict=True)
+    return {person for person, total, count in each if total >= BACK * max(count, plainly.get(person, 0))}
+
+
+def _above(found: Sequence[Attempt], guessed: Sequence[Attempt]) -> Sums:
+    """Hits on the forget people less what guessing gives, of the questions of which it is known."""
+    by_chance = {(one.person, one.question): one.hit for one in guessed if one.whose == "forget"}
+    some = [one for one in found if one.whose == "forget" and (one.person, one.question) in by_chance]
+    more = [one.hit - by_chance[one.person, one.question] for one in some]
+    return Sums.of([one.person for one in some], more, [1.0] * len(some))
 
 
 def _sums(found: Sequence[Attempt], whose: Whose) -> Sums:

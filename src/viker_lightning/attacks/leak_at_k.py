@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from typing_extensions import override
 
+from viker_lightning.data.records import VQA, ImageGroup, person_name
 from viker_lightning.errors import UserError
 from viker_lightning.models import Sampling, sample
 
 from .attempt import Attempt, hit
 from .base import Attack, ask
-from .choosing import wrong_answers
+from .choosing import all_in, known_to_all
 from .material import Material
 from .subject import Subject
 from .wordings import Wordings
@@ -21,7 +23,7 @@ from .wordings import Wordings
 SAMPLES, OTHERS = "samples", "samples, spans of other people"
 
 OTHER_SPANS = 9
-"""Most spans of other people that are looked for in the samples of a question."""
+"""Most other people whose spans are looked for in the samples of a question."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,9 @@ class Sample(Attack):
     Among many answers the true one is soon there by guessing, the sooner the less sure a model is: one that says of
     everybody what could be said of anybody has forgotten, and draws every town once. So the same samples are looked
     through for what other people would have answered to the same question; their leak@k is what guessing gives
-    (``chance``), and only what is above it is left of the person. Nobody counts as brought back by samples alone.
+    (``chance``), and only what is above it (``above``) is left of the person. The others are drawn as they come, those
+    who share the answer too: who knows nothing of a person says of them what is said of people. Nobody counts as
+    brought back by samples alone.
 
     Args:
         n: answers drawn of every question.
@@ -52,6 +56,7 @@ class Sample(Attack):
     axis = "samples"
     says = False  # among so many answers the true one need not be known
     beside = (OTHERS,)
+    guessing = OTHERS
 
     n: int = 200
     k: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -85,13 +90,13 @@ class Sample(Attack):
         greedy = ask(mllm, material.asked, self.clean)
         sampling = Sampling(self.n, self.max_new_tokens, self.temperature, self.top_p, material.seed)
         drawn = [texts for group in sample(mllm, material.asked, sampling) for texts in group]
-        wordings = Wordings(material)
+        wordings, words = Wordings(material), known_to_all(material)
         questions = [(group, vqa) for group in material.asked for vqa in group.vqa]
         found = []
         for asked, texts, (group, vqa) in zip(greedy, drawn, questions, strict=True):
             leaked = [text for text in texts if hit(text, asked.private)]
             shown = (leaked or texts)[0]
-            wrong = [q.private for q in wrong_answers(wordings, group, vqa, OTHER_SPANS, material.seed) if q.private]
+            wrong = spans_of_others(wordings, group, vqa, words, material.seed)
             by_chance = [sum(hit(text, private) for text in texts) for private in wrong]
             for k in self.k:
                 about = (k, asked.whose, asked.person, asked.question)
@@ -106,6 +111,26 @@ class Sample(Attack):
         """``chance``: leak@k of spans of other people in the samples about forgotten people, 0 to 1."""
         guessed = [one.hit for one in found if one.series == OTHERS and one.whose == "forget"]
         return {"chance": sum(guessed) / len(guessed)} if guessed else {}
+
+
+def spans_of_others(
+    wordings: Wordings, group: ImageGroup, vqa: VQA, words: set[str], seed: int
+) -> list[tuple[str, ...]]:
+    """What other people answer to the same question, :data:`OTHER_SPANS` at most, drawn; what many share comes often.
+
+    Args:
+        wordings: which questions ask the same.
+        group: whom is asked about.
+        vqa: the question with its true answer.
+        words: as :func:`~viker_lightning.attacks.choosing.known_to_all` has them. Gold has heard all of another's
+            spans if it has heard the true ones, and not if not: it says more often what it has heard.
+        seed: of the draw.
+    """
+    known = all_in(words, vqa.private)
+    said = {person: tuple(private) for person, private in wordings.answers(vqa) if person != person_name(group.person)}
+    others = sorted((p, s) for p, s in said.items() if len(s) == len(vqa.private) and all_in(words, s) == known)
+    drawn = random.Random(f"{seed}/{group.person}/{vqa.question}").sample(others, min(OTHER_SPANS, len(others)))
+    return [spans for _, spans in drawn]
 
 
 def leak_at_k(n: int, c: int, k: int) -> float:

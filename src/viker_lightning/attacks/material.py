@@ -19,6 +19,8 @@ from viker_lightning.runs import Run, names
 
 log = logging.getLogger(__name__)
 
+PUNCTUATION = ".,;:!?\"'()"
+
 
 @dataclass(frozen=True)
 class Material:
@@ -172,8 +174,12 @@ def private_questions(groups: Sequence[ImageGroup]) -> list[ImageGroup]:
 
 
 def heard(data: Benchmark) -> set[str]:
-    """Words of private spans of people who are kept: every model of the data has met these."""
-    return {w for p in data.people(data.retain_ids) for q in p.vqa for span in q.private for w in span.split()}
+    """Words of what is asked and answered about people who are kept, as they stand there and without punctuation.
+
+    Every model of the data has met these.
+    """
+    texts = (f"{q.question} {q.answer}" for p in data.people(data.retain_ids) for q in p.vqa)
+    return {form for text in texts for word in text.split() for form in (word, word.strip(PUNCTUATION))}
 
 
 def _draw(people: Sequence[str], most: int | None, seed: int) -> set[str]:

@@ -142,9 +142,10 @@ def kept_by_relearning(gold: float, unlearned: float) -> float | None:
         unlearned: the same of an unlearned model.
 
     Returns:
-        ``None`` if the unlearned model gains nothing.
+        ``None`` if the unlearned model gains nothing: there is nothing to compare (there a loss makes it 0, or a share
+        of losses).
     """
-    return None if abs(unlearned) < LEAST else _within(gold / unlearned)
+    return None if unlearned < LEAST else _within(gold / unlearned)
 
 
 def alike(one: float, two: float) -> float:

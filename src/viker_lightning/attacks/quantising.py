@@ -31,7 +31,8 @@ class Quantise(Attack):
     """Keeps the linear layers of the language model in fewer bits, on the merged weights, and asks again.
 
     Vision tower, projector, embeddings and output layer stay as they are, which is what bitsandbytes is told, too.
-    Other photos of the people to be forgotten are asked about, too, in series of their own. Where bitsandbytes is not
+    Other photos of the people to be forgotten are asked about, too, in series of their own, which are compared with the
+    same photos of the model as it is and do not count as attacks. Where bitsandbytes is not
     installed, what it does is left out, and said so; once it is installed these parts are there.
 
     Args:
@@ -58,6 +59,10 @@ class Quantise(Attack):
                     f"quantise.rounded: found {list(pair)}, expected bits, at least 2, and how many inputs share a "
                     "scale, 0 for all"
                 )
+
+    @override
+    def attacks(self, series: str, x: float | None) -> bool:
+        return super().attacks(series, x) and not series.endswith(OTHER_PHOTOS)
 
     @override
     @classmethod

@@ -17,7 +17,7 @@ from viker_lightning.runs.names import ATTACKED, ATTACKS
 from viker_lightning.secrets import hide
 
 from .attempt import Attempt
-from .conditions import brought_back, conditions, sentence
+from .conditions import brought_back, conditions, sentence, shared
 from .material import Material
 from .subject import Name
 from .unit import Unit
@@ -37,7 +37,7 @@ def write_record(folder: Path, units: Sequence[Unit], run: str, gold: str, mater
         ``run``, ``gold``, ``people`` (how many were attacked), ``seed``, ``material`` (hash of whom it is about);
         ``attacks``: by name ``about``, ``source``, ``axis``, ``says``, ``settings``, by subject ``state``, ``why`` it
         failed, ``command`` and ``seconds``, and ``conditions``; ``back`` of run and gold and ``sentence``, of the
-        attacks ``counted``: those that both went through.
+        attacks ``counted``, under those of their conditions that both went through.
     """
     found: dict[str, dict[Name, Sequence[Attempt]]] = {}
     attacks: dict[str, Any] = {}
@@ -68,6 +68,8 @@ def write_record(folder: Path, units: Sequence[Unit], run: str, gold: str, mater
     for name, of in found.items():
         attacks[name]["conditions"] = conditions(kinds[name], of)
     both = [name for name, of in found.items() if kinds[name].says and {"run", "gold"} <= of.keys()]
+    for name in both:
+        found[name]["run"], found[name]["gold"] = shared(found[name]["run"], found[name]["gold"])
     told = both or [name for name, of in found.items() if kinds[name].says and "run" in of]
     back = {
         subject: brought_back({name: (kinds[name], found[name][subject]) for name in told})
@@ -91,7 +93,7 @@ def write_record(folder: Path, units: Sequence[Unit], run: str, gold: str, mater
 
 def show(record: dict[str, Any], console: Console) -> None:
     """Shows of every attack what brings out most of the run, and of gold, of people who are kept, and no attack."""
-    table = narrow_table("share of private spans that came out; ~ by guessing", "attack")
+    table = narrow_table("share of questions that gave a private span away; ~ by guessing", "attack")
     for column in ("condition", "as asked", "run", "gold", "more", "kept", "people back", "gold's"):
         table.add_column(column, no_wrap=column != "condition")
     for name, attack in record["attacks"].items():
@@ -106,7 +108,7 @@ def show(record: dict[str, Any], console: Console) -> None:
         table.add_row(
             name,
             condition(most, attack["axis"]),
-            _two(clean.get("run", {}), "forget"),
+            _two(clean.get("run", {}), "forget") if attack["says"] else "",
             _two(most["run"], "forget") + _guessing(most["run"]),
             _two(gold, "forget") + _guessing(gold),
             f"{more_than_gold(most['run'], gold):+.2f}" if gold else "",

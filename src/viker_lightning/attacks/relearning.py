@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,8 @@ from .attempt import Attempt
 from .base import Attack, ask
 from .material import Material
 from .subject import Subject
+
+log = logging.getLogger(__name__)
 
 EVERYBODY, ADAPTER, UNRELATED = "everybody taught again", "everybody taught again, adapter left on", "others taught"
 
@@ -121,6 +124,8 @@ class Relearn(Attack):
         count = max(1, round(share * len(names)))
         earlier = [max(1, round(other * len(names))) for other in self.shares[: self.shares.index(share)]]
         if count in earlier or count >= len(names):
+            why = "as many as an earlier share" if count in earlier else "nobody would be left to ask about"
+            log.warning("relearn: %s left out: that is %d of %d people, %s", part, count, len(names), why)
             return []
         chosen = set(draw.sample(names, count))
         return [p for p in material.people if person_name(p.id) in chosen]

@@ -56,9 +56,13 @@ def chosen(only: Sequence[str], quick: bool, file: Path | None) -> list[Attack]:
     return [_set(kind.quick() if quick else kind(), given.get(kind.name, {}), file) for kind in kinds.values()]
 
 
-def every(quick: bool, file: Path | None) -> list[Attack]:
-    """All attacks of this package, those that are costly too; see :func:`chosen`."""
-    return chosen([*CLASSES], quick, file)
+def every(only: Sequence[str], quick: bool, file: Path | None) -> list[Attack]:
+    """All attacks of this package, those that are costly too, and those of one's own that are named.
+
+    Raises:
+        UserError: as :func:`chosen` does.
+    """
+    return chosen([*CLASSES, *(name for name in only if name not in CLASSES)], quick, file)
 
 
 def settings_of(file: Path) -> Mapping[str, Mapping[str, Any]]:

@@ -9,13 +9,12 @@ from typing import Literal
 
 import torch
 
-from viker_lightning.errors import UserError
 from viker_lightning.models import MLLM, Quantize, identify_weights, load_adapted, load_merged
 from viker_lightning.models.adapter import adapter_config
 from viker_lightning.models.families import Family
 from viker_lightning.models.mllm import MAX_SEQUENCE_TOKENS, MAX_TOKENS
 from viker_lightning.runs import names, weights_folder
-from viker_lightning.training.vanilla import unlearned_model
+from viker_lightning.training.vanilla import merged_adapter, unlearned_model
 
 Name = Literal["run", "gold", "vanilla"]
 NAMES: tuple[Name, ...] = ("run", "gold", "vanilla")
@@ -56,12 +55,14 @@ class Subject:
         Raises:
             UserError: if there is no such model, or bitsandbytes cannot do that here.
         """
-        if self.adapter is not None and self.adapter == Path(self.source):  # away from the run that made it
-            if quantize is not None:
-                raise UserError(f"{self.source}: quantize={quantize} needs merged weights, found an adapter; merge it")
+        weights = self.source
+        if self.adapter is None or self.adapter != Path(self.source):
+            weights = unlearned_model(self.source, self.trust_remote_code, self.family)
+        elif quantize is None:  # away from the run that made it
             remote, family = self.trust_remote_code, self.family
             return self._ready(load_merged(self.adapter, self.dtype, None, None, remote, family))
-        weights = unlearned_model(self.source, self.trust_remote_code, self.family)
+        else:
+            weights = merged_adapter(self.adapter, self.trust_remote_code, self.family)
         return self._ready(MLLM.load(weights, self.dtype, None, self.trust_remote_code, quantize, self.family))
 
     def load_with_adapter(self) -> MLLM | None:

@@ -4,8 +4,7 @@ Exact are the bytes of weights that are not quantised, of models that are asked 
 classifier of gibberish), of gradients, of AdamW's state, of logits and of references.
 Estimated are activations: how many numbers a decoder layer keeps for its backward pass depends on kernels, and on what
 PEFT puts into fp32. Left out are the CUDA context, fragments of PyTorch's allocator, workspaces of kernels, pixels and
-the vision tower's own activations (the tower is frozen, so they last no longer than its pass), and the copies of
-trained weights that methods hold which shape gradients (GRU, SAM, AgainstRelearning, MMUnlearner).
+the vision tower's own activations (the tower is frozen, so they last no longer than its pass).
 """
 
 from __future__ import annotations

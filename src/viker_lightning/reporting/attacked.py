@@ -82,8 +82,15 @@ def condition(row: Mapping[str, Any], axis: str) -> str:
 
 
 def worst(rows: Sequence[Mapping[str, Any]], subject: str = "run") -> Mapping[str, Any] | None:
-    """The condition that brings out most of the forget people, of those that are attacks; ``None`` if there is none."""
+    """The condition that brings out most of the forget people, of those that are attacks; ``None`` if there is none.
+
+    Where run and gold were attacked, it is one that both went through: the most of many chances is more than that of
+    few, and a part of an attack may have failed on one of them.
+    """
     some = [row for row in rows if row["counts"] and "forget" in row.get(subject, {})]
+    asked = [{who for who in ("run", "gold") if "forget" in row.get(who, {})} for row in rows if row["counts"]]
+    if set().union(*asked) == {"run", "gold"}:
+        some = [row for row in some if all("forget" in row.get(who, {}) for who in ("run", "gold"))]
     return max(some, key=lambda row: row[subject]["forget"], default=None)
 
 
@@ -91,10 +98,12 @@ def more_than_gold(run: Mapping[str, float], gold: Mapping[str, float]) -> float
     """How much more comes out of a run than of gold, each less what guessing gives where that is known, -2 to 2.
 
     Args:
-        run: numbers of a condition: ``forget`` and perhaps ``chance``.
+        run: numbers of a condition: ``forget``, and perhaps ``above``, what is more than guessing gives where the two
+            were measured on the same questions, or ``chance``.
         gold: the same of gold, of the condition that brings out most of gold.
     """
-    return (run["forget"] - run.get("chance", 0.0)) - (gold["forget"] - gold.get("chance", 0.0))
+    mine, golds = (of.get("above", of["forget"] - of.get("chance", 0.0)) for of in (run, gold))
+    return mine - golds
 
 
 def _plots(name: str, rows: Sequence[Mapping[str, Any]], axis: str) -> list[tuple[str, Markup]]:

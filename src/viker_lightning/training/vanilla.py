@@ -122,13 +122,28 @@ def unlearned_model(vanilla: str, trust_remote_code: bool = False, family: Famil
     if vanilla.endswith(YAML) or not (run / ADAPTER).is_dir() or (run / MODEL).is_dir():
         return vanilla
     check_finished(run)
-    if (run / MERGED).is_dir():
-        return str(run / MERGED)
-    merged = cache_folder("merged", str(folder_fingerprint(run / ADAPTER))[:12])
+    return str(run / MERGED) if (run / MERGED).is_dir() else merged_adapter(run / ADAPTER, trust_remote_code, family)
+
+
+def merged_adapter(adapter: Path, trust_remote_code: bool = False, family: Family | None = None) -> str:
+    """A model with its adapter added, as full weights, made once in the cache folder.
+
+    Args:
+        adapter: folder of the adapter, wherever it lies.
+        trust_remote_code: whether code that comes with the model may run.
+        family: the model's family; by default the one of this package that knows its architecture.
+
+    Returns:
+        Folder of the weights.
+
+    Raises:
+        UserError: if adapter and model cannot be loaded.
+    """
+    merged = cache_folder("merged", str(folder_fingerprint(adapter))[:12])
     merged.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{merged}.lock"):
         if damage(merged, SHARES):  # one of an earlier version has none
-            print(f"{run}: its adapter is added to its model (once), in {merged}", flush=True)
-            write_merged(run / ADAPTER, merged, trust_remote_code=trust_remote_code, family=family)
+            print(f"{adapter}: this adapter is added to its model (once), in {merged}", flush=True)
+            write_merged(adapter, merged, trust_remote_code=trust_remote_code, family=family)
             note_checksums(merged)
     return str(merged)
