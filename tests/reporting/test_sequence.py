@@ -1,6 +1,7 @@
 """Requests one after another, in reports of runs made by hand."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -19,7 +20,7 @@ def goes_on(folder, number, before=None):
     """Says in a run folder which request it was, and what it goes on from."""
     record = json.loads((folder / "provenance.json").read_text())
     record["data"]["requests"] = REQUESTS[:number]
-    write_json(folder / "provenance.json", record | {"adapter": {"r": 8}, "base_weights": f"model {number}"})
+    write_json(folder / "provenance.json", record | {"method": {"name": "NPO"}, "base_weights": f"model {number}"})
     config = yaml.safe_load((folder / "config.yaml").read_text())
     config["data"]["init_args"]["forgotten_by"] = before and str(before)
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
@@ -76,3 +77,14 @@ def test_runs_that_go_on_differ_in_the_model_they_begin_with(runs):
     record["data"]["requests"] = REQUESTS[:1]
     write_json(runs[1] / "provenance.json", record)
     assert disagreements([*first, read_run(runs[1])]) == ["the runs differ in their vanilla model"]
+
+
+def test_a_gold_model_with_an_adapter_has_no_vanilla_model(runs):
+    """It is made from the base, which is no vanilla model that others could differ in."""
+    first = read_run(runs[0])
+
+    def made(**noted):
+        return SimpleNamespace(results=first.results, provenance=first.provenance | noted)
+
+    assert disagreements([first, made(method=None, base_weights="the base", adapter={"r": 8})]) == []
+    assert disagreements([first, made(base_weights="another")]) == ["the runs differ in their vanilla model"]

@@ -197,7 +197,7 @@ def disagreements(runs: Sequence[Run]) -> list[str]:
         data = run.provenance.get("data", {})
         facts["data"].add(json.dumps([data.get("fingerprint"), data.get("forget")]))
         facts["evaluation protocol"].add(str(run.results.get("protocol")))
-        if run.provenance.get("adapter") and len(data.get("requests", [])) < 2:  # else each goes on from its own
+        if run.provenance.get("method") and len(data.get("requests", [])) < 2:  # else each goes on from its own
             facts["vanilla model"].add(str(run.provenance.get("base_weights")))
     return [f"the runs differ in their {name}" for name, values in facts.items() if len(values) > 1]
 

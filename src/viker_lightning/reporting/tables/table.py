@@ -309,7 +309,7 @@ def _provenance_facts(provenance: dict[str, Any], block: str) -> dict[str, Any]:
         "device": provenance.get("device"),
         "threads": provenance.get("threads"),
         "irrelevant images": drawn and f"{drawn['kind']} (k = {drawn['k']}, seed {drawn['seed']})",
-        "vanilla model": provenance.get("base_fingerprint") if provenance.get("adapter") else None,
+        "vanilla model": provenance.get("base_fingerprint") if provenance.get("method") else None,
         f"data, {block}".rstrip(", "): provenance.get("data", {}).get("fingerprint"),
         **provenance.get("versions", {}),
     }
