@@ -142,22 +142,6 @@ def test_tables_are_those_of_the_results(page):
     assert renew(text.replace("| ViKeR | ", "| ViKeR | 9")) == text, "a wrong number would be seen"
 
 
-def test_attacks_are_those_of_the_record():
-    record = json.loads((DOCS / "results/attacks/worlds-mini.json").read_text("utf-8"))
-    table = [cells for cells in rows("results.md", 8) if cells[0].endswith(", attacked")]
-    found = {name.removesuffix(", attacked"): cells for name, *cells in table}
-    assert [*found] == ["Gold", "Gold, other seed", "NPO", "ViKeR", "Stranger"]
-    for name, cells in found.items():
-        of, who = record["rows"].get(name) or record["rows"]["NPO"], "gold" if name == "Gold" else "run"
-        most = [f"{of[attack][who]:.2f}" for attack in ("relearn", "quantise", "sample", "ask", "show")]
-        most[2] += f" ({of['sample'][f'{who}_chance']:.2f})"
-        back = [one[who] for one in record["back"] if one["row"] == (name if name in record["rows"] else "NPO")]
-        people = f"{sum(one['people'] for one in back)} of {sum(one['of'] for one in back)}"
-        assert cells[1:] == [*most, people], name
-        if who == "run":
-            assert cells[0] == f"{of['relearn']['as_asked']:.2f}"
-
-
 def test_relearning_is_that_of_the_record():
     record = json.loads((DOCS / "results/attacks/worlds_relearning-mini.json").read_text("utf-8"))["taught_again"]
 
@@ -266,6 +250,7 @@ def test_a_table_of_attacks_is_copied_to_the_pages(tmp_path):
 
 
 ATTACKED = sorted((DOCS / "results/attacks").glob("*.md"))
+assert len(ATTACKED) >= 3
 
 
 @pytest.mark.parametrize("file", ATTACKED, ids=lambda file: file.stem)
