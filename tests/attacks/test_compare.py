@@ -102,7 +102,7 @@ def test_taught_again():
     assert [(one["adapter"], one["gold"]) for one in found[2:3]] == [(True, None)] and len(found) == 9
     text = markdown({**MADE, "rows": {}, "back": [], "taught_again": found})
     assert "Made by `python -m a g.yaml` at abc, runs at abb, abc." in text
-    assert "| method | 0 steps | 20 steps | less gold, p | R | adapter left on |" in text
+    assert "| method | 0 steps | 20 steps | less gold (p) | R | adapter left on |" in text
     assert "| Gold | 0.10 | 0.25 | - | - | - |" in text, "blocks count alike, however many seeds they have"
     row = next(line for line in text.splitlines() if line.startswith("| NPO"))
     gained = (0.2 / 0.4 + 0.2 / 0.6) / 2

@@ -257,7 +257,7 @@ def _taught_lines(found: Sequence[Mapping[str, Any]]) -> list[str]:
         "at most 1; it says nothing of a model that has not forgotten. Left on: the run's own adapter is",
         "trained on instead.",
         "",
-        f"| method | {' | '.join(f'{n} steps' for n in steps)} | less gold, p | R | adapter left on |",
+        f"| method | {' | '.join(f'{n} steps' for n in steps)} | less gold (p) | R | adapter left on |",
         f"|---|{'---|' * (len(steps) + 3)}",
         f"| Gold | {' | '.join(_mean(merged, 'gold', n) for n in steps)} | - | - | - |",
     ]
