@@ -91,7 +91,7 @@ def _table(given: argparse.Namespace, command: str) -> str:
         planned[cell.block, cell.row, cell.seed] = (said, *plan(said))
     wanted = {str(unit.folder): unit for _, _, now, _ in planned.values() for unit in now}  # gold is attacked once
     failed = run_grid([*wanted.values()], given.jobs, what="attacks")
-    records = {key: write_results(said, units, now, about)[0] for key, (said, units, now, about) in planned.items()}
+    records = {key: _of_now(write_results(*of)[0], of[2]) for key, of in planned.items()}
     found = {key: of_run(record) for key, record in records.items()}
     table = {
         "grid": grid.name,
@@ -119,6 +119,12 @@ def _table(given: argparse.Namespace, command: str) -> str:
     if failed:
         return f"{len(failed)} of {len(wanted)} attacks failed: {', '.join(unit.title for unit in failed)}"
     return ""
+
+
+def _of_now(record: dict[str, Any], now: Sequence[Unit]) -> dict[str, Any]:
+    """A record without attacks of earlier commands: a table is of what its own command names."""
+    named = {unit.attack.name for unit in now}
+    return record | {"attacks": {name: attack for name, attack in record["attacks"].items() if name in named}}
 
 
 def _arguments(cell: Cell, given: argparse.Namespace) -> list[str]:
@@ -292,9 +298,9 @@ def _mean(found: Sequence[Mapping[str, Any]], number: str, steps: float) -> str:
 def _too_few(rows: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
     """Says where no star is possible, and where a cell is of fewer blocks than others."""
     blocks = [int(one["blocks"]) for of in rows.values() for one in of.values()]
-    tests = max((sum(one["says"] for one in of.values()) for of in rows.values()), default=0)
+    families = [sum(one["says"] == says for one in of.values()) for of in rows.values() for says in (0.0, 1.0)]
     said = []
-    if blocks and fewest(int(max(tests, 1))) > max(blocks):
+    if blocks and fewest(min(tests for tests in families if tests)) > max(blocks):
         said.append(
             f"Blocks: {max(blocks)}. With so few no star is possible: this says what was seen, and tests nothing."
         )
