@@ -250,7 +250,10 @@ def test_a_table_of_attacks_is_copied_to_the_pages(tmp_path):
 
 
 ATTACKED = sorted((DOCS / "results/attacks").glob("*.md"))
-assert len(ATTACKED) >= 3
+
+
+def test_tables_of_attacks_have_pages():
+    assert {file.stem for file in ATTACKED} >= {"every_method-mini", "whole-mini", "worlds-mini"}
 
 
 @pytest.mark.parametrize("file", ATTACKED, ids=lambda file: file.stem)

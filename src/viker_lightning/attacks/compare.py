@@ -6,7 +6,7 @@ import argparse
 import logging
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -175,14 +175,10 @@ def summarised(found: Mapping[tuple[str, str, int], Values]) -> dict[str, dict[s
     for row in dict.fromkeys(row for _, row, _ in found):
         summary[row] = {}
         for attack in dict.fromkeys(name for (_, one, _), of in found.items() if one == row for name in of):
-            by_block: dict[str, list[dict[str, float]]] = {}
-            for (block, one, _), of in found.items():
-                if one == row and attack in of:
-                    by_block.setdefault(block, []).append(of[attack])
-            every = list(by_block.values())
-            known = {number for values in every for one in values for number in one}
-            numbers = {n: mean(_each(every, n)) for n in known}
-            differences = [mean(one["more_than_gold"] for one in values) for values in every]
+            some = [(block, of[attack]) for (block, one, _), of in found.items() if one == row and attack in of]
+            known = {number for _, of in some for number in of}
+            numbers = {n: mean(block_means((block, of.get(n)) for block, of in some)) for n in known}
+            differences = block_means((block, of["more_than_gold"]) for block, of in some)
             numbers |= {"more_than_gold": mean(differences), "p": sign_flip(differences), "blocks": len(differences)}
             summary[row][attack] = dict(sorted(numbers.items()))
         for says in (0.0, 1.0):
@@ -192,10 +188,17 @@ def summarised(found: Mapping[tuple[str, str, int], Values]) -> dict[str, dict[s
     return summary
 
 
-def _each(blocks: Sequence[Sequence[Mapping[str, float]]], number: str) -> list[float]:
-    """A number's mean over the runs of each block that have it: blocks count alike, however many seeds they have."""
-    some = [[one[number] for one in values if number in one] for values in blocks]
-    return [mean(values) for values in some if values]
+def block_means(values: Iterable[tuple[str, float | None]]) -> list[float]:
+    """Means over the runs of each block that have a number: blocks count alike, however many seeds they have.
+
+    Args:
+        values: a block and its number, ``None`` where it has none, one for each run.
+    """
+    of_block: dict[str, list[float]] = {}
+    for block, value in values:
+        if value is not None:
+            of_block.setdefault(block, []).append(value)
+    return [mean(of) for of in of_block.values()]
 
 
 def taught_again(records: Mapping[tuple[str, str, int], Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -271,7 +274,7 @@ def _taught_lines(found: Sequence[Mapping[str, Any]]) -> list[str]:
         mine = [one for one in merged if one["row"] == row]
         left = [one for one in found if one["row"] == row and one["adapter"]]
         both = [o for o in mine if o["steps"] == steps[-1] and o["gold"] is not None]
-        more = _by_block([{"block": o["block"], "more": o["run"] - o["gold"]} for o in both], "more")
+        more = block_means((o["block"], o["run"] - o["gold"]) for o in both)
         beside = f"{mean(more):+.2f}, p {sign_flip(more):.3f}" if more else "-"
         shares = " | ".join(_mean(mine, "run", n) for n in steps)
         lines.append(
@@ -280,18 +283,9 @@ def _taught_lines(found: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def _by_block(found: Sequence[Mapping[str, Any]], number: str) -> list[float]:
-    """Means of a number over the runs of each block that have it."""
-    values: dict[str, list[float]] = {}
-    for one in found:
-        if one[number] is not None:
-            values.setdefault(one["block"], []).append(one[number])
-    return [mean(of) for of in values.values()]
-
-
 def _mean(found: Sequence[Mapping[str, Any]], number: str, steps: float) -> str:
     """Mean over blocks of a number after so many steps, for a cell."""
-    over = _by_block([one for one in found if one["steps"] == steps], number)
+    over = block_means((one["block"], one[number]) for one in found if one["steps"] == steps)
     return f"{mean(over):.2f}" if over else "-"
 
 
