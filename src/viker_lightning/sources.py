@@ -16,8 +16,8 @@ PACKAGE = Path(__file__).resolve().parent
 STARTING_WEIGHTS = PACKAGE / "embedded" / "base" / "recipe.json"
 """Has the hash of the packaged weights that embedded runs start from."""
 
-UNUSED = ("attacks", "experiments", "reporting")
-"""Rooms of the package whose code changes no run."""
+UNUSED = ("attacks", "chat", "experiments", "preflight", "reporting", "clean_cache.py", "export.py", "lists.py")
+"""Rooms and files of the package whose code changes no run."""
 
 INSTALLED = ("site-packages", "dist-packages")
 """Folders of which only the named file counts: what it imports there has a version."""

@@ -99,8 +99,8 @@ def test_a_class_that_is_nobody_s(name):
     assert source_files(name) == {}
 
 
-def test_a_method_that_comes_later_changes_no_run_of_another(tmp_path, monkeypatch):
-    """Its own file, those it imports and what all share do."""
+def test_what_a_run_does_not_use_leaves_its_fingerprint_alone(tmp_path, monkeypatch):
+    """Its method's file, those that imports and what all runs share count; other methods and what shows runs do not."""
     package = tmp_path / sources.PACKAGE.name
     shutil.copytree(sources.PACKAGE, package, ignore=shutil.ignore_patterns("*.safetensors"))
     monkeypatch.setattr(sources, "PACKAGE", package)
@@ -113,17 +113,22 @@ def test_a_method_that_comes_later_changes_no_run_of_another(tmp_path, monkeypat
         sources.code_fingerprint.cache_clear()
         return {name: code_fingerprint(classes) for name, classes in runs.items()} | {"any": code_fingerprint()}
 
-    def changed(file):
-        before, path = seen(), package / file
-        path.write_text((path.read_text() if path.exists() else "") + "\n# other\n")
-        after = seen()
-        return {name for name in after if after[name] != before[name]}
+    now = seen()
+
+    def changed(*files):
+        for path in (package / file for file in files):
+            path.write_text((path.read_text() if path.exists() else "") + "\n# other\n")
+        before = dict(now)
+        now.update(seen())
+        return {name for name in now if now[name] != before[name]}
 
     assert changed("methods/later.py") == {"any"}
     assert changed("methods/__init__.py") == {"any"}
     assert changed("methods/npo.py") == {"npo", "any"}
     assert changed("methods/hold.py") == {"stranger", "any"}
-    assert changed("methods/base.py") == changed("training/step.py") == {*runs, "any"}
+    assert changed("methods/base.py") == changed("training/step.py") == changed("options.py") == {*runs, "any"}
+    shows = ("chat/desk.py", "preflight/check.py", "reporting/html.py", "attacks/lens.py", "experiments/grid.py")
+    assert not changed(*shows, "lists.py", "export.py", "clean_cache.py")
     sources.code_fingerprint.cache_clear()
 
 
