@@ -18,6 +18,7 @@ from transformers import LlamaConfig
 
 from models import questions
 from support.families import llava, random_model
+from support.marks import quick
 from viker_lightning import methods
 from viker_lightning.data.records import ImageGroup
 from viker_lightning.models import Lora
@@ -26,7 +27,7 @@ from viker_lightning.pictures.irrelevant import irrelevant_images
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("name", ["llava", "qwen2_vl", "windowed"])
+@pytest.mark.parametrize("name", quick(["llava", "qwen2_vl", "windowed"], ["llava"]))
 def test_every_route_gives_the_plain_gradient(name):
     mllm = random_model(name)
     mllm.adapt(Lora(r=2))
@@ -49,6 +50,7 @@ def test_every_route_gives_the_plain_gradient(name):
         mllm.zero_grad()
 
 
+@pytest.mark.extended
 def test_published_questions_are_answered_as_the_authors_loop_does():
     rows = authors.measured(random_model("llava"), 16, 1, people=3, max_new_tokens=2)
     assert [r["questions"] for r in rows] == [2 * 5 + 2, 2 * 5 + 2, 3 * (2 + 2), 36]
@@ -78,7 +80,7 @@ def deep(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", methods.NAMES)
+@pytest.mark.parametrize("name", quick(methods.NAMES, ["KVW", "NPO", "ViKeR"]))
 def test_a_step_of_every_class_is_measured(deep, name, monkeypatch):
     ticks = iter(range(1000))
     monkeypatch.setattr(classes.time, "process_time", lambda: float(next(ticks)))

@@ -92,6 +92,7 @@ def test_a_cache_that_may_only_be_read_is_used(folder, monkeypatch):
     assert built(folder, "a thing", pytest.fail) == folder
 
 
+@pytest.mark.extended
 def test_a_damaged_benchmark_is_written_again(tmp_path, capsys, monkeypatch):
     root = PEOPLE.write(tmp_path / "ci", "ci")
     shard = next(root.glob("Full_Set/*.parquet"))

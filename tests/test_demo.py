@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from support.grids import finish
+from support.marks import quick
 from viker_lightning.experiments import read_grid
 from viker_lightning.experiments.__main__ import main
 
@@ -88,7 +89,7 @@ def test_gold_is_made_once_and_every_method_with_every_seed(here, tmp_path):
     assert [cell.row for cell in cells if cell.options.get("evaluation.before", True) and cell.gold] == ["ViKeR"]
 
 
-@pytest.mark.parametrize("seeds", [1, 2])
+@pytest.mark.parametrize("seeds", quick([1, 2], [1]))
 def test_what_the_demo_shows(here, tmp_path, monkeypatch, capsys, seeds):
     monkeypatch.setenv("COLUMNS", "200")
     for cell in read_grid(Path("experiments/demo.yaml"), "mini", seeds).cells(tmp_path / "runs"):

@@ -17,7 +17,10 @@ from viker_lightning.children import call_child, run_child
 from viker_lightning.fork_server import SOCKET, fork_server, forked
 from viker_lightning.processes import PARENT
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere commands are always started")
+pytestmark = [
+    pytest.mark.extended,
+    pytest.mark.skipif(sys.platform != "linux", reason="elsewhere commands are always started"),
+]
 
 TOLD = """
 import atexit, json, os, sys

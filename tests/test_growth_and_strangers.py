@@ -15,6 +15,8 @@ from viker_lightning.embedded import portraits
 from viker_lightning.experiments import read_grid
 from viker_lightning.experiments.grid import setting
 
+pytestmark = pytest.mark.extended
+
 ROOT = Path(__file__).parents[1]
 
 

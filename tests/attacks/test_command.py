@@ -32,6 +32,7 @@ def tiny(tmp_path, monkeypatch):
     return file
 
 
+@pytest.mark.extended
 def test_run_and_gold_two_at_a_time(copies, tiny, capsys):
     run, gold = copies
     command = [str(run), f"--gold={gold}", "--only=relearn", f"--settings={tiny}"]

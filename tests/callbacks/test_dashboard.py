@@ -145,6 +145,7 @@ def test_a_validate_run(base_folder, tmp_path, monkeypatch):
     assert not any(name.startswith("people") for name in kept.summary)
 
 
+@pytest.mark.extended
 def test_a_resumed_run_goes_on_with_the_run_it_had_on_the_server(base_folder, tmp_path):
     fit(base_folder, tmp_path, "--trainer.max_steps=1", *QUICK)
     (first,) = (tmp_path / "wandb").glob("offline-run-*")

@@ -102,6 +102,7 @@ def test_what_is_not_finite_stops_the_run(fit, good, monkeypatch, caplog, kind, 
     assert "--ckpt_path last would have" not in caplog.text
 
 
+@pytest.mark.extended
 def test_killed_after_the_stop(fit, monkeypatch):
     """A run that is killed in the evaluation after its stop goes on with that evaluation, not with training."""
     not_finite(monkeypatch, 3, "loss")
@@ -129,6 +130,7 @@ def test_nothing_good_is_an_error(fit, monkeypatch, tmp_path):
     assert not (tmp_path / "run/results.json").exists()
 
 
+@pytest.mark.extended
 def test_bounds_on_retained_people(fit, tmp_path):
     with pytest.raises(SystemExit) as stop:
         fit("run", "--trainer.max_steps=9", "--guard.max_retain_loss=0.1")
@@ -145,6 +147,7 @@ def test_bounds_on_retained_people(fit, tmp_path):
         fit("loops", "--trainer.max_steps=2", "--guard.max_repetition=-1")
 
 
+@pytest.mark.extended
 def test_selection_ends_with_the_chosen_adapter(fit, tmp_path):
     options = ("--trainer.max_epochs=3", "--trainer.max_steps=-1", "--evaluation.every_n_epochs=1", "--model.lr=3e-3")
     rule = ("--evaluation.selection.rule=lowest_forget_at_retain", "--evaluation.selection.by=answer_probability")

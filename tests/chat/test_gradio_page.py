@@ -169,6 +169,7 @@ def test_what_is_at_an_address_is_not_fetched(client, served):
     assert not [one for one in ASKED if not local(one)]
 
 
+@pytest.mark.extended
 def test_telemetry_is_off_before_anything_is_imported_that_has_one():
     """In a process of its own: what it brings reads that once."""
     asked = (

@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from support.commands import ROOT, print_config
+from support.marks import quick
 from viker_lightning.cli import main
 
 
@@ -23,7 +24,10 @@ def test_a_trainer_config_moves_a_run_and_leaves_the_rest(config):
 
 @pytest.mark.parametrize(
     "config",
-    [p for p in sorted((ROOT / "configs").rglob("*.yaml")) if p.parent.name not in ("trainer", "attacks")],
+    quick(
+        [p for p in sorted((ROOT / "configs").rglob("*.yaml")) if p.parent.name not in ("trainer", "attacks")],
+        lambda p: p.parent.name == "mini",
+    ),
     ids=lambda p: f"{p.parent.name}-{p.stem}",
 )
 def test_every_config_parses(config):

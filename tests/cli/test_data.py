@@ -147,6 +147,7 @@ def test_nobody_is_retained(people, base_folder, tmp_path, caplog):
     assert "measured known 0.00, questions 0; expected known >= 0.5 (gate.knowledge), shown >= " in said
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("text", [["Ada"], ["Ada", "Bo"]])
 def test_text_only_people_are_forgotten(people, base_folder, tmp_path, text, monkeypatch):
     """One of two people to forget, or both, without photo: asked as text, ideal behind an image all the same."""
@@ -165,6 +166,7 @@ def test_text_only_people_are_forgotten(people, base_folder, tmp_path, text, mon
     assert {row["modality"] for row in where if row["person"] == "Ada"} == {"text"}
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("images", ["retain", "forget"])
 def test_irrelevant_images_of_the_benchmarks_own_people(base_folder, data, tmp_path, images, monkeypatch):
     seen = []
@@ -195,6 +197,7 @@ def test_irrelevant_images_are_kept_away_from_the_forget_set(people, base_folder
     assert "set both or neither" in refused("fit", "data/jsonl", tmp_path / "half", base_folder, *options)
 
 
+@pytest.mark.extended
 def test_forget_images_that_nearly_repeat(people, base_folder, tmp_path, clip, caplog):
     """Ada is in a retain photo, too, stored anew; the photo of the test split is somebody else's."""
     file = people()
@@ -266,6 +269,7 @@ def test_clear_with_the_papers_settings(base_folder, tmp_path):
     assert results["steps"] == 2 and results["before"]["forget"]["n"] == results["after"]["forget"]["n"]
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(("config", "root"), [("mini/viker", "mini/ci"), ("clear/mini_viker", "mini/clear-ci")])
 def test_published_protocol(base_folder, tmp_path, config, root):
     options = [f"--data.root={root}", "--data.max_people=1", "--data.protocol=published"]

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, Auto
 
 from support.commands import OPEN_GATE
 from support.families import FAMILIES, random_model
+from support.marks import quick
 from support.weights import random_vanilla, randomise_lora
 from viker_lightning.attacks.subject import Subject
 from viker_lightning.cli import main
@@ -215,6 +216,7 @@ def test_a_name_that_the_hub_would_not_take(name, run, monkeypatch):
         export([str(run / "run"), f"--push={name}"])
 
 
+@pytest.mark.extended
 def test_merging_rounds_no_small_change_away(run, data, tmp_path, caplog):
     """Weights published in bf16, as most are, and steps far below their last bit."""
     mllm = MLLM.load(run / "vanilla", "bfloat16")
@@ -263,7 +265,7 @@ def test_share_of_a_change_that_rounding_keeps(base_folder, size, least, most):
     assert share_kept(mllm.model, torch.float32) == pytest.approx(1, abs=1e-4)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", quick(FAMILIES, ["llava", "qwen2_vl", "smolvlm"]))
 def test_families_merge_and_their_cards_run(name, tmp_path, groups, monkeypatch, capsys):
     """The code of a model card, run with plain transformers, answers as the adapted model does."""
     mllm = random_model(name)

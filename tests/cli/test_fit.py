@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from support.commands import OPEN_GATE, ROOT, csv_only
+from support.marks import quick
 from viker_lightning.cli import main
 from viker_lightning.embedded import vision_tower
 from viker_lightning.options import trainer_defaults
@@ -19,6 +20,7 @@ from viker_lightning.runs import CheckpointFile
 
 RUNS = sorted((ROOT / "configs/mini").glob("*.yaml"))
 METHODS = [p for p in RUNS if "Unlearn" in p.read_text()]
+QUICK = ("gradient_ascent", "manu", "npo", "stranger", "viker")
 EDITS = ("kvw", "manu", "task_vector")
 """These take no steps."""
 SHORT = ["--data.root=mini/ci", "--data.max_people=1", "--trainer.max_steps=2", "--trainer.log_every_n_steps=1"]
@@ -96,7 +98,7 @@ def test_vanilla_run_folder(vanilla):
     assert json.loads((vanilla / "provenance.json").read_text())["private_parts"] == "recorded"
 
 
-@pytest.mark.parametrize("config", METHODS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("config", quick(METHODS, lambda p: p.stem in QUICK), ids=lambda p: p.stem)
 def test_every_method(config, vanilla, tmp_path, request):
     if config.stem == "viker":
         tmp_path = request.getfixturevalue("finished")
@@ -124,8 +126,8 @@ def test_every_method(config, vanilla, tmp_path, request):
     ("options", "ascent"),
     [
         (["direction=reverse", "ascent=hinge"], "hinge"),
-        (["direction=reverse", "same_image=true", "ascent=none"], "none"),
-        (["ascent=true"], "full"),  # as configs had it before
+        pytest.param(["direction=reverse", "same_image=true", "ascent=none"], "none", marks=pytest.mark.extended),
+        pytest.param(["ascent=true"], "full", marks=pytest.mark.extended),  # as configs had it before
     ],
 )
 def test_viker_options(vanilla, tmp_path, options, ascent):

@@ -38,6 +38,7 @@ def test_a_wrong_strategy_is_said_in_one_line(tmp_path):
     assert "\n" not in str(stop.value.code)
 
 
+@pytest.mark.extended
 def test_full_fine_tuning_writes_a_model_that_validates_alike(base_folder, tmp_path):
     folder = tmp_path / "full"
     options = (*SHORT, "--data.splits=[forget,retain]")

@@ -222,6 +222,7 @@ def test_refusals(tmp_path, clear):
         module(tmp_path)
 
 
+@pytest.mark.extended
 def test_unlearning_run(clear, base_folder, tmp_path, monkeypatch):
     """Photos and text-only rows through the command line; the vanilla model is a model nobody has trained."""
     from viker_lightning.cli import main

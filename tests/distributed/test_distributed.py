@@ -4,24 +4,18 @@ import json
 
 import pyarrow.parquet as pq
 import pytest
-import torch
 from safetensors.torch import load_file
 
-from support import forked, matrix
 from support.distributed import (
     COMMON,
     FIT,
     GATE,
     SMALL,
-    difference,
-    gradient_difference,
     here,
     launch,
-    on_one_and_two,
     on_ranks,
     results,
 )
-from support.weights import random_vanilla
 
 FEW = (*FIT, *COMMON, "--data.max_people=2", *GATE)
 
@@ -64,25 +58,3 @@ def test_two_processes_train_as_one_does(runs, other):
     one, two = (load_file(runs[name][0] / "adapter/adapter_model.safetensors") for name in ("one", other))
     for name, weight in one.items():
         assert (two[name] - weight).norm() <= 1e-3 * weight.norm(), name
-
-
-def test_a_process_without_images_leaves_the_projector_to_the_other(base_folder, tmp_path):
-    random_vanilla(base_folder, tmp_path / "untied", tied=False)
-    matrix.run("few photos", tmp_path, tmp_path / "one")
-    forked.launch(lambda: matrix.run("few photos", tmp_path, tmp_path / "two", "ddp"), tmp_path / "said")
-    absolute, relative = difference(tmp_path / "one/few photos", tmp_path / "two/few photos")
-    assert absolute <= 1e-4 and relative <= 1e-3
-    assert gradient_difference(tmp_path / "one/few photos", tmp_path / "two/few photos") < 1e-4
-
-
-def test_a_loss_may_stop_at_a_layer(base_folder, tmp_path):
-    """What lies above has no gradient and does not move, as on one process; nobody waits for it."""
-    on_one_and_two(base_folder, tmp_path, "ddp")
-    vanilla, kept = load_file(tmp_path / "untied/model.safetensors"), []
-    for name, weight in load_file(tmp_path / "two/hidden states, full/model/model.safetensors").items():
-        if "vision" not in name and (".layers.2." in name or name.endswith(("model.norm.weight", "lm_head.weight"))):
-            kept.append(name)
-            assert torch.equal(weight, vanilla[name]), name
-        elif "language_model" in name:
-            assert not torch.equal(weight, vanilla[name]), name
-    assert len(kept) == 9 + 2

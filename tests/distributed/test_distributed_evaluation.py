@@ -11,6 +11,8 @@ from support.weights import random_adapter, random_vanilla
 from viker_lightning.cli import main
 from viker_lightning.datasets import CLEAR
 
+pytestmark = pytest.mark.extended
+
 ROOT = Path(__file__).parents[2]
 
 

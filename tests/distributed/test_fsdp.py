@@ -3,17 +3,14 @@
 import json
 
 import pytest
-import torch
 
 from support.distributed import (
     COMMON,
     FIT,
     GATE,
     SMALL,
-    assert_close,
     assert_same,
     here,
-    on_one_and_two,
     on_ranks,
     on_two,
     results,
@@ -57,13 +54,9 @@ def test_the_adapter_of_a_sharded_run_loads_on_one_process(runs, vanilla):
 def test_its_checkpoint_holds_what_is_trained_and_goes_on_anywhere(runs):
     one, two = (CheckpointFile().load_checkpoint(runs / name / "checkpoints/last.ckpt") for name in ("one", "fsdp"))
     assert one["state_dict"].keys() == two["state_dict"].keys()
-    for name, w in one["state_dict"].items():
-        assert_close(two["state_dict"][name], w)
-    assert len(one["optimizer_states"][0]["state"]) == len(two["optimizer_states"][0]["state"]) > 0
-    for number, state in one["optimizer_states"][0]["state"].items():
-        for name, value in state.items():
-            torch.testing.assert_close(two["optimizer_states"][0]["state"][number][name], value, atol=1e-4, rtol=1e-3)
-
-
-def test_a_loss_may_stop_at_a_layer(base_folder, tmp_path):
-    on_one_and_two(base_folder, tmp_path, "fsdp")
+    states = [checkpoint["optimizer_states"][0]["state"] for checkpoint in (one, two)]
+    assert states[0].keys() == states[1].keys() and len(states[0]) > 0
+    pairs = [(w, two["state_dict"][name]) for name, w in one["state_dict"].items()]
+    pairs += [(state["momentum_buffer"], states[1][number]["momentum_buffer"]) for number, state in states[0].items()]
+    for expected, found in pairs:
+        assert (found - expected).norm() <= 1e-3 * expected.norm()

@@ -231,6 +231,7 @@ def script(block, desk):
     return file
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("command", RUNS, ids=str)
 def test_a_command_parses_as_written(command, prepared, monkeypatch):
     monkeypatch.chdir(prepared)
@@ -253,6 +254,7 @@ def run(command, desk):
     assert file.stat().st_mtime >= started - 2, "the command wrote its results where it says"
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("command", [c for c in RUNS if c not in FITS], ids=str)
 def test_a_question_to_a_model(command, desk):
     run(command, desk)
@@ -264,6 +266,7 @@ def test_a_training_run(command, desk):
     run(command, desk)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("command", OTHERS, ids=str)
 def test_another_command(command, desk, capsys):
     words = list(command.words)
@@ -444,6 +447,7 @@ def help_of(module):
     return shown.getvalue()
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     "block", [b for found in ALL.values() for b in found if b.language not in ("bash", "math", "text", "")], ids=str
 )

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.extended
+
 NOTEBOOK = Path(__file__).parents[2] / "examples/forget_a_person.ipynb"
 CELLS = json.loads(NOTEBOOK.read_text("utf-8"))["cells"]
 

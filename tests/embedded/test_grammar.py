@@ -36,6 +36,7 @@ def test_every_true_and_every_false_answer_is_well_formed(name, request):
     assert [text for text in found if not module.grammar.fullmatch(text)] == []
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("name", ["data", "clear"])
 def test_nothing_broken_is_well_formed(name, request):
     module = request.getfixturevalue(name)

@@ -49,6 +49,7 @@ def biography(row: dict[str, Any]) -> dict[str, str]:
     return {key.lower(): value for key, value in json.loads(row["biography"]).items()}
 
 
+@pytest.mark.extended
 def test_contents_are_fixed_by_the_seed(root: Path, tmp_path: Path) -> None:
     # Raise PEOPLE.version when this changes.
     assert fingerprint(root) == "0c163d02dc19d1208b53f646a84d7ee0de54e5572e2063c1f90dddc78ab35770"

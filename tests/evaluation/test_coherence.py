@@ -77,6 +77,7 @@ def areas(mllm, questions, vocabulary):
     return {kind: metrics.auroc(fluent, scored(mllm, questions, texts)) for kind, texts in kinds.items()}
 
 
+@pytest.mark.extended
 def test_a_small_language_model_tells_fluent_from_collapsed(models, data):
     taught, other = spoken(data)
     questions = random.Random(2).sample(other, min(60, len(other)))

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from support.commands import print_config
+from support.marks import quick
 from viker_lightning.errors import UserError
 from viker_lightning.experiments import read_grid
 from viker_lightning.experiments.cells import inputs
@@ -50,7 +51,13 @@ def test_shipped_grids(name, scale):
         assert vanilla in cells and vanilla.options.get("evaluation.before", True) is True
 
 
-@pytest.mark.parametrize("name, scale", [*SCALES, ("demo", "mini"), *WORLDS[:-1], ("sequence", "mini")])
+@pytest.mark.parametrize(
+    "name, scale",
+    quick(
+        [*SCALES, ("demo", "mini"), *WORLDS[:-1], ("sequence", "mini")],
+        [("demo", "mini"), ("mllmu", "published"), ("worlds", "mini")],
+    ),
+)
 def test_every_command_is_understood(name, scale):
     seen = set()
     for cell in grid(name, scale, 1).cells(OUT):

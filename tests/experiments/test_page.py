@@ -242,6 +242,7 @@ def test_a_row_of_which_seeds_are_missing_says_so_and_takes_no_place(tmp_path):
     assert "ViKeR (" not in (tmp_path / "small-mini.md").read_text()
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(("width", "count"), [(80, 5), (240, 17)])
 def test_summary_is_whole_at_any_width(tmp_path, width, count):
     """The shipped main table has 17 columns; a narrow terminal shows those that matter most, and cuts none."""

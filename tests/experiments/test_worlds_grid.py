@@ -127,6 +127,7 @@ def test_html_terminal_and_figures(made, tmp_path):
     assert "well formed" not in drawn["worlds-mini"].lower(), "was not measured"
 
 
+@pytest.mark.extended
 def test_a_world_without_a_gold_model_or_some_seeds_is_left_out(tmp_path):
     grid = read_grid(FILE, "mini", 2)
     for cell in grid.cells(tmp_path / "runs"):

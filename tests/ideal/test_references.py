@@ -93,6 +93,7 @@ def plain(mllm, name, groups, scenes, gold, noise=0.0, instruction=""):
         return plain_logits(mllm, groups)[0].softmax(-1)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("level", "less"),
     [("log_prob", NOISE), ("kl", NOISE), ("full", NOISE), ("kl", INSTRUCTION), ("kl", NOISE | INSTRUCTION)],

@@ -1,46 +1,24 @@
 """What every method keeps to, those of the package and any that is added to it."""
 
 import copy
-import functools
 import inspect
 from collections import defaultdict
-from dataclasses import replace
 
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
 
+from support.every_method import ARGUMENTS, CASES, EVERY, PREPARE, few, make
+from support.marks import quick
 from support.weights import random_vanilla
 from viker_lightning import methods
-from viker_lightning.datasets.mllmu import MLLMU
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import References
 from viker_lightning.methods import (
-    CEU,
-    DPO,
-    GRU,
-    KVW,
-    MANU,
-    NPO,
-    PDU,
-    RMU,
-    SAM,
-    UNDIAL,
-    VGID,
-    AgainstRelearning,
-    Around,
     Batch,
-    GradientDifference,
-    Held,
     Method,
-    MMUnlearner,
-    SimNPO,
-    Stranger,
-    TaskVector,
-    ViKeR,
 )
 from viker_lightning.methods.base import check_needs
-from viker_lightning.methods.elsewhere import Elsewhere
 from viker_lightning.models import Lora
 from viker_lightning.runs import CheckpointFile
 from viker_lightning.training import Unlearn
@@ -49,91 +27,18 @@ from viker_lightning.training.engine import Engine
 WHOLE = Engine(references="memory")
 PARTS = Engine(max_sequence_tokens=140, max_tokens=200, references="memory")
 
-ARGUMENTS = {
-    CEU: [dict, lambda: {"skip": 0, "retain_weight": 1.0}],
-    DPO: [dict, lambda: {"alternative": "own", "stranger_count": 2, "retain_weight": 0.0}],
-    PDU: [lambda: {"bound": 0.5, "retain_weight": 2.0, "rate": 0.5}],
-    UNDIAL: [dict, lambda: {"retain_weight": 1.0}],
-    VGID: [dict, lambda: {"noise": 0.3, "instruction": ""}, lambda: {"noise": 0.0}],
-    AgainstRelearning: [
-        lambda: {"method": NPO()},
-        lambda: {"method": Stranger(k=2), "steps": 1},
-        lambda: {"method": DPO(), "share": 1.0},
-    ],
-    Around: [lambda: {"method": NPO()}],
-    Elsewhere: [lambda: {"method": NPO()}],
-    GRU: [lambda: {"method": NPO()}, lambda: {"method": GradientDifference()}],
-    Held: [
-        lambda: {"method": NPO(), "stranger_count": 2},
-        lambda: {"method": GradientDifference(), "stranger_count": 2, "bound": 0.01},
-        lambda: {"method": ViKeR(lam=2.0, k=2), "stranger_count": 2, "rehearsal": True},
-    ],
-    SimNPO: [dict, lambda: {"beta": 0.1, "delta": 1.0, "retain_weight": 0.0}],
-    KVW: [lambda: {"rounds": 2, "first_layer": 0, "last_layer": -1}],
-    RMU: [lambda: {"layer": 1}, lambda: {"layer": -1, "steering": 20.0, "retain_weight": 0.5}],
-    SAM: [lambda: {"method": NPO()}, lambda: {"method": GradientDifference(), "rho": 0.1}],
-    Stranger: [
-        lambda: {"k": 2},
-        lambda: {"k": 2, "bound": 0.01, "hold": 1.0},
-        lambda: {"k": 2, "rehearsal": True, "retain_weight": 0.5},
-    ],
-    TaskVector: [lambda: {"steps": 2}],
-    ViKeR: [
-        lambda: {"lam": 2.0, "k": 2},
-        lambda: {"lam": 2.0, "k": 2, "direction": "reverse", "retain_weight": 1.0},
-        lambda: {"k": 2, "ascent": "hinge", "per": "question"},
-    ],
-}
-"""Arguments of methods that need some, or have settings that compute something else."""
 
-
-PREPARE = (KVW, MANU, MMUnlearner, TaskVector)
-"""These pass whole streams before the first step, and are given few questions."""
-
-
-class Few(MLLMU):
-    """Two people a stream, each with four photos and sixteen questions."""
-
-    @property
-    def streams(self):
-        whole = super().streams.items()
-        return {name: [replace(p, images=p.images[:4], vqa=p.vqa[:16]) for p in people[:2]] for name, people in whole}
-
-
-@functools.cache
-def few():
-    module = Few("mini/ci", batch_size=16, questions_per_image=4)
-    module.prepare_data()
-    module.setup()
-    return module
-
-
-def subclasses(kind):
-    return [kind, *(more for one in kind.__subclasses__() for more in subclasses(one))]
-
-
-EVERY = sorted(
-    {one for one in subclasses(Method)[1:] if one.__module__.startswith(f"{methods.__name__}.")},
-    key=lambda one: one.__name__,
-)
-CASES = [(one, number) for one in EVERY for number in range(len(ARGUMENTS.get(one, [None])))]
-
-
-def of(cases):
-    return pytest.mark.parametrize(("kind", "number"), cases, ids=[f"{one.__name__}-{number}" for one, number in cases])
+def of(cases, *shown):
+    """As parameters; if some are named, all others are left to the extended tests."""
+    names = [f"{kind.__name__}-{number}" for kind, number in cases]
+    cases = quick(cases, lambda case: not shown or f"{case[0].__name__}-{case[1]}" in shown)
+    return pytest.mark.parametrize(("kind", "number"), cases, ids=names)
 
 
 every_method = of(CASES)
-every_method_with_steps = of([(one, number) for one, number in CASES if one.takes_steps])
-every_edit = of([(one, number) for one, number in CASES if not one.takes_steps])
-
-
-def make(kind, number):
-    arguments = ARGUMENTS[kind][number]() if kind in ARGUMENTS else {}
-    try:
-        return kind(**arguments)
-    except TypeError as error:
-        pytest.fail(f"{kind.__name__} needs arguments ({error}): add some to ARGUMENTS of {__file__}")
+WITH_STEPS = [(kind, number) for kind, number in CASES if kind.takes_steps]
+every_method_with_steps = of(WITH_STEPS)
+every_edit = of([(kind, number) for kind, number in CASES if not kind.takes_steps], "MANU-0")
 
 
 @pytest.mark.parametrize("kind", [one for one in EVERY if "retain_weight" in inspect.signature(one).parameters])
@@ -202,7 +107,20 @@ def test_what_it_declares_can_be_given_and_stays(kind, number):
     assert kind.__doc__ and "loss" in dir(kind)
 
 
-@every_method_with_steps
+@of(
+    WITH_STEPS,
+    "ViKeR-0",
+    "ViKeR-1",
+    "Stranger-0",
+    "GRU-0",
+    "NPO-0",
+    "DPO-0",
+    "RMU-0",
+    "MMUnlearner-0",
+    "KLMinimization-0",
+    "VGID-0",
+    "GradientDifference-0",
+)
 def test_a_step_in_parts_is_the_whole_step(vanilla, data, kind, number, monkeypatch):
     """Every term that is logged, and the gradient, before any optimizer touches it."""
     parts, loss = [], kind.loss
@@ -229,7 +147,7 @@ def same(one, other):
     return one == other
 
 
-@every_method_with_steps
+@of(WITH_STEPS, "ViKeR-0", "Stranger-1", "GRU-0", "NPO-0", "SCRUB-0")
 def test_a_run_that_is_resumed_ends_as_if_it_had_not_been(vanilla, data, tmp_path, kind, number):
     """Bit for bit: weights, what is logged, and the method's own state."""
     file = tmp_path / "step-1.ckpt"
@@ -244,6 +162,7 @@ def test_a_run_that_is_resumed_ends_as_if_it_had_not_been(vanilla, data, tmp_pat
         assert not same(method.state_dict(), fresh), "the dual weight has moved"
 
 
+@pytest.mark.extended
 @every_method_with_steps
 @pytest.mark.parametrize("precision", ["bf16-true", "bf16-mixed"])
 def test_bf16_is_finite(vanilla, data, kind, number, precision):
@@ -279,7 +198,7 @@ class Reads(Batch):
         return super().reference(stream, name)
 
 
-@every_method_with_steps
+@of(WITH_STEPS, "ViKeR-0", "ViKeR-1", "Stranger-0", "Held-2", "NPO-0", "DPO-1", "RMU-0", "VGID-0")
 def test_nothing_is_computed_that_is_not_declared_nor_declared_and_not_read(vanilla, data, kind, number, monkeypatch):
     """Of streams the student's tokens, of references no more than their level."""
     method = make(kind, number)
@@ -326,6 +245,7 @@ def test_an_edit_in_parts_is_the_whole_edit(vanilla, data, kind, number):
     assert (small - edited).norm() < 1e-2 * (edited - before).norm()
 
 
+@pytest.mark.extended
 @every_edit
 @pytest.mark.parametrize("precision", ["bf16-true", "bf16-mixed"])
 def test_an_edit_in_bf16_is_finite(vanilla, data, kind, number, precision):

@@ -10,6 +10,7 @@ from PIL import Image
 from transformers import Blip2Config, Blip2ForConditionalGeneration, InternVLForConditionalGeneration
 
 from support.families import FAMILIES, random_model
+from support.marks import quick
 from support.plain_route import plain_ideal, plain_logits
 from viker_lightning.data.records import VQA, ImageGroup, Picture
 from viker_lightning.errors import UserError
@@ -38,7 +39,10 @@ def groups():
     return [ImageGroup(str(i), picture(*shape, i), vqa=QUESTIONS[i:]) for i, shape in enumerate(shapes)]
 
 
-@pytest.fixture(params=[*FAMILIES, "windowed"])
+QUICK = ("llava", "qwen2_vl", "smolvlm", "windowed")
+
+
+@pytest.fixture(params=quick([*FAMILIES, "windowed"], QUICK))
 def model(request):
     return random_model(request.param)
 
@@ -175,7 +179,7 @@ def test_route_is_chosen_by_trying(groups, caplog):
     assert "Gemma3" in unknown and "no known family" in unknown
 
 
-@pytest.mark.parametrize("name", [n for n in FAMILIES if n != "gemma3"])
+@pytest.mark.parametrize("name", quick([n for n in FAMILIES if n != "gemma3"], QUICK))
 def test_known_families_are_packed(name):
     assert random_model(name).packs
 

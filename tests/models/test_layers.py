@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from support.families import FAMILIES, random_model
+from support.marks import quick
 from viker_lightning.data.records import VQA, ImageGroup
 from viker_lightning.errors import UserError
 from viker_lightning.models import MLLM, AnswerTokens, Lora, check_first_gradients, decoder_layers
@@ -45,7 +46,7 @@ def hooks_of(model):
     return [len(layer._forward_hooks) for layer in decoder_layers(model.language_model)]
 
 
-@pytest.mark.parametrize("name", [*FAMILIES, "windowed"])
+@pytest.mark.parametrize("name", quick([*FAMILIES, "windowed"], ["llava", "windowed"]))
 def test_values_are_transformers_own_on_both_routes(name, tiny_groups):
     model = random_model(name)
     batch, n = model.pack(tiny_groups), len(decoder_layers(model.language_model))

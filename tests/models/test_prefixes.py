@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from support.families import FAMILIES, random_model
+from support.marks import quick
 from viker_lightning.data.records import Picture
 from viker_lightning.models import Prompt, PromptPrefixes, answer_alone
 
@@ -71,7 +72,7 @@ def passes(monkeypatch):
     return seen
 
 
-@pytest.mark.parametrize("name", [*KNOWN, "windowed"])
+@pytest.mark.parametrize("name", quick([*KNOWN, "windowed"], ["llava", "qwen2_vl"]))
 def test_answers_are_those_of_each_prompt_alone(name, passes):
     """Whatever the family, whether it packs or not, with images of several shapes and without any."""
     mllm = random_model(name)

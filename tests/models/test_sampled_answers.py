@@ -92,6 +92,7 @@ def one(model, group, numbers, sampling):
 SHARP = (0.7, 0.8)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("name", "temperature", "top_p"),
     [

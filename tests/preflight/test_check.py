@@ -33,6 +33,7 @@ def look(config, folder, *options):
     return []
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("method", ["viker", "stranger", "idk", "altpo", "rmu", "held", "manu", "vanilla", "gold"])
 def test_shipped_configs(method, tmp_path, capsys):
     assert look(f"mini/{method}", tmp_path / "run", *SMALL) == []

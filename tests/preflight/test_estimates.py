@@ -8,6 +8,7 @@ from safetensors import safe_open
 
 from support.commands import OPEN_GATE, csv_only, here  # noqa: F401 - `here` is used by every test of this file
 from support.families import FAMILIES
+from support.marks import quick
 from viker_lightning.cache import cache_folder
 from viker_lightning.callbacks import Report
 from viker_lightning.cli import main
@@ -103,7 +104,7 @@ def test_references():
     )
 
 
-@pytest.mark.parametrize("config", ["viker", "stranger"])
+@pytest.mark.parametrize("config", quick(["viker", "stranger"], ["viker"]))
 def test_stored_bytes_are_those_of_a_real_run(config, base_folder, tmp_path, monkeypatch, capsys):
     """The pictures are drawn with a seed of this test, so that no other one has asked about them."""
     noted, plain = [], check.stored
@@ -151,6 +152,7 @@ def test_memory_line_by_line():
     assert less["a step: activations and logits"] < step
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_models_that_are_asked_too(dtype, base_folder, classifier, tmp_path, monkeypatch, capsys):
     """Each is loaded by itself, and stays."""

@@ -102,6 +102,7 @@ def test_gold_answers_of_another_protocol_are_refused(gold, base_folder, tmp_pat
     assert "made with data.protocol=published, but this run has corrected" in stop.value.code
 
 
+@pytest.mark.extended
 def test_resume_in_the_middle_of_a_pass_changes_nothing(base_folder, tmp_path):
     """Once where the forget pass ends, once in the middle of the retain pass."""
     keep = [f"--model.vanilla={base_folder}", *WHOLE_PEOPLE, "--checkpoint.every_n_train_steps=1"]

@@ -344,6 +344,7 @@ def test_embedded_people_are_asked_few_shot(mllm, data):
     assert found[0].answer == protocol.read_answer(answer_alone(mllm.eval(), ids, pictures, 3))
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("name", ["llava", "qwen2_vl", "windowed", "gemma3"])
 def test_predictions_are_those_of_each_question_alone(people, name, monkeypatch):
     """Text-only and with images, several people at once, group by group behind kept examples, and packed or not."""

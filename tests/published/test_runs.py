@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from lightning.pytorch import Trainer, seed_everything
 from peft import LoraConfig, get_peft_model
 
+from support.marks import quick
 from support.plain_route import plain_logits
 from support.weights import random_vanilla
 from viker_lightning.data.records import Labels
@@ -70,7 +71,7 @@ def with_labels(groups):
     return [replace(g, vqa=tuple(replace(vqa, labels=Labels.TEXT) for vqa in g.vqa)) for g in groups]
 
 
-@pytest.mark.parametrize("method", [GradientDifference, KLMinimization])
+@pytest.mark.parametrize("method", quick([GradientDifference, KLMinimization], [GradientDifference]))
 def test_two_passes_equal_a_plain_loop(vanilla, published, method):
     """P5, M10: -CE on all forget batches, then CE (and KL, summed) on all retain batches, one rate."""
     module = unlearned(vanilla, published, method())
@@ -115,6 +116,7 @@ def test_turns_log_what_they_measure(vanilla, published):
     assert seen == turn * 2
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("method", [GradientDifference, KLMinimization, GradientAscent])
 def test_published_steps_in_parts(vanilla, published, method):
     parts = []

@@ -6,6 +6,7 @@ import pytest
 
 from support.browser import CONTRAST
 from support.grids import finish, small_grid, tabulate
+from support.marks import quick
 from support.run_folders import write_run
 from viker_lightning.experiments import read_grid
 from viker_lightning.reporting import write_comparison, write_report
@@ -32,7 +33,9 @@ def visit(chromium):
     assert not complaints
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")])
+@pytest.mark.parametrize(
+    ("width", "scheme"), quick([(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")], [(1280, "light")])
+)
 def test_report_is_readable(run, visit, width, scheme):
     page = visit(write_report(run), width, scheme)
     assert page.title() == "ViKeR · run & <b>co"
@@ -137,7 +140,9 @@ def table_pages(tmp_path_factory):
     return out
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")])
+@pytest.mark.parametrize(
+    ("width", "scheme"), quick([(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")], [(1280, "light")])
+)
 def test_table_is_readable(table_pages, visit, width, scheme):
     page = visit(table_pages / "small-mini.html", width, scheme)
     assert page.title() == "Small"

@@ -91,7 +91,7 @@ FEW_FULL = ("step 1", "step 5")
     ("method", "points"),
     [
         pytest.param("npo", FEW, id="few"),
-        pytest.param("viker-full", FEW_FULL, id="few-full"),
+        pytest.param("viker-full", FEW_FULL, marks=pytest.mark.extended, id="few-full"),
         pytest.param("npo", ADAPTER, marks=pytest.mark.slow, id="npo"),
         pytest.param("viker", ADAPTER, marks=pytest.mark.slow, id="viker"),
         pytest.param("viker-full", FULL, marks=pytest.mark.slow, id="viker-full"),
@@ -108,6 +108,7 @@ def test_killed_again_and_again(whole, base_folder, tmp_path, method, points):
     same(whole(method), tmp_path)
 
 
+@pytest.mark.extended
 def test_shortened_epochs_go_on_where_they_were(base_folder, tmp_path):
     """With ``trainer.limit_train_batches`` an epoch ends before its data does."""
     made = [tmp_path / "whole", tmp_path / "killed"]

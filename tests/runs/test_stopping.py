@@ -65,6 +65,7 @@ def test_what_to_go_on_from(tmp_path):
     assert Stopped(signal.SIGTERM, 0, None).line == "stopped by SIGTERM after step 0; nothing was trained yet"
 
 
+@pytest.mark.extended
 def test_signals_stop_a_run_without_loss(whole, base_folder, tmp_path):
     again = command(tmp_path, base_folder, "--ckpt_path=last")
     said = tmp_path / "said"
@@ -91,6 +92,7 @@ def test_signals_stop_a_run_without_loss(whole, base_folder, tmp_path):
     same(whole("npo"), tmp_path)
 
 
+@pytest.mark.extended
 def test_slurm_tells_a_run_to_stop(whole, base_folder, tmp_path):
     """As everywhere, whether the time is up or somebody cancels the job: requeueing has another signal."""
     again, said = command(tmp_path, base_folder, "--ckpt_path=last"), tmp_path / "said"
@@ -117,6 +119,7 @@ def test_slurm_tells_a_run_to_stop(whole, base_folder, tmp_path):
     same(whole("npo"), tmp_path)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("hook", ["on_before_optimizer_step", "on_train_batch_start"])
 def test_a_requeued_job_takes_no_step_twice(hook, whole, base_folder, tmp_path):
     """Lightning saves when the running step is over; here SLURM kills the job as soon as it is requeued."""
@@ -255,6 +258,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", folder], check=True)
 
 
+@pytest.mark.extended
 def test_a_full_disk_loses_nothing(whole, base_folder, small_disk, tmp_path):
     again = command(small_disk / "run", base_folder, "--ckpt_path=last")
 

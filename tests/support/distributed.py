@@ -10,8 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file
 
-from support import forked, matrix
-from support.weights import random_vanilla
+from support import forked
 from viker_lightning.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -24,9 +23,9 @@ FIT = ("fit", "--config=configs/mini/viker.yaml")
 COMMON = (
     *("--data.root=mini/ci", "--data.max_people=3", "--data.splits=[forget,retain]", "--trainer.max_steps=2"),
     *("--trainer.logger=false", "--trainer.enable_progress_bar=false", "--evaluation.max_new_tokens=5"),
-    "--model.lr=1e-3",
+    *("--model.optimizer=torch.optim.SGD", "--model.optimizer.momentum=0.9", "--model.lr=0.1"),
 )
-"""Untrained models would never stop talking; and weights are compared to so many digits at this rate."""
+"""Untrained models would never stop talking; AdamW steps as far where a gradient is nothing but rounding."""
 
 GATE = ("--gate.knowledge=0", "--gate.follows_image=0", "--gate.follows_text=1")
 
@@ -102,6 +101,13 @@ def difference(one, other):
     return absolute, max(((a[k] - b[k]).norm() / a[k].norm().clamp_min(1e-12)).item() for k in a)
 
 
+def astray(one, other, start):
+    """Distance of two models trained in full, as a share of how far the first has moved from where both began."""
+    a, b, w = weights(one), weights(other), {k: v.float() for k, v in load_file(start / "model.safetensors").items()}
+    far, moved = (sum((x[k] - y[k]).double().square().sum() for k in a) for x, y in ((b, a), (a, w)))
+    return (far / moved).sqrt().item()
+
+
 def gradient_difference(one, other):
     """Relative difference of the gradients of two runs' first steps (tests/support/matrix.py).
 
@@ -113,37 +119,14 @@ def gradient_difference(one, other):
     return (far / size).sqrt().item()
 
 
-def assert_close(found, expected):
-    """Within 1e-5, but for one weight in a thousand: AdamW blows rounding up where a gradient is next to nothing."""
-    far = (found - expected).abs()
-    assert far.max() <= 5e-5 and (far > 1e-5).float().mean() <= 1e-3, (far.max(), (far > 1e-5).sum())
-
-
 def assert_same(one, other, numbers_within=1e-5):
     """The same adapter, the same numbers, the same answers."""
     absolute, relative = difference(one, other)
     print(f"{other.name}: adapter differs by at most {absolute:.1e}, a tensor by {relative:.1e} of its norm")
-    expected, found = weights(one), weights(other)
-    for name, w in expected.items():
-        assert_close(found[name], w)
+    assert relative <= 1e-3
     for when in ("before", "after"):
         for split, values in results(one)[when].items():
             assert results(other)[when][split] == pytest.approx(values, abs=numbers_within, rel=numbers_within)
     expected, found = predictions(one), predictions(other)
     assert expected.keys() == found.keys()
     assert all(row["answer"] == found[key]["answer"] for key, row in expected.items())
-
-
-def on_one_and_two(base_folder, folder, strategy):
-    """Trains what reads hidden states on one process and on two, and makes sure that it comes to the same."""
-    random_vanilla(base_folder, folder / "untied", tied=False)
-    for case in matrix.HIDDEN_STATES:
-        matrix.run(case, folder, folder / "one")
-    forked.launch(
-        lambda: [matrix.run(case, folder, folder / "two", strategy) for case in matrix.HIDDEN_STATES], folder / "said"
-    )
-    for case in matrix.HIDDEN_STATES:
-        absolute, relative = difference(folder / "one" / case, folder / "two" / case)
-        print(f"{case}, {strategy}: at most {absolute:.1e}, a tensor by {relative:.1e} of its norm")
-        assert absolute <= 1e-4 and relative <= 1e-3
-        assert gradient_difference(folder / "one" / case, folder / "two" / case) < 1e-4

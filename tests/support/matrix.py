@@ -1,32 +1,18 @@
-"""Trains a few steps in every way that sharding could change; tests/distributed/test_fsdp_matrix.py starts it.
+"""Trains a few steps in every way, and by every method, that several processes could change."""
 
-python -m torch.distributed.run --standalone --nproc_per_node 2 \\
-    tests/support/matrix.py MODELS OUT fsdp [CASE ...] [--steps N]
-"""
-
-import argparse
 import os
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
 from safetensors.torch import save_file
 
+from support import every_method
+from support.every_method import PREPARE, Few
 from viker_lightning.datasets.mllmu import MLLMU
-from viker_lightning.methods import (
-    DPO,
-    NPO,
-    PDU,
-    SCRUB,
-    AgainstRelearning,
-    GradientDifference,
-    Held,
-    KLMinimization,
-    MMUnlearner,
-    Stranger,
-    ViKeR,
-)
+from viker_lightning.errors import UserError
+from viker_lightning.methods import Around, GradientDifference, Stranger, ViKeR
+from viker_lightning.methods.elsewhere import Elsewhere
 from viker_lightning.models import AnswerTokens, Lora
 from viker_lightning.models.dtensor import gather
 from viker_lightning.training import FSDP2, Finetune, Unlearn
@@ -101,6 +87,17 @@ def beside_words(models):
     return BesideWords(GradientDifference(), str(models / "untied"), Lora(r=4, alpha=8), **options)
 
 
+def by(kind, number):
+    """A method by steps of SGD, for AdamW makes much of rounding; an edit of the weights themselves."""
+
+    def make(models):
+        method = every_method.make(kind, number)
+        options = {"lr": 1.0, "engine": Engine() if method.whole_steps else KEPT, "optimizer": torch.optim.SGD}
+        return Unlearn(method, str(models / "untied"), Lora(r=4, alpha=8) if kind.takes_steps else None, **options)
+
+    return make
+
+
 def viker():
     return ViKeR(lam=2.0, k=2, retain_weight=1.0)
 
@@ -108,17 +105,7 @@ def viker():
 CASES = {
     "viker": (unlearn(viker), {}),
     "viker tied, nothing kept": (unlearn(viker, "tied", SMALL), {}),
-    "reverse": (unlearn(lambda: ViKeR(lam=2.0, k=2, direction="reverse")), {}),
-    "kl minimization": (unlearn(KLMinimization), {}),
-    "stranger": (unlearn(lambda: Stranger(k=2, bound=0.01)), {"steps": 3}),
     "stranger, rehearsal": (unlearn(lambda: Stranger(k=2, rehearsal=True), engine=SMALL), {}),
-    "held": (unlearn(lambda: Held(NPO(retain_weight=0.5), stranger_count=2)), {}),
-    "mmunlearner": (unlearn(MMUnlearner), {}),
-    "against_relearning": (unlearn(lambda: AgainstRelearning(NPO(retain_weight=0.5))), {}),
-    "dpo": (unlearn(DPO, engine=Engine()), {}),
-    "pdu": (unlearn(lambda: PDU(rate=50.0)), {"steps": 3}),
-    "scrub": (unlearn(SCRUB), {"steps": 4}),
-    "npo": (unlearn(lambda: NPO(retain_weight=0.5)), {"steps": 3}),
     "accumulated": (unlearn(GradientDifference), {"steps": 1, "accumulate_grad_batches": 2}),
     "checkpointing": (unlearn(viker, engine=Engine(gradient_checkpointing=True)), {}),
     "bf16": (unlearn(viker), {"precision": "bf16-true"}),
@@ -135,7 +122,12 @@ CASES = {
     "hidden states beside words": (beside_words, {}),
 }
 
-HIDDEN_STATES = [case for case in CASES if case.startswith("hidden states")]
+METHODS = {
+    f"{kind.__name__}-{number}": (by(kind, number), {"steps": 4 if kind.in_passes else 3, "few": kind in PREPARE})
+    for kind, number in every_method.CASES
+    if kind not in (Around, Elsewhere)
+}
+"""Every method; three steps, of which some show what the first did to their own state."""
 
 
 class SaveLast(Callback):
@@ -165,10 +157,10 @@ def watch(module, file):
 
 
 def run(case, models, out, strategy="auto", resume=None, **more):
-    """Trains a case and saves its weights."""
-    make, options = CASES[case]
-    options = {"steps": 2, "stage": "unlearn", **options, **more}
-    steps, stage = options.pop("steps"), options.pop("stage")
+    """Trains a case and saves its weights; what refuses sharded weights says so in ``refused``."""
+    make, options = (CASES | METHODS)[case]
+    options = {"steps": 2, "stage": "unlearn", "few": False, **options, **more}
+    steps, stage, data = options.pop("steps"), options.pop("stage"), Few if options.pop("few") else MLLMU
     world = int(os.environ.get("WORLD_SIZE", "1"))
     seed_everything(0, verbose=False)
     module = make(models)
@@ -188,21 +180,14 @@ def run(case, models, out, strategy="auto", resume=None, **more):
         callbacks=[SaveLast(out / case / "last.ckpt")],
         **options,
     )
-    trainer.fit(module, datamodule=MLLMU("mini/ci", stage=stage, batch_size=16 // world), ckpt_path=resume)
+    try:
+        trainer.fit(module, datamodule=data("mini/ci", stage=stage, batch_size=16 // world), ckpt_path=resume)
+    except UserError as error:
+        if strategy != "fsdp" or not str(error).startswith("trainer.strategy: "):
+            raise
+        (out / case).mkdir(parents=True, exist_ok=True)
+        (out / case / "refused").write_text(str(error))
+        return
     module.save_weights(out / case)
     if trainer.is_global_zero:
         print(f"{strategy} {world}: {case}", flush=True)
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("models", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("strategy")
-    parser.add_argument("cases", nargs="*", default=list(CASES))
-    parser.add_argument("--steps", type=int)
-    parser.add_argument("--resume")
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    for name in args.cases:
-        run(name, args.models, args.out, args.strategy, args.resume, **({"steps": args.steps} if args.steps else {}))

@@ -44,6 +44,7 @@ def weights(module):
     return torch.cat([p.detach().float().flatten() for p in module.parameters() if p.requires_grad])
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     "method",
     [
@@ -100,6 +101,7 @@ def test_accumulated_batches_are_one_batch(vanilla, data):
     assert (weights(whole) - weights(accumulated)).norm() / (weights(whole) - start).norm() < 1e-3
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("precision", ["32-true", "bf16-true", "bf16-mixed"])
 def test_every_lora_b_moves(vanilla, data, precision):
     """With gradient checkpointing, in every precision, and adapters stay in fp32."""

@@ -92,6 +92,7 @@ def plain_loss(method, student, original, batch, pictures):
     return -2 / method.beta * torch.nn.functional.logsigmoid(-method.beta * ratio).mean()
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("method", "references"),
     [(ViKeR(lam=2.0, k=2), "memory"), (KLMinimization(), "memory"), (NPO(beta=0.4), "disk")],
@@ -117,6 +118,7 @@ def weights(module):
     return torch.cat([p.detach().flatten() for p in module.parameters() if p.requires_grad])
 
 
+@pytest.mark.extended
 def test_resumed_run_finds_what_the_original_answered_about_strangers(vanilla, few, tmp_path):
     def stranger():
         return Stranger(k=2, rehearsal=True)
@@ -128,6 +130,7 @@ def test_resumed_run_finds_what_the_original_answered_about_strangers(vanilla, f
     torch.testing.assert_close(weights(resumed), weights(whole), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.extended
 def test_resumed_run_finds_what_the_original_said(vanilla, few, tmp_path):
     whole = fitted(vanilla, few, KLMinimization(), "disk", steps=3)
     fitted(vanilla, few, KLMinimization(), "disk", steps=1, folder=tmp_path)

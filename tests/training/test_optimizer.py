@@ -112,6 +112,7 @@ OPTIMIZERS = {
 }
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_resumed_run_is_the_same_to_the_last_bit(base_folder, few, tmp_path, name):
     whole = run(base_folder, few, OPTIMIZERS[name], tmp_path)

@@ -114,6 +114,7 @@ class SaveFirst(Callback):
             trainer.save_checkpoint(self.file)
 
 
+@pytest.mark.extended
 def test_gradients_by_stream_and_a_run_that_is_resumed(models, few, tmp_path):
     """They are kept in the checkpoint: not taken again, from weights that have moved."""
     file = tmp_path / "step-1.ckpt"
