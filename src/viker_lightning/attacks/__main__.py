@@ -162,7 +162,7 @@ def write_results(
     record = write_record(home, shown, given.run, given.gold, material)
     pages = [write_attacks_page(home, f"Attacks on {Path(given.run).name}")]
     if run and home == run.folder:
-        pages.append(write_report(run.folder, photos=bool((run.config.get("report") or {}).get("photos", True))))
+        pages.append(write_report(run.folder, photos=run.option("report.photos", True)))
         if new:
             log_attacks(run, record)
     return record, pages
@@ -219,11 +219,11 @@ def _subjects(given: argparse.Namespace, run: Run | None) -> list[Subject]:
     family = import_family(given.family) if given.family else None
     like = run or _read(given.gold)  # all are loaded alike
     dtype = (like.provenance if like else {}).get("dtype", "float32")
-    engine = (like.config.get("model", {}).get("init_args", {}) if like else {}).get("engine") or {}
+    engine = like.option("model.init_args.engine", {}) if like else {}
     budgets = (
-        int(engine.get("max_sequence_tokens", MAX_SEQUENCE_TOKENS)),
-        int(engine.get("max_tokens", MAX_TOKENS)),
-        bool(engine.get("gradient_checkpointing")),
+        engine.get("max_sequence_tokens", MAX_SEQUENCE_TOKENS),
+        engine.get("max_tokens", MAX_TOKENS),
+        engine.get("gradient_checkpointing", False),
     )
     found = []
     sources: dict[Name, str | None] = {"run": given.run, "gold": given.gold, "vanilla": vanilla}
@@ -250,9 +250,9 @@ def _data(given: argparse.Namespace, run: Run | None, subjects: Sequence[Subject
             data.
     """
     gold = _read(given.gold)
-    if gold and (stage := ((gold.config.get("data") or {}).get("init_args") or {}).get("stage")) != "gold":
+    if gold and (stage := gold.option("data.init_args.stage", "unlearn")) != "gold":
         raise UserError(
-            f"--gold: {gold.folder} is a run of data.stage {stage or 'unlearn'}, which may have met the people; give "
+            f"--gold: {gold.folder} is a run of data.stage {stage}, which may have met the people; give "
             "one of data.stage gold, as configs/mini/gold.yaml makes it"
         )
     of = read_run(given.data_of) if given.data_of else gold or run

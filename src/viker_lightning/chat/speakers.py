@@ -127,15 +127,15 @@ def load_speakers(
         raise UserError(
             f"{error} (--vanilla names the vanilla model of {run.folder}, should it be elsewhere)"
         ) from error
-    engine = (run.config.get("model", {}).get("init_args") or {}).get("engine") or {}
-    budgets = int(engine.get("max_sequence_tokens", MAX_SEQUENCE_TOKENS)), int(engine.get("max_tokens", MAX_TOKENS))
+    engine = run.option("model.init_args.engine", {})
+    budgets = engine.get("max_sequence_tokens", MAX_SEQUENCE_TOKENS), engine.get("max_tokens", MAX_TOKENS)
     for mllm in (unlearned, *([before] if before is not None else [])):
         mllm.requires_grad_(False).to("cuda" if torch.cuda.is_available() else "cpu").eval()
         mllm.set_budgets(*budgets)
     other = None
     if gold is not None:
         other = unlearned.beside(unlearned_model(gold, trust_remote_code, family), dtype, "--gold")
-    longest = int((run.config.get("evaluation") or {}).get("max_new_tokens") or 50)
+    longest = run.option("evaluation.max_new_tokens", 50)
     return Speakers(f"Unlearned ({run.method})", unlearned, before, other, longest)
 
 
