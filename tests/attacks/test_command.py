@@ -190,6 +190,7 @@ BAD = {
     "no class": (["--gold={gold}", "--only=nowhere.Attack"], "--only: nowhere.Attack cannot be imported"),
     "no settings": (["--gold={gold}", "--settings={file}"], "found settings of 'relern', expected relearn"),
     "unfinished": (["--gold={unfinished}"], "this run is not finished"),
+    "no data": (["--gold={gold}", "--data_of={empty}/none"], "empty/none' is no folder; give that of a finished run"),
     "other data": (["--gold={other}"], "was made on other data or another forget set"),
     "no model": (["--gold={empty}"], "holds no model"),
 }

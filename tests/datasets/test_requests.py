@@ -99,8 +99,13 @@ def test_a_run_that_does_not_say_whom_it_has_forgotten(tmp_path, requests, said)
 
 
 def test_a_run_that_is_not_finished(tmp_path):
-    with pytest.raises(UserError, match="this run is not finished"):
-        ready(MLLMU("mini/ci", forgotten_by=str(tmp_path / "none")))
+    for given, said in (
+        (tmp_path / "none", "'.*none' is no folder"),
+        ("", "'' is no folder"),
+        (tmp_path, ".*not finished"),
+    ):
+        with pytest.raises(UserError, match=f"^data.forgotten_by: {said}"):
+            ready(MLLMU("mini/ci", forgotten_by=str(given)))
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"data.forgotten_by: .*file' is a file; give a folder"):
         MLLMU("mini/ci", forgotten_by=str(tmp_path / "file"))

@@ -255,7 +255,7 @@ def _data(given: argparse.Namespace, run: Run | None, subjects: Sequence[Subject
             f"--gold: {gold.folder} is a run of data.stage {stage}, which may have met the people; give "
             "one of data.stage gold, as configs/mini/gold.yaml makes it"
         )
-    of = read_run(given.data_of) if given.data_of else gold or run
+    of = read_run(given.data_of, "--data_of") if given.data_of else gold or run
     if of is None:
         raise UserError("--data_of: neither the run nor gold is a run folder, so name a run whose data are to be used")
     others = [one.source for one in subjects if one.name == "vanilla" and names.is_finished(_run_folder(one.source))]

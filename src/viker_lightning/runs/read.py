@@ -202,13 +202,17 @@ def _number(where: str, name: str, text: str) -> float:
         raise UserError(f"{where}, column {name!r}: found {text[:20]!r}, expected a number; {_MEND}") from None
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: str | Path, option: str = "") -> Run:
     """Reads a finished run.
+
+    Args:
+        folder: the run folder.
+        option: that names it, for the message.
 
     Raises:
         UserError: if the run is not finished, or its results are not whole.
     """
-    run = Run(folder, {})
-    names.check_finished(folder)
+    names.check_finished(folder, option)
+    run = Run(Path(folder), {})
     run.results = run._read(names.RESULTS, RESULTS)
     return run

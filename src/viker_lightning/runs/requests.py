@@ -22,7 +22,7 @@ def requests_of(run: str | Path) -> list[list[str]]:
     Raises:
         UserError: if the run is not finished, or does not say whom it has forgotten.
     """
-    found: list[list[str]] = read_run(Path(run)).provenance.get("data", {}).get("requests", [])
+    found: list[list[str]] = read_run(run, "data.forgotten_by").provenance.get("data", {}).get("requests", [])
     if not found or not all(found):
         raise UserError(
             f"{Path(run) / PROVENANCE}: does not say whom the run has forgotten; give the folder of an unlearning run, "
