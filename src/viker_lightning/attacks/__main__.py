@@ -70,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="of what attacks draw")
     add("--jobs", type=int, help="attacks at a time; by default one a GPU or core")
     add("--out", type=Path, help="folder that gets attacks/; by default that of the run")
+    add("--wandb", metavar="PROJECT", help="note the numbers for W&B, too; offline, but for WANDB_MODE=online")
     add("--trust_remote_code", action="store_true", help="let code that comes with the weights run")
     add("--family", help="class path of the models' family, where this package has none for it")
     add("--here", action="store_true", help=argparse.SUPPRESS)  # what a unit's own process is told
@@ -89,9 +90,10 @@ def attack(given: argparse.Namespace) -> str:
         for unit in now:
             unit.carry_out(material)
         return ""
-    new = any(unit.state() != State.FINISHED for unit in now)
     failed = run_grid(now, given.jobs, what="attacks")
-    record, pages = write_results(given, units, now, material, new)
+    record, pages = write_results(given, units, now, material)
+    if given.wandb:
+        log_attacks(_home(given), given.wandb, record)
     console = Console()
     show(record, console)
     console.print(f"{' and '.join(map(str, pages))} have every condition and command", soft_wrap=True)
@@ -143,7 +145,7 @@ def plan(given: argparse.Namespace) -> tuple[list[Unit], list[Unit], Material]:
 
 
 def write_results(
-    given: argparse.Namespace, units: Sequence[Unit], now: Sequence[Unit], material: Material, new: bool = True
+    given: argparse.Namespace, units: Sequence[Unit], now: Sequence[Unit], material: Material
 ) -> tuple[dict[str, Any], list[Path]]:
     """Writes ``attacks.json`` and pages, of what was asked for and of what earlier commands have finished.
 
@@ -152,7 +154,6 @@ def write_results(
         units: all there are of this run.
         now: those that were asked for.
         material: whom they are about.
-        new: whether anything was carried out that W&B does not have yet.
 
     Returns:
         The record, and the pages.
@@ -163,8 +164,6 @@ def write_results(
     pages = [write_attacks_page(home, f"Attacks on {Path(given.run).name}")]
     if run and home == run.folder:
         pages.append(write_report(run.folder, photos=run.option("report.photos", True)))
-        if new:
-            log_attacks(run, record)
     return record, pages
 
 
