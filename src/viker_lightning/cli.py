@@ -166,11 +166,14 @@ class CLI(LightningCLI):
         config = self.config[command]
         trainer, run = config.trainer, Path(config.trainer.default_root_dir)
         config["weights_only"] = True
+        if command in ("fit", *IN_ADVANCE):
+            read = [item for item in config.items() if item[0].startswith(("model.", "data.", "evaluation."))]
+            folder.check_inputs(run, [(name.replace(".init_args", ""), value) for name, value in read])
         if command in IN_ADVANCE:  # nothing that a run writes is left: not even what its data say of bad rows
             self.run = run
-            folder = self.held.enter_context(TemporaryDirectory(prefix="viker-lightning-"))
+            empty = self.held.enter_context(TemporaryDirectory(prefix="viker-lightning-"))
             nothing = {"logger": False, "callbacks": None, "enable_checkpointing": False, "enable_progress_bar": False}
-            trainer.update(Namespace(default_root_dir=folder, **nothing))
+            trainer.update(Namespace(default_root_dir=empty, **nothing))
             config["ckpt_path"] = None
             return
         if first_process():

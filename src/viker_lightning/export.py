@@ -8,10 +8,10 @@ from pathlib import Path
 
 from viker_lightning.errors import UserError
 from viker_lightning.hub import check_model_name, push_model
-from viker_lightning.models import MLLM, load_merged, revision_of, write_language_model, write_merged
+from viker_lightning.models import MLLM, load_merged, revision_of_base, write_language_model, write_merged
 from viker_lightning.models.families import Family, import_family
 from viker_lightning.reporting import write_cards
-from viker_lightning.runs import Run, names, read_run
+from viker_lightning.runs import names, read_run
 from viker_lightning.secrets import hide
 
 
@@ -32,13 +32,13 @@ def export(
         family: the vanilla model's family, where this package has none for it.
 
     Raises:
-        UserError: if the run is not finished or has no adapter, the model is not found, or needs code that is not
-            trusted.
+        UserError: if the run is not finished or has no adapter, the model is not found, is not the one that the run
+            began with, or needs code that is not trusted.
     """
     read = read_run(run)
     if not (run / names.ADAPTER).is_dir():
         raise UserError(f"{run}: no adapter/, so there is nothing to merge; model/ holds full weights already")
-    revision = _revision(read, base, trust_remote_code)
+    revision = revision_of_base(read, base, "--base", trust_remote_code)
     write_merged(run / names.ADAPTER, run / names.MERGED, dtype, base, revision, trust_remote_code, family)
     write_cards(run, read.results)
     return run / names.MERGED
@@ -63,30 +63,13 @@ def export_language_model(
     Raises:
         UserError: as :func:`export`; or if transformers has no such language model by itself.
     """
-    revision = _revision(read_run(run), base, trust_remote_code)
+    revision = revision_of_base(read_run(run), base, "--base", trust_remote_code)
     if (run / names.MODEL).is_dir():
         mllm = MLLM.load(run, dtype, None, trust_remote_code, family=family)
     else:
         mllm = load_merged(run / names.ADAPTER, dtype, base, revision, trust_remote_code, family)
     write_language_model(mllm, run / names.LANGUAGE_MODEL)
     return run / names.LANGUAGE_MODEL
-
-
-def _revision(run: Run, base: str | None, trust_remote_code: bool) -> str | None:
-    """The commit or revision at which a run found its model; ``None`` for a folder, or another model.
-
-    Raises:
-        UserError: if the run does not say what it is of, or needs code that is not trusted.
-    """
-    made, file = run.provenance, run.folder / names.PROVENANCE
-    if not made.get("base_weights"):
-        raise UserError(f"{file}: does not say what model the adapter is of; run it again")
-    if made.get("trust_remote_code") and not trust_remote_code:
-        raise UserError(
-            f"{file}: the run let code that comes with {made['base_weights']} run; if you trust it, add "
-            "--trust_remote_code"
-        )
-    return None if base else revision_of(made["base_weights"], made.get("base_commit"), made.get("base_revision"))
 
 
 def main(arguments: list[str] | None = None) -> None:

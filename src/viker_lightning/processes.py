@@ -20,6 +20,11 @@ SWEPT = ("WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH")
 """What a W&B agent tells the run that it starts: one of its sweep, under an ID of its own."""
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def by_itself(environment: Mapping[str, str]) -> dict[str, str]:
     """An environment for a run that is none of a launcher's processes, nor the run of a W&B sweep."""
     mute = {*LAUNCHED, *SWEPT}

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 import yaml
@@ -33,8 +34,13 @@ def tiny(tmp_path, monkeypatch):
 
 
 @pytest.mark.extended
-def test_run_and_gold_two_at_a_time(copies, tiny, capsys):
+def test_run_and_gold_two_at_a_time(copies, tiny, capsys, monkeypatch):
+    """W&B is not asked, whatever the run's config says."""
     run, gold = copies
+    monkeypatch.setattr("wandb.init", lambda **given: pytest.fail("numbers go where the run says"))
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["trainer"]["logger"] = {"class_path": "WandbLogger", "init_args": {"save_dir": "/elsewhere", "entity": "x"}}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
     command = [str(run), f"--gold={gold}", "--only=relearn", f"--settings={tiny}"]
     main([*command, "--jobs=2"])
     said = capsys.readouterr().out
@@ -170,17 +176,24 @@ def test_the_attack_of_the_page_asks_once_plainly_and_once_as_it_says(tmp_path, 
     assert {unit.attack.opening for unit in now} == {"Quietly,"} and all(unit in units for unit in now)
 
 
-def test_an_earlier_attack_stays_in_the_record(copies, tiny, material):
+def test_an_earlier_attack_stays_in_the_record(copies, tiny, material, monkeypatch):
+    """Whoever asks for a W&B run gets one, offline and in the folder of the attacks."""
     run, gold = copies
+    asked = []
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setattr("wandb.init", lambda **given: asked.append(given) or MagicMock())
     (attack,) = chosen(["relearn"], False, tiny)
     subject = Subject("run", str(run), run / "attacks")
     unit = Unit(attack, subject, material.fingerprint(), [str(run)])
     unit.begin()
     unit.carry_out(material)
     unit.end(1.0, 0)
-    main([str(run), f"--gold={gold}", "--only=relearn", "--on=gold", f"--settings={tiny}", "--jobs=1"])
+    given = ["--on=gold", f"--settings={tiny}", "--jobs=1", "--wandb=mine"]
+    main([str(run), f"--gold={gold}", "--only=relearn", *given])
     record = json.loads((run / "attacks/attacks.json").read_text())
     assert [*record["attacks"]["relearn"]["on"]] == ["run", "gold"]
+    (wanted,) = asked
+    assert (wanted["project"], wanted["mode"], wanted["dir"]) == ("mine", "offline", run / "attacks")
 
 
 BAD = {
@@ -191,6 +204,7 @@ BAD = {
     "no class": (["--gold={gold}", "--only=nowhere.Attack"], "--only: nowhere.Attack cannot be imported"),
     "no settings": (["--gold={gold}", "--settings={file}"], "found settings of 'relern', expected relearn"),
     "unfinished": (["--gold={unfinished}"], "this run is not finished"),
+    "no data": (["--gold={gold}", "--data_of={empty}/none"], "empty/none' is no folder; give that of a finished run"),
     "other data": (["--gold={other}"], "was made on other data or another forget set"),
     "no model": (["--gold={empty}"], "holds no model"),
 }

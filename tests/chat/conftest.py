@@ -16,6 +16,7 @@ from viker_lightning.chat.address import HERE, bind
 from viker_lightning.chat.album import album
 from viker_lightning.chat.desk import Desk
 from viker_lightning.chat.speakers import load_speakers
+from viker_lightning.models import folder_fingerprint
 from viker_lightning.runs import read_run
 
 
@@ -33,7 +34,8 @@ def folders(finished, base_folder, tmp_path_factory):
         assert "max_people: 1" in config
         (folder / "run/config.yaml").write_text(config.replace("max_people: 1", "max_people: 2"))
         file = folder / "run/provenance.json"
-        file.write_text(json.dumps(json.loads(file.read_text()) | {"base_weights": str(folder / "vanilla")}))
+        began = {"base_weights": str(folder / "vanilla"), "base_fingerprint": folder_fingerprint(folder / "vanilla")}
+        file.write_text(json.dumps(json.loads(file.read_text()) | began))
 
     return made_once(tmp_path_factory, "chat", make)
 

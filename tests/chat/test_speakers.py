@@ -63,6 +63,8 @@ def test_vanilla_that_has_moved(folders, run, tmp_path):
     with pytest.raises(UserError, match=r"gone.*--vanilla names the vanilla model") as stop:
         load_speakers(read_run(run))
     assert "\n" not in str(stop.value)
+    with pytest.raises(UserError, match=r"^--vanilla: .*gold is not the model that .*run began with"):
+        load_speakers(read_run(run), vanilla=str(folders / "gold"))
     speakers = load_speakers(read_run(run), vanilla=str(folders / "vanilla"))
     same(speakers.answer(None, QUESTION)["Vanilla"], say(MLLM.load(folders / "vanilla").eval(), None, QUESTION, 3))
 

@@ -116,9 +116,24 @@ def test_a_finished_run_is_exported_later(run, tmp_path, capsys):
         with pytest.raises(SystemExit) as stop:
             export([str(folder)])
         assert said in str(stop.value.code) and "\n" not in str(stop.value.code)
-    with pytest.raises(SystemExit) as stop:
-        export([str(run / "run"), f"--base={tmp_path}"])
-    assert "no model could be loaded" in str(stop.value.code)
+    with pytest.raises(SystemExit, match="no model could be loaded"):
+        export([str(run / "run"), f"--base={tmp_path / 'gone'}"])
+
+
+def test_the_model_may_have_moved_but_be_no_other(run, tmp_path, caplog, monkeypatch):
+    """Weights of the same shapes would merge, into a model that no number is of."""
+    monkeypatch.setattr("viker_lightning.export.write_merged", lambda adapter, folder, *given: None)
+    export([str(run / "run"), f"--base={shutil.copytree(run / 'vanilla', tmp_path / 'moved')}"])
+    assert not caplog.messages
+    with pytest.raises(SystemExit, match=r"^error: --base: .*merged is not the model that .*run began with, which was"):
+        export([str(run / "run"), f"--base={run / 'run/merged'}"])
+    file = run / "run/provenance.json"
+    made = file.read_text()
+    file.write_text(json.dumps(json.loads(made) | {"base_fingerprint": None}))
+    export([str(run / "run"), f"--base={run / 'run/merged'}"])
+    file.write_text(made)
+    (said,) = caplog.messages
+    assert said.startswith("--base: whether ") and said.endswith("cannot be told")
 
 
 def test_code_of_a_model_runs_only_if_the_command_says_so(run, monkeypatch):

@@ -7,10 +7,12 @@ import torch
 from safetensors.torch import load_file
 
 from support.commands import OPEN_GATE, ROOT, here, run  # noqa: F401 - `here` is used by every test of this file
+from viker_lightning.cli import main
 from viker_lightning.errors import UserError
 from viker_lightning.models import MLLM, load_adapted
 from viker_lightning.reporting import write_report
 from viker_lightning.runs import read_run
+from viker_lightning.training.vanilla import check_goes_on
 
 FEW = ["--data.root=mini/ci", "--data.max_people=2", "--data.splits=[forget,test,retain]", *OPEN_GATE]
 
@@ -72,6 +74,32 @@ def test_the_gate_asks_about_the_new_person_alone(two, base_folder, tmp_path):
     asked = [p for p in read_run(two / "second").predictions["before"] if p.split == "forget"]
     whole = len({(p.person, p.number) for p in asked if p.task == "generation" and p.private})
     assert 0 < results["knowledge"]["questions"] < whole
+
+
+def test_a_run_goes_on_from_the_run_that_has_forgotten(two, base_folder):
+    """Not from the model before it, which knows the first person, whom no step asks about any more."""
+    first = str(two / "first")
+    for vanilla, adapter in ((first, None), (f"{first}/adapter", None), (str(base_folder), f"{first}/adapter")):
+        check_goes_on(first, vanilla, adapter)
+    for vanilla in (str(base_folder), str(two / "second"), "some/hub-id", "configs/mini/vanilla.yaml"):
+        with pytest.raises(UserError, match=r"^data.forgotten_by: found .*first, but model.vanilla is .*as both"):
+            check_goes_on(first, vanilla, None)
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [("fit", "model.adapter"), ("fit", "data.forgotten_by"), ("fit", "evaluation.gold"), ("check", "model.vanilla")],
+)
+def test_a_run_does_not_move_away_what_it_reads(finished, tmp_path, monkeypatch, command, option):
+    """The very folder, by whatever path, or what lies in it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").symlink_to(finished)
+    before = sorted(finished.iterdir())
+    value = "mine/adapter" if option == "model.adapter" else "mine"
+    given = [f"--config={ROOT / 'configs/mini/viker.yaml'}", f"--trainer.default_root_dir={finished}"]
+    with pytest.raises(SystemExit, match=f"^error: {option}: {value} lies in this run's own folder"):
+        main([command, *given, "--model.vanilla=elsewhere", f"--{option}={value}"])
+    assert sorted(finished.iterdir()) == before
 
 
 def test_whoever_was_forgotten_must_be_in_the_forget_set(two, base_folder, tmp_path):

@@ -12,7 +12,7 @@ from viker_lightning.runs import requests_of
 def finished(folder, requests, **data):
     """The folder of a run that says whom it has forgotten."""
     folder.mkdir()
-    write_json(folder / "results.json", {})
+    write_json(folder / "results.json", {"after": {}})
     write_json(folder / "provenance.json", {"data": data | ({} if requests is None else {"requests": requests})})
     return str(folder)
 
@@ -87,16 +87,25 @@ def test_a_list_of_ones_own_is_widened(tmp_path):
         ready(Jsonl(root, forget_people=["Ada"], **options))
 
 
-@pytest.mark.parametrize("requests", [None, [], [[1]], "001", 3])
-def test_a_run_that_does_not_say_whom_it_has_forgotten(tmp_path, requests):
+@pytest.mark.parametrize(
+    ("requests", "said"),
+    [(one, "does not say whom the run has forgotten; .*") for one in (None, [], [[]])]
+    + [(one, r"data.requests\S*: found .*, expected .*") for one in ([[1]], "001", 3)],
+)
+def test_a_run_that_does_not_say_whom_it_has_forgotten(tmp_path, requests, said):
     run = finished(tmp_path / "run", requests)
-    with pytest.raises(UserError, match=r"provenance.json: does not say whom the run has forgotten .* run it again"):
+    with pytest.raises(UserError, match=rf"provenance.json: {said}run it again"):
         ready(MLLMU("mini/ci", forgotten_by=run))
 
 
 def test_a_run_that_is_not_finished(tmp_path):
-    with pytest.raises(UserError, match="this run is not finished"):
-        ready(MLLMU("mini/ci", forgotten_by=str(tmp_path / "none")))
+    for given, said in (
+        (tmp_path / "none", "'.*none' is no folder"),
+        ("", "'' is no folder"),
+        (tmp_path, ".*not finished"),
+    ):
+        with pytest.raises(UserError, match=f"^data.forgotten_by: {said}"):
+            ready(MLLMU("mini/ci", forgotten_by=str(given)))
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"data.forgotten_by: .*file' is a file; give a folder"):
         MLLMU("mini/ci", forgotten_by=str(tmp_path / "file"))

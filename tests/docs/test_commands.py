@@ -188,7 +188,7 @@ def tiny_data(data, config, desk):
 def tiny_unlearning(stage, config, desk):
     """A vanilla model without training, which would meet no bound of the gate or the guard."""
     found = []
-    if not Path(value(config, "model.vanilla") + "/model").is_dir():
+    if not names_in_run.is_finished(value(config, "model.vanilla")):
         found += [f"--model.vanilla={desk.base}", "--model.revision=null"]
     if stage == "fit":
         found += ["--gate.knowledge=0", "--gate.follows_image=0", "--gate.follows_text=1"]

@@ -175,12 +175,16 @@ def test_a_machine(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("strategy", ["ddp", '{"class_path": "viker_lightning.training.FSDP2"}'])
-def test_several_processes(strategy, tmp_path, capsys):
-    """No process is started; steps are shared out."""
+def test_several_processes(strategy, tmp_path, monkeypatch, capsys):
+    """No process is started; steps are shared out. More than there are cores would wait for one another."""
+    monkeypatch.setattr("viker_lightning.preflight.check.cores", lambda: 1)
     assert look("mini/viker", tmp_path, *SMALL, "--data.batch_size=2", "--data.questions_per_image=2") == []
     alone = capsys.readouterr().out
     several = ["--trainer.devices=2", f"--trainer.strategy={strategy}", "--trainer.inference_mode=false"]
-    assert look("mini/viker", tmp_path, *SMALL, "--data.batch_size=2", "--data.questions_per_image=2", *several) == []
+    lines = look("mini/viker", tmp_path, *SMALL, "--data.batch_size=2", "--data.questions_per_image=2", *several)
+    assert lines == [
+        "error: trainer.devices: found 2 processes, expected at most 1, as many as there are cores; lower it"
+    ]
     epochs = [int(re.search(r"22 of (\d+) an epoch", out)[1]) for out in (alone, capsys.readouterr().out)]
     assert epochs[1] == (epochs[0] + 1) // 2 > 1
 

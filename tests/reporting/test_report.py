@@ -152,14 +152,9 @@ def cut(part):
     [
         ("results.json", cut(0.5), "not JSON .*; run it again"),
         ("results.json", cut(0), "not JSON .*; run it again"),
-        ("results.json", lambda file: file.write_text("[]"), r"found '\[\]', expected an object; run it again"),
-        ("results.json", lambda file: file.write_text('{"steps": 3}'), "found no numbers under 'after'; run it again"),
-        ("results.json", lambda file: file.write_text('{"before": 1, "after": {}}'), "no numbers under 'before'"),
         ("results.json", lambda file: file.write_text("[" * 99_999), "not JSON"),
-        ("config.yaml", cut(0), "found no whole section 'model', .*; run it again, or remove the file"),
+        ("config.yaml", cut(0), "found nothing, expected an object; run it again, or remove the file"),
         ("config.yaml", lambda file: file.write_text("model: {a: [1"), "not YAML .*; run it again, or remove the file"),
-        ("config.yaml", lambda file: file.write_text("model: {}\ndata:"), "found no whole section 'data'"),
-        ("config.yaml", lambda file: file.write_text("model: {init_args: }\ndata: {}"), "no whole section 'model'"),
         ("config.yaml", lambda file: file.write_bytes(b"\xff\xfe\0"), "not YAML"),
         (
             "metrics.csv",
@@ -175,7 +170,6 @@ def cut(part):
         ("metrics.csv", lambda file: file.write_text("a,b\n1,2\n"), "line 2: found 2 cells, not those of line 1"),
         ("metrics.csv", lambda file: file.write_bytes(b"step,a\n1,\xff\n"), "not the CSV of a logger"),
         ("provenance.json", cut(0.5), "not JSON"),
-        ("key_tokens.json", lambda file: file.write_text("{}"), "expected a list"),
     ],
 )
 def test_a_file_that_is_not_whole_is_named(run, name, damage, said):
@@ -184,6 +178,52 @@ def test_a_file_that_is_not_whole_is_named(run, name, damage, said):
         main([str(run)])
     assert re.search(f"^error: {re.escape(str(run / name))}[:,] .*{said}", str(stop.value.code))
     assert "\n" not in str(stop.value.code)
+
+
+ENGINE = "model: {{init_args: {{engine: {{max_tokens: {}}}}}}}\ndata: {{}}".format
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("results.json", "[]", "found [], expected an object; run it again"),
+        ("results.json", '{"steps": 3}', "after: found nothing, expected an object; run it again"),
+        ("results.json", '{"before": 1, "after": {}}', "before: found 1, expected an object"),
+        ("results.json", '{"after": {"forget": {"bleu": "x"}}}', "after.forget.bleu: found 'x', expected a number"),
+        ("results.json", '{"after": {}, "sums": []}', "sums: found [], expected an object"),
+        (
+            "results.json",
+            '{"after": {}, "sums": {"a": {"after": {"forget": {"Ada": [1]}}}}}',
+            "sums.a.after.forget.Ada: found [1], expected a list of 2",
+        ),
+        ("config.yaml", "model: {}\ndata:", "data: found nothing, expected an object"),
+        ("config.yaml", "model: {init_args: }\ndata: {}", "model.init_args: found nothing, expected an object"),
+        ("config.yaml", ENGINE("many"), "model.init_args.engine.max_tokens: found 'many', expected a number"),
+        ("config.yaml", ENGINE(9) + "\nreport: [1]", "report: found [1], expected an object"),
+        (
+            "config.yaml",
+            ENGINE(9) + "\nevaluation: {max_new_tokens: many}",
+            "evaluation.max_new_tokens: found 'many', expected a number; run it again, or remove the file",
+        ),
+        ("provenance.json", '{"data": []}', "data: found [], expected an object"),
+        ("provenance.json", '{"base_weights": {}}', "base_weights: found {}, expected text"),
+        ("provenance.json", '{"data": {"requests": [[1]]}}', "data.requests[0][0]: found 1, expected text"),
+        ("portraits.json", "5", "found 5, expected an object; delete the file"),
+        ("portraits.json", '{"forget": []}', "forget: found [], expected an object; delete the file"),
+        ("key_tokens.json", "{}", "found {}, expected a list"),
+        ("key_tokens.json", "[5]", "[0]: found 5, expected an object"),
+        ("key_tokens.json", "[{}]", "expected"),
+    ],
+)
+def test_a_file_that_holds_something_else_is_named(tmp_path, name, text, said):
+    """Whoever reads a run: report, attacks, chat, export."""
+    (tmp_path / "results.json").write_text('{"after": {}}')
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError) as error:
+        run = read_run(tmp_path)
+        getattr(run, name.partition(".")[0])
+    assert str(error.value).startswith(f"{tmp_path / name}: ") and said in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_a_last_line_that_was_being_written_is_left_out(run, caplog):

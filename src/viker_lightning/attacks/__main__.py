@@ -70,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="of what attacks draw")
     add("--jobs", type=int, help="attacks at a time; by default one a GPU or core")
     add("--out", type=Path, help="folder that gets attacks/; by default that of the run")
+    add("--wandb", metavar="PROJECT", help="note the numbers for W&B, too; offline, but for WANDB_MODE=online")
     add("--trust_remote_code", action="store_true", help="let code that comes with the weights run")
     add("--family", help="class path of the models' family, where this package has none for it")
     add("--here", action="store_true", help=argparse.SUPPRESS)  # what a unit's own process is told
@@ -89,9 +90,10 @@ def attack(given: argparse.Namespace) -> str:
         for unit in now:
             unit.carry_out(material)
         return ""
-    new = any(unit.state() != State.FINISHED for unit in now)
     failed = run_grid(now, given.jobs, what="attacks")
-    record, pages = write_results(given, units, now, material, new)
+    record, pages = write_results(given, units, now, material)
+    if given.wandb:
+        log_attacks(_home(given), given.wandb, record)
     console = Console()
     show(record, console)
     console.print(f"{' and '.join(map(str, pages))} have every condition and command", soft_wrap=True)
@@ -143,7 +145,7 @@ def plan(given: argparse.Namespace) -> tuple[list[Unit], list[Unit], Material]:
 
 
 def write_results(
-    given: argparse.Namespace, units: Sequence[Unit], now: Sequence[Unit], material: Material, new: bool = True
+    given: argparse.Namespace, units: Sequence[Unit], now: Sequence[Unit], material: Material
 ) -> tuple[dict[str, Any], list[Path]]:
     """Writes ``attacks.json`` and pages, of what was asked for and of what earlier commands have finished.
 
@@ -152,7 +154,6 @@ def write_results(
         units: all there are of this run.
         now: those that were asked for.
         material: whom they are about.
-        new: whether anything was carried out that W&B does not have yet.
 
     Returns:
         The record, and the pages.
@@ -162,9 +163,7 @@ def write_results(
     record = write_record(home, shown, given.run, given.gold, material)
     pages = [write_attacks_page(home, f"Attacks on {Path(given.run).name}")]
     if run and home == run.folder:
-        pages.append(write_report(run.folder, photos=bool((run.config.get("report") or {}).get("photos", True))))
-        if new:
-            log_attacks(run, record)
+        pages.append(write_report(run.folder, photos=run.option("report.photos", True)))
     return record, pages
 
 
@@ -219,11 +218,11 @@ def _subjects(given: argparse.Namespace, run: Run | None) -> list[Subject]:
     family = import_family(given.family) if given.family else None
     like = run or _read(given.gold)  # all are loaded alike
     dtype = (like.provenance if like else {}).get("dtype", "float32")
-    engine = (like.config.get("model", {}).get("init_args", {}) if like else {}).get("engine") or {}
+    engine = like.option("model.init_args.engine", {}) if like else {}
     budgets = (
-        int(engine.get("max_sequence_tokens", MAX_SEQUENCE_TOKENS)),
-        int(engine.get("max_tokens", MAX_TOKENS)),
-        bool(engine.get("gradient_checkpointing")),
+        engine.get("max_sequence_tokens", MAX_SEQUENCE_TOKENS),
+        engine.get("max_tokens", MAX_TOKENS),
+        engine.get("gradient_checkpointing", False),
     )
     found = []
     sources: dict[Name, str | None] = {"run": given.run, "gold": given.gold, "vanilla": vanilla}
@@ -250,12 +249,12 @@ def _data(given: argparse.Namespace, run: Run | None, subjects: Sequence[Subject
             data.
     """
     gold = _read(given.gold)
-    if gold and (stage := ((gold.config.get("data") or {}).get("init_args") or {}).get("stage")) != "gold":
+    if gold and (stage := gold.option("data.init_args.stage", "unlearn")) != "gold":
         raise UserError(
-            f"--gold: {gold.folder} is a run of data.stage {stage or 'unlearn'}, which may have met the people; give "
+            f"--gold: {gold.folder} is a run of data.stage {stage}, which may have met the people; give "
             "one of data.stage gold, as configs/mini/gold.yaml makes it"
         )
-    of = read_run(given.data_of) if given.data_of else gold or run
+    of = read_run(given.data_of, "--data_of") if given.data_of else gold or run
     if of is None:
         raise UserError("--data_of: neither the run nor gold is a run folder, so name a run whose data are to be used")
     others = [one.source for one in subjects if one.name == "vanilla" and names.is_finished(_run_folder(one.source))]

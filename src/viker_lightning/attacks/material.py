@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import Any
 
 from viker_lightning.data.records import ImageGroup, Person, Split, person_name
 from viker_lightning.datasets import Benchmark
@@ -67,8 +66,7 @@ def read_data(run: Run) -> Benchmark:
     Raises:
         UserError: if its config names none that can be made, or a class whose code lies in a run folder.
     """
-    given: dict[str, Any] = run.config.get("data") or {}
-    path, options = str(given.get("class_path", "")), dict(given.get("init_args") or {})
+    path, options = run.option("data.class_path", ""), run.option("data.init_args", {})
     module, _, name = path.rpartition(".")
     _refuse_code_of_a_run(run, module)
     try:
@@ -121,7 +119,7 @@ def check_protocol(
         UserError: if it was made under another protocol: its template, its blind questions and its letters are not
             those of here, so that what comes out would say nothing of its own scores.
     """
-    protocol = ((run.config.get("data") or {}).get("init_args") or {}).get("protocol", "corrected")
+    protocol = run.option("data.init_args.protocol", "corrected")
     if protocol != "corrected":
         raise UserError(
             f"{run.folder}: was made under the {protocol} protocol, and {asks}; make {make} with "

@@ -1,62 +1,46 @@
-"""What came of attacks, in W&B under ``attacks/``, where the run under attack was logged there."""
+"""What came of attacks, in W&B under ``attacks/``, where that is asked for."""
 
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
 import wandb
 
 from viker_lightning.reporting.attacked import condition, more_than_gold, worst
-from viker_lightning.runs import Run
+from viker_lightning.runs.names import ATTACKS
 
 log = logging.getLogger(__name__)
 
 COLUMNS = ("attack", "condition", "of", "forget", "retain", "probability", "people back", "more than gold")
 
 
-def log_attacks(run: Run, record: dict[str, Any]) -> None:
-    """Sends the numbers of a record as a run of its own, in the project and group of the run under attack.
+def log_attacks(home: Path, project: str, record: dict[str, Any]) -> None:
+    """Logs the numbers of a record as a run of its own; nothing of what anybody said.
 
-    It is offline where that run was. Nothing of what anybody said is sent.
+    It is offline unless ``WANDB_MODE`` says otherwise, and lies in the folder of the attacks. What a run's config says
+    of loggers is not looked at: somebody may have been handed the folder.
 
     Args:
-        run: what was attacked; nothing is done if its config has no W&B logger.
+        home: the folder that has ``attacks/``.
+        project: of W&B.
         record: as :func:`~viker_lightning.attacks.record.write_record` returns it.
     """
-    options = logger_options(run)
-    if options is None:
-        return
-    offline = bool(options.get("offline"))
     try:
-        _send(run, record, options, offline)
+        with wandb.init(
+            project=project,
+            name=f"attacks on {home.resolve().name}",
+            job_type="attacks",
+            dir=home / ATTACKS,
+            mode=None if "WANDB_MODE" in os.environ else "offline",
+            config={"run": record["run"], "gold": record["gold"], "seed": record["seed"]},
+        ) as sent:
+            sent.summary.update(numbers(record))
+            sent.log({"attacks/conditions": wandb.Table([*COLUMNS], rows(record))})
     except (wandb.Error, OSError) as error:
         log.warning("W&B has nothing of these attacks (%s); attacks.json and the pages have all of it", error)
-
-
-def _send(run: Run, record: dict[str, Any], options: dict[str, Any], offline: bool) -> None:
-    with wandb.init(
-        project=options.get("project") or "lightning_logs",
-        entity=options.get("entity"),
-        group=options.get("group"),
-        name=f"attacks on {run.folder.resolve().name}",
-        job_type="attacks",
-        dir=Path(options.get("save_dir") or run.folder),
-        mode="offline" if offline else None,
-        config={"run": record["run"], "gold": record["gold"], "seed": record["seed"]},
-    ) as sent:
-        sent.summary.update(numbers(record))
-        sent.log({"attacks/conditions": wandb.Table([*COLUMNS], rows(record))})
-
-
-def logger_options(run: Run) -> dict[str, Any] | None:
-    """Options of the W&B logger in the config of a run; ``None`` if it has none."""
-    given = (run.config.get("trainer") or {}).get("logger")
-    for one in given if isinstance(given, list) else [given]:
-        if isinstance(one, dict) and str(one.get("class_path", "")).endswith("WandbLogger"):
-            return dict(one.get("init_args") or {})
-    return None
 
 
 def numbers(record: dict[str, Any]) -> dict[str, float]:

@@ -12,7 +12,7 @@ import torch
 from viker_lightning.attacks.material import check_protocol
 from viker_lightning.data.records import Picture
 from viker_lightning.errors import UserError
-from viker_lightning.models import MLLM, load_adapted, revision_of
+from viker_lightning.models import MLLM, load_adapted, revision_of_base
 from viker_lightning.models.families import Family
 from viker_lightning.models.mllm import MAX_SEQUENCE_TOKENS, MAX_TOKENS
 from viker_lightning.runs import Run, names, read_run, weights_folder
@@ -88,20 +88,17 @@ def load_speakers(
         family: the models' family, where this package has none for it.
 
     Raises:
-        UserError: if it is no unlearning run, it or gold was made under another protocol, a model is not found or needs
-            code that is not trusted, or gold is of other data or another base model.
+        UserError: if it is no unlearning run, it or gold was made under another protocol, a model is not found, needs
+            code that is not trusted or is not the one that the run began with, or gold is of other data or another base
+            model.
     """
     made = run.provenance
-    if not (made.get("method") and made.get("base_weights")):
+    if not made.get("method"):
         raise UserError(
             f"{run.folder}: is no unlearning run ({run.method}); give one that has forgotten people, and this one as "
             "--gold if it is its gold model"
         )
-    if made.get("trust_remote_code") and not trust_remote_code:
-        raise UserError(
-            f"{run.folder / names.PROVENANCE}: the run let code that comes with {made['base_weights']} run; if you "
-            "trust it, add --trust_remote_code"
-        )
+    revision = revision_of_base(run, vanilla, "--vanilla", trust_remote_code)
     for one in filter(None, (run, None if gold is None else _gold_run(gold))):
         check_protocol(one, "this page asks the corrected way alone", "run and gold")
         _check_same_data(run, one, gold)
@@ -113,8 +110,6 @@ def load_speakers(
             )
     dtype = made.get("dtype", "float32")
     source = vanilla or made["base_weights"]
-    found = revision_of(made["base_weights"], made.get("base_commit"), made.get("base_revision"))
-    revision = None if vanilla else found
     try:
         before = None
         if (run.folder / names.ADAPTER).is_dir():
@@ -127,15 +122,15 @@ def load_speakers(
         raise UserError(
             f"{error} (--vanilla names the vanilla model of {run.folder}, should it be elsewhere)"
         ) from error
-    engine = (run.config.get("model", {}).get("init_args") or {}).get("engine") or {}
-    budgets = int(engine.get("max_sequence_tokens", MAX_SEQUENCE_TOKENS)), int(engine.get("max_tokens", MAX_TOKENS))
+    engine = run.option("model.init_args.engine", {})
+    budgets = engine.get("max_sequence_tokens", MAX_SEQUENCE_TOKENS), engine.get("max_tokens", MAX_TOKENS)
     for mllm in (unlearned, *([before] if before is not None else [])):
         mllm.requires_grad_(False).to("cuda" if torch.cuda.is_available() else "cpu").eval()
         mllm.set_budgets(*budgets)
     other = None
     if gold is not None:
         other = unlearned.beside(unlearned_model(gold, trust_remote_code, family), dtype, "--gold")
-    longest = int((run.config.get("evaluation") or {}).get("max_new_tokens") or 50)
+    longest = run.option("evaluation.max_new_tokens", 50)
     return Speakers(f"Unlearned ({run.method})", unlearned, before, other, longest)
 
 

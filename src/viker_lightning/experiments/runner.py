@@ -24,7 +24,7 @@ from rich.progress import (
 from rich.table import Column
 
 from viker_lightning.fork_server import fork_server
-from viker_lightning.processes import by_itself
+from viker_lightning.processes import by_itself, cores
 from viker_lightning.progress import Pace, clock, quiet, silent
 from viker_lightning.secrets import hide
 
@@ -66,11 +66,10 @@ def job_environments(jobs: int | None) -> list[dict[str, str]]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     devices = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
     gpus = devices if torch.cuda.is_available() else []
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = max(1, jobs or len(gpus) or cores)
+    count = max(1, jobs or len(gpus) or cores())
     if gpus:
         return [{"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} for i in range(count)]
-    return [{"OMP_NUM_THREADS": str(max(1, cores // count))} for _ in range(count)]
+    return [{"OMP_NUM_THREADS": str(max(1, cores() // count))} for _ in range(count)]
 
 
 def run_grid(

@@ -7,7 +7,7 @@ from .gradient_check import check_first_gradients, gradient_states
 from .language_alone import write_language_model
 from .layers import decoder_layers
 from .loading import Quantize
-from .merging import load_adapted, load_merged, revision_of, write_merged
+from .merging import load_adapted, load_merged, revision_of, revision_of_base, write_merged
 from .mllm import MLLM
 from .prefixes import Prompt, PromptPrefixes
 from .sampled_answers import Sampling, sample
@@ -34,6 +34,7 @@ __all__ = [
     "load_adapted",
     "load_merged",
     "revision_of",
+    "revision_of_base",
     "sample",
     "split_to_budget",
     "write_language_model",

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import torch
 
 from viker_lightning.errors import UserError
 from viker_lightning.files import replacing_folder
+from viker_lightning.runs import Run, names
 
 from .adapter import adapter_config
 from .families import Family
 from .mllm import MLLM
 from .rounding import note_shares, share_kept, warn_of_share
-from .weight_files import refuse_pickles
+from .weight_files import identify_weights, refuse_pickles
+
+log = logging.getLogger(__name__)
 
 
 def load_adapted(
@@ -111,6 +115,40 @@ def write_merged(
 def revision_of(source: str, commit: str | None, revision: str | None) -> str | None:
     """What to read weights again at: the commit that was read, else the revision asked for; a folder has neither."""
     return None if Path(source).is_dir() else commit or revision
+
+
+def revision_of_base(run: Run, given: str | None, option: str, trust_remote_code: bool) -> str | None:
+    """What to read the model again at that a run began with; ``None`` for a folder, or where another place is named.
+
+    Args:
+        run: a finished run.
+        given: where its model is now; ``None`` for where the run found it.
+        option: that says so, for the message.
+        trust_remote_code: whether code that comes with the model may run, which is not for a folder to say.
+
+    Raises:
+        UserError: if the run does not say what it began with, needs code that is not trusted, or began with other
+            weights than those given; where that cannot be told, a warning says so.
+    """
+    made, file = run.provenance, run.folder / names.PROVENANCE
+    source = made.get("base_weights")
+    if not source:
+        raise UserError(f"{file}: does not say what model the run began with; run it again")
+    if made.get("trust_remote_code") and not trust_remote_code:
+        raise UserError(
+            f"{file}: the run let code that comes with {source} run; if you trust it, add --trust_remote_code"
+        )
+    if given is None:
+        return revision_of(source, made.get("base_commit"), made.get("base_revision"))
+    found = identify_weights(given)
+    known = [kind for kind in ("commit", "fingerprint") if found[kind] and made.get(f"base_{kind}")]
+    if not known:
+        log.warning("%s: whether %s is what %s began with (%s) cannot be told", option, given, run.folder, source)
+    elif all(found[kind] != made[f"base_{kind}"] for kind in known):
+        raise UserError(
+            f"{option}: {given} is not the model that {run.folder} began with, which was {source}; give that one"
+        )
+    return None
 
 
 def _merge(mllm: MLLM, adapter: str | Path, dtype: str) -> MLLM:

@@ -34,6 +34,7 @@ from viker_lightning.models import MLLM, decoder_layers
 from viker_lightning.models.adapter import adapter_config, saved_config
 from viker_lightning.models.layers import layer_number
 from viker_lightning.models.loading import skeleton
+from viker_lightning.processes import cores
 from viker_lightning.runs import names
 from viker_lightning.runs.names import is_finished, weights_folder
 from viker_lightning.secrets import hide
@@ -103,7 +104,7 @@ class Check:
         """
         self._look_at_data()
         mllm = self._look_at_model()
-        self._look_at_precision()
+        self._look_at_device()
         if mllm is not None and self._served:
             self._look_at_run(mllm)
         if self.problems:
@@ -212,8 +213,13 @@ class Check:
             elif isinstance(stage, Finetune):
                 mllm.adapt(stage.lora, projector=stage.train_projector) if stage.lora else mllm.train_fully()
 
-    def _look_at_precision(self) -> None:
-        """Whether the device computes in what was asked for."""
+    def _look_at_device(self) -> None:
+        """Whether there are so many, and whether they compute in what was asked for."""
+        if self.device.type == "cpu" and self.trainer.num_devices > cores():
+            self.problems.append(
+                f"trainer.devices: found {self.trainer.num_devices} processes, expected at most {cores()}, as many as "
+                "there are cores; lower it"
+            )
         if self.stage.quantize is not None and isinstance(self.trainer.strategy, ModelParallelStrategy):
             self.problems.append(
                 "trainer.strategy: FSDP2 cannot shard quantized weights; use ddp, or leave model.quantize out"

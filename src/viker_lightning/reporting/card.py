@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
 from viker_lightning.files import write_text
 from viker_lightning.metrics import read_numbers
-from viker_lightning.runs import names
+from viker_lightning.runs import Run, names
 
 from .html import rendered
 
@@ -26,10 +25,8 @@ def write_cards(run: Path, results: dict[str, Any]) -> None:
         run: its folder, with ``provenance.json``.
         results: what ``results.json`` holds, or is going to.
     """
-    file = run / names.PROVENANCE
-    if not file.is_file():
+    if not (provenance := Run(run, results).provenance):
         return
-    provenance = json.loads(file.read_text(encoding="utf-8"))
     kinds: tuple[Kind, ...] = (names.ADAPTER, names.MERGED, names.MODEL)
     for kind in kinds:
         if (run / kind).is_dir():

@@ -81,7 +81,7 @@ def contenders(runs: Sequence[Run]) -> list[Contender]:
     methods: dict[str, list[Run]] = {}
     given: dict[str, list[Run]] = {"vanilla": [], "gold": []}
     for run in runs:
-        stage = run.config.get("data", {}).get("init_args", {}).get("stage")
+        stage = run.option("data.init_args.stage")
         if stage in given and run.method == stage:
             given[stage].append(run)
         else:

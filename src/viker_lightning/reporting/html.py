@@ -129,7 +129,7 @@ def number(value: float | None) -> str:
 def _run_page(run: Run, people: Sequence[str] | None, photos: bool) -> dict[str, Any]:
     models, numbers = contenders([run]), numbers_of([run])
     own = next(model for model in models if run in model.runs)
-    chosen = people if people is not None else (run.config.get("report") or {}).get("people")
+    chosen = people if people is not None else run.option("report.people")
     _check_people(run, people)
     return {
         "title": f"{own.name} · {run.folder.resolve().name}",

@@ -31,7 +31,7 @@ def probe_rows(run: Run) -> list[dict[str, Any]]:
     pages = {tuple(a[key] for key in KEY): token_page([a]) for a in token_views(run)}
     return [
         _row(run, rows, pages)
-        for split, people in shown_people(run, (run.config.get("report") or {}).get("people")).items()
+        for split, people in shown_people(run, run.option("report.people")).items()
         for person in people
         for rows in open_questions(moments(run), split)[person][:QUESTIONS]
     ]

@@ -35,7 +35,7 @@ def runs_so_far(run: Run) -> list[Run]:
 
 
 def _before(run: Run) -> Path | None:
-    given = (run.config.get("data", {}).get("init_args") or {}).get("forgotten_by")
+    given = run.option("data.init_args.forgotten_by")
     return Path(given) if given and names.is_finished(given) else None
 
 

@@ -6,7 +6,9 @@ import contextlib
 import logging
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -14,7 +16,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from viker_lightning.errors import UserError
 
 from . import names
-from .resume import last_checkpoint, read_results
+from .resume import LONGEST_PATH, last_checkpoint, read_results
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +94,29 @@ def wandb_run(run: Path) -> str | None:
     runs = [path.name for path in (run / "wandb").glob("*run-*-*")]
     newest = max(runs, key=lambda name: name.removeprefix("offline-"), default="")
     return newest.split("-", 2)[2] if newest.startswith("run-") else None
+
+
+def check_inputs(run: Path, options: Iterable[tuple[str, Any]]) -> None:
+    """Makes sure that a fit reads nothing that lies in its own run folder: it would be set aside first.
+
+    Args:
+        run: the folder.
+        options: of model, data and evaluation, by name.
+
+    Raises:
+        UserError: naming the first option that does.
+    """
+    own = run.resolve()
+    for name, value in options:
+        if not isinstance(value, str) or not value or len(value) > LONGEST_PATH or "\0" in value:
+            continue
+        path = Path(value).resolve()
+        inside = path.relative_to(own).parts[:1] if path.is_relative_to(own) else None
+        if (inside == () and not name.endswith(".root")) or (inside and inside[0] in names.OF_A_FIT and path.exists()):
+            raise UserError(
+                f"{name}: {value} lies in this run's own folder, trainer.default_root_dir, and would be moved away; "
+                "give another one"
+            )
 
 
 def set_aside(run: Path) -> None:

@@ -64,14 +64,21 @@ def is_finished(run: str | Path) -> bool:
     return (Path(run) / RESULTS).is_file()
 
 
-def check_finished(run: str | Path) -> None:
+def check_finished(run: str | Path, option: str = "") -> None:
     """Makes sure that a run is finished.
 
+    Args:
+        run: its folder.
+        option: that names it, for the message.
+
     Raises:
-        UserError: if it is not.
+        UserError: if it is not, or there is no such folder.
     """
+    where = f"{option}: " if option else ""
+    if not str(run) or not Path(run).is_dir():
+        raise UserError(f"{where}{str(run)!r} is no folder; give that of a finished run")
     if not is_finished(run):
-        raise UserError(f"{run}: this run is not finished (no {RESULTS}); run it again")
+        raise UserError(f"{where}{run}: this run is not finished (no {RESULTS}); run it again")
 
 
 def weights_folder(source: str | Path) -> str | Path:

@@ -19,6 +19,7 @@ from viker_lightning.errors import UserError
 from viker_lightning.metrics.prediction import Prediction
 
 from . import names
+from .shape import CONFIG, KEY_TOKENS, PORTRAITS, PROVENANCE, RESULTS, check_shape
 from .write import read_predictions
 
 log = logging.getLogger(__name__)
@@ -74,32 +75,29 @@ class Run:
         Raises:
             UserError: if it is not the config of a run, or was cut short.
         """
-        file = self.folder / names.CONFIG
-        if not file.is_file():
-            return {}
-        try:
-            found = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-            reason = " ".join(str(error).split())
-            raise UserError(f"{file}: not YAML ({reason}); run it again, or remove the file") from error
-        for name in ("model", "data"):
-            part = found.get(name) if isinstance(found, dict) else None
-            if not isinstance(part, dict) or not isinstance(part.get("init_args", {}), dict):
-                raise UserError(
-                    f"{file}: found no whole section {name!r}, so it is cut short or of something else; run it again, "
-                    "or remove the file"
-                )
-        return found
+        return self._read(names.CONFIG, CONFIG, "run it again, or remove the file")
+
+    def option(self, name: str, otherwise: Any = None) -> Any:
+        """An option's value in ``config.yaml``.
+
+        Args:
+            name: its path there, e.g. ``data.init_args.stage``.
+            otherwise: what it is if it is not there, or null.
+        """
+        found: Any = self.config
+        for part in name.split("."):
+            found = found.get(part) if isinstance(found, dict) else None
+        return otherwise if found is None else found
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
         """The content of ``provenance.json``; empty if there is none."""
-        return self._json(names.PROVENANCE, {})
+        return self._read(names.PROVENANCE, PROVENANCE)
 
     @cached_property
     def key_tokens(self) -> list[dict[str, Any]]:
         """Forget answers token by token, from ``key_tokens.json``; empty for a run without ideal distribution."""
-        return self._json(names.KEY_TOKENS, [])
+        return self._read(names.KEY_TOKENS, KEY_TOKENS)
 
     @cached_property
     def portraits(self) -> dict[str, dict[str, str]]:
@@ -108,7 +106,7 @@ class Run:
         Raises:
             UserError: if one is no such picture.
         """
-        found = self._json(names.PORTRAITS, {})
+        found = self._read(names.PORTRAITS, PORTRAITS, "delete the file")
         for split, people in found.items():
             for person, photo in people.items():
                 if not PHOTO.fullmatch(photo):
@@ -138,13 +136,11 @@ class Run:
     @property
     def method(self) -> str:
         """Class of the method; ``vanilla`` or ``gold`` for a fine-tuning run; the folder's name if nothing says so."""
-        model, data = self.config.get("model", {}), self.config.get("data", {})
-        method = model.get("init_args", {}).get("method")
-        if isinstance(method, dict):
-            name = str(method["class_path"]).rpartition(".")[2]
-            inside = (method.get("init_args") or {}).get("method")
-            return f"{name} {inside['class_path'].rpartition('.')[2]}" if isinstance(inside, dict) else name
-        return str(data.get("init_args", {}).get("stage", self.folder.name))
+        method = self.option("model.init_args.method")
+        if method is None:
+            return self.option("data.init_args.stage", self.folder.name)
+        inside = self.option("model.init_args.method.init_args.method.class_path", "")
+        return f"{method['class_path'].rpartition('.')[2]} {str(inside).rpartition('.')[2]}".strip()
 
     @property
     def seed(self) -> int | None:
@@ -154,7 +150,7 @@ class Run:
     @property
     def gold_folder(self) -> Path | None:
         """The run folder of the gold model it was compared with, if that can still be read."""
-        given = (self.config.get("evaluation") or {}).get("gold")
+        given = self.option("evaluation.gold")
         folder = Path(given) if given else None
         return folder if folder and names.is_finished(folder) else None
 
@@ -162,17 +158,16 @@ class Run:
         """IDs of the people of a split."""
         return sorted({p.person for found in self.predictions.values() for p in found if p.split == split})
 
-    def _json(self, name: str, default: Any) -> Any:
+    def _read(self, name: str, shape: Any, remedy: str = "run it again") -> Any:
         file = self.folder / name
         if not file.is_file():
-            return default
+            return type(shape)()
+        kind, load = ("YAML", yaml.safe_load) if name == names.CONFIG else ("JSON", json.loads)
         try:
-            found = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise UserError(f"{file}: not JSON ({str(error).splitlines()[0]}); run it again") from error
-        if not isinstance(found, type(default)):
-            kind = "an object" if isinstance(default, dict) else "a list"
-            raise UserError(f"{file}: found {str(found)[:20]!r}, expected {kind}; run it again")
+            found = load(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+            raise UserError(f"{file}: not {kind} ({' '.join(str(error).split())}); {remedy}") from error
+        check_shape(file, found, shape, remedy)
         return found
 
 
@@ -207,17 +202,17 @@ def _number(where: str, name: str, text: str) -> float:
         raise UserError(f"{where}, column {name!r}: found {text[:20]!r}, expected a number; {_MEND}") from None
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: str | Path, option: str = "") -> Run:
     """Reads a finished run.
+
+    Args:
+        folder: the run folder.
+        option: that names it, for the message.
 
     Raises:
         UserError: if the run is not finished, or its results are not whole.
     """
-    run = Run(folder, {})
-    names.check_finished(folder)
-    run.results = run._json(names.RESULTS, {})
-    for moment in ("before", "after"):
-        found = run.results.get(moment, {} if moment == "before" else None)
-        if not isinstance(found, dict) or not all(isinstance(numbers, dict) for numbers in found.values()):
-            raise UserError(f"{folder / names.RESULTS}: found no numbers under {moment!r}; run it again")
+    names.check_finished(folder, option)
+    run = Run(Path(folder), {})
+    run.results = run._read(names.RESULTS, RESULTS)
     return run

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from viker_lightning.errors import UserError, short
+from viker_lightning.errors import UserError
 
-from .names import PROVENANCE, check_finished
+from .names import PROVENANCE
+from .read import read_run
 
 
 def requests_of(run: str | Path) -> list[list[str]]:
@@ -22,15 +22,10 @@ def requests_of(run: str | Path) -> list[list[str]]:
     Raises:
         UserError: if the run is not finished, or does not say whom it has forgotten.
     """
-    check_finished(run)
-    file = Path(run) / PROVENANCE
-    try:
-        found: list[list[str]] = json.loads(file.read_text(encoding="utf-8"))["data"]["requests"]
-        if not found or not all(isinstance(people, list) and {*map(type, people)} == {str} for people in found):
-            raise ValueError(f"found {short(found)} under data, requests")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    found: list[list[str]] = read_run(run, "data.forgotten_by").provenance.get("data", {}).get("requests", [])
+    if not found or not all(found):
         raise UserError(
-            f"{file}: does not say whom the run has forgotten ({type(error).__name__}: {error}); give the folder of an "
-            "unlearning run, or run it again"
-        ) from error
+            f"{Path(run) / PROVENANCE}: does not say whom the run has forgotten; give the folder of an unlearning run, "
+            "or run it again"
+        )
     return found

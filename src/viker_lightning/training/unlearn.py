@@ -43,7 +43,7 @@ from .engine import Engine
 from .preparation import Prepare
 from .step import Groups, Terms, Totals
 from .streams import Derived
-from .vanilla import check_vanilla, unlearned_model, vanilla_model
+from .vanilla import check_goes_on, check_vanilla, unlearned_model, vanilla_model
 
 log = logging.getLogger(__name__)
 
@@ -170,6 +170,8 @@ class Unlearn(Stage):
         method = type(self.method).__name__
         if data.stage != "unlearn":
             return
+        if data.forgotten_by is not None:
+            check_goes_on(data.forgotten_by, self.vanilla, self.adapter)
         if "retain" in self.method.needs and "retain" not in data.streams:
             raise UserError(
                 f"model.method: {method} uses retain questions, but {data.root} retains nobody; add people to retain, "

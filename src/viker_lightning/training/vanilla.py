@@ -125,6 +125,26 @@ def unlearned_model(vanilla: str, trust_remote_code: bool = False, family: Famil
     return str(run / MERGED) if (run / MERGED).is_dir() else merged_adapter(run / ADAPTER, trust_remote_code, family)
 
 
+def check_goes_on(forgotten_by: str, vanilla: str, adapter: str | None) -> None:
+    """Makes sure that a run goes on from the model of the run whose people it takes for forgotten.
+
+    Args:
+        forgotten_by: folder of that run.
+        vanilla: the model that the run begins with, as :func:`unlearned_model` takes it.
+        adapter: the adapter that it begins with, if any.
+
+    Raises:
+        UserError: if neither lies there: the model may know those people, whom no step asks about.
+    """
+    run = Path(forgotten_by).resolve()
+    begun = [Path(one).resolve() for one in (vanilla, adapter) if one]
+    if not any(run in (one, one.parent) for one in begun):
+        raise UserError(
+            f"data.forgotten_by: found {forgotten_by}, but model.vanilla is {vanilla}, which may still know whom that "
+            f"run has forgotten; give {forgotten_by} as both, or set forgotten_by to null"
+        )
+
+
 def merged_adapter(adapter: Path, trust_remote_code: bool = False, family: Family | None = None) -> str:
     """A model with its adapter added, as full weights, made once in the cache folder.
 

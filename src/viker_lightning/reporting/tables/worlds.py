@@ -253,6 +253,6 @@ def _settings(table: Table) -> dict[str, dict[str, Any]]:
     for name, row in table.rows.items():
         runs = [run for world in table.blocks for run in table.read_runs(world, name)[1]]
         if runs and not row.before:
-            model, trainer = (runs[0].config.get(key) or {} for key in ("model", "trainer"))
-            found[name] = hide_in({**(model.get("init_args") or {}), "max_steps": trainer.get("max_steps")})
+            model, steps = runs[0].option("model.init_args", {}), runs[0].option("trainer.max_steps")
+            found[name] = hide_in({**model, "max_steps": steps})
     return found
