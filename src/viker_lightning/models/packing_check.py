@@ -50,6 +50,21 @@ def check_head(model: Any, head: nn.Module, input_ids: Tensor) -> None:
         )
 
 
+def check_image_token(config: Any, encoder: Encoder) -> None:
+    """Makes sure that the model looks for an image where the tokenizer puts its placeholders.
+
+    Raises:
+        UserError: naming both ids.
+    """
+    token, name = encoder.template.image_token, encoder.tokenizer.name_or_path
+    found, expected = getattr(config, "image_token_id", None), encoder.tokenizer.get_vocab()[token]
+    if found not in (None, expected):
+        raise UserError(
+            f"{name}: image_token_id in config.json is {found}, but {token!r} is {expected} to the tokenizer; give the "
+            "tokenizer that belongs to the model"
+        )
+
+
 def warn_of_other_prompt(processor: Any, encoder: Encoder, prefix: list[int], group: ImageGroup) -> None:
     """Warns if the processor writes an image and a question otherwise than this project does: another template, say.
 
