@@ -15,6 +15,7 @@ from traceback import walk_tb
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from wandb.errors import Error as WandbError
 
 from viker_lightning.errors import UserError
 from viker_lightning.secrets import hide
@@ -41,6 +42,8 @@ def one_line(error: BaseException) -> str | None:
         return _in_own_file(error)
     if isinstance(error, OSError) and error.errno in UNWRITABLE:
         return f"{error}; {what_to_do(error)}"
+    if isinstance(error, WandbError):
+        return f"trainer.logger: W&B says: {' '.join(str(error).split())}; mend its options, or leave it out"
     if isinstance(error, MisconfigurationException):  # of the trainer: no GPU, two options at odds
         return f"trainer: {' '.join(str(error).split())}; see configs/trainer for what fits together"
     if isinstance(error, torch.OutOfMemoryError):  # what follows the first sentences is of PyTorch's allocator
@@ -81,9 +84,11 @@ def ending_in_one_line() -> Iterator[None]:
 
 def what_to_do(error: OSError) -> str:
     """What fixes an error of :data:`UNWRITABLE`: it may be one of reading, too, of a file that is there."""
-    file, forbidden = error.filename, error.errno in (errno.EACCES, errno.EPERM)
-    if forbidden and file is not None and os.path.exists(file) and not os.access(file, os.R_OK):
-        return "make it readable, or give another"
+    file = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes | os.PathLike) else None
+    if file is not None and error.errno in (errno.EACCES, errno.EPERM):
+        there = next(one for one in (file, *file.parents) if os.path.exists(one))  # in a shut folder nothing is there
+        if not os.access(there, os.R_OK):
+            return "make it readable, or give another"
     remedy = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "make it writable"
     return f"{remedy}, then resume with --ckpt_path last: what was saved is intact"
 
