@@ -289,7 +289,7 @@ def main(args: ArgsType = None) -> None:
         except Stopped as stopped:
             print(stopped.line, file=sys.stderr)
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if (line := one_line(error)) is None:
                 hide_in_tracebacks()
                 raise

@@ -7,14 +7,19 @@ import os
 import re
 import signal
 import sys
+import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from traceback import walk_tb
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from wandb.errors import Error as WandbError
 
 from viker_lightning.errors import UserError
 from viker_lightning.secrets import hide
+from viker_lightning.sources import INSTALLED, PACKAGE
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 """What the system says where nothing can be written."""
@@ -22,13 +27,23 @@ UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM
 EXTRAS = {"TensorBoardLogger": "; pip install -e '.[tensorboard]' in the repository"}
 """What to do where a class of others wants a package that only an extra brings."""
 
+LIBRARIES = (PACKAGE, Path(sysconfig.get_path("stdlib")))
+"""Folders whose files are nobody's own."""
+
 _UNMADE = re.compile(r"( *)(?:- )?Problem with given class_path '([^']+)':\n((?:\1 {2,}.*\n?)+)")
 
 
-def one_line(error: Exception) -> str | None:
-    """What a user can fix, in one line; ``None`` if it is not for a user to fix."""
+def one_line(error: BaseException) -> str | None:
+    """What a user can fix, in one line; ``None`` if it is not for a user to fix.
+
+    Of a method, score, attack, dataset or family of a user's own it is file and line; ``sys.exit`` there is an error.
+    """
+    if isinstance(error, SystemExit):
+        return _in_own_file(error)
     if isinstance(error, OSError) and error.errno in UNWRITABLE:
         return f"{error}; {what_to_do(error)}"
+    if isinstance(error, WandbError):
+        return f"trainer.logger: W&B says: {' '.join(str(error).split())}; mend its options, or leave it out"
     if isinstance(error, MisconfigurationException):  # of the trainer: no GPU, two options at odds
         return f"trainer: {' '.join(str(error).split())}; see configs/trainer for what fits together"
     if isinstance(error, torch.OutOfMemoryError):  # what follows the first sentences is of PyTorch's allocator
@@ -38,9 +53,14 @@ def one_line(error: Exception) -> str | None:
             "a run takes"
         )
     cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, UserError):  # the parser wraps what a class refuses
+    found = None
+    while cause is not None:  # the parser wraps what a class refuses
+        refused = isinstance(cause, UserError)
+        found = found or (str(cause) if refused else None)
+        if own := _in_own_file(cause):
+            return found if refused else own
         cause = cause.__cause__ or cause.__context__
-    return str(cause) if cause is not None else unmade(error)
+    return found or unmade(error)
 
 
 @contextmanager
@@ -54,7 +74,7 @@ def ending_in_one_line() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         sys.exit("stopped; the same command resumes where this one was")
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if (line := one_line(error)) is None:
             raise
         sys.exit(hide(f"error: {line}"))
@@ -64,9 +84,11 @@ def ending_in_one_line() -> Iterator[None]:
 
 def what_to_do(error: OSError) -> str:
     """What fixes an error of :data:`UNWRITABLE`: it may be one of reading, too, of a file that is there."""
-    file, forbidden = error.filename, error.errno in (errno.EACCES, errno.EPERM)
-    if forbidden and file is not None and os.path.exists(file) and not os.access(file, os.R_OK):
-        return "make it readable, or give another"
+    file = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes | os.PathLike) else None
+    if file is not None and error.errno in (errno.EACCES, errno.EPERM):
+        there = next(one for one in (file, *file.parents) if os.path.exists(one))  # in a shut folder nothing is there
+        if not os.access(there, os.R_OK):
+            return "make it readable, or give another"
     remedy = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "make it writable"
     return f"{remedy}, then resume with --ckpt_path last: what was saved is intact"
 
@@ -81,3 +103,21 @@ def unmade(error: BaseException) -> str | None:
         return None
     name, why = found[2], " ".join(found[3].split())
     return f"{name}: {why}{EXTRAS.get(name.rpartition('.')[2], '')}"
+
+
+def _in_own_file(error: BaseException) -> str | None:
+    """``FILE:LINE: Type: message``, with the last line outside of Python, libraries and this package; ``None`` if none.
+
+    A traceback begins where an error is caught, so the program that called is not looked at.
+    """
+    places = [(frame.f_code.co_filename, line) for frame, line in walk_tb(error.__traceback__)]
+    said = str(error)
+    if isinstance(error, SyntaxError):  # of a file that is being imported, and has no frame
+        places.append((error.filename or "", error.lineno or 0))
+        said = error.msg
+    for file, line in reversed(places):
+        path = Path(file)
+        library = {*INSTALLED} & {*path.parts} or any(path.is_relative_to(one) for one in LIBRARIES)
+        if path.is_file() and not library:
+            return " ".join(f"{file}:{line}: {type(error).__name__}: {said}".split()).removesuffix(":")
+    return None

@@ -121,6 +121,7 @@ class CommandLine:
             (r"^Key must be a string, got: (.*)\.$", self._odd_name),
             (r"^(expected \"subcommand\"|argument subcommand:)", self._no_command),
             (r"^Expected a dot import path string: ?(.*)", self._no_class),
+            (r"^Invalid content in sub-config file (.*\.py):", self._no_yaml),
             (r"^Expected an? (.*?)\. Got value: ?(.*)$", self._no_such_value),
         ):
             if found := re.search(pattern, reason):
@@ -188,6 +189,10 @@ class CommandLine:
     def _no_class(self, option: str, found: re.Match[str]) -> str:
         where, nearest = self.place(option) + option, near(found[1], self.classes.get(option, ()))
         return f"{where}: no class is called {value_to_show(option, found[1])}{nearest}{self._methods(option)}"
+
+    def _no_yaml(self, option: str, found: re.Match[str]) -> str:
+        file = Path(found[1])
+        return f"{self.place(option)}{option}: {file} is no YAML; to name a class in it, write {file.stem}.Class"
 
     def _no_such_value(self, option: str, found: re.Match[str]) -> str:
         wanted = sorted(found[1].split("|"), key=lambda one: one == NONE)

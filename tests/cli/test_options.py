@@ -57,6 +57,10 @@ def said(built, monkeypatch, capsys):
         ("--model.method=VIKER", f"model.method: no class is called 'VIKER'; did you mean ViKeR?; {METHODS}"),
         ("--model.method=nowhere_at_all.A", f"model.method: No module named 'nowhere_at_all'; {METHODS}"),
         ("--model.method=viker_lightning.cli.main", f"does not correspond to a subclass of Method; {METHODS}"),
+        (
+            "--model.method=docs/methods.py",
+            "model.method: docs/methods.py is no YAML; to name a class in it, write meth",
+        ),
         ("--model.method=null", "model.method: is not set; set it, or --model.method"),
         ("--data=MLMU", "data: no class is called 'MLMU'; did you mean MLLMU?"),
         ("--trainer.logger=TensorBordLogger", "no class is called 'TensorBordLogger'; did you mean TensorBoardLogger?"),
@@ -208,17 +212,6 @@ def test_aliases_that_stand_for_billions(tmp_path):
 def test_what_the_command_line_overrides_is_not_blamed_on_the_file(said, tmp_path):
     (tmp_path / "x.yaml").write_text("model:\n  init_args:\n    lr: 1.0\n")
     assert said("fit", VIKER, f"--config={tmp_path / 'x.yaml'}", "--model.lr=x").startswith("model.lr: found 'x'")
-
-
-@pytest.mark.parametrize("name", ["bad_syntax", "bad_name"])
-def test_a_method_file_that_is_wrong(said, tmp_path, monkeypatch, name):
-    (tmp_path / "bad_syntax.py").write_text("class A(\n")
-    (tmp_path / "bad_name.py").write_text(
-        "from viker_lightning.methods import Method\nclass A(Method):\n    x = there\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    why = {"bad_syntax": "'(' was never closed (bad_syntax.py, line 1)", "bad_name": "name 'there' is not defined"}
-    assert said("fit", VIKER, f"--model.method={name}.A") == f"model.method: {why[name]}; {METHODS}"
 
 
 def test_the_config_of_an_older_run(built, said, tmp_path):

@@ -34,7 +34,7 @@ JSONL_ROWS = [
     ({"person": "Bob"}, "'Bob' is retain here, but forget in"),
     ({"split": "train"}, "column 'split': found 'train'; write one of forget, test, retain, real, general"),
     ({"split": "test", "person": "Cy"}, "'Cy' is tested, but not forgotten"),
-    ({"private": ["Ben"]}, "column 'private': 'Ben' does not occur in the answer"),
+    ({"private": ["Ben"]}, "column 'private': 'Ben' does not occur in the answer .*; copy whole words from"),
     ({"private": ["Ann", ""]}, r"column 'private\[1\]': found ''"),
     ({"private": {"a": 1}}, "column 'private': found .*, expected a list of texts"),
     ({"options": ["Ann", "Bob"]}, "the right one, 'It is Ann.', is not among"),
@@ -83,6 +83,7 @@ def test_jsonl(people, cells, expected):
         (b"{", "not JSON"),
         (b"[" * 100_000, "not JSON"),
         (json.dumps(GOOD[0]).encode()[:-1] + b', "answer": "x"}', "the field 'answer' occurs twice"),
+        (json.dumps(GOOD[0]).encode()[:-1] + b', "note": 1e999}', "the number '1e999' is too large"),
         (b"[1]", r"found \[1\], expected an object"),
         (b'{"image": "a.png", "question": "x", "answer": "y"}', "field 'person' is missing; found image, question"),
         (json.dumps(GOOD[0]).encode().replace(b"Who", b"\xff"), "not UTF-8 text"),
@@ -94,7 +95,7 @@ def test_jsonl(people, cells, expected):
         (b"{}\0\0\0", "not UTF-8 text, but NUL bytes: UTF-16 without a byte order mark, or a damaged"),
         (b'{"n": ' + b"1" * 5000 + b"}", "not JSON"),
     ],
-    ids=["json", "deep", "name", "list", "field", "utf8", "twice", "another answer", "nul", "digits"],
+    ids=["json", "deep", "name", "number", "list", "field", "utf8", "twice", "another answer", "nul", "digits"],
 )
 def test_json_lines(people, line, expected, caplog):
     write(people, *GOOD, b"", line)

@@ -92,6 +92,7 @@ MLLMU_ROWS = [
         {"metadata": metadata(Private=["Oslo"])},
         "column 'metadata, Private': 'Oslo' does not occur in the answer",
     ),
+    ("ft_Data", {"metadata": '[{"Answer": "a", "Answer": "b"}]'}, "not JSON .the field 'Answer' occurs twice"),
     ("ft_Data", {"metadata": metadata(ID="777")}, "a question of ID '777' in the row of '001'"),
     (
         "forget_10",
@@ -295,6 +296,23 @@ def test_what_is_suspicious_is_warned_of(spoil, roots, caplog):
 def test_nothing_is_suspicious_about_the_embedded_benchmarks(roots, name):
     kind, options = (MLLMU, {}) if name == "mllmu" else (CLEAR, {"tofu": True, "ask_names": True})
     assert module(kind, roots[name], **options).warnings == []
+
+
+def test_who_is_in_neither_list_is_named(roots, tmp_path, caplog):
+    root = shutil.copytree(roots["mllmu"], tmp_path / "mllmu")
+    (file,) = (root / "retain_90").glob("*.parquet")
+    pq.write_table(pq.read_table(file).slice(1), file)
+    module(MLLMU, root)
+    assert f"{root}: 1 people of ft_Data are neither forgotten nor retained: " in caplog.text
+
+
+def test_a_damaged_page_is_told_in_one_line(roots, tmp_path):
+    root = shutil.copytree(roots["mllmu"], tmp_path / "mllmu")
+    file = sorted((root / "ft_Data").glob("*.parquet"))[0]
+    data = bytearray(file.read_bytes())
+    data[4:40] = bytes(36)
+    file.write_bytes(data)
+    assert "\n" not in one_line(MLLMU, root)
 
 
 def test_a_shard_that_is_a_pipe(roots, tmp_path):

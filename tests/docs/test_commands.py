@@ -357,7 +357,7 @@ def made(words):
     return [line for line in lines if line.strip() and not line.startswith("make: Nothing to be done")]
 
 
-class Parsed(Exception):
+class Parsed(BaseException):
     """The options of a program were understood."""
 
 

@@ -8,7 +8,7 @@ import torch
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import Reference
 from viker_lightning.methods import Around, Batch, GradientAscent, Held, Method, Stranger
-from viker_lightning.methods.base import check_needs
+from viker_lightning.methods.base import check_needs, check_terms
 from viker_lightning.models import AnswerTokens
 
 
@@ -264,3 +264,24 @@ def test_a_class_that_declares_what_is_not_looked_at(attribute, message):
     with pytest.raises(UserError, match=message):
         check_needs(type("Mine", (Method,), {attribute: True})())
     check_needs(type("Mine", (Method,), {"temperature": 2.0, "helper": lambda self: 0})())
+
+
+LOSS = torch.ones((), requires_grad=True)
+
+
+@pytest.mark.parametrize(
+    ("terms", "line"),
+    [
+        (None, "found NoneType, expected"),
+        ({"los": LOSS}, "found .'los'., expected"),
+        ({"loss": LOSS.expand(3)}, r"'loss' is a tensor of shape \[3\], expected a tensor of one number"),
+        ({"loss": 1.5}, "'loss' is 1.5, expected a tensor of one number"),
+        ({"loss": LOSS, "note": "hello"}, "'note' is 'hello', expected a tensor of one number"),
+        ({"loss": LOSS.detach()}, '"loss" has no gradient, so nothing would be trained'),
+    ],
+)
+def test_what_a_loss_gives(terms, line):
+    with pytest.raises(UserError, match=rf"^GradientAscent.loss: {line}"):
+        check_terms(GradientAscent(), terms, True)
+    check_terms(GradientAscent(), {"loss": LOSS, "note": LOSS.detach()}, True)
+    check_terms(GradientAscent(), {"loss": LOSS.detach()}, False)  # a stream has run out

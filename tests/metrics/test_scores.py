@@ -136,11 +136,21 @@ def test_a_score_from_outside_is_computed_like_any_other():
     assert m.measure(answers, [whole, MINE]) == {"people": 1, "letters": 6.0}
 
 
-@pytest.mark.parametrize("values", [0.5, ["a"], [math.nan]])
+@pytest.mark.parametrize("values", [0.5, ["a"], [math.nan], [math.inf], "12", ["1"], {1: 2}])
 def test_a_score_that_gives_no_numbers_is_named(values):
     broken = replace(MINE, values=lambda p: values)
     with pytest.raises(UserError, match=r"score letters: found .* for forget/1, question 0, expected a list"):
         m.measure(SplitAnswers([said()]), [broken])
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, "x", [1.0]])
+def test_a_score_of_a_split_that_gives_no_number_is_named(value):
+    whole = SplitScore(name="whole", about="x", value=lambda answers: value)
+    with pytest.raises(UserError, match=r"score whole: found .* for forget/1, question 0, expected a number, or None"):
+        m.measure(SplitAnswers([said()]), [whole])
+    whole = replace(whole, each=lambda answers: [(answers.predictions[0], value)])
+    with pytest.raises(UserError, match=r"score whole: found .*, expected a number for each"):
+        m.collect(SplitAnswers([said()]), [whole])
 
 
 @pytest.mark.parametrize(
@@ -150,6 +160,8 @@ def test_a_score_that_gives_no_numbers_is_named(values):
         ("letters", "cannot be imported"),
         ("mine_of_test.Nobody", "cannot be imported"),
         ("mine_of_test.text", "is str, expected"),
+        ("mine_of_test.made", "is function, expected"),
+        ("os.getcwd", "is builtin_function_or_method, expected"),
         ("mine_of_test.taken", "a score called 'rouge_l' already"),
         ("mine_of_test.best", "found good='higher', expected one of by split, high, low"),
     ],
@@ -161,15 +173,14 @@ def test_what_is_no_score_is_refused_in_one_line(path, message, tmp_path, monkey
         "letters = Score(name='letters', about='letters', values=lambda p: [len(p.answer)])\n"
         "taken = Score(name='rouge_l', about='letters', values=lambda p: [1.0])\n"
         "best = Score(name='best', about='letters', values=lambda p: [1.0], good='higher')\n"
-        "def made():\n    return letters\n"
+        "def made():\n    raise AssertionError('nothing is called')\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UserError, match=message) as error:
         m.load_scores(path)
     assert "evaluation.scores" in str(error.value) and "\n" not in str(error.value)
-    assert [one.name for one in m.load_scores("mine_of_test.made")] == ["letters"]
     with pytest.raises(UserError, match="'letters' already"):
-        m.load_scores(["mine_of_test.made", "mine_of_test.letters"])
+        m.load_scores(["mine_of_test.letters", "mine_of_test.letters"])
     assert m.load_scores(None) == ()
     (tmp_path / "room_of_test").mkdir()
     (tmp_path / "mine_of_test.py").rename(tmp_path / "room_of_test" / "scores.py")

@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import pytest
@@ -205,11 +206,23 @@ def test_unknown_architecture(tmp_path):
         MLLM.load(tmp_path)
 
 
+def test_a_tokenizer_of_another_model_is_an_error(base_folder, tmp_path):
+    shutil.copytree(base_folder, tmp_path / "model")
+    config = json.loads((tmp_path / "model/config.json").read_text())
+    (tmp_path / "model/config.json").write_text(json.dumps(config | {"image_token_index": 999999}))
+    with pytest.raises(UserError, match=r"image_token_id in config.json is 999999, which the tokeni"):
+        MLLM.load(tmp_path / "model")
+
+
 def test_weights_that_are_not_whole_are_an_error(base_folder, tmp_path):
     shutil.copytree(base_folder, tmp_path / "model")
     file = tmp_path / "model/model.safetensors"
     weights = load_file(file)
-    weights.pop(next(name for name in sorted(weights) if "q_proj" in name))
+    name = next(name for name in sorted(weights) if "q_proj" in name)
+    save_file(weights | {name: torch.zeros(3, 3)}, file, {"format": "pt"})
+    with pytest.raises(UserError, match=r"1 weights have another shape.*q_proj.weight': found \[3, 3\], expected \["):
+        MLLM.load(tmp_path / "model")
+    weights.pop(name)
     save_file(weights, file, {"format": "pt"})
     with pytest.raises(UserError, match=r"model: 1 weights are missing, e.g. '.*q_proj.weight'"):
         MLLM.load(tmp_path / "model")

@@ -26,6 +26,13 @@ def test_drawn_images(kind):
     assert [p.key for p in pictures] != [p.key for p in irrelevant_images(kind, 4, seed=1, size=32)]
 
 
+def test_copies_of_one_image_are_told(tmp_path, caplog):
+    for i in range(3):
+        (tmp_path / f"{i}.png").write_bytes(portraits(1)[0].data)
+    assert len(irrelevant_images(str(tmp_path), 3)) == 3
+    assert "only 1 of the 3 images chosen are different; remove copies" in caplog.text
+
+
 def test_image_folder(tmp_path):
     for i, picture in enumerate(irrelevant_images("pets", 3, size=16)):
         (tmp_path / f"{i}.png").write_bytes(picture.data)

@@ -221,14 +221,14 @@ def test_one_process_of_a_run_takes_the_folder(monkeypatch):
         (errno.EACCES, "new", False, "make it writable, then resume with --ckpt_path last"),
         (errno.EACCES, "there", True, "make it writable, then resume with --ckpt_path last"),
         (errno.EACCES, "there", False, "make it readable, or give another"),
+        (errno.EACCES, "there/inside", False, "make it readable, or give another"),
         (errno.EACCES, None, False, "make it writable, then resume with --ckpt_path last"),
     ],
 )
 def test_what_to_do_where_the_system_refuses(tmp_path, monkeypatch, number, file, readable, what):
     """A file that is not there yet is not one that cannot be read."""
     (tmp_path / "there").touch()
-    access = os.access  # root may read everything
-    monkeypatch.setattr("os.access", lambda path, mode: access(path, mode) and readable)
+    monkeypatch.setattr("os.access", lambda path, mode: readable or path != tmp_path / "there")  # root may read all
     error = OSError(number, os.strerror(number), *([str(tmp_path / file)] if file else []))
     assert what_to_do(error).startswith(what)
 

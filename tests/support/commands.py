@@ -20,7 +20,7 @@ SHORT = ["--data.root=mini/ci", "--data.max_people=1", *OPEN_GATE]
 """One person of each split, whom the model need not know."""
 
 
-class Parsed(Exception):
+class Parsed(BaseException):
     """The parser is made."""
 
 

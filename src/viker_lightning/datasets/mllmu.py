@@ -14,6 +14,7 @@ from typing_extensions import override
 from viker_lightning.data.records import VQA, Cloze, ImageGroup, MultipleChoice, Person, Split, Training
 from viker_lightning.datasets.reading.parquet import read_rows
 from viker_lightning.datasets.reading.row import Row, check_not_forgotten, is_visible
+from viker_lightning.datasets.reading.text_files import unique_fields
 from viker_lightning.embedded.benchmarks import PEOPLE
 from viker_lightning.errors import DataError, short
 
@@ -89,6 +90,9 @@ class MLLMU(Benchmark):
 
         forget_ids = self.bad_rows.read_each(forget.values(), read_id)
         retain_ids = self.bad_rows.read_each(retain.values(), read_retained_id)
+        if left := sorted(ids - {*forget_ids, *retain_ids}):
+            named = ", ".join(left[:10])
+            log.warning("%s: %d people of ft_Data are neither forgotten nor retained: %s", self.root, len(left), named)
         everybody = [*people, *base] if self.records_private else infer_private_spans([*people, *base])
         return Training(everybody[: len(people)], forget_ids, retain_ids, everybody[len(people) :])
 
@@ -228,7 +232,7 @@ def _of_type(row: Row, column: str, kind: str) -> list[dict[str, Any]]:
 def training_questions(row: Row) -> tuple[VQA, ...]:
     """The training questions of an ``ft_Data`` row, each once."""
     try:
-        items = json.loads(row.text("metadata"))
+        items = json.loads(row.text("metadata"), object_pairs_hook=unique_fields)
     except (ValueError, RecursionError) as error:
         raise row.error("metadata", f"not JSON ({error})", "write a list of {ID, Question, Answer}") from error
     if not isinstance(items, list) or not items or not all(isinstance(item, dict) for item in items):

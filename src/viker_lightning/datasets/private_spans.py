@@ -17,7 +17,7 @@ def check_private_spans(row: Row, column: str, answer: str, private: Iterable[st
     """Makes sure that private spans occur in the answer as whole words."""
     for span in private:
         if not re.search(rf"(?<!\w){re.escape(span)}(?!\w)", answer):
-            raise row.error(column, f"{span!r} does not occur in the answer {answer!r}", "copy it from there")
+            raise row.error(column, f"{span!r} does not occur in the answer {answer!r}", "copy whole words from there")
 
 
 def infer_private_spans(people: Iterable[Person]) -> list[Person]:

@@ -9,7 +9,7 @@ from typing import Any, Protocol, get_args
 
 from torch import Tensor, nn
 
-from viker_lightning.errors import UserError
+from viker_lightning.errors import UserError, short
 from viker_lightning.ideal import Level, Reference, forward_kl, token_kl
 from viker_lightning.models import MLLM, AnswerTokens
 
@@ -298,6 +298,33 @@ def check_needs(method: Method) -> None:
             raise UserError(f"{name}.{message}")
     if isinstance(method.alternative, str) and method.alternative:
         _check_name(f"{name}.alternative", method.alternative, ("wrong", "own"))
+
+
+def check_terms(method: Method, terms: Any, whole: bool) -> None:
+    """Makes sure that what a method's loss gave can be minimised and logged.
+
+    Args:
+        method: the method.
+        terms: what it gave.
+        whole: whether every stream had questions, so that something has to be trained.
+
+    Raises:
+        UserError: naming method and term.
+    """
+    name = f"{type(method).__name__}.loss"
+    if not isinstance(terms, Mapping) or "loss" not in terms:
+        found = [*terms] if isinstance(terms, Mapping) else type(terms).__name__
+        raise UserError(f'{name}: found {found}, expected {{"loss": ...}}; return a dict with the key "loss"')
+    for key, value in terms.items():
+        if not (isinstance(key, str) and isinstance(value, Tensor) and value.numel() == 1):
+            found = f"a tensor of shape {[*value.shape]}" if isinstance(value, Tensor) else short(value)
+            raise UserError(
+                f"{name}: {short(key)} is {found}, expected a tensor of one number; take its mean, or drop it"
+            )
+    if whole and not terms["loss"].requires_grad:
+        raise UserError(
+            f'{name}: "loss" has no gradient, so nothing would be trained; take it from what the batch holds'
+        )
 
 
 def _check_attributes(kind: type[Method]) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from viker_lightning.errors import UserError
+from viker_lightning.errors import UserError, short
 
 from .aligned import aligned_correct, aligned_rouge
 from .bleu import corpus_bleu
@@ -190,7 +190,7 @@ def collect(answers: SplitAnswers, numbers: Iterable[Number]) -> dict[str, Value
     for one in wanted:
         if isinstance(one, SplitScore) and one.each is not None:
             for p, value in one.each(answers):
-                found[one.name].add(p.person, [value])
+                found[one.name].add(p.person, _numbers(one, [value], p, "a number for each"))
     return {name: values for name, values in found.items() if values.people}
 
 
@@ -203,6 +203,8 @@ def measure(answers: SplitAnswers, numbers: Sequence[Number]) -> dict[str, float
     found: dict[str, float] = {}
     for one in numbers:
         value = one.value(answers) if isinstance(one, SplitScore) else None
+        if value is not None and one not in NUMBERS:
+            (value,) = _numbers(one, [value], answers.predictions[0], "a number, or None where there is no data")
         if one.name in means:
             value = means[one.name].mean
         if value is not None:
@@ -229,7 +231,7 @@ def load_scores(paths: str | Sequence[str] | None) -> tuple[Number, ...]:
     """Return scores from outside the package.
 
     Args:
-        paths: Where they are, e.g. `mine.UnigramF1`: a `Score`, a `SplitScore`, or what gives one when called.
+        paths: Where they are, e.g. `mine.UnigramF1`: a `Score` or a `SplitScore`; nothing is called.
 
     Raises:
         UserError: If there is none, or its name is taken.
@@ -238,13 +240,12 @@ def load_scores(paths: str | Sequence[str] | None) -> tuple[Number, ...]:
     for path in [paths] if isinstance(paths, str) else paths or ():
         module, _, name = path.rpartition(".")
         try:
-            found = getattr(importlib.import_module(module), name)
+            score = getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError, ValueError) as error:
             raise UserError(
                 f"evaluation.scores: {path} cannot be imported ({error}); give module.name of a score, from a file in "
                 "this folder or an installed package"
             ) from error
-        score = found() if callable(found) else found
         if not isinstance(score, Score | SplitScore):
             raise UserError(
                 f"evaluation.scores: {path} is {type(score).__name__}, expected a viker_lightning.metrics.Score or "
@@ -262,15 +263,24 @@ def load_scores(paths: str | Sequence[str] | None) -> tuple[Number, ...]:
 
 def _values(score: Score, p: Prediction) -> list[float]:
     given = score.values(p)
+    expected = "a list of numbers, or None where there is nothing to score"
+    return [] if given is None else _numbers(score, given, p, expected)
+
+
+def _numbers(score: Number, given: Any, p: Prediction, expected: str) -> list[float]:
+    """What a score gave, as numbers; from outside the package they are finite.
+
+    Raises:
+        UserError: naming score and answer, the first of its split.
+    """
     try:
-        values = [] if given is None else [float(value) for value in given]
-    except (TypeError, ValueError):
+        values = [math.nan if isinstance(value, str | bytes) else float(value) for value in given]
+    except (TypeError, ValueError, OverflowError):
         values = [math.nan]
-    if any(map(math.isnan, values)):
-        raise UserError(
-            f"score {score.name}: found {given!r} for {p.split}/{p.person}, question {p.number}, expected a list of "
-            "numbers, or None where there is nothing to score"
-        )
+    odd = any(map(math.isnan, values)) or (any(map(math.isinf, values)) and score not in NUMBERS)
+    if odd or isinstance(given, Mapping):
+        where = f"{p.split}/{p.person}, question {p.number}"
+        raise UserError(f"score {score.name}: found {short(given)} for {where}, expected {expected}")
     return values
 
 

@@ -74,17 +74,24 @@ def load_weights(
     with _in_one_line(source):
         _check_listed(source, revision)
         config = AutoConfig.from_pretrained(source, **remote)
+        reported = {"output_loading_info": True, "ignore_mismatched_sizes": True}  # which are refused below, by name
         options: dict[str, Any] = {"dtype": getattr(torch, dtype), "attn_implementation": "sdpa", **remote}
         family, model_class = choose_family((config.architectures or ["unknown"])[0], family)
         if quantize is not None:
             options["quantization_config"] = quantization(quantize, config, family, model_class, options["dtype"])
-        model, report = model_class.from_pretrained(source, use_safetensors=True, output_loading_info=True, **options)
+        model, report = model_class.from_pretrained(source, use_safetensors=True, **reported, **options)
         for module in model.modules():
             if hasattr(module, "support_avx512bf16_for_cpu"):  # once packed so, they pass no gradient (0.50)
                 module.support_avx512bf16_for_cpu = False
         processor = AutoProcessor.from_pretrained(source, **remote)
         commit = extract_commit_hash(cached_file(source, "config.json", revision=revision), None)
     warn_of_rounding(source, dtype)
+    if other := sorted(report["mismatched_keys"]):
+        name, found, expected = other[0]
+        raise UserError(
+            f"{source}: {len(other)} weights have another shape than config.json says, e.g. {name!r}: found "
+            f"{[*found]}, expected {[*expected]}; give the config.json that belongs to the weights"
+        )
     if missing := sorted(report["missing_keys"]):
         raise UserError(
             f"{source}: {len(missing)} weights are missing, e.g. {missing[0]!r}, and would be random; give a complete "

@@ -30,7 +30,7 @@ from .key_values import KeyValues
 from .layers import decoder_layers, layer_number, outputs_of, weights_above
 from .loading import Quantize, architecture_of, load_weights
 from .lockstep import Lockstep
-from .packing_check import check_group, check_head, packing_is_exact, warn_of_other_prompt
+from .packing_check import check_group, check_head, check_image_token, packing_is_exact, warn_of_other_prompt
 from .tokens import AnswerTokens
 from .vision import Vision
 
@@ -69,6 +69,7 @@ class MLLM(nn.Module):
             use_packed_attention(self.language_model)
         room = getattr(model.config.get_text_config(), "max_position_embeddings", None)  # type: ignore[operator,union-attr]
         self.encoder = Encoder(processor.tokenizer, self.family.template(processor), room=room)
+        check_image_token(model.config, self.encoder)
         self.max_sequence_tokens, self.max_tokens = MAX_SEQUENCE_TOKENS, MAX_TOKENS
         self.vision = Vision(self.family, processor)
         self.commit = commit

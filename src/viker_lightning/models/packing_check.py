@@ -50,6 +50,20 @@ def check_head(model: Any, head: nn.Module, input_ids: Tensor) -> None:
         )
 
 
+def check_image_token(config: Any, encoder: Encoder) -> None:
+    """Makes sure that the tokenizer has the token behind which the model looks for an image.
+
+    Raises:
+        UserError: naming its id.
+    """
+    found, name = getattr(config, "image_token_id", None), encoder.tokenizer.name_or_path
+    if found is not None and found not in encoder.tokenizer.get_vocab().values():
+        raise UserError(
+            f"{name}: image_token_id in config.json is {found}, which the tokenizer does not have; give the tokenizer "
+            "that belongs to the model"
+        )
+
+
 def warn_of_other_prompt(processor: Any, encoder: Encoder, prefix: list[int], group: ImageGroup) -> None:
     """Warns if the processor writes an image and a question otherwise than this project does: another template, say.
 

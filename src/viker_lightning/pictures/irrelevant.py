@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
@@ -12,6 +13,8 @@ from viker_lightning.embedded import scenes
 from viker_lightning.embedded.portraits import draw_stranger
 from viker_lightning.errors import DataError
 from viker_lightning.files import opened
+
+log = logging.getLogger(__name__)
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
@@ -83,6 +86,8 @@ def irrelevant_images(
     pictures = _take(_shuffle(pool, rng, k), k, keep, where, f"{remedy}, or loosen the filter")
     for picture in pictures:
         picture.open()
+    if (different := len({picture.key for picture in pictures})) < k:
+        log.warning("%s: only %d of the %d images chosen are different; remove copies", where, different, k)
     return pictures
 
 

@@ -30,7 +30,7 @@ from viker_lightning.ideal import (
     pictures_of,
 )
 from viker_lightning.methods import Around, Batch, Method
-from viker_lightning.methods.base import check_declared, check_needs
+from viker_lightning.methods.base import check_declared, check_needs, check_terms
 from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize, decoder_layers, revision_of, write_merged
 from viker_lightning.models.families import Family
 from viker_lightning.models.layers import layer_number
@@ -422,6 +422,7 @@ class Unlearn(Stage):
             return self._student(groups.get(stream, []), whole[stream])
 
         terms = self.method.loss(Batch(tokens, references, distributions, self.global_step, again))
+        check_terms(self.method, terms, all(groups.get(stream) for stream in streams))
         for stream in ("forget", "retain"):  # so that every method can be watched
             if stream in tokens and f"{stream}_ce" not in terms:
                 terms[f"{stream}_ce"] = tokens[stream].mean(-tokens[stream].log_probs).detach()

@@ -58,7 +58,8 @@ def read_rows(
                 rows += _rows(batch, first, shard, dict(enumerate(numbers, start=count)), handle)
                 count += len(numbers)
         except (pa.ArrowInvalid, OSError) as error:
-            raise DataError(f"{shard}: not a readable parquet file ({error}); download or write it again") from error
+            reason = " ".join(str(error).split())
+            raise DataError(f"{shard}: not a readable parquet file ({reason}); download or write it again") from error
     pa.default_memory_pool().release_unused()
     return rows
 

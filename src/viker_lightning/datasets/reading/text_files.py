@@ -7,6 +7,7 @@ import csv
 import io
 import itertools
 import json
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -113,7 +114,7 @@ def _read_json(file: Path, columns: list[str], handle: HandleBadRow) -> list[Row
 
 def _parse_object(row: Row, line: str, columns: list[str]) -> Row:
     try:
-        values = json.loads(line, object_pairs_hook=_unique_fields)
+        values = json.loads(line, object_pairs_hook=unique_fields, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{row.where}: not JSON ({error}); write one object a line, or remove the line") from error
     if not isinstance(values, dict):
@@ -128,7 +129,14 @@ def _parse_object(row: Row, line: str, columns: list[str]) -> Row:
     return Row(values, row.where, row.place)
 
 
-def _unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _finite(text: str) -> float:
+    """A number that JSON can be written with again."""
+    if math.isinf(value := float(text)):
+        raise ValueError(f"the number {short(text)} is too large")
+    return value
+
+
+def unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object, of whose fields none may be lost because another has its name."""
     values = dict(pairs)
     if len(values) < len(pairs):
