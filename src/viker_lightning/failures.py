@@ -15,7 +15,6 @@ from traceback import walk_tb
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from wandb.errors import Error as WandbError
 
 from viker_lightning.errors import UserError
 from viker_lightning.secrets import hide
@@ -42,7 +41,7 @@ def one_line(error: BaseException) -> str | None:
         return _in_own_file(error)
     if isinstance(error, OSError) and error.errno in UNWRITABLE:
         return f"{error}; {what_to_do(error)}"
-    if isinstance(error, WandbError):
+    if type(error).__module__.startswith("wandb.errors"):
         return f"trainer.logger: W&B says: {' '.join(str(error).split())}; mend its options, or leave it out"
     if isinstance(error, MisconfigurationException):  # of the trainer: no GPU, two options at odds
         return f"trainer: {' '.join(str(error).split())}; see configs/trainer for what fits together"
