@@ -83,7 +83,7 @@ POINTS = {  # in the order of a run: three steps an epoch, a checkpoint every tw
 
 ADAPTER = tuple(name for name in POINTS if name != "model")
 FULL = tuple(name for name in POINTS if name != "adapter")
-FEW = ("evaluation after step 3", "evaluation after step 6", "checkpoint 8", "adapter")
+FEW = ("evaluation after step 3", "checkpoint 8")
 FEW_FULL = ("step 1", "step 5")
 
 
