@@ -9,7 +9,8 @@ HEADLINES = {
     "viker_vs_plain_gradient_ascent": "our ViKeR step / plain gradient-ascent step",
     "viker_step_vs_gradient_ascent_step_with_store": "our ViKeR step with store / our gradient-ascent step",
     "eval_speedup_vs_one_by_one": "greedy answers, one by one / ours",
-    "published_eval_speedup_vs_authors_loop": "MLLMU-Bench asked as published, its authors' loop / ours",
+    "published_asking_speedup_vs_authors_script": "MLLMU-Bench asked as published, its authors' script / ours",
+    "published_validate_speedup_vs_authors_script": "the same from command to scores, their whole script / `validate`",
     "peak_memory_vs_two_models": "peak memory of a ViKeR step, ours / plain with a second model",
     "max_relative_gradient_difference": "largest relative difference of any gradient to the plain loop's",
 }

@@ -15,6 +15,7 @@ What is replaced, since nobody can wait, download or have eight GPUs here:
 - `experiments run` and `cell` run nothing: the cells are listed.
 - `lm_eval` and `lmms_eval` are programs of others: their options must be some that they had when they were tried, what
   they read of a run must be what export writes; test_elsewhere.py runs lm_eval where it is installed.
+- `git clone` gets no copy: the folder it makes must be the one that is gone to, by the project's name.
 - `pip install`: the extras must exist; `source`: the environment that make makes. `wandb sync` and `wandb agent` need
   a network: the command must exist.
 
@@ -43,7 +44,7 @@ import yaml
 
 from support import documented
 from support.commands import print_config
-from support.documented import EXTRAS, PAGES, ROOT, blocks, check_installed
+from support.documented import EXTRAS, PAGES, PROJECT, ROOT, blocks, check_installed
 from viker_lightning.__main__ import main as front_door
 from viker_lightning.attacks.__main__ import parser
 from viker_lightning.attacks.settings import chosen
@@ -278,8 +279,8 @@ def test_another_command(command, desk, capsys):
             check_made(line)
     elif words[:2] == ["pip", "install"]:
         check_installed(words[2:])
-    elif words[0] == "source":
-        assert words[1:] == [".venv/bin/activate"] and "\nVENV ?= .venv\n" in (ROOT / "Makefile").read_text()
+    elif words[0] in ("git", "source"):
+        check_first(words)
     elif words[0] in ("wandb", "lm_eval") or words[:3] == ["python", "-m", "lmms_eval"]:
         (check_wandb if words[0] == "wandb" else check_elsewhere)(words)
     elif words in LISTS:
@@ -292,6 +293,14 @@ def test_another_command(command, desk, capsys):
         assert all(f'\n    "{section}": {section}_section,\n' in script for section in words[2:])
     else:
         pytest.fail(f"{command.page}, line {command.line}: this test does not know how to run {' '.join(words)!r}")
+
+
+def check_first(words):
+    """What comes before all others: the folder of a clone is gone to, the environment is that of make."""
+    if words[0] == "git":
+        assert words[1] == "clone" and words[3:] == [PROJECT["name"], "&&", "cd", PROJECT["name"]]
+    else:
+        assert words[1:] == [".venv/bin/activate"] and "\nVENV ?= .venv\n" in (ROOT / "Makefile").read_text()
 
 
 def check_wandb(words):
@@ -452,7 +461,7 @@ def help_of(module):
     "block", [b for found in ALL.values() for b in found if b.language not in ("bash", "math", "text", "")], ids=str
 )
 def test_a_block(block, desk, monkeypatch):
-    """Python runs, YAML configures a run or is a grid, JSON and CSV are read by line."""
+    """Python runs, YAML configures a run or is a grid, JSON and CSV are read by line, BibTeX is CITATION.cff's."""
     if block.language == "python":
         runpy.run_path(str(script(block, desk)))
     elif block.language == "yaml":
@@ -464,6 +473,13 @@ def test_a_block(block, desk, monkeypatch):
             return
         whole = "data" in config and "class_path" in config["data"]
         print_config(["fit", *([] if whole else ["--config=configs/mini/viker.yaml"]), "--config=block.yaml"])
+    elif block.language == "bibtex":
+        paper = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))["preferred-citation"]
+        authors = " and ".join(", ".join(one[key] for key in one) for one in paper["authors"])
+        found = dict(re.findall(r"(\w+) *= \{(.*)\}", block.text))
+        journal = paper["identifiers"][0]["value"]
+        said = {"title": paper["title"], "author": authors, "journal": journal, "year": str(paper["year"])}
+        assert found == {**said, "url": paper["url"]}
     elif block.language == "json":
         for line in block.text.splitlines():
             json.loads(line)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import wilcoxon
 
-from viker_lightning.reporting.paired import hodges_lehmann, sign_flip
-from viker_lightning.reporting.tables.worlds import Measure, differences, statistics_note
+from viker_lightning.reporting.paired import hodges_lehmann, holm, sign_flip
+from viker_lightning.reporting.tables.worlds import WRONGLY_MARKED, Measure, differences, statistics_note
 
 
 def drawn(seed, worlds, step=0.0):
@@ -103,6 +103,23 @@ def test_differences_are_paired_by_world_and_positive_is_good():
     kept = found[KEPT.column]
     assert list(kept) == ["B"] and kept["B"]["estimate"] < 0 and kept["B"]["p"] == kept["B"]["p_holm"] == 2 / 128
     assert differences(measured, [DISTANCE], ["A", "B"], "")[DISTANCE.column] == {}, "no reference, no pairs"
+
+
+def marked(differences):
+    """Whether any of six rivals in eight worlds differs, ``[tables, 8, 6]``: all its differences have one sign."""
+    return (abs(np.sign(differences).sum(1)) == 8).any(1)
+
+
+def test_how_often_nothing_is_marked_is_said():
+    least, more = (holm(dict.fromkeys("abcdef", 1.0) | {"a": n / 256})["a"] for n in (2, 4))
+    assert sign_flip([1.0] * 8) == 2 / 256 and least <= 0.05 < more, "so that signs alone decide"
+    draw = np.random.default_rng(0)
+    scores = (draw.normal(size=(4000, 8, 7)) for _ in range(11))
+    tables = np.any([marked(one[..., 1:] - one[..., :1]) for one in scores], axis=0)
+    assert tables.mean() == pytest.approx(0.38, abs=0.02) and ".38 of tables of eight worlds" in WRONGLY_MARKED
+    skewed = draw.exponential(size=(8000, 8, 6)) - 1
+    around = [marked(skewed - size * draw.normal(size=(8000, 8, 1))).mean() for size in (0, 0.4)]
+    assert around == pytest.approx([0.14, 0.10], abs=0.01) and ".10 to .14 of columns" in WRONGLY_MARKED
 
 
 def test_how_many_worlds_are_needed_is_said():

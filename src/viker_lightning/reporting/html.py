@@ -218,9 +218,9 @@ def _first(models: Sequence[Contender], *splits: str) -> tuple[str, str] | None:
 def _headlines(models: Sequence[Contender], own: Contender, numbers: Mapping[str, Number]) -> list[dict[str, Any]]:
     """What a reader wants to know first."""
     wanted = [
-        ("Forgotten", "what is still known of the people to forget", _first([own], "test", "forget")),
-        ("Kept", "what is still known of the people to keep", _first([own], "retain")),
-        ("Kept unseen", "what is still known of people no loss ever saw", _first([own], "real", "general")),
+        ("Still known", "of the people to forget", _first([own], "test", "forget")),
+        ("Still known", "of the people to keep", _first([own], "retain")),
+        ("Still known", "of people no loss ever saw", _first([own], "real", "general")),
         ("Fluent", "how coherent answers about forgotten people are", ("test", "coherence")),
         ("Like gold", "divergence from a model that never saw them", ("test", "kl_gold")),
     ]

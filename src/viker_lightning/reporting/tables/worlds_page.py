@@ -16,7 +16,7 @@ from viker_lightning.reporting.html import rendered
 from viker_lightning.reporting.terminal import narrow_table
 
 from .measurements import COSTS_NOTE, KEY_TOKENS, KEY_TOKENS_NOTE, cost_headings
-from .worlds import differs
+from .worlds import differs, statistics_note
 
 Record = Mapping[str, Any]
 
@@ -177,7 +177,8 @@ def _distances(record: Record) -> Section:
 def _differences(record: Record) -> list[Section]:
     """One of the people to forget, one of the others."""
     reference, found = record["reference"], []
-    note = f"{record['statistics']} Positive: closer to gold than {reference}, more kept, or better."
+    said = statistics_note(len(record["methods"]), reference)
+    note = f"{said} Positive: closer to gold than {reference}, more kept, or better."
     for title, forgotten in (("people to forget", True), ("people to keep", False)):
         measures = [one for one in record["measures"] if (_split(one) in FORGOTTEN) == forgotten]
         rows = []
