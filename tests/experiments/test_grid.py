@@ -93,6 +93,17 @@ def test_irrelevant_images_are_drawn_anew_with_each_seed(name, scale):
         assert ("--model.seed=null" in cell.arguments) == draws == ("model.seed=null" in cell.command)
 
 
+def test_a_grid_without_gold_has_all_its_options(tmp_path):
+    """Those of the scale and of the block; a gold model has no use for some of them, but here is none."""
+    scale = {"note": "", "options": {"model.lr": 0.5}, "rows": {"GA": {"config": "configs/mini/gradient_ascent.yaml"}}}
+    scale["blocks"] = {"a": {"trainer.max_steps": 3}}
+    file = tmp_path / "own.yaml"
+    columns = {"forget": {"accuracy": "MC"}}
+    file.write_text(yaml.safe_dump({"title": "Own", "columns": columns, "scales": {"mini": scale}}))
+    (cell,) = read_grid(file, "mini", 1).cells(OUT)
+    assert (cell.options["model.lr"], cell.options["trainer.max_steps"]) == (0.5, 3)
+
+
 def test_the_same_run_is_made_once():
     cells = {name: grid(name).cells(OUT) for name in GRIDS}
     gold = {c.folder for name in ("ablations", "references", "lambda", "k") for c in cells[name] if c.row == "Gold"}
@@ -196,7 +207,7 @@ def spoilt(tmp_path, change):
         (lambda g: g["scales"]["mini"].update(rows=["GA"]), "scales.mini.rows: found ['GA']"),
         (lambda g: g["scales"]["mini"]["rows"].update(GA={"options": [1]}), "rows.GA.options: found [1]"),
         (lambda g: g["scales"]["mini"].update(tuning="nope.json"), "scales.mini.tuning: 'nope.json' does not exist"),
-        (lambda g: g.update(figure="trade-off"), "figure: found str, expected keys label, log, x, y"),
+        (lambda g: g.update(figure="trade-off"), "figure: found 'trade-off', expected 'name: value' pairs"),
         (lambda g: g.update(figure={"label": "k", "y": []}), "figure: key 'x' is missing"),
         (
             lambda g: g.update(figure={"label": "", "x": {"VikeR": 1}, "y": []}),
@@ -205,6 +216,34 @@ def spoilt(tmp_path, change):
         (lambda g: g.update(figure={"label": "", "x": {"ViKeR": "a"}, "y": []}), "figure.x.ViKeR: found 'a'"),
         (lambda g: g.update(figure={"label": "", "x": {}, "y": "forget/cloze"}), "figure.y: found 'forget/cloze'"),
         (lambda g: g.update(figure={"label": "", "x": {}, "y": ["forget/clozes"]}), "figure.y: no score 'clozes'"),
+        (lambda g: g.update(title=5), "title: found 5, expected a text"),
+        (lambda g: g["columns"].update(real={"accuracy": 5}), "columns.real.accuracy: found 5, expected a text"),
+        *(
+            (
+                lambda g, key=key, value=value: g["scales"]["mini"].update({key: value}),
+                f"scales.mini.{key}: found {said}",
+            )
+            for key, value, said in (
+                ("rows", {}, "none, expected one at least"),
+                ("blocks", {}, "none, expected one at least"),
+                ("config", 5, "5, expected a text"),
+                ("tuning", 5, "5, expected a text"),
+                ("gold", ["GA"], "['GA'], expected a text"),
+                ("options", {5: 1}, "5 as a name, expected that of an option"),
+            )
+        ),
+        *(
+            (lambda g, row=row: g["scales"]["mini"]["rows"].update(GA=row), f"rows.GA.{said}")
+            for row, said in (
+                ({"before": ["GA"]}, "before: found ['GA'], expected a text"),
+                ({"before": "GA"}, "before: no row 'GA' that is trained; found "),
+                ({"before": "Vanilla"}, "before: no row 'Vanilla' that is trained; found "),
+                ({"config": ["a"]}, "config: found ['a'], expected a text"),
+                ({"seeds": "two"}, "seeds: found 'two', expected a whole number, 1 or more"),
+                ({"seeds": 0}, "seeds: found 0, expected a whole number, 1 or more"),
+                ({"options": {5: 1}}, "options: found 5 as a name, expected that of an option"),
+            )
+        ),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, change, said):

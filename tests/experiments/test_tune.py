@@ -138,7 +138,11 @@ def changed(folder, edit):
         (lambda s: s["methods"]["npo"].update({"model.lr": [2, 1]}), "expected numbers in rising order"),
         (lambda s: s["methods"]["npo"].update({"model.lr": [1]}), "expected two values at least"),
         (lambda s: s["methods"].update(npo={}), "methods.npo: found no option"),
-        (lambda s: s.update(worlds="100"), "worlds: found '100', expected a list of whole numbers"),
+        (lambda s: s.update(worlds="100"), "worlds: found '100', expected a list"),
+        (lambda s: s.update(worlds=[]), "worlds: found [], expected a list of whole numbers"),
+        (lambda s: s.update(root=5), "root: found 5, expected a text"),
+        (lambda s: s["methods"]["npo"]["model.lr"].update(low=math.nan), "low: found nan, expected a number"),
+        (lambda s: s["methods"]["npo"].update({"model.lr": [math.nan, 1]}), "found [nan, 1], expected two values at l"),
         (
             lambda s: s["methods"]["npo"]["trainer.max_steps"].update(low=1.5),
             "found low 1.5 and high 150, expected whole numbers",

@@ -107,7 +107,7 @@ class Grid:
         row = self.rows[name]
         options = {**self.options, **self.blocks[block], **row.options, "seed_everything": seed}
         gold = None
-        tuned = self.gold in (name, row.again)
+        tuned = name == self.gold or bool(row.again)
         if tuned:  # fine-tuned on the same data; settings of unlearning are none of its business
             shared = {key: value for key, value in options.items() if key.startswith("data.")}
             options = {**shared, **self._judge(), **row.options, "seed_everything": seed}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from viker_lightning.data.records import Split
-from viker_lightning.errors import UserError
+from viker_lightning.errors import UserError, short
 from viker_lightning.metrics import NUMBERS, OVERALL, load_scores
 from viker_lightning.metrics.prediction import TEXT
 from viker_lightning.reporting.contenders import OWN
@@ -20,6 +21,24 @@ from .grid import Grid, Row, setting
 SCORES = [one.name for one in NUMBERS]
 SPLITS = [split.value + end for end in ("", TEXT) for split in Split] + [OVERALL]
 """Splits that ``results.json`` may have; ``<split>_text`` has the questions without image."""
+
+Kinds = Mapping[str, type]
+"""What the value of a key is, as far as it is said in :data:`KINDS`."""
+
+KINDS = {
+    str: "a text",
+    int: "a whole number, 1 or more",
+    float: "a number, as 0.001 or 1.0e-3",
+    bool: "true or false",
+    list: "a list",
+    dict: "'name: value' pairs",
+}
+SCALE: Kinds = {
+    **{"config": str, "options": dict, "blocks": dict, "gold": str, "reference": str, "tuning": str},
+    **{"worlds": bool, "sequence": bool},
+}
+ROW: Kinds = {"config": str, "options": dict, "seeds": int, "before": str, "again": str}
+"""What a scale may have besides ``note`` and ``rows``, and what a row may have."""
 
 
 def read_grid(file: Path, scale: str, seeds: int) -> Grid:
@@ -38,13 +57,13 @@ def read_grid(file: Path, scale: str, seeds: int) -> Grid:
     if not file.is_file():
         raise UserError(f"{file}: not a readable grid (no such file); give a file of experiments/")
     content = yaml_values(file)
-    _check_keys(file, "", content, {"title", "columns", "scales"}, {"published", "figure"})
+    _check_keys(file, "", content, {"title": str, "columns": dict, "scales": dict}, {"published": str, "figure": dict})
     at = _scale(file, content["scales"], scale)
     check_columns(file, content["columns"], at.get("options", {}).get("evaluation.scores"))
     rows = _rows(file, f"scales.{scale}", at)
-    if "worlds" in at:
+    if at.get("worlds"):
         _check_worlds(file, f"scales.{scale}", at, rows)
-    if "sequence" in at:
+    if at.get("sequence"):
         _check_sequence(file, f"scales.{scale}", at, rows)
     if "figure" in content:
         _check_figure(file, content["figure"], rows)
@@ -70,40 +89,40 @@ def read_grid(file: Path, scale: str, seeds: int) -> Grid:
 
 def _scale(file: Path, scales: Any, scale: str) -> dict[str, Any]:
     """The entry of a scale; its rows are checked later."""
-    _check_mapping(file, "scales", scales)
     if scale not in scales:
         raise UserError(f"{file}: no scale {scale!r}; found {', '.join(map(str, scales))}")
     at, place = scales[scale], f"scales.{scale}"
-    optional = {"config", "options", "blocks", "gold", "reference", "tuning", "worlds", "sequence"}
-    _check_keys(file, place, at, {"note", "rows"}, optional)
-    _check_mapping(file, f"{place}.options", at.get("options", {}))
-    _check_mapping(file, f"{place}.blocks", at.get("blocks", {}))
+    _check_keys(file, place, at, {"note": str, "rows": dict}, SCALE)
+    _check_options(file, f"{place}.options", at.get("options", {}))
+    for part in ("rows", "blocks"):
+        if at.get(part, True) == {}:
+            raise UserError(f"{file}, {place}.{part}: found none, expected one at least")
     for name, options in at.get("blocks", {}).items():
-        _check_mapping(file, f"{place}.blocks.{name}", options)
-    _check_mapping(file, f"{place}.rows", at["rows"])
+        _check_options(file, f"{place}.blocks.{name}", options)
     if at.get("tuning") and not Path(at["tuning"]).is_file():
         raise UserError(f"{file}, {place}.tuning: {at['tuning']!r} does not exist; give a file of tried settings")
-    if at.get("gold") and at["gold"] not in at["rows"]:
-        raise UserError(f"{file}, {place}.gold: no row {at['gold']!r}; found {', '.join(map(str, at['rows']))}")
     return at
 
 
 def _rows(file: Path, place: str, at: dict[str, Any]) -> dict[str, Row]:
+    given = {str(name): {} if entry is None else entry for name, entry in at["rows"].items()}
+    for name, values in given.items():
+        _check_keys(file, f"{place}.rows.{name}", values, {}, ROW)
+        _check_options(file, f"{place}.rows.{name}.options", values.get("options", {}))
+    trained = [name for name, values in given.items() if not values.get("before")]
+    named = {f"rows.{name}.before": values.get("before") for name, values in given.items()} | {"gold": at.get("gold")}
+    for key, name in named.items():
+        if name and name not in trained:
+            raise UserError(f"{file}, {place}.{key}: no row {name!r} that is trained; found {', '.join(trained)}")
     rows: dict[str, Row] = {}
-    for name, entry in at["rows"].items():
-        where, values = f"{place}.rows.{name}", {} if entry is None else entry
-        _check_keys(file, where, values, set(), {"config", "options", "seeds", "before", "again"})
-        _check_mapping(file, f"{where}.options", values.get("options", {}))
-        again = values.get("again", "")
+    for name, values in given.items():
+        where, again = f"{place}.rows.{name}", values.get("again", "")
         if again and (again != at.get("gold") or again not in rows):
             raise UserError(f"{file}, {where}.again: found {again!r}, expected the gold row, which stands above it")
         same = {"config": rows[again].config, "options": rows[again].options} if again else {}
-        row = Row(str(name), **{"config": at.get("config", ""), **same, **values})
-        if not row.before:
-            _check_row(file, where, row)
-        elif row.before not in at["rows"]:
-            raise UserError(f"{file}, {where}.before: no row {row.before!r}; found {', '.join(map(str, at['rows']))}")
-        rows[row.name] = row
+        rows[name] = Row(name, **{"config": at.get("config", ""), **same, **values})
+        if not rows[name].before:
+            _check_row(file, where, rows[name])
     return rows
 
 
@@ -128,10 +147,6 @@ def _reference(file: Path, place: str, at: dict[str, Any], rows: dict[str, Row])
 
 def _check_worlds(file: Path, place: str, at: dict[str, Any], rows: dict[str, Row]) -> None:
     """Checks that blocks said to be worlds are: each with data of its own, and the models they are compared with."""
-    if not isinstance(at["worlds"], bool):
-        raise UserError(f"{file}, {place}.worlds: found {at['worlds']!r}, expected true or false")
-    if not at["worlds"]:
-        return
     if not at.get("blocks"):
         raise UserError(f"{file}, {place}.worlds: found no blocks, expected one a world")
     roots: dict[str, str] = {}
@@ -152,10 +167,6 @@ def _check_worlds(file: Path, place: str, at: dict[str, Any], rows: dict[str, Ro
 
 def _check_sequence(file: Path, place: str, at: dict[str, Any], rows: dict[str, Row]) -> None:
     """Checks that blocks said to be requests one after another can be: two at least, and nothing in their way."""
-    if not isinstance(at["sequence"], bool):
-        raise UserError(f"{file}, {place}.sequence: found {at['sequence']!r}, expected true or false")
-    if not at["sequence"]:
-        return
     if len(at.get("blocks", {})) < 2 or at.get("worlds"):
         found = "worlds" if at.get("worlds") else f"{len(at.get('blocks', {}))} blocks"
         raise UserError(f"{file}, {place}.sequence: found {found}, expected two blocks or more, one a request")
@@ -195,44 +206,51 @@ def check_columns(file: Path, columns: Any, own: str | list[str] | None = None) 
         UserError: naming the nearest split or score.
     """
     scores_known = [*SCORES, *(one.name for one in load_scores(own))]
-    _check_mapping(file, "columns", columns)
     for split, scores in columns.items():
         _check_name(file, "columns", "split", split, SPLITS)
-        _check_mapping(file, f"columns.{split}", scores)
-        for score in scores:
+        _check_kind(file, f"columns.{split}", scores, dict)
+        for score, heading in scores.items():
             _check_name(file, f"columns.{split}", "score", score, scores_known)
+            _check_kind(file, f"columns.{split}.{score}", heading, str)
 
 
 def _check_figure(file: Path, figure: Any, rows: Iterable[str]) -> None:
     """Checks what a figure shows: ``label``, ``x`` (a value by row), ``y`` (``<split>/<score>`` each), ``log``."""
-    _check_keys(file, "figure", figure, {"label", "x", "y"}, {"log"})
-    _check_mapping(file, "figure.x", figure["x"])
+    _check_keys(file, "figure", figure, {"label": str, "x": dict, "y": list}, {"log": bool})
     for row, value in figure["x"].items():
         _check_name(file, "figure.x", "row", row, rows)
-        if not isinstance(value, int | float):
-            raise UserError(f"{file}, figure.x.{row}: found {value!r}, expected a number")
-    if not isinstance(figure["y"], list):
-        raise UserError(f"{file}, figure.y: found {figure['y']!r}, expected a list of split/score")
+        _check_kind(file, f"figure.x.{row}", value, float)
     for column in figure["y"]:
         split, _, score = str(column).partition("/")
         _check_name(file, "figure.y", "split", split, SPLITS)
         _check_name(file, "figure.y", "score", score, SCORES)
 
 
-def _check_mapping(file: Path, where: str, value: Any) -> None:
-    if not isinstance(value, dict):
-        raise UserError(f"{_place(file, where)}: found {value!r}, expected 'name: value' pairs")
+def _check_kind(file: Path, where: str, value: Any, kind: type) -> None:
+    fits = type(value) in (kind, int) if kind is float else type(value) is kind
+    if not fits or (kind is int and value < 1) or (kind is float and not abs(value) < inf):  # nan is none
+        raise UserError(f"{_place(file, where)}: found {short(value)}, expected {KINDS[kind]}")
 
 
-def _check_keys(file: Path, where: str, value: Any, needed: set[str], optional: set[str]) -> None:
-    """Checks that something has keys, those that are needed among them, and no others."""
-    place, keys = _place(file, where), needed | optional
+def _check_options(file: Path, where: str, options: Any) -> None:
+    """Checks that something may be options of the command line, by their names."""
+    _check_kind(file, where, options, dict)
+    for name in options:
+        if not isinstance(name, str):
+            raise UserError(f"{_place(file, where)}: found {name!r} as a name, expected that of an option")
+
+
+def _check_keys(file: Path, where: str, value: Any, needed: Kinds, optional: Kinds) -> None:
+    """Checks that something has keys, those that are needed, and no unknown ones, each with a value of its kind."""
+    place, keys = _place(file, where), {**needed, **optional}
     if not isinstance(value, dict):
         raise UserError(f"{place}: found {type(value).__name__}, expected keys {', '.join(sorted(keys))}")
-    for wrong, what in ((set(value) - keys, "unknown"), (needed - set(value), "missing")):
+    for wrong, what in ((set(value) - {*keys}, "unknown"), ({*needed} - set(value), "missing")):
         if wrong:
             key = min(map(str, wrong))
             raise UserError(f"{place}: key {key!r} is {what}; keys are {', '.join(sorted(keys))}")
+    for key, one in value.items():
+        _check_kind(file, f"{where}.{key}".lstrip("."), one, keys[key])
 
 
 def _check_name(file: Path, where: str, what: str, name: Any, names: Iterable[str]) -> None:

@@ -12,7 +12,7 @@ from viker_lightning.errors import UserError
 from viker_lightning.yaml_files import yaml_values
 
 from .cells import config_values, inputs
-from .grid_file import _check_keys, _check_mapping, _check_name
+from .grid_file import _check_keys, _check_kind, _check_name, _check_options
 
 EDGE = 0.05
 """Share of a range, at either end, that counts as its edge."""
@@ -91,11 +91,11 @@ def read_spaces(file: Path) -> Spaces:
     if not file.is_file():
         raise UserError(f"{file}: does not exist; give a file of spaces, as experiments/tuning/spaces.yaml")
     content = yaml_values(file)
-    _check_keys(file, "", content, {"root", "worlds", "configs", "methods"}, {"options"})
-    _check_mapping(file, "options", content.get("options", {}))
-    _check_mapping(file, "methods", content["methods"])
+    needed = {"root": str, "worlds": list, "configs": str, "methods": dict}
+    _check_keys(file, "", content, needed, {"options": dict})
+    _check_options(file, "options", content.get("options", {}))
     worlds, configs = content["worlds"], Path(content["configs"])
-    if not isinstance(worlds, list) or not worlds or not all(type(seed) is int for seed in worlds):
+    if not worlds or not all(type(seed) is int for seed in worlds):
         raise UserError(f"{file}, worlds: found {worlds!r}, expected a list of whole numbers, one at least")
     known = sorted(one.stem for one in configs.glob("*.yaml"))
     methods = {}
@@ -159,7 +159,7 @@ def _settings(node: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def _space(file: Path, where: str, space: Any, config: Path) -> Space:
-    _check_mapping(file, where, space)
+    _check_kind(file, where, space, dict)
     found: Space = {}
     for option, values in space.items():
         _check_name(file, where, f"option in {config} of", option, settings(config))
@@ -171,18 +171,12 @@ def _space(file: Path, where: str, space: Any, config: Path) -> Space:
 
 def _values(file: Path, where: str, values: Any) -> Range | Choices:
     if isinstance(values, list):
-        if len(values) < 2 or not all(isinstance(one, int | float | str) for one in values):
+        if len(values) < 2 or not all(isinstance(one, int | float | str) and one == one for one in values):
             raise UserError(f"{file}, {where}: found {values!r}, expected two values at least, numbers or texts")
         if all(not isinstance(one, str) for one in values) and values != sorted(set(values)):
             raise UserError(f"{file}, {where}: found {values!r}, expected numbers in rising order, each once")
         return Choices(tuple(values))
-    _check_keys(file, where, values, {"low", "high"}, {"log", "int"})
-    for end in ("low", "high"):
-        if type(values[end]) not in (int, float):
-            raise UserError(f"{file}, {where}.{end}: found {values[end]!r}, expected a number, as 0.001 or 1.0e-3")
-    for flag in ("log", "int"):
-        if not isinstance(values.get(flag, False), bool):
-            raise UserError(f"{file}, {where}.{flag}: found {values[flag]!r}, expected true or false")
+    _check_keys(file, where, values, {"low": float, "high": float}, {"log": bool, "int": bool})
     one = Range(**values)
     if one.low >= one.high or (one.log and one.low <= 0):
         least = "0 < low < high" if one.log else "low < high"
