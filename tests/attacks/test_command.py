@@ -1,6 +1,7 @@
 """``python -m viker_lightning.attacks``: as typed, again, stopped, and given what does not fit together."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 from unittest.mock import MagicMock
@@ -311,18 +312,24 @@ def test_a_model_folder_with_its_attempts_elsewhere(copies, tiny, tmp_path):
 
 
 SETTINGS = {
-    "lr": ("fast", "relearn.lr: found 'fast', expected something like 0.0002"),
-    "steps": (3, r"relearn.steps: found 3, expected something like \(0, 1"),
-    "batch_size": (2.5, "relearn.batch_size: found 2.5, expected something like 32"),
-    "speed": (1, "relearn has no setting 'speed', expected steps, shares, lr"),
+    "relearn.lr": ("fast", "relearn.lr: found 'fast', expected something like 0.0002"),
+    "relearn.steps": (3, r"relearn.steps: found 3, expected something like \(0, 1"),
+    "relearn.batch_size": (2.5, "relearn.batch_size: found 2.5, expected something like 32"),
+    "relearn.speed": (1, "relearn has no setting 'speed', expected steps, shares, lr"),
+    "relearn.shares": ([2.0], "bad.yaml: relearn.shares: found"),
+    "show.blur": (-1, "show.blur: found -1, expected something like 2.0; no number is negative"),
+    "show.noise": ([math.inf], "show.noise: found"),
+    "show.occlusion": (1.5, "bad.yaml: show.occlusion: found 1.5, expected a share above 0, at most 1"),
+    "lens.ks": ([0], "lens.ks: found"),
+    "probe.photos": (0, "probe.photos: found 0, expected something like 2; .*, no count 0"),
 }
 
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_settings_that_are_none(name, tmp_path):
-    value, said = SETTINGS[name]
+    (value, said), (attack, setting) = SETTINGS[name], name.split(".")
     file = tmp_path / "bad.yaml"
-    file.write_text(yaml.safe_dump({"relearn": {name: value}}))
+    file.write_text(yaml.safe_dump({attack: {setting: value}}))
     with pytest.raises(UserError, match=said):
         chosen([], False, file)
 

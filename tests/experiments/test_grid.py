@@ -10,6 +10,7 @@ from support.commands import print_config
 from support.marks import quick
 from viker_lightning.errors import UserError
 from viker_lightning.experiments import read_grid
+from viker_lightning.experiments.__main__ import main
 from viker_lightning.experiments.cells import inputs
 from viker_lightning.experiments.grid import PAPER_NUMBERS, setting
 from viker_lightning.experiments.launch_files import slurm_script, sweep_file
@@ -299,6 +300,9 @@ def test_sweep_and_array_reach_every_cell():
     assert " --runs=elsewhere " in script
     assert "#SBATCH --array=0-8%4" in script and '--number="$SLURM_ARRAY_TASK_ID"' in script
     assert "#SBATCH --gpus=1\n" in script
+    for command in ("slurm", "run"):
+        with pytest.raises(SystemExit, match="^error: --jobs: found -4, expected 1 or more"):
+            main([command, "experiments/demo.yaml", "--scale=mini", "--jobs=-4"])
     assert script.replace("#SBATCH --gpus=1\n", "") == slurm_script("experiments/k.yaml", PLACE, 9, 4, gpu=False)
 
 

@@ -6,6 +6,7 @@ import inspect
 import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -102,22 +103,29 @@ def _set(attack: Attack, values: Mapping[str, Any], file: Path | None) -> Attack
         if name not in known:
             raise UserError(f"{file}: {attack.name} has no setting {name!r}, expected {', '.join(known) or 'none'}")
         if not _fits(value, getattr(usual, name)):
-            expected = f"something like {getattr(usual, name)!r}"
+            expected = f"something like {getattr(usual, name)!r}; no number is negative or endless, no count 0"
             raise UserError(f"{file}: {attack.name}.{name}: found {value!r}, expected {expected}")
     budget = {name for name in known if getattr(attack, name) != getattr(usual, name)}  # of a first look
     made = {name: _like(value, getattr(usual, name)) for name, value in values.items() if name not in budget}
-    return replace(attack, **made)  # type: ignore[type-var]
+    try:
+        return replace(attack, **made)  # type: ignore[type-var]
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
 
 
 def _fits(value: Any, now: Any) -> bool:
     """Whether a value of a YAML can take the place of a setting."""
     if isinstance(now, tuple):
-        return isinstance(value, list) and all(_fits(one, now[0]) for one in value)
+        return isinstance(value, list) and all(_fits(one, min(now)) for one in value)
     if isinstance(now, bool) or isinstance(value, bool):
         return isinstance(now, bool) and isinstance(value, bool)
+    if isinstance(now, str):
+        return isinstance(value, str)
     try:  # YAML reads 1e-3 as text
-        return type(now)(value) == float(value) if isinstance(now, int | float) else isinstance(value, str)
-    except (TypeError, ValueError):
+        return type(now)(value) == float(value) < inf and (
+            now < 0 or type(now)(value) >= min(now, isinstance(now, int))
+        )
+    except (TypeError, ValueError, OverflowError):
         return False
 
 

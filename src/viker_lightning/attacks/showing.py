@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 from typing_extensions import override
 
 from viker_lightning.data.records import VQA, ImageGroup, Picture, person_name
+from viker_lightning.errors import UserError
 from viker_lightning.models import MLLM
 
 from .attempt import Attempt
@@ -82,6 +83,11 @@ class ShowOtherwise(Attack):
     occlusion: float = 0.18
     corner: float = 0.32
     typeset_tokens: int = 80
+
+    def __post_init__(self) -> None:
+        for name in ("resize", "crop", "occlusion", "corner"):
+            if not 0 < getattr(self, name) <= 1:
+                raise UserError(f"show.{name}: found {getattr(self, name)}, expected a share above 0, at most 1")
 
     @override
     @classmethod

@@ -21,7 +21,7 @@ from .cells import Cell, State
 from .grid import Grid
 from .grid_file import read_grid, rows_to_run
 from .launch_files import slurm_script, sweep_file
-from .runner import Job, run_grid
+from .runner import Job, job_environments, run_grid
 
 COMMANDS = {
     "run": "run what is not finished, then write table and figures",
@@ -82,7 +82,8 @@ def _carry_out(given: argparse.Namespace, file: Path, grid: Grid, console: Conso
     elif given.command == "sweep":
         print(sweep_file(str(file), place, len(cells)), end="")
     elif given.command == "slurm":
-        print(slurm_script(str(file), place, len(cells), given.jobs or 8, gpu=given.scale != "mini"), end="")
+        at_once = len(job_environments(given.jobs)) if given.jobs is not None else 8
+        print(slurm_script(str(file), place, len(cells), at_once, gpu=given.scale != "mini"), end="")
     else:
         cells = [cell for cell in cells if cell.row in kept]
         jobs: list[Job] = [*vanilla_first(cells, given.jobs), *cells] if given.command == "run" else []

@@ -23,6 +23,7 @@ from rich.progress import (
 )
 from rich.table import Column
 
+from viker_lightning.errors import UserError
 from viker_lightning.fork_server import fork_server
 from viker_lightning.processes import by_itself, cores
 from viker_lightning.progress import Pace, clock, quiet, silent
@@ -63,10 +64,12 @@ def job_environments(jobs: int | None) -> list[dict[str, str]]:
     Returns:
         With GPUs, ``CUDA_VISIBLE_DEVICES`` goes round those this process may see; without, threads are shared out.
     """
+    if jobs is not None and jobs < 1:
+        raise UserError(f"--jobs: found {jobs}, expected 1 or more")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     devices = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
     gpus = devices if torch.cuda.is_available() else []
-    count = max(1, jobs or len(gpus) or cores())
+    count = jobs or len(gpus) or cores()
     if gpus:
         return [{"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} for i in range(count)]
     return [{"OMP_NUM_THREADS": str(max(1, cores() // count))} for _ in range(count)]
