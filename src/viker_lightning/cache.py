@@ -17,6 +17,7 @@ from safetensors import safe_open
 
 from viker_lightning.errors import UserError
 from viker_lightning.files import draft, remove_drafts, replacing
+from viker_lightning.shown import say
 
 CHECKSUMS = "checksums.txt"
 """What a built folder holds beside its files; ``sha256sum --check checksums.txt`` reads it, too."""
@@ -60,8 +61,8 @@ def built(folder: Path, what: str, build: Callable[[Path], object]) -> Path:
         if why is None:
             return folder
         if folder.exists():
-            print(f"{folder} is damaged ({why}) and is made again", flush=True)
-        print(f"Building {what} (once) in {folder}", flush=True)
+            say(f"{folder} is damaged ({why}) and is made again")
+        say(f"Building {what} (once) in {folder}")
         with draft(folder.parent, folder.name) as new:
             build(new)
             note_checksums(new)

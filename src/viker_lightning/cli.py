@@ -26,13 +26,13 @@ from viker_lightning.callbacks.wandb_dashboard import name_for_wandb
 from viker_lightning.commands import COMMANDS, program
 from viker_lightning.datasets import Benchmark
 from viker_lightning.errors import UserError
-from viker_lightning.failures import one_line
+from viker_lightning.failures import ending, one_line
 from viker_lightning.packaged_configs import config_paths
 from viker_lightning.preflight import Check, Wanted
 from viker_lightning.processes import stop_with_parent
 from viker_lightning.quiet import leave_out_unset, own_environment, quieten
 from viker_lightning.runs import NothingToDo, checkpoint_to_start_from, first_process, folder, lock, wandb_run
-from viker_lightning.secrets import hidden_warnings, hide, hide_from_loggers, hide_in_tracebacks
+from viker_lightning.secrets import hidden_warnings, hide_from_loggers, hide_in_tracebacks
 from viker_lightning.training.base import Stage
 from viker_lightning.yaml_files import read_yamls
 
@@ -293,7 +293,7 @@ def main(args: ArgsType = None) -> None:
             if (line := one_line(error)) is None:
                 hide_in_tracebacks()
                 raise
-            sys.exit(hide(f"error: {line}"))
+            sys.exit(ending(line))
         finally:
             wandb.finish()
             wandb.teardown()  # waits for the writing process: an offline run is on disk only then

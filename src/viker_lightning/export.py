@@ -13,6 +13,7 @@ from viker_lightning.models.families import Family, import_family
 from viker_lightning.reporting import write_cards
 from viker_lightning.runs import names, read_run
 from viker_lightning.secrets import hide
+from viker_lightning.shown import say
 
 
 def export(
@@ -97,9 +98,9 @@ def main(arguments: list[str] | None = None) -> None:
         family = import_family(given.family) if given.family else None
         write = export_language_model if given.language_model else export
         folder = write(given.run, given.base, given.dtype, given.trust_remote_code, family)
-        print(folder)
+        say(folder)
         if given.push is not None:
-            print(push_model(folder, given.push))
+            say(push_model(folder, given.push))
     except (UserError, OSError) as error:
         sys.exit(hide(f"error: {error}"))
 

@@ -18,6 +18,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from viker_lightning.errors import UserError
 from viker_lightning.secrets import hide
+from viker_lightning.shown import in_terminal
 from viker_lightning.sources import INSTALLED, PACKAGE
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -56,7 +57,8 @@ def one_line(error: BaseException) -> str | None:
     while cause is not None:  # the parser wraps what a class refuses
         refused = isinstance(cause, UserError)
         found = found or (str(cause) if refused else None)
-        if own := _in_own_file(cause):
+        full = isinstance(cause, OSError) and cause.errno in UNWRITABLE  # a disk is nobody's mistake
+        if not full and (own := _in_own_file(cause)):
             return found if refused else own
         cause = cause.__cause__ or cause.__context__
     return found or unmade(error)
@@ -76,9 +78,14 @@ def ending_in_one_line() -> Iterator[None]:
     except (Exception, SystemExit) as error:
         if (line := one_line(error)) is None:
             raise
-        sys.exit(hide(f"error: {line}"))
+        sys.exit(ending(line))
     finally:
         signal.signal(signal.SIGTERM, former)
+
+
+def ending(line: object) -> str:
+    """The last line of a command that failed, without secrets and control characters."""
+    return in_terminal(hide(f"error: {line}"))
 
 
 def what_to_do(error: OSError) -> str:

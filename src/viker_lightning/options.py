@@ -114,7 +114,7 @@ class CommandLine:
             return self._interpolation(error)
         option, reason = _innermost(hide_arguments(str(error)))
         for pattern, say in (
-            (r"^unrecognized arguments: ([^\s=]+)", self._unknown_argument),
+            (r"^unrecognized arguments: ?([^\s=]*)", self._unknown_argument),
             (r"(Group '\S+' |Subcommand '\w+' |)(?:does not accept option|Option) '([^']+)'", self._unknown_option),
             (rf"^the following arguments are required: (?:(?:{'|'.join(COMMANDS)})\.)?(\w+)", self._unset),
             (r"^Unexpected config: (.*)", self._without_value),
@@ -149,6 +149,8 @@ class CommandLine:
 
     def _unknown_argument(self, option: str, found: re.Match[str]) -> str:
         name = found[1]
+        if not name:
+            return "-- stands alone; options are --name=value"
         if not name.startswith("-"):  # of a mistyped option's value, which stands behind it, nothing is repeated
             return f"{value_to_show(option, name)} belongs to no option; options are --name=value"
         return self._no_such_option("--", _under(option) + name.lstrip("-"))
@@ -199,8 +201,17 @@ class CommandLine:
         literals = [one.split("[")[1].rstrip("]") for one in wanted if "Literal[" in one]
         choices = list(dict.fromkeys(choice.strip("'") for one in literals for choice in one.split(", ")))
         expected = [", ".join(choices)] * bool(choices) + [_readable(one) for one in wanted if "Literal[" not in one]
+        option = self._taken_from(option)
         shown, nearest = value_to_show(option, found[2]), near(found[2], choices)
         return f"{self.place(option)}{option}: found {shown}, expected {' or '.join(expected)}{nearest}"
+
+    def _taken_from(self, option: str) -> str:
+        """The option whose value it has, where a YAML says ``${...}``; else the option itself."""
+        for node in self.yamls.values() if not self.place(f"--{option}") else ():
+            there = find_option(node, option.split("."))
+            if there and (other := re.fullmatch(r"\$\{([\w.]+)\}", str(there[1].value))):
+                return other[1]
+        return option
 
     def _methods(self, option: str) -> str:
         if option != "model.method":

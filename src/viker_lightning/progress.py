@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
-from rich import get_console
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 from typing_extensions import override
+
+from viker_lightning.shown import Plain
 
 Item = TypeVar("Item")
 
@@ -110,10 +111,16 @@ class Bar:
         shown: bool = True,
         console: Console | None = None,
     ) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(16), _Done(), _Speed(unit), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(16),
+            _Done(),
+            _Speed(unit),
+            TimeRemainingColumn(),
+        )
         drawn = shown and (console is not None or not quiet())
         self._display = _Display(
-            *columns, TextColumn("left"), console=console or get_console(), transient=True, disable=not drawn
+            *columns, TextColumn("left"), console=console or Plain(), transient=True, disable=not drawn
         )
         self._task = self._display.add_task(title, total=total, completed=done, steps=0, counted=0)
         self._lines = _Lines(title, total, done) if shown and not drawn and not silent() else None

@@ -14,6 +14,8 @@ from typing import Any
 
 from typing_extensions import override
 
+from viker_lightning.shown import in_terminal
+
 HIDDEN = "***"
 
 LONGEST = 80
@@ -149,7 +151,7 @@ def hidden_warnings() -> Iterator[None]:
     plain = warnings.formatwarning
 
     def hiding(*arguments: Any, **more: Any) -> str:
-        return hide(plain(*arguments, **more))
+        return in_terminal(hide(plain(*arguments, **more)))
 
     warnings.formatwarning = hiding
     try:

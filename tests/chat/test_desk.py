@@ -52,6 +52,10 @@ def test_a_question_of_ones_own(desk, photos):
     assert found.truth is None and "True answer" not in shown_answers(found, "entropy")
 
 
+def test_half_a_character(desk):
+    assert desk.ask(OWN, None, None, "Where, \ud83d?").question == "Where, ??"
+
+
 def test_a_picture_of_ones_own_is_seen_as_one_of_the_data(desk, photos, tmp_path):
     photo = photos["retain"][0]
     (tmp_path / "mine.png").write_bytes(photo.picture.data)

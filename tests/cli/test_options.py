@@ -50,6 +50,8 @@ def said(built, monkeypatch, capsys):
         ("--model.lr=fast", "model.lr: found 'fast', expected a number"),
         ("--model.lr=nan", "model.lr: found 'nan', expected a number"),
         ("--model.warmup_steps=0.5", "model.warmup_steps: found '0.5', expected a whole number"),
+        ("--seed_everything=false", "seed_everything: found 'False', expected a whole number"),
+        ("--", "-- stands alone; options are --name=value"),
         ("--model.lora.r=x", "model.lora.r: found 'x', expected a whole number"),
         ("--trainer.gradient_clip_val=nan", "trainer.gradient_clip_val: found 'nan', expected a whole number or a"),
         ("--model.schedule=cosinus", "expected constant, linear, cosine; did you mean cosine?"),

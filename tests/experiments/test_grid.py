@@ -301,7 +301,7 @@ def test_sweep_and_array_reach_every_cell():
     assert "#SBATCH --array=0-8%4" in script and '--number="$SLURM_ARRAY_TASK_ID"' in script
     assert "#SBATCH --gpus=1\n" in script
     for command in ("slurm", "run"):
-        with pytest.raises(SystemExit, match="^error: --jobs: found -4, expected 1 or more"):
+        with pytest.raises(SystemExit, match=r"^error: --jobs: found -4, expected 1 or more"):
             main([command, "experiments/demo.yaml", "--scale=mini", "--jobs=-4"])
     assert script.replace("#SBATCH --gpus=1\n", "") == slurm_script("experiments/k.yaml", PLACE, 9, 4, gpu=False)
 

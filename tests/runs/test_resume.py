@@ -179,12 +179,14 @@ FOREIGN = {
 
 @pytest.mark.parametrize("kind", FOREIGN)
 def test_what_is_no_checkpoint_is_named(tmp_path, kind):
+    """An adapter holds weights alone."""
     FOREIGN[kind](tmp_path / "bad.ckpt")
     with pytest.raises(
         UserError, match=r"^ckpt_path: .*bad\.ckpt is no (readable )?checkpoint .*start afresh$"
     ) as error:
         CheckpointFile().load_checkpoint(tmp_path / "bad.ckpt", weights_only=True)
     assert "\n" not in str(error.value)
+    assert kind != "weights alone" or "(it holds weights alone, as an adapter does)" in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -10,21 +10,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from transformers import AutoConfig
 
 from viker_lightning.datasets import Benchmark
 from viker_lightning.errors import UserError
 from viker_lightning.experiments.cells import State
 from viker_lightning.experiments.runner import run_grid
-from viker_lightning.failures import ending_in_one_line
+from viker_lightning.failures import ending, ending_in_one_line
 from viker_lightning.models.families import import_family
 from viker_lightning.models.mllm import MAX_SEQUENCE_TOKENS, MAX_TOKENS
 from viker_lightning.processes import stop_with_parent
 from viker_lightning.quiet import quieten
 from viker_lightning.reporting import write_attacks_page, write_report
 from viker_lightning.runs import Run, names, read_run
-from viker_lightning.secrets import hide
+from viker_lightning.shown import Plain
 
 from .base import Attack
 from .material import Material, check_protocol, gather, read_data
@@ -45,7 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
     quieten()
     with ending_in_one_line():
         if failed := attack(parser().parse_args(arguments)):
-            sys.exit(hide(f"error: {failed}"))
+            sys.exit(ending(failed))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -94,7 +93,7 @@ def attack(given: argparse.Namespace) -> str:
     record, pages = write_results(given, units, now, material)
     if given.wandb:
         log_attacks(_home(given), given.wandb, record)
-    console = Console()
+    console = Plain()
     show(record, console)
     console.print(f"{' and '.join(map(str, pages))} have every condition and command", soft_wrap=True)
     if failed:

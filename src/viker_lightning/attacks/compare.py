@@ -11,13 +11,11 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from rich.console import Console
-
 from viker_lightning.errors import UserError
 from viker_lightning.experiments.cells import Cell, State
 from viker_lightning.experiments.grid_file import read_grid, rows_to_run
 from viker_lightning.experiments.runner import run_grid
-from viker_lightning.failures import ending_in_one_line
+from viker_lightning.failures import ending, ending_in_one_line
 from viker_lightning.files import write_json, write_text
 from viker_lightning.quiet import quieten
 from viker_lightning.reporting.attacked import more_than_gold, worst
@@ -25,6 +23,7 @@ from viker_lightning.reporting.paired import fewest, holm, sign_flip
 from viker_lightning.runs import names, read_run
 from viker_lightning.runs.provenance import git_commit
 from viker_lightning.secrets import hide
+from viker_lightning.shown import Plain, in_markdown
 from viker_lightning.sources import code_fingerprint
 
 from .__main__ import parser, plan, write_results
@@ -64,7 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
     with ending_in_one_line():
         said = sys.argv[1:] if arguments is None else arguments
         if failed := _table(made.parse_args(said), f"python -m {MODULE} {hide(shlex.join(said))}"):
-            sys.exit(hide(f"error: {failed}"))
+            sys.exit(ending(failed))
 
 
 def _table(given: argparse.Namespace, command: str) -> str:
@@ -114,7 +113,7 @@ def _table(given: argparse.Namespace, command: str) -> str:
     write_json(given.results / f"{name}.json", table)
     text = markdown(table)
     write_text(given.results / f"{name}.md", text)
-    Console().print(text, markup=False, soft_wrap=True, highlight=False)
+    Plain().print(text, soft_wrap=True, highlight=False)
     print(given.results / f"{name}.md")
     if failed:
         return f"{len(failed)} of {len(wanted)} attacks failed: {', '.join(unit.title for unit in failed)}"
@@ -250,7 +249,7 @@ def markdown(table: Mapping[str, Any]) -> str:
         lines += ["", *_taught_lines(table["taught_again"])]
     commits = table["commits"]
     lines += ["", f"Made by `{table['command']}` at {commits['attacks']}, runs at {', '.join(commits['runs'])}."]
-    return "\n".join(lines) + "\n"
+    return in_markdown("\n".join(lines) + "\n")
 
 
 def _taught_lines(found: Sequence[Mapping[str, Any]]) -> list[str]:

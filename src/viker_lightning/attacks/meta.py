@@ -23,7 +23,6 @@ from typing import Any, Literal, get_args
 
 import pyarrow as pa
 import torch
-from rich.console import Console
 
 from viker_lightning.data.records import Split
 from viker_lightning.datasets import Benchmark
@@ -39,6 +38,7 @@ from viker_lightning.progress import track
 from viker_lightning.published import protocol_of
 from viker_lightning.runs import read_run
 from viker_lightning.runs.write import read_predictions, write_predictions
+from viker_lightning.shown import Plain, in_markdown
 from viker_lightning.sources import code_fingerprint, fingerprint, with_neighbours
 
 from .material import read_data
@@ -372,7 +372,7 @@ def page(record: Mapping[str, Any]) -> str:
         for name, row in order:
             cells = [str(row[key]) if key == "models" else _cell(row[key]) for key in COLUMNS]
             lines.append(f"| `{name}` | {row['shows']} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    return in_markdown("\n".join(lines) + "\n")
 
 
 def beside(record: Mapping[str, Any], split: str = "forget") -> dict[str, str]:
@@ -407,7 +407,7 @@ def main(arguments: list[str] | None = None) -> None:
         if not grid.gold:
             raise UserError(f"{given.grid}: no row is called the gold one; add 'gold' to its scale")
         cells = grid.cells(given.runs)
-        if failed := run_grid(cells, given.jobs, Console()):
+        if failed := run_grid(cells, given.jobs, Plain()):
             raise UserError(f"{len(failed)} of {len(cells)} runs failed: {', '.join(c.title for c in failed)}")
         record, values = measure_pool(cells, grid.gold, given.runs / "answers")
         given.results.mkdir(parents=True, exist_ok=True)

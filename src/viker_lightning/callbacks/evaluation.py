@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, Trainer
-from rich.console import Console
 from typing_extensions import override
 
 from viker_lightning import published
@@ -35,6 +34,7 @@ from viker_lightning.progress import Bar
 from viker_lightning.reporting import before_after_table, knowledge_table, write_cards
 from viker_lightning.runs import names
 from viker_lightning.runs.write import gold_answers, read_predictions, write_predictions
+from viker_lightning.shown import Plain
 from viker_lightning.training import Unlearn, check_vanilla, vanilla_model
 from viker_lightning.training.base import Stage
 
@@ -184,7 +184,7 @@ class Evaluation(Callback):
         report = pl_module.report.to_dict() | ({"distance_to_gold": way} if way else {})
         self._write(trainer, "fit", {**self.summaries, **report})
         if trainer.is_global_zero:
-            Console().print(before_after_table(before, after, self.numbers.values()))
+            Plain().print(before_after_table(before, after, self.numbers.values()))
 
     def _select(self, trainer: Trainer) -> dict[str, Any]:
         """Ends with the chosen weights: what was measured of it becomes ``after``, and the last one's ``last``."""
@@ -249,7 +249,7 @@ class Evaluation(Callback):
         summary = self._finish(trainer, "validate")
         people = by_person([p for when, p in self._predictions if when == "validate"], self.scores)
         if trainer.is_global_zero:
-            Console().print(knowledge_table(summary, people, numbers=self.numbers.values()))
+            Plain().print(knowledge_table(summary, people, numbers=self.numbers.values()))
         self._write(trainer, "validate", {"validate": summary, "people": people, **pl_module.report.to_dict()})
 
     @override

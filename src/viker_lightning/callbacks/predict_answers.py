@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
-from rich.console import Console
 from typing_extensions import override
 
 from viker_lightning.datasets import Questions
@@ -18,6 +17,7 @@ from viker_lightning.files import write_text
 from viker_lightning.models import MLLM, generate, split_to_budget
 from viker_lightning.reporting import side_by_side
 from viker_lightning.runs import names
+from viker_lightning.shown import Plain
 from viker_lightning.training.base import Stage
 
 from .trainer import data_of, gathered, run_folder
@@ -76,7 +76,7 @@ class Answers(Callback):
         rows = [ask.row | said[ask.number] for ask in data.asks]
         file = run_folder(trainer) / names.ANSWERS
         write_text(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-        console = Console()
+        console = Plain()
         console.print(side_by_side(rows[: self.shown]))
         rest = f", {len(rows) - self.shown} more than shown" if len(rows) > self.shown else ""
-        console.print(f"{len(rows)} answers{rest}: {file}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{len(rows)} answers{rest}: {file}", highlight=False, soft_wrap=True)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from lightning.pytorch import Callback, Trainer
 from omegaconf import OmegaConf
-from rich.console import Console
 from rich.text import Text
 from typing_extensions import override
 
@@ -24,6 +23,7 @@ from viker_lightning.methods.viker import KEY_ENTROPY
 from viker_lightning.models import split_to_budget
 from viker_lightning.packaged_configs import config_path
 from viker_lightning.runs.names import is_finished
+from viker_lightning.shown import Plain
 from viker_lightning.training import Unlearn
 from viker_lightning.training.base import Stage
 from viker_lightning.training.finetune import base_weights
@@ -98,7 +98,7 @@ class Preview(Callback):
             Previewed: always.
         """
         streams = trainer.strategy.broadcast(self._asked(trainer, pl_module))  # the first process's first steps
-        console = Console(highlight=False)
+        console = Plain(highlight=False)
         lines = [*self._overview(trainer, pl_module)]
         for name, groups in streams.items():
             rows = [row for part in split_to_budget(pl_module.mllm, groups) for row in part]

@@ -96,6 +96,7 @@ class Desk:
         """
         if not question.strip():
             raise UserError("question: found none; pick one, or type your own")
+        question = question.encode("utf-8", "replace").decode()  # half a character, as of a cut emoji
         photo = self._photo(place, number)
         truth = photo.question(question) if photo else None
         said = self.speakers.answer(self._picture(place, number, upload), truth.question if truth else question.strip())

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from viker_lightning.cache import damage, note_checksums
 from viker_lightning.errors import UserError
 from viker_lightning.files import draft, remove_drafts
+from viker_lightning.shown import say
 
 LABEL = "benchmark.json"
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -77,7 +78,7 @@ class EmbeddedBenchmark:
         if root.exists() and _read_label(root) is None and (not root.is_dir() or any(root.iterdir())):
             raise UserError(f"{root}: holds other files, choose a new or empty folder for the benchmark")
         if _read_label(root) == label:
-            print(f"{root} is damaged ({why}) and is made again", flush=True)
+            say(f"{root} is damaged ({why}) and is made again")
         remove_drafts(root.parent, root.name)
         # Built beside the final place and renamed, so that a folder under its final name is always complete.
         with draft(root.parent, root.name) as new:

@@ -11,10 +11,10 @@ import torch
 from rich.console import Console
 
 from viker_lightning.errors import UserError
-from viker_lightning.failures import ending_in_one_line
+from viker_lightning.failures import ending, ending_in_one_line
 from viker_lightning.processes import SWEPT
 from viker_lightning.reporting.tables import draw_figures, example_answers, key_token_note, legend, summary, write_table
-from viker_lightning.secrets import hide
+from viker_lightning.shown import Plain, say
 
 from .beside_gold import vanilla_first
 from .cells import Cell, State
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--number", type=int, default=None, help="of the cell")
     given = parser.parse_args(arguments)
-    console = Console()
+    console = Plain()
     with ending_in_one_line():
         if not given.scale:
             given.scale = "paper" if torch.cuda.is_available() else "mini"
@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
             raise UserError(f"--rows: found with {given.command}, expected run or list")
         failed = [runs for file, grid in grids if (runs := _carry_out(given, file, grid, console))]
         if failed:
-            sys.exit(hide(f"error: {'; '.join(failed)}"))
+            sys.exit(ending("; ".join(failed)))
 
 
 def _carry_out(given: argparse.Namespace, file: Path, grid: Grid, console: Console) -> str:
@@ -76,7 +76,7 @@ def _carry_out(given: argparse.Namespace, file: Path, grid: Grid, console: Conso
         for number, cell in enumerate(cells):
             if cell.row not in kept:
                 continue
-            print(f"{number}\t{cell.state()}\t{cell.title}\t{cell.command}")
+            say(f"{number}\t{cell.state()}\t{cell.title}\t{cell.command}")
     elif given.command == "cell":
         _run_cell(cells, given.number)
     elif given.command == "sweep":

@@ -28,6 +28,7 @@ from viker_lightning.fork_server import fork_server
 from viker_lightning.processes import by_itself, cores
 from viker_lightning.progress import Pace, clock, quiet, silent
 from viker_lightning.secrets import hide
+from viker_lightning.shown import Plain
 
 from .cells import State
 
@@ -91,7 +92,7 @@ def run_grid(
     Returns:
         The cells that failed.
     """
-    console = console or Console()
+    console = console or Plain()
     left = [cell for cell in cells if cell.state() != State.FINISHED]
     if not left:
         console.print(f"all {len(cells)} {what} are finished already")
@@ -129,7 +130,7 @@ def run_grid(
                     cell = running.pop(future)
                     if wrong := future.result():
                         failed.append(cell)
-                        console.print(f"failed: {cell.title}: {wrong}", markup=False, soft_wrap=True)
+                        console.print(f"failed: {cell.title}: {wrong}", soft_wrap=True)
                     shown.ended(cell)
         except BaseException:
             stop.set()  # what leaves here waits for the pool
@@ -157,7 +158,11 @@ class _Shown:
     """
 
     def __init__(self, total: int, what: str, together: int, console: Console) -> None:
-        columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
+        columns: list[ProgressColumn] = [
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+        ]
         columns += [TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
         own = Column(no_wrap=True, overflow="ellipsis")
         columns += [TextColumn("{task.fields[now]}", markup=False, table_column=own)]

@@ -29,6 +29,7 @@ from viker_lightning.failures import ending_in_one_line
 from viker_lightning.reporting.tables import write_tuning
 from viker_lightning.runs import names
 from viker_lightning.runs.provenance import git_commit
+from viker_lightning.shown import Plain
 from viker_lightning.sources import STARTING_WEIGHTS, fingerprint
 
 from .cells import Cell
@@ -57,7 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--record", type=Path, default=Path("experiments/tuning/mini.json"))
     parser.add_argument("--results", type=Path, default=Path("results"))
     given = parser.parse_args(arguments)
-    console = Console()
+    console = Plain()
     with ending_in_one_line():
         spaces = read_spaces(given.spaces)
         methods = list(dict.fromkeys(given.methods or spaces.methods))

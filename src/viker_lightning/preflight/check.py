@@ -28,7 +28,7 @@ from viker_lightning.datasets import Benchmark
 from viker_lightning.embedded import smol, wider
 from viker_lightning.embedded.base_model import base_model
 from viker_lightning.errors import UserError
-from viker_lightning.failures import one_line
+from viker_lightning.failures import ending, one_line
 from viker_lightning.metrics import GibberishClassifier
 from viker_lightning.models import MLLM, decoder_layers
 from viker_lightning.models.adapter import adapter_config, saved_config
@@ -37,7 +37,7 @@ from viker_lightning.models.loading import skeleton
 from viker_lightning.processes import cores
 from viker_lightning.runs import names
 from viker_lightning.runs.names import is_finished, weights_folder
-from viker_lightning.secrets import hide
+from viker_lightning.shown import say
 from viker_lightning.training import Finetune, Unlearn
 from viker_lightning.training.base import Stage
 from viker_lightning.training.vanilla import YAML, kept_in
@@ -109,8 +109,8 @@ class Check:
             self._look_at_run(mllm)
         if self.problems:
             sys.stdout.flush()
-            sys.exit("\n".join(f"error: {hide(line)}" for line in dict.fromkeys(self.problems)))
-        print("ready")
+            sys.exit("\n".join(ending(line) for line in dict.fromkeys(self.problems)))
+        say("ready")
 
     @contextmanager
     def _noting(self) -> Iterator[None]:
@@ -125,7 +125,7 @@ class Check:
     def _look_at_data(self) -> None:
         """Reads who is trained on, and all rows of all splits."""
         data = self.data
-        print(f"data: {data.root} ({type(data).__name__}, {data.stage}, {data.protocol})")
+        say(f"data: {data.root} ({type(data).__name__}, {data.stage}, {data.protocol})")
         with self._noting():
             data.prepare_data()
             data.setup("fit")
@@ -134,7 +134,7 @@ class Check:
                 groups = [ImageGroup(p.id, i) for p in people for i in p.images or (None,)]
                 questions = sum(len(person.vqa) for person in people)
                 use = use_of(name, asked, list(data.streams))
-                print(f"  trained on: {name}: {_counts(groups, questions)}{use}")
+                say(f"  trained on: {name}: {_counts(groups, questions)}{use}")
                 for group in groups:
                     if group.image is not None:
                         group.image.verify()
@@ -146,9 +146,9 @@ class Check:
                     if group.image is not None:
                         group.image.verify()
                 questions = sum(len(group.vqa) + len(group.choices) + len(group.clozes) for group in groups)
-                print(f"  asked: {split}: {_counts(groups, questions) if groups else 'nobody'}")
+                say(f"  asked: {split}: {_counts(groups, questions) if groups else 'nobody'}")
         if self._set_up and (skipped := data.skipped):
-            print(f"  left out: {counted(len(skipped), 'bad row', 'bad rows')}, e.g. {skipped[0]}")
+            say(f"  left out: {counted(len(skipped), 'bad row', 'bad rows')}, e.g. {skipped[0]}")
         if data.stage not in self.stage.stages:
             known = " or ".join(self.stage.stages) or "no training"
             kind = type(self.stage).__name__
@@ -191,11 +191,11 @@ class Check:
             with self._noting():
                 self._choose_what_is_trained(mllm)
             shape = shape_of(mllm)
-            print(f"model: {type(mllm.base).__name__} (family {type(family).__name__}), {source}")
+            say(f"model: {type(mllm.base).__name__} (family {type(family).__name__}), {source}")
             if self._to_make:
-                print(f"  fit first makes the vanilla model of {self._to_make}, which has these sizes")
+                say(f"  fit first makes the vanilla model of {self._to_make}, which has these sizes")
             trained, how = shape.trained, "LoRA" if stage.lora else "in full"
-            print(f"  {shape.weights:,} weights, {trained:,} trained ({how}), {shape.weights - trained:,} frozen")
+            say(f"  {shape.weights:,} weights, {trained:,} trained ({how}), {shape.weights - trained:,} frozen")
             return mllm
         return None
 
@@ -225,7 +225,7 @@ class Check:
                 "trainer.strategy: FSDP2 cannot shard quantized weights; use ddp, or leave model.quantize out"
             )
         kinds = f"{self.trainer.precision}, weights in {self.stage.weights_dtype}"
-        print(f"device: {self.device}, precision {kinds}")
+        say(f"device: {self.device}, precision {kinds}")
         for option, value in (("trainer.precision", str(self.trainer.precision)), ("model.dtype", self._dtype)):
             if not supports(self.device, value):
                 self.problems.append(
@@ -260,20 +260,20 @@ class Check:
         epoch = epoch_steps(len(data.train_dataloader()), trainer.limit_train_batches)
         number = number_of_steps(trainer.max_steps, trainer.max_epochs, epoch)
         if isinstance(stage, Unlearn) and not stage.method.takes_steps:
-            print(f"steps: none, {type(stage.method).__name__} edits the weights once")
+            say(f"steps: none, {type(stage.method).__name__} edits the weights once")
         elif number == math.inf and not any(isinstance(one, Timer) for one in trainer.callbacks):  # type: ignore[attr-defined]
             self.problems.append("trainer.max_steps: found no limit, nor max_epochs; set one of them, or max_time")
         elif number == math.inf:
             each = f"{steps.questions:.4g} questions and {steps.trained_on:.4g} answer tokens each, on each process"
-            print(f"steps: until trainer.max_time is over, {epoch} an epoch; {each}")
+            say(f"steps: until trainer.max_time is over, {epoch} an epoch; {each}")
         else:
             each = f"{steps.questions:.4g} questions and {steps.trained_on:.4g} answer tokens each, about"
             whole = f"{number * steps.questions:,.0f} and {number * steps.trained_on:,.0f} in all"
-            print(
+            say(
                 f"steps: {number:.0f} of {epoch} an epoch: {number / epoch:.4g} epochs; {each} {whole}, on each process"
             )
         load = load_of(stage, mllm, steps, self.wanted.max_new_tokens)
-        print(f"  largest part of a step: {load.tokens:,} tokens, {load.answers:,} of them answers")
+        say(f"  largest part of a step: {load.tokens:,} tokens, {load.answers:,} of them answers")
         return load
 
     def _memory(self, mllm: MLLM, shape: Shape, load: Load, kept: Stored) -> None:
@@ -293,15 +293,15 @@ class Check:
             copies=stage.method.copies if isinstance(stage, Unlearn) else 0,
         )
         needed = self._with_references(memory(shape, load, setting), kept)
-        print("memory, estimated, GiB:")
+        say("memory, estimated, GiB:")
         for name, size in {**needed[STANDING], **needed[PASSING]}.items():
             if size:
-                print(f"  {size / GIB:8.2f}  {name}")
+                say(f"  {size / GIB:8.2f}  {name}")
         whole, there = most(needed), device_memory(device)
         has = "unknown" if there is None else f"{there / GIB:.2f}"
-        print(f"  {whole / GIB:8.2f}  at once: the first lines, and the largest of the others, of {has} on {device}")
+        say(f"  {whole / GIB:8.2f}  at once: the first lines, and the largest of the others, of {has} on {device}")
         if kept.memory and device.type != "cpu":
-            print(f"  {kept.memory / GIB:8.2f}  what frozen models say, in the memory of the machine")
+            say(f"  {kept.memory / GIB:8.2f}  what frozen models say, in the memory of the machine")
         if there is not None and whole > there:
             self.problems.append(
                 f"memory: about {whole / GIB:.2f} GiB are needed, {there / GIB:.2f} GiB are there on {device}; "
@@ -390,13 +390,13 @@ class Check:
 
     def _compare(self, places: Sequence[tuple[Path, dict[str, int]]]) -> None:
         """Room in folders with what is to be written there; folders of one disk share it."""
-        print("disk, GiB:")
+        say("disk, GiB:")
         used = [(folder, parts) for folder, parts in places if parts]
         for folder, parts in used:
             together = sum(sum(more.values()) for other, more in used if same_disk(folder, other))
             free = free_disk(folder)
             what = ", ".join(f"{name} {size / GIB:.2f}" for name, size in parts.items())
-            print(f"  {sum(parts.values()) / GIB:8.2f}  {folder}: {what}; {free / GIB:.2f} free")
+            say(f"  {sum(parts.values()) / GIB:8.2f}  {folder}: {what}; {free / GIB:.2f} free")
             if not writable(folder):
                 self.problems.append(f"disk: {existing(folder)} cannot be written to; give another folder for {folder}")
             elif together > free:

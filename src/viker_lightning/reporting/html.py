@@ -9,6 +9,7 @@ from typing import Any
 
 import jinja2
 import yaml
+from markupsafe import Markup
 
 from viker_lightning.errors import UserError
 from viker_lightning.files import replacing_shared
@@ -16,6 +17,7 @@ from viker_lightning.metrics import KNOWLEDGE, SPLITS, Number
 from viker_lightning.metrics.prediction import TEXT
 from viker_lightning.runs import names
 from viker_lightning.runs.read import Run, read_run
+from viker_lightning.shown import in_markdown
 
 from .answers import answers_of, token_views
 from .attacked import attacked
@@ -96,13 +98,14 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.globals |= {"draws": DRAWS, "fewest": FEWEST, "unplaced": Place()}
-    environment.filters |= {"number": number, "literal": repr}
+    environment.filters |= {"number": number, "literal": lambda value: Markup(repr(value))}
     return environment
 
 
 def rendered(template: str, page: dict[str, Any]) -> str:
     """A page, or a text, from a file of ``templates/`` and what it shows."""
-    return _environment().get_template(template).render(page | {"splits": SPLITS})
+    environment = _environment().overlay(finalize=in_markdown) if template.endswith(".md") else _environment()
+    return environment.get_template(template).render(page | {"splits": SPLITS})
 
 
 def write_page(file: Path, template: str, page: dict[str, Any]) -> Path:

@@ -70,7 +70,9 @@ class CheckpointFile(TorchCheckpointIO):
                 found = super().load_checkpoint(path, lambda storage, _: storage, weights_only=True)
             else:
                 with safe_open(path, framework="pt") as opened:
-                    structure = (opened.metadata() or {})[STRUCTURE]
+                    structure = (opened.metadata() or {}).get(STRUCTURE)
+                    if structure is None:
+                        raise ValueError("it holds weights alone, as an adapter does")
                     tensors = {name: opened.get_tensor(name) for name in opened.keys()}
                 found = _restored(json.loads(structure), tensors)
         except UnpicklingError as error:

@@ -24,6 +24,7 @@ from viker_lightning.models.rounding import SHARES
 from viker_lightning.packaged_configs import config_path
 from viker_lightning.processes import by_itself
 from viker_lightning.runs.names import ADAPTER, MERGED, MODEL, check_finished, is_finished, weights_folder
+from viker_lightning.shown import say
 
 YAML = (".yaml", ".yml")
 """How the name of a config ends."""
@@ -76,10 +77,10 @@ def vanilla_model(vanilla: str, data: Benchmark, option: str = "model.vanilla") 
     run.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{run}.lock"):
         if is_finished(run) and (why := damage(run / MODEL, "config.json")):
-            print(f"{run} is damaged ({why}) and is made again", flush=True)
+            say(f"{run} is damaged ({why}) and is made again")
             shutil.rmtree(run)
         if not is_finished(run):
-            print(f"There is no vanilla model of this data yet: running {config} (once) into {run}", flush=True)
+            say(f"There is no vanilla model of this data yet: running {config} (once) into {run}")
             command = [sys.executable, "-m", "viker_lightning", "fit", "--config", str(config)]
             command += [*data.vanilla_options(), f"--trainer.default_root_dir={run}", "--ckpt_path=last"]
             environment = {k: v for k, v in by_itself(os.environ).items() if k not in FILED}
@@ -163,7 +164,7 @@ def merged_adapter(adapter: Path, trust_remote_code: bool = False, family: Famil
     merged.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{merged}.lock"):
         if damage(merged, SHARES):  # one of an earlier version has none
-            print(f"{adapter}: this adapter is added to its model (once), in {merged}", flush=True)
+            say(f"{adapter}: this adapter is added to its model (once), in {merged}")
             write_merged(adapter, merged, trust_remote_code=trust_remote_code, family=family)
             note_checksums(merged)
     return str(merged)
