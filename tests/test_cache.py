@@ -133,11 +133,11 @@ def test_only_what_killed_processes_left_is_removed(tmp_path):
 
 
 def test_the_next_build_removes_what_killed_ones_left(tmp_path):
-    for name in (".thing-0123.tmp", "thing.4567.tmp"):
+    for name in (".thing-0123456789ab.tmp", ".thing-mine.tmp"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "half").touch()
     built(tmp_path / "thing", "a thing", write)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["thing", "thing.lock"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".thing-mine.tmp", "thing", "thing.lock"]
 
 
 def test_a_draft_that_is_cleared_away_at_once_is_made_again(tmp_path, monkeypatch):
@@ -160,7 +160,7 @@ def test_features_stay_for_as_long_as_a_run_uses_them(tmp_path, monkeypatch, cap
     monkeypatch.setenv("VIKER_LIGHTNING_CACHE", str(tmp_path))
     folder, other = tmp_path / "features" / ("0" * 40), tmp_path / "features" / ("1" * 40)
     ours, second = FrozenFeatures("disk", folder), FrozenFeatures("disk", folder)
-    left = folder / "ab/.abc-0123.tmp"
+    left = folder / "ab/.abc-0123456789ab.tmp"
     left.mkdir(parents=True)
     with draft(other / "ab", "abc") as new:
         clean_cache.main([])
@@ -183,19 +183,15 @@ def test_a_cache_that_cannot_be_locked_or_written_is_used(tmp_path):
 
 def test_clean_cache_removes_what_is_ours_and_idle(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("VIKER_LIGHTNING_CACHE", str(tmp_path))
-    ours = [
-        "models/mini-0123456789ab",
-        "models/smol-2",
-        "models/wider-0123456789ab",
-        "models/mini-tower-0123456789ab.77.tmp",
-        "vanilla/0123456789ab",
-    ]
-    ours += [f"ideal/{'0' * 32}", f"features/{'0' * 40}", "benchmarks/mini-ci-1", "benchmarks/.mini-ci-1-345"]
-    theirs = ["models/llava", "vanilla/notes", "work/mini-1", "ideal/thoughts"]
+    noted = ["models/smol-2", "benchmarks/mini-ci-1", "benchmarks/mini-default-2-seed-11"]
+    ours = ["models/mini-0123456789ab", "models/mini-tower-0123456789ab", "models/wider-0123456789ab"]
+    ours += ["vanilla/0123456789ab", f"ideal/{'0' * 32}", f"features/{'0' * 40}", *noted]
+    theirs = ["models/llava", "models/mini-mymodel", "models/smol-7", "models/.mini-mine.tmp", "vanilla/notes"]
+    theirs += ["work/mini-1", "ideal/thoughts", "benchmarks/mini-survey", "benchmarks/mini-survey-2"]
     busy = ["vanilla/ba9876543210", f"ideal/{'1' * 32}"]
     for name in ours + theirs + busy:
         (tmp_path / name).mkdir(parents=True)
-        (tmp_path / name / "file").write_bytes(bytes(1000))
+        (tmp_path / name / (CHECKSUMS if name in noted else "file")).write_bytes(bytes(1000))
     with (
         FileLock(tmp_path / f"{busy[0]}.lock"),
         FileLock(tmp_path / busy[1] / "build-0-of-1.lock"),

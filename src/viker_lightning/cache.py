@@ -54,8 +54,6 @@ def built(folder: Path, what: str, build: Callable[[Path], object]) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         remove_drafts(folder.parent, folder.name)
-        for left in folder.parent.glob(f"{folder.name}.*.tmp"):  # what earlier versions called them
-            shutil.rmtree(left, ignore_errors=True)
         why = damage(folder, "config.json")
         if why is None:
             return folder

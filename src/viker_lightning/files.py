@@ -21,6 +21,9 @@ from safetensors import SafetensorError
 
 from viker_lightning.errors import UserError
 
+DRAFT = f".{{}}-{'[0-9a-f]' * 12}.tmp"
+"""What drafts are called: nobody else calls anything so."""
+
 
 def check_folder(option: str, value: str | None) -> None:
     """Refuses a file where a folder is meant.
@@ -151,7 +154,7 @@ def remove_drafts(folder: Path, name: str | None = None) -> list[Path]:
         name: what was written; ``None`` for whatever it was.
     """
     removed = []
-    for left in sorted(folder.glob(f".{glob.escape(name) if name else '*'}-*.tmp")):
+    for left in sorted(folder.glob(DRAFT.format(glob.escape(name) if name else "*"))):
         with contextlib.suppress(OSError):
             handle = os.open(left, os.O_RDONLY)
             try:
@@ -203,7 +206,7 @@ def unheld(folder: Path) -> Iterator[bool]:
             pass
         for inner, _, _ in list(os.walk(folder)):
             remove_drafts(Path(inner))
-            free = free and not any(Path(inner).glob(".*-*.tmp"))
+            free = free and not any(Path(inner).glob(DRAFT.format("*")))
         yield free
     finally:
         os.close(handle)

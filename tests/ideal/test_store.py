@@ -171,7 +171,7 @@ def test_a_damaged_part_is_computed_again(mllm, groups, pictures, caplog, damage
     (part,) = store_folder(mllm).glob("part-*.safetensors")
     whole = part.read_bytes()
     damage(part)
-    (part.parent / ".part-0-1.tmp").mkdir()
+    (part.parent / ".part-0-0123456789ab.tmp").mkdir()
     again = IdealDistribution(mllm, pictures, "disk")
     again.prepare(batch.encoded)
     found = again.reference(batch)
