@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,7 @@ from filelock import FileLock
 
 from viker_lightning import cache, clean_cache, files
 from viker_lightning.cache import CHECKSUMS, built
-from viker_lightning.embedded import write_mllmu
-from viker_lightning.embedded.benchmarks import PEOPLE
+from viker_lightning.embedded.benchmark_folder import EmbeddedBenchmark
 from viker_lightning.errors import UserError
 from viker_lightning.files import draft, remove_drafts
 from viker_lightning.models.vision import FrozenFeatures
@@ -92,24 +92,30 @@ def test_a_cache_that_may_only_be_read_is_used(folder, monkeypatch):
     assert built(folder, "a thing", pytest.fail) == folder
 
 
-def test_a_damaged_benchmark_is_written_again(tmp_path, capsys, monkeypatch):
-    root = PEOPLE.write(tmp_path / "ci", "ci")
-    shard = next(root.glob("Full_Set/*.parquet"))
-    content = shard.read_bytes()
-    flip(shard)
-    PEOPLE.write(root, "ci")
-    assert shard.read_bytes() == content
-    assert capsys.readouterr().out == (
-        f"{root} is damaged (Full_Set/{shard.name} is not what was written) and is made again\n"
-    )
+def test_a_damaged_benchmark_is_written_again(tmp_path, capsys):
+    def build(root, size, seed):
+        (root / "data").mkdir()
+        (root / "data/file").write_bytes(bytes(1000))
+
+    small = EmbeddedBenchmark("1", "{size}", {"ci": None}, build, pytest.fail)
+    root = small.write(tmp_path / "ci", "ci")
+    content = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    for damaged, file, why in (
+        (flip, "data/file", "data/file is not what was written"),
+        (lambda label: os.truncate(label, 9), "benchmark.json", "benchmark.json is not what was written"),
+        (Path.unlink, "benchmark.json", "benchmark.json is missing"),
+    ):
+        damaged(root / file)
+        small.write(root, "ci")
+        assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == content
+        assert capsys.readouterr().out == f"{root} is damaged ({why}) and is made again\n"
     (root / "notes.txt").write_text("mine")
     with pytest.raises(
         UserError, match=rf"^{root}: notes.txt is no file of the benchmark, which is to be made again; "
     ):
-        PEOPLE.write(root, "ci")
+        small.write(root, "ci")
     (root / "notes.txt").unlink()
-    monkeypatch.setattr(write_mllmu, "write_config", pytest.fail)
-    PEOPLE.write(root, "ci")
+    replace(small, build=pytest.fail).write(root, "ci")
 
 
 def hold(folder, ready):

@@ -118,7 +118,7 @@ def _altered_file(folder: Path) -> str | None:
 def _unreadable_file(folder: Path, above: int) -> str | None:
     """Which file of more than so many bytes cannot be read, and why; ``None`` if there is none."""
     for file in sorted(folder.rglob("*")):
-        if file.stat().st_size > above and (why := _unreadable(file)):
+        if file.stat().st_size > above and (why := unreadable(file)):
             return f"{file.relative_to(folder)}: {why}"
     return None
 
@@ -135,10 +135,10 @@ def _digest(file: Path) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def _unreadable(file: Path) -> str | None:
+def unreadable(file: Path) -> str | None:
     """Why a file cannot be read, as far as its beginning and its end tell."""
     try:
-        if file.suffix == ".safetensors":
+        if file.suffix in (".safetensors", ".ckpt"):
             with safe_open(file, framework="pt"):
                 pass
         elif file.suffix == ".parquet":

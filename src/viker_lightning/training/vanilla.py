@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from viker_lightning import __version__
-from viker_lightning.cache import cache_folder, damage, note_checksums
+from viker_lightning.cache import cache_folder, damage, note_checksums, unreadable
 from viker_lightning.children import call_child
 from viker_lightning.datasets.base import Benchmark
 from viker_lightning.embedded import llava, smol, vision_tower, wider
@@ -23,6 +23,7 @@ from viker_lightning.models.families import Family
 from viker_lightning.models.rounding import SHARES
 from viker_lightning.packaged_configs import config_path
 from viker_lightning.processes import by_itself
+from viker_lightning.runs import last_checkpoint
 from viker_lightning.runs.names import ADAPTER, MERGED, MODEL, check_finished, is_finished, weights_folder
 
 YAML = (".yaml", ".yml")
@@ -79,6 +80,9 @@ def vanilla_model(vanilla: str, data: Benchmark, option: str = "model.vanilla") 
             print(f"{run} is damaged ({why}) and is made again", flush=True)
             shutil.rmtree(run)
         if not is_finished(run):
+            while (last := last_checkpoint(run)) and (why := unreadable(last)):
+                print(f"{last} is damaged ({why}); the run goes on without it", flush=True)
+                last.unlink()
             print(f"There is no vanilla model of this data yet: running {config} (once) into {run}", flush=True)
             command = [sys.executable, "-m", "viker_lightning", "fit", "--config", str(config)]
             command += [*data.vanilla_options(), f"--trainer.default_root_dir={run}", "--ckpt_path=last"]
