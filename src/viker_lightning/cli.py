@@ -31,7 +31,7 @@ from viker_lightning.packaged_configs import config_paths
 from viker_lightning.preflight import Check, Wanted
 from viker_lightning.processes import stop_with_parent
 from viker_lightning.quiet import leave_out_unset, own_environment, quieten
-from viker_lightning.runs import NothingToDo, checkpoint_to_start_from, first_process, folder, lock, wandb_run
+from viker_lightning.runs import NothingToDo, checkpoint_to_start_from, first_process, folder, lock, names, wandb_run
 from viker_lightning.secrets import hidden_warnings, hide, hide_from_loggers, hide_in_tracebacks
 from viker_lightning.training.base import Stage
 from viker_lightning.yaml_files import read_yamls
@@ -235,7 +235,8 @@ class CLI(LightningCLI):
         if fit and config["ckpt_path"] is None:
             folder.set_aside(run)
         else:  # it adds to what is there
-            folder.keep_metrics(run)
+            folder.clear(run)
+            folder.keep_earlier(run, names.METRICS)  # the CSV logger would delete it
         if fit and (earlier := wandb_run(run)):
             os.environ.setdefault("WANDB_RUN_ID", earlier)
 
