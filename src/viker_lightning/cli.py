@@ -20,7 +20,7 @@ from lightning.pytorch.loggers import Logger
 from omegaconf.errors import OmegaConfBaseException
 from typing_extensions import override
 
-from viker_lightning import methods, options
+from viker_lightning import look_here_last, methods, options
 from viker_lightning.callbacks import Preview, Previewed, SaveConfig, Stopped, order
 from viker_lightning.callbacks.wandb_dashboard import name_for_wandb
 from viker_lightning.commands import COMMANDS, program
@@ -253,8 +253,7 @@ def typed(args: ArgsType) -> list[str]:
 def main(args: ArgsType = None) -> None:
     """Runs the command line; errors a user can fix end in one line and exit code 1."""
     patience = PATIENCE if stop_with_parent() else 0
-    if not {"", os.getcwd()} & set(sys.path):  # with -m Python looks here by itself: for a method of yours
-        sys.path.insert(0, os.getcwd())
+    look_here_last()
     quieten()
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     with own_environment(), hidden_warnings(), ExitStack() as held:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from transformers import AutoConfig
 
+from viker_lightning import look_here_last
 from viker_lightning.datasets import Benchmark
 from viker_lightning.errors import UserError
 from viker_lightning.experiments.cells import State
@@ -40,8 +40,7 @@ log = logging.getLogger(__name__)
 def main(arguments: list[str] | None = None) -> None:
     """The command line; errors a user can fix end in one line and exit code 1."""
     stop_with_parent()
-    if not {"", os.getcwd()} & set(sys.path):  # for an attack of yours
-        sys.path.insert(0, os.getcwd())
+    look_here_last()
     quieten()
     with ending_in_one_line():
         if failed := attack(parser().parse_args(arguments)):
