@@ -227,6 +227,9 @@ def test_a_cache_that_cannot_be_cleaned_is_one_line(tmp_path, monkeypatch):
     said = f"error: {kept}/file: cannot be removed (Permission denied); let it, and the folder it is in, be written to"
     assert stop.value.code == said and kept.is_dir()
     (tmp_path / "file").touch()
-    monkeypatch.setenv("VIKER_LIGHTNING_CACHE", f"{tmp_path}/file/cache")
-    with pytest.raises(SystemExit, match=rf"^error: cache folder {tmp_path}/file/cache: .*; set VIKER_LIGHTNING_CACHE"):
-        clean_cache.main([])
+    monkeypatch.delenv("VIKER_LIGHTNING_CACHE")
+    for name, home in ((f"{tmp_path}/file/cache", ""), ("/proc/.cache/viker-lightning", "/proc")):
+        monkeypatch.setenv(*(("HOME", home) if home else ("VIKER_LIGHTNING_CACHE", name)))
+        with pytest.raises(SystemExit, match=rf"^error: cache folder {name}: .*; set VIKER_LIGHTNING_CACHE"):
+            clean_cache.main([])
+        monkeypatch.delenv("VIKER_LIGHTNING_CACHE", raising=False)

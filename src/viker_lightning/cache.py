@@ -33,8 +33,10 @@ def cache_folder(*parts: str) -> Path:
     """
     root = os.environ.get("VIKER_LIGHTNING_CACHE") or platformdirs.user_cache_dir("viker-lightning", appauthor=False)
     folder = Path(root).joinpath(*parts)
+    with contextlib.suppress(OSError):  # that it may be written to does not say that there can be a folder: in /proc
+        Path(root).mkdir(parents=True, exist_ok=True)
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if existing != folder and not (existing.is_dir() and os.access(existing, os.W_OK)):
+    if existing != folder and not (existing.is_dir() and os.path.isdir(root) and os.access(existing, os.W_OK)):
         raise UserError(
             f"cache folder {root}: {existing} is no folder that can be written to; set VIKER_LIGHTNING_CACHE to another"
         )

@@ -286,6 +286,8 @@ def main(args: ArgsType = None) -> None:
         except Stopped as stopped:
             print(stopped.line, file=sys.stderr)
             raise
+        except KeyboardInterrupt:
+            sys.exit("stopped; --ckpt_path last resumes from what was saved, if anything was")
         except Exception as error:
             if (line := one_line(error)) is None:
                 hide_in_tracebacks()

@@ -43,6 +43,23 @@ def check_folder(option: str, value: str | None) -> None:
         raise UserError(f"{option}: {value[:80]!r} {wrong}; give a folder")
 
 
+def make_folder(option: str, folder: Path) -> None:
+    """Makes a folder, and those it is in.
+
+    Args:
+        option: whose value it is.
+        folder: may be there already.
+
+    Raises:
+        UserError: if there can be none, in a file or in /proc, say.
+        OSError: if nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileNotFoundError, FileExistsError, NotADirectoryError) as error:
+        raise UserError(f"{option}: {folder} cannot be made ({error.strerror}); give another folder") from error
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` to write a file to; it takes the place of ``path`` if all went well.

@@ -18,6 +18,7 @@ from viker_lightning.errors import UserError
 from viker_lightning.experiments.cells import State
 from viker_lightning.experiments.runner import run_grid
 from viker_lightning.failures import ending_in_one_line
+from viker_lightning.files import make_folder
 from viker_lightning.models.families import import_family
 from viker_lightning.models.mllm import MAX_SEQUENCE_TOKENS, MAX_TOKENS
 from viker_lightning.processes import stop_with_parent
@@ -88,6 +89,8 @@ def attack(given: argparse.Namespace) -> str:
         for unit in now:
             unit.carry_out(material)
         return ""
+    for unit in now:
+        make_folder("--out" if unit.subject.name == "run" else f"--{unit.subject.name}", unit.folder.parent)
     new = any(unit.state() != State.FINISHED for unit in now)
     failed = run_grid(now, given.jobs, what="attacks")
     record, pages = write_results(given, units, now, material, new)

@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from viker_lightning.errors import UserError
+from viker_lightning.files import make_folder
 
 from . import names
 from .resume import last_checkpoint, read_results
@@ -40,7 +41,7 @@ def lock(run: Path, patience: float = 0) -> FileLock:
     Raises:
         UserError: if another run has it, and keeps it.
     """
-    run.mkdir(parents=True, exist_ok=True)
+    make_folder("trainer.default_root_dir", run)
     held = FileLock(run / ".lock")
     with contextlib.suppress(Timeout):
         held.acquire(timeout=0)
