@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,7 @@ from filelock import FileLock
 
 from viker_lightning import cache, clean_cache, files
 from viker_lightning.cache import CHECKSUMS, built
-from viker_lightning.embedded import write_mllmu
-from viker_lightning.embedded.benchmarks import PEOPLE
+from viker_lightning.embedded.benchmark_folder import EmbeddedBenchmark
 from viker_lightning.errors import UserError
 from viker_lightning.files import draft, remove_drafts
 from viker_lightning.models.vision import FrozenFeatures
@@ -92,25 +92,30 @@ def test_a_cache_that_may_only_be_read_is_used(folder, monkeypatch):
     assert built(folder, "a thing", pytest.fail) == folder
 
 
-@pytest.mark.extended
-def test_a_damaged_benchmark_is_written_again(tmp_path, capsys, monkeypatch):
-    root = PEOPLE.write(tmp_path / "ci", "ci")
-    shard = next(root.glob("Full_Set/*.parquet"))
-    content = shard.read_bytes()
-    flip(shard)
-    PEOPLE.write(root, "ci")
-    assert shard.read_bytes() == content
-    assert capsys.readouterr().out == (
-        f"{root} is damaged (Full_Set/{shard.name} is not what was written) and is made again\n"
-    )
+def test_a_damaged_benchmark_is_written_again(tmp_path, capsys):
+    def build(root, size, seed):
+        (root / "data").mkdir()
+        (root / "data/file").write_bytes(bytes(1000))
+
+    small = EmbeddedBenchmark("1", "{size}", {"ci": None}, build, pytest.fail)
+    root = small.write(tmp_path / "ci", "ci")
+    content = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    for damaged, file, why in (
+        (flip, "data/file", "data/file is not what was written"),
+        (lambda label: os.truncate(label, 9), "benchmark.json", "benchmark.json is not what was written"),
+        (Path.unlink, "benchmark.json", "benchmark.json is missing"),
+    ):
+        damaged(root / file)
+        small.write(root, "ci")
+        assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == content
+        assert capsys.readouterr().out == f"{root} is damaged ({why}) and is made again\n"
     (root / "notes.txt").write_text("mine")
     with pytest.raises(
         UserError, match=rf"^{root}: notes.txt is no file of the benchmark, which is to be made again; "
     ):
-        PEOPLE.write(root, "ci")
+        small.write(root, "ci")
     (root / "notes.txt").unlink()
-    monkeypatch.setattr(write_mllmu, "write_config", pytest.fail)
-    PEOPLE.write(root, "ci")
+    replace(small, build=pytest.fail).write(root, "ci")
 
 
 def hold(folder, ready):
@@ -134,11 +139,11 @@ def test_only_what_killed_processes_left_is_removed(tmp_path):
 
 
 def test_the_next_build_removes_what_killed_ones_left(tmp_path):
-    for name in (".thing-0123.tmp", "thing.4567.tmp"):
+    for name in (".thing-0123456789ab.tmp", ".thing-mine.tmp"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "half").touch()
     built(tmp_path / "thing", "a thing", write)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["thing", "thing.lock"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".thing-mine.tmp", "thing", "thing.lock"]
 
 
 def test_a_draft_that_is_cleared_away_at_once_is_made_again(tmp_path, monkeypatch):
@@ -161,7 +166,7 @@ def test_features_stay_for_as_long_as_a_run_uses_them(tmp_path, monkeypatch, cap
     monkeypatch.setenv("VIKER_LIGHTNING_CACHE", str(tmp_path))
     folder, other = tmp_path / "features" / ("0" * 40), tmp_path / "features" / ("1" * 40)
     ours, second = FrozenFeatures("disk", folder), FrozenFeatures("disk", folder)
-    left = folder / "ab/.abc-0123.tmp"
+    left = folder / "ab/.abc-0123456789ab.tmp"
     left.mkdir(parents=True)
     with draft(other / "ab", "abc") as new:
         clean_cache.main([])
@@ -184,19 +189,15 @@ def test_a_cache_that_cannot_be_locked_or_written_is_used(tmp_path):
 
 def test_clean_cache_removes_what_is_ours_and_idle(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("VIKER_LIGHTNING_CACHE", str(tmp_path))
-    ours = [
-        "models/mini-0123456789ab",
-        "models/smol-2",
-        "models/wider-0123456789ab",
-        "models/mini-tower-0123456789ab.77.tmp",
-        "vanilla/0123456789ab",
-    ]
-    ours += [f"ideal/{'0' * 32}", f"features/{'0' * 40}", "benchmarks/mini-ci-1", "benchmarks/.mini-ci-1-345"]
-    theirs = ["models/llava", "vanilla/notes", "work/mini-1", "ideal/thoughts"]
+    noted = ["models/smol-2", "benchmarks/mini-ci-1", "benchmarks/mini-default-2-seed-11"]
+    ours = ["models/mini-0123456789ab", "models/mini-tower-0123456789ab", "models/wider-0123456789ab"]
+    ours += ["vanilla/0123456789ab", f"ideal/{'0' * 32}", f"features/{'0' * 40}", *noted]
+    theirs = ["models/llava", "models/mini-mymodel", "models/smol-7", "models/.mini-mine.tmp", "vanilla/notes"]
+    theirs += ["work/mini-1", "ideal/thoughts", "benchmarks/mini-survey", "benchmarks/mini-survey-2"]
     busy = ["vanilla/ba9876543210", f"ideal/{'1' * 32}"]
     for name in ours + theirs + busy:
         (tmp_path / name).mkdir(parents=True)
-        (tmp_path / name / "file").write_bytes(bytes(1000))
+        (tmp_path / name / (CHECKSUMS if name in noted else "file")).write_bytes(bytes(1000))
     with (
         FileLock(tmp_path / f"{busy[0]}.lock"),
         FileLock(tmp_path / busy[1] / "build-0-of-1.lock"),
@@ -226,6 +227,9 @@ def test_a_cache_that_cannot_be_cleaned_is_one_line(tmp_path, monkeypatch):
     said = f"error: {kept}/file: cannot be removed (Permission denied); let it, and the folder it is in, be written to"
     assert stop.value.code == said and kept.is_dir()
     (tmp_path / "file").touch()
-    monkeypatch.setenv("VIKER_LIGHTNING_CACHE", f"{tmp_path}/file/cache")
-    with pytest.raises(SystemExit, match=rf"^error: cache folder {tmp_path}/file/cache: .*; set VIKER_LIGHTNING_CACHE"):
-        clean_cache.main([])
+    monkeypatch.delenv("VIKER_LIGHTNING_CACHE")
+    for name, home in ((f"{tmp_path}/file/cache", ""), ("/proc/.cache/viker-lightning", "/proc")):
+        monkeypatch.setenv(*(("HOME", home) if home else ("VIKER_LIGHTNING_CACHE", name)))
+        with pytest.raises(SystemExit, match=rf"^error: cache folder {name}: .*; set VIKER_LIGHTNING_CACHE"):
+            clean_cache.main([])
+        monkeypatch.delenv("VIKER_LIGHTNING_CACHE", raising=False)

@@ -26,7 +26,7 @@ TOLD = """
 import atexit, json, os, sys
 atexit.register(print, "at exit")
 told = {"argv": sys.argv[1:], "file": os.path.basename(sys.argv[0]), "name": __name__, "folder": os.getcwd()}
-told |= {"A": os.environ.get("A"), "B": os.environ.get("B"), "stdin": sys.stdin.read(), "path": sys.path[0]}
+told |= {"A": os.environ.get("A"), "B": os.environ.get("B"), "stdin": sys.stdin.read(), "here": os.getcwd() in sys.path}
 told |= {"parent": os.environ["VIKER_LIGHTNING_PARENT"] == str(os.getppid()), "blocked": sys.stdout.line_buffering}
 print(json.dumps(told))
 print("an error", file=sys.stderr)
@@ -104,7 +104,7 @@ def test_it_is_what_a_started_command_is(served, place):
     assert sorted(logs[0]) == sorted(logs[1]) and logs[0][0] == "before"
     told = json.loads(next(line for line in logs[0] if line.startswith("{")))
     assert told["argv"] == ["a b", "--c=d"] and told["A"] == "given" and told["B"] is None and told["parent"]
-    assert told["folder"] == told["path"] == str(place) and told["stdin"] == ""
+    assert told["folder"] == str(place) and told["here"] and told["stdin"] == ""
     assert memory[0] > 2**28 > 2**20 < memory[1], "bytes; one that is forked has torch in it"
 
 

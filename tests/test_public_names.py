@@ -23,6 +23,14 @@ def test_other_names_are_none():
         from viker_lightning import NoSuch  # noqa: F401
 
 
+def test_a_file_beside_the_command_stands_for_no_library(tmp_path):
+    for name in ("typing", "pathlib", "urllib", "commands"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('it was run')")
+    command = [sys.executable, "-m", "viker_lightning", "--version"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == f"viker-lightning {viker_lightning.__version__}\n", done.stderr
+
+
 def test_nothing_is_loaded_before():
     code = "import sys, viker_lightning; assert 'torch' not in sys.modules; viker_lightning.Picture"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,6 +1,12 @@
 """Visual-guided key-token regularisation and its rivals: make a multimodal LLM forget people, and show it."""
 
+import sys
+
+if (as_module := sys.argv[:1] == ["-m"]) and not sys.flags.safe_path:
+    del sys.path[0]  # the working folder: a file in it would stand for any library of its name
+
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 __version__ = "0.1.0"
@@ -14,6 +20,21 @@ ROOMS = {
     "training": ("Finetune", "Unlearn"),
 }
 """What a script needs most, by the room it is in. It is loaded when it is asked for: torch takes seconds."""
+
+
+def look_here_last() -> None:
+    """Lets a method of yours, say, be imported from the working folder, behind all that is installed.
+
+    From a run folder nothing is: it may be somebody else's.
+    """
+    here = Path.cwd()
+    of_a_run = any((folder / "provenance.json").exists() for folder in (here, *here.parents))
+    if not of_a_run and not {"", str(here)} & {*sys.path}:
+        sys.path.append(str(here))
+
+
+if as_module:
+    look_here_last()
 
 
 def __getattr__(name: str) -> Any:

@@ -23,12 +23,10 @@ def main(words: list[str] | None = None) -> None:
         )
     elif words[0] in LISTS:
         from viker_lightning import lists  # methods and datasets bring torch
-        from viker_lightning.errors import UserError
+        from viker_lightning.failures import ending_in_one_line
 
-        try:
+        with ending_in_one_line():
             lists.main(words)
-        except UserError as error:
-            sys.exit(f"error: {error}")
     elif words[0] in PAGES:
         from viker_lightning.chat.__main__ import main as chat
 

@@ -34,8 +34,10 @@ def cache_folder(*parts: str) -> Path:
     """
     root = os.environ.get("VIKER_LIGHTNING_CACHE") or platformdirs.user_cache_dir("viker-lightning", appauthor=False)
     folder = Path(root).joinpath(*parts)
+    with contextlib.suppress(OSError):  # that it may be written to does not say that there can be a folder: in /proc
+        Path(root).mkdir(parents=True, exist_ok=True)
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if existing != folder and not (existing.is_dir() and os.access(existing, os.W_OK)):
+    if existing != folder and not (existing.is_dir() and os.path.isdir(root) and os.access(existing, os.W_OK)):
         raise UserError(
             f"cache folder {root}: {existing} is no folder that can be written to; set VIKER_LIGHTNING_CACHE to another"
         )
@@ -55,8 +57,6 @@ def built(folder: Path, what: str, build: Callable[[Path], object]) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         remove_drafts(folder.parent, folder.name)
-        for left in folder.parent.glob(f"{folder.name}.*.tmp"):  # what earlier versions called them
-            shutil.rmtree(left, ignore_errors=True)
         why = damage(folder, "config.json")
         if why is None:
             return folder
@@ -121,7 +121,7 @@ def _altered_file(folder: Path) -> str | None:
 def _unreadable_file(folder: Path, above: int) -> str | None:
     """Which file of more than so many bytes cannot be read, and why; ``None`` if there is none."""
     for file in sorted(folder.rglob("*")):
-        if file.stat().st_size > above and (why := _unreadable(file)):
+        if file.stat().st_size > above and (why := unreadable(file)):
             return f"{file.relative_to(folder)}: {why}"
     return None
 
@@ -138,10 +138,10 @@ def _digest(file: Path) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def _unreadable(file: Path) -> str | None:
+def unreadable(file: Path) -> str | None:
     """Why a file cannot be read, as far as its beginning and its end tell."""
     try:
-        if file.suffix == ".safetensors":
+        if file.suffix in (".safetensors", ".ckpt"):
             with safe_open(file, framework="pt"):
                 pass
         elif file.suffix == ".parquet":

@@ -15,30 +15,31 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from viker_lightning.cache import cache_folder
+from viker_lightning.cache import CHECKSUMS, cache_folder
 from viker_lightning.errors import UserError
 from viker_lightning.files import remove_drafts, unheld
 
 NAMES = {
-    "models": r"(mini|smol|wider)-[\w-]+",
+    "models": r"(mini|mini-tower|wider)-[0-9a-f]{12}|smol-\d+",
     "vanilla": r"[0-9a-f]{12}",
     "merged": r"[0-9a-f]{12}",
-    "benchmarks": r"mini-[\w-]+",
+    "benchmarks": r"mini-\w+-\d+(-seed-\d+)?",
     "ideal": r"[0-9a-f]{32}",
     "features": r"[0-9a-f]{40}",
 }
 """What the folders are called that this project makes there: nothing else is touched, wherever the cache may be."""
 
-LEFT = r"\.?({})[.-]\w+(\.tmp)?"
-"""What killed builds leave, of earlier versions too."""
+HASH = re.compile("[0-9a-f]{12}$")
+"""How a name ends that nobody else gives; a folder with another is ours if it has our checksums, too."""
 
 
 def removable(root: Path) -> Iterator[Path]:
-    """Folders in a cache that this project has made, and what killed processes left beside them."""
+    """Folders in a cache that this project has made."""
     for kind, name in NAMES.items():
         for path in sorted((root / kind).glob("*")):
-            if path.is_dir() and (re.fullmatch(name, path.name) or re.fullmatch(LEFT.format(name), path.name)):
-                yield path
+            if path.is_dir() and re.fullmatch(name, path.name):
+                if HASH.search(path.name) or (path / CHECKSUMS).is_file():
+                    yield path
 
 
 def clean(root: Path) -> int:
@@ -71,8 +72,6 @@ def remove(path: Path) -> int | None:
     Raises:
         OSError: if the system does not let it be removed.
     """
-    if path.name.startswith(".") and path.suffix == ".tmp":
-        return None
     with ExitStack() as held:
         try:
             for lock in (path.with_name(f"{path.name}.lock"), path / ".lock", *path.glob("build-*.lock")):

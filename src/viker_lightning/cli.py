@@ -20,7 +20,7 @@ from lightning.pytorch.loggers import Logger
 from omegaconf.errors import OmegaConfBaseException
 from typing_extensions import override
 
-from viker_lightning import methods, options
+from viker_lightning import look_here_last, methods, options
 from viker_lightning.callbacks import Preview, Previewed, SaveConfig, Stopped, order
 from viker_lightning.callbacks.wandb_dashboard import name_for_wandb
 from viker_lightning.commands import COMMANDS, program
@@ -31,7 +31,7 @@ from viker_lightning.packaged_configs import config_paths
 from viker_lightning.preflight import Check, Wanted
 from viker_lightning.processes import stop_with_parent
 from viker_lightning.quiet import leave_out_unset, own_environment, quieten
-from viker_lightning.runs import NothingToDo, checkpoint_to_start_from, first_process, folder, lock, wandb_run
+from viker_lightning.runs import NothingToDo, checkpoint_to_start_from, first_process, folder, lock, names, wandb_run
 from viker_lightning.secrets import hidden_warnings, hide_from_loggers, hide_in_tracebacks
 from viker_lightning.training.base import Stage
 from viker_lightning.yaml_files import read_yamls
@@ -238,7 +238,8 @@ class CLI(LightningCLI):
         if fit and config["ckpt_path"] is None:
             folder.set_aside(run)
         else:  # it adds to what is there
-            folder.keep_metrics(run)
+            folder.clear(run)
+            folder.keep_earlier(run, names.METRICS)  # the CSV logger would delete it
         if fit and (earlier := wandb_run(run)):
             os.environ.setdefault("WANDB_RUN_ID", earlier)
 
@@ -255,8 +256,7 @@ def typed(args: ArgsType) -> list[str]:
 def main(args: ArgsType = None) -> None:
     """Runs the command line; errors a user can fix end in one line and exit code 1."""
     patience = PATIENCE if stop_with_parent() else 0
-    if not {"", os.getcwd()} & set(sys.path):  # with -m Python looks here by itself: for a method of yours
-        sys.path.insert(0, os.getcwd())
+    look_here_last()
     quieten()
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     with own_environment(), hidden_warnings(), ExitStack() as held:
@@ -289,6 +289,8 @@ def main(args: ArgsType = None) -> None:
         except Stopped as stopped:
             print(stopped.line, file=sys.stderr)
             raise
+        except KeyboardInterrupt:
+            sys.exit("stopped; --ckpt_path last resumes from what was saved, if anything was")
         except (Exception, SystemExit) as error:
             if (line := one_line(error)) is None:
                 hide_in_tracebacks()

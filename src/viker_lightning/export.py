@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from viker_lightning.errors import UserError
+from viker_lightning.failures import ending_in_one_line
 from viker_lightning.hub import check_model_name, push_model
 from viker_lightning.models import MLLM, load_merged, revision_of_base, write_language_model, write_merged
 from viker_lightning.models.families import Family, import_family
 from viker_lightning.reporting import write_cards
 from viker_lightning.runs import names, read_run
-from viker_lightning.secrets import hide
 from viker_lightning.shown import say
 
 
@@ -90,7 +89,7 @@ def main(arguments: list[str] | None = None) -> None:
     pushed = "upload it, with its card, to this model repository on the hub, made private if it is not there yet"
     parser.add_argument("--push", metavar="OWNER/NAME", help=pushed)
     given = parser.parse_args(arguments)
-    try:
+    with ending_in_one_line():
         if given.push is not None:
             check_model_name(given.push)
             if given.language_model:
@@ -101,8 +100,6 @@ def main(arguments: list[str] | None = None) -> None:
         say(folder)
         if given.push is not None:
             say(push_model(folder, given.push))
-    except (UserError, OSError) as error:
-        sys.exit(hide(f"error: {error}"))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import select
 import signal
 import sys
 import sysconfig
@@ -21,8 +22,18 @@ from viker_lightning.secrets import hide
 from viker_lightning.shown import in_terminal
 from viker_lightning.sources import INSTALLED, PACKAGE
 
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
-"""What the system says where nothing can be written."""
+UNWRITABLE = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room"),
+    errno.EFBIG: "allow larger files (ulimit -f)",
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "make it writable"),
+}
+"""What the system says where nothing can be written, and what to do."""
+
+RESUME = "resume with --ckpt_path last: what was saved is intact"
+"""What to do then, where a run was at work; other programs are typed again."""
+
+FULL = re.compile(r"can(no|')t allocate memory", re.IGNORECASE)
+"""What PyTorch, safetensors and the system say where main memory, or the address space, is used up."""
 
 EXTRAS = {"TensorBoardLogger": "; pip install -e '.[tensorboard]' in the repository"}
 """What to do where a class of others wants a package that only an extra brings."""
@@ -33,22 +44,27 @@ LIBRARIES = (PACKAGE, Path(sysconfig.get_path("stdlib")))
 _UNMADE = re.compile(r"( *)(?:- )?Problem with given class_path '([^']+)':\n((?:\1 {2,}.*\n?)+)")
 
 
-def one_line(error: BaseException) -> str | None:
+def one_line(error: BaseException, then: str = RESUME) -> str | None:
     """What a user can fix, in one line; ``None`` if it is not for a user to fix.
 
     Of a method, score, attack, dataset or family of a user's own it is file and line; ``sys.exit`` there is an error.
+
+    Args:
+        error: why a program ends.
+        then: how it goes on when that is fixed.
     """
     if isinstance(error, SystemExit):
         return _in_own_file(error)
     if isinstance(error, OSError) and error.errno in UNWRITABLE:
-        return f"{error}; {what_to_do(error)}"
+        return f"{error}; {what_to_do(error, then)}"
     if type(error).__module__.startswith("wandb.errors"):
         return f"trainer.logger: W&B says: {' '.join(str(error).split())}; mend its options, or leave it out"
     if isinstance(error, MisconfigurationException):  # of the trainer: no GPU, two options at odds
         return f"trainer: {' '.join(str(error).split())}; see configs/trainer for what fits together"
-    if isinstance(error, torch.OutOfMemoryError):  # what follows the first sentences is of PyTorch's allocator
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or FULL.search(str(error)):
+        said = ". ".join(" ".join(str(error).split()).split(". ")[:2])  # what follows is of PyTorch's allocator
         return (
-            f"{'. '.join(str(error).split('. ')[:2]).rstrip('.')}; lower model.engine.max_tokens, set "
+            f"{said.rstrip('.') or 'main memory is used up'}; lower model.engine.max_tokens, set "
             "model.engine.gradient_checkpointing=true, or model.quantize=nf4 with LoRA; the command check says what "
             "a run takes"
         )
@@ -68,15 +84,19 @@ def one_line(error: BaseException) -> str | None:
 def ending_in_one_line() -> Iterator[None]:
     """Within this a program ends as a user may expect: what can be fixed in one line and exit code 1, and Ctrl-C too.
 
-    Clusters and make send SIGTERM, which is the same as Ctrl-C: what is running saves, and goes on the next time.
+    Clusters and make send SIGTERM, which is the same as Ctrl-C: what is running saves, and goes on the next time. Where
+    ``head`` has read enough of what is printed, it ends as other programs do.
     """
     former = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
+        sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit("stopped; the same command resumes where this one was")
     except (Exception, SystemExit) as error:
-        if (line := one_line(error)) is None:
+        if isinstance(error, BrokenPipeError) and _unread():
+            sys.exit(128 + signal.SIGPIPE)
+        if (line := one_line(error, "give the same command again")) is None:
             raise
         sys.exit(ending(line))
     finally:
@@ -88,15 +108,24 @@ def ending(line: object) -> str:
     return in_terminal(hide(f"error: {line}"))
 
 
-def what_to_do(error: OSError) -> str:
+def _unread() -> bool:
+    """Whether nobody reads what is printed any more; what is left is thrown away, or Python's end would complain."""
+    polled, number = select.poll(), sys.stdout.fileno()
+    polled.register(number, 0)  # of errors alone
+    unread = bool(polled.poll(0))
+    if unread:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+    return unread
+
+
+def what_to_do(error: OSError, then: str = RESUME) -> str:
     """What fixes an error of :data:`UNWRITABLE`: it may be one of reading, too, of a file that is there."""
     file = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes | os.PathLike) else None
     if file is not None and error.errno in (errno.EACCES, errno.EPERM):
         there = next(one for one in (file, *file.parents) if os.path.exists(one))  # in a shut folder nothing is there
         if not os.access(there, os.R_OK):
             return "make it readable, or give another"
-    remedy = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "make it writable"
-    return f"{remedy}, then resume with --ckpt_path last: what was saved is intact"
+    return f"{UNWRITABLE[error.errno or errno.EPERM]}, then {then}"
 
 
 def unmade(error: BaseException) -> str | None:

@@ -21,6 +21,9 @@ from safetensors import SafetensorError
 
 from viker_lightning.errors import UserError
 
+DRAFT = f".{{}}-{'[0-9a-f]' * 12}.tmp"
+"""What drafts are called: nobody else calls anything so."""
+
 
 def check_folder(option: str, value: str | None) -> None:
     """Refuses a file where a folder is meant.
@@ -38,6 +41,23 @@ def check_folder(option: str, value: str | None) -> None:
         wrong = f"cannot be a path ({getattr(error, 'strerror', error)})"
     if value and wrong:
         raise UserError(f"{option}: {value[:80]!r} {wrong}; give a folder")
+
+
+def make_folder(option: str, folder: Path) -> None:
+    """Makes a folder, and those it is in.
+
+    Args:
+        option: whose value it is.
+        folder: may be there already.
+
+    Raises:
+        UserError: if there can be none, in a file or in /proc, say.
+        OSError: if nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileNotFoundError, FileExistsError, NotADirectoryError) as error:
+        raise UserError(f"{option}: {folder} cannot be made ({error.strerror}); give another folder") from error
 
 
 @contextlib.contextmanager
@@ -151,7 +171,7 @@ def remove_drafts(folder: Path, name: str | None = None) -> list[Path]:
         name: what was written; ``None`` for whatever it was.
     """
     removed = []
-    for left in sorted(folder.glob(f".{glob.escape(name) if name else '*'}-*.tmp")):
+    for left in sorted(folder.glob(DRAFT.format(glob.escape(name) if name else "*"))):
         with contextlib.suppress(OSError):
             handle = os.open(left, os.O_RDONLY)
             try:
@@ -203,7 +223,7 @@ def unheld(folder: Path) -> Iterator[bool]:
             pass
         for inner, _, _ in list(os.walk(folder)):
             remove_drafts(Path(inner))
-            free = free and not any(Path(inner).glob(".*-*.tmp"))
+            free = free and not any(Path(inner).glob(DRAFT.format("*")))
         yield free
     finally:
         os.close(handle)

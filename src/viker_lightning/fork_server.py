@@ -232,8 +232,8 @@ def _become(connection: socket.socket, loaded: _Loaded) -> list[str]:
     for file, number in zip(files, (1, 2), strict=True):
         os.dup2(file, number)
         os.close(file)
+    sys.path[:] = [asked["folder"] if one == os.getcwd() else one for one in sys.path]
     os.chdir(asked["folder"])
-    sys.path[0] = asked["folder"]  # as -m has it
     os.environ.clear()
     os.environ.update({**loaded.added, **asked["environment"], PARENT: str(beside)})
     for folder in loaded.temporary:

@@ -298,6 +298,12 @@ def test_a_hub_id_needs_a_folder(pair):
         main(["someone/model", f"--gold={pair[1]}"])
 
 
+@pytest.mark.parametrize("out", ["/proc/nope", "/etc/passwd"])
+def test_where_there_can_be_no_folder(pair, out):
+    with pytest.raises(SystemExit, match=rf"^error: --out: {out}/attacks cannot be made \(.*\); give another folder$"):
+        main([str(pair[0]), f"--gold={pair[1]}", "--only=relearn", "--on=run", f"--out={out}"])
+
+
 def test_a_model_folder_with_its_attempts_elsewhere(copies, tiny, tmp_path):
     _, gold = copies
     model = shutil.copytree(gold / "model", tmp_path / "weights")

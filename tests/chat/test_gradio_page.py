@@ -1,5 +1,6 @@
 """The page over 127.0.0.1, asked as a browser asks it: answers of all models, and no other address."""
 
+import json
 import os
 import re
 import signal
@@ -169,6 +170,26 @@ def test_what_is_at_an_address_is_not_fetched(client, served):
     assert not [one for one in ASKED if not local(one)]
 
 
+def call(served, name, *given):
+    """What a program that asks over the API is told, in a stream of events."""
+    request = Request(f"{served[0]}/gradio_api/call/{name}", json.dumps({"data": given}).encode())
+    request.add_header("Content-Type", "application/json")
+    with urlopen(request) as answer:
+        event = json.load(answer)["event_id"]
+    return get(f"{served[0]}/gradio_api/call/{name}/{event}")[1]
+
+
+@pytest.mark.parametrize("mark", [{"meta": {"_type": "gradio.FileData"}}, {}])
+def test_a_file_that_was_not_uploaded_is_not_read(served, photos, tmp_path, mark):
+    private = tmp_path / "private.png"
+    private.write_bytes(photos["test"][1].picture.data)
+    for name, more in (("look", []), ("ask", ["Who?", "entropy"])):
+        for path in (str(private), os.path.relpath(private)):
+            said = call(served, name, OWN, None, {"path": path} | mark, *more)
+            assert said.startswith("event: error") and "image/jpeg" not in said and "<article" not in said
+    assert private.read_bytes() not in [path.read_bytes() for path in served[1].rglob("*") if path.is_file()]
+
+
 @pytest.mark.extended
 def test_telemetry_is_off_before_anything_is_imported_that_has_one():
     """In a process of its own: what it brings reads that once."""
@@ -215,12 +236,13 @@ def test_a_whole_command(folders, tmp_path, monkeypatch):
                 except (ConnectionError, OSError):
                     time.sleep(0.05)
             assert [*tmp_path.glob("viker-lightning-chat-*")]
-            os.kill(pid, number)
-            assert forked.wait(pid) == 0, out.read_text()
+            with urlopen(f"{found[1]}/gradio_api/heartbeat/an-open-page"):
+                os.kill(pid, number)
+                assert forked.wait(pid) == 0, out.read_text()
         except BaseException:
             os.kill(pid, signal.SIGKILL)
             raise
-        assert "Traceback" not in out.read_text() and not [*tmp_path.glob("viker-lightning-chat-*")]
+        assert out.read_text().endswith("Ctrl-C ends it\n") and not [*tmp_path.glob("viker-lightning-chat-*")]
 
 
 def refused(*words):

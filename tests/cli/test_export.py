@@ -1,5 +1,6 @@
 """What a run leaves behind loads with plain PEFT and plain transformers, and says the same."""
 
+import errno
 import json
 import re
 import shutil
@@ -106,7 +107,11 @@ def test_exports_are_safetensors_only(run):
     assert not [name for name in names if name.endswith(".tmp")]
 
 
-def test_a_finished_run_is_exported_later(run, tmp_path, capsys):
+def full(folder):
+    raise OSError(errno.ENOSPC, "No space left on device", str(folder))
+
+
+def test_a_finished_run_is_exported_later(run, tmp_path, capsys, monkeypatch):
     wanted = (run / "run/merged/model.safetensors").read_bytes()
     (run / "run/merged/model.safetensors").unlink()
     export([str(run / "run")])
@@ -116,8 +121,15 @@ def test_a_finished_run_is_exported_later(run, tmp_path, capsys):
         with pytest.raises(SystemExit) as stop:
             export([str(folder)])
         assert said in str(stop.value.code) and "\n" not in str(stop.value.code)
-    with pytest.raises(SystemExit, match="no model could be loaded"):
-        export([str(run / "run"), f"--base={tmp_path / 'gone'}"])
+    with pytest.raises(SystemExit) as stop:
+        export([str(run / "run"), f"--base={tmp_path}"])
+    assert "no model could be loaded" in str(stop.value.code)
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(SystemExit, match="; make room, then give the same command again"),
+    ):
+        patch.setattr("viker_lightning.models.merging.replacing_folder", full)
+        export([str(run / "run")])
 
 
 def test_the_model_may_have_moved_but_be_no_other(run, tmp_path, caplog, monkeypatch):

@@ -69,7 +69,10 @@ def said(mllm, rows, folder):
 
 def test_answers_side_by_side(model, questions, tmp_path, capsys):
     file, rows = questions
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/answers.jsonl").write_text("of other questions")
     main(options(file, model / "adapter", tmp_path / "run"))
+    assert (tmp_path / "run/answers-1.jsonl").read_text() == "of other questions"
     found = answers(tmp_path / "run")
     assert [{k: v for k, v in row.items() if k not in ("before", "after")} for row in found] == rows
     assert [row["before"] for row in found] == said(MLLM.load(model / "vanilla"), rows, tmp_path)

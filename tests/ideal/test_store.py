@@ -23,7 +23,7 @@ from viker_lightning.ideal.prefix import STRIDE
 from viker_lightning.ideal.reference import Reference
 from viker_lightning.ideal.store import reference_store
 from viker_lightning.models import fingerprint
-from viker_lightning.models.tensor_files import Damaged
+from viker_lightning.models.tensor_files import Damaged, load_checked, save_atomically
 from viker_lightning.pictures.irrelevant import irrelevant_images
 
 
@@ -161,7 +161,21 @@ def flip(part):
     part.write_bytes(content)
 
 
-@pytest.mark.parametrize("damage", [flip, lambda part: part.write_bytes(part.read_bytes()[:40])])
+def of_others(part):
+    """Whole, with a checksum of its own, but not what is kept under this name."""
+    ReferenceStore(part.parent / "other").add([("a", Reference(torch.zeros(2, 3), torch.zeros(2), torch.zeros(2)))])
+    next((part.parent / "other").iterdir()).replace(part)
+
+
+DAMAGES = [
+    flip,
+    lambda part: part.write_bytes(part.read_bytes()[:40]),
+    of_others,
+    lambda part: save_atomically({name: torch.zeros(1) for name in load_checked(part) if name != "entropy"}, part),
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_part_is_computed_again(mllm, groups, pictures, caplog, damage):
     """With the same result as ever, and a line that says so."""
     batch = mllm.pack(groups)
@@ -171,7 +185,7 @@ def test_a_damaged_part_is_computed_again(mllm, groups, pictures, caplog, damage
     (part,) = store_folder(mllm).glob("part-*.safetensors")
     whole = part.read_bytes()
     damage(part)
-    (part.parent / ".part-0-1.tmp").mkdir()
+    (part.parent / ".part-0-0123456789ab.tmp").mkdir()
     again = IdealDistribution(mllm, pictures, "disk")
     again.prepare(batch.encoded)
     found = again.reference(batch)

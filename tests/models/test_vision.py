@@ -39,7 +39,11 @@ def test_damaged_features_are_computed_again(tmp_path, caplog):
     calls = []
     kept = FrozenFeatures("disk", tmp_path)
     kept.get([Shown("11"), Shown("22"), Shown("33")], compute(calls))
-    flipped, cut, left = tmp_path / "11/11.safetensors", tmp_path / "22/22.safetensors", tmp_path / "33/.33-0.tmp"
+    flipped, cut, left = (
+        tmp_path / "11/11.safetensors",
+        tmp_path / "22/22.safetensors",
+        tmp_path / "33/.33-0123456789ab.tmp",
+    )
     content = bytearray(flipped.read_bytes())
     content[-2] ^= 1
     flipped.write_bytes(content)

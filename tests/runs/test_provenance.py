@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from viker_lightning import sources
+from viker_lightning import look_here_last, sources
 from viker_lightning.callbacks import Provenance
 from viker_lightning.cli import main
 from viker_lightning.methods import NPO
@@ -210,7 +210,13 @@ def test_a_file_beside_the_command_is_found_by_either_command(tmp_path, monkeypa
     options = ["--model=Unlearn", "--model.vanilla=x", "--model.method=of_mine_beside.Mine", "--data=MLLMU"]
     with pytest.raises(SystemExit, match=r"^error: --nonsense: no such option"):
         main(["fit", *options, "--nonsense"])
-    assert "of_mine_beside" in sys.modules
+    assert "of_mine_beside" in sys.modules and sys.path[-1] == str(tmp_path), "behind all that is installed"
+    monkeypatch.setattr("sys.path", sys.path[:-1])
+    (tmp_path / "provenance.json").touch()
+    (tmp_path / "adapter").mkdir()
+    monkeypatch.chdir(tmp_path / "adapter")
+    look_here_last()
+    assert not {"", str(tmp_path / "adapter")} & {*sys.path}, "a run folder may be somebody else's"
 
 
 @pytest.mark.parametrize("kind", ["cuda", "cpu"])

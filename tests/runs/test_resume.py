@@ -18,7 +18,7 @@ from viker_lightning.callbacks import Evaluation
 from viker_lightning.errors import UserError
 from viker_lightning.files import replacing, replacing_folder
 from viker_lightning.models import tensor_files
-from viker_lightning.runs import CheckpointFile, checkpoint_to_start_from, keep_metrics, last_checkpoint, set_aside
+from viker_lightning.runs import CheckpointFile, checkpoint_to_start_from, keep_earlier, last_checkpoint, set_aside
 from viker_lightning.runs.checkpoint_file import rng_state, set_rng_state
 from viker_lightning.runs.resume import check_names, set_rates
 
@@ -294,7 +294,7 @@ def test_earlier_metrics_are_never_written_over(tmp_path, there, new):
     for name in there:
         (tmp_path / f"metrics-{name}.csv").write_text(name)
     (tmp_path / "metrics.csv").write_text("new")
-    keep_metrics(tmp_path)
+    keep_earlier(tmp_path, "metrics.csv")
     assert [(tmp_path / f"metrics-{name}.csv").read_text() for name in there] == there
     assert (tmp_path / f"metrics-{new}.csv").read_text() == "new"
 
@@ -315,7 +315,7 @@ LEFT = {
     "no results": (["key_tokens.json", "method", "skipped.txt"], "run"),
     "asked before": (["results-validate.json", "predictions-validate.parquet", "config-validate.yaml"], "commands"),
     "tested later": (["results.json", "results-test.json", "skipped-test.txt", "predictions-test.parquet"], "run"),
-    "questions": (["answers.jsonl", "config-predict.yaml", "metrics.csv"], "commands"),
+    "questions": (["answers.jsonl", "answers-1.jsonl", "config-predict.yaml", "metrics.csv"], "commands"),
 }
 
 

@@ -10,6 +10,8 @@ import signal
 import subprocess
 import time
 from importlib import import_module
+from mmap import mmap
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,8 +19,10 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from support.killing import command, dies, in_step, run, same, slurm_task, stand_in_repository
 from viker_lightning import cli
+from viker_lightning.__main__ import main
 from viker_lightning.callbacks import Evaluation, Stopped
-from viker_lightning.failures import one_line, what_to_do
+from viker_lightning.errors import UserError
+from viker_lightning.failures import ending_in_one_line, one_line, what_to_do
 from viker_lightning.runs import CheckpointFile, first_process, lock
 from viker_lightning.training import Unlearn
 
@@ -216,6 +220,7 @@ def test_one_process_of_a_run_takes_the_folder(monkeypatch):
     [
         (errno.ENOSPC, "new", True, "make room, then resume with --ckpt_path last"),
         (errno.EDQUOT, "new", False, "make room, then resume with --ckpt_path last"),
+        (errno.EFBIG, "new", True, "allow larger files (ulimit -f), then resume with --ckpt_path last"),
         (errno.EROFS, "new", True, "make it writable, then resume with --ckpt_path last"),
         (errno.EROFS, "there", False, "make it writable, then resume with --ckpt_path last"),
         (errno.EACCES, "new", False, "make it writable, then resume with --ckpt_path last"),
@@ -231,6 +236,12 @@ def test_what_to_do_where_the_system_refuses(tmp_path, monkeypatch, number, file
     monkeypatch.setattr("os.access", lambda path, mode: readable or path != tmp_path / "there")  # root may read all
     error = OSError(number, os.strerror(number), *([str(tmp_path / file)] if file else []))
     assert what_to_do(error).startswith(what)
+    with pytest.raises(SystemExit) as stop, ending_in_one_line():
+        raise error
+    assert (
+        stop.value.code
+        == f"error: {error}; {what.replace('resume with --ckpt_path last', 'give the same command again')}"
+    )
 
 
 def test_what_to_do_where_the_gpu_is_full():
@@ -244,6 +255,40 @@ def test_what_to_do_where_the_gpu_is_full():
         "model.engine.gradient_checkpointing=true, or model.quantize=nf4 with LoRA; the command check says what a run "
         "takes"
     )
+
+
+@pytest.mark.parametrize(
+    "ask", [lambda: torch.empty(2**60, dtype=torch.uint8), lambda: bytearray(2**62), lambda: mmap(-1, 2**46)]
+)
+def test_main_memory_that_is_used_up_is_one_line(ask):
+    with pytest.raises((RuntimeError, MemoryError, OSError)) as error:
+        ask()
+    said = one_line(error.value)
+    assert "memory" in said and "; lower model.engine.max_tokens, set " in said and "\n" not in said
+
+
+def test_what_nobody_reads_any_more_is_no_error(monkeypatch):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as out, pytest.raises(SystemExit) as stop:
+        monkeypatch.setattr("sys.stdout", out)
+        main(["methods"])
+    assert stop.value.code == 128 + signal.SIGPIPE
+
+
+def test_ctrl_c_while_a_file_of_ones_own_is_imported(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "stopped_here.py").write_text("raise KeyboardInterrupt")
+    with pytest.raises(SystemExit, match=r"^stopped; --ckpt_path last resumes"):
+        cli.main(["fit", "--model=Unlearn", "--model.vanilla=x", "--model.method=stopped_here.Mine", "--data=MLLMU"])
+
+
+@pytest.mark.parametrize("folder", ["/proc/nope", "{}/file", "{}/file/run"])
+def test_where_there_can_be_no_folder(tmp_path, folder):
+    (tmp_path / "file").touch()
+    folder = folder.format(tmp_path)
+    with pytest.raises(UserError, match=rf"^trainer.default_root_dir: {folder} cannot be made \(.*\); give another"):
+        lock(Path(folder))
 
 
 @pytest.fixture

@@ -1,14 +1,17 @@
 """A vanilla model that is made on demand."""
 
+import os
 from types import SimpleNamespace
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from viker_lightning.errors import UserError
 from viker_lightning.training import vanilla
 
 
-def test_a_stopped_vanilla_run_goes_on(tmp_path, monkeypatch):
+def test_a_stopped_vanilla_run_goes_on(tmp_path, monkeypatch, capsys):
     """The second time it is asked for, what the first had learned is still there, and the run is told so."""
     monkeypatch.setenv("VIKER_LIGHTNING_CACHE", str(tmp_path))
     (tmp_path / "vanilla.yaml").write_text("")
@@ -28,7 +31,7 @@ def test_a_stopped_vanilla_run_goes_on(tmp_path, monkeypatch):
         assert not set(of_the_method) & set(environment), "W&B does not file it as the run that asks for it"
         assert set(of_both) <= set(environment)
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        checkpoint.touch()
+        save_file({"weight": torch.zeros(1)}, checkpoint)
         (checkpoint.parents[1] / "model").mkdir(exist_ok=True)
         if len(seen) == 2:
             (checkpoint.parents[1] / "results.json").write_text("{}")
@@ -39,6 +42,13 @@ def test_a_stopped_vanilla_run_goes_on(tmp_path, monkeypatch):
         vanilla.vanilla_model(str(tmp_path / "vanilla.yaml"), data)
     assert vanilla.vanilla_model(str(tmp_path / "vanilla.yaml"), data).name == "model"
     assert seen == [False, True]
+    run = tmp_path / "vanilla" / next(path.name for path in (tmp_path / "vanilla").iterdir() if path.is_dir())
+    (run / "results.json").unlink()
+    os.truncate(run / "checkpoints/last.ckpt", 50)
+    with pytest.raises(UserError, match="failed with exit code 0"):
+        vanilla.vanilla_model(str(tmp_path / "vanilla.yaml"), data)
+    assert seen == [False, True, False], "begun anew"
+    assert f"{run}/checkpoints/last.ckpt is damaged (" in capsys.readouterr().out
 
 
 def test_damaged_vanilla_weights_are_made_again(tmp_path, monkeypatch, capsys):

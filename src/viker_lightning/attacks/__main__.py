@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,11 +11,13 @@ from typing import Any
 
 from transformers import AutoConfig
 
+from viker_lightning import look_here_last
 from viker_lightning.datasets import Benchmark
 from viker_lightning.errors import UserError
 from viker_lightning.experiments.cells import State
 from viker_lightning.experiments.runner import run_grid
 from viker_lightning.failures import ending, ending_in_one_line
+from viker_lightning.files import make_folder
 from viker_lightning.models.families import import_family
 from viker_lightning.models.mllm import MAX_SEQUENCE_TOKENS, MAX_TOKENS
 from viker_lightning.processes import stop_with_parent
@@ -39,8 +40,7 @@ log = logging.getLogger(__name__)
 def main(arguments: list[str] | None = None) -> None:
     """The command line; errors a user can fix end in one line and exit code 1."""
     stop_with_parent()
-    if not {"", os.getcwd()} & set(sys.path):  # for an attack of yours
-        sys.path.insert(0, os.getcwd())
+    look_here_last()
     quieten()
     with ending_in_one_line():
         if failed := attack(parser().parse_args(arguments)):
@@ -89,6 +89,8 @@ def attack(given: argparse.Namespace) -> str:
         for unit in now:
             unit.carry_out(material)
         return ""
+    for unit in now:
+        make_folder("--out" if unit.subject.name == "run" else f"--{unit.subject.name}", unit.folder.parent)
     failed = run_grid(now, given.jobs, what="attacks")
     record, pages = write_results(given, units, now, material)
     if given.wandb:

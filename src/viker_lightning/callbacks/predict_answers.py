@@ -16,7 +16,7 @@ from viker_lightning.errors import UserError
 from viker_lightning.files import write_text
 from viker_lightning.models import MLLM, generate, split_to_budget
 from viker_lightning.reporting import side_by_side
-from viker_lightning.runs import names
+from viker_lightning.runs import keep_earlier, names
 from viker_lightning.shown import Plain
 from viker_lightning.training.base import Stage
 
@@ -29,7 +29,8 @@ class Answers(Callback):
     """Answers :class:`~viker_lightning.datasets.Questions` during predict; with other data it does nothing.
 
     The run folder gets ``answers.jsonl``: every row of the questions, in their order, with ``before``, what the model
-    says without its adapter (null where it has none), and ``after``, what it says. The first rows are printed.
+    says without its adapter (null where it has none), and ``after``, what it says. Earlier answers there are kept as
+    ``answers-<n>.jsonl``. The first rows are printed.
 
     Args:
         max_new_tokens: where an answer ends at the latest.
@@ -75,6 +76,7 @@ class Answers(Callback):
         said = {number: {"before": before, "after": after} for number, before, after in found}
         rows = [ask.row | said[ask.number] for ask in data.asks]
         file = run_folder(trainer) / names.ANSWERS
+        keep_earlier(file.parent, file.name)
         write_text(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         console = Plain()
         console.print(side_by_side(rows[: self.shown]))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from viker_lightning import look_here_last
 from viker_lightning.commands import program
 from viker_lightning.errors import UserError
 
@@ -26,8 +26,7 @@ def main(arguments: list[str] | None = None) -> None:
     from viker_lightning.failures import ending_in_one_line  # brings Lightning, which --help need not wait for
     from viker_lightning.quiet import quieten
 
-    if not {"", os.getcwd()} & set(sys.path):  # for a dataset or family of yours
-        sys.path.insert(0, os.getcwd())
+    look_here_last()
     quieten()
     with ending_in_one_line():
         chat(given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import gradio as gr
@@ -173,5 +174,8 @@ def server(made: gr.Blocks) -> uvicorn.Server:
         theme=gr.themes.Base(font=FONT, font_mono=CODE).set(**READABLE),
         css=style(),
     )
-    # An open page holds a connection, which the end does not wait for.
-    return uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1))
+    made.has_launched = made.is_running = True  # else Gradio reads any file that is named to it, not uploads alone
+    # An open page holds a connection, which the end does not wait for: that it is cut off is no error.
+    serving = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=0))
+    logging.getLogger("uvicorn.error").addFilter(lambda _: not serving.should_exit)
+    return serving

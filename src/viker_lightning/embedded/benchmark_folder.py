@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from viker_lightning.cache import damage, note_checksums
+from viker_lightning.cache import CHECKSUMS, damage, note_checksums
 from viker_lightning.errors import UserError
 from viker_lightning.files import draft, remove_drafts
 from viker_lightning.shown import say
@@ -72,12 +72,13 @@ class EmbeddedBenchmark:
         if size not in self.sizes:
             raise UserError(f"size={size!r}: no such benchmark size, choose from {', '.join(self.sizes)}")
         root, label = Path(root), {"version": self.version, "size": size, "seed": seed}
-        why = damage(root, LABEL) if _read_label(root) == label else "another one"
+        found = _read_label(root) or (label if _was_labelled(root) else None)
+        why = damage(root, LABEL) if found == label else "another one"
         if why is None:
             return root
-        if root.exists() and _read_label(root) is None and (not root.is_dir() or any(root.iterdir())):
+        if root.exists() and found is None and (not root.is_dir() or any(root.iterdir())):
             raise UserError(f"{root}: holds other files, choose a new or empty folder for the benchmark")
-        if _read_label(root) == label:
+        if found == label:
             say(f"{root} is damaged ({why}) and is made again")
         remove_drafts(root.parent, root.name)
         # Built beside the final place and renamed, so that a folder under its final name is always complete.
@@ -86,7 +87,7 @@ class EmbeddedBenchmark:
             (new / "README.md").write_text(self.readme.format(**label), "utf-8")
             (new / LABEL).write_text(json.dumps(label), "utf-8")
             note_checksums(new)
-            if _read_label(root) == label and (foreign := _foreign_files(root, new)):
+            if found == label and (foreign := _foreign_files(root, new)):
                 reason = f"{foreign[0]} is no file of the benchmark, which is to be made again"
                 raise UserError(f"{root}: {reason}; move it away")
             if root.exists():
@@ -103,6 +104,14 @@ def _foreign_files(root: Path, new: Path) -> list[str]:
     """Files of somebody else's: those that the same benchmark, made anew, does not have."""
     files = [file.relative_to(root) for file in sorted(root.rglob("*")) if file.is_file()]
     return [name.as_posix() for name in files if not (new / name).exists() and not name.name.startswith(".")]
+
+
+def _was_labelled(root: Path) -> bool:
+    """Whether the checksums tell of a label, be it gone or cut short."""
+    try:
+        return f"  {LABEL}\n" in (root / CHECKSUMS).read_text("utf-8")
+    except (OSError, ValueError):
+        return False
 
 
 def _read_label(root: Path) -> dict[str, Any] | None:

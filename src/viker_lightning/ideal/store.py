@@ -81,15 +81,18 @@ class ReferenceStore:
             if file not in self._open:
                 try:
                     self._read(file, safe_open(file, framework="pt"))
-                except (SafetensorError, OSError, ValueError) as error:
+                except (Damaged, SafetensorError, OSError, ValueError) as error:
                     self._drop(file, str(error).splitlines()[0])
 
     def _read(self, file: Path, part: Any) -> None:
-        held = list(part.keys())
-        rows = [key.removeprefix("key.") for key in held if key.startswith("key.")]
-        self._tensors[file] = [name for name in NAMES if name in held]
-        self._index |= {key: (file, *part.get_tensor(f"key.{key}").tolist()) for key in rows}
-        self._open[file] = part
+        held = {*part.keys()}
+        rows = {name.removeprefix("key."): part.get_tensor(name).tolist() for name in held if name.startswith("key.")}
+        tensors, end = [name for name in NAMES if name in held], max((stop for _, stop in rows.values()), default=0)
+        lengths = {tuple(part.get_slice(name).get_shape()[:1]) for name in tensors}
+        if file.name != _part(rows) or not {*NAMES[:3]} <= held or lengths != {(end,)}:
+            raise Damaged("it holds other tensors")
+        self._tensors[file], self._open[file] = tensors, part
+        self._index |= {key: (file, start, stop) for key, (start, stop) in rows.items()}
 
     def _drop(self, file: Path, why: str) -> None:
         """Removes a damaged part: what it held is not known any more, and asked again when it is needed."""
@@ -107,7 +110,7 @@ class ReferenceStore:
             try:
                 load_checked(file)
                 self._read(file, safe_open(file, framework="pt"))  # another run may have written it anew
-            except (Damaged, SafetensorError, OSError) as error:
+            except (Damaged, SafetensorError, OSError, ValueError) as error:
                 self._drop(file, str(error))
                 return False
             self._checked.add(file)
@@ -145,6 +148,10 @@ class ReferenceStore:
         tensors = {name: getattr(whole, name) for name in NAMES if name != "layers" or whole.layers.shape[1]}
         for key, reference in new.items():
             tensors[f"key.{key}"] = torch.tensor([start, start := start + len(reference.entropy)])
-        name = hashlib.sha256("".join(sorted(new)).encode()).hexdigest()[:32]
-        save_atomically({k: v.contiguous() for k, v in tensors.items()}, self.folder / f"part-{name}.safetensors")
+        save_atomically({k: v.contiguous() for k, v in tensors.items()}, self.folder / _part(new))
         self.refresh()
+
+
+def _part(keys: Iterable[str]) -> str:
+    """The name of a part that holds these references."""
+    return f"part-{hashlib.sha256(''.join(sorted(keys)).encode()).hexdigest()[:32]}.safetensors"

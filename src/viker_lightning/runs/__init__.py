@@ -1,7 +1,7 @@
 """A run's folder: names, lock, what is set aside, resuming, checkpoints, reading and writing."""
 
 from .checkpoint_file import CheckpointFile, rng_state, set_rng_state
-from .folder import first_process, keep_metrics, lock, set_aside, wandb_run
+from .folder import first_process, keep_earlier, lock, set_aside, wandb_run
 from .names import is_finished, weights_folder
 from .read import Run, read_run
 from .requests import requests_of
@@ -14,7 +14,7 @@ __all__ = [
     "checkpoint_to_start_from",
     "first_process",
     "is_finished",
-    "keep_metrics",
+    "keep_earlier",
     "last_checkpoint",
     "lock",
     "read_run",

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from viker_lightning.errors import UserError
+from viker_lightning.files import make_folder
 
 from . import names
 from .resume import LONGEST_PATH, last_checkpoint, read_results
@@ -42,7 +43,7 @@ def lock(run: Path, patience: float = 0) -> FileLock:
     Raises:
         UserError: if another run has it, and keeps it.
     """
-    run.mkdir(parents=True, exist_ok=True)
+    make_folder("trainer.default_root_dir", run)
     held = FileLock(run / ".lock")
     with contextlib.suppress(Timeout):
         held.acquire(timeout=0)
@@ -76,13 +77,13 @@ def _next(run: Path, name: str, ending: str = "") -> int:
     return max((int(number) for number in numbers if number.isdecimal()), default=0) + 1
 
 
-def keep_metrics(run: Path) -> None:
-    """Renames ``metrics.csv``, which the CSV logger would delete, to ``metrics-<n>.csv``."""
-    clear(run)
-    if (run / names.METRICS).is_file():
-        earlier = run / f"metrics-{_next(run, 'metrics', '.csv')}.csv"
-        (run / names.METRICS).rename(earlier)
-        log.info("%s: earlier metrics kept", earlier)
+def keep_earlier(run: Path, name: str) -> None:
+    """Renames a file that is about to be written anew, e.g. ``metrics.csv`` to ``metrics-<n>.csv``."""
+    file = run / name
+    if file.is_file():
+        earlier = file.with_stem(f"{file.stem}-{_next(run, file.stem, file.suffix)}")
+        file.rename(earlier)
+        log.info("%s: earlier %s kept", earlier, file.stem)
 
 
 def wandb_run(run: Path) -> str | None:
@@ -130,7 +131,7 @@ def set_aside(run: Path) -> None:
     of_a_run += [path.name for path in run.glob(names.REQUEUED)]
     written = [names.of_command(name, one) for one in ("validate", "test", "predict") for name in names.OF_A_COMMAND]
     others = [name for name in (*names.OF_ANY, *written) if (run / name).exists()]
-    others += [path.name for path in run.glob("metrics-*.csv")]
+    others += [path.name for kept in names.KEPT for path in run.glob(kept)]
     if not of_a_run and not others:
         return
     aside = run / f"earlier-{_next(run, 'earlier')}"

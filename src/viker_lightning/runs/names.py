@@ -44,6 +44,9 @@ OF_A_FIT = (
 OF_ANY = (METRICS, SIMILARITY, ANSWERS)
 """What other commands may write, too."""
 
+KEPT = ("metrics-*.csv", "answers-*.jsonl")
+"""What is called so was there before a command wrote it anew."""
+
 OF_A_COMMAND = (RESULTS, PREDICTIONS, CONFIG, SKIPPED)
 """What every command writes under a name of its own; see :func:`of_command`."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from viker_lightning import __version__
-from viker_lightning.cache import cache_folder, damage, note_checksums
+from viker_lightning.cache import cache_folder, damage, note_checksums, unreadable
 from viker_lightning.children import call_child
 from viker_lightning.datasets.base import Benchmark
 from viker_lightning.embedded import llava, smol, vision_tower, wider
@@ -23,6 +23,7 @@ from viker_lightning.models.families import Family
 from viker_lightning.models.rounding import SHARES
 from viker_lightning.packaged_configs import config_path
 from viker_lightning.processes import by_itself
+from viker_lightning.runs import last_checkpoint
 from viker_lightning.runs.names import ADAPTER, MERGED, MODEL, check_finished, is_finished, weights_folder
 from viker_lightning.shown import say
 
@@ -80,6 +81,9 @@ def vanilla_model(vanilla: str, data: Benchmark, option: str = "model.vanilla") 
             say(f"{run} is damaged ({why}) and is made again")
             shutil.rmtree(run)
         if not is_finished(run):
+            while (last := last_checkpoint(run)) and (why := unreadable(last)):
+                say(f"{last} is damaged ({why}); the run goes on without it")
+                last.unlink()
             say(f"There is no vanilla model of this data yet: running {config} (once) into {run}")
             command = [sys.executable, "-m", "viker_lightning", "fit", "--config", str(config)]
             command += [*data.vanilla_options(), f"--trainer.default_root_dir={run}", "--ckpt_path=last"]
