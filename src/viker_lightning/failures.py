@@ -73,8 +73,8 @@ def one_line(error: BaseException, then: str = RESUME) -> str | None:
     while cause is not None:  # the parser wraps what a class refuses
         refused = isinstance(cause, UserError)
         found = found or (str(cause) if refused else None)
-        full = isinstance(cause, OSError) and cause.errno in UNWRITABLE  # a disk is nobody's mistake
-        if not full and (own := _in_own_file(cause)):
+        explained = found and isinstance(cause, OSError)  # of a disk or the network: nobody's mistake
+        if not explained and (own := _in_own_file(cause)):
             return found if refused else own
         cause = cause.__cause__ or cause.__context__
     return found or unmade(error)
