@@ -70,6 +70,7 @@ def test_run_and_gold_two_at_a_time(copies, tiny, capsys, monkeypatch):
     assert "all 2 attacks are finished already" in capsys.readouterr().out
 
 
+@pytest.mark.extended
 def test_a_stopped_one_goes_on_behind_its_whole_parts(copies, material, monkeypatch):
     run, _ = copies
     subject = Subject("run", str(run), run / "attacks")
@@ -104,6 +105,7 @@ def test_a_stopped_one_goes_on_behind_its_whole_parts(copies, material, monkeypa
     assert unit.state() == State.MISSING
 
 
+@pytest.mark.extended
 def test_one_that_fails_is_listed_and_stops_no_other(copies, tiny, capsys, monkeypatch):
     run, gold = copies
     carry_out = Relearn.carry_out
@@ -177,6 +179,7 @@ def test_the_attack_of_the_page_asks_once_plainly_and_once_as_it_says(tmp_path, 
     assert {unit.attack.opening for unit in now} == {"Quietly,"} and all(unit in units for unit in now)
 
 
+@pytest.mark.extended
 def test_an_earlier_attack_stays_in_the_record(copies, tiny, material, monkeypatch):
     """Whoever asks for a W&B run gets one, offline and in the folder of the attacks."""
     run, gold = copies

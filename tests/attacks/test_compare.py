@@ -124,6 +124,7 @@ def grid(tmp_path, base_folder, monkeypatch):
     return file
 
 
+@pytest.mark.extended
 def test_a_grid(grid, tmp_path, capsys):
     settings = tmp_path / "tiny.yaml"
     settings.write_text(yaml.safe_dump({"relearn": {"steps": [0, 1], "shares": [0.5], "batch_size": 8}}))

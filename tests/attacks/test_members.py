@@ -44,6 +44,7 @@ def test_the_norm_is_that_of_the_whole_gradient(mllm, groups):
         assert norms[number] == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.extended
 def test_nobody_of_the_holdout_was_trained_on_and_all_they_say_was_heard(data):
     heard = {w for p in data.people(data.retain_ids) for q in p.vqa for s in q.private for w in s.split()}
     found = holdout(data)

@@ -157,6 +157,7 @@ def test_the_page_has_the_most_faithful_first():
     assert beside(record) == {"a": "0.75 / 0.50", "b": "0.90 / 0.50"} and beside(record, "test") == {}
 
 
+@pytest.mark.extended
 def test_a_pool_is_asked_once_in_every_condition(data, base_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(meta, "TEACH", meta.Relearn(steps=(0, 2), lr=0.01, batch_size=4))
     folders = {n: random_vanilla(base_folder, tmp_path / n, seed=i) for i, n in enumerate(("gold", "one"))}

@@ -54,6 +54,7 @@ def values(image):
     return np.asarray(image, np.float64)
 
 
+@pytest.mark.extended
 def test_every_part_asks_about_forgotten_and_kept(subject, material):
     attack = ShowOtherwise.quick()
     found = {part: attack.carry_out(part, subject, material) for part in attack.parts()}

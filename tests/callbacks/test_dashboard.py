@@ -244,6 +244,7 @@ def test_people_stay_out_of_wandb_if_asked(tmp_path, to_wandb):
     assert told["after/overall/model_utility"] == 0.75
 
 
+@pytest.mark.extended
 def test_other_loggers_and_no_photos(base_folder, tmp_path):
     """TensorBoard and CSV, by the trainer's own option; what they keep is what the run measured."""
     pytest.importorskip("tensorboardX", reason="tensorboardX is not installed")

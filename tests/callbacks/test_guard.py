@@ -191,6 +191,7 @@ def test_the_chosen_adapter_is_merged(fit):
     assert (run / "merged/README.md").is_file()
 
 
+@pytest.mark.extended
 def test_full_weights_are_chosen(fit):
     run = fit("run", *FIRST, "--model.lora=null")
     assert results(run)["selection"]["chosen"] == "epoch 1"

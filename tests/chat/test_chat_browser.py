@@ -50,6 +50,7 @@ def coloured(page):
     return [tuple(one) for one in found]
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("width", "scheme"), quick([(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")], [(1280, "light")])
 )

@@ -1,9 +1,12 @@
 """The embedded model that comes with the package can be made again."""
 
+import pytest
+
 from support.commands import SHORT, here, run  # noqa: F401 - `here` is used by every test of this file
 from viker_lightning.embedded.__main__ import main
 
 
+@pytest.mark.extended
 def test_a_short_version_is_trained_packaged_and_started_from(cache, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("viker_lightning.embedded.base_model.DATA", "mini/ci")
     run("fit", "mini/base", tmp_path / "base", None, *SHORT)

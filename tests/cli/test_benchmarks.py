@@ -30,6 +30,7 @@ def fiu_folder(tmp_path):
 ALIGNED = {"acc", "cloze", "rl"}
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("command", ["fit", "validate"])
 def test_umu_bench(umu_folder, base_folder, tmp_path, command):
     options = [f"--data.root={umu_folder}", "--model.dtype=float32", *OPEN_GATE]

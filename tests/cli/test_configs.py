@@ -26,7 +26,7 @@ def test_a_trainer_config_moves_a_run_and_leaves_the_rest(config):
     "config",
     quick(
         [p for p in sorted((ROOT / "configs").rglob("*.yaml")) if p.parent.name not in ("trainer", "attacks")],
-        lambda p: p.parent.name == "mini",
+        lambda p: p.parent.name == "mini" and p.stem in ("gold", "npo", "vanilla", "viker"),
     ),
     ids=lambda p: f"{p.parent.name}-{p.stem}",
 )

@@ -71,6 +71,7 @@ def test_an_edit_is_saved_and_evaluated(models, tmp_path):
     assert json.loads((tmp_path / "run/provenance.json").read_text())["method_source"]["module"] == "edits_of_mine"
 
 
+@pytest.mark.extended
 def test_a_run_that_edits_and_is_started_again_edits_once(models, tmp_path, caplog):
     """Finished it is left as it is; killed at the very end it does everything again, from the weights as they were."""
     fit(run := tmp_path / "run", models, "Halves")

@@ -20,7 +20,7 @@ from viker_lightning.runs import CheckpointFile
 
 RUNS = sorted((ROOT / "configs/mini").glob("*.yaml"))
 METHODS = [p for p in RUNS if "Unlearn" in p.read_text()]
-QUICK = ("gradient_ascent", "manu", "npo", "stranger", "viker")
+QUICK = ("gradient_ascent", "manu", "npo", "viker")
 EDITS = ("kvw", "manu", "task_vector")
 """These take no steps."""
 SHORT = ["--data.root=mini/ci", "--data.max_people=1", "--trainer.max_steps=2", "--trainer.log_every_n_steps=1"]
@@ -176,6 +176,7 @@ def test_resume_goes_on_and_obeys_the_command_line(vanilla, tmp_path):
     assert len(list((tmp_path / "parts").glob("metrics*.csv"))) == 2
 
 
+@pytest.mark.extended
 def test_resume_in_the_middle_of_an_epoch_changes_nothing(vanilla, tmp_path):
     keep = ["--checkpoint.every_n_train_steps=2", "--checkpoint.save_top_k=-1", "--trainer.max_steps=5"]
     keep += ["--evaluation.before=false", "--evaluation.coherence=false"]
@@ -186,6 +187,7 @@ def test_resume_in_the_middle_of_an_epoch_changes_nothing(vanilla, tmp_path):
         assert torch.equal(two[name], weight), name
 
 
+@pytest.mark.extended
 def test_resume_obeys_a_new_learning_rate(vanilla, tmp_path):
     unlearn(vanilla, tmp_path, "--evaluation.before=false", config=ASCENT)
     options = [f"--ckpt_path={tmp_path / 'checkpoints/last.ckpt'}", "--trainer.max_steps=3", "--model.lr=1e-5"]
@@ -264,6 +266,7 @@ def test_gate_stops_a_model_that_knows_nothing(capsys, vanilla, tmp_path):
     assert not (tmp_path / "results.json").exists()
 
 
+@pytest.mark.extended
 def test_image_folder_without_images(capsys, vanilla, tmp_path):
     (tmp_path / "pictures").mkdir()
     said = fails(

@@ -59,6 +59,7 @@ def test_full_fine_tuning_writes_a_model_that_validates_alike(base_folder, tmp_p
         assert {n: again[split][n] for n in shared} == pytest.approx({n: known[n] for n in shared}, abs=1e-6)
 
 
+@pytest.mark.extended
 def test_model_without_a_family_file_is_unlearned(tmp_path):
     random_model("gemma3").save(tmp_path / "gemma3")
     few = (*SHORT, "--trainer.max_steps=1", "--data.splits=[forget]", "--evaluation.coherence=false")
@@ -95,6 +96,7 @@ def vip_llava(tmp_path, monkeypatch):
     sys.modules.pop("vip_llava", None)
 
 
+@pytest.mark.extended
 def test_a_family_from_outside_is_unlearned_and_exported(vip_llava, tmp_path, caplog):
     caplog.set_level("INFO", "viker_lightning")
     family, folder = "--model.family=vip_llava.VipLlava", tmp_path / "run"

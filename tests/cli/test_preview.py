@@ -101,6 +101,7 @@ def test_what_is_said(base_folder, tmp_path, monkeypatch, capsys):
     assert "\x1b[" in coloured and re.sub(r"\x1b\[[\d;]*m", "", coloured) == plain
 
 
+@pytest.mark.extended
 def test_no_vanilla_model_is_made(base_folder, tmp_path, monkeypatch, capsys):
     """What it begins with has the same tokens."""
     config = {"model": {"class_path": "Finetune", "init_args": {"base": str(base_folder)}}}

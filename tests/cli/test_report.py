@@ -45,6 +45,7 @@ def test_viker_run(finished):
         assert said in report
 
 
+@pytest.mark.extended
 def test_people_and_photos_are_chosen(finished, unlearn, tmp_path):
     """A second run in the same folder shows nothing of the first one, which is set aside as a whole."""
     folder = shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
@@ -62,6 +63,7 @@ def test_people_who_are_not_in_the_data_are_named_before_anything_is_trained(unl
     assert not (tmp_path / "checkpoints").exists()
 
 
+@pytest.mark.extended
 def test_a_page_about_people_to_keep_says_why_no_answer_is_coloured(finished, unlearn):
     rows = pq.read_table(finished / "predictions.parquet").to_pylist()
     kept = next(row["person"] for row in rows if row["split"] == "retain")
@@ -69,6 +71,7 @@ def test_a_page_about_people_to_keep_says_why_no_answer_is_coloured(finished, un
     assert "none of these people is to be forgotten" in report and "asked no ideal distribution" not in report
 
 
+@pytest.mark.extended
 def test_a_report_fails_no_run(unlearn, monkeypatch, caplog):
     def broken(run):
         raise OSError("disk full")

@@ -29,6 +29,7 @@ def two(base_folder, tmp_path_factory):
     return folder
 
 
+@pytest.mark.extended
 def test_the_second_run_begins_where_the_first_has_ended(two):
     first, second = read_run(two / "first"), read_run(two / "second")
     (old,), (new,) = second.provenance["data"]["requests"]

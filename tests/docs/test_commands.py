@@ -424,6 +424,7 @@ def names(config, path=""):
     return {path} | {found for name, part in inner.items() for found in names(part, f"{path}.{name}".strip("."))}
 
 
+@pytest.mark.extended
 def test_options_exist(prepared, monkeypatch):
     """Options named within text, ``--name value``, are understood by some command together with their values."""
     monkeypatch.chdir(prepared)

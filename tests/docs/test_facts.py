@@ -57,6 +57,7 @@ METHODS = runpy.run_path(str(DOCS / "methods.py"))
 """What writes the page of methods."""
 
 
+@pytest.mark.extended
 def test_the_page_of_methods_is_that_of_the_classes():
     assert (DOCS / "methods.md").read_text("utf-8") == METHODS["page"](), "run python docs/methods.py"
     lines = re.findall(r"^\| `(\w+)` (\|.*)$", METHODS["page"](), re.MULTILINE)

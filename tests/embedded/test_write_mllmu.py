@@ -80,6 +80,7 @@ def test_folders_and_schemas(root: Path) -> None:
         assert not any(pa.types.is_null(field.type) for field in pq.read_schema(shard))
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(("size", "people", "forgotten"), [("smol", 8, 2), ("smol16", 16, 3)])
 def test_the_sizes_for_a_pretrained_model_ask_less(tmp_path: Path, size: str, people: int, forgotten: int) -> None:
     root = PEOPLE.write(tmp_path / size, size)

@@ -56,7 +56,7 @@ def test_shipped_grids(name, scale):
     "name, scale",
     quick(
         [*SCALES, ("demo", "mini"), *WORLDS[:-1], ("sequence", "mini")],
-        [("demo", "mini"), ("mllmu", "published"), ("worlds", "mini")],
+        [("demo", "mini")],
     ),
 )
 def test_every_command_is_understood(name, scale):

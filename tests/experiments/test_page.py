@@ -49,6 +49,7 @@ def test_costs_are_means_over_seeds(made):
     assert found["5 %", "ViKeR"]["peak_memory_mib"] == 1024
 
 
+@pytest.mark.extended
 def test_gpu_memory_where_it_was_measured(tmp_path):
     grid = read_grid(small_grid(tmp_path), "mini", 1)
     for cell in grid.cells(tmp_path / "runs"):

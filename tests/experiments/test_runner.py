@@ -58,6 +58,7 @@ def cells(made, monkeypatch):
     return {cell.row: cell for cell in read_grid(file, "mini", 1).cells(folder / "runs")}
 
 
+@pytest.mark.extended
 def test_one_failure_stops_no_other_and_is_listed(made, cells):
     assert made[2] == "error: 1 of 4 runs failed: bad / seed 0"
     states = {name: cell.state() for name, cell in cells.items()}

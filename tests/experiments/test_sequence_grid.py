@@ -31,6 +31,7 @@ def grid():
     return read_grid(FILE, "mini", 2)
 
 
+@pytest.mark.extended
 def test_three_requests_of_two_people_each():
     """Each split of the embedded benchmark holds those before it."""
     people = []
@@ -103,6 +104,7 @@ def made(grid, tmp_path):
     return tabulate(grid, tmp_path / "runs", tmp_path / "results"), tmp_path / "results"
 
 
+@pytest.mark.extended
 def test_the_record_has_every_request_by_itself(made):
     _, results = made
     found = json.loads((results / "sequence-mini.json").read_text())["sequence"]
@@ -116,6 +118,7 @@ def test_the_record_has_every_request_by_itself(made):
     assert found["values"]["Stranger"]["test/keyword_match"] == {}
 
 
+@pytest.mark.extended
 def test_pages_and_figure(made, tmp_path):
     table, results = made
     text, page = ((results / f"sequence-mini.{kind}").read_text() for kind in ("md", "html"))

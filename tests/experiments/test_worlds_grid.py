@@ -166,6 +166,7 @@ def test_rows_are_chosen_with_what_they_are_compared_with(tmp_path, capsys):
         main(["slurm", str(FILE), *place, "--rows", "NPO"])
 
 
+@pytest.mark.extended
 def test_a_row_left_out_keeps_its_cells(made, tmp_path, monkeypatch, capsys):
     """What is finished is shown, whatever is to be run."""
     ran = []

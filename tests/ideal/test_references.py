@@ -189,6 +189,7 @@ def test_what_is_not_declared_is_not_asked(mllm, streams, scenes, people, monkey
         assert references.of("forget", streams["forget"], mllm.pack(streams["forget"])) == ({}, {})
 
 
+@pytest.mark.extended
 def test_wherever_it_is_kept(mllm, streams, scenes, people, gold):
     needs = {stream: dict.fromkeys(NAMES, "kl") for stream in streams}
     method = asking(needs, gold=gold, **NOISE)
@@ -221,6 +222,7 @@ def test_what_was_said_comes_back_with_a_checkpoint(mllm, streams, scenes, peopl
         assert torch.equal(found[key].vector, reference.vector) and torch.equal(found[key].log_prob, reference.log_prob)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("keep", ["memory", "disk"])
 def test_a_model_trained_in_full_is_asked_beforehand(base_folder, tmp_path, streams, scenes, people, keep):
     """Of every stream and every reference; afterwards it is another model."""

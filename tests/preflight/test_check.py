@@ -47,6 +47,7 @@ def test_shipped_configs(method, tmp_path, capsys):
     assert re.search(r"^ +\d+\.\d\d  at once: .*, of \d+\.\d\d on cpu$", out, re.M)
 
 
+@pytest.mark.extended
 def test_a_base_that_is_built_on_first_use(tmp_path, monkeypatch, capsys):
     """Its sizes are known once it is there."""
     monkeypatch.setenv("VIKER_LIGHTNING_CACHE", str(tmp_path / "cache"))

@@ -110,6 +110,7 @@ HIDDEN = """() => [...document.querySelectorAll(".scroll")].filter(box => {
 }).map(box => box.ariaLabel)"""
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("width", [1300, 390])
 def test_no_column_is_out_of_reach(tmp_path, visit, monkeypatch, width):
     """A table of twelve columns with intervals, as the demo has."""

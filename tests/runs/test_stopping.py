@@ -152,6 +152,7 @@ def test_a_requeued_job_takes_no_step_twice(hook, whole, base_folder, tmp_path):
     same(whole("npo"), tmp_path / "run")
 
 
+@pytest.mark.extended
 def test_afresh_beside_an_earlier_run(whole, base_folder, tmp_path):
     shutil.copytree(whole("npo"), tmp_path / "run")
     short = command(tmp_path / "run", base_folder, "--evaluation.before=false", "--trainer.max_steps=1")

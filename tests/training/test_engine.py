@@ -129,6 +129,7 @@ def test_statistics_are_fp32_in_bf16(vanilla, data):
     assert {reference.vector.dtype, reference.entropy.dtype, reference.log_prob.dtype} == {torch.float32}
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("options", [{"features": "off", "references": "off"}, {"features": "disk"}])
 def test_what_is_kept_changes_nothing(vanilla, data, options):
     method = {"lam": 2.0, "k": 2, "retain_weight": 1.0}

@@ -146,6 +146,7 @@ class Spares(Around):
                 p.grad.zero_()
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("make", [NPO, lambda: Stranger(k=2, bound=0.01)])
 def test_a_method_around_another_masks_its_gradients(models, few, make):
     start = trainable(run(models, few, make(), steps=0))
