@@ -126,6 +126,7 @@ def test_one_that_fails_is_listed_and_stops_no_other(copies, tiny, capsys, monke
     assert "this machine lacks something" in (run / "attacks/index.html").read_text()
 
 
+@pytest.mark.extended
 def test_a_part_that_fails_does_not_keep_the_others(copies, material, monkeypatch):
     subject = Subject("run", str(copies[0]), copies[0] / "attacks")
     unit = Unit(Relearn(steps=(0, 1), shares=(0.5,)), subject, material.fingerprint(), [])

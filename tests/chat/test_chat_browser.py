@@ -7,6 +7,8 @@ from support.marks import quick
 from viker_lightning.chat.desk import OWN
 from viker_lightning.chat.spoken_tokens import Token
 
+pytestmark = pytest.mark.extended
+
 CHATTER = "Method not implemented."
 """What Gradio's own upload says on the console."""
 
@@ -50,7 +52,6 @@ def coloured(page):
     return [tuple(one) for one in found]
 
 
-@pytest.mark.extended
 @pytest.mark.parametrize(
     ("width", "scheme"), quick([(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")], [(1280, "light")])
 )

@@ -167,6 +167,7 @@ def test_a_model_that_people_must_teach_first_is_named(questions, tmp_path, conf
     assert str(file) in said and "configs/data/questions.yaml" in said and "--model.source" in said
 
 
+@pytest.mark.extended
 def test_an_exported_model_is_validated(model, tmp_path):
     """The numbers of an adapter do not depend on how its model was loaded."""
     data = ["--data=MLLMU", "--data.root=mini/ci", "--data.max_people=1", "--data.splits=[forget]"]

@@ -14,6 +14,8 @@ from viker_lightning.reporting import write_report
 from viker_lightning.runs import read_run
 from viker_lightning.training.vanilla import check_goes_on
 
+pytestmark = pytest.mark.extended
+
 FEW = ["--data.root=mini/ci", "--data.max_people=2", "--data.splits=[forget,test,retain]", *OPEN_GATE]
 
 
@@ -29,7 +31,6 @@ def two(base_folder, tmp_path_factory):
     return folder
 
 
-@pytest.mark.extended
 def test_the_second_run_begins_where_the_first_has_ended(two):
     first, second = read_run(two / "first"), read_run(two / "second")
     (old,), (new,) = second.provenance["data"]["requests"]

@@ -11,6 +11,8 @@ from support.run_folders import write_run
 from viker_lightning.experiments import read_grid
 from viker_lightning.reporting import write_comparison, write_report
 
+pytestmark = pytest.mark.extended
+
 
 @pytest.fixture
 def visit(chromium):
@@ -110,7 +112,6 @@ HIDDEN = """() => [...document.querySelectorAll(".scroll")].filter(box => {
 }).map(box => box.ariaLabel)"""
 
 
-@pytest.mark.extended
 @pytest.mark.parametrize("width", [1300, 390])
 def test_no_column_is_out_of_reach(tmp_path, visit, monkeypatch, width):
     """A table of twelve columns with intervals, as the demo has."""

@@ -163,6 +163,7 @@ def test_afresh_beside_an_earlier_run(whole, base_folder, tmp_path):
     same(whole("npo"), tmp_path / "run/earlier-1")
 
 
+@pytest.mark.extended
 def test_two_runs_in_one_folder(whole, base_folder, tmp_path):
     """The second one stops before it moves anything; a lock that a killed run left holds nobody up."""
     folder = tmp_path / "run"
