@@ -60,3 +60,8 @@ def test_markdown_has_no_html_of_a_user_s():
     tuning = {"root": "mini", "about": "", "startup": 5, "methods": {"<script>": found}}
     page = markdown(tuning, Path("tuning.json"))
     assert "&lt;script>" in page and "<" not in page
+
+
+def test_bars_share_a_console():
+    with Bar("outer", 3, shown=False) as outer, Bar("inner", 5, shown=False) as inner:
+        assert outer._display.console is inner._display.console

@@ -2,7 +2,9 @@
 
 import sys
 
-if (as_module := sys.argv[:1] == ["-m"]) and not sys.flags.safe_path:
+if (
+    as_module := sys.argv[:1] == ["-m"] and any(w.partition(".")[0] == "viker_lightning" for w in sys.orig_argv[1:])
+) and not sys.flags.safe_path:
     del sys.path[0]  # the working folder: a file in it would stand for any library of its name
 
 from importlib import import_module
@@ -28,7 +30,8 @@ def look_here_last() -> None:
     From a run folder nothing is: it may be somebody else's.
     """
     here = Path.cwd()
-    of_a_run = any((folder / "provenance.json").exists() for folder in (here, *here.parents))
+    files = ("provenance.json", "config.yaml")
+    of_a_run = any(all((folder / file).exists() for file in files) for folder in (here, *here.parents))
     if not of_a_run and not {"", str(here)} & {*sys.path}:
         sys.path.append(str(here))
 

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.text import Text
 from typing_extensions import override
 
-from viker_lightning.shown import Plain
+from viker_lightning.shown import shared_console
 
 Item = TypeVar("Item")
 
@@ -120,7 +120,7 @@ class Bar:
         )
         drawn = shown and (console is not None or not quiet())
         self._display = _Display(
-            *columns, TextColumn("left"), console=console or Plain(), transient=True, disable=not drawn
+            *columns, TextColumn("left"), console=console or shared_console(), transient=True, disable=not drawn
         )
         self._task = self._display.add_task(title, total=total, completed=done, steps=0, counted=0)
         self._lines = _Lines(title, total, done) if shown and not drawn and not silent() else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -34,9 +35,15 @@ class Plain(Console):
     """A console of rich that shows text as it is, without markup and control characters."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(markup=False, **options)
+        super().__init__(markup=False, emoji=False, **options)
 
     @override
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for text, style, control in super().render(renderable, options):
             yield Segment(text if control else in_terminal(text), style, control)
+
+
+@functools.cache
+def shared_console() -> Plain:
+    """That of all progress bars: rich shows them below each other if they have one."""
+    return Plain()

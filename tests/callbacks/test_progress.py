@@ -215,7 +215,7 @@ def fit(base_folder, tmp_path, monkeypatch):
 
 def test_a_run_shows_where_it_is(fit, watched, monkeypatch):
     console = terminal()
-    monkeypatch.setattr(progress, "Plain", lambda: console)
+    monkeypatch.setattr(progress, "shared_console", lambda: console)
     monkeypatch.setattr("viker_lightning.callbacks.terminal_progress.LOOKS", 0.0)
     fit("--evaluation.every_n_epochs=1", "--trainer.limit_train_batches=1")
     shown = console.file.getvalue()

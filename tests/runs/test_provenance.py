@@ -212,7 +212,8 @@ def test_a_file_beside_the_command_is_found_by_either_command(tmp_path, monkeypa
         main(["fit", *options, "--nonsense"])
     assert "of_mine_beside" in sys.modules and sys.path[-1] == str(tmp_path), "behind all that is installed"
     monkeypatch.setattr("sys.path", sys.path[:-1])
-    (tmp_path / "provenance.json").touch()
+    for name in ("provenance.json", "config.yaml"):
+        (tmp_path / name).touch()
     (tmp_path / "adapter").mkdir()
     monkeypatch.chdir(tmp_path / "adapter")
     look_here_last()

@@ -138,7 +138,7 @@ def revision_of_base(run: Run, given: str | None, option: str, trust_remote_code
         raise UserError(
             f"{file}: the run let code that comes with {source} run; if you trust it, add --trust_remote_code"
         )
-    if given is None:
+    if given is None or given == source:
         return revision_of(source, made.get("base_commit"), made.get("base_revision"))
     found = identify_weights(given)
     known = [kind for kind in ("commit", "fingerprint") if found[kind] and made.get(f"base_{kind}")]
