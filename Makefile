@@ -42,7 +42,7 @@ smol: setup  ## the story with a real pretrained language model, SmolLM2-135M: v
 	$(call SMOL,viker,with gold)
 	$(PY) -m viker_lightning.reporting runs/smol/gold runs/smol/gradient_difference runs/smol/viker
 
-GRID = $(PY) -m viker_lightning.experiments run $(1:%=experiments/%.yaml) \
+GRID = $(PY) -m viker_lightning.grids run $(1:%=experiments/%.yaml) \
 	$(if $(SCALE),--scale=$(SCALE)) $(if $(SEEDS),--seeds=$(SEEDS)) $(if $(JOBS),--jobs=$(JOBS))
 
 demo: setup  ## a small MLLM learns people and forgets some, by seven methods (SEEDS=1 JOBS=)
@@ -62,7 +62,7 @@ figures: setup  ## sweeps of lambda and k
 
 tune: setup  ## tune the methods on worlds of their own (METHODS="npo viker" TRIALS=12 WORLDS="100 101" JOBS=)
 	$(PY) -m pip install --quiet --editable '.[tune]'
-	$(PY) -m viker_lightning.experiments.tune $(if $(METHODS),--methods $(METHODS)) $(if $(TRIALS),--trials=$(TRIALS)) \
+	$(PY) -m viker_lightning.grids.tuning $(if $(METHODS),--methods $(METHODS)) $(if $(TRIALS),--trials=$(TRIALS)) \
 		$(if $(WORLDS),--worlds $(WORLDS)) $(if $(JOBS),--jobs=$(JOBS))
 
 worlds: setup  ## methods over eight worlds, each with people and models of its own (METHODS="ViKeR NPO" JOBS=)
@@ -91,12 +91,12 @@ attacks: setup  ## does it come back? (RUN=runs/mini/viker GOLD=runs/mini/gold Q
 	$(PY) -m viker_lightning.attacks $(RUN) --gold=$(GOLD) $(call ATTACKS,$(filter runs/mini/% runs/demo/%,$(RUN)))
 
 table-attacks: setup  ## the same attacks on every run of a grid (GRID_FILE=experiments/demo.yaml SCALE=mini SEEDS=3 QUICK=1 ONLY= JOBS=)
-	$(PY) -m viker_lightning.attacks.compare $(GRID_FILE) --scale=$(or $(SCALE),mini) $(if $(SEEDS),--seeds=$(SEEDS)) \
+	$(PY) -m viker_lightning.grids.compare $(GRID_FILE) --scale=$(or $(SCALE),mini) $(if $(SEEDS),--seeds=$(SEEDS)) \
 		$(if $(filter experiments/demo.yaml,$(GRID_FILE)),--runs=runs/demo) \
 		$(if $(METHODS),--rows $(METHODS)) $(call ATTACKS,$(filter mini,$(or $(SCALE),mini)))
 
 meta: setup  ## which scores deserve trust, judged by models with the people and without (SEEDS=2 JOBS=)
-	$(PY) -m viker_lightning.attacks.meta $(if $(SCALE),--scale=$(SCALE)) $(if $(SEEDS),--seeds=$(SEEDS)) $(if $(JOBS),--jobs=$(JOBS))
+	$(PY) studies/meta.py $(if $(SCALE),--scale=$(SCALE)) $(if $(SEEDS),--seeds=$(SEEDS)) $(if $(JOBS),--jobs=$(JOBS))
 
 dashboard: setup  ## W&B workspace and report of the runs there (ENTITY= PROJECT= GROUP=)
 	$(PY) -m pip install --quiet --editable '.[dashboards]'
@@ -139,7 +139,7 @@ bench: setup  ## speed and memory of the engine, as ratios
 
 embedded: setup  ## train the embedded model that comes with the package again (half an hour), on people of no benchmark
 	$(PY) -m viker_lightning fit --config configs/mini/base.yaml --ckpt_path=last
-	$(PY) -m viker_lightning.embedded runs/mini/base
+	$(PY) -m viker_lightning.data.embedded runs/mini/base
 
 mutants: setup  ## change the mathematics in small ways and list what no test notices; hours, resumes where it stopped
 	$(PY) -m pip install --quiet --editable '.[dev,mutants]'
@@ -147,7 +147,7 @@ mutants: setup  ## change the mathematics in small ways and list what no test no
 	$(VENV)/bin/mutmut results
 
 clean-cache: setup  ## remove what was built once: embedded models and benchmarks, vanilla models, ideal distributions, features
-	$(PY) -m viker_lightning.clean_cache
+	$(PY) -m viker_lightning clean_cache
 
 clean:  ## remove runs, results, caches of tools and the virtual environment
 	rm -rf $(VENV) runs results site .pytest_cache .mypy_cache .ruff_cache build dist mutants

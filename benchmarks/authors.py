@@ -20,20 +20,20 @@ from PIL import Image
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 from models import MODELS, text
-from viker_lightning.cli import main as command_line
+from viker_lightning.cli.main import main as command_line
+from viker_lightning.data.datasets import MLLMU
+from viker_lightning.data.embedded.benchmark_folder import image_cell, write_config
+from viker_lightning.data.embedded.write_mllmu import FULL_SCHEMA, SPLIT_SCHEMA, TEST_SCHEMA, TRAIN_SCHEMA
+from viker_lightning.data.pictures.irrelevant import irrelevant_images
+from viker_lightning.data.prompts import cloze_prompt
 from viker_lightning.data.records import Split
-from viker_lightning.datasets import MLLMU
-from viker_lightning.embedded.benchmark_folder import image_cell, write_config
-from viker_lightning.embedded.write_mllmu import FULL_SCHEMA, SPLIT_SCHEMA, TEST_SCHEMA, TRAIN_SCHEMA
 from viker_lightning.evaluation import predict
 from viker_lightning.metrics import Prediction
 from viker_lightning.metrics.text import bleu_mllmu, rouge_l, rouge_n
 from viker_lightning.models import MLLM
-from viker_lightning.pictures.irrelevant import irrelevant_images
-from viker_lightning.prompts import cloze_prompt
-from viker_lightning.published import PublishedMLLMU
-from viker_lightning.published.base import LETTER_REQUEST, list_options, option_of
-from viker_lightning.runs.write import read_predictions
+from viker_lightning.storage.runs.write import read_predictions
+from viker_lightning.training.published import PublishedMLLMU
+from viker_lightning.training.published.base import LETTER_REQUEST, list_options, option_of
 
 CONFIG = Path(__file__).parents[1] / "configs/mllmu/published.yaml"
 

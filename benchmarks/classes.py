@@ -16,13 +16,13 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 
 from models import MODELS, questions, text
 from viker_lightning import methods
+from viker_lightning.data.datasets.base import Benchmark
+from viker_lightning.data.pictures.irrelevant import irrelevant_images
 from viker_lightning.data.records import Person, Split, Training
-from viker_lightning.datasets.base import Benchmark
 from viker_lightning.methods import GradientAscent, Method
 from viker_lightning.methods.described import by_default
 from viker_lightning.models import Lora
-from viker_lightning.pictures.irrelevant import irrelevant_images
-from viker_lightning.runs import CheckpointFile
+from viker_lightning.storage.runs import CheckpointFile
 from viker_lightning.training import Unlearn
 from viker_lightning.training.engine import Engine
 

@@ -26,7 +26,7 @@ from sections import evaluation_section, features_section, people_section, sampl
 from table import markdown
 
 from models import MODELS, questions
-from viker_lightning.pictures.irrelevant import irrelevant_images
+from viker_lightning.data.pictures.irrelevant import irrelevant_images
 
 RESULTS = Path(__file__).with_name("results.json")
 PLAIN = {"second model": True, "adapter off": False}

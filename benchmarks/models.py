@@ -18,8 +18,8 @@ from transformers import (
     Qwen2VLVideoProcessor,
 )
 
+from viker_lightning.data.embedded.llava import IMAGE, train_tokenizer
 from viker_lightning.data.records import VQA
-from viker_lightning.embedded.llava import IMAGE, train_tokenizer
 from viker_lightning.models import MLLM, Lora
 
 WORDS = "the person in this picture lives works was born likes studied near old town river school music garden".split()

@@ -13,13 +13,13 @@ from measure import alternate
 
 from models import MODELS, questions, text
 from viker_lightning.data.packing import PADDING
+from viker_lightning.data.pictures.irrelevant import irrelevant_images
+from viker_lightning.data.prompts import choice_prompt, cloze_prompt
 from viker_lightning.data.records import VQA, Cloze, ImageGroup, MultipleChoice, Split
 from viker_lightning.evaluation import predict
 from viker_lightning.ideal import IdealDistribution
 from viker_lightning.methods import Batch, GradientAscent, Stranger
 from viker_lightning.models import MLLM, Sampling, generate, sample
-from viker_lightning.pictures.irrelevant import irrelevant_images
-from viker_lightning.prompts import choice_prompt, cloze_prompt
 from viker_lightning.training.streams import Derived
 
 TOKENS = 50

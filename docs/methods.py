@@ -44,7 +44,7 @@ Stranger in full, [your own method](method.md) how another one is written.
 - *reproduced*: what was measured here. No number of a paper is reproduced yet, since the published
   files and weights have not been run by us; loss and gradient of each class are held to its formula,
   written out, in `tests/methods`, and faults of published code that it does not have are in
-  `tests/published/test_defects.py`. Measured are means over [embedded worlds](results.md):
+  `tests/training/published/test_defects.py`. Measured are means over [embedded worlds](results.md):
   test Keywords, near gold's {gold} being good, and gold's KL from the model, nats a token, {floor}
   being that of another seed of gold. Settings are the best of ten that `make tune` has drawn for
   each ([tuning](results.md#tuning)); those of AgainstRelearning are a first guess, as are those of a

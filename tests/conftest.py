@@ -27,8 +27,8 @@ def cache(tmp_path_factory):
     import torch
     from transformers import CLIPVisionConfig, CLIPVisionModel
 
-    from viker_lightning.cache import cache_folder
-    from viker_lightning.embedded import vision_tower
+    from viker_lightning.data.embedded import vision_tower
+    from viker_lightning.storage.cache import cache_folder
 
     folder = tmp_path_factory.mktemp("cache")
     os.environ["VIKER_LIGHTNING_CACHE"] = str(folder)
@@ -42,14 +42,14 @@ def cache(tmp_path_factory):
 def no_fork_server(cache):
     """Grids start their runs in the ordinary way: a server would load torch once more, beside every test of a grid."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("viker_lightning.experiments.runner.fork_server", lambda _: nullcontext({}))
+        patch.setattr("viker_lightning.jobs.runner.fork_server", lambda _: nullcontext({}))
         yield
 
 
 @pytest.fixture(scope="session")
 def data(cache):
     """The ci benchmark, set up for unlearning; read only."""
-    from viker_lightning.datasets.mllmu import MLLMU
+    from viker_lightning.data.datasets.mllmu import MLLMU
 
     module = MLLMU(CI, batch_size=8, questions_per_image=4)
     module.prepare_data()
@@ -60,7 +60,7 @@ def data(cache):
 @pytest.fixture(scope="session")
 def base_folder(data):
     """The untrained embedded model of the ci benchmark."""
-    from viker_lightning.embedded.llava import untrained_model
+    from viker_lightning.data.embedded.llava import untrained_model
     from viker_lightning.methods.idk import REFUSALS
 
     return untrained_model([*data.texts(), *REFUSALS])
@@ -140,7 +140,7 @@ def clip(tmp_path_factory):
     import torch
     from safetensors.torch import save_file
 
-    from viker_lightning.pictures.clip import WEIGHTS
+    from viker_lightning.data.pictures.clip import WEIGHTS
 
     folder = tmp_path_factory.mktemp("clip")
     vision = {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8}

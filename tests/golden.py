@@ -20,8 +20,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from viker_lightning.cache import cache_folder
-from viker_lightning.embedded import vision_tower
+from viker_lightning.data.embedded import vision_tower
+from viker_lightning.storage.cache import cache_folder
 
 ROOT = Path(__file__).parent.parent
 COMMON = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.log_every_n_steps=1"]

@@ -20,9 +20,9 @@ from models import questions
 from support.families import llava, random_model
 from support.marks import quick
 from viker_lightning import methods
+from viker_lightning.data.pictures.irrelevant import irrelevant_images
 from viker_lightning.data.records import ImageGroup, Split
 from viker_lightning.models import Lora
-from viker_lightning.pictures.irrelevant import irrelevant_images
 
 ROOT = Path(__file__).parents[1]
 

@@ -11,8 +11,8 @@ import pytest
 
 from support.grids import finish
 from support.marks import quick
-from viker_lightning.experiments import read_grid
-from viker_lightning.experiments.__main__ import main
+from viker_lightning.grids import read_grid
+from viker_lightning.grids.__main__ import main
 
 ROOT = Path(__file__).parent.parent
 METHODS = ["GA", "GradDiff", "KL-Min", "NPO", "IDK", "Stranger", "ViKeR"]

@@ -8,15 +8,17 @@ if (
     del sys.path[0]  # the working folder: a file in it would stand for any library of its name
 
 from importlib import import_module
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 __version__ = "0.1.0"
 
 ROOMS = {
-    "callbacks": ("Evaluation", "KnowledgeGate", "trainer"),
+    "training.callbacks": ("Evaluation", "KnowledgeGate", "trainer"),
     "data.records": ("Picture",),
-    "datasets": ("CLEAR", "MLLMU", "FIUBench", "Jsonl", "Questions", "UMUBench"),
+    "data.datasets": ("CLEAR", "MLLMU", "FIUBench", "Jsonl", "Questions", "UMUBench"),
     "methods": ("Stranger", "ViKeR"),
     "models": ("MLLM", "Lora", "ask"),
     "training": ("Finetune", "Unlearn"),
@@ -38,6 +40,26 @@ def look_here_last() -> None:
 
 if as_module:
     look_here_last()
+
+
+MOVED = {f"{__name__}.datasets": f"{__name__}.data.datasets"}
+"""Where the config of an older run finds the class of its data."""
+
+
+class _Moved:
+    """Has ``import`` find a module under the name that older runs have for it."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        return ModuleSpec(name, self) if name in MOVED else None  # type: ignore[arg-type]
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """None: an ordinary one will do."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        vars(module)["__getattr__"] = lambda name: getattr(import_module(MOVED[module.__name__]), name)
+
+
+sys.meta_path.append(_Moved())
 
 
 def __getattr__(name: str) -> Any:

@@ -1,9 +1,10 @@
 """``viker-lightning``, or ``python -m viker_lightning``: hands the command line on; what needs no model is quick."""
 
 import sys
+from importlib import import_module
 
 from viker_lightning import __version__
-from viker_lightning.commands import COMMANDS, LISTS, PAGES, summary
+from viker_lightning.terminal.commands import COMMANDS, LISTS, PROGRAMS, summary
 
 
 def main(words: list[str] | None = None) -> None:
@@ -18,21 +19,19 @@ def main(words: list[str] | None = None) -> None:
     elif words[:1] and words[0].startswith("-") and {"-h", "--help"} & {*words}:
         print(summary())
     elif not words:
-        sys.exit(
-            f"error: command: found none, expected {', '.join([*COMMANDS, *LISTS, *PAGES])}; --help says what they do"
-        )
+        known = ", ".join([*COMMANDS, *LISTS, *PROGRAMS])
+        sys.exit(f"error: command: found none, expected {known}; --help says what they do")
     elif words[0] in LISTS:
-        from viker_lightning import lists  # methods and datasets bring torch
-        from viker_lightning.failures import ending_in_one_line
+        from viker_lightning.cli import lists  # methods and datasets bring torch
+        from viker_lightning.terminal.failures import ending_in_one_line
 
         with ending_in_one_line():
             lists.main(words)
-    elif words[0] in PAGES:
-        from viker_lightning.chat.__main__ import main as chat
-
-        chat(words[1:])
+    elif words[0] in PROGRAMS:
+        module, _ = PROGRAMS[words[0]]
+        import_module(f"viker_lightning.{module}").main(words[1:])
     else:
-        from viker_lightning import cli  # brings everything
+        from viker_lightning.cli import main as cli  # brings everything
 
         cli.main(given)
 

@@ -1,8 +1,12 @@
-"""Errors a user can cause and fix."""
+"""Errors a user can cause and fix, and how text of theirs is shown in a terminal."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
+
+_UNSEEN = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters but for tab and line feed, those that turn the direction of writing, and halves of characters."""
 
 
 class UserError(Exception):
@@ -39,3 +43,13 @@ def short(value: Any) -> str:
     except (RecursionError, ValueError):  # nested too deeply, or a number of thousands of digits
         return f"a {type(value).__name__} too large to show"
     return shown if len(shown) <= 60 else f"{shown[:57]}..."
+
+
+def in_terminal(text: object) -> str:
+    r"""Text in which control characters are written out, as ``\x1b``: a name of a user's moves no cursor."""
+    return _UNSEEN.sub(lambda found: repr(found[0])[1:-1], str(text))
+
+
+def say(text: object) -> None:
+    """Prints a line to standard output at once."""
+    print(in_terminal(text), flush=True)

@@ -8,9 +8,9 @@ import pytest
 from support.commands import ROOT, SHORT, csv_only, run
 from support.shared import made_once
 from viker_lightning.attacks import gather, read_data
-from viker_lightning.cli import main
+from viker_lightning.cli.main import main
 from viker_lightning.evaluation import predict
-from viker_lightning.runs import read_run
+from viker_lightning.storage.runs import read_run
 
 
 def _gold(folder, base):

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from support.families import FAMILIES, random_model
-from viker_lightning.attacks.asking import (
+from viker_lightning.attacks.attempt import Attempt, hit
+from viker_lightning.attacks.kinds.ask import (
     BESIDE_PHOTO,
     EXAMPLES,
     JAILBREAKS,
@@ -21,7 +22,6 @@ from viker_lightning.attacks.asking import (
     named,
     span_owners,
 )
-from viker_lightning.attacks.attempt import Attempt, hit
 from viker_lightning.attacks.material import gather
 from viker_lightning.attacks.subject import Subject
 from viker_lightning.attacks.ways import any_of, ask_in_a_way, untold
@@ -167,7 +167,7 @@ def test_examples_are_read_with_their_photos(subject, material):
             return super().answers(name, prompts, most)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("viker_lightning.attacks.asking.PromptPrefixes", Noted)
+        patch.setattr("viker_lightning.attacks.kinds.ask.PromptPrefixes", Noted)
         found = AskOtherwise(examples=2).carry_out(EXAMPLES, subject, material)
     assert {len(p.pictures) for p in seen} == {3} and len(seen) == len(found)
     text = mllm.encoder.tokenizer.decode(seen[0].ids)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from viker_lightning.attacks.choosing import (
+from viker_lightning.attacks.kinds.choose import (
     LIKELIEST,
     LISTED,
     NAMED,

@@ -16,19 +16,19 @@ from support.documented import blocks
 from viker_lightning.attacks import Attempt, Relearn, Subject, gather, read_data
 from viker_lightning.attacks.__main__ import main, parser, plan
 from viker_lightning.attacks.conditions import conditions
-from viker_lightning.attacks.relearning import EVERYBODY
+from viker_lightning.attacks.kinds.relearn import EVERYBODY
 from viker_lightning.attacks.settings import CLASSES, chosen, every
 from viker_lightning.attacks.unit import Unit
 from viker_lightning.errors import UserError
-from viker_lightning.experiments.cells import State
-from viker_lightning.runs import read_run
+from viker_lightning.jobs.job import State
+from viker_lightning.storage.runs import read_run
 
 TINY = {"relearn": {"steps": [0, 1], "shares": [0.5], "batch_size": 8}}
 
 
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
-    monkeypatch.setattr("viker_lightning.children.subprocess", forked.subprocess)
+    monkeypatch.setattr("viker_lightning.jobs.children.subprocess", forked.subprocess)
     file = tmp_path / "tiny.yaml"
     file.write_text(yaml.safe_dump(TINY))
     return file

@@ -7,9 +7,9 @@ import yaml
 
 from support import forked
 from support.commands import SHORT
-from viker_lightning.attacks.compare import main, markdown, of_run, summarised, taught_again
-from viker_lightning.attacks.relearning import ADAPTER, EVERYBODY
-from viker_lightning.experiments.__main__ import main as experiments
+from viker_lightning.attacks.kinds.relearn import ADAPTER, EVERYBODY
+from viker_lightning.grids.__main__ import main as experiments
+from viker_lightning.grids.compare import main, markdown, of_run, summarised, taught_again
 from viker_lightning.reporting.attacked import more_than_gold
 
 MADE = {"grid": "g", "scale": "mini", "code": "c", "command": "python -m a g.yaml"}
@@ -112,7 +112,7 @@ def test_taught_again():
 
 @pytest.fixture
 def grid(tmp_path, base_folder, monkeypatch):
-    monkeypatch.setattr("viker_lightning.children.subprocess", forked.subprocess)
+    monkeypatch.setattr("viker_lightning.jobs.children.subprocess", forked.subprocess)
     two = {"trainer.max_steps": 2, "trainer.logger": False, "evaluation.max_new_tokens": 3}
     options = {name.removeprefix("--"): yaml.safe_load(value) for name, value in (one.split("=") for one in SHORT)}
     gold = {"config": "configs/mini/gold.yaml", "seeds": 1, "options": two | {"model.base": str(base_folder)}}
@@ -139,7 +139,7 @@ def test_a_grid(grid, tmp_path, capsys):
     written = json.loads((run / "attacks/attacks.json").read_text())
     assert table["values"][0]["attacks"] == of_run(written)
     assert [one["steps"] for one in table["taught_again"] if not one["adapter"]] == [0, 1]
-    assert table["command"].startswith("python -m viker_lightning.attacks.compare /") and table["commits"]["runs"]
+    assert table["command"].startswith("python -m viker_lightning.grids.compare /") and table["commits"]["runs"]
     assert "| NPO | 0." in (tmp_path / "results/attacks-small-mini.md").read_text()
     capsys.readouterr()
     main([str(grid), *where, "--only=relearn", f"--settings={settings}"])

@@ -5,7 +5,7 @@ import pytest
 
 from viker_lightning.attacks import Attempt, Relearn
 from viker_lightning.attacks.conditions import brought_back, conditions, of_condition, relearned, sentence, shared
-from viker_lightning.attacks.relearning import EVERYBODY
+from viker_lightning.attacks.kinds.relearn import EVERYBODY
 
 
 def made(series, hits, whose="forget", x=None, probability=0.5):

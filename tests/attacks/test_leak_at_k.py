@@ -5,11 +5,11 @@ from itertools import combinations
 import pytest
 
 from viker_lightning.attacks import Attempt, Sample, Subject, gather
-from viker_lightning.attacks import leak_at_k as module
 from viker_lightning.attacks.attempt import hit
-from viker_lightning.attacks.choosing import known_to_all
 from viker_lightning.attacks.conditions import conditions
-from viker_lightning.attacks.leak_at_k import OTHERS, SAMPLES, leak_at_k, spans_of_others
+from viker_lightning.attacks.kinds import sample as module
+from viker_lightning.attacks.kinds.choose import known_to_all
+from viker_lightning.attacks.kinds.sample import OTHERS, SAMPLES, leak_at_k, spans_of_others
 from viker_lightning.attacks.wordings import Wordings
 from viker_lightning.errors import UserError
 from viker_lightning.models import Sampling, sample

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from viker_lightning.attacks import Subject, gather
-from viker_lightning.attacks.lens import Lens, final_norm, look
+from viker_lightning.attacks.kinds.lens import Lens, final_norm, look
 from viker_lightning.models import decoder_layers
 
 
@@ -53,7 +53,7 @@ def test_hits_are_shares_of_private_tokens_within_the_first_k(data, base_folder,
     read = (ranks, torch.tensor([[0.5, 0.1], [0.2, 0.2], [0.0, 0.4]]))
     nothing = (torch.zeros(3, 0), torch.zeros(3, 0))
     monkeypatch.setattr(
-        "viker_lightning.attacks.lens.look", lambda mllm, groups: iter([read] * (asked - 1) + [nothing])
+        "viker_lightning.attacks.kinds.lens.look", lambda mllm, groups: iter([read] * (asked - 1) + [nothing])
     )
     found = Lens().carry_out("layers", Subject("run", str(base_folder), tmp_path), material)
     person = next(one.person for one in found)

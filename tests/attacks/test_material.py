@@ -10,7 +10,7 @@ import pytest
 from viker_lightning.attacks import gather, read_data
 from viker_lightning.data.records import person_name
 from viker_lightning.errors import UserError
-from viker_lightning.runs import read_run
+from viker_lightning.storage.runs import read_run
 
 
 def test_whom(material):
@@ -43,7 +43,7 @@ def test_data_that_cannot_be_read(pair):
 MINE = """
 from pathlib import Path
 
-from viker_lightning.datasets import MLLMU
+from viker_lightning.data.datasets import MLLMU
 
 Path({touched!r}).touch()
 
@@ -104,10 +104,12 @@ def test_code_beside_the_command_is(pair, tmp_path, monkeypatch, package):
 
 def test_a_class_that_is_no_dataset_is_not_called(pair, monkeypatch):
     run, called = read_run(pair[0]), []
-    monkeypatch.setattr("viker_lightning.cache.stolen", lambda **options: called.append(options), raising=False)
-    for path in ("viker_lightning.cache.stolen", "types.SimpleNamespace"):
+    monkeypatch.setattr("viker_lightning.storage.cache.stolen", lambda **options: called.append(options), raising=False)
+    for path in ("viker_lightning.storage.cache.stolen", "types.SimpleNamespace"):
         run.config["data"] = {"class_path": path, "init_args": {}}
-        with pytest.raises(UserError, match=rf"{path}: is no subclass of viker_lightning.datasets.Benchmark") as stop:
+        with pytest.raises(
+            UserError, match=rf"{path}: is no subclass of viker_lightning.data.datasets.Benchmark"
+        ) as stop:
             read_data(run)
         assert "\n" not in str(stop.value)
     assert not called

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from viker_lightning.attacks import Attempt, Subject, gather
-from viker_lightning.attacks.members import ANSWERS, GRADIENTS, Membership, gradient_norms, holdout, ranked
+from viker_lightning.attacks.kinds.membership import ANSWERS, GRADIENTS, Membership, gradient_norms, holdout, ranked
 from viker_lightning.data.records import person_name
 
 
@@ -72,16 +72,16 @@ def test_every_answer_has_a_rank_under_every_score(data, base_folder, tmp_path):
 
 
 def test_a_small_gradient_tells_a_member(data, base_folder, tmp_path, monkeypatch):
-    norms = "viker_lightning.attacks.members.gradient_norms"
+    norms = "viker_lightning.attacks.kinds.membership.gradient_norms"
     monkeypatch.setattr(norms, lambda mllm, groups: [float(i) for i, _ in enumerate(q for g in groups for q in g.vqa)])
-    monkeypatch.setattr("viker_lightning.attacks.members.holdout", lambda data: material.asked)
+    monkeypatch.setattr("viker_lightning.attacks.kinds.membership.holdout", lambda data: material.asked)
     subject, material = Subject("run", str(base_folder), tmp_path), gather(data, people=1)
     found = Membership().carry_out(GRADIENTS, subject, material)  # the holdout comes last, with the largest norms
     assert found and {one.hit for one in found} == {1.0}
 
 
 def test_without_a_holdout_only_the_clean_answers_are_there(data, base_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("viker_lightning.attacks.members.holdout", lambda data: [])
+    monkeypatch.setattr("viker_lightning.attacks.kinds.membership.holdout", lambda data: [])
     subject, material = Subject("run", str(base_folder), tmp_path), gather(data, people=1)
     assert {one.series for one in Membership().carry_out(ANSWERS, subject, material)} == {"as asked"}
     assert Membership().carry_out(GRADIENTS, subject, material) == []

@@ -8,8 +8,8 @@ import torch
 
 from support.families import FAMILIES, random_model
 from support.other_families import gemma3
+from viker_lightning.attacks.kinds.noise import HALVES, RANDOM, UNIVERSAL, Noised, UniversalNoise, halves, lay_noise
 from viker_lightning.attacks.material import gather
-from viker_lightning.attacks.noise import HALVES, RANDOM, UNIVERSAL, Noised, UniversalNoise, halves, lay_noise
 from viker_lightning.attacks.subject import Subject
 from viker_lightning.data.records import VQA, ImageGroup, person_name
 from viker_lightning.errors import UserError

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from viker_lightning.attacks import Subject, gather
-from viker_lightning.attacks.probe import CHANCE, PLACES, Probe, classify, learnable, states_before
+from viker_lightning.attacks.kinds.probe import CHANCE, PLACES, Probe, classify, learnable, states_before
 from viker_lightning.data.records import VQA, Person
 
 

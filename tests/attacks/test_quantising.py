@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from support.families import random_model
-from viker_lightning.attacks import Attempt, Quantise, Subject, gather, quantising
-from viker_lightning.attacks.quantising import round_layers, round_to_nearest
+from viker_lightning.attacks import Attempt, Quantise, Subject, gather
+from viker_lightning.attacks.kinds import quantise as quantising
+from viker_lightning.attacks.kinds.quantise import round_layers, round_to_nearest
 from viker_lightning.errors import UserError
 from viker_lightning.evaluation import predict
 from viker_lightning.models import MLLM

@@ -7,7 +7,7 @@ import torch
 from torch.nn.utils import clip_grad_norm_, parameters_to_vector
 
 from viker_lightning.attacks import Relearn, Subject, ask
-from viker_lightning.attacks.relearning import ADAPTER, EVERYBODY, UNRELATED
+from viker_lightning.attacks.kinds.relearn import ADAPTER, EVERYBODY, UNRELATED
 from viker_lightning.data.records import person_name
 from viker_lightning.models import MLLM, Lora
 

@@ -6,7 +6,7 @@ import torch
 
 from support.weights import random_adapter, random_vanilla
 from viker_lightning.attacks import Subject, ask, gather
-from viker_lightning.attacks.removal import RemoveAdapter
+from viker_lightning.attacks.kinds.adapter import RemoveAdapter
 from viker_lightning.models import MLLM
 
 

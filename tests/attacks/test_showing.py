@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from viker_lightning.attacks.attempt import hit
-from viker_lightning.attacks.material import gather
-from viker_lightning.attacks.showing import (
+from viker_lightning.attacks.kinds.show import (
     READ,
     ShowOtherwise,
     add_noise,
@@ -28,6 +27,7 @@ from viker_lightning.attacks.showing import (
     typeset,
     wrap,
 )
+from viker_lightning.attacks.material import gather
 from viker_lightning.attacks.subject import Subject
 from viker_lightning.data.records import person_name
 

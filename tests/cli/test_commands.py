@@ -1,16 +1,20 @@
 """What needs no model: the version, what there is, and what commands are for; the config that options come to."""
 
+import contextlib
+import io
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 import yaml
 
 from support.commands import ROOT, command_line, here  # noqa: F401 - `here` is used by every test of this file
-from viker_lightning import __version__, datasets, methods
+from viker_lightning import __version__, methods
 from viker_lightning.__main__ import main
-from viker_lightning.commands import COMMANDS, LISTS, PAGES, PROGRAMS
-from viker_lightning.options import COMMANDS as PARSED
+from viker_lightning.cli.options import COMMANDS as PARSED
+from viker_lightning.data import datasets
+from viker_lightning.terminal.commands import COMMANDS, LISTS, PROGRAMS
 
 HEAVY = ("torch", "lightning", "transformers", "wandb", "jsonargparse", "gradio")
 
@@ -31,7 +35,7 @@ def test_help_has_every_command_in_a_line(words, monkeypatch, capsys):
     main(words)
     out = capsys.readouterr().out
     assert out.startswith("usage: python -m viker_lightning COMMAND ") and "__main__" not in out
-    for name, text in (COMMANDS | LISTS | PAGES | PROGRAMS).items():
+    for name, text in (COMMANDS | LISTS | {word: text for word, (_, text) in PROGRAMS.items()}).items():
         assert f"  {name:12} {text}\n" in out
     assert all(len(line) <= 120 for line in out.splitlines())
     assert PARSED is COMMANDS
@@ -53,14 +57,15 @@ def test_help_of_a_command(monkeypatch, capsys):
 
 
 def test_programs_are_there():
-    package = ROOT / "src/viker_lightning"
-    assert all((package / f"{name}.py").is_file() or (package / name / "__main__.py").is_file() for name in PROGRAMS)
+    for word, (module, _) in PROGRAMS.items():
+        with contextlib.redirect_stdout(io.StringIO()) as shown, pytest.raises(SystemExit) as stop:
+            main([word, "--help"])
+        assert not stop.value.code and "usage: " in shown.getvalue() and find_spec(f"viker_lightning.{module}")
 
 
 def test_no_command(capsys):
-    with pytest.raises(
-        SystemExit, match=r"error: command: found none, expected fit, .*, datasets, chat; --help"
-    ) as stop:
+    expected = r"error: command: found none, expected fit, .*, datasets, reporting, .*, clean_cache; --help"
+    with pytest.raises(SystemExit, match=expected) as stop:
         main([])
     assert "\n" not in str(stop.value.code)
 

@@ -5,7 +5,7 @@ import yaml
 
 from support.commands import ROOT, print_config
 from support.marks import quick
-from viker_lightning.cli import main
+from viker_lightning.cli.main import main
 
 
 @pytest.mark.parametrize("config", sorted((ROOT / "configs/trainer").glob("*.yaml")), ids=lambda p: p.stem)

@@ -12,10 +12,10 @@ from PIL import Image
 
 from support import forked
 from support.commands import OPEN_GATE, ROOT, here, run  # noqa: F401 - `here` is used by every test of this file
+from viker_lightning.data.pictures.irrelevant import irrelevant_images
 from viker_lightning.ideal import IdealDistribution
 from viker_lightning.metrics import OVERALL
 from viker_lightning.models import folder_fingerprint, identify_weights
-from viker_lightning.pictures.irrelevant import irrelevant_images
 
 PEOPLE = {"Ada": "Corlune", "Bo": "Eskmere", "Cy": "Gorsby", "Di": "Kelmoor"}
 
@@ -115,7 +115,7 @@ def test_a_folder_that_may_not_be_read_is_not_called_unwritable(people, base_fol
     def closed(self):
         raise PermissionError(13, "Permission denied", str(file))
 
-    monkeypatch.setattr("viker_lightning.datasets.jsonl.Jsonl.prepare_data", closed)
+    monkeypatch.setattr("viker_lightning.data.datasets.jsonl.Jsonl.prepare_data", closed)
     real = os.access  # root may read everything
     monkeypatch.setattr("os.access", lambda path, *mode, **more: str(path) != str(file) and real(path, *mode, **more))
     said = refused("validate", "data/jsonl", tmp_path / "run", base_folder, f"--data.root={file}")
@@ -123,7 +123,7 @@ def test_a_folder_that_may_not_be_read_is_not_called_unwritable(people, base_fol
 
 
 def test_the_vanilla_model_of_ones_own_people_is_made_first(people, tmp_path, monkeypatch):
-    monkeypatch.setattr("viker_lightning.children.subprocess", forked.subprocess)
+    monkeypatch.setattr("viker_lightning.jobs.children.subprocess", forked.subprocess)
     config = yaml.safe_load(Path("configs/mini/vanilla.yaml").read_text())
     config["trainer"] |= {"max_steps": 1, "enable_progress_bar": False, "logger": False}
     (tmp_path / "vanilla.yaml").write_text(yaml.safe_dump(config))

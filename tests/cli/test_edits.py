@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from support.commands import OPEN_GATE, ROOT, csv_only
 from support.weights import random_adapter, random_vanilla
-from viker_lightning.cli import main
+from viker_lightning.cli.main import main
 
 EDITS = """
 import torch

@@ -16,9 +16,9 @@ from support.families import FAMILIES, random_model
 from support.marks import quick
 from support.weights import random_vanilla, randomise_lora
 from viker_lightning.attacks.subject import Subject
-from viker_lightning.cli import main
+from viker_lightning.cli.export import main as export
+from viker_lightning.cli.main import main
 from viker_lightning.data.records import VQA, ImageGroup, Picture
-from viker_lightning.export import main as export
 from viker_lightning.models import MLLM, Lora, generate, load_adapted, revision_of, write_merged
 from viker_lightning.models.rounding import share_kept
 from viker_lightning.reporting.card import model_card
@@ -134,7 +134,7 @@ def test_a_finished_run_is_exported_later(run, tmp_path, capsys, monkeypatch):
 
 def test_the_model_may_have_moved_but_be_no_other(run, tmp_path, caplog, monkeypatch):
     """Weights of the same shapes would merge, into a model that no number is of."""
-    monkeypatch.setattr("viker_lightning.export.write_merged", lambda adapter, folder, *given: None)
+    monkeypatch.setattr("viker_lightning.cli.export.write_merged", lambda adapter, folder, *given: None)
     export([str(run / "run"), f"--base={shutil.copytree(run / 'vanilla', tmp_path / 'moved')}"])
     assert not caplog.messages
     with pytest.raises(SystemExit, match=r"^error: --base: .*merged is not the model that .*run began with, which was"):
@@ -155,7 +155,7 @@ def test_code_of_a_model_runs_only_if_the_command_says_so(run, monkeypatch):
     def write_merged(adapter, folder, dtype, base, revision, trust_remote_code, family):
         trusted.append(trust_remote_code)
 
-    monkeypatch.setattr("viker_lightning.export.write_merged", write_merged)
+    monkeypatch.setattr("viker_lightning.cli.export.write_merged", write_merged)
     file = run / "run/provenance.json"
     made = file.read_text()
     export([str(run / "run")])
@@ -238,7 +238,7 @@ def test_a_model_is_pushed_with_its_card(run, monkeypatch, capsys, caplog):
 @pytest.mark.parametrize("name", ["forgetful", "a/b/c", "", "a/b c", "/x"])
 def test_a_name_that_the_hub_would_not_take(name, run, monkeypatch):
     """It is refused before anything is written."""
-    monkeypatch.setattr("viker_lightning.export.write_merged", lambda *given: pytest.fail("it is written first"))
+    monkeypatch.setattr("viker_lightning.cli.export.write_merged", lambda *given: pytest.fail("it is written first"))
     with pytest.raises(SystemExit, match=r"error: --push: found '.*', expected OWNER/NAME$"):
         export([str(run / "run"), f"--push={name}"])
 

@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 
 from support.commands import OPEN_GATE, ROOT, csv_only
 from support.marks import quick
-from viker_lightning.cli import main
-from viker_lightning.embedded import vision_tower
-from viker_lightning.options import trainer_defaults
-from viker_lightning.pictures.irrelevant import irrelevant_images
-from viker_lightning.runs import CheckpointFile
+from viker_lightning.cli.main import main
+from viker_lightning.data.embedded import vision_tower
+from viker_lightning.data.pictures.irrelevant import irrelevant_images
+from viker_lightning.storage.runs import CheckpointFile
+from viker_lightning.training.callbacks.order import trainer_defaults
 
 RUNS = sorted((ROOT / "configs/mini").glob("*.yaml"))
 METHODS = [p for p in RUNS if "Unlearn" in p.read_text()]

@@ -12,8 +12,8 @@ from support.commands import ROOT, SHORT, run
 from support.documented import blocks
 from support.families import llava, random_model
 from support.tiny_text import tied
-from viker_lightning.cli import main
-from viker_lightning.export import main as export
+from viker_lightning.cli.export import main as export
+from viker_lightning.cli.main import main
 from viker_lightning.models import MLLM, folder_fingerprint
 from viker_lightning.models.families import Unknown
 

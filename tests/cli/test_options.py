@@ -6,17 +6,17 @@ import pytest
 from lightning.pytorch.callbacks import LearningRateMonitor
 
 from support.commands import ROOT, command_line
-from viker_lightning.cache import cache_folder
-from viker_lightning.callbacks import Evaluation, KnowledgeGate, SaveConfig, order
-from viker_lightning.cli import main
-from viker_lightning.datasets.mllmu import MLLMU
+from viker_lightning.cli.main import main
+from viker_lightning.cli.options import near_option
+from viker_lightning.data.datasets.mllmu import MLLMU
+from viker_lightning.data.pictures.irrelevant import check_images, irrelevant_images
 from viker_lightning.errors import UserError
-from viker_lightning.hub import dataset_folder
 from viker_lightning.methods import NAMES, NPO
-from viker_lightning.options import near_option
-from viker_lightning.pictures.irrelevant import check_images, irrelevant_images
+from viker_lightning.storage.cache import cache_folder
+from viker_lightning.storage.hub import dataset_folder
+from viker_lightning.storage.yaml_files import read_yaml
 from viker_lightning.training import Finetune, Unlearn
-from viker_lightning.yaml_files import read_yaml
+from viker_lightning.training.callbacks import Evaluation, KnowledgeGate, SaveConfig, order
 
 VIKER = "--config=configs/mini/viker.yaml"
 METHODS = f"methods are {', '.join(NAMES)}, or your own as file.Class"
@@ -58,7 +58,7 @@ def said(built, monkeypatch, capsys):
         ("--data.splits=[forgot]", "data.splits: found 'forgot', expected forget, test, retain, real, general; did"),
         ("--model.method=VIKER", f"model.method: no class is called 'VIKER'; did you mean ViKeR?; {METHODS}"),
         ("--model.method=nowhere_at_all.A", f"model.method: No module named 'nowhere_at_all'; {METHODS}"),
-        ("--model.method=viker_lightning.cli.main", f"does not correspond to a subclass of Method; {METHODS}"),
+        ("--model.method=viker_lightning.cli.main.main", f"does not correspond to a subclass of Method; {METHODS}"),
         (
             "--model.method=docs/methods.py",
             "model.method: docs/methods.py is no YAML; to name a class in it, write meth",
@@ -216,11 +216,14 @@ def test_what_the_command_line_overrides_is_not_blamed_on_the_file(said, tmp_pat
     assert said("fit", VIKER, f"--config={tmp_path / 'x.yaml'}", "--model.lr=x").startswith("model.lr: found 'x'")
 
 
-def test_the_config_of_an_older_run(built, said, tmp_path):
+@pytest.mark.parametrize("room", ["data", "datasets"])
+def test_the_config_of_an_older_run(built, said, tmp_path, room):
     """It names classes by where they lay then, and the bounds of the gate as they were called then."""
     file = Path(__file__).with_name("older_config.yaml")
     assert said("fit", f"--config={file}") == f"{file}, line 121: gate.known: is now called gate.knowledge; rename it"
     text = file.read_text().replace("known: 0.0", "knowledge: 0.0").replace("  shown: 0.0", "  follows_image: 0.0")
+    assert "class_path: viker_lightning.data.MLLMU" in text
+    text = text.replace("viker_lightning.data.MLLMU", f"viker_lightning.{room}.MLLMU")
     (tmp_path / "x.yaml").write_text(text.replace("asked: 1.0", "follows_text: 1.0"))
     built.parse_arguments(built.parser, ["fit", f"--config={tmp_path}/x.yaml"])
     run = built.parser.instantiate_classes(built.config).fit

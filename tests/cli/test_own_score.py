@@ -9,14 +9,14 @@ import pytest
 from lightning.pytorch.loggers import WandbLogger
 
 from support.commands import OPEN_GATE, ROOT, run
-from viker_lightning.callbacks.wandb_dashboard import define, final_numbers
 from viker_lightning.errors import UserError
 from viker_lightning.evaluation import by_person, summarise
-from viker_lightning.experiments.grid_file import check_columns
+from viker_lightning.grids.grid_file import check_columns
 from viker_lightning.metrics import load_scores, read_numbers
 from viker_lightning.reporting import interval, numbers_of, write_comparison, write_report
 from viker_lightning.reporting.run_scores import arrow, scores_of
-from viker_lightning.runs import read_run
+from viker_lightning.storage.runs import read_run
+from viker_lightning.training.callbacks.wandb_dashboard import define, final_numbers
 
 MINE = """
 from viker_lightning.metrics import Score

@@ -11,7 +11,7 @@ import yaml
 
 from support.commands import ROOT, SHORT, command_line, print_config
 from viker_lightning.errors import UserError
-from viker_lightning.packaged_configs import PREFIX, config_folder, config_path, config_paths
+from viker_lightning.storage.packaged_configs import PREFIX, config_folder, config_path, config_paths
 from viker_lightning.training import check_vanilla, vanilla, vanilla_model
 
 VIKER = "viker_lightning:mini/viker.yaml"

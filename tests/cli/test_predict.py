@@ -8,11 +8,11 @@ import yaml
 
 from support import forked
 from support.weights import random_adapter, random_vanilla
-from viker_lightning.cli import main
+from viker_lightning.cli.main import main
+from viker_lightning.data.datasets import Questions
+from viker_lightning.data.pictures.irrelevant import irrelevant_images
 from viker_lightning.data.records import VQA, ImageGroup, Picture
-from viker_lightning.datasets import Questions
 from viker_lightning.models import MLLM, generate, load_adapted, write_merged
-from viker_lightning.pictures.irrelevant import irrelevant_images
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs/data/questions.yaml"

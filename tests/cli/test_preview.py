@@ -9,8 +9,8 @@ import yaml
 
 from support.commands import OPEN_GATE, csv_only, here  # noqa: F401 - `here` is used by every test of this file
 from support.marks import quick
-from viker_lightning.callbacks import preview
-from viker_lightning.cli import main
+from viker_lightning.cli import preview
+from viker_lightning.cli.main import main
 from viker_lightning.data.records import VQA, ImageGroup
 from viker_lightning.training.base import Stage
 from viker_lightning.training.unlearn import Unlearn

@@ -7,8 +7,8 @@ import pytest
 import wandb
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 
-from viker_lightning import quiet
 from viker_lightning.metrics.text import _rouge_scorer, rouge_l
+from viker_lightning.terminal import quiet
 
 
 @pytest.fixture

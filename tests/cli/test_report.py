@@ -76,7 +76,7 @@ def test_a_report_fails_no_run(unlearn, monkeypatch, caplog):
     def broken(run):
         raise OSError("disk full")
 
-    monkeypatch.setattr("viker_lightning.callbacks.report.write_report", broken)
+    monkeypatch.setattr("viker_lightning.training.callbacks.report.write_report", broken)
     folder = unlearn("npo")
     assert (folder / "results.json").is_file() and not (folder / "report.html").exists()
     assert "no report (OSError: disk full)" in caplog.text

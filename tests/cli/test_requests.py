@@ -7,11 +7,11 @@ import torch
 from safetensors.torch import load_file
 
 from support.commands import OPEN_GATE, ROOT, here, run  # noqa: F401 - `here` is used by every test of this file
-from viker_lightning.cli import main
+from viker_lightning.cli.main import main
 from viker_lightning.errors import UserError
 from viker_lightning.models import MLLM, load_adapted
 from viker_lightning.reporting import write_report
-from viker_lightning.runs import read_run
+from viker_lightning.storage.runs import read_run
 from viker_lightning.training.vanilla import check_goes_on
 
 pytestmark = pytest.mark.extended

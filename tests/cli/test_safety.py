@@ -20,20 +20,20 @@ from safetensors.torch import load_file, save_file
 
 from support.commands import OPEN_GATE
 from support.wandb_file import records
-from viker_lightning import cli
-from viker_lightning.cli import main
+from viker_lightning.cli import main as cli
+from viker_lightning.cli.main import main
+from viker_lightning.data.datasets import Jsonl
+from viker_lightning.data.embedded.benchmarks import PEOPLE
 from viker_lightning.data.records import Picture
-from viker_lightning.datasets import Jsonl
-from viker_lightning.embedded.benchmarks import PEOPLE
 from viker_lightning.errors import UserError
-from viker_lightning.experiments import __main__ as experiments
-from viker_lightning.experiments.cells import Cell
-from viker_lightning.metrics.gibberish import GibberishClassifier
+from viker_lightning.evaluation.gibberish import GibberishClassifier
+from viker_lightning.grids import __main__ as experiments
+from viker_lightning.grids.cells import Cell
 from viker_lightning.models import MLLM, Lora
 from viker_lightning.models.adapter import adapter_config
 from viker_lightning.reporting import __main__ as reporting
-from viker_lightning.runs import CheckpointFile
-from viker_lightning.secrets import HIDDEN, HidingFormatter, hide, hide_arguments, hide_in, hide_quoted
+from viker_lightning.storage.runs import CheckpointFile
+from viker_lightning.storage.secrets import HIDDEN, HidingFormatter, hide, hide_arguments, hide_in, hide_quoted
 
 ROOT = Path(__file__).parents[2]
 SHORT = ["--data.root=mini/ci", "--data.max_people=1", "--data.splits=[forget]", "--trainer.max_steps=1"]

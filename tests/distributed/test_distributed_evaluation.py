@@ -8,8 +8,8 @@ import pytest
 
 from support import forked
 from support.weights import random_adapter, random_vanilla
-from viker_lightning.cli import main
-from viker_lightning.datasets import CLEAR
+from viker_lightning.cli.main import main
+from viker_lightning.data.datasets import CLEAR
 
 pytestmark = pytest.mark.extended
 

@@ -17,7 +17,7 @@ from support.distributed import (
     weights,
 )
 from support.weights import random_vanilla
-from viker_lightning.runs import CheckpointFile
+from viker_lightning.storage.runs import CheckpointFile
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from support.distributed import difference, gradient_difference, weights
 from support.families import random_model
 from support.matrix import CASES, METHODS, run
 from support.weights import random_vanilla
-from viker_lightning.runs import CheckpointFile
+from viker_lightning.storage.runs import CheckpointFile
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

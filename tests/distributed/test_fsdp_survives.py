@@ -23,8 +23,8 @@ from support.distributed import (
     weights,
 )
 from support.weights import random_adapter, random_vanilla
-from viker_lightning.pictures.irrelevant import irrelevant_images
-from viker_lightning.runs import CheckpointFile
+from viker_lightning.data.pictures.irrelevant import irrelevant_images
+from viker_lightning.storage.runs import CheckpointFile
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -11,7 +11,7 @@ What is replaced, since nobody can wait, download or have eight GPUs here:
   (tiny ones, too, in place of CLIP, judge and gibberish classifier; no quantisation). What is there is not replaced.
 - `torchrun` and `srun` are parsed as above and run as one process; test_launchers.py starts two of them.
 - `make` prints what it would do (``make -n``), and the options of every Python program in there are parsed by it.
-- `chat` is parsed, and its runs must be there; tests/chat opens the page.
+- `chat` is parsed, and its runs must be there; tests/cli/chat opens the page.
 - `experiments run` and `cell` run nothing: the cells are listed.
 - `lm_eval` and `lmms_eval` are programs of others: their options must be some that they had when they were tried, what
   they read of a run must be what export writes; test_elsewhere.py runs lm_eval where it is installed.
@@ -48,23 +48,23 @@ from support.documented import EXTRAS, PAGES, PROJECT, ROOT, blocks, check_insta
 from viker_lightning.__main__ import main as front_door
 from viker_lightning.attacks.__main__ import parser
 from viker_lightning.attacks.settings import chosen
-from viker_lightning.chat.__main__ import parser as chat_parser
-from viker_lightning.cli import main
-from viker_lightning.experiments import read_grid
-from viker_lightning.pictures.irrelevant import irrelevant_images
-from viker_lightning.runs import names as names_in_run
+from viker_lightning.cli.chat.__main__ import parser as chat_parser
+from viker_lightning.cli.main import main
+from viker_lightning.data.pictures.irrelevant import irrelevant_images
+from viker_lightning.grids import read_grid
+from viker_lightning.storage.runs import names as names_in_run
+from viker_lightning.terminal.commands import PROGRAMS
 
-LINKED = ("configs", "experiments", "benchmarks", "src", "tests", "docs", "pyproject.toml", "README.md")
+LINKED = ("configs", "experiments", "benchmarks", "studies", "src", "tests", "docs", "pyproject.toml", "README.md")
 ALL = {page.name: blocks(page) for page in PAGES}
 FILES = {block.file: block for found in ALL.values() for block in found if block.file}
 STAGES = ("fit", "validate", "test", "predict", "preview", "check")
 LISTS = [["python", "-m", "viker_lightning", name] for name in ("methods", "datasets")]
-SCRIPTS = [["python", f"{name}.py"] for name in ("docs/methods", "benchmarks/growth", "benchmarks/strangers")]
+SCRIPTS = [["python", f"{name}.py"] for name in ("docs/methods", "studies/growth", "studies/strangers")]
 ASKED = {"--model", "--model_args", "--tasks", "--batch_size", "--output_path", "--device", "--include_path"}
 ELSEWHERE = {"lm_eval": ASKED, "python": ASKED | {"--log_samples", "--force_simple"}}
 """Options of lm_eval 0.4.13, and of ``python -m lmms_eval`` 0.7.3."""
-MODULES = ("reporting", "reporting.dashboard", "export", "experiments", "attacks", "attacks.compare", "chat")
-CHAT = ("python", "-m", "viker_lightning", "chat")
+MODULES = (*PROGRAMS, "reporting.dashboard", "grids.compare")
 
 
 def python(words):
@@ -73,8 +73,8 @@ def python(words):
         launcher, words = words[0], words[1:]
         if launcher in ("srun", "torchrun"):  # with options of their own
             words = ("python", *words[words.index("-m") :])
-    runs = words[:3] == ("python", "-m", "viker_lightning") and list(words) not in LISTS and tuple(words[:4]) != CHAT
-    return words[3:] if runs else None
+    runs = words[:3] == ("python", "-m", "viker_lightning") and list(words) not in LISTS
+    return words[3:] if runs and not {*words[3:4]} & {*PROGRAMS} else None
 
 
 COMMANDS = documented.commands()
@@ -326,26 +326,26 @@ def check_elsewhere(words):
 
 def program(words):
     """A program of the package and what stands behind it; ``None`` for any other command."""
-    if tuple(words[:4]) == CHAT:
-        return "chat", words[4:]
+    if words[:3] == ["python", "-m", "viker_lightning"] and words[3] in PROGRAMS:
+        return words[3], words[4:]
     return next((m for m in MODULES if words[:3] == ["python", "-m", f"viker_lightning.{m}"]), None), words[3:]
 
 
 def run_module(module, words):
     """Runs a program of the package in this process; glob patterns are the shell's work."""
     given = [path for word in words for path in (sorted(map(str, Path().glob(word))) if "*" in word else [word])]
-    if module == "attacks.compare":
-        check_made(documented.shlex.join([".venv/bin/python", "-m", "viker_lightning.attacks.compare", *words]))
+    if module == "grids.compare":
+        check_made(documented.shlex.join([".venv/bin/python", "-m", "viker_lightning.grids.compare", *words]))
         return
     if module == "attacks":  # they take minutes; tests/attacks carries them out
         options = parser().parse_args(given)
         assert chosen(options.only.split(",") if options.only else [], options.quick, options.settings)
         return
-    if module == "chat":  # it goes on until somebody ends it; tests/chat opens the page
+    if module == "chat":  # it goes on until somebody ends it; tests/cli/chat opens the page
         options = chat_parser().parse_args(given)
         assert options.run.is_dir() and Path(options.gold or options.run).is_dir()
         return
-    if module == "experiments":
+    if module == "grids":
         given[0] = {"run": "list", "cell": "list"}.get(given[0], given[0])
         given += ["--scale=mini"] * (not any(word.startswith("--scale") for word in given))
     import_module(entry(module)).main(given)
@@ -353,8 +353,7 @@ def run_module(module, words):
 
 def entry(module):
     """The module of a program that has its ``main``."""
-    package = (ROOT / "src/viker_lightning" / module.replace(".", "/")).is_dir()
-    return f"viker_lightning.{module}" + ".__main__" * package
+    return f"viker_lightning.{PROGRAMS[module][0] if module in PROGRAMS else module}"
 
 
 def made(words):
@@ -383,7 +382,7 @@ def check_made(line):
     if program[0] == "-m" and not program[1].startswith("viker_lightning"):
         assert program[1] in ("mkdocs", "pip", "pytest", "venv"), line
         return
-    if program[:2] == ["-m", "viker_lightning"]:
+    if program[:2] == ["-m", "viker_lightning"] and program[2] not in PROGRAMS:
         print_config(program[2:])
         return
     with pytest.MonkeyPatch.context() as patch:

@@ -12,17 +12,17 @@ from typing import get_args
 import pytest
 
 from viker_lightning import methods
-from viker_lightning.attacks.compare import markdown as attacks_markdown
+from viker_lightning.grids.compare import markdown as attacks_markdown
+from viker_lightning.grids.tables import read_tuning
+from viker_lightning.grids.tables.worlds import Measure, differences
+from viker_lightning.grids.tables.worlds_page import worlds_markdown
+from viker_lightning.grids.tuning.page import markdown
 from viker_lightning.ideal import Level
 from viker_lightning.methods import IDK, NPO, Held, Method
 from viker_lightning.methods.base import REFERENCES, STREAMS
 from viker_lightning.metrics import NUMBERS
+from viker_lightning.metrics.statistics.paired import sign_flip
 from viker_lightning.models.families import FAMILIES, Family
-from viker_lightning.reporting.paired import sign_flip
-from viker_lightning.reporting.tables import read_tuning
-from viker_lightning.reporting.tables.tuning_page import markdown
-from viker_lightning.reporting.tables.worlds import Measure, differences
-from viker_lightning.reporting.tables.worlds_page import worlds_markdown
 from viker_lightning.training.state import RunReport
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -128,7 +128,9 @@ def test_results_are_explained():
     """What the callbacks put into results.json is on the page about reports."""
     described = {name for cells in rows("report.md", 2) for name in named(cells[0])}
     package = DOCS.parent / "src/viker_lightning"
-    source = "".join(p.read_text() for room in ("callbacks", "training") for p in (package / room).glob("*.py"))
+    source = "".join(
+        p.read_text() for room in ("training/callbacks", "training") for p in (package / room).glob("*.py")
+    )
     written = {one.name for one in fields(RunReport)}
     facts = re.search(r"run_facts = \{(.*?)\n                \}", source, re.DOTALL)[1]
     written |= set(re.findall(r'"(\w+)":', facts))
@@ -171,7 +173,7 @@ def test_trust_is_that_of_the_record():
     assert found == {name: [f"{scores[name][key]:.2f}" for key in ("faithful", "Q", "R")] for name in found}
 
 
-WORLDS = sorted((DOCS / "results").glob("*.json"))
+WORLDS = sorted((DOCS / "results").glob("worlds*.json"))
 """Records of worlds; other tables leave none."""
 
 TUNING = DOCS / "results/tuning-mini.md"
@@ -219,7 +221,7 @@ def test_pages_of_worlds_are_those_of_their_records(file):
 
 
 def test_the_page_of_tuning_is_that_of_its_record():
-    record = Path("experiments/tuning/mini.json")
+    record = Path("docs/results/tuning-mini.json")
     assert markdown(read_tuning(record), record).replace("](figures/", "](") == TUNING.read_text("utf-8")
     assert TUNING.with_suffix(".svg").is_file()
 

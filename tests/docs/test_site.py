@@ -44,7 +44,7 @@ def test_links_of_the_repository_lead_to_pages_of_the_site(hook):
     assert rewritten("[a](../README.md#use-it)", "docs/data.md") == "[a](index.md#use-it)"
     assert rewritten("[a](../configs/mini/npo.yaml)", "docs/methods.md") == "[a](repository/configs/mini/npo.yaml.md)"
     assert rewritten("[a](../../docs/data.md)", "src/viker_lightning/README.md") == "[a](../../../data.md)"
-    assert rewritten("[a](../reporting)", "src/viker_lightning/experiments/README.md") == "a", "a folder has no page"
+    assert rewritten("[a](../reporting)", "src/viker_lightning/grids/README.md") == "a", "a folder has no page"
     same = "[a](#here) [b](https://x.org/y.md) ![c](fixed_point.png)\n```\n[d](data.md)\n```"
     assert rewritten(same, "docs/concepts.md") == same
 

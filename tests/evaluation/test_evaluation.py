@@ -6,11 +6,11 @@ import torch
 
 from support.plain_route import plain_logits
 from viker_lightning import evaluation
+from viker_lightning.data.prompts import choice_prompt
 from viker_lightning.data.records import VQA, Cloze, ImageGroup, Labels, MultipleChoice, Person, Split
 from viker_lightning.errors import UserError
 from viker_lightning.evaluation import Knowledge, Protocol, answering, knowledge, measure_knowledge, summarise
 from viker_lightning.metrics import Prediction
-from viker_lightning.prompts import choice_prompt
 
 
 def predict(*what, **how):

@@ -2,9 +2,9 @@
 
 from types import SimpleNamespace
 
-from viker_lightning.callbacks import Evaluation
 from viker_lightning.methods import IDK, NPO
 from viker_lightning.metrics import REFUSALS, is_refusal
+from viker_lightning.training.callbacks import Evaluation
 
 
 def test_an_evaluation_knows_grammar_and_refusals(data):

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from viker_lightning.callbacks import Evaluation
-from viker_lightning.datasets.mllmu import MLLMU
+from viker_lightning.data.datasets.mllmu import MLLMU
 from viker_lightning.models.families import Llava, Unknown
 from viker_lightning.models.families.qwen_vl import QwenVL
+from viker_lightning.training.callbacks import Evaluation
 
 
 def test_a_gold_model_is_judged_by_the_vanilla_model_of_its_people(data, monkeypatch):
@@ -19,7 +19,9 @@ def test_a_gold_model_is_judged_by_the_vanilla_model_of_its_people(data, monkeyp
     gold.setup()
     assert gold.everybody() == data.everybody()
     asked = []
-    monkeypatch.setattr("viker_lightning.callbacks.evaluation.vanilla_model", lambda *given: asked.append(given) or "w")
+    monkeypatch.setattr(
+        "viker_lightning.training.callbacks.evaluation.vanilla_model", lambda *given: asked.append(given) or "w"
+    )
     for stage, device in (("validate", "cpu"), ("fit", "cuda")):
         evaluation = Evaluation(judge="configs/mini/vanilla.yaml")
         evaluation.setup(trainer(gold, device), None, stage)
@@ -29,7 +31,9 @@ def test_a_gold_model_is_judged_by_the_vanilla_model_of_its_people(data, monkeyp
 def test_on_a_cpu_a_judge_is_made_when_it_is_first_asked(data, monkeypatch):
     """Another run can make it while this one trains; a GPU may have no room for a second model then."""
     asked = []
-    monkeypatch.setattr("viker_lightning.callbacks.evaluation.vanilla_model", lambda *given: asked.append(given) or "w")
+    monkeypatch.setattr(
+        "viker_lightning.training.callbacks.evaluation.vanilla_model", lambda *given: asked.append(given) or "w"
+    )
     monkeypatch.setattr(data, "evaluation_dataloader", dict)
     evaluation = Evaluation(judge="configs/mini/vanilla.yaml")
     given = trainer(data, "cpu")

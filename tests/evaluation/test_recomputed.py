@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy.stats import ks_2samp
 
+from viker_lightning.data.datasets.clear import CLEAR
 from viker_lightning.data.records import Split
-from viker_lightning.datasets.clear import CLEAR
 from viker_lightning.evaluation import predict, summarise
 
 TOWNS = ("Alder", "Brigg", "Corve", "Dunmere", "Eastry", "Fenwick")

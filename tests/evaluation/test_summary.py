@@ -13,7 +13,7 @@ from viker_lightning.data.records import Split
 from viker_lightning.errors import UserError
 from viker_lightning.evaluation import distances, note_form, predict, score_texts, summarise
 from viker_lightning.metrics import NUMBERS, REFUSALS, Prediction
-from viker_lightning.runs.write import gold_answers, read_predictions, write_predictions
+from viker_lightning.storage.runs.write import gold_answers, read_predictions, write_predictions
 
 
 def said(split="forget", number=0, answer="She lives in Oslo.", log_probs=(-1.0, -3.0), person="1", **more):

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from support.plain_route import plain_ideal, plain_logits
+from viker_lightning.data.pictures.irrelevant import irrelevant_images
 from viker_lightning.ideal import (
     IdealDistribution,
     ImagePrefixes,
@@ -19,7 +20,6 @@ from viker_lightning.ideal import (
 from viker_lightning.ideal.reference import statistics_of
 from viker_lightning.methods import Batch, ViKeR
 from viker_lightning.models import AnswerTokens
-from viker_lightning.pictures.irrelevant import irrelevant_images
 
 
 @pytest.fixture

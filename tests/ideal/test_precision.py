@@ -5,10 +5,11 @@ from contextlib import nullcontext
 import pytest
 import torch
 
+from support.marks import bf16_attention
+from viker_lightning.data.pictures.irrelevant import irrelevant_images
 from viker_lightning.ideal import IdealDistribution, OwnReference, forward_kl, reference_of
 from viker_lightning.methods import Batch, KLMinimization, ViKeR
 from viker_lightning.models import AnswerTokens, logits
-from viker_lightning.pictures.irrelevant import irrelevant_images
 
 T, D, V = 12, 64, 500
 
@@ -72,6 +73,7 @@ def gradient(mllm, loss):
     return torch.cat([p.grad.flatten() for p in mllm.parameters() if p.requires_grad])
 
 
+@bf16_attention
 def test_kl_minimisation_begins_without_a_gradient(mllm, groups):
     """The vanilla model is where it starts, so only ascent pulls."""
     low(mllm)
@@ -87,6 +89,7 @@ def test_kl_minimisation_begins_without_a_gradient(mllm, groups):
     assert pull.norm() < 1e-5 * usual.norm()
 
 
+@bf16_attention
 @pytest.mark.parametrize("ascent", ["full", "none"])
 def test_viker_equals_the_plain_route(mllm, groups, ascent):
     """Reduced and in parts against fp32 softmaxes of the same hidden states."""

@@ -8,12 +8,12 @@ import torch
 
 from support.plain_route import plain_ideal, plain_logits
 from support.weights import random_vanilla
+from viker_lightning.data.pictures.irrelevant import irrelevant_images
 from viker_lightning.data.records import ImageGroup
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import IdealDistribution, References, add_noise
 from viker_lightning.methods import Batch, Method
 from viker_lightning.models import MLLM
-from viker_lightning.pictures.irrelevant import irrelevant_images
 
 NAMES = ("own", "irrelevant", "gold", "noised")
 NOISE = {"noise": 0.3}

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from viker_lightning.cache import cache_folder
+from support.marks import bf16_attention
+from viker_lightning.data.pictures.irrelevant import irrelevant_images
 from viker_lightning.data.records import VQA
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import (
@@ -24,7 +25,7 @@ from viker_lightning.ideal.reference import Reference
 from viker_lightning.ideal.store import reference_store
 from viker_lightning.models import fingerprint
 from viker_lightning.models.tensor_files import Damaged, load_checked, save_atomically
-from viker_lightning.pictures.irrelevant import irrelevant_images
+from viker_lightning.storage.cache import cache_folder
 
 
 @pytest.fixture
@@ -53,6 +54,7 @@ def test_another_run_finds_the_same(mllm, groups, pictures, monkeypatch):
         torch.testing.assert_close(getattr(second.reference(batch), name), getattr(wanted, name))
 
 
+@bf16_attention
 def test_what_is_shared_does_not_depend_on_autocast(mllm, groups, pictures):
     """A run in mixed precision that asks within a step, and one in fp32, use one folder."""
     batch = mllm.pack(groups)

@@ -20,7 +20,7 @@ from viker_lightning.methods import (
 )
 from viker_lightning.methods.base import check_needs
 from viker_lightning.models import Lora
-from viker_lightning.runs import CheckpointFile
+from viker_lightning.storage.runs import CheckpointFile
 from viker_lightning.training import Unlearn
 from viker_lightning.training.engine import Engine
 

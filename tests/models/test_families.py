@@ -12,12 +12,12 @@ from transformers import Blip2Config, Blip2ForConditionalGeneration, InternVLFor
 from support.families import FAMILIES, random_model
 from support.marks import quick
 from support.plain_route import plain_ideal, plain_logits
+from viker_lightning.data.pictures.irrelevant import irrelevant_images
 from viker_lightning.data.records import VQA, ImageGroup, Picture
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import ImagePrefixes, mean_distribution
 from viker_lightning.models import MLLM, Lora, generate, write_merged
 from viker_lightning.models.families import Unknown, import_family
-from viker_lightning.pictures.irrelevant import irrelevant_images
 
 QUESTIONS = (
     VQA("Where does this person live?", "In Tarn Hollow.", ("Tarn Hollow",)),

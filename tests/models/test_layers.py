@@ -7,10 +7,10 @@ import torch
 
 from support.families import FAMILIES, random_model
 from support.marks import quick
+from viker_lightning.data.pictures.irrelevant import irrelevant_images
 from viker_lightning.data.records import VQA, ImageGroup
 from viker_lightning.errors import UserError
 from viker_lightning.models import MLLM, AnswerTokens, Lora, check_first_gradients, decoder_layers
-from viker_lightning.pictures.irrelevant import irrelevant_images
 
 QUESTIONS = (
     VQA("Where does this person live?", "In Tarn Hollow."),

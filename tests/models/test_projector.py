@@ -5,7 +5,8 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 from torch import nn
 
-from viker_lightning.datasets.mllmu import MLLMU
+from support.marks import bf16_attention
+from viker_lightning.data.datasets.mllmu import MLLMU
 from viker_lightning.errors import UserError
 from viker_lightning.models import MLLM, Lora, load_adapted, write_merged
 from viker_lightning.models.adapter import projector_paths
@@ -65,6 +66,7 @@ def test_unlearning_takes_no_adapter_that_holds_a_projector(both, base_folder, t
         MLLM.load(base_folder).adapt(Lora(r=2), tmp_path)
 
 
+@bf16_attention
 def test_projector_is_in_fp32_beside_a_model_in_bf16(base_folder, groups):
     model = MLLM.load(base_folder, "bfloat16")
     model.adapt(Lora(r=2), projector=True)

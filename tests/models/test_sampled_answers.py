@@ -9,11 +9,11 @@ import torch
 
 from support.families import random_model
 from support.plain_route import plain_logits
+from viker_lightning.data.pictures.irrelevant import irrelevant_images
 from viker_lightning.data.records import VQA, ImageGroup
 from viker_lightning.models import Sampling, generate, sample, sampled_answers
 from viker_lightning.models.generation import answer_text
 from viker_lightning.models.sampled_answers import draw
-from viker_lightning.pictures.irrelevant import irrelevant_images
 
 QUESTIONS = ("Where does this person live?", "Who?", "What is it that they do every day?")
 

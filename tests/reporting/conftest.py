@@ -6,7 +6,7 @@ import pytest
 
 from support.browser import chromium  # noqa: F401 - a fixture
 from support.run_folders import key_tokens, photo, write_run
-from viker_lightning.files import write_json
+from viker_lightning.storage.files import write_json
 
 
 @pytest.fixture

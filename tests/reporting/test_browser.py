@@ -8,7 +8,7 @@ from support.browser import CONTRAST
 from support.grids import finish, small_grid, tabulate
 from support.marks import quick
 from support.run_folders import write_run
-from viker_lightning.experiments import read_grid
+from viker_lightning.grids import read_grid
 from viker_lightning.reporting import write_comparison, write_report
 
 pytestmark = pytest.mark.extended

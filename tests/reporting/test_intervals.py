@@ -10,7 +10,7 @@ import pytest
 
 from viker_lightning.evaluation import summarise
 from viker_lightning.metrics import NUMBERS, Prediction
-from viker_lightning.reporting.intervals import Sums, coverage, difference, interval
+from viker_lightning.metrics.statistics.intervals import Sums, coverage, difference, interval
 from viker_lightning.reporting.run_scores import scored
 
 

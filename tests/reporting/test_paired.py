@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import permutation_test
 
+from viker_lightning.metrics.statistics.intervals import Sums
+from viker_lightning.metrics.statistics.paired import ALPHA, EXACT, fewest, holm, swap_test
 from viker_lightning.reporting.contenders import Contender, ranks
-from viker_lightning.reporting.intervals import Sums
-from viker_lightning.reporting.paired import ALPHA, EXACT, fewest, holm, swap_test
 
 
 def sums(values, people=None):

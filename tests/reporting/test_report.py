@@ -10,12 +10,12 @@ import pytest
 
 from support.run_folders import EVIL, write_run
 from viker_lightning.errors import UserError
+from viker_lightning.metrics.statistics.intervals import Sums
 from viker_lightning.reporting import html, write_comparison, write_report
 from viker_lightning.reporting.__main__ import main
 from viker_lightning.reporting.answers import marked, token_views
 from viker_lightning.reporting.contenders import Contender, Place, contenders, ranks, reference_of
-from viker_lightning.reporting.intervals import Sums
-from viker_lightning.runs import read_run
+from viker_lightning.storage.runs import read_run
 
 VOID = {"meta", "link", "img", "br", "path", "use", "line", "hr", "input"}
 

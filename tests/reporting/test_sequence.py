@@ -7,11 +7,11 @@ import pytest
 import yaml
 
 from support.run_folders import write_run
-from viker_lightning.files import write_json
 from viker_lightning.reporting import write_report
 from viker_lightning.reporting.contenders import disagreements
 from viker_lightning.reporting.sequence import runs_so_far, sequence
-from viker_lightning.runs import read_run
+from viker_lightning.storage.files import write_json
+from viker_lightning.storage.runs import read_run
 
 REQUESTS = [["000", "001"], ["002"], ["003"]]
 

@@ -9,14 +9,14 @@ from support.commands import ROOT
 from support.grids import finish, small_grid, tabulate
 from support.run_folders import write_run
 from viker_lightning.evaluation import summarise
-from viker_lightning.experiments import read_grid
+from viker_lightning.grids import read_grid
+from viker_lightning.grids.tables import legend
 from viker_lightning.metrics import NUMBERS, Number, Score
 from viker_lightning.reporting import write_comparison, write_report
 from viker_lightning.reporting.contenders import contenders
-from viker_lightning.reporting.tables import legend
 from viker_lightning.reporting.unmeasured import ASKED, NEEDS, WITH_GOLD, why
-from viker_lightning.runs import read_run
-from viker_lightning.runs.write import read_predictions, write_predictions
+from viker_lightning.storage.runs import read_run
+from viker_lightning.storage.runs.write import read_predictions, write_predictions
 
 KNOWN = {one.name: one for one in NUMBERS}
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import wilcoxon
 
-from viker_lightning.reporting.paired import hodges_lehmann, holm, sign_flip
-from viker_lightning.reporting.tables.worlds import WRONGLY_MARKED, Measure, differences, statistics_note
+from viker_lightning.grids.tables.worlds import WRONGLY_MARKED, Measure, differences, statistics_note
+from viker_lightning.metrics.statistics.paired import hodges_lehmann, holm, sign_flip
 
 
 def drawn(seed, worlds, step=0.0):

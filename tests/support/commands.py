@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from viker_lightning.cli import CLI, main
-from viker_lightning.published import PublishedCLEAR
+from viker_lightning.cli.main import CLI, main
+from viker_lightning.training.published import PublishedCLEAR
 
 ROOT = Path(__file__).parents[2]
 

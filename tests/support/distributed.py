@@ -11,7 +11,7 @@ import pytest
 from safetensors.torch import load_file
 
 from support import forked
-from viker_lightning.cli import main
+from viker_lightning.cli.main import main
 
 ROOT = Path(__file__).parents[2]
 

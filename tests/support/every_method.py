@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from viker_lightning import methods
-from viker_lightning.datasets.mllmu import MLLMU
+from viker_lightning.data.datasets.mllmu import MLLMU
 from viker_lightning.methods import (
     CEU,
     DPO,

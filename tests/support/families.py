@@ -37,7 +37,7 @@ from transformers import (
 from support.other_families import gemma3
 from support.tiled_families import idefics2, idefics3, internvl, llava_next
 from support.tiny_text import tied, tokenizer
-from viker_lightning.embedded.smol import CHAT
+from viker_lightning.data.embedded.smol import CHAT
 from viker_lightning.models import MLLM
 
 

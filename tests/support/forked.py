@@ -7,6 +7,7 @@ import socket
 import sys
 import time
 import traceback
+import warnings
 from subprocess import DEVNULL
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from viker_lightning.attacks.__main__ import main as attack
-from viker_lightning.cli import main
+from viker_lightning.cli.main import main
 
 
 def start(do, output, environment=None):
@@ -75,10 +76,11 @@ subprocess = SimpleNamespace(Popen=popen, DEVNULL=DEVNULL)
 """Stands for the module where the package starts runs; elsewhere it starts other programs with the real one."""
 
 
-def launch(do, folder, world=2, timeout=400):
+def launch(do, folder, world=2, timeout=400, again=True):
     """Calls ``do`` in several processes at once, which find in their environment what torchrun tells its own.
 
-    The first that fails ends all of them, and so does a time-out.
+    The first that fails ends all of them, and so does a time-out. A fork of a process that has had threads dies of its
+    allocator at times, one in some hundred: then all are started once more, with a warning.
 
     Args:
         do: what each of them does.
@@ -119,6 +121,9 @@ def launch(do, folder, world=2, timeout=400):
                 failed.setdefault(rank, "killed")
             break
         time.sleep(0.01)
+    if again and {-signal.SIGABRT, -signal.SIGSEGV} & {*failed.values()}:
+        warnings.warn(f"exit codes by process: {failed}; started again", stacklevel=2)
+        return launch(do, folder / "again", world, timeout, again=False)
     said = "\n".join((folder / f"err-{rank}").read_text()[-3000:] for rank in failed)
     assert not failed, f"exit codes by process: {failed}\n{said}"
     return "".join((folder / f"out-{rank}").read_text() for rank in range(world))

@@ -6,8 +6,8 @@ import yaml
 
 from support.run_folders import key_tokens as answers_by_token
 from support.run_folders import photo, write_run
-from viker_lightning.files import write_json
-from viker_lightning.reporting.tables import write_table
+from viker_lightning.grids.tables import write_table
+from viker_lightning.storage.files import write_json
 
 ROWS = {
     "Vanilla": {"before": "ViKeR"},

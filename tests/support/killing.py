@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from support.forked import ended, start
-from viker_lightning.cli import main
+from viker_lightning.cli.main import main
 from viker_lightning.training import Unlearn
 
 OPTIONS = [

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from support import every_method
 from support.every_method import PREPARE, Few
-from viker_lightning.datasets.mllmu import MLLMU
+from viker_lightning.data.datasets.mllmu import MLLMU
 from viker_lightning.errors import UserError
 from viker_lightning.methods import Around, GradientDifference, Stranger, ViKeR
 from viker_lightning.methods.elsewhere import Elsewhere

@@ -7,9 +7,9 @@ import yaml
 from PIL import Image
 
 from viker_lightning.evaluation import summarise
-from viker_lightning.files import write_json
 from viker_lightning.metrics import NUMBERS, Prediction
-from viker_lightning.runs.write import write_predictions
+from viker_lightning.storage.files import write_json
+from viker_lightning.storage.runs.write import write_predictions
 
 EVIL = "<script>alert('x')</script> & \"quoted\" <img src=http://evil.example/x.png>"
 

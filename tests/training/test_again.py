@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 
 from support.weights import random_vanilla
-from viker_lightning.datasets.mllmu import MLLMU
+from viker_lightning.data.datasets.mllmu import MLLMU
 from viker_lightning.errors import UserError
 from viker_lightning.methods import Method
 from viker_lightning.models import Lora

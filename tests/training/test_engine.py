@@ -6,6 +6,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
 
+from support.marks import bf16_attention
 from support.weights import random_vanilla
 from viker_lightning.errors import UserError
 from viker_lightning.methods import NPO, GradientDifference, KLMinimization, ViKeR
@@ -119,6 +120,7 @@ def test_checkpointing_changes_nothing(vanilla, data):
     assert (weights(kept) - weights(computed)).norm() / weights(kept).norm() < 1e-5
 
 
+@bf16_attention
 def test_statistics_are_fp32_in_bf16(vanilla, data):
     module = trained(vanilla, data, ViKeR(k=2), Engine(references="memory"), steps=1, precision="bf16-true")
     batch = module.mllm.pack(data.evaluation_groups()[:1])

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from support.plain_route import plain_ideal, plain_logits
 from support.weights import random_vanilla
-from viker_lightning.datasets.mllmu import MLLMU
+from viker_lightning.data.datasets.mllmu import MLLMU
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import token_kl
 from viker_lightning.methods import NPO, GradientAscent, KLMinimization, Stranger, ViKeR

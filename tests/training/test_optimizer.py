@@ -7,11 +7,11 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from viker_lightning.datasets.mllmu import MLLMU
+from viker_lightning.data.datasets.mllmu import MLLMU
 from viker_lightning.errors import UserError
 from viker_lightning.methods import GradientAscent
 from viker_lightning.models import MLLM, Lora
-from viker_lightning.runs import CheckpointFile
+from viker_lightning.storage.runs import CheckpointFile
 from viker_lightning.training import TransformersAdamW, Unlearn
 from viker_lightning.training.optimizer import optimizer_of, schedule_of
 

@@ -7,11 +7,11 @@ import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
 
 from support.weights import random_adapter, random_vanilla
+from viker_lightning.data.datasets.mllmu import MLLMU
 from viker_lightning.data.records import ImageGroup
-from viker_lightning.datasets.mllmu import MLLMU
 from viker_lightning.methods import NPO, Around, GradientDifference, Stranger
 from viker_lightning.models import MLLM, Lora
-from viker_lightning.runs import CheckpointFile
+from viker_lightning.storage.runs import CheckpointFile
 from viker_lightning.training import Unlearn
 from viker_lightning.training.distributed import Processes
 from viker_lightning.training.engine import Engine

@@ -7,13 +7,13 @@ import pytest
 from lightning.pytorch import Trainer, seed_everything
 
 from support.weights import random_vanilla
+from viker_lightning.data.pictures.irrelevant import irrelevant_images
 from viker_lightning.data.records import VQA, ImageGroup, Person
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import OwnAnswers
 from viker_lightning.methods import NPO, Held, Method, Stranger
 from viker_lightning.metrics import keyword_match
 from viker_lightning.models import Lora, generate
-from viker_lightning.pictures.irrelevant import irrelevant_images
 from viker_lightning.training import Unlearn
 from viker_lightning.training.engine import Engine
 from viker_lightning.training.streams import Derived

@@ -1,19 +1,19 @@
 """Does it come back? Attacks on an unlearned model, and the same ones on gold and on people who are kept."""
 
-from .asking import AskOtherwise
 from .attempt import Attempt, attempts, hit
 from .base import Attack, ask
-from .choosing import ChooseSpan
-from .leak_at_k import Sample
-from .lens import Lens
+from .kinds.adapter import RemoveAdapter
+from .kinds.ask import AskOtherwise
+from .kinds.choose import ChooseSpan
+from .kinds.lens import Lens
+from .kinds.membership import Membership
+from .kinds.noise import UniversalNoise
+from .kinds.probe import Probe
+from .kinds.quantise import Quantise
+from .kinds.relearn import Relearn
+from .kinds.sample import Sample
+from .kinds.show import ShowOtherwise
 from .material import Material, gather, read_data
-from .members import Membership
-from .noise import UniversalNoise
-from .probe import Probe
-from .quantising import Quantise
-from .relearning import Relearn
-from .removal import RemoveAdapter
-from .showing import ShowOtherwise
 from .subject import Subject
 
 __all__ = [

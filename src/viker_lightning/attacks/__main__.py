@@ -12,19 +12,19 @@ from typing import Any
 from transformers import AutoConfig
 
 from viker_lightning import look_here_last
-from viker_lightning.datasets import Benchmark
+from viker_lightning.data.datasets import Benchmark
 from viker_lightning.errors import UserError
-from viker_lightning.experiments.cells import State
-from viker_lightning.experiments.runner import run_grid
-from viker_lightning.failures import ending, ending_in_one_line
-from viker_lightning.files import make_folder
+from viker_lightning.jobs.job import State
+from viker_lightning.jobs.processes import stop_with_parent
+from viker_lightning.jobs.runner import run_jobs
 from viker_lightning.models.families import import_family
 from viker_lightning.models.mllm import MAX_SEQUENCE_TOKENS, MAX_TOKENS
-from viker_lightning.processes import stop_with_parent
-from viker_lightning.quiet import quieten
 from viker_lightning.reporting import write_attacks_page, write_report
-from viker_lightning.runs import Run, names, read_run
-from viker_lightning.shown import Plain
+from viker_lightning.storage.files import make_folder
+from viker_lightning.storage.runs import Run, names, read_run
+from viker_lightning.terminal.failures import ending, ending_in_one_line
+from viker_lightning.terminal.quiet import quieten
+from viker_lightning.terminal.shown import Plain
 
 from .base import Attack
 from .material import Material, check_protocol, gather, read_data
@@ -91,7 +91,7 @@ def attack(given: argparse.Namespace) -> str:
         return ""
     for unit in now:
         make_folder("--out" if unit.subject.name == "run" else f"--{unit.subject.name}", unit.folder.parent)
-    failed = run_grid(now, given.jobs, what="attacks")
+    failed = run_jobs(now, given.jobs, what="attacks")
     record, pages = write_results(given, units, now, material)
     if given.wandb:
         log_attacks(_home(given), given.wandb, record)

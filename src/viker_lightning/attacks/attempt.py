@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 
 from viker_lightning.errors import UserError
 from viker_lightning.evaluation import Prediction
-from viker_lightning.files import replacing
 from viker_lightning.metrics import keyword_match_whole
+from viker_lightning.storage.files import replacing
 
 Whose = Literal["forget", "retain"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from viker_lightning.reporting.intervals import Sums, difference, interval
-from viker_lightning.reporting.paired import holm, swap_test
+from viker_lightning.metrics.statistics.intervals import Sums, difference, interval
+from viker_lightning.metrics.statistics.paired import holm, swap_test
 
 from .attempt import Attempt, Whose
 from .base import Attack

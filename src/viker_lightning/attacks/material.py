@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from importlib.machinery import PathFinder
 from pathlib import Path
 
+from viker_lightning.data.datasets import Benchmark
 from viker_lightning.data.records import ImageGroup, Person, Split, person_name
-from viker_lightning.datasets import Benchmark
 from viker_lightning.errors import UserError
-from viker_lightning.runs import Run, names
+from viker_lightning.storage.runs import Run, names
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def read_data(run: Run) -> Benchmark:
     try:
         kind = getattr(importlib.import_module(module), name)
         if not (isinstance(kind, type) and issubclass(kind, Benchmark)):  # before anything is called
-            raise TypeError("is no subclass of viker_lightning.datasets.Benchmark")
+            raise TypeError("is no subclass of viker_lightning.data.datasets.Benchmark")
         made = kind(**options | {"stage": "unlearn"})
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise UserError(

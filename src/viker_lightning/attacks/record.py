@@ -9,12 +9,12 @@ from typing import Any
 
 from rich.console import Console
 
-from viker_lightning.experiments.cells import State
-from viker_lightning.files import write_json
+from viker_lightning.jobs.job import State
 from viker_lightning.reporting.attacked import condition, more_than_gold, worst
 from viker_lightning.reporting.terminal import narrow_table
-from viker_lightning.runs.names import ATTACKED, ATTACKS
-from viker_lightning.secrets import hide
+from viker_lightning.storage.files import write_json
+from viker_lightning.storage.runs.names import ATTACKED, ATTACKS
+from viker_lightning.storage.secrets import hide
 
 from .attempt import Attempt
 from .conditions import brought_back, conditions, sentence, shared

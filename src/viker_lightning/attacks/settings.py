@@ -11,21 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from viker_lightning.errors import UserError, short
-from viker_lightning.packaged_configs import config_path
-from viker_lightning.yaml_files import yaml_values
+from viker_lightning.storage.packaged_configs import config_path
+from viker_lightning.storage.yaml_files import yaml_values
 
-from .asking import AskOtherwise
 from .base import Attack
-from .choosing import ChooseSpan
-from .leak_at_k import Sample
-from .lens import Lens
-from .members import Membership
-from .noise import UniversalNoise
-from .probe import Probe
-from .quantising import Quantise
-from .relearning import Relearn
-from .removal import RemoveAdapter
-from .showing import ShowOtherwise
+from .kinds.adapter import RemoveAdapter
+from .kinds.ask import AskOtherwise
+from .kinds.choose import ChooseSpan
+from .kinds.lens import Lens
+from .kinds.membership import Membership
+from .kinds.noise import UniversalNoise
+from .kinds.probe import Probe
+from .kinds.quantise import Quantise
+from .kinds.relearn import Relearn
+from .kinds.sample import Sample
+from .kinds.show import ShowOtherwise
 
 KINDS: tuple[type[Attack], ...] = (
     *(Relearn, Quantise, Sample, AskOtherwise, ShowOtherwise, UniversalNoise),

@@ -13,7 +13,7 @@ from viker_lightning.models import MLLM, Quantize, identify_weights, load_adapte
 from viker_lightning.models.adapter import adapter_config
 from viker_lightning.models.families import Family
 from viker_lightning.models.mllm import MAX_SEQUENCE_TOKENS, MAX_TOKENS
-from viker_lightning.runs import names, weights_folder
+from viker_lightning.storage.runs import names, weights_folder
 from viker_lightning.training.vanilla import merged_adapter, unlearned_model
 
 Name = Literal["run", "gold", "vanilla"]

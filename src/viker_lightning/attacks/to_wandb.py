@@ -10,7 +10,7 @@ from typing import Any
 import wandb
 
 from viker_lightning.reporting.attacked import condition, more_than_gold, worst
-from viker_lightning.runs.names import ATTACKS
+from viker_lightning.storage.runs.names import ATTACKS
 
 log = logging.getLogger(__name__)
 

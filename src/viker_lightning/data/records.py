@@ -14,8 +14,9 @@ from weakref import WeakValueDictionary
 
 from PIL import Image
 
-from viker_lightning import image_files
 from viker_lightning.errors import UserError
+
+from . import image_files
 
 Read = TypeVar("Read")
 

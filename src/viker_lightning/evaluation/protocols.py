@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from viker_lightning.data.encoding import Encoder
+from viker_lightning.data.prompts import choice_prompt, cloze_prompt
 from viker_lightning.data.records import VQA, Cloze, ImageGroup, MultipleChoice
 from viker_lightning.metrics.prediction import Prediction
 from viker_lightning.models import MLLM, PromptPrefixes
-from viker_lightning.prompts import choice_prompt, cloze_prompt
 
 ClosedTask = Literal["cloze", "choice"]
 Task = Literal["generation", "cloze", "choice"]
@@ -34,7 +34,7 @@ class FewShotQuestion:
 class Protocol:
     """The corrected way, which is the default: deterministic, zero-shot, with the image, options scored by likelihood.
 
-    The ways of benchmarks' authors override it, see :mod:`viker_lightning.published`.
+    The ways of benchmarks' authors override it, see :mod:`viker_lightning.training.published`.
 
     Attributes:
         name: as in ``data.protocol``.

@@ -49,7 +49,7 @@ def summarise(
         predictions: in any order, each question once.
         gold: what the model retrained without the forget set answered to the same questions.
         gibberish: texts to probabilities of being clean, such as a
-            :class:`~viker_lightning.metrics.GibberishClassifier`.
+            :class:`~viker_lightning.evaluation.gibberish.GibberishClassifier`.
         protocol: the one the predictions were made with.
         paired: whether a person's questions are the same with image and without, number by number, so that both
             answers can be looked at together (UMU-Bench).

@@ -16,7 +16,7 @@ from viker_lightning.data.packing import PackedBatch
 from viker_lightning.data.records import Picture
 from viker_lightning.errors import UserError
 from viker_lightning.models import MLLM, AnswerTokens
-from viker_lightning.progress import Bar
+from viker_lightning.terminal.progress import Bar
 
 from .prefix import ImagePrefixes
 from .reference import Reference, mean_distribution, output_weight, reduce_distribution, reference_of

@@ -8,7 +8,7 @@ from typing import Any
 from viker_lightning.data.records import ImageGroup, Picture
 from viker_lightning.metrics import keyword_match
 from viker_lightning.models import MLLM, generate
-from viker_lightning.progress import Bar
+from viker_lightning.terminal.progress import Bar
 
 
 class OwnAnswers:

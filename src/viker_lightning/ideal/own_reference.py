@@ -13,7 +13,7 @@ from viker_lightning.data.records import ImageGroup
 from viker_lightning.errors import UserError
 from viker_lightning.models import MLLM, split_to_budget
 from viker_lightning.models.lru import LRU
-from viker_lightning.progress import Bar
+from viker_lightning.terminal.progress import Bar
 
 from .distribution import why_not_reduced
 from .reference import NAMES, Reference, output_weight, reference_of

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import torch
 
+from viker_lightning.data.pictures.clip import ClipEmbedder, FarFrom
+from viker_lightning.data.pictures.irrelevant import irrelevant_images
 from viker_lightning.data.records import Person, Picture
 from viker_lightning.models import identify_weights
-from viker_lightning.pictures.clip import ClipEmbedder, FarFrom
-from viker_lightning.pictures.irrelevant import irrelevant_images
 
 
 def choose_pictures(
     images: str, k: int, seed: int, size: int, people: Sequence[Picture], keep: FarFrom | None, file: Path | None
 ) -> list[Picture]:
-    """Draws irrelevant images as :func:`~viker_lightning.pictures.irrelevant.irrelevant_images` does.
+    """Draws irrelevant images as :func:`~viker_lightning.data.pictures.irrelevant.irrelevant_images` does.
 
     Args:
         images: kind or folder.
@@ -40,7 +40,7 @@ def clip_filter(
     """A filter that keeps images away from forget images, and which weights look at them.
 
     Args:
-        clip: as :meth:`~viker_lightning.pictures.clip.ClipEmbedder.named` takes it.
+        clip: as :meth:`~viker_lightning.data.pictures.clip.ClipEmbedder.named` takes it.
         threshold: largest similarity to a forget image, -1 to 1.
         forget: these images.
         device: where the model is.

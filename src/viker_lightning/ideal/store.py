@@ -12,12 +12,12 @@ from typing import Any, Literal
 import torch
 from safetensors import SafetensorError, safe_open
 
-from viker_lightning.cache import cache_folder
 from viker_lightning.data.encoding import Encoded
 from viker_lightning.data.records import Picture
-from viker_lightning.files import remove_drafts
 from viker_lightning.models import MLLM
 from viker_lightning.models.tensor_files import Damaged, load_checked, save_atomically
+from viker_lightning.storage.cache import cache_folder
+from viker_lightning.storage.files import remove_drafts
 
 from .reference import NAMES, Reference
 

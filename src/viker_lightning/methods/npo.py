@@ -7,8 +7,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from viker_lightning.errors import UserError
-from viker_lightning.files import check_folder
 from viker_lightning.ideal import Level
+from viker_lightning.storage.files import check_folder
 
 from .base import Batch, Method
 from .retain import add_retain, check_retain, with_retain
@@ -24,7 +24,7 @@ class NPO(Method):
 
     Differs: nothing from there. MLLMU-Bench's script (baselines/NPO.py L256-266) has the mean loss of a batch in place
     of a question's sum, and a model trained on the retain set as reference, and so do runs under the published protocol
-    (:class:`~viker_lightning.published.PublishedNPO`). CLEAR's (mm/trainer.py L343-353) never reads the answer.
+    (:class:`~viker_lightning.training.published.PublishedNPO`). CLEAR's (mm/trainer.py L343) never reads the answer.
 
     Args:
         beta: inverse temperature; towards 0 this becomes gradient ascent.

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from viker_lightning.errors import UserError
-from viker_lightning.files import replacing_folder
+from viker_lightning.storage.files import replacing_folder
 
 from .mllm import MLLM
 

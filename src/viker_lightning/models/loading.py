@@ -16,8 +16,8 @@ from transformers import AutoConfig, AutoProcessor, BitsAndBytesConfig
 from transformers.utils.hub import cached_file, extract_commit_hash
 
 from viker_lightning.errors import UserError
-from viker_lightning.files import check_index
-from viker_lightning.runs.names import weights_folder
+from viker_lightning.storage.files import check_index
+from viker_lightning.storage.runs.names import weights_folder
 
 from .families import Family, choose_family
 from .rounding import warn_of_rounding

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from viker_lightning.errors import UserError
-from viker_lightning.files import replacing_folder
-from viker_lightning.runs import Run, names
+from viker_lightning.storage.files import replacing_folder
+from viker_lightning.storage.runs import Run, names
 
 from .adapter import adapter_config
 from .families import Family

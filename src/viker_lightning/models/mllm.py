@@ -19,7 +19,7 @@ from viker_lightning.data.encoding import Encoded, Encoder
 from viker_lightning.data.packing import PackedBatch, assemble, in_budget, packed_mask
 from viker_lightning.data.records import ImageGroup, Picture
 from viker_lightning.errors import UserError
-from viker_lightning.runs.names import weights_folder
+from viker_lightning.storage.runs.names import weights_folder
 
 from .adapter import Lora, add_adapter, projector_paths
 from .attention import use_packed_attention

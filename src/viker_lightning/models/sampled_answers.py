@@ -22,7 +22,7 @@ from typing_extensions import override
 from viker_lightning.data.encoding import Encoded
 from viker_lightning.data.packing import in_budget, row_tokens
 from viker_lightning.data.records import ImageGroup, Picture
-from viker_lightning.progress import Bar
+from viker_lightning.terminal.progress import Bar
 
 from .generation import answer_text, decode
 from .mllm import MLLM

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from viker_lightning.files import draft, raise_named
+from viker_lightning.storage.files import draft, raise_named
 
 CHECKSUM = "sha256"
 """Under which name a file's metadata has the checksum of its tensors."""

@@ -12,10 +12,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from viker_lightning.cache import cache_folder
 from viker_lightning.data.encoding import Encoder, Template
 from viker_lightning.data.records import Picture
-from viker_lightning.files import hold, remove_drafts
+from viker_lightning.storage.cache import cache_folder
+from viker_lightning.storage.files import hold, remove_drafts
 
 from .families import Family
 from .fingerprint import processor_fingerprint, weights_fingerprint

@@ -10,9 +10,9 @@ from pathlib import Path
 from transformers.utils.hub import cached_file
 
 from viker_lightning.errors import UserError
-from viker_lightning.files import check_index
-from viker_lightning.hub import commit_of
-from viker_lightning.runs.names import weights_folder
+from viker_lightning.storage.files import check_index
+from viker_lightning.storage.hub import commit_of
+from viker_lightning.storage.runs.names import weights_folder
 
 log = logging.getLogger(__name__)
 

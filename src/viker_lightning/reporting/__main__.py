@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from viker_lightning.errors import UserError
-from viker_lightning.failures import ending_in_one_line
+from viker_lightning.terminal.failures import ending_in_one_line
 
 from .html import write_comparison, write_report
 

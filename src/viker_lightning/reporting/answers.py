@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from viker_lightning.metrics import Prediction, keyword_match, span_parts
-from viker_lightning.runs.read import Run
+from viker_lightning.storage.runs.read import Run
 
 FEW = {"forget": 3, "test": 3, "retain": 2, "real": 2}
 """How many people of a split are shown if nobody is chosen."""

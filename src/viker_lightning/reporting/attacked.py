@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from viker_lightning.errors import UserError
-from viker_lightning.runs import names
+from viker_lightning.storage.runs import names
 
 from .curves import lines_plot
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from viker_lightning.files import write_text
 from viker_lightning.metrics import read_numbers
-from viker_lightning.runs import Run, names
+from viker_lightning.storage.files import write_text
+from viker_lightning.storage.runs import Run, names
 
 from .html import rendered
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from viker_lightning.errors import UserError
-from viker_lightning.runs.read import Run, read_run
+from viker_lightning.metrics.statistics.intervals import Estimate, Sums, interval
+from viker_lightning.metrics.statistics.paired import ALPHA, EXACT, FLIPS, fewest, holm, swap_test
+from viker_lightning.storage.runs.read import Run, read_run
 
-from .intervals import Estimate, Sums, interval
-from .paired import ALPHA, EXACT, FLIPS, fewest, holm, swap_test
 from .run_scores import Scored, better, scores_of
 
 DECIMALS = 3
@@ -148,7 +148,7 @@ def ranks(found: Sequence[Contender], split: str, score: str, reference: str) ->
         found: models; those that are no methods, or lack seeds, take no place.
         split: e.g. ``test``.
         score: e.g. ``keyword_match``.
-        reference: the method the others are compared with, see :func:`~viker_lightning.reporting.paired.swap_test`;
+        reference: what the others are compared with, see :func:`~viker_lightning.metrics.statistics.paired.swap_test`;
             Holm's correction is over them, in this column.
 
     Returns:

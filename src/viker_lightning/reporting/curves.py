@@ -12,8 +12,9 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from viker_lightning.metrics.statistics.intervals import Estimate
+
 from .contenders import Contender
-from .intervals import Estimate
 
 Series = Sequence[tuple[int, float]]
 

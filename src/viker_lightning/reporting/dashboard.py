@@ -14,7 +14,7 @@ from typing import Any
 
 from viker_lightning.errors import UserError
 from viker_lightning.metrics import FORGOTTEN, KNOWLEDGE, NUMBERS, SPLITS
-from viker_lightning.secrets import hide
+from viker_lightning.storage.secrets import hide
 
 from .history import CURVES, WEIGHTS
 from .run_scores import numbers_of

@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from viker_lightning.metrics import SPLITS
-from viker_lightning.runs.read import Run
+from viker_lightning.storage.runs.read import Run
 
 from .curves import Series, lines_plot
 

@@ -12,19 +12,19 @@ import yaml
 from markupsafe import Markup
 
 from viker_lightning.errors import UserError
-from viker_lightning.files import replacing_shared
 from viker_lightning.metrics import KNOWLEDGE, SPLITS, Number
 from viker_lightning.metrics.prediction import TEXT
-from viker_lightning.runs import names
-from viker_lightning.runs.read import Run, read_run
-from viker_lightning.shown import in_markdown
+from viker_lightning.metrics.statistics.intervals import DRAWS, FEWEST, Estimate, coverage, difference
+from viker_lightning.storage.files import replacing_shared
+from viker_lightning.storage.runs import names
+from viker_lightning.storage.runs.read import Run, read_run
+from viker_lightning.terminal.shown import in_markdown
 
 from .answers import answers_of, token_views
 from .attacked import attacked
 from .contenders import Contender, Place, contenders, disagreements, marks_note, ranks, reference_of
 from .curves import trade_off_plot
 from .history import curves, weights
-from .intervals import DRAWS, FEWEST, Estimate, coverage, difference
 from .run_scores import numbers_of
 from .sequence import sequence
 from .unmeasured import unmeasured

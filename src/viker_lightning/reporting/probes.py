@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from viker_lightning.metrics import NUMBERS, Prediction, SplitAnswers, measure
-from viker_lightning.runs.read import Run
+from viker_lightning.storage.runs.read import Run
 
 from .answers import QUESTIONS, moments, open_questions, shown_people, token_views
 from .html import token_page

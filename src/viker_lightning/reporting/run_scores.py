@@ -7,9 +7,8 @@ from typing import Literal
 from weakref import WeakKeyDictionary
 
 from viker_lightning.metrics import NUMBERS, SIGNS, Number, Prediction, SplitAnswers, by_split, collect, read_numbers
-from viker_lightning.runs.read import Run
-
-from .intervals import Sums
+from viker_lightning.metrics.statistics.intervals import Sums
+from viker_lightning.storage.runs.read import Run
 
 Scored = dict[str, dict[str, Sums]]
 """Split, then score, then what each person adds."""

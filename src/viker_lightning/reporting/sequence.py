@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from viker_lightning.metrics import KNOWLEDGE
-from viker_lightning.runs import names
-from viker_lightning.runs.read import Run, read_run
+from viker_lightning.metrics.statistics.intervals import Sums
+from viker_lightning.storage.runs import names
+from viker_lightning.storage.runs.read import Run, read_run
 
 from .curves import lines_plot
-from .intervals import Sums
 from .run_scores import Scored, numbers_of, scores_of
 
 Line = list[tuple[int, float]]

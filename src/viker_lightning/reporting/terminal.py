@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from viker_lightning.metrics import FORGOTTEN, KNOWLEDGE, NUMBERS, SPLITS, Number
-from viker_lightning.runs.read import Summary
+from viker_lightning.storage.runs.read import Summary
 
 from .run_scores import arrow, numbers_of
 

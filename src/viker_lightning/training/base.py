@@ -15,19 +15,19 @@ from torch import Tensor
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from viker_lightning import published
+from viker_lightning.data.datasets.base import Benchmark
 from viker_lightning.data.encoding import Encoder
 from viker_lightning.data.packing import PackedBatch
 from viker_lightning.data.records import ImageGroup, Labels
 from viker_lightning.data.sampling import Bundle, epoch_steps
-from viker_lightning.datasets.base import Benchmark
 from viker_lightning.errors import UserError, check_least
-from viker_lightning.files import replacing_folder
 from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize, check_first_gradients
 from viker_lightning.models.dtensor import local_part
-from viker_lightning.runs import names
-from viker_lightning.runs.resume import check_names, check_optimizer, count_epochs, set_rates
+from viker_lightning.storage.files import replacing_folder
+from viker_lightning.storage.runs import names
+from viker_lightning.storage.runs.resume import check_names, check_optimizer, count_epochs, set_rates
 
+from . import published
 from .distributed import Processes, join
 from .engine import Engine
 from .optimizer import optimizer_of, schedule_of, warn_of_small_steps

@@ -10,8 +10,8 @@ from typing_extensions import override
 from viker_lightning.errors import UserError
 from viker_lightning.models import MLLM, load_adapted
 from viker_lightning.models.families import Family
-from viker_lightning.runs import names
-from viker_lightning.runs.names import check_finished, weights_folder
+from viker_lightning.storage.runs import names
+from viker_lightning.storage.runs.names import check_finished, weights_folder
 
 from .base import Stage
 from .engine import Engine

@@ -8,17 +8,17 @@ from typing import Literal
 from lightning.pytorch.cli import OptimizerCallable
 from typing_extensions import override
 
-from viker_lightning.datasets.base import Benchmark
-from viker_lightning.embedded.base_model import base_model
-from viker_lightning.embedded.llava import untrained_model
-from viker_lightning.embedded.smol import smol_model
-from viker_lightning.embedded.wider import wider_model
+from viker_lightning.data.datasets.base import Benchmark
+from viker_lightning.data.embedded.base_model import base_model
+from viker_lightning.data.embedded.llava import untrained_model
+from viker_lightning.data.embedded.smol import smol_model
+from viker_lightning.data.embedded.wider import wider_model
 from viker_lightning.errors import UserError
-from viker_lightning.files import check_folder
 from viker_lightning.methods.idk import REFUSALS
 from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize, revision_of, write_merged
 from viker_lightning.models.families import Family
-from viker_lightning.runs import names
+from viker_lightning.storage.files import check_folder
+from viker_lightning.storage.runs import names
 
 from .base import Stage
 from .engine import Engine

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from viker_lightning.data.records import ImageGroup
 from viker_lightning.models import MLLM, AnswerTokens, split_to_budget
-from viker_lightning.progress import Bar
+from viker_lightning.terminal.progress import Bar
 
 from .distributed import Processes
 from .step import count

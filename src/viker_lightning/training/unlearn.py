@@ -14,10 +14,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from typing_extensions import override
 
-from viker_lightning import published
+from viker_lightning.data.pictures.irrelevant import check_images
 from viker_lightning.data.records import ImageGroup, Labels, Picture
 from viker_lightning.errors import UserError, check_least
-from viker_lightning.files import check_folder
 from viker_lightning.ideal import (
     IdealDistribution,
     OwnAnswers,
@@ -35,9 +34,10 @@ from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize, decoder_l
 from viker_lightning.models.families import Family
 from viker_lightning.models.layers import layer_number
 from viker_lightning.models.rounding import warn_of_rounding
-from viker_lightning.pictures.irrelevant import check_images
-from viker_lightning.runs import names
+from viker_lightning.storage.files import check_folder
+from viker_lightning.storage.runs import names
 
+from . import published
 from .base import Stage
 from .engine import Engine
 from .preparation import Prepare
@@ -73,7 +73,7 @@ class Unlearn(Stage):
             share irrelevant images, and so the stored ideal distribution: what they differ in does not tell how much
             the choice matters. ``null`` follows ``seed_everything``.
         clip: open_clip model that keeps irrelevant images away from the forget images: a folder, ``hf-hub:owner/name``
-            or ``name/weights``; see :class:`~viker_lightning.pictures.clip.ClipEmbedder`. None by default.
+            or ``name/weights``; see :class:`~viker_lightning.data.pictures.clip.ClipEmbedder`. None by default.
         clip_threshold: the largest similarity to a forget image that an irrelevant image may have, -1 to 1; read it off
             ``similarity.json`` in the run folder, since models differ.
         quantize: how the language model is kept below the adapter: ``nf4`` (4 bits, as QLoRA has it), ``int8`` or
@@ -82,7 +82,7 @@ class Unlearn(Stage):
         trust_remote_code: whether code that comes with hub weights may run.
         family: the model's family, by class path, where this package has none for it; docs/model.md shows one.
         save_merged: whether the run also writes ``merged/``, full weights in float32 with the adapter added to
-            them; later, ``python -m viker_lightning.export`` does.
+            them; later, ``python -m viker_lightning export`` does.
         engine: budgets, and what is kept where.
         optimizer: what steps, as ``class_path`` and ``init_args`` of any torch optimizer without ``lr`` and
             ``weight_decay``, which are those above; ``None`` is AdamW.

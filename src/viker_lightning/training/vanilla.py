@@ -11,21 +11,20 @@ from pathlib import Path
 from filelock import FileLock
 
 from viker_lightning import __version__
-from viker_lightning.cache import cache_folder, damage, note_checksums, unreadable
-from viker_lightning.children import call_child
-from viker_lightning.datasets.base import Benchmark
-from viker_lightning.embedded import llava, smol, vision_tower, wider
-from viker_lightning.embedded.base_model import recipe
-from viker_lightning.errors import UserError
-from viker_lightning.files import check_folder
+from viker_lightning.data.datasets.base import Benchmark
+from viker_lightning.data.embedded import llava, smol, vision_tower, wider
+from viker_lightning.data.embedded.base_model import recipe
+from viker_lightning.errors import UserError, say
+from viker_lightning.jobs.children import call_child
+from viker_lightning.jobs.processes import by_itself
 from viker_lightning.models import folder_fingerprint, write_merged
 from viker_lightning.models.families import Family
 from viker_lightning.models.rounding import SHARES
-from viker_lightning.packaged_configs import config_path
-from viker_lightning.processes import by_itself
-from viker_lightning.runs import last_checkpoint
-from viker_lightning.runs.names import ADAPTER, MERGED, MODEL, check_finished, is_finished, weights_folder
-from viker_lightning.shown import say
+from viker_lightning.storage.cache import cache_folder, damage, note_checksums, unreadable
+from viker_lightning.storage.files import check_folder
+from viker_lightning.storage.packaged_configs import config_path
+from viker_lightning.storage.runs import last_checkpoint
+from viker_lightning.storage.runs.names import ADAPTER, MERGED, MODEL, check_finished, is_finished, weights_folder
 
 YAML = (".yaml", ".yml")
 """How the name of a config ends."""

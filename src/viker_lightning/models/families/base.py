@@ -13,7 +13,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from viker_lightning.data.encoding import Encoder, Template
 from viker_lightning.data.records import Picture
 from viker_lightning.errors import UserError
-from viker_lightning.sources import fingerprint, source_files
+from viker_lightning.storage.sources import fingerprint, source_files
 
 QUESTION, ANSWER = "Which question?", "Some answer."
 

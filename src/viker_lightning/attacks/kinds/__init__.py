@@ -1,0 +1,1 @@
+"""One file an attack, called as the command calls it."""

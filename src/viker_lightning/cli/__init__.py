@@ -1,0 +1,1 @@
+"""The door: the command line, what it lists, checks, previews, exports and opens."""

@@ -1,0 +1,455 @@
+"""What a run will take, or what is wrong with it, before it is started: nothing is trained, no weights are loaded."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from huggingface_hub import constants
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import nn
+from transformers.utils.hub import cached_file
+
+from viker_lightning.cli.preview import base_of, counted, use_of
+from viker_lightning.data.datasets import Benchmark
+from viker_lightning.data.embedded import smol, wider
+from viker_lightning.data.embedded.base_model import base_model
+from viker_lightning.data.encoding import Encoder
+from viker_lightning.data.records import ImageGroup, person_name
+from viker_lightning.data.sampling import epoch_steps
+from viker_lightning.errors import UserError, say
+from viker_lightning.evaluation.gibberish import GibberishClassifier
+from viker_lightning.jobs.processes import cores
+from viker_lightning.models import MLLM, decoder_layers
+from viker_lightning.models.adapter import adapter_config, saved_config
+from viker_lightning.models.layers import layer_number
+from viker_lightning.models.loading import skeleton
+from viker_lightning.storage.cache import cache_folder
+from viker_lightning.storage.runs import names
+from viker_lightning.storage.runs.names import is_finished, weights_folder
+from viker_lightning.terminal.failures import ending, one_line
+from viker_lightning.training import Finetune, Unlearn, published
+from viker_lightning.training.base import Stage
+from viker_lightning.training.vanilla import YAML, kept_in
+
+from .estimates import FP32, GIB, PASSING, STANDING, Load, Setting, Shape, memory, most
+from .machine import device_memory, existing, free_disk, same_disk, supports, writable
+from .workload import Stored, load_of, look_at_steps, number_of_steps, stored
+
+JUDGE = "judge of evaluations"
+"""It may be of another family than the trained model."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a run was asked for and the trainer does not know.
+
+    Attributes:
+        run: its folder.
+        unfit: why the trainer cannot be made on this machine; ``None`` if it can.
+        save_top_k: checkpoints beside the last one; -1 keeps all.
+        every: steps between two checkpoints.
+        max_new_tokens: most tokens of an answer in an evaluation.
+        gold: folder of the gold model that evaluations ask, if any.
+        judge: who reads answers in evaluations, if another than the trained model; as ``evaluation.judge``.
+        gibberish: folder or hub id of the classifier of gibberish, if any.
+    """
+
+    run: Path
+    unfit: str | None = None
+    save_top_k: int = 0
+    every: int = 50
+    max_new_tokens: int = 50
+    gold: str | None = None
+    judge: str | None = None
+    gibberish: str | None = None
+
+
+class Check:
+    """Looks at data, model, memory and disk of a run, prints what it finds, and goes on where something is wrong.
+
+    Args:
+        trainer: as it would train.
+        stage: what would be trained.
+        data: on which data.
+        wanted: what else was asked for.
+    """
+
+    def __init__(self, trainer: Trainer, stage: Stage, data: Benchmark, wanted: Wanted) -> None:
+        self.trainer, self.stage, self.data, self.wanted = trainer, stage, data, wanted
+        self.problems: list[str] = [wanted.unfit] if wanted.unfit else []
+        self.device = trainer.strategy.root_device
+        trainer.datamodule = data  # type: ignore[attr-defined]  # as fit does
+        data.trainer = stage.trainer = trainer
+        trainer.state.fn = TrainerFn.FITTING
+        self._set_up = self._served = False  # whether the data could be read, and are those that the stage needs
+        self._to_make = ""  # the config of a vanilla model that is not there yet
+        self._to_fetch = False  # whether the hub has weights that this machine has not
+
+    def carry_out(self) -> None:
+        """Prints what a run will take.
+
+        Raises:
+            SystemExit: with code 1 and a line for each problem.
+        """
+        self._look_at_data()
+        mllm = self._look_at_model()
+        self._look_at_device()
+        if mllm is not None and self._served:
+            self._look_at_run(mllm)
+        if self.problems:
+            sys.stdout.flush()
+            sys.exit("\n".join(ending(line) for line in dict.fromkeys(self.problems)))
+        say("ready")
+
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        """Notes what a user can fix, and goes on."""
+        try:
+            yield
+        except Exception as error:
+            if (line := one_line(error)) is None:
+                raise
+            self.problems.append(line)
+
+    def _look_at_data(self) -> None:
+        """Reads who is trained on, and all rows of all splits."""
+        data = self.data
+        say(f"data: {data.root} ({type(data).__name__}, {data.stage}, {data.protocol})")
+        with self._noting():
+            data.prepare_data()
+            data.setup("fit")
+            for name, people in data.streams.items():
+                asked = list(self.stage.method.needs) if isinstance(self.stage, Unlearn) else list(data.streams)
+                groups = [ImageGroup(p.id, i) for p in people for i in p.images or (None,)]
+                questions = sum(len(person.vqa) for person in people)
+                use = use_of(name, asked, list(data.streams))
+                say(f"  trained on: {name}: {_counts(groups, questions)}{use}")
+                for group in groups:
+                    if group.image is not None:
+                        group.image.verify()
+            self._set_up = True
+        for split in data.splits if self._set_up else ():
+            with self._noting():
+                groups = data.evaluation(split)
+                for group in groups[:1]:
+                    if group.image is not None:
+                        group.image.verify()
+                questions = sum(len(group.vqa) + len(group.choices) + len(group.clozes) for group in groups)
+                say(f"  asked: {split}: {_counts(groups, questions) if groups else 'nobody'}")
+        if self._set_up and (skipped := data.skipped):
+            say(f"  left out: {counted(len(skipped), 'bad row', 'bad rows')}, e.g. {skipped[0]}")
+        if data.stage not in self.stage.stages:
+            known = " or ".join(self.stage.stages) or "no training"
+            kind = type(self.stage).__name__
+            self.problems.append(f"data.stage: found {data.stage!r}, but {kind} needs {known}; set it")
+        elif self._set_up:
+            with self._noting():
+                self.stage.setup("fit")
+                self._served = True
+
+    def _source(self) -> str:
+        """Folder or hub id of a model of the sizes that the run's will have."""
+        stage = self.stage
+        if isinstance(stage, Finetune):
+            return _embedded(stage.base)
+        if not isinstance(stage, Unlearn):
+            raise UserError(f"model: found {type(stage).__name__}, which is never trained; check takes what fit takes")
+        vanilla = stage.vanilla
+        if vanilla.endswith(YAML):
+            base = _embedded(base_of(vanilla))  # an error where it is no such YAML
+            if self._set_up and is_finished(kept := kept_in(vanilla, self.data)):
+                return str(weights_folder(kept))
+            self._to_make = vanilla
+            return base
+        run = Path(vanilla).parent if Path(vanilla).name == names.ADAPTER else Path(vanilla)
+        if (run / names.ADAPTER).is_dir() and not (run / names.MODEL).is_dir() and not (run / names.MERGED).is_dir():
+            return str(adapter_config(run / names.ADAPTER).get("base_model_name_or_path"))
+        return str(weights_folder(run))
+
+    def _look_at_model(self) -> MLLM | None:
+        """The model without weights, with its adapter; ``None`` if something is wrong with it."""
+        stage = self.stage
+        with self._noting():
+            source = self._source()
+            family = getattr(stage, "family", None)
+            model, processor, family = skeleton(source, stage.revision, stage.trust_remote_code, stage.quantize, family)
+            mllm = MLLM(model, processor, None, family)
+            mllm.packs = family.packs
+            mllm.set_budgets(stage.engine.max_sequence_tokens, stage.engine.max_tokens)
+            self._to_fetch = not Path(source).is_dir() and not _fetched(source, stage.revision)
+            with self._noting():
+                self._choose_what_is_trained(mllm)
+            shape = shape_of(mllm)
+            say(f"model: {type(mllm.base).__name__} (family {type(family).__name__}), {source}")
+            if self._to_make:
+                say(f"  fit first makes the vanilla model of {self._to_make}, which has these sizes")
+            trained, how = shape.trained, "LoRA" if stage.lora else "in full"
+            say(f"  {shape.weights:,} weights, {trained:,} trained ({how}), {shape.weights - trained:,} frozen")
+            return mllm
+        return None
+
+    def _choose_what_is_trained(self, mllm: MLLM) -> None:
+        """As the stage does once it has loaded the weights; nothing is trained if that cannot be."""
+        stage = self.stage
+        mllm.requires_grad_(False)
+        with torch.device("meta"):
+            if isinstance(stage, Unlearn):
+                for index in stage.method.layers:
+                    layer_number(decoder_layers(mllm.language_model), index)
+                if stage.adapter is not None and stage.lora is not None:
+                    saved_config(Path(stage.adapter), stage.lora)
+                mllm.adapt(stage.lora) if stage.lora else mllm.train_fully(head=False)
+            elif isinstance(stage, Finetune):
+                mllm.adapt(stage.lora, projector=stage.train_projector) if stage.lora else mllm.train_fully()
+
+    def _look_at_device(self) -> None:
+        """Whether there are so many, and whether they compute in what was asked for."""
+        if self.device.type == "cpu" and self.trainer.num_devices > cores():
+            self.problems.append(
+                f"trainer.devices: found {self.trainer.num_devices} processes, expected at most {cores()}, as many as "
+                "there are cores; lower it"
+            )
+        if self.stage.quantize is not None and isinstance(self.trainer.strategy, ModelParallelStrategy):
+            self.problems.append(
+                "trainer.strategy: FSDP2 cannot shard quantized weights; use ddp, or leave model.quantize out"
+            )
+        kinds = f"{self.trainer.precision}, weights in {self.stage.weights_dtype}"
+        say(f"device: {self.device}, precision {kinds}")
+        for option, value in (("trainer.precision", str(self.trainer.precision)), ("model.dtype", self._dtype)):
+            if not supports(self.device, value):
+                self.problems.append(
+                    f"{option}: {self.device} has no bf16; use 16-mixed or 32-true, and float16 or float32"
+                )
+
+    @property
+    def _dtype(self) -> str:
+        return {"bfloat16": "bf16", "float16": "16"}.get(self.stage.weights_dtype, "32")
+
+    def _look_at_run(self, mllm: MLLM) -> None:
+        """Steps, memory and disk."""
+        stage, data = self.stage, self.data
+        if (authors := published.of(data)) is not None:
+            with self._noting():
+                template = authors.template(mllm.encoder.template)
+                placeholders = mllm.image_positions if authors.placeholders else 0
+                mllm.encoder = Encoder(mllm.encoder.tokenizer, template, placeholders, mllm.encoder.room)
+        with self._noting():
+            for text in data.texts():
+                mllm.encoder.check(text)
+            shape = shape_of(mllm)
+            load = self._steps(mllm)
+            kept = stored(stage, mllm, shape.hidden)
+            self._memory(mllm, shape, load, kept)
+            self._disk(shape, kept)
+
+    def _steps(self, mllm: MLLM) -> Load:
+        """How long the run is, and the largest pass."""
+        stage, data, trainer = self.stage, self.data, self.trainer
+        steps = look_at_steps(stage, mllm)
+        epoch = epoch_steps(len(data.train_dataloader()), trainer.limit_train_batches)
+        number = number_of_steps(trainer.max_steps, trainer.max_epochs, epoch)
+        if isinstance(stage, Unlearn) and not stage.method.takes_steps:
+            say(f"steps: none, {type(stage.method).__name__} edits the weights once")
+        elif number == math.inf and not any(isinstance(one, Timer) for one in trainer.callbacks):  # type: ignore[attr-defined]
+            self.problems.append("trainer.max_steps: found no limit, nor max_epochs; set one of them, or max_time")
+        elif number == math.inf:
+            each = f"{steps.questions:.4g} questions and {steps.trained_on:.4g} answer tokens each, on each process"
+            say(f"steps: until trainer.max_time is over, {epoch} an epoch; {each}")
+        else:
+            each = f"{steps.questions:.4g} questions and {steps.trained_on:.4g} answer tokens each, about"
+            whole = f"{number * steps.questions:,.0f} and {number * steps.trained_on:,.0f} in all"
+            say(
+                f"steps: {number:.0f} of {epoch} an epoch: {number / epoch:.4g} epochs; {each} {whole}, on each process"
+            )
+        load = load_of(stage, mllm, steps, self.wanted.max_new_tokens)
+        say(f"  largest part of a step: {load.tokens:,} tokens, {load.answers:,} of them answers")
+        return load
+
+    def _memory(self, mllm: MLLM, shape: Shape, load: Load, kept: Stored) -> None:
+        """What is needed on the device, beside what is there."""
+        stage, device = self.stage, self.device
+        narrow = stage.weights_dtype != "float32" or str(self.trainer.precision) in ("bf16-true", "16-true")
+        itemsize = 2 if narrow else FP32
+        shards = self.trainer.world_size if isinstance(self.trainer.strategy, ModelParallelStrategy) else 1
+        setting = Setting(
+            itemsize=itemsize,
+            trained_itemsize=FP32 if stage.lora is not None else itemsize,
+            quantize=stage.quantize,
+            checkpointing=stage.engine.gradient_checkpointing,
+            shards=shards,
+            others=self._others(mllm),
+            trains=not isinstance(stage, Unlearn) or stage.method.takes_steps,
+            copies=stage.method.copies if isinstance(stage, Unlearn) else 0,
+        )
+        needed = self._with_references(memory(shape, load, setting), kept)
+        say("memory, estimated, GiB:")
+        for name, size in {**needed[STANDING], **needed[PASSING]}.items():
+            if size:
+                say(f"  {size / GIB:8.2f}  {name}")
+        whole, there = most(needed), device_memory(device)
+        has = "unknown" if there is None else f"{there / GIB:.2f}"
+        say(f"  {whole / GIB:8.2f}  at once: the first lines, and the largest of the others, of {has} on {device}")
+        if kept.memory and device.type != "cpu":
+            say(f"  {kept.memory / GIB:8.2f}  what frozen models say, in the memory of the machine")
+        if there is not None and whole > there:
+            self.problems.append(
+                f"memory: about {whole / GIB:.2f} GiB are needed, {there / GIB:.2f} GiB are there on {device}; "
+                + self._smaller(mllm, shape, load, setting, kept)
+            )
+
+    def _others(self, mllm: MLLM) -> dict[str, int]:
+        """Bytes of the models that are asked beside the trained one, by what they are."""
+        stage, wanted = self.stage, self.wanted
+        gold = stage.method.gold if isinstance(stage, Unlearn) else None
+        judge = _embedded(base_of(wanted.judge)) if wanted.judge and wanted.judge.endswith(YAML) else wanted.judge
+        itemsize = FP32 if stage.weights_dtype == "float32" else 2
+        asked = [
+            ("gold model of the method", gold),
+            ("gold model of evaluations", wanted.gold),
+            (JUDGE, judge),
+        ]
+        found = {}
+        for name, source in asked:
+            with self._noting():
+                if source:
+                    family = mllm.family_for(source) if name == JUDGE else mllm.family
+                    model, _, _ = skeleton(source, None, stage.trust_remote_code, family=family)
+                    found[name] = sum(p.numel() for p in model.parameters()) * itemsize
+        with self._noting():
+            if wanted.gibberish:
+                found["classifier of gibberish"] = GibberishClassifier.weights(wanted.gibberish) * FP32
+        return found
+
+    def _with_references(self, needed: dict[str, dict[str, int]], kept: Stored) -> dict[str, dict[str, int]]:
+        """On a CPU what frozen models say is in the same memory."""
+        if self.device.type != "cpu":
+            return needed
+        return {**needed, STANDING: {**needed[STANDING], "what frozen models say": kept.memory}}
+
+    def _smaller(self, mllm: MLLM, shape: Shape, load: Load, setting: Setting, kept: Stored) -> str:
+        """What would take less, and how much that is."""
+
+        def size(load: Load = load, **options: object) -> int:
+            return most(self._with_references(memory(shape, load, replace(setting, **options)), kept))  # type: ignore[arg-type]
+
+        ways = {}
+        if setting.quantize is None and self.stage.lora is not None:
+            ways["--model.quantize nf4"] = size(quantize="nf4")
+        if not setting.checkpointing:
+            ways["--model.engine.gradient_checkpointing true"] = size(checkpointing=True)
+        budgets = {load.tokens // 2, load.evaluated // 2} - {0}
+        halves = [(size(half), -b) for b in budgets if (half := self._load_within(mllm, b)) is not None]
+        if halves:
+            less, budget = min(halves)
+            ways[f"--model.engine.max_tokens {-budget} (and max_sequence_tokens, no more than that)"] = less
+        now = size()
+        offered = [f"{way} (about {less / GIB:.2f} GiB)" for way, less in ways.items() if less < now]
+        return f"try {', or '.join(offered)}, or a larger device" if offered else "take a larger device"
+
+    def _load_within(self, mllm: MLLM, budget: int) -> Load | None:
+        """What would pass the model at once within another budget; ``None`` where something needs more."""
+        given = mllm.max_sequence_tokens, mllm.max_tokens
+        mllm.set_budgets(min(given[0], budget), budget)
+        try:
+            return load_of(self.stage, mllm, look_at_steps(self.stage, mllm), self.wanted.max_new_tokens)
+        except UserError:
+            return None
+        finally:
+            mllm.set_budgets(*given)
+
+    def _disk(self, shape: Shape, kept: Stored) -> None:
+        """What will be written, beside the room there is."""
+        stage, wanted = self.stage, self.wanted
+        itemsize = FP32 if stage.lora is not None or stage.weights_dtype == "float32" else 2
+        trained, full = shape.trained * itemsize, shape.weights * FP32
+        checkpoint = 3 * trained + kept.checkpoint
+        number = number_of_steps(self.trainer.max_steps, self.trainer.max_epochs, len(self.data.train_dataloader()))
+        more = int(min(number, 10**9)) // wanted.every if wanted.save_top_k < 0 else wanted.save_top_k
+        parts = {"checkpoints": checkpoint * (2 + more), "adapter" if stage.lora is not None else "model": trained}
+        if isinstance(stage, Finetune):  # an adapter is merged in fp32, a whole model written as it is
+            parts["model"] = full if stage.lora is not None else shape.weights * itemsize
+        elif stage.lora is None:
+            parts["model"] = shape.weights * itemsize
+        if isinstance(stage, Unlearn) and stage.save_merged:
+            parts["merged model"] = full
+        cached = {"ideal distributions and other references": kept.disk, "vanilla model": full * bool(self._to_make)}
+        hub = {"weights from the hub": shape.weights * 2 * self._to_fetch}
+        places = [(wanted.run, parts), (cache_folder(), cached), (Path(constants.HF_HUB_CACHE), hub)]
+        self._compare([(folder, {n: size for n, size in found.items() if size}) for folder, found in places])
+
+    def _compare(self, places: Sequence[tuple[Path, dict[str, int]]]) -> None:
+        """Room in folders with what is to be written there; folders of one disk share it."""
+        say("disk, GiB:")
+        used = [(folder, parts) for folder, parts in places if parts]
+        for folder, parts in used:
+            together = sum(sum(more.values()) for other, more in used if same_disk(folder, other))
+            free = free_disk(folder)
+            what = ", ".join(f"{name} {size / GIB:.2f}" for name, size in parts.items())
+            say(f"  {sum(parts.values()) / GIB:8.2f}  {folder}: {what}; {free / GIB:.2f} free")
+            if not writable(folder):
+                self.problems.append(f"disk: {existing(folder)} cannot be written to; give another folder for {folder}")
+            elif together > free:
+                self.problems.append(
+                    f"disk: about {together / GIB:.2f} GiB are needed where {folder} is, found {free / GIB:.2f} free; "
+                    "make room, or set trainer.default_root_dir, VIKER_LIGHTNING_CACHE or HF_HOME to another disk"
+                )
+
+
+def shape_of(mllm: MLLM) -> Shape:
+    """The numbers of a model, which needs no weights (torch's meta device does)."""
+    text, language_model = mllm.base.config.get_text_config(), mllm.language_model
+    linear = [m for m in language_model.modules() if isinstance(m, nn.Linear)]
+    heads = int(text.num_attention_heads)
+    width = int(getattr(text, "head_dim", None) or text.hidden_size // heads)
+    keys = int(getattr(text, "num_key_value_heads", None) or heads)
+    layers = decoder_layers(language_model)
+    return Shape(
+        weights=sum(p.numel() for p in mllm.parameters()),
+        trained=sum(p.numel() for p in mllm.parameters() if p.requires_grad),
+        linear=sum(m.weight.numel() for m in linear if not m.weight.requires_grad),
+        decoder=sum(p.numel() for layer in layers for p in layer.parameters()),
+        hidden=int(text.hidden_size),
+        inner=int(getattr(text, "intermediate_size", None) or 4 * text.hidden_size),
+        layers=len(layers),
+        key_value=2 * keys * width,
+        vocabulary=int(mllm.head.get_parameter("weight").shape[0]),
+    )
+
+
+def _embedded(base: str) -> str:
+    """A folder of the sizes of an embedded model, without building it; any other name as it is.
+
+    Raises:
+        UserError: if its sizes are not known yet.
+    """
+    if base == "untrained":  # what the packaged one began as
+        return str(base_model())
+    if base in ("smol", "wider"):
+        version = smol.VERSION if base == "smol" else wider.fingerprint()
+        folder = cache_folder("models", f"{base}-{version}")
+        if not (folder / "config.json").is_file():
+            raise UserError(f"model.base: {base} is not built yet, so its sizes are not known; the first run builds it")
+        return str(folder)
+    return str(base_model()) if base == "mini" else base
+
+
+def _fetched(source: str, revision: str | None) -> bool:
+    """Whether the weights of a hub id are on this machine."""
+    there = cached_file(source, "config.json", revision=revision)  # read already
+    return there is not None and any(Path(there).parent.glob("*.safetensors"))
+
+
+def _counts(groups: Sequence[ImageGroup], questions: int) -> str:
+    """People, photos and questions, in words."""
+    people = len({person_name(group.person) for group in groups})
+    photos = len({group.image.key for group in groups if group.image is not None})
+    return f"{counted(people, 'person', 'people')}, {counted(photos, 'photo', 'photos')}, {questions} questions"

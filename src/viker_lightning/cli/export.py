@@ -1,0 +1,105 @@
+"""``python -m viker_lightning export RUN``: full weights of a finished run, for plain transformers."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from viker_lightning.errors import UserError, say
+from viker_lightning.models import MLLM, load_merged, revision_of_base, write_language_model, write_merged
+from viker_lightning.models.families import Family, import_family
+from viker_lightning.reporting import write_cards
+from viker_lightning.storage.hub import check_model_name, push_model
+from viker_lightning.storage.runs import names, read_run
+from viker_lightning.terminal.failures import ending_in_one_line
+
+
+def export(
+    run: Path,
+    base: str | None = None,
+    dtype: str = "float32",
+    trust_remote_code: bool = False,
+    family: Family | None = None,
+) -> Path:
+    """Writes ``<run>/merged/``: the model with its adapter added, the processor and a model card; returns this folder.
+
+    Args:
+        run: folder of a finished unlearning run.
+        base: the vanilla model, where it is no longer where the run found it.
+        dtype: ``float32``, ``bfloat16`` or ``float16``, of the weights that are written.
+        trust_remote_code: whether code that comes with the vanilla model may run, which is not for a folder to say.
+        family: the vanilla model's family, where this package has none for it.
+
+    Raises:
+        UserError: if the run is not finished or has no adapter, the model is not found, is not the one that the run
+            began with, or needs code that is not trusted.
+    """
+    read = read_run(run)
+    if not (run / names.ADAPTER).is_dir():
+        raise UserError(f"{run}: no adapter/, so there is nothing to merge; model/ holds full weights already")
+    revision = revision_of_base(read, base, "--base", trust_remote_code)
+    write_merged(run / names.ADAPTER, run / names.MERGED, dtype, base, revision, trust_remote_code, family)
+    write_cards(run, read.results)
+    return run / names.MERGED
+
+
+def export_language_model(
+    run: Path,
+    base: str | None = None,
+    dtype: str = "float32",
+    trust_remote_code: bool = False,
+    family: Family | None = None,
+) -> Path:
+    """Writes ``<run>/language_model/``: the language model with its tokenizer, without eyes; returns this folder.
+
+    Args:
+        run: folder of a finished run, of unlearning or fine-tuning.
+        base: as of :func:`export`, like what follows.
+        dtype: of the weights that are written.
+        trust_remote_code: whether code that comes with the vanilla model may run.
+        family: the vanilla model's family.
+
+    Raises:
+        UserError: as :func:`export`; or if transformers has no such language model by itself.
+    """
+    revision = revision_of_base(read_run(run), base, "--base", trust_remote_code)
+    if (run / names.MODEL).is_dir():
+        mllm = MLLM.load(run, dtype, None, trust_remote_code, family=family)
+    else:
+        mllm = load_merged(run / names.ADAPTER, dtype, base, revision, trust_remote_code, family)
+    write_language_model(mllm, run / names.LANGUAGE_MODEL)
+    return run / names.LANGUAGE_MODEL
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command line; errors a user can fix end in one line and exit code 1."""
+    parser = argparse.ArgumentParser(prog="python -m viker_lightning export", description=__doc__)
+    parser.add_argument("run", type=Path, help="folder of a finished run")
+    alone = "write its language model alone, to language_model/, as a causal language model that sees no images"
+    parser.add_argument("--language_model", action="store_true", help=alone)
+    parser.add_argument("--base", help="the vanilla model, where it is no longer where the run found it")
+    types = ("float32", "bfloat16", "float16")
+    said = "of the weights written; the smaller types may round a small change away, which is then said"
+    parser.add_argument("--dtype", default="float32", choices=types, help=said)
+    trusted = "let code that comes with the vanilla model run, if the run did"
+    parser.add_argument("--trust_remote_code", action="store_true", help=trusted)
+    of_family = "class path of the vanilla model's family, if the run had model.family"
+    parser.add_argument("--family", help=of_family)
+    pushed = "upload it, with its card, to this model repository on the hub, made private if it is not there yet"
+    parser.add_argument("--push", metavar="OWNER/NAME", help=pushed)
+    given = parser.parse_args(arguments)
+    with ending_in_one_line():
+        if given.push is not None:
+            check_model_name(given.push)
+            if given.language_model:
+                raise UserError("--push: found with --language_model, which has no card; push the whole model")
+        family = import_family(given.family) if given.family else None
+        write = export_language_model if given.language_model else export
+        folder = write(given.run, given.base, given.dtype, given.trust_remote_code, family)
+        say(folder)
+        if given.push is not None:
+            say(push_model(folder, given.push))
+
+
+if __name__ == "__main__":
+    main()

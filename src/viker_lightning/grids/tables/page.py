@@ -1,0 +1,134 @@
+"""A table as one self-contained page, in the look of a run's report."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from markupsafe import Markup
+
+from viker_lightning.reporting import numbers_of
+from viker_lightning.reporting.answers import answers_across, token_views
+from viker_lightning.reporting.contenders import disagreements
+from viker_lightning.reporting.curves import INK, MUTED, SERIES, STYLE, svg, sweep_plot
+from viker_lightning.reporting.history import method_curves, weights
+from viker_lightning.reporting.html import trade_off, write_page
+from viker_lightning.storage.runs import Run, names
+
+from .figures import sequence_figure, worlds_figure
+from .measurements import COSTS_NOTE, KEY_TOKENS, KEY_TOKENS_NOTE, cost_headings, costs, key_tokens
+from .sequences import sequence_sections
+from .table import Table, TableRun
+from .worlds import worlds_record
+from .worlds_page import missing_notes, sections
+
+PEOPLE = {"forget": 2, "test": 1, "retain": 1}
+"""How many people's answers are shown of each block, and of how many questions."""
+
+QUESTIONS = 3
+TOKEN_ANSWERS = 4
+"""How many forget answers are shown token by token."""
+
+
+def write_table_page(table: Table, file: Path) -> Path:
+    """Writes ``<results>/<table>-<scale>.html``: numbers, trade-off or sweep, answers, tokens, curves, cost, commands.
+
+    Args:
+        table: however far its runs are.
+        file: the page.
+
+    Raises:
+        UserError: if a file of a run is not what it must be.
+    """
+    runs = [run for _, run in table.finished_runs()]
+    spent = costs(table)
+    shown = table.blocks[:1] if table.worlds else table.blocks  # answers and curves of one world say enough
+    about = {name: one.sentence for name, one in numbers_of(runs).items()}
+    page = {
+        "title": table.title,
+        "table": table,
+        "marks": table.marks,
+        "worlds": _worlds(table) if table.worlds else None,
+        "sequence": _sequence(table) if table.sequence else None,
+        "blocks": [_block(table, number, block) for number, block in enumerate(shown)],
+        "measurements": {"costs": spent, "key_tokens": key_tokens(table)},
+        "headings": KEY_TOKENS,
+        "cost_headings": cost_headings(spent),
+        "notes": {"costs": COSTS_NOTE, "key_tokens": KEY_TOKENS_NOTE},
+        "sources": [(source, table.comparable(source)) for source in table.sources],
+        "tuning": table.settings_tried,
+        "tokens": _tokens(runs),
+        "runs": [_run(run, file.parent) for run in table.runs],
+        "made_with": table.made_with(),
+        "columns": [(split, heading[:-2], heading[-1], about.get(score)) for split, score, heading in table.columns],
+    }
+    return write_page(file, "table.html", page)
+
+
+def _block(table: Table, number: int, block: str) -> dict[str, Any]:
+    models = [*table.contenders[block].values()]
+    ordered = sorted(models, key=lambda model: ("vanilla", "gold", "floor", "method").index(model.kind))
+    rows = []
+    for model in ordered:
+        at = [(block, model.name, split, score) for split, score, _ in table.columns]
+        rows.append((model, [(table.estimate(*cell), table.place(*cell)) for cell in at]))
+    moments = {name: table.read_runs(block, name) for name in table.rows}
+    methods = {m.name: m.runs for m in models if m.kind == "method"}
+    asked = [(name, runs[0], when) for name, (when, runs) in moments.items() if runs]
+    return {
+        "name": block,
+        "id": f"block-{number}",
+        "rows": rows,
+        "people": table.people_note(block),
+        "unmeasured": table.unmeasured(block),
+        "empty": [name for name in table.rows if name not in {model.name for model in models}],
+        "disagreements": disagreements([run for _, runs in moments.values() for run in runs]),
+        "trade_off": None if table.figure else trade_off(models, block),
+        "sweep": _sweep(table, block) if table.figure else None,
+        "curves": method_curves(methods, block),
+        "weights": [(row, plot) for row, mine in methods.items() if (plot := weights(mine, f"{block} {row}"))],
+        "answers": answers_across(asked, PEOPLE, QUESTIONS),
+        "answers_of": {name: run.seed for name, run, _ in asked},
+    }
+
+
+def _worlds(table: Table) -> dict[str, Any]:
+    """What takes the place of a table a block where blocks are worlds."""
+    record = worlds_record(table)
+    titled = {"Key tokens", "Run time and memory"}  # are elsewhere on the page
+    with matplotlib.rc_context(STYLE):
+        figure = worlds_figure(record, SERIES, INK, MUTED)
+        plot = svg(figure, f"{table.title}: every world") if figure else None
+    shown = [one for one in sections(record) if one.title not in titled]
+    return {"sections": shown, "plot": plot, "missing": missing_notes(record), "unmeasured": record["unmeasured"]}
+
+
+def _sequence(table: Table) -> dict[str, Any]:
+    """What stands below the tables of blocks where these are requests."""
+    with matplotlib.rc_context(STYLE):
+        figure = sequence_figure(table, SERIES, INK, MUTED)
+        plot = svg(figure, f"{table.title}: from request to request") if figure else None
+    return {"sections": sequence_sections(table), "plot": plot}
+
+
+def _sweep(table: Table, block: str) -> Markup | None:
+    """Scores over what was swept; ``None`` if nothing was measured."""
+    series, golds = table.sweep(block)
+    label = table.figure["label"]
+    title = f"Scores over {label}{block and ', ' + block}"
+    return sweep_plot(series, golds, title, label, bool(table.figure.get("log"))) if series else None
+
+
+def _tokens(runs: Sequence[Run]) -> tuple[str, list[dict[str, Any]]] | None:
+    """The method whose ideal distribution is shown, and some forget answers token by token."""
+    last = next((run for run in reversed(runs) if run.key_tokens), None)
+    return (last.method, token_views(last)[:TOKEN_ANSWERS]) if last else None
+
+
+def _run(run: TableRun, beside: Path) -> dict[str, Any]:
+    report = run.folder / names.REPORT
+    return asdict(run) | {"report": Path(os.path.relpath(report, beside)).as_posix() if report.is_file() else None}

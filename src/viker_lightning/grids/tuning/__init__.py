@@ -1,0 +1,1 @@
+"""Settings tuned on worlds of which nothing else is reported."""

@@ -1,0 +1,128 @@
+"""What a tuning has found, as a Markdown page and a figure of the fronts of the methods."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from viker_lightning.grids.tables.figures import STYLE
+from viker_lightning.metrics.statistics.fronts import Point, hypervolume, least_within, pareto_front
+from viker_lightning.reporting.html import rendered
+from viker_lightning.storage.files import write_text
+
+from .tuned import read_tuning
+
+REFERENCE: Point = (0.5, 0.5)
+"""Of the hypervolume: forgetting about as bad as vanilla's, half of what vanilla knows of others lost."""
+
+ACROSS = 4
+"""Panels of the figure beside each other."""
+
+BOUNDS = (0.1, 0.15, 0.2, 0.3)
+"""Of forgetting, within which retention is compared."""
+
+
+def write_tuning(record: Path, results: Path) -> list[Path]:
+    """Writes ``<results>/tuning-<record>.md`` and ``<results>/figures/tuning-<record>.svg``.
+
+    Raises:
+        UserError: if the record is none.
+    """
+    tuning, stem = read_tuning(record), f"tuning-{record.stem.removeprefix('tuning-')}"
+    page, figure = results / f"{stem}.md", results / "figures" / f"{stem}.svg"
+    figure.parent.mkdir(parents=True, exist_ok=True)
+    write_text(page, markdown(tuning, record))
+    with matplotlib.rc_context(STYLE):
+        front_figure(tuning).savefig(figure, metadata={"Date": None})
+    return [page, figure]
+
+
+def points(method: dict[str, Any], world: str = "") -> list[Point]:
+    """Forgetting and retention of every trial that has a score, in one world or, by default, the mean over all."""
+    scored = [one for one in method["trials"] if one.get("score") is not None]
+    chosen = [one["worlds"][world] if world else one for one in scored]
+    return [(one["forgetting"], one["retention"]) for one in chosen]
+
+
+def markdown(tuning: dict[str, Any], file: Path) -> str:
+    """A page: the best setting of each method, retention at matched forgetting, hypervolumes, spaces."""
+    methods = tuning["methods"]
+    worlds = sorted({str(seed) for one in methods.values() for seed in one["worlds"]}, key=int)
+    share = REFERENCE[0] * REFERENCE[1]
+    best, matched, volumes, space = [], [], [], []
+    for name, found in methods.items():
+        chosen = next((one for one in found["trials"] if one["number"] == found["best"]), None)
+        if chosen:
+            numbers = [f"{chosen[part]:.3f}" for part in ("score", "forgetting", "retention")]
+            edges = ", ".join(f"{option} {end}" for option, end in found["edges"].items() if end) or "none"
+            best.append([name, str(len(found["trials"])), *numbers, edges, _setting(chosen["setting"])])
+        matched.append([name, *(_shown(least_within(points(found), bound)) for bound in BOUNDS)])
+        here = [w for w in worlds if w in map(str, found["worlds"])]
+        areas = {w: hypervolume(points(found, w), REFERENCE) / share for w in here}
+        volumes.append([name, *(_shown(areas.get(w)) for w in worlds), _shown(mean(areas.values()) if areas else None)])
+        space += [[name, f"`{option}`", _values(one)] for option, one in found["space"].items()]
+    page = {
+        "tuning": tuning,
+        "file": file.as_posix(),
+        "worlds": worlds,
+        "best": best,
+        "matched": matched,
+        "bounds": BOUNDS,
+        "volumes": volumes,
+        "reference": REFERENCE,
+        "space": space,
+        "failed": [
+            (name, one) for name, found in methods.items() for one in found["trials"] if one.get("score") is None
+        ],
+        "commits": sorted({str(one["commit"]) for found in methods.values() for one in found["trials"]}),
+    }
+    return rendered("tuning.md", page)
+
+
+def front_figure(tuning: dict[str, Any]) -> Figure:
+    """Forgetting against retention, a panel a method: every trial a dot, its front a line, those of others grey.
+
+    The axis of retention is one of square roots, since most of what matters is near 0.
+    """
+    methods = {name: found for name, found in tuning["methods"].items() if points(found)}
+    fronts = {name: pareto_front(points(found)) for name, found in methods.items()}
+    down = max(1, -(-len(methods) // ACROSS))
+    figure = Figure(figsize=(7.2, 0.7 + 1.5 * down), layout="constrained")
+    panels = list(figure.subplots(down, ACROSS, squeeze=False, sharex=True, sharey=True).flat)
+    for axes, (name, found) in zip(panels, methods.items(), strict=False):
+        for front in fronts.values():
+            axes.plot(*zip(*front, strict=True), color="gray", linewidth=0.5, alpha=0.5)
+        axes.plot(*zip(*points(found), strict=True), "o", markersize=3, alpha=0.6, color="C0", clip_on=False)
+        axes.plot(*zip(*fronts[name], strict=True), "-", linewidth=1.6, color="C0")
+        for end, marker in (("vanilla", "X"), ("gold", "*")) if found["models"] else ():
+            at = [mean(one[end][part] for one in found["models"].values()) for part in ("forgetting", "retention")]
+            axes.plot(*at, marker, color="black", markersize=6, clip_on=False)
+        axes.set_title(name, fontsize="small")
+    for axes in panels[len(methods) :]:
+        axes.set_visible(False)
+    panels[0].set(xlim=(0, None), ylim=(0, None))  # shared by all
+    panels[0].set_yscale("function", functions=(np.sqrt, np.square))
+    panels[0].set_yticks([0, 0.05, 0.2, 0.5, 1.0])
+    figure.supxlabel("forgetting: distance from gold (low is good); X vanilla, ★ gold", fontsize="small")
+    figure.supylabel("retention: lost of vanilla (low is good)", fontsize="small")
+    return figure
+
+
+def _shown(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _setting(setting: dict[str, Any]) -> str:
+    return ", ".join(f"`{option.removeprefix('model.')}={value}`" for option, value in setting.items())
+
+
+def _values(one: Any) -> str:
+    if isinstance(one, list):
+        return ", ".join(map(str, one))
+    kinds = [name for name in ("log", "int") if one[name]]
+    return f"{one['low']} to {one['high']}" + (f" ({', '.join(kinds)})" if kinds else "")

@@ -1,0 +1,146 @@
+"""A command in a process of its own: its log, what it took, and how it is stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from viker_lightning.storage.secrets import hide
+
+from .fork_server import Forked, forked
+from .processes import waited_for
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a child process ended.
+
+    Attributes:
+        exit_code: its exit code; negative for the signal that ended it.
+        seconds: how long it ran.
+        peak_memory_bytes: most main memory it held.
+        interrupted: why it was told to stop, if it was.
+    """
+
+    exit_code: int
+    seconds: float
+    peak_memory_bytes: int
+    interrupted: BaseException | None
+
+
+def run_child(
+    command: Sequence[str], environment: Mapping[str, str], log: Path, append: bool, stop: threading.Event
+) -> Ended:
+    """Runs a command to its end; whatever it prints goes into a file.
+
+    Args:
+        command: program and arguments.
+        environment: all its variables.
+        log: where its output goes.
+        append: whether behind what is there.
+        stop: when it is set, the process is told to save and stop, as it is where this one is interrupted.
+    """
+    with log.open("a" if append else "w", encoding="utf-8") as file:
+        child = _start(command, environment, file.fileno(), file.fileno())
+    started, interrupted = time.monotonic(), None  # what loads torch for all runs is nobody's time
+    try:
+        while not (ended := child.wait(0.2)):
+            if stop.is_set():
+                raise KeyboardInterrupt
+    except BaseException as error:
+        interrupted, ended = error, _stop(child)
+    exit_code, memory = ended
+    return Ended(exit_code, time.monotonic() - started, memory * (1 if sys.platform == "darwin" else 1024), interrupted)
+
+
+def call_child(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Runs a command to its end; it prints where this process does, and is told to stop where this one is interrupted.
+
+    Args:
+        command: program and arguments.
+        environment: all its variables.
+
+    Returns:
+        Its exit code.
+    """
+    child = _start(command, environment, output=1, errors=2)
+    try:
+        return _end(child)[0]
+    except BaseException:
+        _stop(child)
+        raise
+
+
+class _Started:
+    """A command that was started in the ordinary way; as :class:`~viker_lightning.jobs.fork_server.Forked`."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process, self.pid = process, process.pid
+
+    def wait(self, seconds: float | None = None) -> tuple[int, int] | None:
+        until = None if seconds is None else time.monotonic() + seconds
+        while True:
+            pid, status, used = os.wait4(self.pid, 0 if until is None else os.WNOHANG)
+            if pid:
+                self._process.returncode = os.waitstatus_to_exitcode(status)
+                return self._process.returncode, used.ru_maxrss
+            if until is not None and time.monotonic() >= until:
+                return None
+            time.sleep(0.05)
+
+
+def _stop(child: Forked | _Started) -> tuple[int, int]:
+    """Has it write a checkpoint and stop, and waits for that."""
+    with suppress(ProcessLookupError):
+        os.kill(child.pid, signal.SIGTERM)
+    return _end(child)
+
+
+def _end(child: Forked | _Started) -> tuple[int, int]:
+    ended = child.wait()
+    assert ended, "without a limit it is waited for"
+    return ended
+
+
+def _start(command: Sequence[str], environment: Mapping[str, str], output: int, errors: int) -> Forked | _Started:
+    if child := forked(command, environment, output, errors):
+        return child
+    variables = waited_for(environment)
+    return _Started(subprocess.Popen(command, env=variables, stdout=output, stderr=errors, stdin=subprocess.DEVNULL))
+
+
+def last_error(log: Path) -> str:
+    """Why a child failed: the last error in its log, else the last line that is not empty."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+    lines = [line.strip() for line in lines if line.strip()]
+    errors = [line for line in lines if line.startswith("error:")]
+    return hide((errors or lines or ["it left no log"])[-1])
+
+
+@contextmanager
+def locked(file: str, stop: threading.Event) -> Iterator[None]:
+    """Holds a lock that other processes and threads may want, too.
+
+    Raises:
+        KeyboardInterrupt: if it is to stop before it has the lock.
+    """
+    lock = FileLock(file)
+    while not lock.is_locked:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        with suppress(Timeout):
+            lock.acquire(timeout=1)
+    try:
+        yield
+    finally:
+        lock.release()

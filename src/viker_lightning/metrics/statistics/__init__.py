@@ -1,0 +1,1 @@
+"""Exact tests, intervals and fronts: pure functions of numbers."""

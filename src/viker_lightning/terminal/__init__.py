@@ -1,0 +1,1 @@
+"""What one reads in a terminal: progress, messages of libraries kept quiet, failures in one line, commands."""
