@@ -311,7 +311,6 @@ def test_a_grid_on_a_processor_has_one(monkeypatch, place, tmp_path):
     import torch
     from rich.console import Console
 
-    from viker_lightning import grids as experiments
     from viker_lightning.jobs import runner
     from viker_lightning.jobs.job import State
 
@@ -340,7 +339,7 @@ def test_a_grid_on_a_processor_has_one(monkeypatch, place, tmp_path):
 
     jobs = [Job(number) for number in range(3)]
     with (tmp_path / "said.txt").open("w") as said:
-        assert experiments.run_jobs(jobs, 2, Console(file=said)) == []
+        assert runner.run_jobs(jobs, 2, Console(file=said)) == []
     assert [json.loads(job.log.read_text().splitlines()[0])["argv"] for job in jobs] == [["0"], ["1"], ["2"]]
     assert runner._loaded_once([{}], 1).__enter__() == {}
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

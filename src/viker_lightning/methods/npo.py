@@ -24,7 +24,8 @@ class NPO(Method):
 
     Differs: nothing from there. MLLMU-Bench's script (baselines/NPO.py L256-266) has the mean loss of a batch in place
     of a question's sum, and a model trained on the retain set as reference, and so do runs under the published protocol
-    (:class:`~viker_lightning.training.published.PublishedNPO`). CLEAR's (mm/trainer.py L343) never reads the answer.
+    (:class:`~viker_lightning.training.published.PublishedNPO`). CLEAR's (mm/trainer.py L343-353) never reads the
+    answer.
 
     Args:
         beta: inverse temperature; towards 0 this becomes gradient ascent.
