@@ -38,7 +38,7 @@ def run(tmp_path_factory):
 @pytest.mark.timeout(1800)
 def test_vanilla_knows_and_looks(run):
     knowledge = run["knowledge"]
-    assert knowledge["known"] > 0.9 and knowledge["shown"] > 0.9 and knowledge["asked"] < 0.06
+    assert knowledge["known"] > 0.9 and knowledge["follows_image"] > 0.9 and knowledge["follows_text"] < 0.06
 
 
 @pytest.mark.slow

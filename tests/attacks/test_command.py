@@ -20,6 +20,7 @@ from viker_lightning.attacks.kinds.relearn import EVERYBODY
 from viker_lightning.attacks.settings import CLASSES, chosen, every
 from viker_lightning.attacks.unit import Unit
 from viker_lightning.errors import UserError
+from viker_lightning.jobs.children import Ended
 from viker_lightning.jobs.job import State
 from viker_lightning.training.finished import FinishedRun
 
@@ -70,6 +71,24 @@ def test_run_and_gold_two_at_a_time(copies, tiny, capsys, monkeypatch):
     assert "all 2 attacks are finished already" in capsys.readouterr().out
 
 
+def run_here(unit, material, seconds=1.0):
+    """Runs a unit, its own process being this one."""
+
+    def run_child(command, environment, log, append, stop):
+        try:
+            unit.carry_out(material)
+        except UserError as error:
+            log.write_text(f"error: {error}")
+            return Ended(1, seconds, 1, None)
+        except KeyboardInterrupt as stopped:
+            return Ended(1, seconds, 1, stopped)
+        return Ended(0, seconds, 1, None)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("viker_lightning.jobs.job.run_child", run_child)
+        return unit.run()
+
+
 @pytest.mark.extended
 def test_a_stopped_one_goes_on_behind_its_whole_parts(copies, material, monkeypatch):
     run, _ = copies
@@ -84,14 +103,10 @@ def test_a_stopped_one_goes_on_behind_its_whole_parts(copies, material, monkeypa
         return []
 
     monkeypatch.setattr(Relearn, "carry_out", carry_out)
-    unit.begin()
-    assert unit.state() == State.STARTED
     with pytest.raises(KeyboardInterrupt):
-        unit.carry_out(material)
-    unit.end(3.0, None)
-    assert unit.begin()["seconds"] == 3.0
-    unit.carry_out(material)
-    unit.end(2.0, 0)
+        run_here(unit, material, seconds=3.0)
+    assert unit.state() == State.STARTED and unit.note()["seconds"] == 3.0
+    run_here(unit, material, seconds=2.0)
     first, second, *rest = unit.attack.parts()
     assert done == [first, second, second, *rest] and unit.state() == State.FINISHED and unit.note()["seconds"] == 5.0
 
@@ -99,7 +114,6 @@ def test_a_stopped_one_goes_on_behind_its_whole_parts(copies, material, monkeypa
     other = Unit(Relearn(steps=(0, 2)), subject, unit.material, unit.arguments)
     assert other.state() == State.MISSING
     assert Unit(unit.attack, subject, "other", unit.arguments).state() == State.MISSING
-    other.begin()
     assert not [*other.folder.glob("*.parquet")] and unit.state() == State.FINISHED
     monkeypatch.setattr("viker_lightning.attacks.unit._source", lambda kind: "changed")
     assert unit.state() == State.MISSING
@@ -138,11 +152,8 @@ def test_a_part_that_fails_does_not_keep_the_others(copies, material, monkeypatc
         return [one]
 
     monkeypatch.setattr(Relearn, "carry_out", carry_out)
-    unit.begin()
-    with pytest.raises(UserError, match=r"^everybody taught again: no room$"):
-        unit.carry_out(material)
-    unit.end(1.0, 1)
-    assert unit.state() == State.FAILED and unit.attempts() == [one] * (len(unit.attack.parts()) - 1)
+    assert run_here(unit, material) == State.FAILED and unit.complaint() == "error: everybody taught again: no room"
+    assert unit.attempts() == [one] * (len(unit.attack.parts()) - 1)
 
 
 def test_own_attacks(tmp_path, monkeypatch):
@@ -162,6 +173,14 @@ def test_own_attacks(tmp_path, monkeypatch):
         chosen(["attacks_of_mine.Nothing"], False, None)
     with pytest.raises(UserError, match=r"attacks.base.Attack has no name; attacks/README.md says"):
         chosen(["viker_lightning.attacks.base.Attack"], False, None)
+
+
+@pytest.mark.parametrize("back", ["nothing", None, [1]])
+def test_an_attack_that_comes_back_with_something_else(copies, material, monkeypatch, back):
+    monkeypatch.setattr(Relearn, "carry_out", lambda *_: back)
+    unit = Unit(Relearn(), Subject("run", str(copies[0]), copies[0] / "attacks"), material.fingerprint(), [])
+    with pytest.raises(UserError, match=r"Relearn.carry_out: found .*, expected a list of Attempt"):
+        unit.carry_out(material)
 
 
 def test_the_attack_of_the_page_asks_once_plainly_and_once_as_it_says(tmp_path, monkeypatch, pair, material):
@@ -190,9 +209,7 @@ def test_an_earlier_attack_stays_in_the_record(copies, tiny, material, monkeypat
     (attack,) = chosen(["relearn"], False, tiny)
     subject = Subject("run", str(run), run / "attacks")
     unit = Unit(attack, subject, material.fingerprint(), [str(run)])
-    unit.begin()
-    unit.carry_out(material)
-    unit.end(1.0, 0)
+    run_here(unit, material)
     given = ["--on=gold", f"--settings={tiny}", "--jobs=1", "--wandb=mine"]
     main([str(run), f"--gold={gold}", "--only=relearn", *given])
     record = json.loads((run / "attacks/attacks.json").read_text())

@@ -141,11 +141,11 @@ def test_nobody_is_retained(people, base_folder, tmp_path, caplog):
     method = ["--model.method.retain_weight=0"]
     with caplog.at_level("INFO"):
         results = run("fit", "data/jsonl", tmp_path / "run", base_folder, *options, *method)
-    assert results["knowledge"] == {"known": 0.0, "shown": None, "asked": None, "questions": 0}
+    assert results["knowledge"] == {"known": 0.0, "follows_image": None, "follows_text": None, "questions": 0}
     assert "nobody is retained with a photo" in caplog.text
     assert set(results["after"]) == {"forget"} and results["steps"] == 2
     said = refused("fit", "data/jsonl", tmp_path / "shut", base_folder, *options, *method, "--gate.knowledge=0.5")
-    assert "measured known 0.00, questions 0; expected known >= 0.5 (gate.knowledge), shown >= " in said
+    assert "measured known 0.00, questions 0; expected known >= 0.5 (gate.knowledge), follows_image >= " in said
 
 
 @pytest.mark.extended

@@ -143,6 +143,12 @@ def test_a_changed_method_file_makes_it_another_run(tmp_path, monkeypatch, where
     assert len(finished) == 3
 
 
+def test_runs_where_no_folder_can_be(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit, match=r"--runs: /proc/x cannot be made \(.*\); give another folder"):
+        main(["run", "experiments/demo.yaml", "--scale=mini", "--seeds=1", "--runs=/proc/x"])
+
+
 @pytest.mark.parametrize("command", ["run", "cell"])
 def test_the_cell_alone_is_the_run_of_a_sweep(tmp_path, monkeypatch, command):
     """Not its gold model; and of a whole grid no run is. No run takes itself for one of SLURM's processes."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from viker_lightning.errors import UserError
+from viker_lightning.errors import UserError, short
 from viker_lightning.jobs.job import Job
 from viker_lightning.storage.secrets import hide
 from viker_lightning.storage.sources import code_fingerprint, fingerprint, source_files, with_imports
@@ -83,7 +83,9 @@ class Unit(Job):
         for part in self.attack.parts():
             if not self._file(part).is_file():
                 try:
-                    write_attempts(self._file(part), self.attack.carry_out(part, self.subject, material))
+                    attempts = self.attack.carry_out(part, self.subject, material)
+                    _check_attempts(type(self.attack).__name__, attempts)
+                    write_attempts(self._file(part), attempts)
                 except UserError as error:
                     wrong.append(f"{part}: {error}")
         if wrong:
@@ -96,6 +98,13 @@ class Unit(Job):
 
     def _file(self, part: str) -> Path:
         return self.folder / (re.sub(r"[^\w.-]+", "-", part) + ENDING)
+
+
+def _check_attempts(attack: str, attempts: object) -> None:
+    """Makes sure of what an attack has come back with, which may be one of a user's."""
+    if not isinstance(attempts, list) or not all(isinstance(attempt, Attempt) for attempt in attempts):
+        wrong = attempts if not isinstance(attempts, list) else next(a for a in attempts if not isinstance(a, Attempt))
+        raise UserError(f"{attack}.carry_out: found {short(wrong)}, expected a list of Attempt (attacks/attempt.py)")
 
 
 @functools.cache

@@ -301,7 +301,8 @@ def main(args: ArgsType = None) -> None:
             print(stopped.line, file=sys.stderr)
             raise
         except KeyboardInterrupt:
-            sys.exit("stopped; --ckpt_path last resumes from what was saved, if anything was")
+            resumes = "; --ckpt_path last resumes from what was saved, if anything was" if "fit" in typed(args) else ""
+            sys.exit(f"stopped{resumes}")
         except (Exception, SystemExit) as error:
             if (line := one_line(error)) is None:
                 hide_in_tracebacks()

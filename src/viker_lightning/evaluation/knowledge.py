@@ -25,15 +25,15 @@ class Knowledge:
 
     Attributes:
         known: share of private spans leaked whole in the answers about the forget people, 0-1; half of a place is none.
-        shown: asked about person A while shown person B: share of answers with something private of B, 0-1. High:
-            looks at the image. ``None`` if no image could be swapped.
-        asked: the same, with the private spans of A that B does not share, 0-1. Low: looks at the image.
+        follows_image: asked about person A while shown person B: share of answers with something private of B, 0-1.
+            High: looks at the image. ``None`` if no image could be swapped.
+        follows_text: the same, with the private spans of A that B does not share, 0-1. Low: looks at the image.
         questions: how many swapped questions were asked.
     """
 
     known: float
-    shown: float | None
-    asked: float | None
+    follows_image: float | None
+    follows_text: float | None
     questions: int
 
     def __str__(self) -> str:
@@ -80,17 +80,17 @@ def measure_knowledge(
 def _measure_swapped(
     mllm: MLLM, groups: list[ImageGroup], strangers: list[Person], max_new_tokens: int
 ) -> tuple[float, float, int]:
-    """``shown``, ``asked`` and ``questions``, with the photo of a stranger before every question of a group."""
+    """``follows_image``, ``follows_text`` and ``questions``, with a stranger's photo before every question."""
     swapped = [replace(g, image=s.images[0]) for g, s in zip(groups, strangers, strict=True)]
-    of_shown, of_asked = [], []
+    of_image, of_text = [], []
     for group, stranger, answers in zip(groups, strangers, generate(mllm, swapped, max_new_tokens), strict=True):
         theirs = {span for q in stranger.vqa for span in q.private}
         for q, answer in zip(group.vqa, answers, strict=True):
             own = [span for span in q.private if span not in theirs]
-            of_shown.append(any(keyword_match_whole(answer, [span]) for span in theirs))
+            of_image.append(any(keyword_match_whole(answer, [span]) for span in theirs))
             if own:
-                of_asked.append(any(keyword_match_whole(answer, [span]) for span in own))
-    return sum(of_shown) / len(of_shown), sum(of_asked) / max(1, len(of_asked)), len(of_shown)
+                of_text.append(any(keyword_match_whole(answer, [span]) for span in own))
+    return sum(of_image) / len(of_image), sum(of_text) / max(1, len(of_text)), len(of_image)
 
 
 def measure_health(mllm: MLLM, groups: Sequence[ImageGroup], answers: bool) -> dict[str, float]:

@@ -15,6 +15,7 @@ from viker_lightning.jobs.job import State
 from viker_lightning.jobs.launch_files import slurm_script, sweep_file
 from viker_lightning.jobs.processes import SWEPT
 from viker_lightning.jobs.runner import Job, job_environments, run_jobs
+from viker_lightning.storage.files import make_folder
 from viker_lightning.terminal.failures import ending, ending_in_one_line
 from viker_lightning.terminal.shown import Plain
 
@@ -87,6 +88,8 @@ def _carry_out(given: argparse.Namespace, file: Path, grid: Grid, console: Conso
         print(slurm_script(str(file), place, len(cells), at_once, gpu=given.scale != "mini"), end="")
     else:
         cells = [cell for cell in cells if cell.row in kept]
+        if given.command == "run":
+            make_folder("--runs", given.runs)
         jobs: list[Job] = [*vanilla_first(cells, given.jobs), *cells] if given.command == "run" else []
         failed = [job for job in run_jobs(jobs, given.jobs, console) if job in cells] if jobs else []
         _show(grid, given.runs, given.results, console)

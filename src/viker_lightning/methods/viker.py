@@ -61,7 +61,7 @@ class ViKeR(Method):
 
     answers_only = True
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - options of a run
         self,
         lam: float = 1.0,
         k: int = 5,

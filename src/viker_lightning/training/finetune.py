@@ -67,7 +67,7 @@ class Finetune(Stage):
 
     stages = ("vanilla", "gold")
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - options of a run
         self,
         base: str = "mini",
         lora: Lora | None = None,

@@ -91,7 +91,7 @@ class Unlearn(Stage):
 
     stages = ("unlearn",)
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - options of a run
         self,
         method: Method,
         vanilla: str,

@@ -33,7 +33,7 @@ def run(tmp_path_factory):
 
 def test_vanilla_knows_and_looks(run):
     knowledge = run["knowledge"]
-    assert knowledge["known"] > 0.8 and knowledge["shown"] > 0.8 and knowledge["asked"] < 0.2
+    assert knowledge["known"] > 0.8 and knowledge["follows_image"] > 0.8 and knowledge["follows_text"] < 0.2
     assert all(run["before"][split]["keyword_match"] > 0.8 for split in ("test", "retain"))
 
 

@@ -82,7 +82,7 @@ class Benchmark(LightningDataModule):
     paired: ClassVar[bool] = False
     """Whether a person's questions with image and without are the same ones, in the same order."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - options of a run
         self,
         root: str = "mini/default",
         forget: int = 10,

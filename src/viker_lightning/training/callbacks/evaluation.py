@@ -73,7 +73,7 @@ class Evaluation(Callback):
             :class:`~viker_lightning.metrics.Score` of that name in ``mine.py``; one, or a list.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - options of a run
         self,
         before: bool = True,
         every_n_epochs: int | None = None,
