@@ -240,7 +240,7 @@ def _compared(model: Path, root: Path, image_tokens: int, repeats: int, max_new_
     data = MLLMU(str(root), forget=5, stage="unlearn", protocol="published", modality="both", splits=[*MODES])
     data.prepare_data()
     data.setup()
-    mllm = MLLM.load(str(model), "float32").eval()
+    mllm = MLLM.load(str(model)).eval()
     script = AuthorsScript(model, root, PublishedMLLMU(data), max_new_tokens)
     said: dict[str, list[Prediction]] = {}
     turns = count()

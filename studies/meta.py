@@ -26,7 +26,6 @@ import torch
 
 from viker_lightning.attacks.kinds.quantise import round_layers
 from viker_lightning.attacks.kinds.relearn import Relearn
-from viker_lightning.attacks.material import read_data
 from viker_lightning.attacks.subject import Subject
 from viker_lightning.data.datasets import Benchmark
 from viker_lightning.data.records import Split
@@ -44,6 +43,7 @@ from viker_lightning.storage.sources import PACKAGE, code_fingerprint, fingerpri
 from viker_lightning.terminal.failures import ending_in_one_line
 from viker_lightning.terminal.progress import track
 from viker_lightning.terminal.shown import Plain, in_markdown
+from viker_lightning.training.finished import FinishedRun
 from viker_lightning.training.published import protocol_of
 
 Group = Literal["with", "without", "unlearned"]
@@ -316,7 +316,7 @@ def measure_pool(cells: Sequence[Cell], gold_row: str, kept: Path) -> tuple[dict
         of, by model, condition, split and score.
     """
     gold, pool = gather_pool(cells, gold_row)
-    data, beside = read_data(read_run(gold.folder)), Subject("gold", str(gold.folder), gold.folder)
+    data, beside = FinishedRun.open(gold.folder).data(), Subject("gold", str(gold.folder), gold.folder)
     reference = answers(gold, "as it is", data, beside, kept)
     summaries: dict[str, dict[Condition, Any]] = {}
     for member in track([gold, *pool], "asking the pool", 1 + len(pool), "models"):

@@ -7,10 +7,10 @@ import pytest
 
 from support.commands import ROOT, SHORT, csv_only, run
 from support.shared import made_once
-from viker_lightning.attacks import gather, read_data
+from viker_lightning.attacks import gather
 from viker_lightning.cli.main import main
 from viker_lightning.evaluation import predict
-from viker_lightning.storage.runs import read_run
+from viker_lightning.training.finished import FinishedRun
 
 
 def _gold(folder, base):
@@ -49,4 +49,4 @@ def copies(pair, tmp_path):
 @pytest.fixture(scope="session")
 def material(pair):
     """Whom attacks are about; read only."""
-    return gather(read_data(read_run(pair[1])))
+    return gather(FinishedRun.open(pair[1]).data())

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from viker_lightning.attacks import gather, read_data
+from viker_lightning.attacks import gather
 from viker_lightning.data.records import person_name
 from viker_lightning.errors import UserError
-from viker_lightning.storage.runs import read_run
+from viker_lightning.training.finished import FinishedRun
 
 
 def test_whom(material):
@@ -24,7 +24,7 @@ def test_whom(material):
 
 
 def test_fewer_people_and_another_seed(pair, material):
-    data = read_data(read_run(pair[1]))
+    data = FinishedRun.open(pair[1]).data()
     one = gather(data, people=1)
     assert len({g.person for g in one.forget}) == len({g.person for g in one.retain}) == 1
     assert gather(data, people=1).fingerprint() == one.fingerprint() != material.fingerprint()
@@ -32,12 +32,12 @@ def test_fewer_people_and_another_seed(pair, material):
 
 
 def test_data_that_cannot_be_read(pair):
-    run = read_run(pair[0])
+    run = FinishedRun.open(pair[0])
     run.config["data"] = {"class_path": "nowhere.Nothing"}
     with pytest.raises(
         UserError, match=r"its config.yaml names data that cannot be read \(nowhere.Nothing: .*--data_of"
     ):
-        read_data(run)
+        run.data()
 
 
 MINE = """
@@ -68,23 +68,23 @@ def test_code_in_a_run_folder_is_not_run(pair, tmp_path, monkeypatch, whose):
     beside_the_command(tmp_path, tmp_path / "touched", monkeypatch, "runs", name)
     if whose == "its own package":
         (tmp_path / "runs/evil/__init__.py").write_text(MINE.format(touched=str(tmp_path / "touched")))
-    run = read_run(tmp_path / "runs/evil")
+    run = FinishedRun.open(tmp_path / "runs/evil")
     run.config["data"]["class_path"] = f"runs.{name}.its_code.Mine"
     with pytest.raises(UserError, match=r"code lies in a run folder \(.*\), which is not run; read it") as stop:
-        read_data(run)
+        run.data()
     assert "\n" not in str(stop.value) and not (tmp_path / "touched").exists()
     monkeypatch.chdir(tmp_path / "runs/evil")
     monkeypatch.syspath_prepend(str(tmp_path / "runs/evil"))
     run.config["data"]["class_path"] = "its_code.Mine"
     if name == "evil":
         with pytest.raises(UserError, match="which is not run"):
-            read_data(read_run_here(run))
+            run_here(run).data()
         assert not (tmp_path / "touched").exists()
 
 
-def read_run_here(run):
+def run_here(run):
     """The same run, as it is named from inside its folder."""
-    here = read_run(Path("."))
+    here = FinishedRun.open(Path("."))
     here.config["data"] = run.config["data"]
     return here
 
@@ -93,35 +93,35 @@ def read_run_here(run):
 def test_code_beside_the_command_is(pair, tmp_path, monkeypatch, package):
     tmp_path.joinpath(*package).mkdir(exist_ok=True)
     beside_the_command(tmp_path, tmp_path / "touched", monkeypatch, *package)
-    run = read_run(shutil.copytree(pair[0], tmp_path / "runs/mine"))
+    run = FinishedRun.open(shutil.copytree(pair[0], tmp_path / "runs/mine"))
     run.config["data"]["class_path"] = ".".join([*package, "its_code.Mine"])
     try:
-        assert type(read_data(run)).__name__ == "Mine" and (tmp_path / "touched").exists()
+        assert type(run.data()).__name__ == "Mine" and (tmp_path / "touched").exists()
     finally:
         for name in ("its_code", "its_package", "its_package.its_code"):
             sys.modules.pop(name, None)
 
 
 def test_a_class_that_is_no_dataset_is_not_called(pair, monkeypatch):
-    run, called = read_run(pair[0]), []
+    run, called = FinishedRun.open(pair[0]), []
     monkeypatch.setattr("viker_lightning.storage.cache.stolen", lambda **options: called.append(options), raising=False)
     for path in ("viker_lightning.storage.cache.stolen", "types.SimpleNamespace"):
         run.config["data"] = {"class_path": path, "init_args": {}}
         with pytest.raises(
             UserError, match=rf"{path}: is no subclass of viker_lightning.data.datasets.Benchmark"
         ) as stop:
-            read_data(run)
+            run.data()
         assert "\n" not in str(stop.value)
     assert not called
 
 
 def test_nothing_private(material):
-    data = read_data_without_private(material)
+    data = without_private(material)
     with pytest.raises(UserError, match="no question about the forget set has a private span"):
         gather(data)
 
 
-def read_data_without_private(material):
+def without_private(material):
     class Bare:
         root = "mini/ci"
 

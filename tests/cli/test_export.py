@@ -19,7 +19,7 @@ from viker_lightning.attacks.subject import Subject
 from viker_lightning.cli.export import main as export
 from viker_lightning.cli.main import main
 from viker_lightning.data.records import VQA, ImageGroup, Picture
-from viker_lightning.models import MLLM, Lora, generate, load_adapted, revision_of, write_merged
+from viker_lightning.models import MLLM, Lora, Weights, generate, load_adapted, revision_of, write_merged
 from viker_lightning.models.rounding import share_kept
 from viker_lightning.reporting.card import model_card
 
@@ -152,8 +152,8 @@ def test_code_of_a_model_runs_only_if_the_command_says_so(run, monkeypatch):
     """Whoever hands a run folder on does not decide that."""
     trusted = []
 
-    def write_merged(adapter, folder, dtype, base, revision, trust_remote_code, family):
-        trusted.append(trust_remote_code)
+    def write_merged(adapter, folder, weights, base):
+        trusted.append(weights.trust_remote_code)
 
     monkeypatch.setattr("viker_lightning.cli.export.write_merged", write_merged)
     file = run / "run/provenance.json"
@@ -246,7 +246,7 @@ def test_a_name_that_the_hub_would_not_take(name, run, monkeypatch):
 @pytest.mark.extended
 def test_merging_rounds_no_small_change_away(run, data, tmp_path, caplog):
     """Weights published in bf16, as most are, and steps far below their last bit."""
-    mllm = MLLM.load(run / "vanilla", "bfloat16")
+    mllm = MLLM.load(run / "vanilla", Weights("bfloat16"))
     mllm.save(tmp_path / "vanilla")
     unlearn(tmp_path / "vanilla", tmp_path / "run", "--model.dtype=bfloat16", "--model.lr=1e-4")
     picture = data.people()[0].images[0]
@@ -264,7 +264,7 @@ def test_merging_rounds_no_small_change_away(run, data, tmp_path, caplog):
     attacked = []
     for source in ("run/merged", "run/adapter"):  # whoever goes on from there, or attacks it, in bf16 has the rest
         caplog.clear()
-        attacked.append(Subject("run", str(tmp_path / source), tmp_path, "bfloat16").load().base.state_dict())
+        attacked.append(Subject("run", str(tmp_path / source), tmp_path, Weights("bfloat16")).load().base.state_dict())
         (said,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
         assert re.search(rf"{source}: bfloat16 keeps 0\.[0-4]\d of the change, .*; take float32 \(model.dtype", said)
     assert all(torch.equal(weight, attacked[1][name]) for name, weight in attacked[0].items())

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from viker_lightning.data.datasets.mllmu import MLLMU
+from viker_lightning.models import Weights
 from viker_lightning.models.families import Llava, Unknown
 from viker_lightning.models.families.qwen_vl import QwenVL
 from viker_lightning.training.callbacks import Evaluation
@@ -58,7 +59,7 @@ def test_a_judge_is_loaded_as_the_run_loads_models(mllm, base_folder, trained, w
     """Of the family of the model that is trained where it has its architecture, of another one where it has not."""
     mllm.family, mllm.trust_remote_code = trained, True
     mllm.set_budgets(300, 600)
-    judge = Evaluation(judge=str(base_folder))._judge_model(SimpleNamespace(mllm=mllm, weights_dtype="float32"))
+    judge = Evaluation(judge=str(base_folder))._judge_model(SimpleNamespace(mllm=mllm, weights=Weights()))
     assert type(judge.family) is wanted and judge.trust_remote_code and judge.max_tokens == 600
     assert not judge.training and not any(p.requires_grad for p in judge.parameters())
 

@@ -18,7 +18,15 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from support import forked
 from viker_lightning.errors import UserError
 from viker_lightning.methods import GradientAscent
-from viker_lightning.models import MLLM, Lora, check_first_gradients, folder_fingerprint, identify_weights, load_adapted
+from viker_lightning.models import (
+    MLLM,
+    Lora,
+    Weights,
+    check_first_gradients,
+    folder_fingerprint,
+    identify_weights,
+    load_adapted,
+)
 from viker_lightning.models.adapter import _check_base
 from viker_lightning.training import Unlearn, base
 
@@ -162,7 +170,7 @@ def test_folder_fingerprint_follows_the_bytes(tmp_path):
 
 def test_revision_of_a_folder_is_an_error(base_folder):
     with pytest.raises(UserError, match="revision=v2: only a hub id has revisions"):
-        MLLM.load(base_folder, revision="v2")
+        MLLM.load(base_folder, Weights(revision="v2"))
 
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -192,8 +200,8 @@ def hub(base_folder, tmp_path):
 
 def test_commit_of_a_hub_id_is_known(hub):
     (hub.model / "refs/main").write_text(COMMIT)
-    code = "from viker_lightning.models import MLLM, identify_weights as of; "
-    code += "print(MLLM.load('nobody/tiny', revision='v1').commit); "
+    code = "from viker_lightning.models import MLLM, Weights, identify_weights as of; "
+    code += "print(MLLM.load('nobody/tiny', Weights(revision='v1')).commit); "
     assert hub(code + "print(*of('nobody/tiny').values())") == [COMMIT, "nobody/tiny", COMMIT, "None"]
 
 
@@ -202,10 +210,10 @@ import json
 from pathlib import Path
 from peft import PeftConfig, PeftModel
 from transformers import AutoModelForImageTextToText
-from viker_lightning.models import MLLM, Lora, load_adapted
+from viker_lightning.models import MLLM, Lora, Weights, load_adapted
 
 for model, revision in (("nobody/tiny", "v1"), ({snapshot!r}, None)):
-    mllm = MLLM.load(model, revision=revision)
+    mllm = MLLM.load(model, Weights(revision=revision))
     mllm.adapt(Lora(r=2))
     mllm.save_adapter({adapter!r})
     Path({branch!r}).unlink(missing_ok=True)

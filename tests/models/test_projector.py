@@ -8,7 +8,7 @@ from torch import nn
 from support.marks import bf16_attention
 from viker_lightning.data.datasets.mllmu import MLLMU
 from viker_lightning.errors import UserError
-from viker_lightning.models import MLLM, Lora, load_adapted, write_merged
+from viker_lightning.models import MLLM, Lora, Weights, load_adapted, write_merged
 from viker_lightning.models.adapter import projector_paths
 from viker_lightning.training import Finetune
 
@@ -68,7 +68,7 @@ def test_unlearning_takes_no_adapter_that_holds_a_projector(both, base_folder, t
 
 @bf16_attention
 def test_projector_is_in_fp32_beside_a_model_in_bf16(base_folder, groups):
-    model = MLLM.load(base_folder, "bfloat16")
+    model = MLLM.load(base_folder, Weights("bfloat16"))
     model.adapt(Lora(r=2), projector=True)
     model._apply(lambda p: p.float() if p.requires_grad else p)  # as every stage does
     (features,) = model.vision.features(model.base, [groups[0].image])

@@ -13,7 +13,7 @@ from support import families
 from support.plain_route import plain_logits
 from viker_lightning.errors import UserError
 from viker_lightning.methods import ViKeR
-from viker_lightning.models import MLLM, Lora, check_first_gradients, loading
+from viker_lightning.models import MLLM, Lora, Weights, check_first_gradients, loading
 from viker_lightning.models.families import Llava
 from viker_lightning.training import Finetune, Unlearn
 
@@ -57,7 +57,7 @@ def test_missing_bitsandbytes_is_one_line(whole, monkeypatch):
     with pytest.raises(
         UserError, match=r"quantize=nf4: bitsandbytes is not installed; pip install -e '\.\[quant\]'[^\n]*$"
     ):
-        MLLM.load(whole[1], quantize="nf4")
+        MLLM.load(whole[1], Weights(quantize="nf4"))
 
 
 def test_quantised_weights_cannot_be_trained():
@@ -73,7 +73,7 @@ def distance(wanted, found):
 @pytest.mark.parametrize("quantize", ["nf4", "fp4", "int8"])
 def test_only_the_language_model_is_quantised(whole, groups, tmp_path, quantize):
     model, folder = whole
-    small = MLLM.load(folder, quantize=quantize).eval()
+    small = MLLM.load(folder, Weights(quantize=quantize)).eval()
     assert small.quantized and not model.quantized
     kinds = {n: type(m) for n, m in small.base.named_modules() if isinstance(m, nn.Linear)}
     assert all((kind is not nn.Linear) == n.startswith("model.language_model.") for n, kind in kinds.items())
@@ -103,7 +103,7 @@ def test_only_the_language_model_is_quantised(whole, groups, tmp_path, quantize)
     with small.frozen():
         assert distance(base, logits(small)) < 1e-5
     small.save_adapter(tmp_path)
-    again = MLLM.load(folder, quantize=quantize).eval()
+    again = MLLM.load(folder, Weights(quantize=quantize)).eval()
     again.adapt(Lora(r=2), tmp_path)
     assert distance(after, logits(again)) < 1e-5
 

@@ -13,7 +13,7 @@ from .kinds.quantise import Quantise
 from .kinds.relearn import Relearn
 from .kinds.sample import Sample
 from .kinds.show import ShowOtherwise
-from .material import Material, gather, read_data
+from .material import Material, gather
 from .subject import Subject
 
 __all__ = [
@@ -36,5 +36,4 @@ __all__ = [
     "attempts",
     "gather",
     "hit",
-    "read_data",
 ]

@@ -17,17 +17,18 @@ from viker_lightning.errors import UserError
 from viker_lightning.jobs.job import State
 from viker_lightning.jobs.processes import stop_with_parent
 from viker_lightning.jobs.runner import run_jobs
+from viker_lightning.models import Weights
 from viker_lightning.models.families import import_family
-from viker_lightning.models.mllm import MAX_SEQUENCE_TOKENS, MAX_TOKENS
 from viker_lightning.reporting import write_attacks_page, write_report
 from viker_lightning.storage.files import make_folder
-from viker_lightning.storage.runs import Run, names, read_run
+from viker_lightning.storage.runs import names
 from viker_lightning.terminal.failures import ending, ending_in_one_line
 from viker_lightning.terminal.quiet import quieten
 from viker_lightning.terminal.shown import Plain
+from viker_lightning.training.finished import FinishedRun, config_source, run_folder_of
 
 from .base import Attack
-from .material import Material, check_protocol, gather, read_data
+from .material import Material, gather
 from .record import show, write_record
 from .settings import CLASSES, chosen, every
 from .subject import NAMES, Name, Subject
@@ -122,7 +123,7 @@ def plan(given: argparse.Namespace) -> tuple[list[Unit], list[Unit], Material]:
         raise UserError(f"--people: found {given.people}, expected at least 1")
     only = given.only.split(",") if given.only else []
     attacks = chosen(only, given.quick, given.settings)
-    run = _read(given.run)
+    run = FinishedRun.holding(given.run)
     subjects = [subject for subject in _subjects(given, run) if subject.name in on or subject.name != "vanilla"]
     data = _data(given, run, subjects)
     if not given.here:
@@ -159,25 +160,13 @@ def write_results(
     Returns:
         The record, and the pages.
     """
-    home, run = _home(given), _read(given.run)
+    home, run = _home(given), FinishedRun.holding(given.run)
     shown = [unit for unit in units if unit in now or unit.state() == State.FINISHED]
     record = write_record(home, shown, given.run, given.gold, material)
     pages = [write_attacks_page(home, f"Attacks on {Path(given.run).name}")]
     if run and home == run.folder:
         pages.append(write_report(run.folder, photos=run.option("report.photos", True)))
     return record, pages
-
-
-def _read(source: str | None) -> Run | None:
-    """The run in a folder; ``None`` for other weights.
-
-    Raises:
-        UserError: if it is a run that is not finished.
-    """
-    here = _run_folder(source or "")
-    return (
-        read_run(here) if source and (here / names.CONFIG).is_file() and (here / names.PROVENANCE).is_file() else None
-    )
 
 
 def _home(given: argparse.Namespace) -> Path:
@@ -190,17 +179,10 @@ def _home(given: argparse.Namespace) -> Path:
         return Path(given.out)
     if not Path(given.run).is_dir():
         raise UserError(f"{given.run}: is no folder, so name one for the attempts with --out")
-    return _run_folder(given.run)
+    return run_folder_of(given.run)
 
 
-def _run_folder(source: str) -> Path:
-    """The run folder that weights lie in, or ``source`` itself."""
-    here = Path(source)
-    inside = here.name in (names.ADAPTER, names.MODEL, names.MERGED) and names.is_finished(here.parent)
-    return here.parent if inside else here
-
-
-def _subjects(given: argparse.Namespace, run: Run | None) -> list[Subject]:
+def _subjects(given: argparse.Namespace, run: FinishedRun | None) -> list[Subject]:
     """Who is attacked.
 
     Raises:
@@ -216,59 +198,48 @@ def _subjects(given: argparse.Namespace, run: Run | None) -> list[Subject]:
     if vanilla and not given.vanilla and Path(vanilla).is_absolute() and not Path(vanilla).exists():
         log.warning("%s: the vanilla model it was made of is gone and not attacked; --vanilla names it", vanilla)
         vanilla = None
-    family = import_family(given.family) if given.family else None
-    like = run or _read(given.gold)  # all are loaded alike
-    dtype = (like.provenance if like else {}).get("dtype", "float32")
-    engine = like.option("model.init_args.engine", {}) if like else {}
-    budgets = (
-        engine.get("max_sequence_tokens", MAX_SEQUENCE_TOKENS),
-        engine.get("max_tokens", MAX_TOKENS),
-        engine.get("gradient_checkpointing", False),
-    )
+    like = run or FinishedRun.holding(given.gold)  # all are loaded alike
+    family = import_family(given.family)
+    weights = Weights(like.dtype if like else "float32", None, None, given.trust_remote_code, family)
     found = []
     sources: dict[Name, str | None] = {"run": given.run, "gold": given.gold, "vanilla": vanilla}
     for name, source in sources.items():
         if source is not None:
             folder = _folder(given, name, source)
-            found.append(Subject(name, source, folder, dtype, *budgets, given.trust_remote_code, family))
+            found.append(Subject(name, source, folder, weights, like))
     return found
 
 
 def _folder(given: argparse.Namespace, name: Name, source: str) -> Path:
     """Where a subject's attempts are kept: in its own run folder, so that gold is attacked once; else in the run's."""
-    inside = _run_folder(source)
+    inside = run_folder_of(source)
     if name == "run":
         return _home(given) / names.ATTACKS
     return inside / names.ATTACKS if names.is_finished(inside) else _home(given) / names.ATTACKS / name
 
 
-def _data(given: argparse.Namespace, run: Run | None, subjects: Sequence[Subject]) -> Benchmark:
+def _data(given: argparse.Namespace, run: FinishedRun | None, subjects: Sequence[Subject]) -> Benchmark:
     """The data of the attack.
 
     Raises:
         UserError: if no run says which, gold is none, one is of another protocol, or the run and gold are of other
             data.
     """
-    gold = _read(given.gold)
+    gold = FinishedRun.holding(given.gold)
     if gold and (stage := gold.option("data.init_args.stage", "unlearn")) != "gold":
         raise UserError(
             f"--gold: {gold.folder} is a run of data.stage {stage}, which may have met the people; give "
             "one of data.stage gold, as configs/mini/gold.yaml makes it"
         )
-    of = read_run(given.data_of, "--data_of") if given.data_of else gold or run
+    of = FinishedRun.open(given.data_of, "--data_of") if given.data_of else gold or run
     if of is None:
         raise UserError("--data_of: neither the run nor gold is a run folder, so name a run whose data are to be used")
-    others = [one.source for one in subjects if one.name == "vanilla" and names.is_finished(_run_folder(one.source))]
-    for made in filter(None, (run, gold, of, *map(_read, others))):
-        check_protocol(made)
-    data = read_data(of)
-    for one in (run, gold):
-        noted = one.provenance.get("data", {}).get("fingerprint") if one else None
-        if one and noted and noted != data.fingerprint():
-            raise UserError(
-                f"{one.folder}: was made on other data or another forget set than {of.folder}; attack and compare runs "
-                "of the same data"
-            )
+    others = [one.source for one in subjects if one.name == "vanilla" and names.is_finished(run_folder_of(one.source))]
+    for made in filter(None, (run, gold, of, *map(FinishedRun.holding, others))):
+        made.check_protocol()
+    data = of.data()
+    for made in filter(None, (run, gold)):
+        made.check_data(data.fingerprint(), of)
     return data
 
 
@@ -291,9 +262,9 @@ def _check_alike(subjects: list[Subject]) -> None:
 
 
 def _shape(subject: Subject) -> str:
-    source = subject.config_source()
+    source, trusted = config_source(subject.source), subject.weights.trust_remote_code
     try:
-        config: Any = AutoConfig.from_pretrained(source, trust_remote_code=subject.trust_remote_code)
+        config: Any = AutoConfig.from_pretrained(source, trust_remote_code=trusted)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(

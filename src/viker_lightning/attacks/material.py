@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import logging
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.machinery import PathFinder
-from pathlib import Path
 
 from viker_lightning.data.datasets import Benchmark
 from viker_lightning.data.records import ImageGroup, Person, Split, person_name
 from viker_lightning.errors import UserError
-from viker_lightning.storage.runs import Run, names
 
 log = logging.getLogger(__name__)
 
@@ -55,76 +51,6 @@ class Material:
         asked = repr([(g.person, g.image and g.image.key, g.vqa) for g in (*self.asked, *self.test)])
         asked += repr([(q.paraphrase, q.perturbed) for g in (*self.asked, *self.test) for q in g.vqa])
         return hashlib.sha256(f"{self.data.fingerprint()}/{asked}/{self.seed}".encode()).hexdigest()[:16]
-
-
-def read_data(run: Run) -> Benchmark:
-    """The data of a finished run, set up for unlearning.
-
-    Their class is imported from what is installed, or from beside the command, as ``fit`` does. Code that lies in a run
-    folder is not run: somebody may have been handed the folder, and has not asked for more than its numbers.
-
-    Raises:
-        UserError: if its config names none that can be made, or a class whose code lies in a run folder.
-    """
-    path, options = run.option("data.class_path", ""), run.option("data.init_args", {})
-    module, _, name = path.rpartition(".")
-    _refuse_code_of_a_run(run, module)
-    try:
-        kind = getattr(importlib.import_module(module), name)
-        if not (isinstance(kind, type) and issubclass(kind, Benchmark)):  # before anything is called
-            raise TypeError("is no subclass of viker_lightning.data.datasets.Benchmark")
-        made = kind(**options | {"stage": "unlearn"})
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{run.folder}: its config.yaml names data that cannot be read ({path}: {error}); install what has the "
-            "class or put it beside the command, or let an attack take the data of another run with --data_of"
-        ) from error
-    made.prepare_data()
-    made.setup()
-    return made
-
-
-def _refuse_code_of_a_run(run: Run, module: str) -> None:
-    """Finds a module, without importing it or a package it is in, and makes sure that it lies in no run folder.
-
-    Raises:
-        UserError: if it or one of its packages does.
-    """
-    places: Sequence[str] | None = None
-    for part in module.split("."):
-        spec = PathFinder.find_spec(part, places)  # by its last name, in the places of its package
-        if spec is None:
-            return
-        places = [*(spec.submodule_search_locations or [])]
-        files = [Path(one).resolve() for one in ([spec.origin] if spec.has_location and spec.origin else places)]
-        for folder in {parent for file in files for parent in (file, *file.parents)}:
-            if folder == run.folder.resolve() or (folder / names.PROVENANCE).is_file():
-                raise UserError(
-                    f"{run.folder}: its config.yaml names data whose code lies in a run folder ({files[0]}), which is "
-                    "not run; read it, and if you trust it, copy it beside the command and change data.class_path"
-                )
-
-
-def check_protocol(
-    run: Run, asks: str = "attacks ask and score the corrected way alone", make: str = "run, gold and vanilla"
-) -> None:
-    """Makes sure that a run was asked and scored as it is asked and scored here.
-
-    Args:
-        run: a run.
-        asks: what is done here, for the message.
-        make: what must have been made under that protocol, for the message.
-
-    Raises:
-        UserError: if it was made under another protocol: its template, its blind questions and its letters are not
-            those of here, so that what comes out would say nothing of its own scores.
-    """
-    protocol = run.option("data.init_args.protocol", "corrected")
-    if protocol != "corrected":
-        raise UserError(
-            f"{run.folder}: was made under the {protocol} protocol, and {asks}; make {make} with "
-            "--data.protocol corrected"
-        )
 
 
 def gather(data: Benchmark, people: int | None = None, seed: int = 0) -> Material:

@@ -6,67 +6,51 @@ import argparse
 from pathlib import Path
 
 from viker_lightning.errors import UserError, say
-from viker_lightning.models import MLLM, load_merged, revision_of_base, write_language_model, write_merged
-from viker_lightning.models.families import Family, import_family
+from viker_lightning.models import MLLM, Weights, load_merged, write_language_model, write_merged
+from viker_lightning.models.families import import_family
 from viker_lightning.reporting import write_cards
 from viker_lightning.storage.hub import check_model_name, push_model
-from viker_lightning.storage.runs import names, read_run
+from viker_lightning.storage.runs import names
 from viker_lightning.terminal.failures import ending_in_one_line
+from viker_lightning.training.finished import FinishedRun
 
 
-def export(
-    run: Path,
-    base: str | None = None,
-    dtype: str = "float32",
-    trust_remote_code: bool = False,
-    family: Family | None = None,
-) -> Path:
+def export(run: Path, weights: Weights = Weights(), base: str | None = None) -> Path:
     """Writes ``<run>/merged/``: the model with its adapter added, the processor and a model card; returns this folder.
 
     Args:
         run: folder of a finished unlearning run.
+        weights: how those of the vanilla model are loaded; the type is of those that are written.
         base: the vanilla model, where it is no longer where the run found it.
-        dtype: ``float32``, ``bfloat16`` or ``float16``, of the weights that are written.
-        trust_remote_code: whether code that comes with the vanilla model may run, which is not for a folder to say.
-        family: the vanilla model's family, where this package has none for it.
 
     Raises:
         UserError: if the run is not finished or has no adapter, the model is not found, is not the one that the run
             began with, or needs code that is not trusted.
     """
-    read = read_run(run)
+    finished = FinishedRun.open(run)
     if not (run / names.ADAPTER).is_dir():
         raise UserError(f"{run}: no adapter/, so there is nothing to merge; model/ holds full weights already")
-    revision = revision_of_base(read, base, "--base", trust_remote_code)
-    write_merged(run / names.ADAPTER, run / names.MERGED, dtype, base, revision, trust_remote_code, family)
-    write_cards(run, read.results)
+    write_merged(run / names.ADAPTER, run / names.MERGED, finished.at_base(weights, base, "--base"), base)
+    write_cards(run, finished.results)
     return run / names.MERGED
 
 
-def export_language_model(
-    run: Path,
-    base: str | None = None,
-    dtype: str = "float32",
-    trust_remote_code: bool = False,
-    family: Family | None = None,
-) -> Path:
+def export_language_model(run: Path, weights: Weights = Weights(), base: str | None = None) -> Path:
     """Writes ``<run>/language_model/``: the language model with its tokenizer, without eyes; returns this folder.
 
     Args:
         run: folder of a finished run, of unlearning or fine-tuning.
-        base: as of :func:`export`, like what follows.
-        dtype: of the weights that are written.
-        trust_remote_code: whether code that comes with the vanilla model may run.
-        family: the vanilla model's family.
+        weights: as of :func:`export`.
+        base: as of :func:`export`.
 
     Raises:
         UserError: as :func:`export`; or if transformers has no such language model by itself.
     """
-    revision = revision_of_base(read_run(run), base, "--base", trust_remote_code)
+    of_base = FinishedRun.open(run).at_base(weights, base, "--base")
     if (run / names.MODEL).is_dir():
-        mllm = MLLM.load(run, dtype, None, trust_remote_code, family=family)
+        mllm = MLLM.load(run, weights)
     else:
-        mllm = load_merged(run / names.ADAPTER, dtype, base, revision, trust_remote_code, family)
+        mllm = load_merged(run / names.ADAPTER, of_base, base)
     write_language_model(mllm, run / names.LANGUAGE_MODEL)
     return run / names.LANGUAGE_MODEL
 
@@ -93,9 +77,10 @@ def main(arguments: list[str] | None = None) -> None:
             check_model_name(given.push)
             if given.language_model:
                 raise UserError("--push: found with --language_model, which has no card; push the whole model")
-        family = import_family(given.family) if given.family else None
+        family = import_family(given.family)
+        weights = Weights(given.dtype, trust_remote_code=given.trust_remote_code, family=family)
         write = export_language_model if given.language_model else export
-        folder = write(given.run, given.base, given.dtype, given.trust_remote_code, family)
+        folder = write(given.run, weights, given.base)
         say(folder)
         if given.push is not None:
             say(push_model(folder, given.push))

@@ -6,8 +6,8 @@ from .generation import answer, answer_alone, ask, generate
 from .gradient_check import check_first_gradients, gradient_states
 from .language_alone import write_language_model
 from .layers import decoder_layers
-from .loading import Quantize
-from .merging import load_adapted, load_merged, revision_of, revision_of_base, write_merged
+from .loading import Quantize, Weights
+from .merging import load_adapted, load_merged, revision_of, write_merged
 from .mllm import MLLM
 from .prefixes import Prompt, PromptPrefixes
 from .sampled_answers import Sampling, sample
@@ -22,6 +22,7 @@ __all__ = [
     "PromptPrefixes",
     "Quantize",
     "Sampling",
+    "Weights",
     "answer",
     "answer_alone",
     "ask",
@@ -34,7 +35,6 @@ __all__ = [
     "load_adapted",
     "load_merged",
     "revision_of",
-    "revision_of_base",
     "sample",
     "split_to_budget",
     "write_language_model",

@@ -165,9 +165,14 @@ def _answer_plainly(mllm: MLLM, batch: PackedBatch, question: int, max_new_token
     return answer_alone(mllm, ids, [] if picture is None else [picture], max_new_tokens)
 
 
-@torch.no_grad()
 def answer_alone(mllm: MLLM, prompt: Sequence[int], pictures: Sequence[Picture], max_new_tokens: int) -> str:
-    """Greedy answer to one prompt by transformers' own generation.
+    """Greedy answer to one prompt by transformers' own generation; arguments are those of :func:`ids_alone`."""
+    return answer_text(mllm, ids_alone(mllm, prompt, pictures, max_new_tokens))
+
+
+@torch.no_grad()
+def ids_alone(mllm: MLLM, prompt: Sequence[int], pictures: Sequence[Picture], max_new_tokens: int) -> list[int]:
+    """Ids of that answer, with what ends it.
 
     Args:
         mllm: the model, in evaluation mode.
@@ -180,4 +185,4 @@ def answer_alone(mllm: MLLM, prompt: Sequence[int], pictures: Sequence[Picture],
     more = mllm.family.plain_inputs(mllm.base, mllm.processor, images, ids) if images else {}
     mask = torch.ones_like(ids)
     out = mllm.base.generate(input_ids=ids, attention_mask=mask, max_new_tokens=max_new_tokens, do_sample=False, **more)
-    return answer_text(mllm, out[0, ids.shape[1] :].tolist())
+    return out[0, ids.shape[1] :].tolist()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +27,30 @@ from .weight_files import refuse_pickles
 Quantize = Literal["nf4", "int8", "fp4"]
 
 
+@dataclass(frozen=True)
+class Weights:
+    """How weights are loaded.
+
+    Attributes:
+        dtype: ``float32``, ``bfloat16`` or ``float16``.
+        quantize: how the language model's linear layers are kept.
+        revision: branch, tag or commit of a hub id.
+        trust_remote_code: whether code that comes with the weights may run.
+        family: of the model; by default the one of this package that knows its architecture.
+    """
+
+    dtype: str = "float32"
+    quantize: Quantize | None = None
+    revision: str | None = None
+    trust_remote_code: bool = False
+    family: Family | None = None
+
+    @property
+    def of_hub(self) -> dict[str, Any]:
+        """What transformers is told of them."""
+        return {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
+
+
 OF_VALUES = (TypeError, AttributeError, LookupError, StrictDataclassError)
 """What transformers stumbles over where a JSON file holds something else."""
 
@@ -41,23 +66,12 @@ def architecture_of(source: str | Path, trust_remote_code: bool = False) -> str:
     return (config.architectures or ["unknown"])[0]
 
 
-def load_weights(
-    source: str | Path,
-    dtype: str,
-    revision: str | None = None,
-    trust_remote_code: bool = False,
-    quantize: Quantize | None = None,
-    family: Family | None = None,
-) -> tuple[Any, Any, str | None, Family]:
+def load_weights(source: str | Path, weights: Weights) -> tuple[Any, Any, str | None, Family]:
     """Loads weights and processor.
 
     Args:
         source: folder, run folder of a fine-tuning run, or hub id.
-        dtype: ``float32``, ``bfloat16`` or ``float16``.
-        revision: branch, tag or commit on the hub.
-        trust_remote_code: whether code that comes with the weights may run.
-        quantize: how the language model's linear layers are kept.
-        family: the family of the model; by default the one of this package that knows its architecture.
+        weights: how they are loaded.
 
     Returns:
         Model, processor, the commit the weights come from, if they come from the hub, and the family.
@@ -66,26 +80,23 @@ def load_weights(
         UserError: if there is nothing to load, the weights are pickled or incomplete, the architecture has no family,
             or the quantisation is not available here.
     """
-    source = str(weights_folder(source))
-    if revision is not None and Path(source).is_dir():
-        raise UserError(f"revision={revision}: only a hub id has revisions, and {source} is a folder; leave it out")
-    refuse_pickles(source)
-    remote = {"revision": revision, "trust_remote_code": trust_remote_code}
+    source = _checked(source, weights)
     with _in_one_line(source):
-        _check_listed(source, revision)
-        config = AutoConfig.from_pretrained(source, **remote)
+        _check_listed(source, weights.revision)
+        config = AutoConfig.from_pretrained(source, **weights.of_hub)
         reported = {"output_loading_info": True, "ignore_mismatched_sizes": True}  # which are refused below, by name
-        options: dict[str, Any] = {"dtype": getattr(torch, dtype), "attn_implementation": "sdpa", **remote}
-        family, model_class = choose_family((config.architectures or ["unknown"])[0], family)
-        if quantize is not None:
-            options["quantization_config"] = quantization(quantize, config, family, model_class, options["dtype"])
+        dtype = getattr(torch, weights.dtype)
+        options: dict[str, Any] = {"dtype": dtype, "attn_implementation": "sdpa", **weights.of_hub}
+        family, model_class = choose_family((config.architectures or ["unknown"])[0], weights.family)
+        if weights.quantize is not None:
+            options["quantization_config"] = quantization(weights.quantize, config, family, model_class, dtype)
         model, report = model_class.from_pretrained(source, use_safetensors=True, **reported, **options)
         for module in model.modules():
             if hasattr(module, "support_avx512bf16_for_cpu"):  # once packed so, they pass no gradient (0.50)
                 module.support_avx512bf16_for_cpu = False
-        processor = AutoProcessor.from_pretrained(source, **remote)
-        commit = extract_commit_hash(cached_file(source, "config.json", revision=revision), None)
-    warn_of_rounding(source, dtype)
+        processor = AutoProcessor.from_pretrained(source, **weights.of_hub)
+        commit = extract_commit_hash(cached_file(source, "config.json", revision=weights.revision), None)
+    warn_of_rounding(source, weights.dtype)
     if other := sorted(report["mismatched_keys"]):
         name, found, expected = other[0]
         raise UserError(
@@ -100,23 +111,15 @@ def load_weights(
     return model, processor, commit, family
 
 
-def skeleton(
-    source: str | Path,
-    revision: str | None = None,
-    trust_remote_code: bool = False,
-    quantize: Quantize | None = None,
-    family: Family | None = None,
-) -> tuple[Any, Any, Family]:
+def skeleton(source: str | Path, weights: Weights = Weights()) -> tuple[Any, Any, Family]:
     """What :func:`load_weights` would load, without the weights: names and shapes on torch's meta device.
 
     Configuration, tokenizer and processor are read, from the hub if need be; no file of weights is opened or fetched.
 
     Args:
         source: folder, run folder of a fine-tuning run, or hub id.
-        revision: branch, tag or commit on the hub.
-        trust_remote_code: whether code that comes with the weights may run.
-        quantize: of the run; whether it is available here is looked at, shapes are those of whole weights.
-        family: the family of the model; by default the one of this package that knows its architecture.
+        weights: how they would be loaded; whether a quantisation is available here is looked at, shapes are those of
+            whole weights.
 
     Returns:
         Model, processor and family.
@@ -124,24 +127,31 @@ def skeleton(
     Raises:
         UserError: as :func:`load_weights`, as far as it can be told without weights.
     """
-    source = str(weights_folder(source))
-    if revision is not None and Path(source).is_dir():
-        raise UserError(f"revision={revision}: only a hub id has revisions, and {source} is a folder; leave it out")
-    refuse_pickles(source)
+    source = _checked(source, weights)
     if Path(source).is_dir() and not any(Path(source).glob("*.safetensors")):
         raise UserError(f"{source}: found no weights (*.safetensors), expected a model folder; give another")
-    remote = {"revision": revision, "trust_remote_code": trust_remote_code}
     with _in_one_line(source):
-        _check_listed(source, revision)
-        config = AutoConfig.from_pretrained(source, **remote)
-        family, model_class = choose_family((config.architectures or ["unknown"])[0], family)
-        if quantize is not None:
-            quantization(quantize, config, family, model_class, torch.float32)
+        _check_listed(source, weights.revision)
+        config = AutoConfig.from_pretrained(source, **weights.of_hub)
+        family, model_class = choose_family((config.architectures or ["unknown"])[0], weights.family)
+        if weights.quantize is not None:
+            quantization(weights.quantize, config, family, model_class, torch.float32)
         make = getattr(model_class, "from_config", None) or model_class._from_config
         with torch.device("meta"):
             model = make(config, attn_implementation="sdpa")
-        processor = AutoProcessor.from_pretrained(source, **remote)
+        processor = AutoProcessor.from_pretrained(source, **weights.of_hub)
     return model, processor, family
+
+
+def _checked(source: str | Path, weights: Weights) -> str:
+    """Folder or hub id of full weights; a folder has no revision, and no pickles."""
+    source = str(weights_folder(source))
+    if weights.revision is not None and Path(source).is_dir():
+        raise UserError(
+            f"revision={weights.revision}: only a hub id has revisions, and {source} is a folder; leave it out"
+        )
+    refuse_pickles(source)
+    return source
 
 
 @contextmanager

@@ -2,41 +2,28 @@
 
 from __future__ import annotations
 
-import logging
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from viker_lightning.errors import UserError
 from viker_lightning.storage.files import replacing_folder
-from viker_lightning.storage.runs import Run, names
 
 from .adapter import adapter_config
-from .families import Family
+from .loading import Weights
 from .mllm import MLLM
 from .rounding import note_shares, share_kept, warn_of_share
-from .weight_files import identify_weights, refuse_pickles
-
-log = logging.getLogger(__name__)
+from .weight_files import refuse_pickles
 
 
-def load_adapted(
-    adapter: str | Path,
-    dtype: str = "float32",
-    base: str | None = None,
-    revision: str | None = None,
-    trust_remote_code: bool = False,
-    family: Family | None = None,
-) -> MLLM:
+def load_adapted(adapter: str | Path, weights: Weights = Weights(), base: str | None = None) -> MLLM:
     """Loads a saved adapter and the model it was made on.
 
     Args:
         adapter: folder as PEFT writes it.
-        dtype: ``float32``, ``bfloat16`` or ``float16``, of the model's weights.
+        weights: how those of the model are loaded.
         base: the model, where it is not where the adapter says it was.
-        revision: its branch, tag or commit, if it is a hub id.
-        trust_remote_code: whether code that comes with the weights may run.
-        family: the model's family; by default the one of this package that knows its architecture.
 
     Raises:
         UserError: if one of the two cannot be loaded, or they do not belong together.
@@ -46,20 +33,13 @@ def load_adapted(
     source = base or config.get("base_model_name_or_path")
     if not source:
         raise UserError(f"{adapter}: adapter_config.json does not say what model it was made on; name it")
-    revision = revision or (None if base else config.get("revision"))
-    mllm = MLLM.load(source, dtype, revision, trust_remote_code, family=family)
+    revision = weights.revision or (None if base else config.get("revision"))
+    mllm = MLLM.load(source, replace(weights, revision=revision))
     mllm.adapt(None, adapter)
     return mllm
 
 
-def load_merged(
-    adapter: str | Path,
-    dtype: str = "float32",
-    base: str | None = None,
-    revision: str | None = None,
-    trust_remote_code: bool = False,
-    family: Family | None = None,
-) -> MLLM:
+def load_merged(adapter: str | Path, weights: Weights = Weights(), base: str | None = None) -> MLLM:
     """Loads a saved adapter and the model it was made on, as one model without adapter.
 
     The weights are read again, in main memory and in float32: a model in training keeps its own, a GPU needs no room
@@ -68,27 +48,17 @@ def load_merged(
 
     Args:
         adapter: folder as PEFT writes it.
-        dtype: ``float32``, ``bfloat16`` or ``float16``, of the weights in the end.
+        weights: how those of the model are loaded, never quantised; the type is theirs in the end.
         base: the model, where it is not where the adapter says it was.
-        revision: its branch, tag or commit, if it is a hub id.
-        trust_remote_code: whether code that comes with the weights may run.
-        family: the model's family; by default the one of this package that knows its architecture.
 
     Raises:
         UserError: if adapter or model cannot be loaded, or they do not belong together.
     """
-    mllm = load_adapted(adapter, "float32", base, revision, trust_remote_code, family)
-    return _merge(mllm, adapter, dtype)
+    return _merge(load_adapted(adapter, _whole(weights), base), adapter, weights.dtype)
 
 
 def write_merged(
-    adapter: str | Path,
-    folder: str | Path,
-    dtype: str = "float32",
-    base: str | None = None,
-    revision: str | None = None,
-    trust_remote_code: bool = False,
-    family: Family | None = None,
+    adapter: str | Path, folder: str | Path, weights: Weights = Weights(), base: str | None = None
 ) -> None:
     """Writes full weights (safetensors) with an adapter added to them, and the processor; whole or not at all.
 
@@ -97,19 +67,16 @@ def write_merged(
     Args:
         adapter: folder as PEFT writes it.
         folder: where to; what is there is replaced.
-        dtype: as of :func:`load_merged`, like what follows.
+        weights: as of :func:`load_merged`.
         base: the model.
-        revision: its branch, tag or commit.
-        trust_remote_code: whether code that comes with the weights may run.
-        family: the model's family.
 
     Raises:
         UserError: if adapter or model cannot be loaded, or they do not belong together.
     """
-    mllm = load_adapted(adapter, "float32", base, revision, trust_remote_code, family)
+    mllm = load_adapted(adapter, _whole(weights), base)
     with replacing_folder(Path(folder)) as written:
         note_shares(mllm.model, written)
-        _merge(mllm, adapter, dtype).save(written)
+        _merge(mllm, adapter, weights.dtype).save(written)
 
 
 def revision_of(source: str, commit: str | None, revision: str | None) -> str | None:
@@ -117,38 +84,9 @@ def revision_of(source: str, commit: str | None, revision: str | None) -> str | 
     return None if Path(source).is_dir() else commit or revision
 
 
-def revision_of_base(run: Run, given: str | None, option: str, trust_remote_code: bool) -> str | None:
-    """What to read the model again at that a run began with; ``None`` for a folder, or where another place is named.
-
-    Args:
-        run: a finished run.
-        given: where its model is now; ``None`` for where the run found it.
-        option: that says so, for the message.
-        trust_remote_code: whether code that comes with the model may run, which is not for a folder to say.
-
-    Raises:
-        UserError: if the run does not say what it began with, needs code that is not trusted, or began with other
-            weights than those given; where that cannot be told, a warning says so.
-    """
-    made, file = run.provenance, run.folder / names.PROVENANCE
-    source = made.get("base_weights")
-    if not source:
-        raise UserError(f"{file}: does not say what model the run began with; run it again")
-    if made.get("trust_remote_code") and not trust_remote_code:
-        raise UserError(
-            f"{file}: the run let code that comes with {source} run; if you trust it, add --trust_remote_code"
-        )
-    if given is None or given == source:
-        return revision_of(source, made.get("base_commit"), made.get("base_revision"))
-    found = identify_weights(given)
-    known = [kind for kind in ("commit", "fingerprint") if found[kind] and made.get(f"base_{kind}")]
-    if not known:
-        log.warning("%s: whether %s is what %s began with (%s) cannot be told", option, given, run.folder, source)
-    elif all(found[kind] != made[f"base_{kind}"] for kind in known):
-        raise UserError(
-            f"{option}: {given} is not the model that {run.folder} began with, which was {source}; give that one"
-        )
-    return None
+def _whole(weights: Weights) -> Weights:
+    """As an adapter is added to them."""
+    return replace(weights, dtype="float32", quantize=None)
 
 
 def _merge(mllm: MLLM, adapter: str | Path, dtype: str) -> MLLM:

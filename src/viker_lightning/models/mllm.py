@@ -28,7 +28,7 @@ from .families import Family, choose_family
 from .fingerprint import processor_fingerprint, weights_fingerprint
 from .key_values import KeyValues
 from .layers import decoder_layers, layer_number, outputs_of, weights_above
-from .loading import Quantize, architecture_of, load_weights
+from .loading import Weights, architecture_of, load_weights
 from .lockstep import Lockstep
 from .packing_check import check_group, check_head, check_image_token, packing_is_exact, warn_of_other_prompt
 from .tokens import AnswerTokens
@@ -77,22 +77,14 @@ class MLLM(nn.Module):
         self.lockstep: Lockstep | None = None
 
     @classmethod
-    def load(
-        cls,
-        source: str | Path,
-        dtype: str = "float32",
-        revision: str | None = None,
-        trust_remote_code: bool = False,
-        quantize: Quantize | None = None,
-        family: Family | None = None,
-    ) -> MLLM:
+    def load(cls, source: str | Path, weights: Weights = Weights()) -> MLLM:
         """Loads weights and processor as :func:`~viker_lightning.models.loading.load_weights` does.
 
         Raises:
             UserError: if there is no such model, or it cannot be used.
         """
-        made = cls(*load_weights(source, dtype, revision, trust_remote_code, quantize, family))
-        made.trust_remote_code = trust_remote_code
+        made = cls(*load_weights(source, weights))
+        made.trust_remote_code = weights.trust_remote_code
         return made
 
     def set_budgets(self, max_sequence_tokens: int, max_tokens: int) -> None:
@@ -113,8 +105,8 @@ class MLLM(nn.Module):
         folder = weights_folder(source)
         if Path(source).exists() and not (Path(folder) / "config.json").is_file():
             raise UserError(f"{option}: {source!r} holds no model; run the gold config first")
-        trusted = self.trust_remote_code
-        other = MLLM.load(folder, dtype, None, trusted, family=self.family).to(self.device).eval().requires_grad_(False)
+        weights = Weights(dtype, trust_remote_code=self.trust_remote_code, family=self.family)
+        other = MLLM.load(folder, weights).to(self.device).eval().requires_grad_(False)
         if other.encoder.tokenizer.get_vocab() != self.encoder.tokenizer.get_vocab():
             raise UserError(f"{option}: {source!r} has another tokenizer; make it on the same data and base model")
         other.set_budgets(self.max_sequence_tokens, self.max_tokens)
@@ -132,7 +124,8 @@ class MLLM(nn.Module):
         Raises:
             UserError: if there is no such model, or it cannot be used.
         """
-        other = MLLM.load(source, dtype, None, self.trust_remote_code, family=self.family_for(source))
+        weights = Weights(dtype, trust_remote_code=self.trust_remote_code, family=self.family_for(source))
+        other = MLLM.load(source, weights)
         other.set_budgets(self.max_sequence_tokens, self.max_tokens)
         return other.to(self.device).eval().requires_grad_(False)
 

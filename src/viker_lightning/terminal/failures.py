@@ -75,7 +75,7 @@ def one_line(error: BaseException, then: str = RESUME) -> str | None:
         explained = found and isinstance(cause, OSError)  # of a disk or the network: nobody's mistake
         if not explained and (own := _in_own_file(cause)):
             return found if refused else own
-        cause = cause.__cause__ or cause.__context__
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
     return found or unmade(error)
 
 
@@ -121,7 +121,8 @@ def what_to_do(error: OSError, then: str = RESUME) -> str:
     """What fixes an error of :data:`UNWRITABLE`: it may be one of reading, too, of a file that is there."""
     file = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes | os.PathLike) else None
     if file is not None and error.errno in (errno.EACCES, errno.EPERM):
-        there = next(one for one in (file, *file.parents) if os.path.exists(one))  # in a shut folder nothing is there
+        places = (one for one in (file, *file.parents) if os.path.exists(one))
+        there = next(places, file)  # in a shut folder nothing is there
         if not os.access(there, os.R_OK):
             return "make it readable, or give another"
     return f"{UNWRITABLE[error.errno or errno.EPERM]}, then {then}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +22,7 @@ from viker_lightning.data.packing import PackedBatch
 from viker_lightning.data.records import ImageGroup, Labels
 from viker_lightning.data.sampling import Bundle, epoch_steps
 from viker_lightning.errors import UserError, check_least
-from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize, check_first_gradients
+from viker_lightning.models import MLLM, AnswerTokens, Lora, Weights, check_first_gradients, revision_of, write_merged
 from viker_lightning.models.dtensor import local_part
 from viker_lightning.storage.files import replacing_folder
 from viker_lightning.storage.runs import names
@@ -72,14 +73,11 @@ class Stage(LightningModule):
         self.lr, self.weight_decay, self.warmup_steps, self.schedule = lr, weight_decay, warmup_steps, schedule
         self.mllm: MLLM
         self.base_weights = ""
-        self.quantize: Quantize | None = None
-        self.revision: str | None = None
+        self.weights = Weights()
         self.processes = Processes()
         self.step = StepState()
         self.report = RunReport()
         self.lora: Lora | None = None
-        self.weights_dtype = "float32"
-        self.trust_remote_code = False
         self._looks = LOOKS
         self._saved_by = "AdamW"  # which optimizer the state of a resumed run is of
         self.strict_loading = False  # checkpoints hold trained weights only; on_load_checkpoint checks them
@@ -292,6 +290,13 @@ class Stage(LightningModule):
         else:
             with self._replacing(run / names.MODEL) as folder:
                 self.mllm.save(folder, self.trainer.is_global_zero)
+
+    def write_merged(self, run: Path, name: str) -> None:
+        """Writes a folder of full weights in float32, with ``adapter/`` added, into a run folder; one process does."""
+        if self.trainer.is_global_zero:
+            revision = revision_of(self.base_weights, self.mllm.commit, self.weights.revision)
+            weights = replace(self.weights, dtype="float32", revision=revision)
+            write_merged(run / names.ADAPTER, run / name, weights, self.base_weights)
 
     def _replacing(self, folder: Path) -> AbstractContextManager[Path]:
         return replacing_folder(folder) if self.trainer.is_global_zero else nullcontext(folder)

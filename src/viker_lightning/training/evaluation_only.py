@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from typing_extensions import override
 
 from viker_lightning.errors import UserError
-from viker_lightning.models import MLLM, load_adapted
+from viker_lightning.models import MLLM, Weights
 from viker_lightning.models.families import Family
-from viker_lightning.storage.runs import names
-from viker_lightning.storage.runs.names import check_finished, weights_folder
 
 from .base import Stage
 from .engine import Engine
+from .finished import load_as_left
 
 
 class Exported(Stage):
@@ -42,8 +40,8 @@ class Exported(Stage):
         engine: Engine = Engine(),  # noqa: B008 - jsonargparse reads the default
     ) -> None:
         super().__init__(0.0, engine=engine)
-        self.source, self.base, self.revision = source, base, revision
-        self.weights_dtype, self.trust_remote_code, self.family = dtype, trust_remote_code, family
+        self.source, self.base = source, base
+        self.weights = Weights(dtype, None, revision, trust_remote_code, family)
 
     @override
     def setup(self, stage: str) -> None:
@@ -60,15 +58,4 @@ class Exported(Stage):
     def load_mllm(self) -> MLLM:
         """Loads the adapter with its model, or full weights."""
         self.base_weights = self.source
-        run = Path(self.source) / names.ADAPTER
-        adapter = run if run.is_dir() and not (Path(self.source) / names.MODEL).is_dir() else Path(self.source)
-        if any(adapter.glob("adapter_*")):
-            if adapter is run:
-                check_finished(self.source)
-            return load_adapted(
-                adapter, self.weights_dtype, self.base, self.revision, self.trust_remote_code, self.family
-            )
-        source = str(weights_folder(self.source))
-        mllm = MLLM.load(source, self.weights_dtype, self.revision, self.trust_remote_code, family=self.family)
-        mllm.requires_grad_(False)
-        return mllm
+        return load_as_left(self.source, self.weights, self.base)

@@ -15,7 +15,7 @@ from viker_lightning.data.embedded.smol import smol_model
 from viker_lightning.data.embedded.wider import wider_model
 from viker_lightning.errors import UserError
 from viker_lightning.methods.idk import REFUSALS
-from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize, revision_of, write_merged
+from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize, Weights
 from viker_lightning.models.families import Family
 from viker_lightning.storage.files import check_folder
 from viker_lightning.storage.runs import names
@@ -86,16 +86,15 @@ class Finetune(Stage):
     ) -> None:
         super().__init__(lr, weight_decay, warmup_steps, schedule, engine, optimizer)
         check_folder("model.base", base)
-        self.base, self.lora, self.weights_dtype, self.trust_remote_code = base, lora, dtype, trust_remote_code
-        self.quantize, self.revision, self.train_projector = quantize, revision, train_projector
-        self.family = family
+        self.base, self.lora, self.train_projector = base, lora, train_projector
+        self.weights = Weights(dtype, quantize, revision, trust_remote_code, family)
         if quantize is not None and lora is None:
             raise UserError(f"quantize={quantize}: quantised weights cannot be trained themselves; set lora")
 
     @override
     def load_mllm(self) -> MLLM:
         self.base_weights = source = base_weights(self.base, self.data)
-        mllm = MLLM.load(source, self.weights_dtype, self.revision, self.trust_remote_code, self.quantize, self.family)
+        mllm = MLLM.load(source, self.weights)
         if self.lora is None:
             mllm.train_fully()
         else:
@@ -111,10 +110,8 @@ class Finetune(Stage):
         model written says nearly, not exactly, what the trained one said.
         """
         super().save_weights(run)
-        if self.mllm.adapted and self.trainer.is_global_zero:
-            base, remote = self.base_weights, self.trust_remote_code
-            revision = revision_of(base, self.mllm.commit, self.revision)
-            write_merged(run / names.ADAPTER, run / names.MODEL, "float32", base, revision, remote, self.family)
+        if self.mllm.adapted:
+            self.write_merged(run, names.MODEL)
 
     @override
     def loss_terms(self, groups: Groups, totals: Totals) -> Terms:

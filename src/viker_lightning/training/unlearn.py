@@ -30,7 +30,7 @@ from viker_lightning.ideal import (
 )
 from viker_lightning.methods import Around, Batch, Method
 from viker_lightning.methods.base import check_declared, check_needs, check_terms
-from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize, decoder_layers, revision_of, write_merged
+from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize, Weights, decoder_layers
 from viker_lightning.models.families import Family
 from viker_lightning.models.layers import layer_number
 from viker_lightning.models.rounding import warn_of_rounding
@@ -40,10 +40,11 @@ from viker_lightning.storage.runs import names
 from . import published
 from .base import Stage
 from .engine import Engine
+from .finished import unlearned_model
 from .preparation import Prepare
 from .step import Groups, Terms, Totals
 from .streams import Derived
-from .vanilla import check_goes_on, check_vanilla, unlearned_model, vanilla_model
+from .vanilla import check_goes_on, check_vanilla, vanilla_model
 
 log = logging.getLogger(__name__)
 
@@ -119,8 +120,8 @@ class Unlearn(Stage):
         for name, folder in (("adapter", adapter), ("clip", clip)):
             check_folder(f"model.{name}", folder)
         self.method, self.vanilla, self.lora, self.adapter = method, vanilla, lora, adapter
-        self.weights_dtype, self.seed, self.trust_remote_code = dtype, seed, trust_remote_code
-        self.save_merged = save_merged
+        self.weights = Weights(dtype, quantize, revision, trust_remote_code, family)
+        self.seed, self.save_merged = seed, save_merged
         if (clip is None) != (clip_threshold is None):
             raise UserError(f"clip={clip} and clip_threshold={clip_threshold} belong together; set both or neither")
         self.clip, self.clip_threshold = clip, clip_threshold
@@ -128,7 +129,6 @@ class Unlearn(Stage):
         for name, value in (("adapter", adapter), ("quantize", quantize), ("save_merged", save_merged or None)):
             if lora is None and value is not None:
                 raise UserError(f"{name}={value} goes with LoRA, but lora is null; leave one of them out")
-        self.quantize, self.revision, self.family = quantize, revision, family
         self.drawn_with = seed or 0  # what irrelevant images and refusals are chosen with
         self.pictures: list[Picture] = []
         self.strangers: list[Picture] = []
@@ -218,11 +218,9 @@ class Unlearn(Stage):
     @override
     def load_mllm(self) -> MLLM:
         """Loads the vanilla model, making it first if need be, and sets what is trained."""
-        begun = unlearned_model(self.vanilla, self.trust_remote_code, self.family)
+        begun = unlearned_model(self.vanilla, self.weights)
         self.base_weights = str(vanilla_model(begun, self.data))
-        mllm = MLLM.load(
-            self.base_weights, self.weights_dtype, self.revision, self.trust_remote_code, self.quantize, self.family
-        )
+        mllm = MLLM.load(self.base_weights, self.weights)
         if rounded := TRUE_HALF.get(str(self.trainer.precision)):  # the trainer rounds what was just loaded
             warn_of_rounding(self.base_weights, rounded)
         if self.lora is None:
@@ -383,11 +381,9 @@ class Unlearn(Stage):
         return Labels.UNENDED if self.method.answers_only and labels == Labels.TEXT else labels
 
     def merge(self, run: Path) -> None:
-        """Writes ``merged/`` from ``adapter/``, if asked; the first process does."""
-        if self.save_merged and self.trainer.is_global_zero:
-            base, remote = self.base_weights, self.trust_remote_code
-            revision = revision_of(base, self.mllm.commit, self.revision)
-            write_merged(run / names.ADAPTER, run / names.MERGED, "float32", base, revision, remote, self.family)
+        """Writes ``merged/`` from ``adapter/``, if asked."""
+        if self.save_merged:
+            self.write_merged(run, names.MERGED)
 
     @override
     def streams(self, batch: Groups) -> Groups:

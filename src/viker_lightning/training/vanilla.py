@@ -1,4 +1,4 @@
-"""The model an unlearning run begins with: made on demand, or what an earlier unlearning run has left."""
+"""The model an unlearning run begins with, made on demand."""
 
 from __future__ import annotations
 
@@ -17,14 +17,11 @@ from viker_lightning.data.embedded.base_model import recipe
 from viker_lightning.errors import UserError, say
 from viker_lightning.jobs.children import call_child
 from viker_lightning.jobs.processes import by_itself
-from viker_lightning.models import folder_fingerprint, write_merged
-from viker_lightning.models.families import Family
-from viker_lightning.models.rounding import SHARES
 from viker_lightning.storage.cache import cache_folder, damage, note_checksums, unreadable
 from viker_lightning.storage.files import check_folder
 from viker_lightning.storage.packaged_configs import config_path
 from viker_lightning.storage.runs import last_checkpoint
-from viker_lightning.storage.runs.names import ADAPTER, MERGED, MODEL, check_finished, is_finished, weights_folder
+from viker_lightning.storage.runs.names import MODEL, is_finished, weights_folder
 
 YAML = (".yaml", ".yml")
 """How the name of a config ends."""
@@ -107,34 +104,12 @@ def kept_in(config: str, data: Benchmark) -> Path:
     return cache_folder("vanilla", key)
 
 
-def unlearned_model(vanilla: str, trust_remote_code: bool = False, family: Family | None = None) -> str:
-    """What an unlearning run has left, as full weights, so that another one can go on from it.
-
-    Args:
-        vanilla: as :func:`vanilla_model` takes it, or the folder of an unlearning run with LoRA, or its ``adapter/``.
-            Where such a run has no ``merged/``, its adapter is added to its model, once, in the cache folder.
-        trust_remote_code: whether code that comes with that model may run.
-        family: the model's family; by default the one of this package that knows its architecture.
-
-    Returns:
-        Folder of the weights; ``vanilla`` itself if it is anything else.
-
-    Raises:
-        UserError: if the run is not finished, or its adapter and the model it was made on cannot be loaded.
-    """
-    run = Path(vanilla).parent if Path(vanilla).name == ADAPTER else Path(vanilla)
-    if vanilla.endswith(YAML) or not (run / ADAPTER).is_dir() or (run / MODEL).is_dir():
-        return vanilla
-    check_finished(run)
-    return str(run / MERGED) if (run / MERGED).is_dir() else merged_adapter(run / ADAPTER, trust_remote_code, family)
-
-
 def check_goes_on(forgotten_by: str, vanilla: str, adapter: str | None) -> None:
     """Makes sure that a run goes on from the model of the run whose people it takes for forgotten.
 
     Args:
         forgotten_by: folder of that run.
-        vanilla: the model that the run begins with, as :func:`unlearned_model` takes it.
+        vanilla: the model that the run begins with: a folder, a hub id or a YAML.
         adapter: the adapter that it begins with, if any.
 
     Raises:
@@ -147,27 +122,3 @@ def check_goes_on(forgotten_by: str, vanilla: str, adapter: str | None) -> None:
             f"data.forgotten_by: found {forgotten_by}, but model.vanilla is {vanilla}, which may still know whom that "
             f"run has forgotten; give {forgotten_by} as both, or set forgotten_by to null"
         )
-
-
-def merged_adapter(adapter: Path, trust_remote_code: bool = False, family: Family | None = None) -> str:
-    """A model with its adapter added, as full weights, made once in the cache folder.
-
-    Args:
-        adapter: folder of the adapter, wherever it lies.
-        trust_remote_code: whether code that comes with the model may run.
-        family: the model's family; by default the one of this package that knows its architecture.
-
-    Returns:
-        Folder of the weights.
-
-    Raises:
-        UserError: if adapter and model cannot be loaded.
-    """
-    merged = cache_folder("merged", str(folder_fingerprint(adapter))[:12])
-    merged.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{merged}.lock"):
-        if damage(merged, SHARES):  # one of an earlier version has none
-            say(f"{adapter}: this adapter is added to its model (once), in {merged}")
-            write_merged(adapter, merged, trust_remote_code=trust_remote_code, family=family)
-            note_checksums(merged)
-    return str(merged)

@@ -10,14 +10,13 @@ import pytest
 from support.browser import chromium  # noqa: F401 - a fixture
 from support.shared import made_once
 from support.weights import random_adapter, random_vanilla
-from viker_lightning.attacks import read_data
 from viker_lightning.cli.chat.__main__ import QUIET
 from viker_lightning.cli.chat.address import HERE, bind
 from viker_lightning.cli.chat.album import album
 from viker_lightning.cli.chat.desk import Desk
 from viker_lightning.cli.chat.speakers import load_speakers
 from viker_lightning.models import folder_fingerprint
-from viker_lightning.storage.runs import read_run
+from viker_lightning.training.finished import FinishedRun
 
 
 @pytest.fixture(scope="session")
@@ -42,12 +41,12 @@ def folders(finished, base_folder, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def speakers(folders):
-    return load_speakers(read_run(folders / "run"), str(folders / "gold"))
+    return load_speakers(FinishedRun.open(folders / "run"), gold=str(folders / "gold"))
 
 
 @pytest.fixture(scope="session")
 def photos(folders):
-    return album(read_data(read_run(folders / "run")))
+    return album(FinishedRun.open(folders / "run").data())
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,8 @@ from viker_lightning.cli.chat.speakers import load_speakers
 from viker_lightning.cli.chat.spoken_tokens import say
 from viker_lightning.data.pictures.irrelevant import irrelevant_images
 from viker_lightning.errors import UserError
-from viker_lightning.models import MLLM, load_adapted
-from viker_lightning.storage.runs import read_run
+from viker_lightning.models import MLLM, Weights, load_adapted
+from viker_lightning.training.finished import FinishedRun
 
 QUESTION = "Where does this person live?"
 
@@ -51,7 +51,7 @@ def test_one_base_for_vanilla_and_unlearned(speakers, folders):
 def test_a_run_without_adapter(folders, run):
     shutil.rmtree(run / "adapter")
     shutil.copytree(folders / "gold", run / "model")
-    speakers = load_speakers(read_run(run))
+    speakers = load_speakers(FinishedRun.open(run))
     found = speakers.answer(None, QUESTION)
     assert speakers.vanilla is not None and [*found] == ["Vanilla", "Unlearned (ViKeR)"]
     for name, folder in (("Vanilla", folders / "vanilla"), ("Unlearned (ViKeR)", folders / "gold")):
@@ -61,11 +61,11 @@ def test_a_run_without_adapter(folders, run):
 def test_vanilla_that_has_moved(folders, run, tmp_path):
     note(run, base_weights=str(tmp_path / "gone"))
     with pytest.raises(UserError, match=r"gone.*--vanilla names the vanilla model") as stop:
-        load_speakers(read_run(run))
+        load_speakers(FinishedRun.open(run))
     assert "\n" not in str(stop.value)
     with pytest.raises(UserError, match=r"^--vanilla: .*gold is not the model that .*run began with"):
-        load_speakers(read_run(run), vanilla=str(folders / "gold"))
-    speakers = load_speakers(read_run(run), vanilla=str(folders / "vanilla"))
+        load_speakers(FinishedRun.open(run), vanilla=str(folders / "gold"))
+    speakers = load_speakers(FinishedRun.open(run), vanilla=str(folders / "vanilla"))
     same(speakers.answer(None, QUESTION)["Vanilla"], say(MLLM.load(folders / "vanilla").eval(), None, QUESTION, 3))
 
 
@@ -73,32 +73,32 @@ def test_gold_of_other_data(folders, run, tmp_path):
     gold = shutil.copytree(run, tmp_path / "gold run")
     note(gold, data={"fingerprint": "another"})
     with pytest.raises(UserError, match=r"--gold: .*gold run was made on other data or another forget set"):
-        load_speakers(read_run(run), str(gold))
+        load_speakers(FinishedRun.open(run), gold=str(gold))
 
 
 def test_gold_that_is_not_finished(run, tmp_path):
     gold = shutil.copytree(run, tmp_path / "gold run")
     (gold / "results.json").unlink()
     with pytest.raises(UserError, match="gold run: this run is not finished"):
-        load_speakers(read_run(run), str(gold))
+        load_speakers(FinishedRun.open(run), gold=str(gold))
 
 
 def test_gold_that_is_none(run, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"--gold: .*empty' holds no model"):
-        load_speakers(read_run(run), str(tmp_path / "empty"))
+        load_speakers(FinishedRun.open(run), gold=str(tmp_path / "empty"))
 
 
 def test_no_unlearning_run(run):
     note(run, method=None)
     with pytest.raises(UserError, match=r"is no unlearning run .*--gold if it is its gold model"):
-        load_speakers(read_run(run))
+        load_speakers(FinishedRun.open(run))
 
 
 def test_code_that_comes_with_weights_is_not_run_unasked(run):
     note(run, trust_remote_code=True)
     with pytest.raises(UserError, match="add --trust_remote_code"):
-        load_speakers(read_run(run))
+        load_speakers(FinishedRun.open(run))
 
 
 @pytest.mark.parametrize("whose", ["run", "gold", "gold/model"])
@@ -108,19 +108,17 @@ def test_the_published_protocol_is_refused(run, tmp_path, whose):
     config = (folder / "config.yaml").read_text()
     assert "protocol: corrected" in config
     (folder / "config.yaml").write_text(config.replace("protocol: corrected", "protocol: published"))
-    with pytest.raises(UserError) as stop:
-        load_speakers(read_run(run), str(gold / "model" if whose == "gold/model" else gold))
-    assert str(stop.value) == (
-        f"{folder}: was made under the published protocol, and this page asks the corrected way alone; make run and "
-        "gold with --data.protocol corrected"
-    )
+    with pytest.raises(
+        UserError, match=rf"^{folder}: was made under the published protocol, .* --data\.protocol corrected$"
+    ):
+        load_speakers(FinishedRun.open(run), gold=str(gold / "model" if whose == "gold/model" else gold))
 
 
 def test_a_quantised_run_answers_unquantised_and_says_so(run, caplog):
-    load_speakers(read_run(run))
+    load_speakers(FinishedRun.open(run))
     assert not caplog.records
     note(run, quantize="nf4")
-    load_speakers(read_run(run))
+    load_speakers(FinishedRun.open(run))
     (said,) = caplog.messages
     assert said == f"{run}: was trained and evaluated with quantize=nf4 and answers here without, not always as there"
 
@@ -129,10 +127,11 @@ def test_a_quantised_run_answers_unquantised_and_says_so(run, caplog):
 def test_gold_may_run_its_code_as_the_others_may(folders, run, monkeypatch, trusted):
     asked, load = {}, MLLM.load.__func__
 
-    def noted(cls, source, dtype="float32", revision=None, trust_remote_code=False, quantize=None, family=None):
-        asked[str(source)] = trust_remote_code
-        return load(cls, source, dtype, revision, trust_remote_code, quantize, family)
+    def noted(cls, source, weights):
+        asked[str(source)] = weights.trust_remote_code
+        return load(cls, source, weights)
 
     monkeypatch.setattr(MLLM, "load", classmethod(noted))
-    load_speakers(read_run(run), str(folders / "gold"), trust_remote_code=trusted)
+    weights = Weights(trust_remote_code=trusted)
+    load_speakers(FinishedRun.open(run), weights, gold=str(folders / "gold"))
     assert asked == {str(folders / "vanilla"): trusted, str(folders / "gold"): trusted}

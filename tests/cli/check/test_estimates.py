@@ -17,7 +17,7 @@ from viker_lightning.data.embedded.base_model import base_model
 from viker_lightning.data.records import ImageGroup
 from viker_lightning.evaluation.gibberish import GibberishClassifier
 from viker_lightning.ideal.reference import NAMES, Reference
-from viker_lightning.models import MLLM, Lora
+from viker_lightning.models import MLLM, Lora, Weights
 from viker_lightning.models.loading import skeleton
 from viker_lightning.storage.cache import cache_folder
 from viker_lightning.training.callbacks import Report
@@ -69,7 +69,7 @@ def test_logits_and_key_values(mllm, groups):
 @bf16_attention
 @pytest.mark.parametrize(("dtype", "checkpointing"), [("float32", False), ("bfloat16", False), ("float32", True)])
 def test_activations(dtype, checkpointing, data):
-    mllm = MLLM.load(base_model(), dtype=dtype)
+    mllm = MLLM.load(base_model(), Weights(dtype))
     mllm.adapt(Lora())
     mllm._apply(lambda p: p.float() if p.requires_grad else p)
     mllm.train()
@@ -165,7 +165,7 @@ def test_models_that_are_asked_too(dtype, base_folder, classifier, tmp_path, mon
     assert noted[0].others == {}, "nobody judges coherence"
     gold, judge = f"--evaluation.gold={base_folder}", "--evaluation.judge=configs/mini/vanilla.yaml"
     main([*given, f"--model.method.gold={base_folder}", gold, judge, f"--evaluation.gibberish={classifier}"])
-    one, made = (sum(p.nbytes for p in MLLM.load(f, dtype=dtype).parameters()) for f in (base_folder, base_model()))
+    one, made = (sum(p.nbytes for p in MLLM.load(f, Weights(dtype)).parameters()) for f in (base_folder, base_model()))
     reads = sum(p.nbytes for p in GibberishClassifier.load(classifier).model.parameters())
     names = ["gold model of the method", "gold model of evaluations", "judge of evaluations", "classifier of gibberish"]
     assert noted[1].others == dict(zip(names, [one, one, made, reads], strict=True))

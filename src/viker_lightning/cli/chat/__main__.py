@@ -64,18 +64,17 @@ def chat(given: argparse.Namespace) -> None:
         raise UserError(f"{given.run}: is no folder; give that of a finished unlearning run")
     with bind(given.port) as bound, TemporaryDirectory(prefix="viker-lightning-chat-") as uploads:
         os.environ["GRADIO_TEMP_DIR"] = uploads  # a picture that is uploaded is a file for as long as the page is there
-        from viker_lightning.attacks.material import read_data
+        from viker_lightning.models import Weights
         from viker_lightning.models.families import import_family
-        from viker_lightning.storage.runs import read_run
+        from viker_lightning.training.finished import FinishedRun
 
         from .album import album
         from .desk import Desk
         from .speakers import load_speakers
 
-        run = read_run(given.run)
-        family = import_family(given.family) if given.family else None
-        speakers = load_speakers(run, given.gold, given.vanilla, given.trust_remote_code, family)
-        desk = Desk(speakers, album(read_data(run)))
+        run = FinishedRun.open(given.run)
+        weights = Weights(trust_remote_code=given.trust_remote_code, family=import_family(given.family))
+        desk = Desk(load_speakers(run, weights, given.gold, given.vanilla), album(run.data()))
 
         from .gradio_page import page, server
 

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 
 import torch
 
-from viker_lightning.attacks.material import check_protocol
 from viker_lightning.data.records import Picture
 from viker_lightning.errors import UserError
-from viker_lightning.models import MLLM, load_adapted, revision_of_base
-from viker_lightning.models.families import Family
-from viker_lightning.models.mllm import MAX_SEQUENCE_TOKENS, MAX_TOKENS
-from viker_lightning.storage.runs import Run, names, read_run, weights_folder
-from viker_lightning.training.vanilla import unlearned_model
+from viker_lightning.models import MLLM, Weights, load_adapted
+from viker_lightning.storage.runs import names, weights_folder
+from viker_lightning.training.finished import FinishedRun, unlearned_model
 
 from .spoken_tokens import Token, say
 
@@ -70,11 +66,7 @@ class Speakers:
 
 
 def load_speakers(
-    run: Run,
-    gold: str | None = None,
-    vanilla: str | None = None,
-    trust_remote_code: bool = False,
-    family: Family | None = None,
+    run: FinishedRun, weights: Weights = Weights(), gold: str | None = None, vanilla: str | None = None
 ) -> Speakers:
     """Loads the models of a finished unlearning run to the first GPU, if there is one.
 
@@ -82,10 +74,9 @@ def load_speakers(
 
     Args:
         run: the run.
+        weights: how those of the models are loaded; the type is that of the run.
         gold: run folder, model folder or hub id of the gold model.
         vanilla: the same of the vanilla model, where it is no longer where the run found it.
-        trust_remote_code: whether code that comes with the weights may run.
-        family: the models' family, where this package has none for it.
 
     Raises:
         UserError: if it is no unlearning run, it or gold was made under another protocol, a model is not found, needs
@@ -98,58 +89,33 @@ def load_speakers(
             f"{run.folder}: is no unlearning run ({run.method}); give one that has forgotten people, and this one as "
             "--gold if it is its gold model"
         )
-    revision = revision_of_base(run, vanilla, "--vanilla", trust_remote_code)
-    for one in filter(None, (run, None if gold is None else _gold_run(gold))):
-        check_protocol(one, "this page asks the corrected way alone", "run and gold")
-        _check_same_data(run, one, gold)
+    weights = replace(weights, dtype=run.dtype)
+    of_base = run.at_base(weights, vanilla, "--vanilla")
+    for one in filter(None, (run, None if gold is None else FinishedRun.holding(gold))):
+        one.check_protocol()
+        one.check_data(run.data_fingerprint, run, "--gold")
         if quantize := one.provenance.get("quantize"):
             log.warning(
                 "%s: was trained and evaluated with quantize=%s and answers here without, not always as there",
                 one.folder,
                 quantize,
             )
-    dtype = made.get("dtype", "float32")
     source = vanilla or made["base_weights"]
     try:
         before = None
         if (run.folder / names.ADAPTER).is_dir():
-            base = str(weights_folder(source))
-            unlearned = load_adapted(run.folder / names.ADAPTER, dtype, base, revision, trust_remote_code, family)
+            unlearned = load_adapted(run.folder / names.ADAPTER, of_base, str(weights_folder(source)))
         else:
-            unlearned = MLLM.load(run.folder / names.MODEL, dtype, None, trust_remote_code, None, family)
-            before = MLLM.load(source, dtype, revision, trust_remote_code, None, family)
+            unlearned, before = MLLM.load(run.folder / names.MODEL, weights), MLLM.load(source, of_base)
     except UserError as error:
         raise UserError(
             f"{error} (--vanilla names the vanilla model of {run.folder}, should it be elsewhere)"
         ) from error
-    engine = run.option("model.init_args.engine", {})
-    budgets = engine.get("max_sequence_tokens", MAX_SEQUENCE_TOKENS), engine.get("max_tokens", MAX_TOKENS)
     for mllm in (unlearned, *([before] if before is not None else [])):
         mllm.requires_grad_(False).to("cuda" if torch.cuda.is_available() else "cpu").eval()
-        mllm.set_budgets(*budgets)
+        mllm.set_budgets(*run.budgets)
     other = None
     if gold is not None:
-        other = unlearned.beside(unlearned_model(gold, trust_remote_code, family), dtype, "--gold")
+        other = unlearned.beside(unlearned_model(gold, weights), weights.dtype, "--gold")
     longest = run.option("evaluation.max_new_tokens", 50)
     return Speakers(f"Unlearned ({run.method})", unlearned, before, other, longest)
-
-
-def _gold_run(gold: str) -> Run | None:
-    """The run that gold is, or that its weights lie in; ``None`` for other weights.
-
-    Raises:
-        UserError: if it is not finished.
-    """
-    given = Path(gold)
-    folder = given.parent if given.name in (names.ADAPTER, names.MODEL, names.MERGED) else given
-    return read_run(folder) if (folder / names.CONFIG).is_file() and (folder / names.PROVENANCE).is_file() else None
-
-
-def _check_same_data(run: Run, other: Run, gold: str | None) -> None:
-    """Makes sure that gold is of the same data."""
-    own, others = (one.provenance.get("data", {}).get("fingerprint") for one in (run, other))
-    if own and others and own != others:
-        raise UserError(
-            f"--gold: {gold} was made on other data or another forget set than {run.folder}; give the gold run of the "
-            "same data"
-        )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from viker_lightning.data.records import Picture
 from viker_lightning.models import MLLM
-from viker_lightning.models.generation import decode
+from viker_lightning.models.generation import decode, ids_alone
 from viker_lightning.models.logits import logits_of
 from viker_lightning.reporting.answers import marked
 
@@ -112,11 +112,8 @@ def _greedy(mllm: MLLM, picture: Picture | None, question: str, max_new_tokens: 
         with _read_by(mllm.head) as states:
             ids = decode(mllm, batch, cache, *place, hidden, max_new_tokens)[0].tolist()
     else:
-        prompt = torch.tensor([[*batch.prefixes[0], *asked.prompt]], device=mllm.device)
-        more = {} if picture is None else mllm.family.plain_inputs(mllm.base, mllm.processor, [picture.open()], prompt)
-        limits = {"max_new_tokens": max_new_tokens, "do_sample": False}
+        pictures = [] if picture is None else [picture]
         with _read_by(mllm.head) as states:
-            made = mllm.base.generate(input_ids=prompt, attention_mask=torch.ones_like(prompt), **limits, **more)
-        ids = made[0, prompt.shape[1] :].tolist()
+            ids = ids_alone(mllm, [*batch.prefixes[0], *asked.prompt], pictures, max_new_tokens)
     end = next((i for i, token in enumerate(ids) if token in mllm.stops), len(ids) - 1)
     return ids[: end + 1], torch.cat(states[: end + 1])

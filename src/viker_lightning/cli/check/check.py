@@ -29,15 +29,16 @@ from viker_lightning.errors import UserError, say
 from viker_lightning.evaluation.gibberish import GibberishClassifier
 from viker_lightning.jobs.processes import cores
 from viker_lightning.models import MLLM, decoder_layers
-from viker_lightning.models.adapter import adapter_config, saved_config
+from viker_lightning.models.adapter import saved_config
 from viker_lightning.models.layers import layer_number
-from viker_lightning.models.loading import skeleton
+from viker_lightning.models.loading import Weights, skeleton
 from viker_lightning.storage.cache import cache_folder
 from viker_lightning.storage.runs import names
 from viker_lightning.storage.runs.names import is_finished, weights_folder
 from viker_lightning.terminal.failures import ending, one_line
 from viker_lightning.training import Finetune, Unlearn, published
 from viker_lightning.training.base import Stage
+from viker_lightning.training.finished import config_source
 from viker_lightning.training.vanilla import YAML, kept_in
 
 from .estimates import FP32, GIB, PASSING, STANDING, Load, Setting, Shape, memory, most
@@ -170,22 +171,18 @@ class Check:
                 return str(weights_folder(kept))
             self._to_make = vanilla
             return base
-        run = Path(vanilla).parent if Path(vanilla).name == names.ADAPTER else Path(vanilla)
-        if (run / names.ADAPTER).is_dir() and not (run / names.MODEL).is_dir() and not (run / names.MERGED).is_dir():
-            return str(adapter_config(run / names.ADAPTER).get("base_model_name_or_path"))
-        return str(weights_folder(run))
+        return config_source(str(Path(vanilla).parent) if Path(vanilla).name == names.ADAPTER else vanilla)
 
     def _look_at_model(self) -> MLLM | None:
         """The model without weights, with its adapter; ``None`` if something is wrong with it."""
         stage = self.stage
         with self._noting():
             source = self._source()
-            family = getattr(stage, "family", None)
-            model, processor, family = skeleton(source, stage.revision, stage.trust_remote_code, stage.quantize, family)
+            model, processor, family = skeleton(source, stage.weights)
             mllm = MLLM(model, processor, None, family)
             mllm.packs = family.packs
             mllm.set_budgets(stage.engine.max_sequence_tokens, stage.engine.max_tokens)
-            self._to_fetch = not Path(source).is_dir() and not _fetched(source, stage.revision)
+            self._to_fetch = not Path(source).is_dir() and not _fetched(source, stage.weights.revision)
             with self._noting():
                 self._choose_what_is_trained(mllm)
             shape = shape_of(mllm)
@@ -218,11 +215,11 @@ class Check:
                 f"trainer.devices: found {self.trainer.num_devices} processes, expected at most {cores()}, as many as "
                 "there are cores; lower it"
             )
-        if self.stage.quantize is not None and isinstance(self.trainer.strategy, ModelParallelStrategy):
+        if self.stage.weights.quantize is not None and isinstance(self.trainer.strategy, ModelParallelStrategy):
             self.problems.append(
                 "trainer.strategy: FSDP2 cannot shard quantized weights; use ddp, or leave model.quantize out"
             )
-        kinds = f"{self.trainer.precision}, weights in {self.stage.weights_dtype}"
+        kinds = f"{self.trainer.precision}, weights in {self.stage.weights.dtype}"
         say(f"device: {self.device}, precision {kinds}")
         for option, value in (("trainer.precision", str(self.trainer.precision)), ("model.dtype", self._dtype)):
             if not supports(self.device, value):
@@ -232,7 +229,7 @@ class Check:
 
     @property
     def _dtype(self) -> str:
-        return {"bfloat16": "bf16", "float16": "16"}.get(self.stage.weights_dtype, "32")
+        return {"bfloat16": "bf16", "float16": "16"}.get(self.stage.weights.dtype, "32")
 
     def _look_at_run(self, mllm: MLLM) -> None:
         """Steps, memory and disk."""
@@ -277,13 +274,13 @@ class Check:
     def _memory(self, mllm: MLLM, shape: Shape, load: Load, kept: Stored) -> None:
         """What is needed on the device, beside what is there."""
         stage, device = self.stage, self.device
-        narrow = stage.weights_dtype != "float32" or str(self.trainer.precision) in ("bf16-true", "16-true")
+        narrow = stage.weights.dtype != "float32" or str(self.trainer.precision) in ("bf16-true", "16-true")
         itemsize = 2 if narrow else FP32
         shards = self.trainer.world_size if isinstance(self.trainer.strategy, ModelParallelStrategy) else 1
         setting = Setting(
             itemsize=itemsize,
             trained_itemsize=FP32 if stage.lora is not None else itemsize,
-            quantize=stage.quantize,
+            quantize=stage.weights.quantize,
             checkpointing=stage.engine.gradient_checkpointing,
             shards=shards,
             others=self._others(mllm),
@@ -311,7 +308,7 @@ class Check:
         stage, wanted = self.stage, self.wanted
         gold = stage.method.gold if isinstance(stage, Unlearn) else None
         judge = _embedded(base_of(wanted.judge)) if wanted.judge and wanted.judge.endswith(YAML) else wanted.judge
-        itemsize = FP32 if stage.weights_dtype == "float32" else 2
+        itemsize = FP32 if stage.weights.dtype == "float32" else 2
         asked = [
             ("gold model of the method", gold),
             ("gold model of evaluations", wanted.gold),
@@ -322,7 +319,8 @@ class Check:
             with self._noting():
                 if source:
                     family = mllm.family_for(source) if name == JUDGE else mllm.family
-                    model, _, _ = skeleton(source, None, stage.trust_remote_code, family=family)
+                    weights = Weights(trust_remote_code=stage.weights.trust_remote_code, family=family)
+                    model, _, _ = skeleton(source, weights)
                     found[name] = sum(p.numel() for p in model.parameters()) * itemsize
         with self._noting():
             if wanted.gibberish:
@@ -369,7 +367,7 @@ class Check:
     def _disk(self, shape: Shape, kept: Stored) -> None:
         """What will be written, beside the room there is."""
         stage, wanted = self.stage, self.wanted
-        itemsize = FP32 if stage.lora is not None or stage.weights_dtype == "float32" else 2
+        itemsize = FP32 if stage.lora is not None or stage.weights.dtype == "float32" else 2
         trained, full = shape.trained * itemsize, shape.weights * FP32
         checkpoint = 3 * trained + kept.checkpoint
         number = number_of_steps(self.trainer.max_steps, self.trainer.max_epochs, len(self.data.train_dataloader()))

@@ -56,12 +56,14 @@ def choose_family(architecture: str, family: Family | None = None) -> tuple[Fami
     )
 
 
-def import_family(path: str) -> Family:
-    """A family by its class path, e.g. ``mine.MyFamily``.
+def import_family(path: str | None) -> Family | None:
+    """A family by its class path, e.g. ``mine.MyFamily``; ``None`` for none.
 
     Raises:
         UserError: if there is no such class.
     """
+    if not path:
+        return None
     try:
         kind = pkgutil.resolve_name(path)
     except (ImportError, AttributeError, ValueError) as error:

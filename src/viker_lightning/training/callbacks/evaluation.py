@@ -327,7 +327,7 @@ class Evaluation(Callback):
 
     def _gold_model(self, pl_module: Stage) -> MLLM | None:
         if self.gold and self._gold is None:
-            self._gold = pl_module.mllm.beside(self.gold, pl_module.weights_dtype, "evaluation.gold")
+            self._gold = pl_module.mllm.beside(self.gold, pl_module.weights.dtype, "evaluation.gold")
         return self._gold
 
     def _judge_model(self, pl_module: Stage) -> MLLM | None:
@@ -336,7 +336,7 @@ class Evaluation(Callback):
         if self.judge is None:
             return mllm if mllm.adapted or not any(p.requires_grad for p in mllm.parameters()) else None
         if self._judge is None:
-            self._judge = mllm.judge(self.judge, pl_module.weights_dtype)
+            self._judge = mllm.judge(self.judge, pl_module.weights.dtype)
         return self._judge
 
     def _finish(self, trainer: Trainer, when: str) -> Numbers:

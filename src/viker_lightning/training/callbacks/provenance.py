@@ -85,8 +85,8 @@ class Provenance(Callback):
             "labels": str(pl_module.labels),
             "private_parts": "recorded" if data.records_private else "inferred from the answers' shared words",
             "base_weights": pl_module.base_weights,
-            "quantize": pl_module.quantize,
-            "base_revision": pl_module.revision,
+            "quantize": pl_module.weights.quantize,
+            "base_revision": pl_module.weights.revision,
             "base_commit": pl_module.mllm.commit,
             "base_fingerprint": folder_fingerprint(weights_folder(pl_module.base_weights)),
             "other_weights": other_weights(trainer, pl_module),
@@ -136,12 +136,12 @@ def training_facts(trainer: Trainer, stage: Stage) -> dict[str, Any]:
     trained = [p for p in stage.parameters() if p.requires_grad]
     optimizer = {"name": type(trainer.optimizers[0]).__name__}
     return {
-        "dtype": stage.weights_dtype,
+        "dtype": stage.weights.dtype,
         "prompt": template.image_prefix + template.question,
         "method": method_facts(unlearning.method) if unlearning else None,
         **(pictures_shown(unlearning) if unlearning else dict.fromkeys(("irrelevant_images", "strangers"))),
         "training": optimizer | settings(stage, ("lr", "weight_decay", "warmup_steps", "schedule")),
-        "trust_remote_code": stage.trust_remote_code,
+        "trust_remote_code": stage.weights.trust_remote_code,
         "selection": next((vars(c.selection) for c in callbacks_of(trainer, Evaluation)), None),
         "adapter": vars(stage.lora) if stage.lora else None,
         "trained_parameters": sum(p.numel() for p in trained),
