@@ -47,14 +47,14 @@ def draw_figures(table: Table, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     drawn: dict[str, Figure | None] = {}
     with matplotlib.rc_context(STYLE):
-        if table.worlds:
+        if table.grid.worlds:
             found = worlds_record(table)
             drawn[table.stem] = worlds_figure(found)
             drawn[f"{table.stem}-trade-off"] = worlds_trade_off_figure(found)
-        elif table.figure:
+        elif table.grid.figure:
             drawn[table.stem] = sweep_figure(table)
         else:
-            drawn[table.stem] = sequence_figure(table) if table.sequence else None
+            drawn[table.stem] = sequence_figure(table) if table.grid.sequence else None
             drawn[f"{table.stem}-trade-off"] = trade_off_figure(table)
         drawn[f"{table.stem}-cost"] = cost_figure(table)
         drawn[f"{table.stem}-key-tokens"] = key_token_figure(table)
@@ -74,11 +74,11 @@ def trade_off_figure(table: Table) -> Figure | None:
         return None
     figure, panels = _panels(len(blocks))
     for block, axes in zip(blocks, panels, strict=True):
-        for i, (name, row) in enumerate(table.rows.items()):
+        for i, (name, kind) in enumerate(table.rows.items()):
             x, y = (table.value(block, name, split, "keyword_match") for split in ("test", "retain"))
             if x is None or y is None:
                 continue
-            marker, size = {"gold": ("*", 13), "floor": ("*", 8)}.get(row.kind, (MARKERS[i % len(MARKERS)], 6))
+            marker, size = {"gold": ("*", 13), "floor": ("*", 8)}.get(kind, (MARKERS[i % len(MARKERS)], 6))
             bars = axes.errorbar(x["mean"], y["mean"], _error(y), _error(x), marker, elinewidth=0.6, markersize=size)
             bars.set_label(name)
         axes.set(title=block, xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="test: keyword match (near gold is good)")
@@ -184,7 +184,7 @@ def sequence_figure(
     panels = [(column, TOGETHER) for column in main]
     forgotten = sorted((column for column in main if column[0] in FORGOTTEN), key=lambda column: column[0] != "test")
     panels[:0] = [(column, "request 1") for column in forgotten[:1]]
-    kinds = {name: row.kind for name, row in table.rows.items() if row.kind != "vanilla"}
+    kinds = {name: kind for name, kind in table.rows.items() if kind != "vanilla"}
     methods = [name for name, kind in kinds.items() if kind == "method"]
     drawn = [
         ((split, score, heading), people, {name: lines_of(table, name, split, score).get(people) for name in kinds})
@@ -229,9 +229,9 @@ def sweep_figure(table: Table) -> Figure | None:
             axes.fill_between(xs, low, high, alpha=0.12, color=line.get_color())
         if name in golds:
             axes.axhline(golds[name], color=line.get_color(), linewidth=0.7, linestyle=":")
-    if table.figure.get("log"):
+    if table.grid.figure.get("log"):
         axes.set_xscale("log")
-    axes.set(xlabel=table.figure["label"], ylim=(-0.03, 1.03), title="dotted: gold")
+    axes.set(xlabel=table.grid.figure["label"], ylim=(-0.03, 1.03), title="dotted: gold")
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 

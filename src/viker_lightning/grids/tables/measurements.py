@@ -76,17 +76,17 @@ def costs(table: Table) -> list[dict[str, Any]]:
     """
     rows = []
     for group, blocks in table.groups.items():
-        for name, row in table.rows.items():
-            mine = [] if row.before else [run for block in blocks for run in table.runs_of(block, name)]
-            runs = [run for run in mine if run.state == "finished"]
+        for name, row in table.grid.rows.items():
+            mine = [] if row.before else [run for block in blocks for _, run in table.runs_of(block, name)]
+            runs = [run for run in mine if run["state"] == "finished"]
             if runs:
                 read = [run for block in blocks for run in table.read_runs(block, name)[1]]
                 gpu = [run.provenance.get("peak_gpu_memory_bytes") for run in read]
                 gpu_bytes = [peak for peak in gpu if peak]
                 rows.append(
                     {"block": group, "row": name, "runs": len(runs)}
-                    | {"seconds": round(mean(run.seconds or 0 for run in runs), 1)}
-                    | {"peak_memory_mib": round(mean(run.peak_memory_bytes or 0 for run in runs) / 2**20)}
+                    | {"seconds": round(mean(run["seconds"] or 0 for run in runs), 1)}
+                    | {"peak_memory_mib": round(mean(run["peak_memory_bytes"] or 0 for run in runs) / 2**20)}
                     | ({"peak_gpu_memory_mib": round(mean(gpu_bytes) / 2**20)} if gpu_bytes else {})
                 )
     return rows
@@ -95,12 +95,12 @@ def costs(table: Table) -> list[dict[str, Any]]:
 def described(table: Table) -> dict[str, Any]:
     """What every record of a table says beside its numbers, for JSON: what it is, its runs, and what was measured."""
     return {
-        "table": table.name,
-        "title": table.title,
-        "scale": table.scale,
-        "note": table.note,
-        "seeds": table.seeds,
-        "runs": [run.described() for run in table.runs],
+        "table": table.grid.name,
+        "title": table.grid.title,
+        "scale": table.grid.scale,
+        "note": table.grid.note,
+        "seeds": table.grid.seeds,
+        "runs": [run for _, run in table.runs],
         "made_with": table.made_with(),
         "tuning": table.settings_tried,
         "key_tokens": key_tokens(table),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,11 @@ from viker_lightning.reporting.history import method_curves, weights
 from viker_lightning.reporting.html import trade_off, write_page
 from viker_lightning.storage.runs import Run, names
 
+from ..cells import Cell
 from .figures import sequence_figure, worlds_figure
 from .measurements import COSTS_NOTE, KEY_TOKENS, KEY_TOKENS_NOTE, cost_headings, costs, key_tokens
 from .sequences import sequence_sections
-from .table import Table, TableRun
+from .table import Table
 from .worlds import worlds_record
 from .worlds_page import missing_notes, sections
 
@@ -46,14 +46,14 @@ def write_table_page(table: Table, file: Path) -> Path:
     """
     runs = [run for _, run in table.finished_runs()]
     spent = costs(table)
-    shown = table.blocks[:1] if table.worlds else table.blocks  # answers and curves of one world say enough
+    shown = table.blocks[:1] if table.grid.worlds else table.blocks  # answers and curves of one world say enough
     about = {name: one.sentence for name, one in numbers_of(runs).items()}
     page = {
-        "title": table.title,
+        "title": table.grid.title,
         "table": table,
         "marks": table.marks,
-        "worlds": _worlds(table) if table.worlds else None,
-        "sequence": _sequence(table) if table.sequence else None,
+        "worlds": _worlds(table) if table.grid.worlds else None,
+        "sequence": _sequence(table) if table.grid.sequence else None,
         "blocks": [_block(table, number, block) for number, block in enumerate(shown)],
         "measurements": {"costs": spent, "key_tokens": key_tokens(table)},
         "headings": KEY_TOKENS,
@@ -62,7 +62,7 @@ def write_table_page(table: Table, file: Path) -> Path:
         "sources": [(source, table.comparable(source)) for source in table.sources],
         "tuning": table.settings_tried,
         "tokens": _tokens(runs),
-        "runs": [_run(run, file.parent) for run in table.runs],
+        "runs": [_run(*run, file.parent) for run in table.runs],
         "made_with": table.made_with(),
         "columns": [(split, heading[:-2], heading[-1], about.get(score)) for split, score, heading in table.columns],
     }
@@ -87,8 +87,8 @@ def _block(table: Table, number: int, block: str) -> dict[str, Any]:
         "unmeasured": table.unmeasured(block),
         "empty": [name for name in table.rows if name not in {model.name for model in models}],
         "disagreements": disagreements([run for _, runs in moments.values() for run in runs]),
-        "trade_off": None if table.figure else trade_off(models, block),
-        "sweep": _sweep(table, block) if table.figure else None,
+        "trade_off": None if table.grid.figure else trade_off(models, block),
+        "sweep": _sweep(table, block) if table.grid.figure else None,
         "curves": method_curves(methods, block),
         "weights": [(row, plot) for row, mine in methods.items() if (plot := weights(mine, f"{block} {row}"))],
         "answers": answers_across(asked, PEOPLE, QUESTIONS),
@@ -102,7 +102,7 @@ def _worlds(table: Table) -> dict[str, Any]:
     titled = {"Key tokens", "Run time and memory"}  # are elsewhere on the page
     with matplotlib.rc_context(STYLE):
         figure = worlds_figure(record, SERIES, INK, MUTED)
-        plot = svg(figure, f"{table.title}: every world") if figure else None
+        plot = svg(figure, f"{table.grid.title}: every world") if figure else None
     shown = [one for one in sections(record) if one.title not in titled]
     return {"sections": shown, "plot": plot, "missing": missing_notes(record), "unmeasured": record["unmeasured"]}
 
@@ -111,16 +111,16 @@ def _sequence(table: Table) -> dict[str, Any]:
     """What stands below the tables of blocks where these are requests."""
     with matplotlib.rc_context(STYLE):
         figure = sequence_figure(table, SERIES, INK, MUTED)
-        plot = svg(figure, f"{table.title}: from request to request") if figure else None
+        plot = svg(figure, f"{table.grid.title}: from request to request") if figure else None
     return {"sections": sequence_sections(table), "plot": plot}
 
 
 def _sweep(table: Table, block: str) -> Markup | None:
     """Scores over what was swept; ``None`` if nothing was measured."""
     series, golds = table.sweep(block)
-    label = table.figure["label"]
+    label = table.grid.figure["label"]
     title = f"Scores over {label}{block and ', ' + block}"
-    return sweep_plot(series, golds, title, label, bool(table.figure.get("log"))) if series else None
+    return sweep_plot(series, golds, title, label, bool(table.grid.figure.get("log"))) if series else None
 
 
 def _tokens(runs: Sequence[Run]) -> tuple[str, list[dict[str, Any]]] | None:
@@ -129,6 +129,7 @@ def _tokens(runs: Sequence[Run]) -> tuple[str, list[dict[str, Any]]] | None:
     return (last.method, token_views(last)[:TOKEN_ANSWERS]) if last else None
 
 
-def _run(run: TableRun, beside: Path) -> dict[str, Any]:
-    report = run.folder / names.REPORT
-    return asdict(run) | {"report": Path(os.path.relpath(report, beside)).as_posix() if report.is_file() else None}
+def _run(cell: Cell, run: dict[str, Any], beside: Path) -> dict[str, Any]:
+    report = cell.folder / names.REPORT
+    place = Path(os.path.relpath(report, beside)).as_posix() if report.is_file() else None
+    return {"error": ""} | run | {"title": cell.title, "report": place}

@@ -53,7 +53,7 @@ def write_table(table: Table, results: Path) -> list[Path]:
         The files, the page first.
     """
     page, text, numbers = (results / f"{table.stem}.{kind}" for kind in ("html", "md", "json"))
-    if table.worlds:
+    if table.grid.worlds:
         found = worlds_record(table)
         write_text(text, worlds_markdown(found))
     else:
@@ -77,13 +77,13 @@ def record(table: Table) -> dict[str, Any]:
         **described(table),
         "interval": "95 %, percentile bootstrap that draws whole people with the answers of all seeds; none of "
         f"fewer than {FEWEST} people",
-        "reference": table.reference,
+        "reference": table.grid.reference,
         "marks": table.marks,
         "columns": [{"split": s, "score": score, "heading": heading} for s, score, heading in table.columns],
         "values": values,
         "published": [asdict(source) for source in table.sources],
         "people": {block: table.people(block) for block in table.blocks},
-        **({"sequence": sequence_record(table)} if table.sequence else {}),
+        **({"sequence": sequence_record(table)} if table.grid.sequence else {}),
     }
 
 
@@ -100,7 +100,7 @@ def markdown(table: Table) -> str:
         "blocks": [(block, _rows(table, block), table.unmeasured(block)) for block in table.blocks],
         "sequence": [
             (one.title, one.note, one.headings, [[name, *(cell.text for cell in cells)] for name, cells in one.rows])
-            for one in (sequence_sections(table) if table.sequence else [])
+            for one in (sequence_sections(table) if table.grid.sequence else [])
         ],
         "measured": [
             (title, note, list(headings.values()), _measured(headings, rows, decimals))
@@ -125,7 +125,7 @@ def summary(table: Table, width: int) -> list[RichTable]:
         table: however far its runs are.
         width: of the terminal, in characters; keywords, coherence and choices come first, one column at least.
     """
-    if table.worlds:
+    if table.grid.worlds:
         return [worlds_summary(worlds_record(table), width)]
     names = [table.label(block, name) for block in table.blocks for name in table.rows]
     left = width - 2 - max(map(len, names))  # the ends of the table
@@ -136,7 +136,7 @@ def summary(table: Table, width: int) -> list[RichTable]:
     columns = [column for column in table.columns if column in fitting]
     shown = []
     for block in table.blocks:
-        title = ": ".join(part for part in (block or table.title, f"{_people(table, block)} people") if part)
+        title = ": ".join(part for part in (block or table.grid.title, f"{_people(table, block)} people") if part)
         one = narrow_table(title)
         for split, _, heading in columns:
             one.add_column(f"{split}\n{heading}", justify="right", no_wrap=True)
@@ -149,9 +149,9 @@ def summary(table: Table, width: int) -> list[RichTable]:
 
 def legend(table: Table) -> str:
     """What the signs of :func:`summary` mean, in a line, and why cells are empty, if any is."""
-    if table.worlds:
+    if table.grid.worlds:
         return worlds_legend(worlds_record(table))
-    test = f"{APART} differs from {table.reference} (exact sign-flip test, Holm, {100 * ALPHA:g} %)"
+    test = f"{APART} differs from {table.grid.reference} (exact sign-flip test, Holm, {100 * ALPHA:g} %)"
     signs = f"★ near gold is good; bold best, underlined second of the methods; {test}"
     return "\n".join([signs, *dict.fromkeys(filter(None, map(table.unmeasured, table.blocks)))])
 
@@ -168,11 +168,11 @@ def key_token_note(table: Table) -> str:
 
 def example_answers(table: Table) -> RichTable | None:
     """What vanilla and the reference method say of a person to forget and one to keep, in the first block with both."""
-    vanilla = next((name for name, row in table.rows.items() if row.kind == "vanilla"), "")
-    if not vanilla or not table.reference:
+    vanilla = next((name for name, kind in table.rows.items() if kind == "vanilla"), "")
+    if not vanilla or not table.grid.reference:
         return None
     for block in table.blocks:
-        (when, before), (_, after) = (table.read_runs(block, name) for name in (vanilla, table.reference))
+        (when, before), (_, after) = (table.read_runs(block, name) for name in (vanilla, table.grid.reference))
         if before and after:
             models = [("before", before[0], when), ("after", after[0], "after")]
             rows = [
@@ -181,7 +181,7 @@ def example_answers(table: Table) -> RichTable | None:
                 for person in group["people"]
                 for question in person["questions"]
             ]
-            return side_by_side(rows, f"before and after {table.reference}{block and ', ' + block}")
+            return side_by_side(rows, f"before and after {table.grid.reference}{block and ', ' + block}")
     return None
 
 
