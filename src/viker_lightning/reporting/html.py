@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import yaml
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from viker_lightning.errors import UserError
 from viker_lightning.metrics import KNOWLEDGE, SPLITS, Number
@@ -98,7 +99,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.globals |= {"draws": DRAWS, "fewest": FEWEST, "unplaced": Place()}
-    environment.filters |= {"number": number, "literal": lambda value: Markup(repr(value))}
+    environment.filters |= {"number": number, "marked": marked, "literal": lambda value: Markup(repr(value))}
     return environment
 
 
@@ -127,6 +128,12 @@ def number(value: float | None) -> str:
     if value is None:
         return "\N{EN DASH}"
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 1000 else f"{value:.3g}"
+
+
+def marked(text: str) -> Markup:
+    """Text of a :class:`~viker_lightning.reporting.section.Section` on a page: code and bold print are marked."""
+    code = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)))
+    return Markup(re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", code))
 
 
 def _run_page(run: Run, people: Sequence[str] | None, photos: bool) -> dict[str, Any]:

@@ -15,12 +15,14 @@ from viker_lightning.reporting.answers import answers_across, token_views
 from viker_lightning.reporting.contenders import disagreements
 from viker_lightning.reporting.curves import INK, MUTED, SERIES, STYLE, svg, sweep_plot
 from viker_lightning.reporting.history import method_curves, weights
-from viker_lightning.reporting.html import trade_off, write_page
+from viker_lightning.reporting.html import number, trade_off, write_page
+from viker_lightning.reporting.section import Section
 from viker_lightning.storage.runs import Run, names
 
 from ..cells import Cell
 from .figures import sequence_figure, worlds_figure
-from .measurements import COSTS_NOTE, KEY_TOKENS, KEY_TOKENS_NOTE, cost_headings, costs, key_tokens
+from .measurements import costs, key_tokens, measured_sections
+from .paper_numbers import Source
 from .sequences import sequence_sections
 from .table import Table
 from .worlds import worlds_record
@@ -45,7 +47,6 @@ def write_table_page(table: Table, file: Path) -> Path:
         UserError: if a file of a run is not what it must be.
     """
     runs = [run for _, run in table.finished_runs()]
-    spent = costs(table)
     shown = table.blocks[:1] if table.grid.worlds else table.blocks  # answers and curves of one world say enough
     about = {name: one.sentence for name, one in numbers_of(runs).items()}
     page = {
@@ -55,12 +56,9 @@ def write_table_page(table: Table, file: Path) -> Path:
         "worlds": _worlds(table) if table.grid.worlds else None,
         "sequence": _sequence(table) if table.grid.sequence else None,
         "blocks": [_block(table, number, block) for number, block in enumerate(shown)],
-        "measurements": {"costs": spent, "key_tokens": key_tokens(table)},
-        "headings": KEY_TOKENS,
-        "cost_headings": cost_headings(spent),
-        "notes": {"costs": COSTS_NOTE, "key_tokens": KEY_TOKENS_NOTE},
-        "sources": [(source, table.comparable(source)) for source in table.sources],
-        "tuning": table.settings_tried,
+        "measurements": {one.title: one for one in measured_sections(key_tokens(table), costs(table))},
+        "sources": [(one, table.comparable(one), published_sections(table, one)) for one in table.sources],
+        "tuning": _settings_tried(table),
         "tokens": _tokens(runs),
         "runs": [_run(*run, file.parent) for run in table.runs],
         "made_with": table.made_with(),
@@ -99,12 +97,15 @@ def _block(table: Table, number: int, block: str) -> dict[str, Any]:
 def _worlds(table: Table) -> dict[str, Any]:
     """What takes the place of a table a block where blocks are worlds."""
     record = worlds_record(table)
-    titled = {"Key tokens", "Run time and memory"}  # are elsewhere on the page
     with matplotlib.rc_context(STYLE):
         figure = worlds_figure(record, SERIES, INK, MUTED)
         plot = svg(figure, f"{table.grid.title}: every world") if figure else None
-    shown = [one for one in sections(record) if one.title not in titled]
-    return {"sections": shown, "plot": plot, "missing": missing_notes(record), "unmeasured": record["unmeasured"]}
+    return {
+        "sections": sections(record),
+        "plot": plot,
+        "missing": missing_notes(record),
+        "unmeasured": record["unmeasured"],
+    }
 
 
 def _sequence(table: Table) -> dict[str, Any]:
@@ -121,6 +122,34 @@ def _sweep(table: Table, block: str) -> Markup | None:
     label = table.grid.figure["label"]
     title = f"Scores over {label}{block and ', ' + block}"
     return sweep_plot(series, golds, title, label, bool(table.grid.figure.get("log"))) if series else None
+
+
+def published_sections(table: Table, source: Source) -> list[Section]:
+    """Published numbers, a table a block, with the difference to ours where they compare."""
+    found = []
+    for block, methods in source.blocks.items():
+        rows = []
+        for name in methods:
+            at = [(block, name, column) for column in source.columns]
+            rows.append([name, *(_published(source.value(*one), table.difference(source, *one)) for one in at)])
+        found.append(Section("", [block, *source.columns], rows))
+    return found
+
+
+def _published(theirs: float | None, difference: float | None) -> str:
+    if theirs is None:
+        return ""
+    return f"{theirs:.3f}" if difference is None else f"{theirs:.3f} (ours {difference:+.3f})"
+
+
+def _settings_tried(table: Table) -> Section | None:
+    """Every setting in the record of tuning; ``None`` where there is none."""
+    parts = ("score", "forgetting", "retention")
+    rows = []
+    for one in table.settings_tried or []:
+        setting = " ".join(f"`{option}={value}`" for option, value in one["setting"].items())
+        rows.append([one["method"], *(number(one[part]) for part in parts), setting])
+    return Section("Settings tried", ["method", *parts, "setting"], rows, words=["setting"]) if rows else None
 
 
 def _tokens(runs: Sequence[Run]) -> tuple[str, list[dict[str, Any]]] | None:

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 
 from viker_lightning.grids.tables.figures import STYLE
 from viker_lightning.metrics.statistics.fronts import Point, hypervolume, least_within, pareto_front
-from viker_lightning.reporting.html import rendered
+from viker_lightning.reporting import section
+from viker_lightning.reporting.section import Section
 from viker_lightning.storage.files import write_text
 
 from .tuned import read_tuning
@@ -66,22 +67,54 @@ def markdown(tuning: dict[str, Any], file: Path) -> str:
         areas = {w: hypervolume(points(found, w), REFERENCE) / share for w in here}
         volumes.append([name, *(_shown(areas.get(w)) for w in worlds), _shown(mean(areas.values()) if areas else None)])
         space += [[name, f"`{option}`", _values(one)] for option, one in found["space"].items()]
-    page = {
-        "tuning": tuning,
-        "file": file.as_posix(),
-        "worlds": worlds,
-        "best": best,
-        "matched": matched,
-        "bounds": BOUNDS,
-        "volumes": volumes,
-        "reference": REFERENCE,
-        "space": space,
-        "failed": [
-            (name, one) for name, found in methods.items() for one in found["trials"] if one.get("score") is None
-        ],
-        "commits": sorted({str(one["commit"]) for found in methods.values() for one in found["trials"]}),
-    }
-    return rendered("tuning.md", page)
+    failed = [
+        f"- {name} {one['number']}: {one['error']}"
+        for name, found in methods.items()
+        for one in found["trials"]
+        if one.get("score") is None
+    ]
+    commits = sorted({str(one["commit"]) for found in methods.values() for one in found["trials"]})
+    of = "Forgetting against retention of every setting, with the front of each method"
+    return section.markdown(
+        [
+            "# Tuning",
+            f"Every method tried its settings on worlds of `{tuning['root']}` that are there for tuning alone "
+            f"({', '.join(worlds)}). All settings and their numbers are in `{file.as_posix()}`. Numbers are means over "
+            "worlds unless a world is named.",
+            tuning["about"],
+            f"![{of}](figures/tuning-{file.stem.removeprefix('tuning-')}.svg)",
+            Section(
+                "Best setting of each method",
+                ["method", "settings", "score", "forgetting", "retention", "at an edge", "setting"],
+                best,
+                "Low is good. An option at the edge of its range is named with the end; there the range is to be "
+                "widened.",
+            ),
+            Section(
+                "Retention at matched forgetting",
+                ["method", *(f"≤ {bound}" for bound in BOUNDS)],
+                matched,
+                "The best retention among the settings whose forgetting is at most the bound; empty where no setting "
+                "gets there. Low is good.",
+            ),
+            Section(
+                "Hypervolume of each method's front",
+                ["method", *worlds, "mean"],
+                volumes,
+                f"By world, of forgetting and retention, reference point {', '.join(map(str, REFERENCE))}, as a share "
+                "of what the corner (0, 0) would have. High is good.",
+            ),
+            Section(
+                "Spaces",
+                ["method", "option", "values"],
+                space,
+                f"The first setting of a method is the one its config had before, the next {tuning['startup'] - 1} are "
+                "drawn at random, the others by Optuna's TPE.",
+            ),
+            Section("Failed", note="\n".join(failed)) if failed else "",
+            Section("Made with", note=f"- commit: {', '.join(commits)}"),
+        ]
+    )
 
 
 def front_figure(tuning: dict[str, Any]) -> Figure:
