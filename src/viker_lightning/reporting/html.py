@@ -24,8 +24,8 @@ from viker_lightning.terminal.shown import in_markdown
 from .answers import answers_of, token_views
 from .attacked import attacked
 from .contenders import Contender, Place, contenders, disagreements, marks_note, ranks, reference_of
-from .curves import trade_off_plot
 from .history import curves, weights
+from .plots import svg, trade_off_figure
 from .run_scores import numbers_of
 from .sequence import sequence
 from .unmeasured import unmeasured
@@ -300,7 +300,8 @@ def trade_off(models: Sequence[Contender], where: str = "") -> dict[str, Any] | 
         assert isinstance(x, Estimate) and isinstance(y, Estimate)  # _first has looked
         points.append((model, x, y))
     labels = [f"{split}: {numbers_of()[score].title}" for split, score in (forget, keep)]
-    plot = trade_off_plot(points, labels, f"What is forgotten against what is kept{where and f', {where}'}")
+    title = f"What is forgotten against what is kept{where and f', {where}'}"
+    plot = svg(trade_off_figure({"": points}, [f"{labels[0]}  (near ★)", f"{labels[1]}  better →"]), title)
     return {"plot": plot, "points": points, "labels": labels, "gold": any(m.kind == "gold" for m in models)}
 
 

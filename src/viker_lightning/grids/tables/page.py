@@ -7,20 +7,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from markupsafe import Markup
+from matplotlib.figure import Figure
 
 from viker_lightning.reporting import numbers_of
 from viker_lightning.reporting.answers import answers_across, token_views
 from viker_lightning.reporting.contenders import disagreements
-from viker_lightning.reporting.curves import INK, MUTED, SERIES, STYLE, svg, sweep_plot
 from viker_lightning.reporting.history import method_curves, weights
 from viker_lightning.reporting.html import number, trade_off, write_page
+from viker_lightning.reporting.plots import svg
 from viker_lightning.reporting.section import Section
 from viker_lightning.storage.runs import Run, names
 
 from ..cells import Cell
-from .figures import sequence_figure, worlds_figure
+from .figures import sequence_figure, swept, worlds_figure
 from .measurements import costs, key_tokens, measured_sections
 from .paper_numbers import Source
 from .sequences import sequence_sections
@@ -76,6 +76,7 @@ def _block(table: Table, number: int, block: str) -> dict[str, Any]:
         rows.append((model, [(table.estimate(*cell), table.place(*cell)) for cell in at]))
     moments = {name: table.read_runs(block, name) for name in table.rows}
     methods = {m.name: m.runs for m in models if m.kind == "method"}
+    label = table.grid.figure.get("label")
     asked = [(name, runs[0], when) for name, (when, runs) in moments.items() if runs]
     return {
         "name": block,
@@ -86,7 +87,7 @@ def _block(table: Table, number: int, block: str) -> dict[str, Any]:
         "empty": [name for name in table.rows if name not in {model.name for model in models}],
         "disagreements": disagreements([run for _, runs in moments.values() for run in runs]),
         "trade_off": None if table.grid.figure else trade_off(models, block),
-        "sweep": _sweep(table, block) if table.grid.figure else None,
+        "sweep": _plot(swept(table, block), f"Scores over {label}{block and ', ' + block}") if label else None,
         "curves": method_curves(methods, block),
         "weights": [(row, plot) for row, mine in methods.items() if (plot := weights(mine, f"{block} {row}"))],
         "answers": answers_across(asked, PEOPLE, QUESTIONS),
@@ -97,31 +98,19 @@ def _block(table: Table, number: int, block: str) -> dict[str, Any]:
 def _worlds(table: Table) -> dict[str, Any]:
     """What takes the place of a table a block where blocks are worlds."""
     record = worlds_record(table)
-    with matplotlib.rc_context(STYLE):
-        figure = worlds_figure(record, SERIES, INK, MUTED)
-        plot = svg(figure, f"{table.grid.title}: every world") if figure else None
-    return {
-        "sections": sections(record),
-        "plot": plot,
-        "missing": missing_notes(record),
-        "unmeasured": record["unmeasured"],
-    }
+    plot = _plot(worlds_figure(record), f"{table.grid.title}: every world")
+    shown = {"sections": sections(record), "plot": plot}
+    return shown | {"missing": missing_notes(record), "unmeasured": record["unmeasured"]}
 
 
 def _sequence(table: Table) -> dict[str, Any]:
     """What stands below the tables of blocks where these are requests."""
-    with matplotlib.rc_context(STYLE):
-        figure = sequence_figure(table, SERIES, INK, MUTED)
-        plot = svg(figure, f"{table.grid.title}: from request to request") if figure else None
+    plot = _plot(sequence_figure(table), f"{table.grid.title}: from request to request")
     return {"sections": sequence_sections(table), "plot": plot}
 
 
-def _sweep(table: Table, block: str) -> Markup | None:
-    """Scores over what was swept; ``None`` if nothing was measured."""
-    series, golds = table.sweep(block)
-    label = table.grid.figure["label"]
-    title = f"Scores over {label}{block and ', ' + block}"
-    return sweep_plot(series, golds, title, label, bool(table.grid.figure.get("log"))) if series else None
+def _plot(figure: Figure | None, title: str) -> Markup | None:
+    return svg(figure, title) if figure else None
 
 
 def published_sections(table: Table, source: Source) -> list[Section]:

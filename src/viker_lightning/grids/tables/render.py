@@ -89,16 +89,12 @@ def table_markdown(table: Table) -> str:
         where = "second-hand" if source.second_hand else "read in the paper"
         note = f"{source.setting} {table.comparable(source)}"
         parts += [Section(f"Published: {source.source} ({where})", note=note), *published_sections(table, source)]
-    runs = [
-        [run_title(run), run["state"], seconds(run), _mebibytes(run["peak_memory_bytes"]), f"`{run['command']}`"]
-        for run in about["runs"]
-    ]
+    runs = []
+    for run in about["runs"]:
+        memory = str(run["peak_memory_bytes"] // 2**20) if run["peak_memory_bytes"] else ""
+        runs.append([run_title(run), run["state"], seconds(run), memory, f"`{run['command']}`"])
     shown = Section("Runs", ["run", "state", "seconds", "peak memory MiB", "command"], runs)
     return markdown(parts + ending_sections(about, shown))
-
-
-def _mebibytes(count: int | None) -> str:
-    return str(count // 2**20) if count else ""
 
 
 def _numbers(table: Table, block: str) -> Section:
