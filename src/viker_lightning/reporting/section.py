@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from rich import box
 from rich.table import Table
@@ -50,7 +51,7 @@ class Section:
         rows: a name and cells each; a text is a cell without marks.
         note: stands above the table and says what its numbers are.
         below: sentences below it.
-        words: columns of words: they are set left, and folded where there is little room.
+        words: columns of words: they are set left, and a table that has any is folded where there is little room.
     """
 
     title: str
@@ -141,8 +142,8 @@ def terminal(section: Section, width: int = 0, order: Sequence[int] = ()) -> Tab
     table = Table(title=section.title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column(section.columns[0], no_wrap=True)
     for i in sorted(kept):
-        words = section.columns[i] in section.words
-        table.add_column(section.columns[i], justify="left" if words else "right", no_wrap=not words, overflow="fold")
+        side: Literal["left", "right"] = "left" if section.columns[i] in section.words else "right"
+        table.add_column(section.columns[i], justify=side, no_wrap=not section.words, overflow="fold")
     for row in shown:
         table.add_row(*(row[i] for i in [0, *sorted(kept)] if i < len(row)))
     return table
