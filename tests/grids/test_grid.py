@@ -12,8 +12,8 @@ from viker_lightning.errors import UserError
 from viker_lightning.grids import read_grid
 from viker_lightning.grids.__main__ import main
 from viker_lightning.grids.cells import inputs
-from viker_lightning.grids.grid import PAPER_NUMBERS, setting
-from viker_lightning.grids.tables import paper_numbers
+from viker_lightning.grids.grid import setting
+from viker_lightning.grids.tables.paper_numbers import PAPER_NUMBERS, paper_numbers
 from viker_lightning.grids.tuning.spaces import settings
 from viker_lightning.jobs.launch_files import slurm_script, sweep_file
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from support.grids import ROWS, finish, small_grid, tabulate
 from viker_lightning.grids import read_grid
-from viker_lightning.grids.tables import draw_figures, legend, summary
+from viker_lightning.grids.tables import Table, draw_figures, legend, summary
 from viker_lightning.grids.tables.measurements import costs, key_tokens
 
 ROOT = Path(__file__).parents[2]
@@ -132,13 +132,13 @@ def test_page_shows_tokens_curves_and_where_numbers_are_from(made):
     assert page.count("Training curve: KL to ideal, 5 %") and page.count("Where the regulariser pulls, 10 %") == 1
     assert "Gradient weight on key and on other tokens, 5 % ViKeR" in page
     assert "<dt>commit</dt><dd>0123456789abcdef</dd>" in page and "<dt>torch</dt><dd>2.6</dd>" in page
-    run = next(run for run in made[0].runs if (run.block, run.row, run.seed) == ("5 %", "ViKeR", 0))
+    run = next(cell for cell, _ in made[0].runs if (cell.block, cell.row, cell.seed) == ("5 %", "ViKeR", 0))
     assert f'<a href="../runs/{run.folder.name}/report.html">5 % / ViKeR / seed 0</a>' in page
     record = json.loads((made[1] / "small-mini.json").read_text())
     assert record["made_with"]["commit"] == ["0123456789abcdef"] and record["made_with"]["data, 5 %"] == ["abc"]
     text = (made[1] / "small-mini.md").read_text()
     assert "- torch: 2.6\n" in text and "- threads: 2\n" in text
-    drawn = [f"scenes (k = 5, seed {seed})" for seed in range(made[0].seeds)]
+    drawn = [f"scenes (k = 5, seed {seed})" for seed in range(made[0].grid.seeds)]
     assert f"- irrelevant images: {', '.join(drawn)}\n" in text
 
 
@@ -251,7 +251,7 @@ def test_summary_is_whole_at_any_width(tmp_path, width, count):
     for cell in grid.cells(tmp_path / "runs"):
         finish(cell, told=cell.row == "NPO")
     console = Console(width=width, file=io.StringIO())
-    tables = summary(grid.table(tmp_path / "runs"), width)
+    tables = summary(Table(grid, tmp_path / "runs"), width)
     assert len(tables) == 3 and {len(table.columns) for table in tables} == {1 + count}
     for table in tables:
         console.print(table)
@@ -259,5 +259,5 @@ def test_summary_is_whole_at_any_width(tmp_path, width, count):
     assert "\N{HORIZONTAL ELLIPSIS}" not in shown and max(map(len, shown.splitlines())) <= width
     for said in ("forget", "Keywords ★", "retain", "Keywords ↑", "Coherence ↑", "ViKeR", "Gold", "forget 4"):
         assert said in shown
-    assert "≠ differs from ViKeR" in legend(grid.table(tmp_path / "runs"))
-    assert len(summary(grid.table(tmp_path / "runs"), 8)[0].columns) == 2, "one column, however narrow"
+    assert "≠ differs from ViKeR" in legend(Table(grid, tmp_path / "runs"))
+    assert len(summary(Table(grid, tmp_path / "runs"), 8)[0].columns) == 2, "one column, however narrow"

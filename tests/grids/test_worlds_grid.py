@@ -171,7 +171,7 @@ def test_a_row_left_out_keeps_its_cells(made, tmp_path, monkeypatch, capsys):
     """What is finished is shown, whatever is to be run."""
     ran = []
     monkeypatch.setattr("viker_lightning.grids.__main__.run_jobs", lambda cells, *_: ran.extend(cells) or [])
-    runs = made[0].runs[0].folder.parent
+    runs = made[0].runs[0][0].folder.parent
     main(["run", str(FILE), "--scale=mini", "--seeds=1", f"--runs={runs}", f"--results={tmp_path}", "--rows", "IDK"])
     assert {cell.row for cell in ran} == {"IDK", "ViKeR", "Gold", "Gold, other seed"} and len(ran) == 32
     assert json.loads((tmp_path / "worlds-mini.json").read_text())["methods"] == ["GA", "NPO", "ViKeR", "Stranger"]

@@ -6,7 +6,7 @@ import yaml
 
 from support.run_folders import key_tokens as answers_by_token
 from support.run_folders import photo, write_run
-from viker_lightning.grids.tables import write_table
+from viker_lightning.grids.tables import Table, write_table
 from viker_lightning.storage.files import write_json
 
 ROWS = {
@@ -33,7 +33,7 @@ def small_grid(folder, rows=ROWS, **more):
 
 def tabulate(grid, out, results):
     """The table of a grid, written down."""
-    table = grid.table(out)
+    table = Table(grid, out)
     write_table(table, results)
     return table
 

@@ -10,6 +10,8 @@ from rich.text import Text
 
 from viker_lightning.errors import in_terminal, say
 from viker_lightning.grids.tuning.page import markdown
+from viker_lightning.reporting.section import Cell, Section, escaped
+from viker_lightning.reporting.section import markdown as markdown_of
 from viker_lightning.terminal.failures import ending
 from viker_lightning.terminal.progress import Bar
 from viker_lightning.terminal.shown import Plain, in_markdown
@@ -61,6 +63,24 @@ def test_markdown_has_no_html_of_a_user_s():
     tuning = {"root": "mini", "about": "", "startup": 5, "methods": {"<script>": found}}
     page = markdown(tuning, Path("tuning.json"))
     assert "&lt;script>" in page and "<" not in page
+
+
+@pytest.mark.parametrize(
+    "text, shown",
+    [
+        ("a `<run>` of <b>", "a `<run>` of &lt;b>"),
+        ("<a>` and `<b>", "&lt;a>` and `&lt;b>"),
+        ("a ` <b>\n` <i> `", "a ` &lt;b>\n` &lt;i> `"),
+        ("``` <b> `", "``` &lt;b> `"),
+        ("\\` <b> `", "\\` &lt;b> `"),
+    ],
+)
+def test_code_stays_as_it_is_and_nothing_else(text, shown):
+    assert escaped(text) == shown
+    section = Section(text, ["", "value"], [[text, Cell("1", "best", "≠", "[0, 2]")]], text, [text])
+    page = markdown_of([text, section])
+    assert page.count(shown) == 5 and "| **1** ≠ [0, 2] |" in page
+    assert markdown_of([section], escape=str).count(text) == 4
 
 
 def test_bars_share_a_console():

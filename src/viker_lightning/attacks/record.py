@@ -11,7 +11,7 @@ from rich.console import Console
 
 from viker_lightning.jobs.job import State
 from viker_lightning.reporting.attacked import condition, more_than_gold, worst
-from viker_lightning.reporting.terminal import narrow_table
+from viker_lightning.reporting.section import Section, terminal
 from viker_lightning.storage.files import write_json
 from viker_lightning.storage.runs.names import ATTACKED, ATTACKS
 from viker_lightning.storage.secrets import hide
@@ -93,20 +93,18 @@ def write_record(folder: Path, units: Sequence[Unit], run: str, gold: str, mater
 
 def show(record: dict[str, Any], console: Console) -> None:
     """Shows of every attack what brings out most of the run, and of gold, of people who are kept, and no attack."""
-    table = narrow_table("share of questions that gave a private span away; ~ by guessing", "attack")
-    for column in ("condition", "as asked", "run", "gold", "more", "kept", "people back", "gold's"):
-        table.add_column(column, no_wrap=column != "condition")
+    columns = ["attack", "condition", "as asked", "run", "gold", "more", "kept", "people back", "gold's"]
+    rows = []
     for name, attack in record["attacks"].items():
-        rows = attack.get("conditions", [])
-        clean: dict[str, Any] = next((row for row in rows if row["clean"]), {})
-        most, golds = worst(rows), worst(rows, "gold")
+        found = attack.get("conditions", [])
+        clean: dict[str, Any] = next((row for row in found if row["clean"]), {})
+        most, golds = worst(found), worst(found, "gold")
         if most is None:
             why = next((of["why"] for of in attack["on"].values() if of["why"]), "not carried out")
-            table.add_row(name, why)
+            rows.append([name, why])
             continue
         gold = golds["gold"] if golds else {}
-        table.add_row(
-            name,
+        cells = [
             condition(most, attack["axis"]),
             _two(clean.get("run", {}), "forget") if attack["says"] else "",
             _two(most["run"], "forget") + _guessing(most["run"]),
@@ -115,8 +113,10 @@ def show(record: dict[str, Any], console: Console) -> None:
             _two(most["run"], "retain"),
             str(most["run"].get("back", "")),
             str(gold.get("back", "")),
-        )
-    console.print(table)
+        ]
+        rows.append([name, *cells])
+    title = "share of questions that gave a private span away; ~ by guessing"
+    console.print(terminal(Section(title, columns, rows, words=["condition"])))
     if record["sentence"]:
         console.print(record["sentence"], soft_wrap=True, highlight=False)
 

@@ -23,7 +23,7 @@ from .beside_gold import vanilla_first
 from .cells import Cell
 from .grid import Grid
 from .grid_file import read_grid, rows_to_run
-from .tables import draw_figures, example_answers, key_token_note, legend, summary, write_table
+from .tables import Table, draw_figures, example_answers, key_token_note, legend, summary, write_table
 
 COMMANDS = {
     "run": "run what is not finished, then write table and figures",
@@ -107,7 +107,7 @@ def _run_cell(cells: list[Cell], number: int | None) -> None:
 
 def _show(grid: Grid, out: Path, results: Path, console: Console) -> None:
     """Writes the table and its figures, and shows the numbers."""
-    table = grid.table(out)
+    table = Table(grid, out)
     files = write_table(table, results) + draw_figures(table, results / "figures")
     for block in summary(table, console.width):
         console.print(block)

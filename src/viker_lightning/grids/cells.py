@@ -17,8 +17,6 @@ from viker_lightning.storage.secrets import hide, hide_in
 from viker_lightning.storage.sources import code_fingerprint, fingerprint, source_files
 from viker_lightning.storage.yaml_files import yaml_values
 
-from .tables import TableRun
-
 
 @dataclass(frozen=True)
 class Cell(Job):
@@ -119,22 +117,13 @@ class Cell(Job):
             "WANDB_TAGS": ",".join(part for part in (self.block, f"seed {self.seed}") if part),
         }
 
-    def table_run(self) -> TableRun:
-        """What a table shows of it."""
+    def described(self) -> dict[str, Any]:
+        """What the JSON of a table says of it, without the place it lies in."""
         noted = self.note()
         state = self.state_of(noted)
-        return TableRun(
-            block=self.block,
-            row=self.row,
-            seed=self.seed,
-            title=self.title,
-            state=state.value,
-            command=self.command,
-            folder=self.folder,
-            seconds=noted.get("seconds"),
-            peak_memory_bytes=noted.get("peak_memory_bytes"),
-            error=self.complaint() if state == State.FAILED else "",
-        )
+        about = {"block": self.block, "row": self.row, "seed": self.seed, "state": state.value, "command": self.command}
+        about |= {name: noted.get(name) for name in ("seconds", "peak_memory_bytes")}
+        return about | ({"error": self.complaint()} if state == State.FAILED else {})
 
 
 def inputs(value: str) -> dict[str, str]:

@@ -6,7 +6,7 @@ import argparse
 import logging
 import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -18,7 +18,9 @@ from viker_lightning.errors import UserError
 from viker_lightning.jobs.job import State
 from viker_lightning.jobs.runner import run_jobs
 from viker_lightning.metrics.statistics.paired import fewest, holm, sign_flip
+from viker_lightning.reporting import section
 from viker_lightning.reporting.attacked import more_than_gold, worst
+from viker_lightning.reporting.section import Section, escaped
 from viker_lightning.storage.files import write_json, write_text
 from viker_lightning.storage.runs import names, read_run
 from viker_lightning.storage.runs.provenance import git_commit
@@ -26,7 +28,7 @@ from viker_lightning.storage.secrets import hide
 from viker_lightning.storage.sources import code_fingerprint
 from viker_lightning.terminal.failures import ending, ending_in_one_line
 from viker_lightning.terminal.quiet import quieten
-from viker_lightning.terminal.shown import Plain, in_markdown
+from viker_lightning.terminal.shown import Plain
 
 from .cells import Cell
 from .grid_file import read_grid, rows_to_run
@@ -110,9 +112,8 @@ def _table(given: argparse.Namespace, command: str) -> str:
     }
     name = f"attacks-{grid.name}-{grid.scale}"
     write_json(given.results / f"{name}.json", table)
-    text = markdown(table)
-    write_text(given.results / f"{name}.md", text)
-    Plain().print(text, soft_wrap=True, highlight=False)
+    write_text(given.results / f"{name}.md", markdown(table))
+    Plain().print(markdown(table, escape=str), soft_wrap=True, highlight=False)
     print(given.results / f"{name}.md")
     if failed:
         return f"{len(failed)} of {len(wanted)} attacks failed: {', '.join(unit.title for unit in failed)}"
@@ -220,65 +221,60 @@ def taught_again(records: Mapping[tuple[str, str, int], Mapping[str, Any]]) -> l
     return found
 
 
-def markdown(table: Mapping[str, Any]) -> str:
-    """Two tables: a row a method, a column an attack, and what came out and of gold; and everybody taught again."""
+def markdown(table: Mapping[str, Any], escape: Callable[[str], str] = escaped) -> str:
+    """Two tables: a row a method, a column an attack, and what came out and of gold; and everybody taught again.
+
+    Args:
+        table: as it is written to JSON.
+        escape: as that of :func:`~viker_lightning.reporting.section.markdown`.
+    """
     attacks = list(dict.fromkeys(name for of in table["rows"].values() for name in of))
-    lines = [
-        f"Attacks on the runs of `{table['grid']}`, scale `{table['scale']}`, code `{table['code']}`.",
-        "",
-        "A cell: share of questions about forgotten people whose answer gave a private span away, under the",
-        "condition that brings out most, that of gold (the same, its own worst), and in brackets what people",
-        "who are kept gave under it; of relearning, of people who were not taught. Behind `~`: what guessing",
-        "gives. `*`: more or less than gold, exact sign flips over blocks, Holm over the attacks of a row",
-        "(looks inside apart), p at most .05. People back, of gold: of whom an attack that has the model say",
-        "it brings out at least half.",
-        *_too_few(table["rows"]),
-        "",
-        "## What came out",
-        "",
-        f"| method | as asked | {' | '.join(attacks)} | people back |",
-        f"|---|{'---|' * (len(attacks) + 2)}",
-    ]
+    rows = []
     for row, of in table["rows"].items():
         back = [one for one in table["back"] if one["row"] == row]
-        cells = [_cell(of.get(name)) for name in attacks]
-        mine, golds = (_counted([one.get(name) for one in back]) for name in ("run", "gold"))
-        lines.append(f"| {row} | {_as_asked(of)} | {' | '.join(cells)} | {mine}, {golds} |")
-    if any(not one["adapter"] for one in table["taught_again"]):
-        lines += ["", *_taught_lines(table["taught_again"])]
+        people = ", ".join(_counted([one.get(name) for one in back]) for name in WHO)
+        rows.append([row, _as_asked(of), *(_cell(of.get(name)) for name in attacks), people])
     commits = table["commits"]
-    lines += ["", f"Made by `{table['command']}` at {commits['attacks']}, runs at {', '.join(commits['runs'])}."]
-    return in_markdown("\n".join(lines) + "\n")
-
-
-def _taught_lines(found: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The table of everybody taught again: shares at every step, the last beside gold."""
-    merged = [one for one in found if not one["adapter"]]
-    steps = sorted({one["steps"] for one in merged})
-    lines = [
-        "## Taught again",
-        "",
-        "All forgotten people are trained on again, from merged weights with a new LoRA, as gold is. A cell:",
-        "share of questions about them whose answer gave a private span away. Less gold: after the last step,",
-        "with p of exact sign flips over blocks, of this one number. R: gold's gain over the model's by then,",
-        "at most 1; it says nothing of a model that has not forgotten. Left on: the run's own adapter is",
-        "trained on instead.",
-        "",
-        f"| method | {' | '.join(f'{n} steps' for n in steps)} | less gold (p) | R | adapter left on |",
-        f"|---|{'---|' * (len(steps) + 3)}",
-        f"| Gold | {' | '.join(_mean(merged, 'gold', n) for n in steps)} | - | - | - |",
+    parts: list[Section | str] = [
+        f"Attacks on the runs of `{table['grid']}`, scale `{table['scale']}`, code `{table['code']}`.",
+        "A cell: share of questions about forgotten people whose answer gave a private span away, under the\n"
+        "condition that brings out most, that of gold (the same, its own worst), and in brackets what people\n"
+        "who are kept gave under it; of relearning, of people who were not taught. Behind `~`: what guessing\n"
+        "gives. `*`: more or less than gold, exact sign flips over blocks, Holm over the attacks of a row\n"
+        "(looks inside apart), p at most .05. People back, of gold: of whom an attack that has the model say\n"
+        "it brings out at least half.",
+        _too_few(table["rows"]),
+        Section("What came out", ["method", "as asked", *attacks, "people back"], rows),
+        *_taught(table["taught_again"]),
+        f"Made by `{table['command']}` at {commits['attacks']}, runs at {', '.join(commits['runs'])}.",
     ]
+    return section.markdown(parts, escape)
+
+
+def _taught(found: Sequence[Mapping[str, Any]]) -> list[Section]:
+    """The table of everybody taught again, if any was: shares at every step, the last beside gold."""
+    merged = [one for one in found if not one["adapter"]]
+    if not merged:
+        return []
+    steps = sorted({one["steps"] for one in merged})
+    note = (
+        "All forgotten people are trained on again, from merged weights with a new LoRA, as gold is. A cell:\n"
+        "share of questions about them whose answer gave a private span away. Less gold: after the last step,\n"
+        "with p of exact sign flips over blocks, of this one number. R: gold's gain over the model's by then,\n"
+        "at most 1; it says nothing of a model that has not forgotten. Left on: the run's own adapter is\n"
+        "trained on instead."
+    )
+    rows = [["Gold", *(_mean(merged, "gold", n) for n in steps), "-", "-", "-"]]
     for row in dict.fromkeys(one["row"] for one in merged):
         mine = [one for one in merged if one["row"] == row]
         left = [one for one in found if one["row"] == row and one["adapter"]]
         both = [o for o in mine if o["steps"] == steps[-1] and o["gold"] is not None]
         more = block_means((o["block"], o["run"] - o["gold"]) for o in both)
         beside = f"{mean(more):+.2f}, p {sign_flip(more):.3f}" if more else "-"
-        shares = " | ".join(_mean(mine, "run", n) for n in steps)
-        lines.append(
-            f"| {row} | {shares} | {beside} | {_mean(mine, 'R', steps[-1])} | {_mean(left, 'run', steps[-1])} |"
-        )
-    return lines
+        shares = [_mean(mine, "run", n) for n in steps]
+        rows.append([row, *shares, beside, _mean(mine, "R", steps[-1]), _mean(left, "run", steps[-1])])
+    columns = ["method", *(f"{n} steps" for n in steps), "less gold (p)", "R", "adapter left on"]
+    return [Section("Taught again", columns, rows, note)]
 
 
 def _mean(found: Sequence[Mapping[str, Any]], number: str, steps: float) -> str:
@@ -287,7 +283,7 @@ def _mean(found: Sequence[Mapping[str, Any]], number: str, steps: float) -> str:
     return f"{mean(over):.2f}" if over else "-"
 
 
-def _too_few(rows: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
+def _too_few(rows: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
     """Says where no star is possible, and where a cell is of fewer blocks than others."""
     blocks = [int(one["blocks"]) for of in rows.values() for one in of.values()]
     families = [sum(one["says"] == says for one in of.values()) for of in rows.values() for says in (0.0, 1.0)]
@@ -300,7 +296,7 @@ def _too_few(rows: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]
     few = [one for one, number in zip(few, blocks, strict=True) if number < max(blocks)]
     if few:
         said.append(f"Of fewer blocks than the {max(blocks)} of the others: {'; '.join(few)}.")
-    return ["", *said] if said else []
+    return "\n".join(said)
 
 
 def _as_asked(of: Mapping[str, Mapping[str, float]]) -> str:

@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from viker_lightning.reporting.contenders import Kind
+
 from .cells import Cell, config_values
-from .tables import Table, TableRow, paper_numbers
 
 Options = dict[str, Any]
 GOLD = "{gold}"
 """An option of this value is given the folder of the block's gold model."""
-
-PAPER_NUMBERS = Path("experiments/paper_numbers.yaml")
 
 
 @dataclass(frozen=True)
@@ -55,13 +54,14 @@ class Grid:
         gold: the row that is the gold model of its block, if any; the others are compared with it.
         reference: the method whose differences from the other methods are tested, named before any run.
         seeds: seeds 0..N-1.
-        published: section of :data:`PAPER_NUMBERS` with numbers to show beside, if any.
+        published: section of ``experiments/paper_numbers.yaml`` with numbers to show beside, if any.
         tuning: record of all settings tried, if any.
         worlds: whether each block is a world: other people with a vanilla and a gold model of their own, so that
             methods are compared over blocks, not over the people of one.
         sequence: whether each block is a request that goes on from the model of the block before it, row by row and
             seed by seed; its forget set is everybody forgotten so far.
-        figure: what a figure shows (see :class:`~viker_lightning.grids.tables.Table`).
+        figure: what its figure shows in place of the trade-off: ``label``, ``x`` (a value by row), ``y``
+            (``<split>/<score>`` each) and perhaps ``log``.
     """
 
     name: str
@@ -134,37 +134,10 @@ class Grid:
         number = list(self.blocks).index(block)
         return self.cell(out, list(self.blocks)[number - 1], name, seed) if self.sequence and number else None
 
-    def table(self, out: Path) -> Table:
-        """The table of what its runs have found so far.
-
-        Args:
-            out: folder of the grid's runs.
-
-        Raises:
-            UserError: if the published numbers cannot be read.
-        """
-        return Table(
-            name=self.name,
-            title=self.title,
-            scale=self.scale,
-            note=self.note,
-            seeds=self.seeds,
-            headings=self.columns,
-            blocks=list(self.blocks),
-            rows={name: self._table_row(row) for name, row in self.rows.items()},
-            runs=[cell.table_run() for cell in self.cells(out)],
-            reference=self.reference,
-            sources=paper_numbers(self.published, PAPER_NUMBERS) if self.published else [],
-            tuning=self.tuning,
-            worlds=self.worlds,
-            sequence=self.sequence,
-            figure=self.figure,
-        )
-
-    def _table_row(self, row: Row) -> TableRow:
-        if row.before:
-            return TableRow("vanilla", row.before)
-        return TableRow("gold" if row.name == self.gold else "floor" if row.again else "method")
+    def kind(self, name: str) -> Kind:
+        """What a row is in a comparison."""
+        row = self.rows[name]
+        return "vanilla" if row.before else "gold" if name == self.gold else "floor" if row.again else "method"
 
     def _seeds(self, row: Row) -> range:
         if row.again:  # one that no gold model of the grid has

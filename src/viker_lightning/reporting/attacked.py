@@ -12,7 +12,7 @@ from markupsafe import Markup
 from viker_lightning.errors import UserError
 from viker_lightning.storage.runs import names
 
-from .curves import lines_plot
+from .plots import lines_plot
 
 SUBJECTS = {"run": "run", "gold": "★ gold", "vanilla": "vanilla"}
 """Who is attacked, and how that is called on a page."""

@@ -14,6 +14,9 @@ from viker_lightning.storage.runs.read import Run, read_run
 
 from .run_scores import Scored, better, scores_of
 
+Kind = Literal["vanilla", "gold", "floor", "method"]
+"""What a model is in a comparison; see :class:`Contender`."""
+
 DECIMALS = 3
 """Values that agree to so many places are equally good."""
 
@@ -35,7 +38,7 @@ class Contender:
     """
 
     name: str
-    kind: Literal["vanilla", "gold", "floor", "method"]
+    kind: Kind
     scores: Scored
     runs: list[Run] = field(default_factory=list)
     partial: str = ""

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from viker_lightning.metrics import SPLITS
 from viker_lightning.storage.runs.read import Run
 
-from .curves import Series, lines_plot
+from .plots import Series, lines_plot
 
 CURVES = {
     "forget_ce": "cross-entropy, forget",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import yaml
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from viker_lightning.errors import UserError
 from viker_lightning.metrics import KNOWLEDGE, SPLITS, Number
@@ -23,8 +24,8 @@ from viker_lightning.terminal.shown import in_markdown
 from .answers import answers_of, token_views
 from .attacked import attacked
 from .contenders import Contender, Place, contenders, disagreements, marks_note, ranks, reference_of
-from .curves import trade_off_plot
 from .history import curves, weights
+from .plots import svg, trade_off_figure
 from .run_scores import numbers_of
 from .sequence import sequence
 from .unmeasured import unmeasured
@@ -98,7 +99,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.globals |= {"draws": DRAWS, "fewest": FEWEST, "unplaced": Place()}
-    environment.filters |= {"number": number, "literal": lambda value: Markup(repr(value))}
+    environment.filters |= {"number": number, "marked": marked, "literal": lambda value: Markup(repr(value))}
     return environment
 
 
@@ -127,6 +128,12 @@ def number(value: float | None) -> str:
     if value is None:
         return "\N{EN DASH}"
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 1000 else f"{value:.3g}"
+
+
+def marked(text: str) -> Markup:
+    """Text of a :class:`~viker_lightning.reporting.section.Section` on a page: code and bold print are marked."""
+    code = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)))
+    return Markup(re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", code))
 
 
 def _run_page(run: Run, people: Sequence[str] | None, photos: bool) -> dict[str, Any]:
@@ -293,7 +300,8 @@ def trade_off(models: Sequence[Contender], where: str = "") -> dict[str, Any] | 
         assert isinstance(x, Estimate) and isinstance(y, Estimate)  # _first has looked
         points.append((model, x, y))
     labels = [f"{split}: {numbers_of()[score].title}" for split, score in (forget, keep)]
-    plot = trade_off_plot(points, labels, f"What is forgotten against what is kept{where and f', {where}'}")
+    title = f"What is forgotten against what is kept{where and f', {where}'}"
+    plot = svg(trade_off_figure({"": points}, [f"{labels[0]}  (near ★)", f"{labels[1]}  better →"]), title)
     return {"plot": plot, "points": points, "labels": labels, "gold": any(m.kind == "gold" for m in models)}
 
 

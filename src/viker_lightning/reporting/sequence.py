@@ -11,7 +11,7 @@ from viker_lightning.metrics.statistics.intervals import Sums
 from viker_lightning.storage.runs import names
 from viker_lightning.storage.runs.read import Run, read_run
 
-from .curves import lines_plot
+from .plots import lines_plot
 from .run_scores import Scored, numbers_of, scores_of
 
 Line = list[tuple[int, float]]

@@ -13,6 +13,7 @@ from viker_lightning.metrics import FORGOTTEN, KNOWLEDGE, NUMBERS, SPLITS, Numbe
 from viker_lightning.storage.runs.read import Summary
 
 from .run_scores import arrow, numbers_of
+from .section import Cell, Section, terminal
 
 
 def headline(summary: Summary) -> dict[str, str]:
@@ -37,13 +38,6 @@ def headline(summary: Summary) -> dict[str, str]:
     return found
 
 
-def narrow_table(title: str, first: str = "") -> Table:
-    """An empty table with little space between its columns, of which it has the first."""
-    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column(first, no_wrap=True)
-    return table
-
-
 def before_after_table(before: Summary, after: Summary, numbers: Iterable[Number] = NUMBERS) -> Table:
     """What a run changed: every split before and after.
 
@@ -57,21 +51,19 @@ def before_after_table(before: Summary, after: Summary, numbers: Iterable[Number
         there is.
     """
     title = f"{'before → after; ' if before else ''}leaked: share of private spans; ★ near gold is good"
-    table = narrow_table(title)
     shown = [one for one in numbers if "terminal" in one.shown]
     used = [one for one in shown if any(one.name in after.get(split, {}) for split in SPLITS)]
-    for one in used:
-        sign = "" if one.good == "by split" else f" {one.arrow('test')}"
-        table.add_column(one.heading + sign, justify="right", no_wrap=True)
+    headings = [one.heading + ("" if one.good == "by split" else f" {one.arrow('test')}") for one in used]
+    rows = []
     for split in SPLITS:
         if split in after:
             pairs = [(before.get(split, {}).get(one.name), after[split].get(one.name)) for one in used]
-            table.add_row(f"{split} {arrow(split, KNOWLEDGE[0])}", *(_change(old, new) for old, new in pairs))
-    return table
+            rows.append([f"{split} {arrow(split, KNOWLEDGE[0])}", *(_change(old, new) for old, new in pairs)])
+    return terminal(Section(title, ["", *headings], rows))
 
 
 def _change(old: float | None, new: float | None) -> str:
-    return " → ".join(f"{value:.2f}" for value in (old, new) if value is not None) or "-"
+    return " → ".join(f"{value:.2f}" for value in (old, new) if value is not None)
 
 
 def knowledge_table(
@@ -88,27 +80,26 @@ def knowledge_table(
     Returns:
         A table with shares and probabilities, 0-1.
     """
-    table = narrow_table("What the model knows (0-1)", "split")
-    table.add_column("person", overflow="fold")
     scores = {one.name: one.title for one in numbers if "people" in one.shown}
-    for title in ("questions", *scores.values()):
-        table.add_column(title, justify="right")
+    rows: list[list[Cell | str]] = []
     for split, known in people.items():
         asked = int(sum(values["questions"] for values in known.values()))
-        table.add_row(split, f"all {len(known)}", str(asked), *_cells(summary.get(split, {}), scores), style="bold")
+        together = [split, f"all {len(known)}", str(asked), *_cells(summary.get(split, {}), scores)]
+        rows.append([Cell(text, "best") for text in together])
         ranked = sorted(known, key=lambda person: [-known[person].get(name, -1.0) for name in scores])
         shown: list[str | None] = [*ranked] if len(ranked) <= 2 * count else [*ranked[:count], None, *ranked[-count:]]
         for person in shown:
             if person is None:
-                table.add_row("", f"... {len(ranked) - 2 * count} more ...")
+                rows.append(["", f"... {len(ranked) - 2 * count} more ..."])
             else:
                 values = known[person]
-                table.add_row("", Text(person), str(int(values["questions"])), *_cells(values, scores))
-    return table
+                rows.append(["", person, str(int(values["questions"])), *_cells(values, scores)])
+    columns = ["split", "person", "questions", *scores.values()]
+    return terminal(Section("What the model knows (0-1)", columns, rows, words=["person"]))
 
 
 def _cells(values: dict[str, float], names: Iterable[str]) -> list[str]:
-    return [f"{values[name]:.2f}" if name in values else "-" for name in names]
+    return [f"{values[name]:.2f}" if name in values else "" for name in names]
 
 
 def side_by_side(rows: Sequence[dict[str, Any]], title: str = "answers") -> Table:

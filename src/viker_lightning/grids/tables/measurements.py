@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any
 
+from viker_lightning.reporting.section import Cell, Section
 from viker_lightning.storage.runs import Run
 
 from .table import Table
@@ -76,17 +77,17 @@ def costs(table: Table) -> list[dict[str, Any]]:
     """
     rows = []
     for group, blocks in table.groups.items():
-        for name, row in table.rows.items():
-            mine = [] if row.before else [run for block in blocks for run in table.runs_of(block, name)]
-            runs = [run for run in mine if run.state == "finished"]
+        for name, row in table.grid.rows.items():
+            mine = [] if row.before else [run for block in blocks for _, run in table.runs_of(block, name)]
+            runs = [run for run in mine if run["state"] == "finished"]
             if runs:
                 read = [run for block in blocks for run in table.read_runs(block, name)[1]]
                 gpu = [run.provenance.get("peak_gpu_memory_bytes") for run in read]
                 gpu_bytes = [peak for peak in gpu if peak]
                 rows.append(
                     {"block": group, "row": name, "runs": len(runs)}
-                    | {"seconds": round(mean(run.seconds or 0 for run in runs), 1)}
-                    | {"peak_memory_mib": round(mean(run.peak_memory_bytes or 0 for run in runs) / 2**20)}
+                    | {"seconds": round(mean(run["seconds"] or 0 for run in runs), 1)}
+                    | {"peak_memory_mib": round(mean(run["peak_memory_bytes"] or 0 for run in runs) / 2**20)}
                     | ({"peak_gpu_memory_mib": round(mean(gpu_bytes) / 2**20)} if gpu_bytes else {})
                 )
     return rows
@@ -95,12 +96,12 @@ def costs(table: Table) -> list[dict[str, Any]]:
 def described(table: Table) -> dict[str, Any]:
     """What every record of a table says beside its numbers, for JSON: what it is, its runs, and what was measured."""
     return {
-        "table": table.name,
-        "title": table.title,
-        "scale": table.scale,
-        "note": table.note,
-        "seeds": table.seeds,
-        "runs": [run.described() for run in table.runs],
+        "table": table.grid.name,
+        "title": table.grid.title,
+        "scale": table.grid.scale,
+        "note": table.grid.note,
+        "seeds": table.grid.seeds,
+        "runs": [run for _, run in table.runs],
         "made_with": table.made_with(),
         "tuning": table.settings_tried,
         "key_tokens": key_tokens(table),
@@ -108,9 +109,62 @@ def described(table: Table) -> dict[str, Any]:
     }
 
 
+def measured_sections(tokens: Sequence[dict[str, Any]], spent: Sequence[dict[str, Any]]) -> list[Section]:
+    """Tables of :func:`key_tokens` and :func:`costs`, of what was measured."""
+    parts = [
+        ("Key tokens", KEY_TOKENS_NOTE, KEY_TOKENS, tokens, 3),
+        ("Run time and memory", COSTS_NOTE, cost_headings(spent), spent, 0),
+    ]
+    return [_measured(*part) for part in parts if part[3]]
+
+
+def _measured(
+    title: str, note: str, headings: Mapping[str, str], found: Sequence[dict[str, Any]], decimals: int
+) -> Section:
+    rows = []
+    for name, row in zip(row_names(found), found, strict=True):
+        cells = [Cell(name), Cell(str(row["runs"]))]
+        for key in headings:
+            most = max(other.get(key, 0) for other in found)
+            bar = row[key] / most if key in row and most and not decimals else 0.0
+            cells.append(Cell(f"{row[key]:.{decimals}f}" if key in row else "", bar=bar))
+        rows.append(cells)
+    return Section(title, ["", "runs", *headings.values()], rows, note)
+
+
+def ending_sections(record: Mapping[str, Any], runs: Section, settings: Section | str = "") -> list[Section | str]:
+    """The end of a Markdown page: which runs failed, how many are not finished, settings, all runs, versions.
+
+    Args:
+        record: as of :func:`described`.
+        runs: the table of them.
+        settings: of the methods, if they are shown.
+    """
+    failed = [f"- {run_title(run)}: {run['error']}" for run in record["runs"] if run["state"] == "failed"]
+    waiting = sum(run["state"] in ("missing", "started") for run in record["runs"])
+    made = [f"- {fact}: {', '.join(values)}" for fact, values in record["made_with"].items()]
+    return [
+        Section("Failed", note="\n".join(failed)) if failed else "",
+        f"{waiting} of {len(record['runs'])} runs are not finished." if waiting else "",
+        settings,
+        runs,
+        Section("Made with", note="\n".join(made)) if made else "",
+    ]
+
+
 def cost_headings(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
     """Those of :data:`COSTS` that any of the rows has: GPU memory only if it was measured."""
     return {key: heading for key, heading in COSTS.items() if any(key in row for row in rows)}
+
+
+def seconds(run: Mapping[str, Any]) -> str:
+    """What a run of a record took, for a cell."""
+    return "" if run["seconds"] is None else str(run["seconds"])
+
+
+def run_title(run: Mapping[str, Any]) -> str:
+    """What a run of a record is called."""
+    return " / ".join(part for part in (run["block"], run["row"], f"seed {run['seed']}") if part)
 
 
 def row_names(rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -9,6 +9,8 @@ import yaml
 
 from viker_lightning.errors import UserError
 
+PAPER_NUMBERS = Path("experiments/paper_numbers.yaml")
+
 
 @dataclass(frozen=True)
 class Source:

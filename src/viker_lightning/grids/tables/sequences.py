@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from viker_lightning.metrics import FORGOTTEN
+from viker_lightning.reporting.section import Section
 from viker_lightning.reporting.sequence import TOGETHER, Line, by_requests, requests_of_run
 
 from .table import Table
-from .worlds_page import Cell, Section
 
 NOTE = (
     "People of one request by themselves, after it and after the requests that followed; mean over seeds. The tables "
@@ -54,8 +54,8 @@ def sequence_sections(table: Table) -> list[Section]:
             lines = lines_of(table, name, split, score)
             for people, line in lines.items():
                 values = dict(line)
-                cells = [Cell(f"{values[n]:.2f}" if n in values else "") for n in range(1, len(table.blocks) + 1)]
-                rows += [(f"{name}, {people}", cells)] if people != TOGETHER else []
-        headings = [f"after {n}" for n in range(1, len(table.blocks) + 1)]
-        found += [Section(f"Each request by itself: {split} {heading}", NOTE, headings, rows)] if rows else []
+                cells = [f"{values[n]:.2f}" if n in values else "" for n in range(1, len(table.blocks) + 1)]
+                rows += [[f"{name}, {people}", *cells]] if people != TOGETHER else []
+        headings = ["", *(f"after {n}" for n in range(1, len(table.blocks) + 1))]
+        found += [Section(f"Each request by itself: {split} {heading}", headings, rows, NOTE)] if rows else []
     return found

@@ -8,119 +8,65 @@ from functools import cached_property
 from math import isfinite
 from pathlib import Path
 from statistics import mean
-from typing import Any, Literal
+from typing import Any
 
 from viker_lightning.grids.tuning.tuned import settings_tried
 from viker_lightning.metrics.statistics.intervals import coverage
 from viker_lightning.reporting import Estimate, arrow, interval
-from viker_lightning.reporting.contenders import Contender, Place, marks_note, pooled, ranks
+from viker_lightning.reporting.contenders import Contender, Kind, Place, marks_note, pooled, ranks
 from viker_lightning.reporting.run_scores import better, scores_of
 from viker_lightning.reporting.unmeasured import unmeasured
 from viker_lightning.storage.runs import Run, read_run
 
-from .paper_numbers import Source
+from ..cells import Cell
+from ..grid import Grid
+from .paper_numbers import PAPER_NUMBERS, Source, paper_numbers
 
 MINI = "mini"
 """The scale whose numbers compare with nobody's."""
 
 
-@dataclass(frozen=True)
-class TableRow:
-    """A row of a table.
-
-    Attributes:
-        kind: as that of a :class:`~viker_lightning.reporting.contenders.Contender`.
-        before: the row whose run of seed 0 says, before training, what this row shows (vanilla); it has no runs.
-    """
-
-    kind: Literal["vanilla", "gold", "floor", "method"]
-    before: str = ""
-
-
-@dataclass(frozen=True)
-class TableRun:
-    """One of a table's runs, however far it is.
-
-    Attributes:
-        block: e.g. the forget ratio.
-        row: e.g. the method.
-        seed: of the run.
-        title: for people.
-        state: ``missing``, ``started``, ``finished`` or ``failed``.
-        command: what anybody can type to make it again.
-        folder: of the run.
-        seconds: what it took; ``None`` if nobody knows yet.
-        peak_memory_bytes: the same of main memory.
-        error: what stopped it, if it failed.
-    """
-
-    block: str
-    row: str
-    seed: int
-    title: str
-    state: str
-    command: str
-    folder: Path
-    seconds: float | None = None
-    peak_memory_bytes: int | None = None
-    error: str = ""
-
-    def described(self) -> dict[str, Any]:
-        """What the JSON of a table says of it, without the place it lies in."""
-        names = ("block", "row", "seed", "state", "command", "seconds", "peak_memory_bytes")
-        return {name: getattr(self, name) for name in names} | ({"error": self.error} if self.state == "failed" else {})
-
-
 @dataclass
 class Table:
-    """What the runs of a table have found so far.
+    """What the runs of a grid have found so far.
 
     Attributes:
-        name: of the table.
-        title: for people.
-        scale: ``mini``, ``paper`` or ``published``.
-        note: what this scale is, in a sentence.
-        seeds: how many there are to be.
-        headings: of the columns, by split and score.
-        blocks: e.g. forget ratios; each has every row.
-        rows: by name.
-        runs: all of them, finished or not.
-        reference: the method whose differences from the other methods are tested.
-        sources: published numbers that belong beside it.
-        tuning: record of all settings tried, if any.
-        worlds: whether its blocks are worlds, over which methods are compared.
-        sequence: whether its blocks are requests that come one after another, each of which goes on from the model
-            that the one before it has left.
-        figure: what its figure shows in place of the trade-off: ``label``, ``x`` (a value by row), ``y``
-            (``<split>/<score>`` each) and perhaps ``log``.
+        grid: which runs there are, and how they are shown.
+        out: folder of the grid's runs.
     """
 
-    name: str
-    title: str
-    scale: str
-    note: str
-    seeds: int
-    headings: dict[str, dict[str, str]]
-    blocks: list[str]
-    rows: dict[str, TableRow]
-    runs: list[TableRun]
-    reference: str
-    sources: list[Source] = field(default_factory=list)
-    tuning: str = ""
-    worlds: bool = False
-    sequence: bool = False
-    figure: dict[str, Any] = field(default_factory=dict)
+    grid: Grid
+    out: Path
     _places: dict[tuple[str, str, str], dict[str, Place]] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def stem(self) -> str:
         """Name of its files."""
-        return f"{self.name}-{self.scale}"
+        return f"{self.grid.name}-{self.grid.scale}"
 
     @property
-    def gold(self) -> str:
-        """The row that is the gold model; empty if there is none."""
-        return next((name for name, row in self.rows.items() if row.kind == "gold"), "")
+    def blocks(self) -> list[str]:
+        """E.g. forget ratios; each has every row."""
+        return [*self.grid.blocks]
+
+    @property
+    def rows(self) -> dict[str, Kind]:
+        """What each row is, by name."""
+        return {name: self.grid.kind(name) for name in self.grid.rows}
+
+    @cached_property
+    def runs(self) -> list[tuple[Cell, dict[str, Any]]]:
+        """Every run as it is now, however far: its cell, and what the record says of it."""
+        return [(cell, cell.described()) for cell in self.grid.cells(self.out)]
+
+    @cached_property
+    def sources(self) -> list[Source]:
+        """Published numbers that belong beside it.
+
+        Raises:
+            UserError: if these cannot be read.
+        """
+        return paper_numbers(self.grid.published, PAPER_NUMBERS) if self.grid.published else []
 
     @property
     def columns(self) -> list[tuple[str, str, str]]:
@@ -128,7 +74,7 @@ class Table:
         runs = [run for rows in self.contenders.values() for one in rows.values() for run in one.runs]
         return [
             (split, score, f"{heading} {arrow(split, score, runs)}")
-            for split, scores in self.headings.items()
+            for split, scores in self.grid.columns.items()
             for score, heading in scores.items()
         ]
 
@@ -142,31 +88,32 @@ class Table:
 
     @cached_property
     def _finished(self) -> dict[Path, Run]:
-        return {folder: read_run(folder) for folder in {run.folder for run in self.runs if run.state == "finished"}}
+        return {cell.folder: read_run(cell.folder) for cell, run in self.runs if run["state"] == "finished"}
 
     @cached_property
     def settings_tried(self) -> list[dict[str, Any]] | None:
         """Every setting in the record of tuning; ``None`` where there is none."""
-        return settings_tried(Path(self.tuning)) if self.tuning else None
+        return settings_tried(Path(self.grid.tuning)) if self.grid.tuning else None
 
-    def runs_of(self, block: str, name: str) -> list[TableRun]:
+    def runs_of(self, block: str, name: str) -> list[tuple[Cell, dict[str, Any]]]:
         """The runs whose numbers a row shows, finished or not."""
-        before = self.rows[name].before
+        before = self.grid.rows[name].before
         return [
-            run
-            for run in self.runs
-            if run.block == block and (run.row == name or (run.row == before and run.seed == 0))
+            (cell, run)
+            for cell, run in self.runs
+            if cell.block == block and (cell.row == name or (cell.row == before and cell.seed == 0))
         ]
 
     def read_runs(self, block: str, name: str) -> tuple[str, list[Run]]:
         """The moment a row's numbers are of, ``before`` or ``after``, and the finished runs they are read from."""
-        when = "before" if self.rows[name].before else "after"
-        return when, [self._finished[run.folder] for run in self.runs_of(block, name) if run.state == "finished"]
+        when = "before" if self.grid.rows[name].before else "after"
+        mine = [self._finished.get(cell.folder) for cell, _ in self.runs_of(block, name)]
+        return when, [run for run in mine if run]
 
     @property
     def groups(self) -> dict[str, list[str]]:
         """Blocks whose runs are averaged where nothing is compared, by name: each alone, or all worlds."""
-        return {"": self.blocks} if self.worlds else {block: [block] for block in self.blocks}
+        return {"": self.blocks} if self.grid.worlds else {block: [block] for block in self.blocks}
 
     def finished_runs(self) -> Iterator[tuple[str, Run]]:
         """Block and run of every number of the table, row by row."""
@@ -181,7 +128,7 @@ class Table:
             return None
         wanted = len(self.runs_of(block, name))
         partial = f"{len(runs)} of {wanted} seeds" if len(runs) < wanted else ""
-        return Contender(name, self.rows[name].kind, scores, runs if when == "after" else [], partial)
+        return Contender(name, self.rows[name], scores, runs if when == "after" else [], partial)
 
     def label(self, block: str, name: str) -> str:
         """Name of a row, and how many of its seeds were run if some were not."""
@@ -192,7 +139,7 @@ class Table:
         """How many people the numbers of a block are about, by split: the most of any row."""
         most: dict[str, int] = {}
         for contender in self.contenders[block].values():
-            for split in self.headings:
+            for split in self.grid.columns:
                 people = {person for sums in contender.scores.get(split, {}).values() for person in sums.people}
                 most[split] = max(most.get(split, 0), len(people))
         return {split: count for split, count in most.items() if count}
@@ -206,8 +153,8 @@ class Table:
     @property
     def marks(self) -> str:
         """What the marks of methods mean."""
-        models = [Contender(name, row.kind, {}) for name, row in self.rows.items() if row.kind in ("gold", "method")]
-        return marks_note(models, self.reference)
+        models = [Contender(name, kind, {}) for name, kind in self.rows.items() if kind in ("gold", "method")]
+        return marks_note(models, self.grid.reference)
 
     def made_with(self) -> dict[str, list[str]]:
         """Commit, versions, device, images and data of the finished runs; more than one value where they differ."""
@@ -225,7 +172,7 @@ class Table:
         by_seed = [sums.mean for run in contender.runs if (sums := scores_of(run).get(split, {}).get(score))]
         place = self.place(block, name, split, score)
         to_gold = better(split, score, contender.runs) == "gold"
-        gold = self.estimate(block, self.gold, split, score) if to_gold else None
+        gold = self.estimate(block, self.grid.gold, split, score) if to_gold else None
         return {
             "mean": round(estimate.value, 6),
             "low": round(estimate.low, 6) if estimate.has_interval else None,
@@ -258,15 +205,15 @@ class Table:
         return unmeasured(models, places, known)
 
     def sweep(self, block: str) -> tuple[dict[str, list[tuple[float, Estimate]]], dict[str, float]]:
-        """What :attr:`figure` shows of a block by name of a score: settings with estimates, and what gold reaches."""
+        """What the figure shows of a block by name of a score: settings with estimates, and what gold reaches."""
         series: dict[str, list[tuple[float, Estimate]]] = {}
         golds: dict[str, float] = {}
-        for column in self.figure["y"]:
+        for column in self.grid.figure["y"]:
             split, _, score = column.partition("/")
-            name, settings = f"{split}: {score.replace('_', ' ')}", self.figure["x"].items()
+            name, settings = f"{split}: {score.replace('_', ' ')}", self.grid.figure["x"].items()
             if points := [(float(x), e) for row, x in settings if (e := self.estimate(block, row, split, score))]:
                 series[name] = points
-                gold = self.estimate(block, self.gold, split, score)
+                gold = self.estimate(block, self.grid.gold, split, score)
                 golds |= {name: gold.value} if gold else {}
         return series, golds
 
@@ -274,13 +221,13 @@ class Table:
         """How a row does among the methods of its block."""
         key = block, split, score
         if key not in self._places:
-            self._places[key] = ranks([*self.contenders[block].values()], split, score, self.reference)
+            self._places[key] = ranks([*self.contenders[block].values()], split, score, self.grid.reference)
         return self._places[key].get(name, Place())
 
     def difference(self, source: Source, block: str, name: str, column: str) -> float | None:
         """Ours minus the published number; ``None`` unless scale and protocol are the same and both are known."""
         theirs = source.value(block, name, column)
-        comparable = block in self.blocks and name in self.rows and self.scale != MINI
+        comparable = block in self.blocks and name in self.rows and self.grid.scale != MINI
         if theirs is None or not comparable or self._protocols([(block, name)]) != {source.protocol}:
             return None
         split, _, score = column.partition("/")
@@ -289,7 +236,7 @@ class Table:
 
     def comparable(self, source: Source) -> str:
         """Protocol of published numbers and of ours, and why no difference is given, if so."""
-        if self.scale == MINI:
+        if self.grid.scale == MINI:
             why = "Another model and other data than above: to be compared by order, not by value."
             return f"Protocol: {source.protocol}. {why}"
         places = [(b, name) for b, names in source.blocks.items() if b in self.blocks for name in names]

@@ -79,7 +79,7 @@ def worlds_record(table: Table) -> dict[str, Any]:
         ``floor`` (the second gold model's measures, and its own KL to gold), ``differences`` (see
         :func:`differences`), ``left_out`` (worlds that a method cannot be compared in), and what it was made with.
     """
-    rows = {kind: [name for name, row in table.rows.items() if row.kind == kind] for kind in _KINDS}
+    rows = {kind: [name for name, of in table.rows.items() if of == kind] for kind in _KINDS}
     vanilla, gold, floor = (next(iter(rows[kind]), "") for kind in _KINDS[:3])
     measures = _measures(table)
     values = {
@@ -99,13 +99,13 @@ def worlds_record(table: Table) -> dict[str, Any]:
         if {vanilla, gold, floor} <= there.keys()
     }
     methods = [name for name in rows["method"] if any(name in there for there in values.values())]
-    found = differences(measured, measures, methods, table.reference)
+    found = differences(measured, measures, methods, table.grid.reference)
     return {
         **described(table),
         "worlds": table.blocks,
         "methods": methods,
         "not_run": [name for name in rows["method"] if name not in methods],
-        "reference": table.reference,
+        "reference": table.grid.reference,
         "vanilla": vanilla,
         "gold": gold,
         "second_gold": floor,
@@ -126,7 +126,7 @@ def worlds_record(table: Table) -> dict[str, Any]:
         },
         "floor": {one.column: _floor(one, floor, values, measured) for one in measures},
         "differences": found,
-        "left_out": _left_out(values, methods, [vanilla, gold, floor, table.reference]),
+        "left_out": _left_out(values, methods, [vanilla, gold, floor, table.grid.reference]),
         "warnings": [
             f"world {world}: {reason}"
             for world in table.blocks
@@ -255,7 +255,7 @@ def _unmeasured(table: Table) -> list[str]:
 def _settings(table: Table) -> dict[str, dict[str, Any]]:
     """What a row's first finished run was trained with: its model's options, and its steps."""
     found = {}
-    for name, row in table.rows.items():
+    for name, row in table.grid.rows.items():
         runs = [run for world in table.blocks for run in table.read_runs(world, name)[1]]
         if runs and not row.before:
             model, steps = runs[0].option("model.init_args", {}), runs[0].option("trainer.max_steps")

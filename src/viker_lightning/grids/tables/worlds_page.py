@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from rich.table import Table as RichTable
-from rich.text import Text
 
 from viker_lightning.metrics import FORGOTTEN
 from viker_lightning.metrics.prediction import TEXT
-from viker_lightning.reporting.html import rendered
-from viker_lightning.reporting.terminal import narrow_table
+from viker_lightning.reporting.section import APART, Cell, Section, by_importance, markdown, terminal
 
-from .measurements import COSTS_NOTE, KEY_TOKENS, KEY_TOKENS_NOTE, cost_headings
+from .measurements import ending_sections, measured_sections, seconds
 from .worlds import differs, statistics_note
 
 Record = Mapping[str, Any]
@@ -29,52 +27,15 @@ MEASURED = {"distance": "from gold", "floor": "above the floor", "kept": "less v
 BETTER = {"distance": "closer to gold by", "floor": "closer to gold by", "kept": "more kept by", "value": "better by"}
 """The same of a difference from the reference."""
 
-APART = "≠"
-"""Marks what differs from the reference."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A cell as it is shown.
-
-    Attributes:
-        text: empty where there is nothing.
-        best: whether it is the best of the methods in its column.
-    """
-
-    text: str = ""
-    best: bool = False
-
-
-@dataclass(frozen=True)
-class Section:
-    """A table with its heading.
-
-    Attributes:
-        title: names it.
-        note: what its numbers are.
-        headings: of the columns behind the first, which has names.
-        rows: name and cells.
-    """
-
-    title: str
-    note: str
-    headings: list[str]
-    rows: list[tuple[str, list[Cell]]]
-
 
 def sections(record: Record) -> list[Section]:
-    """The tables of a record: over worlds, differences from the reference, every world, key tokens, cost.
+    """The tables of a record: over worlds, differences from the reference, every world.
 
     Args:
         record: as of :func:`~viker_lightning.grids.tables.worlds.worlds_record`.
     """
     parts = [_means(record), _distances(record), *_differences(record)]
     parts += [_by_world(record, one) for one in main_measures(record)]
-    parts += [
-        _measurements("Key tokens", KEY_TOKENS_NOTE, KEY_TOKENS, record["key_tokens"], 3),
-        _measurements("Run time and memory", COSTS_NOTE, cost_headings(record["costs"]), record["costs"], 0),
-    ]
     return [part for part in parts if part.rows]
 
 
@@ -87,9 +48,22 @@ def main_measures(record: Record) -> list[dict[str, Any]]:
 
 def worlds_markdown(record: Record) -> str:
     """A Markdown page of a record, and of nothing else."""
-    page = {"record": record, "sections": sections(record), "missing": missing_notes(record)}
-    page |= {"settings": {name: json.dumps(options) for name, options in record["settings"].items()}}
-    return rendered("worlds.md", page | {"unfinished": sum(r["state"] != "finished" for r in record["runs"])})
+    scale, worlds, seeds = record["scale"], len(record["worlds"]), record["seeds"]
+    settings = [f"- {name}: `{json.dumps(options)}`" for name, options in record["settings"].items()]
+    runs = [
+        [run["block"], run["row"], str(run["seed"]), run["state"], seconds(run), f"`{run['command']}`"]
+        for run in record["runs"]
+    ]
+    parts: list[Section | str] = [
+        f"# {record['title']}",
+        f"Scale `{scale}`, {worlds} worlds, {seeds} seed{'s' * (seeds > 1)}. {record['note']}",
+        "\n".join(missing_notes(record)),
+        *sections(record),
+        *measured_sections(record["key_tokens"], record["costs"]),
+        *record.get("unmeasured", []),
+    ]
+    table = Section("Runs", ["world", "row", "seed", "state", "seconds", "command"], runs)
+    return markdown(parts + ending_sections(record, table, Section("Settings", note="\n".join(settings))))
 
 
 def missing_notes(record: Record) -> list[str]:
@@ -111,28 +85,14 @@ def worlds_summary(record: Record, width: int) -> RichTable:
         record: as of :func:`~viker_lightning.grids.tables.worlds.worlds_record`.
         width: of the terminal, in characters; main scores come first.
     """
-    names = [_label(record, name) for name in record["means"]]
-    left = width - 2 - max(map(len, names), default=0)
-    order = {name: i for i, name in enumerate(MAIN)}
-    headings = {one["column"]: _two_lines(one) for one in record["measures"]}
-    fitting: set[str] = set()
-    for one in sorted(record["measures"], key=lambda m: order.get(m["column"].partition("/")[2], len(order))):
-        left -= 2 + max(*map(len, headings[one["column"]].split("\n")), len("0.000 ≠"))
-        if left >= 0 or not fitting:
-            fitting.add(one["column"])
-    shown = narrow_table(f"{record['title']}: mean over {len(record['worlds'])} worlds")
-    kept = [one for one in record["measures"] if one["column"] in fitting]
-    for one in kept:
-        shown.add_column(headings[one["column"]], justify="right", no_wrap=True)
+    measures = record["measures"]
+    title = f"{record['title']}: mean over {len(record['worlds'])} worlds"
+    rows = []
     for name in record["means"]:
-        cells = [_measured_cell(record, name, one) for one in kept]
-        marks = [_apart(record, name, one) for one in kept]
-        texts = [
-            Text.assemble((cell.text or "-", "bold" if cell.best else ""), mark or "  ")
-            for cell, mark in zip(cells, marks, strict=True)
-        ]
-        shown.add_row(_label(record, name), *texts)
-    return shown
+        cells = [replace(_measured_cell(record, name, one), sign=_apart(record, name, one)) for one in measures]
+        rows.append([Cell(_label(record, name)), *cells])
+    scores = [one["column"].partition("/")[2] for one in measures]
+    return terminal(Section(title, ["", *map(_two_lines, measures)], rows), width, by_importance(scores, MAIN))
 
 
 def worlds_legend(record: Record) -> str:
@@ -155,23 +115,25 @@ def _label(record: Record, name: str) -> str:
 def _means(record: Record) -> Section:
     measures = record["measures"]
     rows = [
-        (_label(record, name), [Cell(_number(means[one["column"]]["value"], 2)) for one in measures])
+        [_label(record, name), *(_number(means[one["column"]]["value"]) for one in measures)]
         for name, means in record["means"].items()
     ]
     note = "Mean over worlds. ↑ high, ↓ low, ★ near gold is good: below gold is no better than above it."
-    return Section("Over worlds", note, [f"{one['heading']} {one['sign']}" for one in measures], rows)
+    return Section("Over worlds", ["", *(f"{one['heading']} {one['sign']}" for one in measures)], rows, note)
 
 
 def _distances(record: Record) -> Section:
     measures = record["measures"]
-    rows = [(_label(record, name), [_measured_cell(record, name, one) for one in measures]) for name in record["means"]]
+    rows = []
+    for name in record["means"]:
+        rows.append([Cell(_label(record, name)), *(_measured_cell(record, name, one) for one in measures)])
     note = (
         "Mean over worlds of what is compared. From gold: how far the value is from gold's in each world; that "
         "of the second gold model is the floor, how far gold is from itself. Above the floor: KL to gold less that of "
         "the second gold model. Less vanilla: 0 is as vanilla, below it something was lost. **Bold** is the method, of "
         "those run in every world, that is closest to gold, keeps most or is best."
     )
-    return Section("How far from gold", note, [_words(one, MEASURED) for one in measures], rows)
+    return Section("How far from gold", ["", *(_words(one, MEASURED) for one in measures)], rows, note)
 
 
 def _differences(record: Record) -> list[Section]:
@@ -185,9 +147,9 @@ def _differences(record: Record) -> list[Section]:
         for name in record["methods"]:
             column = [record["differences"][one["column"]].get(name) for one in measures]
             if any(column):
-                rows.append((name, [Cell(_difference(one, len(record["worlds"]))) for one in column]))
-        headings = [_words(one, BETTER) for one in measures]
-        found.append(Section(f"Differences from {reference}: {title}", note, headings, rows))
+                rows.append([name, *(_difference(one, len(record["worlds"])) for one in column)])
+        headings = ["", *(_words(one, BETTER) for one in measures)]
+        found.append(Section(f"Differences from {reference}: {title}", headings, rows, note))
         note = "As above."
     return found
 
@@ -213,19 +175,9 @@ def _by_world(record: Record, one: Mapping[str, Any]) -> Section:
     for name in record["means"]:
         values = [record["values"][world].get(name, {}).get(one["column"]) for world in record["worlds"]]
         if any(value is not None for value in values):
-            rows.append((name, [Cell(_number(value, 2)) for value in values]))
+            rows.append([name, *map(_number, values)])
     title = f"World by world: {one['heading']} {one['sign']}"
-    return Section(title, "", [f"world {world}" for world in record["worlds"]], rows)
-
-
-def _measurements(
-    title: str, note: str, headings: Mapping[str, str], rows: Sequence[Mapping[str, Any]], decimals: int
-) -> Section:
-    shown = [
-        (row["row"], [Cell(str(row["runs"])), *(Cell(_number(row.get(key), decimals)) for key in headings)])
-        for row in rows
-    ]
-    return Section(title, note, ["runs", *headings.values()], shown)
+    return Section(title, ["", *(f"world {world}" for world in record["worlds"])], rows)
 
 
 def _words(one: Mapping[str, Any], words: Mapping[str, str]) -> str:
@@ -243,13 +195,13 @@ def _measured_cell(record: Record, name: str, one: Mapping[str, Any]) -> Cell:
         if other in record["methods"] and mean["measured"] is not None and mean["worlds"] == everywhere
     }
     best = name in ranked and len(ranked) > 1 and ranked[name] == max(ranked.values())
-    return Cell(_signed(value) if one["kind"] in ("floor", "kept") else f"{value:.3f}", best)
+    return Cell(_signed(value) if one["kind"] in ("floor", "kept") else f"{value:.3f}", "best" if best else "")
 
 
 def _apart(record: Record, name: str, one: Mapping[str, Any]) -> str:
     found = record["differences"][one["column"]].get(name)
-    return f" {APART}" if found and differs(found) else ""
+    return APART if found and differs(found) else ""
 
 
-def _number(value: float | None, decimals: int) -> str:
-    return "" if value is None else f"{value:.{decimals}f}"
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"

@@ -10,18 +10,16 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from viker_lightning.grids.tables.figures import STYLE
 from viker_lightning.metrics.statistics.fronts import Point, hypervolume, least_within, pareto_front
-from viker_lightning.reporting.html import rendered
+from viker_lightning.reporting import section
+from viker_lightning.reporting.plots import INK, MUTED, SERIES, STYLE, panels
+from viker_lightning.reporting.section import Section
 from viker_lightning.storage.files import write_text
 
 from .tuned import read_tuning
 
 REFERENCE: Point = (0.5, 0.5)
 """Of the hypervolume: forgetting about as bad as vanilla's, half of what vanilla knows of others lost."""
-
-ACROSS = 4
-"""Panels of the figure beside each other."""
 
 BOUNDS = (0.1, 0.15, 0.2, 0.3)
 """Of forgetting, within which retention is compared."""
@@ -66,22 +64,54 @@ def markdown(tuning: dict[str, Any], file: Path) -> str:
         areas = {w: hypervolume(points(found, w), REFERENCE) / share for w in here}
         volumes.append([name, *(_shown(areas.get(w)) for w in worlds), _shown(mean(areas.values()) if areas else None)])
         space += [[name, f"`{option}`", _values(one)] for option, one in found["space"].items()]
-    page = {
-        "tuning": tuning,
-        "file": file.as_posix(),
-        "worlds": worlds,
-        "best": best,
-        "matched": matched,
-        "bounds": BOUNDS,
-        "volumes": volumes,
-        "reference": REFERENCE,
-        "space": space,
-        "failed": [
-            (name, one) for name, found in methods.items() for one in found["trials"] if one.get("score") is None
-        ],
-        "commits": sorted({str(one["commit"]) for found in methods.values() for one in found["trials"]}),
-    }
-    return rendered("tuning.md", page)
+    failed = [
+        f"- {name} {one['number']}: {one['error']}"
+        for name, found in methods.items()
+        for one in found["trials"]
+        if one.get("score") is None
+    ]
+    commits = sorted({str(one["commit"]) for found in methods.values() for one in found["trials"]})
+    of = "Forgetting against retention of every setting, with the front of each method"
+    return section.markdown(
+        [
+            "# Tuning",
+            f"Every method tried its settings on worlds of `{tuning['root']}` that are there for tuning alone "
+            f"({', '.join(worlds)}). All settings and their numbers are in `{file.as_posix()}`. Numbers are means over "
+            "worlds unless a world is named.",
+            tuning["about"],
+            f"![{of}](figures/tuning-{file.stem.removeprefix('tuning-')}.svg)",
+            Section(
+                "Best setting of each method",
+                ["method", "settings", "score", "forgetting", "retention", "at an edge", "setting"],
+                best,
+                "Low is good. An option at the edge of its range is named with the end; there the range is to be "
+                "widened.",
+            ),
+            Section(
+                "Retention at matched forgetting",
+                ["method", *(f"≤ {bound}" for bound in BOUNDS)],
+                matched,
+                "The best retention among the settings whose forgetting is at most the bound; empty where no setting "
+                "gets there. Low is good.",
+            ),
+            Section(
+                "Hypervolume of each method's front",
+                ["method", *worlds, "mean"],
+                volumes,
+                f"By world, of forgetting and retention, reference point {', '.join(map(str, REFERENCE))}, as a share "
+                "of what the corner (0, 0) would have. High is good.",
+            ),
+            Section(
+                "Spaces",
+                ["method", "option", "values"],
+                space,
+                f"The first setting of a method is the one its config had before, the next {tuning['startup'] - 1} are "
+                "drawn at random, the others by Optuna's TPE.",
+            ),
+            Section("Failed", note="\n".join(failed)) if failed else "",
+            Section("Made with", note=f"- commit: {', '.join(commits)}"),
+        ]
+    )
 
 
 def front_figure(tuning: dict[str, Any]) -> Figure:
@@ -91,23 +121,19 @@ def front_figure(tuning: dict[str, Any]) -> Figure:
     """
     methods = {name: found for name, found in tuning["methods"].items() if points(found)}
     fronts = {name: pareto_front(points(found)) for name, found in methods.items()}
-    down = max(1, -(-len(methods) // ACROSS))
-    figure = Figure(figsize=(7.2, 0.7 + 1.5 * down), layout="constrained")
-    panels = list(figure.subplots(down, ACROSS, squeeze=False, sharex=True, sharey=True).flat)
-    for axes, (name, found) in zip(panels, methods.items(), strict=False):
+    figure, every = panels(len(methods), 4, 1.5, 1.5, sharex=True, sharey=True)
+    for axes, (name, found) in zip(every, methods.items(), strict=False):
         for front in fronts.values():
-            axes.plot(*zip(*front, strict=True), color="gray", linewidth=0.5, alpha=0.5)
-        axes.plot(*zip(*points(found), strict=True), "o", markersize=3, alpha=0.6, color="C0", clip_on=False)
-        axes.plot(*zip(*fronts[name], strict=True), "-", linewidth=1.6, color="C0")
+            axes.plot(*zip(*front, strict=True), color=MUTED, linewidth=0.5, alpha=0.5)
+        axes.plot(*zip(*points(found), strict=True), "o", markersize=3, alpha=0.6, color=SERIES[0], clip_on=False)
+        axes.plot(*zip(*fronts[name], strict=True), "-", linewidth=1.6, color=SERIES[0])
         for end, marker in (("vanilla", "X"), ("gold", "*")) if found["models"] else ():
             at = [mean(one[end][part] for one in found["models"].values()) for part in ("forgetting", "retention")]
-            axes.plot(*at, marker, color="black", markersize=6, clip_on=False)
+            axes.plot(*at, marker, color=INK, markersize=6, clip_on=False)
         axes.set_title(name, fontsize="small")
-    for axes in panels[len(methods) :]:
-        axes.set_visible(False)
-    panels[0].set(xlim=(0, None), ylim=(0, None))  # shared by all
-    panels[0].set_yscale("function", functions=(np.sqrt, np.square))
-    panels[0].set_yticks([0, 0.05, 0.2, 0.5, 1.0])
+    every[0].set(xlim=(0, None), ylim=(0, None))  # shared by all
+    every[0].set_yscale("function", functions=(np.sqrt, np.square))
+    every[0].set_yticks([0, 0.05, 0.2, 0.5, 1.0])
     figure.supxlabel("forgetting: distance from gold (low is good); X vanilla, ★ gold", fontsize="small")
     figure.supylabel("retention: lost of vanilla (low is good)", fontsize="small")
     return figure

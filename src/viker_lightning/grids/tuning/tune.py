@@ -27,7 +27,6 @@ from rich.console import Console
 from viker_lightning.errors import UserError
 from viker_lightning.grids.cells import Cell
 from viker_lightning.grids.grid import Grid, Row, setting
-from viker_lightning.grids.tables import write_tuning
 from viker_lightning.jobs.runner import run_jobs
 from viker_lightning.storage.runs import names
 from viker_lightning.storage.runs.provenance import git_commit
@@ -36,6 +35,7 @@ from viker_lightning.terminal.failures import ending_in_one_line
 from viker_lightning.terminal.shown import Plain
 
 from .closeness import KL, Models, Numbers, closeness, needed
+from .page import write_tuning
 from .spaces import Range, Space, Spaces, as_json, check_methods, drawn_from, read_spaces
 from .tuning_record import STARTUP, entry, setting_of, tried, write_record
 

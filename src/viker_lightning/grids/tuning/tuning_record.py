@@ -8,12 +8,12 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-from viker_lightning.grids.tables import read_tuning
 from viker_lightning.storage.files import write_text
 from viker_lightning.storage.runs.provenance import git_commit
 
 from .closeness import ABOUT, KL, Closeness, Models, Numbers, closeness
 from .spaces import Range, Space, Spaces, as_json
+from .tuned import read_tuning
 
 if TYPE_CHECKING:
     from optuna import Study
