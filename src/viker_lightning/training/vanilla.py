@@ -107,6 +107,15 @@ def kept_in(config: str, data: Benchmark) -> Path:
     return cache_folder("vanilla", key)
 
 
+def unlearning_run(vanilla: str) -> Path | None:
+    """The finished unlearning run that :func:`unlearned_model` is given; ``None`` if it is given another model."""
+    run = Path(vanilla).parent if Path(vanilla).name == ADAPTER else Path(vanilla)
+    if vanilla.endswith(YAML) or not (run / ADAPTER).is_dir() or (run / MODEL).is_dir():
+        return None
+    check_finished(run)
+    return run
+
+
 def unlearned_model(vanilla: str, trust_remote_code: bool = False, family: Family | None = None) -> str:
     """What an unlearning run has left, as full weights, so that another one can go on from it.
 
@@ -122,10 +131,8 @@ def unlearned_model(vanilla: str, trust_remote_code: bool = False, family: Famil
     Raises:
         UserError: if the run is not finished, or its adapter and the model it was made on cannot be loaded.
     """
-    run = Path(vanilla).parent if Path(vanilla).name == ADAPTER else Path(vanilla)
-    if vanilla.endswith(YAML) or not (run / ADAPTER).is_dir() or (run / MODEL).is_dir():
+    if (run := unlearning_run(vanilla)) is None:
         return vanilla
-    check_finished(run)
     return str(run / MERGED) if (run / MERGED).is_dir() else merged_adapter(run / ADAPTER, trust_remote_code, family)
 
 
