@@ -12,8 +12,7 @@ from support.marks import quick
 from viker_lightning.cli import preview
 from viker_lightning.cli.main import main
 from viker_lightning.data.records import VQA, ImageGroup
-from viker_lightning.training.base import Stage
-from viker_lightning.training.unlearn import Unlearn
+from viker_lightning.training import Unlearn, unlearn
 
 SMALL = ["--data.root=mini/ci", "--data.batch_size=4", "--data.questions_per_image=4", "--trainer.accelerator=cpu"]
 
@@ -26,11 +25,11 @@ def show(config, vanilla, folder, *options):
 
 def trained_on(monkeypatch, config, vanilla, folder, *options):
     """The labels of every question of the first step of fit, in their order."""
-    found, plain = [], Stage.tokens
+    found, plain = [], unlearn.answers_of
 
-    def spied(stage, batch, total, layers=()):
+    def spied(mllm, batch, total, layers=()):
         found.extend(batch.labels[batch.question == i].tolist() for i in range(batch.n_questions))
-        return plain(stage, batch, total, layers)
+        return plain(mllm, batch, total, layers)
 
     given = [f"--config=configs/mini/{config}.yaml", f"--model.vanilla={vanilla}", *csv_only(folder), *SMALL, *options]
     quick = [
@@ -40,7 +39,7 @@ def trained_on(monkeypatch, config, vanilla, folder, *options):
         "--data.splits=[forget,retain]",
     ]
     with monkeypatch.context() as patch:
-        patch.setattr(Stage, "tokens", spied)
+        patch.setattr(unlearn, "answers_of", spied)
         main(["fit", *given, *quick, *OPEN_GATE, "--evaluation.max_new_tokens=3"])
     return found
 

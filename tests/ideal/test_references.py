@@ -12,6 +12,7 @@ from viker_lightning.data.pictures.irrelevant import irrelevant_images
 from viker_lightning.data.records import ImageGroup
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import IdealDistribution, References, add_noise
+from viker_lightning.ideal.plan import plan_of
 from viker_lightning.methods import Batch, Method
 from viker_lightning.models import MLLM
 
@@ -61,7 +62,7 @@ def asking(needs, **declared):
 
 def prepared(mllm, method, streams, scenes, strangers, keep="memory"):
     references = References(keep)
-    references.prepare(mllm, method, scenes if "irrelevant" in method.references else [], strangers, streams.get)
+    references.prepare(mllm, plan_of(method, mllm.head, keep, scenes, strangers, streams.get))
     return references
 
 
@@ -215,7 +216,7 @@ def test_what_was_said_comes_back_with_a_checkpoint(mllm, streams, scenes, peopl
     assert all(kept.values()) and set(kept) == {"own/log_prob", "own/kl", "noised/kl"}
     second = References("memory")
     second.load_state_dict(kept)
-    second.prepare(mllm, method, [], [], streams.get)
+    second.prepare(mllm, plan_of(method, mllm.head, "memory", [], [], streams.get))
     monkeypatch.setattr(MLLM, "frozen", lambda self: pytest.fail("asked the frozen model again"))
     found = batch_of(mllm, second, needs, streams).references
     for key, reference in wanted.items():
@@ -269,7 +270,7 @@ def test_a_model_trained_in_full_may_ask_others_and_of_the_answer_alone(base_fol
 
 def test_an_output_embedding_that_allows_no_reduction(mllm, streams, scenes, monkeypatch):
     """All is asked in full then, but the probability of an answer behind its own image."""
-    monkeypatch.setattr("viker_lightning.ideal.references.why_not_reduced", lambda *_: "it has a bias")
+    monkeypatch.setattr("viker_lightning.ideal.plan.why_not_reduced", lambda *_: "it has a bias")
     needs = {"forget": {"own": "log_prob", "irrelevant": "log_prob"}, "retain": {"own": "kl", "irrelevant": "kl"}}
     batch = batch_of(mllm, prepared(mllm, asking(needs), streams, scenes, []), needs, streams)
     assert set(batch.distributions) == {("forget", "irrelevant"), ("retain", "own"), ("retain", "irrelevant")}

@@ -13,9 +13,9 @@ from viker_lightning.data.datasets.mllmu import MLLMU
 from viker_lightning.errors import UserError
 from viker_lightning.methods import Around, GradientDifference, Stranger, ViKeR
 from viker_lightning.methods.elsewhere import Elsewhere
-from viker_lightning.models import AnswerTokens, Lora
+from viker_lightning.models import Lora
 from viker_lightning.models.dtensor import gather
-from viker_lightning.training import FSDP2, Finetune, Unlearn
+from viker_lightning.training import FSDP2, Finetune, Unlearn, step
 from viker_lightning.training.engine import Engine
 
 SMALL = Engine(max_sequence_tokens=140, max_tokens=200, references="off")
@@ -34,7 +34,7 @@ def finetune(model, lora=None, projector=False):
 class FewPhotos(Finetune):
     """One process has an image in its last step and the other has none; then nobody has one; then both do."""
 
-    def streams(self, batch):
+    def streams(self, batch, step):
         every = [True, False, False, False, True, True]
         world, rank, each = self.trainer.world_size, self.trainer.global_rank, 2 // self.trainer.world_size
         mine = every[2 * self.global_step :][rank * each : (rank + 1) * each]
@@ -60,7 +60,7 @@ class HiddenStates(Finetune):
 class BesideWords(Unlearn):
     """Reads hidden states of forget answers and words of a few retain answers, which the first parts hold."""
 
-    def streams(self, batch):
+    def streams(self, batch, step):
         return batch | {"retain": [replace(group, vqa=group.vqa[:1]) for group in batch["retain"]]}
 
     def loss_terms(self, groups, totals):
@@ -71,9 +71,7 @@ class BesideWords(Unlearn):
 
 
 def answers_of(stage, groups, total, layers=()):
-    if not groups:
-        return AnswerTokens.none(stage.mllm.head, total, layers)
-    return stage.tokens(stage.mllm.pack(groups), total, layers)
+    return step.answers_of(stage.mllm, stage.mllm.pack(groups) if groups else None, total, layers)
 
 
 def hidden_states(lora):

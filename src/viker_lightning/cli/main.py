@@ -149,6 +149,10 @@ class CLI(LightningCLI):
         for option, callback in order.OPTIONS.items():
             parser.add_lightning_class_args(callback, option)
         parser.link_arguments("evaluation.max_new_tokens", "gate.max_new_tokens")
+        accumulated = next(one for one in parser._actions if one.dest == "trainer.accumulate_grad_batches")
+        accumulated.help = (
+            "Batches of a step, taken as one: means are over all of it, and the trainer counts one batch."
+        )
 
     @override
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:

@@ -119,15 +119,10 @@ class Preview(Callback):
         for step, batch in enumerate(trainer.train_dataloader):  # type: ignore[arg-type]
             content = {name: first(groups, self.questions) for name, groups in batch.content.items()}
             if isinstance(stage, Unlearn) and not step:
-                streams = [*stage.method.needs]
-                if self._unmade:  # nobody can ask it what it would say
-                    streams = [name for name in streams if name in stage.data.streams]
-                else:
-                    stage.prepare_streams(content.get("forget", []))
-            if self._unmade:
-                asked = {name: stage.labelled(groups, step) for name, groups in content.items()}
-            else:
-                asked = stage.asked(content, step)
+                made = stage.data.streams if self._unmade else stage.method.needs  # nobody can ask it what it would say
+                streams = [name for name in stage.method.needs if name in made]
+                stage.prepare_streams(content.get("forget", []), ask=not self._unmade)
+            asked = stage.asked(content, step)
             found |= {name: first(groups, self.questions) for name, groups in asked.items() if name not in found}
             if all(name in found for name in streams):
                 break

@@ -65,6 +65,12 @@ class PackedBatch:
         """The images of the rows that have one."""
         return [picture for picture in self.pictures if picture is not None]
 
+    @property
+    def shared(self) -> int:
+        """How many tokens of every row need no mask; 0 where rows with and without image need one mask over all."""
+        lengths = {len(prefix) for prefix in self.prefixes}
+        return lengths.pop() if len(lengths) == 1 else 0
+
     def to(self, device: torch.device | str) -> PackedBatch:
         """Copies the tensors to a device."""
         moved = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, Tensor)}

@@ -2,7 +2,7 @@
 
 from viker_lightning.metrics.prediction import Prediction
 
-from .answering import in_order, predict
+from .answering import in_order, largest_pass, predict
 from .fluency import note_form, score_texts
 from .knowledge import Knowledge, measure_health, measure_knowledge
 from .protocols import CORRECTED, ClosedTask, FewShotQuestion, Protocol, Task
@@ -21,6 +21,7 @@ __all__ = [
     "by_request",
     "distances",
     "in_order",
+    "largest_pass",
     "measure_health",
     "measure_knowledge",
     "note_form",

@@ -88,12 +88,22 @@ def predict(
     """
     with mllm.evaluating():
         asking = _Asking(mllm, groups, gold, protocol, max_new_tokens)
-        answered = [*asking.answer_packed(), *asking.answer_few_shot(prefixes or PromptPrefixes(mllm))]
+        packed = [pair for rows in asking.passes() for pair in asking.answer(rows)]
+        answered = [*packed, *asking.answer_few_shot(prefixes or PromptPrefixes(mllm))]
         answered.sort(key=lambda pair: (pair[0].group, TASKS.index(pair[0].task), pair[0].number))
         predictions = [prediction for _, prediction in answered]
         if protocol.blind:
             asking.answer_blindly(predictions)
     return predictions
+
+
+def largest_pass(mllm: MLLM, groups: Sequence[ImageGroup], protocol: Protocol, max_new_tokens: int) -> int:
+    """Tokens of the largest pass of :func:`predict`, padding and room for generated ones included.
+
+    Left out is what is answered behind examples, or without the image. Arguments and errors are those of predict.
+    """
+    asking = _Asking(mllm, groups, None, protocol, max_new_tokens)
+    return max((len(rows) * max(map(asking.room, rows)) for rows in asking.passes()), default=0)
 
 
 @dataclass
@@ -106,13 +116,12 @@ class _Asking:
     protocol: Protocol
     max_new_tokens: int
 
-    def answer_packed(self) -> Iterator[tuple[_Question, Prediction]]:
-        """Answers all questions but those behind examples, sequences of like length together."""
+    def passes(self) -> Iterator[list[list[_Question]]]:
+        """All questions but those behind examples, packed, a pass each: sequences of like length together."""
         rows = [row for index in range(len(self.groups)) for row in self._rows(index)]
-        sizes = [self._room(row) for row in rows]
-        order = sorted(range(len(rows)), key=lambda i: sizes[i])
-        for part in in_budget([sizes[i] for i in order], self.mllm.max_tokens, padded=True):
-            yield from self._answer_rows([rows[order[i]] for i in part])
+        rows.sort(key=self.room)
+        for part in in_budget([self.room(row) for row in rows], self.mllm.max_tokens, padded=True):
+            yield rows[part.start : part.stop]
 
     def _rows(self, index: int) -> list[list[_Question]]:
         """The questions that are read behind a group's image, as many in a packed sequence as the budget allows."""
@@ -152,14 +161,16 @@ class _Asking:
         """Whether a group's questions of a task are asked behind examples, or without any."""
         return not self.protocol.skips(group, task) and self.protocol.is_few_shot(self.mllm, group, task) == few_shot
 
-    def _room(self, row: list[_Question]) -> int:
-        """Room a sequence takes, generated tokens included."""
+    def room(self, row: list[_Question]) -> int:
+        """Room a sequence takes, generated tokens included; an error where the model has fewer positions."""
         encoded = [q for question in row for q in question.encoded]
         generated = sum(question.generated is not None for question in row)
         prefix = len(self.mllm.prefix(self.groups[row[0].group].image))
+        for question in encoded:
+            self.mllm.encoder.check_room(prefix, question)
         return row_tokens(prefix, encoded) + generated * self.max_new_tokens
 
-    def _answer_rows(self, rows: list[list[_Question]]) -> Iterator[tuple[_Question, Prediction]]:
+    def answer(self, rows: list[list[_Question]]) -> Iterator[tuple[_Question, Prediction]]:
         """Answers packed questions in one pass."""
         batch = self.mllm.assemble(
             [self.groups[row[0].group].image for row in rows],

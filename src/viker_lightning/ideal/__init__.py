@@ -6,6 +6,7 @@ from .noised import add_noise
 from .own_answers import OwnAnswers
 from .own_reference import OwnReference
 from .pictures import choose_pictures, clip_filter, pictures_of
+from .plan import Level
 from .prefix import ImagePrefixes
 from .reference import (
     Reference,
@@ -17,7 +18,7 @@ from .reference import (
     statistics_of,
     token_kl,
 )
-from .references import Level, References
+from .references import References
 from .store import ReferenceStore, reference_key, store_folder
 
 __all__ = [

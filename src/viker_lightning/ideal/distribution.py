@@ -41,6 +41,12 @@ def why_not_reduced(head: nn.Module, direction: str = "forward") -> str | None:
     return None
 
 
+def in_parts(questions: Sequence[Encoded]) -> Iterator[Sequence[Encoded]]:
+    """Questions in parts, after each of which what is known is kept."""
+    for first in range(0, len(questions), QUESTIONS_PER_PART):
+        yield questions[first : first + QUESTIONS_PER_PART]
+
+
 class IdealDistribution:
     """Knows, for a question and its answer, what the frozen model would say of each token behind irrelevant images.
 
@@ -106,8 +112,7 @@ class IdealDistribution:
 
     def _compute(self, questions: list[Encoded]) -> None:
         with Bar("ideal distribution", len(questions), "questions", shown=len(questions) >= 100) as bar:
-            for first in range(0, len(questions), QUESTIONS_PER_PART):
-                part = questions[first : first + QUESTIONS_PER_PART]
+            for part in in_parts(questions):
                 with outside_autocast(self.mllm):
                     self.store.add(self._fresh(part).items())
                 bar.advance(len(part))

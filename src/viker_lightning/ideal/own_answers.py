@@ -48,6 +48,10 @@ class OwnAnswers:
                 bar.advance(1)
         self.dropped = sum(answer is None for answer in self._answers.values())
 
+    def assume(self, groups: Sequence[ImageGroup]) -> None:
+        """Takes the true answers for the model's own, where it cannot be asked; ``groups`` as for :meth:`prepare`."""
+        self._answers = {(g.image.key, vqa.question): vqa.answer for g in groups for vqa in g.vqa if g.image}
+
     def state_dict(self) -> dict[str, Any]:
         """All answers, for a checkpoint: weights that are trained in full cannot be asked again."""
         return {"answers": [[*key, answer] for key, answer in self._answers.items()]}

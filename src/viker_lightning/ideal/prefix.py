@@ -24,6 +24,17 @@ LEAST_TOKENS = 512
 """Tokens that are read at once behind every image, at least, however many images there are."""
 
 
+def tokens_behind(max_tokens: int, k: int) -> int:
+    """How many tokens are read at once behind every one of k images."""
+    return max(LEAST_TOKENS, max_tokens // k)
+
+
+def in_rows(questions: Sequence[Encoded], max_tokens: int) -> list[list[Encoded]]:
+    """Questions in rows, each of which is read at once."""
+    parts = in_budget([row_tokens(0, [q]) for q in questions], max_tokens)
+    return [[questions[i] for i in part] for part in parts]
+
+
 class ImagePrefixes:
     """The frozen model's state after reading k images, one row an image; as many at a time as the token budget allows.
 
@@ -40,7 +51,7 @@ class ImagePrefixes:
         if not pictures:
             raise ValueError("the ideal distribution needs at least one irrelevant image, found none")
         self.mllm, self.pictures, self.k = mllm, list(pictures), len(pictures)
-        self.max_tokens = max(LEAST_TOKENS, mllm.max_tokens // self.k)
+        self.max_tokens = tokens_behind(mllm.max_tokens, self.k)
         lengths = [len(mllm.prefix(p)) for p in pictures]
         self._lengths, self._longest = torch.tensor(lengths, device=mllm.device), max(lengths)
         if mllm.packs:
@@ -66,8 +77,7 @@ class ImagePrefixes:
             A packed row of some of the questions, in order, and its ``[k, N, d]`` last hidden states at the N answer
             positions.
         """
-        for part in in_budget([row_tokens(0, [q]) for q in questions], self.max_tokens):
-            row = [questions[i] for i in part]
+        for row in in_rows(questions, self.max_tokens):
             batch = assemble([[]], [row], [None]).to(self.mllm.device)
             yield batch, self._packed(batch) if self.mllm.packs else self._plain(row)
 

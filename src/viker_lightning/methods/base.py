@@ -208,7 +208,9 @@ class Method:
         :meth:`~viker_lightning.models.AnswerTokens.mean`, which divides by the tokens or questions of the whole step.
 
         Returns:
-            ``loss`` (a scalar to be minimised) and any other scalars worth logging.
+            ``loss`` (a scalar to be minimised) and any other scalars worth logging. The first word of a name, up to
+            its underscore, is the stream that a scalar is of, if it is of one (``retain_kl``): where streams take
+            turns, it is logged only in the steps that ask that stream.
         """
         raise NotImplementedError
 
@@ -298,6 +300,12 @@ def check_needs(method: Method) -> None:
             raise UserError(f"{name}.{message}")
     if isinstance(method.alternative, str) and method.alternative:
         _check_name(f"{name}.alternative", method.alternative, ("wrong", "own"))
+
+
+def stream_of(term: str) -> str | None:
+    """The stream that a logged term is of: the first word of its name, if that is one."""
+    word = term.partition("_")[0]
+    return word if word in STREAMS else None
 
 
 def check_terms(method: Method, terms: Any, whole: bool) -> None:

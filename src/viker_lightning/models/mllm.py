@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from typing_extensions import override
 
-from viker_lightning.data.encoding import Encoded, Encoder
+from viker_lightning.data.encoding import Encoded, Encoder, Template
 from viker_lightning.data.packing import PackedBatch, assemble, in_budget, packed_mask
 from viker_lightning.data.records import ImageGroup, Picture
 from viker_lightning.errors import UserError
@@ -90,6 +90,10 @@ class MLLM(nn.Module):
     def set_budgets(self, max_sequence_tokens: int, max_tokens: int) -> None:
         """Sets the most tokens of one packed sequence, and of all sequences that pass the model together."""
         self.max_sequence_tokens, self.max_tokens = max_sequence_tokens, max_tokens
+
+    def use_template(self, template: Template, placeholders: int) -> None:
+        """Puts other text around questions and answers; arguments as :class:`Encoder` takes them."""
+        self.encoder = Encoder(self.encoder.tokenizer, template, placeholders, self.encoder.room)
 
     def beside(self, source: str, dtype: str, option: str) -> MLLM:
         """Loads another model of the same tokenizer, frozen, to where this one is.
@@ -331,11 +335,9 @@ class MLLM(nn.Module):
 
     def hidden(self, batch: PackedBatch, cache: KeyValues | None = None) -> Tensor:
         """``[B, T, d]`` last hidden states of packed sequences."""
-        lengths = {len(prefix) for prefix in batch.prefixes}
-        shared = lengths.pop() if len(lengths) == 1 else 0  # rows with and without image need one mask over all
-        mask = packed_mask(batch.segments, batch.branches)[:, :, shared:]
+        mask = packed_mask(batch.segments, batch.branches)[:, :, batch.shared :]
         features = self.vision.features(self.base, batch.images)
-        return self.read(batch.input_ids, batch.positions, mask, batch.pictures, features, cache, shared)
+        return self.read(batch.input_ids, batch.positions, mask, batch.pictures, features, cache, batch.shared)
 
     def read(
         self,

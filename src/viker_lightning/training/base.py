@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,12 +17,10 @@ from torch.optim import Optimizer
 from typing_extensions import override
 
 from viker_lightning.data.datasets.base import Benchmark
-from viker_lightning.data.encoding import Encoder
-from viker_lightning.data.packing import PackedBatch
-from viker_lightning.data.records import ImageGroup, Labels
+from viker_lightning.data.records import Labels
 from viker_lightning.data.sampling import Bundle, epoch_steps
 from viker_lightning.errors import UserError, check_least
-from viker_lightning.models import MLLM, AnswerTokens, Lora, Weights, check_first_gradients, revision_of, write_merged
+from viker_lightning.models import MLLM, Lora, Weights, check_first_gradients, revision_of, write_merged
 from viker_lightning.models.dtensor import local_part
 from viker_lightning.storage.files import replacing_folder
 from viker_lightning.storage.runs import names
@@ -33,7 +31,7 @@ from .distributed import Processes, join
 from .engine import Engine
 from .optimizer import optimizer_of, schedule_of, warn_of_small_steps
 from .state import RunReport, StepState
-from .step import Groups, Terms, Totals, shows_images, take_step
+from .step import Groups, Terms, Totals, take_step
 
 LOOKS = 10
 """At how many first steps gradients are looked at, at most; every look is a pass over all of them."""
@@ -74,6 +72,8 @@ class Stage(LightningModule):
         self.mllm: MLLM
         self.base_weights = ""
         self.weights = Weights()
+        self.authors: published.Published | None = None
+        self.labels = Labels.ANSWER
         self.processes = Processes()
         self.step = StepState()
         self.report = RunReport()
@@ -91,12 +91,21 @@ class Stage(LightningModule):
         """Builds the model of this stage; called once the data is known."""
         raise NotImplementedError
 
+    def choose_trained(self, mllm: MLLM) -> None:
+        """Says which weights of a model are trained: of one that is loaded, or of its names and shapes alone."""
+
     @override
     def setup(self, stage: str) -> None:
-        """Takes accumulated batches as one step: same memory, and means are over all of it."""
+        """Notes what the benchmark's authors do otherwise, and which tokens count in the loss."""
+        self.authors = published.of(self.data)
+        self.labels = self.authors.labels if self.authors else Labels.ANSWER
         if stage == "fit":
-            self.data.prepare_steps(self.trainer.accumulate_grad_batches, self.in_passes)
-            self.trainer.accumulate_grad_batches = 1
+            self.prepare_steps()
+
+    def prepare_steps(self) -> None:
+        """Takes accumulated batches as one step: same memory, and means are over all of it."""
+        self.data.prepare_steps(self.trainer.accumulate_grad_batches, self.in_passes)
+        self.trainer.accumulate_grad_batches = 1
 
     @override
     def configure_model(self) -> None:
@@ -112,19 +121,27 @@ class Stage(LightningModule):
             )
         if hasattr(self, "mllm"):
             return
-        self.mllm = mllm = self.load_mllm()
-        mllm.set_budgets(self.engine.max_sequence_tokens, self.engine.max_tokens)
-        mllm.vision.keep = self.engine.features
-        if (authors := published.of(data)) is not None:
-            template = authors.template(mllm.encoder.template)
-            placeholders = mllm.image_positions if authors.placeholders else 0
-            mllm.encoder = Encoder(mllm.encoder.tokenizer, template, placeholders, mllm.encoder.room)
-        if fitting:
-            for text in data.texts():  # now, and not where training meets it
-                mllm.encoder.check(text)
+        mllm = self.load_mllm()
+        self.take_model(mllm)
         if self.engine.gradient_checkpointing:
             mllm.checkpoint_gradients()
         self.processes = join(mllm, self.trainer)
+
+    def take_model(self, mllm: MLLM) -> None:
+        """Makes a model, with or without its weights, that of this stage: its budgets, its text, and what it may read.
+
+        Raises:
+            UserError: if the authors' text cannot be put to it, or a text of the data is too long.
+        """
+        self.mllm = mllm
+        mllm.set_budgets(self.engine.max_sequence_tokens, self.engine.max_tokens)
+        mllm.vision.keep = self.engine.features
+        if self.authors is not None:
+            placeholders = mllm.image_positions if self.authors.placeholders else 0
+            mllm.use_template(self.authors.template(mllm.encoder.template), placeholders)
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            for text in self.data.texts():  # now, and not where training meets it
+                mllm.encoder.check(text)
 
     @override
     def to(self, *args: Any, **kwargs: Any) -> Any:
@@ -157,15 +174,11 @@ class Stage(LightningModule):
         """
         groups = self.asked(batch.content, self.global_step)
         questions = {name: sum(len(group.vqa) for group in found) for name, found in groups.items()}
-        self.step = StepState(sum(questions.values()), shows_images(groups))
+        shows_image = any(group.image is not None for some in groups.values() for group in some)
+        self.step = StepState(sum(questions.values()), shows_image)
+        backward = partial(self.trainer.strategy.backward, optimizer=None)
         loss, terms = take_step(
-            self.mllm,
-            groups,
-            self.loss_terms,
-            lambda loss: self.trainer.strategy.backward(loss, None),
-            self.processes,
-            max_questions=self.data.batch_size if self.data.batches_per_step > 1 else None,
-            whole=self.whole_steps,
+            self.mllm, groups, self.loss_terms, backward, self.processes, self.most_questions, self.whole_steps
         )
         if not torch.isfinite(terms["loss"]):
             self.step.broken = f"the loss is {terms['loss'].item()}"
@@ -227,31 +240,27 @@ class Stage(LightningModule):
                 f"weights of the loss (last checkpoint: {Path(self.trainer.default_root_dir) / names.CHECKPOINTS})"
             )
 
+    @property
+    def most_questions(self) -> int | None:
+        """Most questions of a stream in a part of a step: accumulated batches pass one after the other."""
+        return self.data.batch_size if self.data.batches_per_step > 1 else None
+
     def asked(self, content: Groups, step: int) -> Groups:
-        """All that a step asks, with the labels it trains on.
+        """All that a step asks, with questions and labels as published if the data's protocol is.
 
         Args:
             content: image groups as the data serves them, by stream.
             step: its number.
         """
-        return {name: self.labelled(found, step) for name, found in self.streams(content).items()}
+        streams = self.streams(content, step)
+        if self.authors is None:
+            return streams
+        reword, labels, seed = self.authors.training_group, self.labels, f"{self.data.seed}/{step}"
+        return {name: [reword(group, labels, seed) for group in groups] for name, groups in streams.items()}
 
-    def streams(self, batch: Groups) -> Groups:
-        """The image groups of a step that the loss uses, with the answers it uses."""
-        return batch
-
-    @property
-    def labels(self) -> Labels:
-        """Which tokens count in the loss, as the data's protocol says."""
-        authors = published.of(self.data)
-        return authors.labels if authors else Labels.ANSWER
-
-    def labelled(self, groups: list[ImageGroup], step: int) -> list[ImageGroup]:
-        """Image groups as the data's protocol trains on them: with questions and labels as published, if asked to."""
-        data = self.data
-        if (authors := published.of(data)) is None:
-            return groups
-        return [authors.training_group(g, self.labels, f"{data.seed}/{step}") for g in groups]
+    def streams(self, content: Groups, step: int) -> Groups:
+        """The image groups of a step that the loss uses, with the answers it uses; arguments as of :meth:`asked`."""
+        return content
 
     def loss_terms(self, groups: Groups, totals: Totals) -> Terms:
         """What a part of a step adds to its loss, and to whatever else is logged.
@@ -265,12 +274,6 @@ class Stage(LightningModule):
     def logged(self, terms: Terms) -> Terms:
         """Turns the summed terms of a step into the values that are logged."""
         return terms
-
-    def tokens(self, batch: PackedBatch, total: tuple[float, float], layers: Sequence[int] = ()) -> AnswerTokens:
-        """Answer tokens of a part that know their step, with the outputs of decoder layers that are asked for."""
-        tokens = self.mllm.answer_tokens(batch, layers)
-        tokens.step = total
-        return tokens
 
     @override
     def validation_step(self, batch: Bundle, batch_idx: int) -> None:

@@ -15,14 +15,14 @@ from viker_lightning.data.embedded.smol import smol_model
 from viker_lightning.data.embedded.wider import wider_model
 from viker_lightning.errors import UserError
 from viker_lightning.methods.idk import REFUSALS
-from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize, Weights
+from viker_lightning.models import MLLM, Lora, Quantize, Weights
 from viker_lightning.models.families import Family
 from viker_lightning.storage.files import check_folder
 from viker_lightning.storage.runs import names
 
 from .base import Stage
 from .engine import Engine
-from .step import Groups, Terms, Totals
+from .step import Groups, Terms, Totals, answers_of
 
 
 def base_weights(base: str, data: Benchmark) -> str:
@@ -95,11 +95,15 @@ class Finetune(Stage):
     def load_mllm(self) -> MLLM:
         self.base_weights = source = base_weights(self.base, self.data)
         mllm = MLLM.load(source, self.weights)
+        self.choose_trained(mllm)
+        return mllm
+
+    @override
+    def choose_trained(self, mllm: MLLM) -> None:
         if self.lora is None:
             mllm.train_fully()
         else:
             mllm.adapt(self.lora, projector=self.train_projector)
-        return mllm
 
     @override
     def save_weights(self, run: Path) -> None:
@@ -116,6 +120,6 @@ class Finetune(Stage):
     @override
     def loss_terms(self, groups: Groups, totals: Totals) -> Terms:
         """Mean cross-entropy of the answer tokens, nats."""
-        found, total = groups["train"], totals["train"]
-        tokens = self.tokens(self.mllm.pack(found), total) if found else AnswerTokens.none(self.mllm.head, total)
+        batch = self.mllm.pack(groups["train"]) if groups["train"] else None
+        tokens = answers_of(self.mllm, batch, totals["train"])
         return {"loss": tokens.mean(-tokens.log_probs)}

@@ -1,5 +1,17 @@
 """A training step, from image groups to the gradient of their loss.
 
+What happens in a step, in order; the hooks are those of ``base.py``, and ``unlearn.py`` calls the method in some:
+
+1. ``optimizer_step`` is called by Lightning, and has 2 to 6 done before the optimizer moves a weight.
+2. ``training_step``: ``Stage.asked`` says what is asked, worded and labelled as the protocol does; :func:`take_step`
+   cuts it into parts, passes them (``Stage.loss_terms``), and gives the gradient of all but the last.
+3. ``optimizer_zero_grad`` does nothing: those gradients are to stay.
+4. ``backward`` of the last part, whose loss was returned; DDP averages over processes here, once a step.
+5. ``on_before_optimizer_step``: processes combine their gradients, the first are looked at, the method may shape them.
+6. ``configure_gradient_clipping``: a gradient that is not finite is noted, another is clipped.
+7. The optimizer steps, gradients are dropped, and the method is told what was logged.
+8. ``on_train_batch_end``: the run stops at what is broken, unless a callback has fixed it.
+
 A step asks questions of one or more streams (forget, retain) and may be more than the model takes at once. So it is
 cut into parts that pass one after the other. A part takes its means over the tokens and questions of the whole step,
 which makes its loss one term of a sum: the gradients of all parts add up to that of the step.
@@ -7,16 +19,17 @@ which makes its loss one term of a sum: the gradients of all parts add up to tha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from viker_lightning.data.packing import PackedBatch
 from viker_lightning.data.records import ImageGroup
 from viker_lightning.errors import UserError
-from viker_lightning.models import MLLM, split_to_budget
+from viker_lightning.models import MLLM, AnswerTokens, split_to_budget
 
 from .distributed import Processes, with_zeros
 
@@ -96,6 +109,12 @@ def count(mllm: MLLM, groups: list[ImageGroup], processes: Processes) -> tuple[f
     return means["tokens"].item() or 1.0, means["questions"].item() or 1.0
 
 
-def shows_images(groups: Groups) -> bool:
-    """Whether a step, or a part of one, has an image."""
-    return any(group.image is not None for some in groups.values() for group in some)
+def answers_of(
+    mllm: MLLM, batch: PackedBatch | None, total: tuple[float, float], layers: Sequence[int] = ()
+) -> AnswerTokens:
+    """Answer tokens of a part that know their step, with the outputs of decoder layers; ``None`` asks nothing."""
+    if batch is None:
+        return AnswerTokens.none(mllm.head, total, layers)
+    tokens = mllm.answer_tokens(batch, layers)
+    tokens.step = total
+    return tokens

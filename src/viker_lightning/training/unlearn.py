@@ -14,6 +14,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from typing_extensions import override
 
+from viker_lightning.data.packing import PackedBatch
 from viker_lightning.data.pictures.irrelevant import check_images
 from viker_lightning.data.records import ImageGroup, Labels, Picture
 from viker_lightning.errors import UserError, check_least
@@ -25,11 +26,11 @@ from viker_lightning.ideal import (
     choose_pictures,
     clip_filter,
     key_tokens,
-    output_weight,
     pictures_of,
 )
+from viker_lightning.ideal.plan import Plan, plan_of
 from viker_lightning.methods import Around, Batch, Method
-from viker_lightning.methods.base import check_declared, check_needs, check_terms
+from viker_lightning.methods.base import check_declared, check_needs, check_terms, stream_of
 from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize, Weights, decoder_layers
 from viker_lightning.models.families import Family
 from viker_lightning.models.layers import layer_number
@@ -37,12 +38,11 @@ from viker_lightning.models.rounding import warn_of_rounding
 from viker_lightning.storage.files import check_folder
 from viker_lightning.storage.runs import names
 
-from . import published
 from .base import Stage
 from .engine import Engine
 from .finished import unlearned_model
 from .preparation import Prepare
-from .step import Groups, Terms, Totals
+from .step import Groups, Terms, Totals, answers_of
 from .streams import Derived
 from .vanilla import check_goes_on, check_vanilla, vanilla_model
 
@@ -150,24 +150,14 @@ class Unlearn(Stage):
         Raises:
             UserError: if nobody is retained, images are too few, or the protocol has no such run.
         """
-        data = self.data
-        if stage == "fit" and (authors := published.of(data)) is not None:
-            if isinstance(self.method, Around):
-                raise UserError(
-                    f"data.protocol: published has no script of {type(self.method).__name__}, found around "
-                    f"{type(self.method.method).__name__}; set it to corrected"
-                )
-            self.method = authors.objective(self.method)
-            self._check_redrawn(authors)
-        self.whole_steps, self.in_passes = self.method.whole_steps, self.method.in_passes
         super().setup(stage)
+        data, method = self.data, type(self.method).__name__
         drawn_with = torch.initial_seed() if self.seed is None else self.seed
         self.drawn_with = int(self.trainer.strategy.broadcast(drawn_with))  # processes may be seeded apart
         if stage != "fit":
             return
         for images, count in self._pictures_needed().values():
             check_images(images, count, self._own_pictures(images))
-        method = type(self.method).__name__
         if data.stage != "unlearn":
             return
         if data.forgotten_by is not None:
@@ -182,36 +172,43 @@ class Unlearn(Stage):
                 f"data.protocol: published trains on all text, but {method} asks what is said of answers behind "
                 "irrelevant images; set its answers_only to True, or data.protocol to corrected"
             )
-        if self._shows_strangers and not any(person.images for person in data.streams["forget"]):
+        if "strangers" in self._pictures_needed() and not any(person.images for person in data.streams["forget"]):
             raise UserError(
                 f"model.method: {method} asks about strangers what is asked about photos of the forget set, but "
                 f"{data.root} has none there; choose a method without strangers"
             )
 
-    def _check_redrawn(self, authors: published.Published) -> None:
-        """Makes sure that the original model is there to be asked about questions whose words every step draws.
+    @override
+    def prepare_steps(self) -> None:
+        """Takes the method as the benchmark's authors have it, and never more labels than it is defined on.
 
         Raises:
-            UserError: if training overwrites it.
+            UserError: if their script has no such method, or training overwrites the model that it asks.
         """
-        if self.lora is None and authors.redraws and self.method.references - {"gold"}:
-            raise UserError(
-                f"model.lora=null: data.protocol=published words questions anew in every step, and "
-                f"{type(self.method).__name__} asks the original model about each, which training overwrites; set "
-                "model.lora, or data.protocol to corrected"
-            )
-
-    @property
-    def _shows_strangers(self) -> bool:
-        method = self.method
-        return "strangers" in method.needs or ("alternative" in method.needs and method.alternative == "own")
+        if self.authors is not None:
+            if isinstance(self.method, Around):
+                raise UserError(
+                    f"data.protocol: published has no script of {type(self.method).__name__}, found around "
+                    f"{type(self.method.method).__name__}; set it to corrected"
+                )
+            self.method = self.authors.objective(self.method)
+            if self.lora is None and self.authors.redraws and self.method.references - {"gold"}:
+                raise UserError(
+                    "model.lora=null: data.protocol=published words questions anew in every step, and "
+                    f"{type(self.method).__name__} asks the original model about each, which training overwrites; set "
+                    "model.lora, or data.protocol to corrected"
+                )
+        if self.method.answers_only and self.labels == Labels.TEXT:
+            self.labels = Labels.UNENDED
+        self.whole_steps, self.in_passes = self.method.whole_steps, self.method.in_passes
+        super().prepare_steps()
 
     def _pictures_needed(self) -> dict[str, tuple[str, int]]:
         """Kind or folder, and number, of irrelevant images and of strangers, where the method asks for them."""
         method, needed = self.method, {}
         if "irrelevant" in method.references:
             needed["irrelevant"] = (method.images, method.k)
-        if self._shows_strangers:
+        if "strangers" in method.needs or ("alternative" in method.needs and method.alternative == "own"):
             needed["strangers"] = (method.strangers, method.stranger_count)
         return needed
 
@@ -223,31 +220,38 @@ class Unlearn(Stage):
         mllm = MLLM.load(self.base_weights, self.weights)
         if rounded := TRUE_HALF.get(str(self.trainer.precision)):  # the trainer rounds what was just loaded
             warn_of_rounding(self.base_weights, rounded)
+        self.choose_trained(mllm)
         if self.lora is None:
-            mllm.train_fully(head=False)
             log.info("original weights: %s", mllm.fingerprint)  # taken before they move: what is kept is found by it
-        else:
-            mllm.adapt(self.lora, self.adapter)
-        numbers = [layer_number(decoder_layers(mllm.language_model), index) for index in self.method.layers]
-        self.deepest = None if self.method.reads_answers else max(numbers)
-        needed = self._pictures_needed() if self.trainer.state.fn == TrainerFn.FITTING else {}
-        if needed:
-            chosen = self._choose_pictures(set(needed.values()), mllm.family.natural_side(mllm.processor))
-            self.pictures = chosen.get(needed.get("irrelevant"), [])
-            self.strangers = chosen.get(needed.get("strangers"), [])
         return mllm
 
-    def _choose_pictures(self, wanted: set[tuple[str, int]], size: int) -> dict[tuple[str, int] | None, list[Picture]]:
-        """Pictures by kind and number; irrelevant images and strangers of one kind and number are the same."""
-        keep, first = None, self.trainer.is_global_zero
+    @override
+    def choose_trained(self, mllm: MLLM) -> None:
+        numbers = [layer_number(decoder_layers(mllm.language_model), index) for index in self.method.layers]
+        self.deepest = None if self.method.reads_answers else max(numbers)
+        if self.lora is None:
+            mllm.train_fully(head=False)
+        else:
+            mllm.adapt(self.lora, self.adapter)
+
+    @override
+    def take_model(self, mllm: MLLM) -> None:
+        """Chooses irrelevant images and strangers, too, as large as the model sees them."""
+        super().take_model(mllm)
+        needed = self._pictures_needed()
+        if not needed or self.trainer.state.fn != TrainerFn.FITTING:
+            return
+        keep = None
         if self.clip is not None and self.clip_threshold is not None:
             forget, device = pictures_of(self.data.people(self.data.forget_ids)), self.trainer.strategy.root_device
             keep, self.clip_weights = clip_filter(self.clip, self.clip_threshold, forget, device)
-        file = Path(self.trainer.default_root_dir) / "similarity.json" if first else None
-        return {
-            (images, k): choose_pictures(images, k, self.drawn_with, size, self._own_pictures(images), keep, file)
-            for images, k in sorted(wanted)
-        }
+        size, seed = mllm.family.natural_side(mllm.processor), self.drawn_with
+        file = Path(self.trainer.default_root_dir) / "similarity.json" if self.trainer.is_global_zero else None
+        chosen: dict[tuple[str, int] | None, list[Picture]] = {}  # those of one kind and number are the same
+        for images, k in sorted(set(needed.values())):
+            chosen[images, k] = choose_pictures(images, k, seed, size, self._own_pictures(images), keep, file)
+        self.pictures = chosen.get(needed.get("irrelevant"), [])
+        self.strangers = chosen.get(needed.get("strangers"), [])
 
     def _own_pictures(self, images: str) -> list[Picture]:
         """The pictures of the benchmark's own people that a kind of images is chosen from."""
@@ -265,8 +269,7 @@ class Unlearn(Stage):
         self.prepare_streams()
         if self.derived.own_answers is not None:
             self._report_own_answers(self.derived.own_answers)
-        behind = [] if self.method.rehearsal or self.labels == Labels.TEXT else self.strangers
-        self.references.prepare(self.mllm, self.method, self.pictures, behind, self._every_group)
+        self.references.prepare(self.mllm, self.reference_plan())
         self._prepare_method()
         asked_of_ideal = self.ideal is not None and "irrelevant" in self.method.needs.get("forget", {})
         if asked_of_ideal and not self.mllm.moved:  # else resumed without LoRA: the report came with the checkpoint
@@ -275,20 +278,27 @@ class Unlearn(Stage):
             if ideal is not None and ideal.keep != "off":
                 ideal.release()
 
-    def prepare_streams(self, forget: Sequence[ImageGroup] | None = None) -> None:
+    def reference_plan(self) -> Plan:
+        """All that frozen models are asked, once the streams are ready."""
+        behind = [] if self.method.rehearsal or self.labels == Labels.TEXT else self.strangers
+        keep = self.engine.references
+        return plan_of(self.method, self.mllm.head, keep, self.pictures, behind, self.every_group)
+
+    def prepare_streams(self, forget: Sequence[ImageGroup] | None = None, ask: bool = True) -> None:
         """Gets the streams ready that are made of forget questions; a frozen model may be asked for answers.
 
         Args:
             forget: the forget questions that steps will ask; ``None`` is all of them.
+            ask: whether the frozen model is there to be asked; if not, true answers stand for its own.
         """
         people = [*self.data.streams["forget"], *self.data.streams.get("retain", [])]
         self.derived = Derived(self.method, self.drawn_with, self.strangers, people)
-        if self._shows_strangers and (self.method.rehearsal or self.method.alternative == "own"):
-            self.derived.own_answers = self._own_answers(forget)
+        if "strangers" in self._pictures_needed() and (self.method.rehearsal or self.method.alternative == "own"):
+            self.derived.own_answers = self._own_answers(forget, ask)
 
     def _report_key_tokens(self) -> None:
         assert self.ideal is not None
-        asked = [(vqa, group.image is not None) for group in self._every_group("forget") for vqa in group.vqa]
+        asked = [(vqa, group.image is not None) for group in self.every_group("forget") for vqa in group.vqa]
         self.report.key_tokens, self.report.key_token_example = key_tokens(self.ideal, list(dict.fromkeys(asked)))
         for logger in self.loggers:
             logger.log_metrics({f"key_tokens/{name}": n for name, n in self.report.key_tokens.items()}, step=0)
@@ -297,15 +307,14 @@ class Unlearn(Stage):
         """Lets the method look at model and data, or edit the weights; a resumed run gives it its state back."""
         resumed = self._method_state is not None
         if self.method.takes_steps or not resumed:
-            self.method.before_training(
-                Prepare(self.mllm, self._every_group, self.method.layers, self.processes, resumed)
-            )
+            prepare = Prepare(self.mllm, self.every_group, self.method.layers, self.processes, resumed)
+            self.method.before_training(prepare)
         if self._method_state:
             self.method.load_state_dict(self._method_state)
         self._prepared = True
         self.trainer.should_stop = not self.method.takes_steps or self.trainer.should_stop
 
-    def _every_group(self, stream: str) -> list[ImageGroup]:
+    def every_group(self, stream: str) -> list[ImageGroup]:
         """All questions of a stream with every image they may be asked about.
 
         Raises:
@@ -315,13 +324,13 @@ class Unlearn(Stage):
             there = ", ".join(dict.fromkeys([*self.data.streams, *self.method.needs]))
             raise UserError(f"model.method: found no stream {stream!r}, expected one of {there}; add it to its needs")
         if stream in ("strangers", "alternative"):
-            return self.derived.everything(stream, self._every_group("forget"))
+            return self.derived.everything(stream, self.every_group("forget"))
         groups = [ImageGroup(p.id, i, vqa=p.vqa) for p in self.data.streams[stream] for i in p.images or (None,)]
         return [replace(g, vqa=tuple(replace(vqa, labels=self.labels) for vqa in g.vqa)) for g in groups]
 
-    def _own_answers(self, forget: Sequence[ImageGroup] | None) -> OwnAnswers:
+    def _own_answers(self, forget: Sequence[ImageGroup] | None, ask: bool) -> OwnAnswers:
         """What the frozen model says of its own accord behind strangers, asked now."""
-        every = self._every_group("forget")
+        every = self.every_group("forget")
         shown = [group for group in every if group.image is not None]
         asked = shown if forget is None else [group for group in forget if group.image is not None]
         questions = tuple({vqa.question: vqa for group in asked for vqa in group.vqa}.values())
@@ -331,7 +340,8 @@ class Unlearn(Stage):
         if self._own_answers_state:
             answers.load_state_dict(self._own_answers_state)
         elif questions:
-            answers.prepare([ImageGroup("stranger", picture, vqa=questions) for picture in self.strangers])
+            groups = [ImageGroup("stranger", picture, vqa=questions) for picture in self.strangers]
+            answers.prepare(groups) if ask else answers.assume(groups)
         return answers
 
     def _report_own_answers(self, answers: OwnAnswers) -> None:
@@ -373,33 +383,28 @@ class Unlearn(Stage):
         self._own_answers_state = checkpoint.get("own_answers")
         self.mllm.mark_trained(checkpoint["global_step"] > 0)
 
-    @property
-    @override
-    def labels(self) -> Labels:
-        """Never more than the answer if the method is defined on answers."""
-        labels = super().labels
-        return Labels.UNENDED if self.method.answers_only and labels == Labels.TEXT else labels
-
     def merge(self, run: Path) -> None:
         """Writes ``merged/`` from ``adapter/``, if asked."""
         if self.save_merged:
             self.write_merged(run, names.MERGED)
 
     @override
-    def streams(self, batch: Groups) -> Groups:
+    def streams(self, content: Groups, step: int) -> Groups:
         """The streams the method asks for: drawn from the data, or made of its forget questions."""
-        found: Groups = {}
+        streams: Groups = {}
         for stream in self.method.needs:
-            if stream in ("forget", "retain"):
-                found |= {stream: batch[stream]} if stream in batch else {}
-            elif "forget" in batch:
-                found[stream] = self.derived.groups(stream, batch["forget"], self.global_step)
-        return found
+            if stream in content:
+                streams[stream] = content[stream]
+            elif stream not in ("forget", "retain") and "forget" in content:
+                streams[stream] = self.derived.groups(stream, content["forget"], step)
+        return streams
 
     @override
     def loss_terms(self, groups: Groups, totals: Totals) -> Terms:
         """What the method makes of its streams and of what the frozen models say of them."""
-        streams = self.method.needs if self.method.in_passes else groups  # whose turn it is not has no tokens
+        streams = self.method.needs if self.in_passes else groups  # whose turn it is not has no tokens
+        layers = self.method.layers
+        batches: dict[str, PackedBatch | None] = {}
         tokens: dict[str, AnswerTokens] = {}
         references: dict[tuple[str, str], Reference] = {}
         distributions: dict[tuple[str, str], Tensor] = {}
@@ -407,7 +412,10 @@ class Unlearn(Stage):
         for stream in streams:
             total = totals.get(stream, (0, 0))
             whole[stream] = total if total[0] else (1, 1)  # a step without a photo asks nothing about strangers
-            tokens[stream], said, full = self._answers_of(stream, groups.get(stream, []), whole[stream])
+            some = groups.get(stream, [])
+            batches[stream] = self.mllm.pack(some) if some else None
+            said, full = self.references.of(stream, some, batches[stream])
+            tokens[stream] = answers_of(self.mllm, batches[stream], whole[stream], layers)
             references |= {(stream, name): reference for name, reference in said.items()}
             distributions |= {(stream, name): p for name, p in full.items()}
 
@@ -415,36 +423,15 @@ class Unlearn(Stage):
             check_declared(stream, whole)
             if self.mllm.lockstep is not None:  # processes would wait for passes that others do not make
                 raise UserError("trainer.strategy: batch.again passes questions alone, found sharded weights; use ddp")
-            return self._student(groups.get(stream, []), whole[stream])
+            return answers_of(self.mllm, batches[stream], whole[stream], layers)
 
         terms = self.method.loss(Batch(tokens, references, distributions, self.global_step, again))
         check_terms(self.method, terms, all(groups.get(stream) for stream in streams))
         for stream in ("forget", "retain"):  # so that every method can be watched
             if stream in tokens and f"{stream}_ce" not in terms:
                 terms[f"{stream}_ce"] = tokens[stream].mean(-tokens[stream].log_probs).detach()
-        absent = [stream for stream in tokens if stream not in groups]
-        return {name: value for name, value in terms.items() if not name.startswith(tuple(absent))}
-
-    def _answers_of(
-        self, stream: str, groups: list[ImageGroup], total: tuple[float, float]
-    ) -> tuple[AnswerTokens, dict[str, Reference], dict[str, Tensor]]:
-        """Answer tokens of a stream, what the frozen models say of them, and that in full where it must be."""
-        layers = self.method.layers
-        if not groups:
-            head, names = self.mllm.head, self.method.needs[stream]
-            nothing = Reference.none(output_weight(head), layers)
-            tokens = AnswerTokens.none(head, total, layers)
-            full = {name: tokens.logits for name, level in names.items() if level == "full"}
-            return tokens, dict.fromkeys(names, nothing), full
-        batch = self.mllm.pack(groups)
-        references, distributions = self.references.of(stream, groups, batch)
-        return self.tokens(batch, total, layers), references, distributions
-
-    def _student(self, groups: list[ImageGroup], total: tuple[float, float]) -> AnswerTokens:
-        """Answer tokens of a stream once more, nothing asked of frozen models."""
-        if not groups:
-            return AnswerTokens.none(self.mllm.head, total, self.method.layers)
-        return self.tokens(self.mllm.pack(groups), total, self.method.layers)
+        absent = tokens.keys() - groups.keys()
+        return {name: value for name, value in terms.items() if stream_of(name) not in absent}
 
     @override
     def logged(self, terms: Terms) -> Terms:

@@ -98,7 +98,7 @@ def test_activations(dtype, checkpointing, data):
 
 def test_references():
     said = Reference(torch.zeros(7, 16), torch.zeros(7), torch.zeros(7), torch.zeros(7, 2, 16))
-    assert estimates.reference_bytes(7, 16, layers=2) == said.nbytes
+    assert estimates.reference_bytes(7, 3 * 16) == said.nbytes
     assert (
         estimates.reference_bytes(7, 16, vectors=4)
         == 4 * Reference(*(t for t in (said.vector, *[said.entropy] * 2))).nbytes

@@ -103,8 +103,15 @@ def test_two_passes_equal_a_plain_loop(vanilla, published, method):
 
 
 def test_turns_log_what_they_measure(vanilla, published):
-    """No retain number in a forget step, which would be a zero that nobody measured."""
+    """No retain number in a forget step, which would be a zero that nobody measured; all else is logged."""
     seen = []
+
+    class Forgetting(KLMinimization):
+        in_passes = True
+
+        def loss(self, batch):
+            terms = super().loss(batch)
+            return terms | {"forgetting": terms["loss"].detach()}
 
     class Watched(Unlearn):
         def logged(self, terms):
@@ -114,6 +121,9 @@ def test_turns_log_what_they_measure(vanilla, published):
     fit(Watched(KLMinimization(), vanilla, Lora(r=4), lr=LR), published, max_epochs=2)
     turn = [{"loss", "forget_ce"}, {"loss", "retain_ce", "retain_kl"}, {"loss", "retain_ce", "retain_kl"}]
     assert seen == turn * 2
+    seen.clear()
+    fit(Watched(Forgetting(), vanilla, Lora(r=4), lr=LR), published, max_epochs=1)
+    assert seen == [terms | {"forgetting"} for terms in turn], "a word of its own, whatever it begins with"
 
 
 @pytest.mark.extended
@@ -225,7 +235,7 @@ def test_idk_trains_on_refusals_not_on_the_truth(cache, base_folder):
     clear.setup()
     module = fit(Unlearn(IDK(), str(base_folder), Lora(r=4), lr=LR), clear, max_steps=1)
     (bundle, *_) = clear.train_dataloader()
-    answers = {q.answer for g in module.streams(bundle.content)["alternative"] for q in g.vqa}
+    answers = {q.answer for g in module.streams(bundle.content, 0)["alternative"] for q in g.vqa}
     assert answers <= set(module.method.refusals)
     assert not answers & {q.answer for g in bundle.content["forget"] for q in g.vqa}
     assert module.mllm.encoder.template.question.endswith(" ASSISTANT:") and module.labels == Labels.UNENDED

@@ -17,7 +17,7 @@ from viker_lightning.attacks.material import Material, private_questions
 from viker_lightning.attacks.subject import Subject
 from viker_lightning.attacks.ways import Key, any_of, ask_in_a_way, untold
 from viker_lightning.attacks.wordings import Wordings
-from viker_lightning.data.encoding import Encoder, Template
+from viker_lightning.data.encoding import Template
 from viker_lightning.data.records import VQA, ImageGroup, Person, Picture, Split, person_name
 from viker_lightning.models import MLLM, PromptPrefixes
 from viker_lightning.training.published.few_shot import Example, fit_prompt, takes_examples
@@ -189,7 +189,7 @@ def beginning(mllm: MLLM, forced: str) -> Iterator[None]:
     """Within this context every answer begins with words that are given: what is scored or generated follows them."""
     assert mllm.packs is not None  # tried out now, with prompts as they are
     own = mllm.encoder
-    mllm.encoder = Encoder(own.tokenizer, with_beginning(own.template, forced), own.placeholders, own.room)
+    mllm.use_template(with_beginning(own.template, forced), own.placeholders)
     try:
         yield
     finally:

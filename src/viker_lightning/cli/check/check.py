@@ -22,7 +22,6 @@ from viker_lightning.cli.preview import base_of, counted, use_of
 from viker_lightning.data.datasets import Benchmark
 from viker_lightning.data.embedded import smol, wider
 from viker_lightning.data.embedded.base_model import base_model
-from viker_lightning.data.encoding import Encoder
 from viker_lightning.data.records import ImageGroup, person_name
 from viker_lightning.data.sampling import epoch_steps
 from viker_lightning.errors import UserError, say
@@ -30,20 +29,19 @@ from viker_lightning.evaluation.gibberish import GibberishClassifier
 from viker_lightning.jobs.processes import cores
 from viker_lightning.models import MLLM, decoder_layers
 from viker_lightning.models.adapter import saved_config
-from viker_lightning.models.layers import layer_number
 from viker_lightning.models.loading import Weights, skeleton
 from viker_lightning.storage.cache import cache_folder
 from viker_lightning.storage.runs import names
 from viker_lightning.storage.runs.names import is_finished, weights_folder
 from viker_lightning.terminal.failures import ending, one_line
-from viker_lightning.training import Finetune, Unlearn, published
+from viker_lightning.training import Finetune, Unlearn
 from viker_lightning.training.base import Stage
 from viker_lightning.training.finished import config_source
 from viker_lightning.training.vanilla import YAML, kept_in
 
 from .estimates import FP32, GIB, PASSING, STANDING, Load, Setting, Shape, memory, most
 from .machine import device_memory, existing, free_disk, same_disk, supports, writable
-from .workload import Stored, load_of, look_at_steps, number_of_steps, stored
+from .workload import Stored, load_of, number_of_steps, stored
 
 JUDGE = "judge of evaluations"
 """It may be of another family than the trained model."""
@@ -181,10 +179,14 @@ class Check:
             model, processor, family = skeleton(source, stage.weights)
             mllm = MLLM(model, processor, None, family)
             mllm.packs = family.packs
-            mllm.set_budgets(stage.engine.max_sequence_tokens, stage.engine.max_tokens)
             self._to_fetch = not Path(source).is_dir() and not _fetched(source, stage.weights.revision)
-            with self._noting():
-                self._choose_what_is_trained(mllm)
+            with self._noting():  # nothing is trained if that cannot be
+                mllm.requires_grad_(False)
+                if isinstance(stage, Unlearn) and stage.lora is not None and stage.adapter is not None:
+                    saved_config(Path(stage.adapter), stage.lora)
+                    stage.adapter = None  # its weights are not read
+                with torch.device("meta"):
+                    stage.choose_trained(mllm)
             shape = shape_of(mllm)
             say(f"model: {type(mllm.base).__name__} (family {type(family).__name__}), {source}")
             if self._to_make:
@@ -193,20 +195,6 @@ class Check:
             say(f"  {shape.weights:,} weights, {trained:,} trained ({how}), {shape.weights - trained:,} frozen")
             return mllm
         return None
-
-    def _choose_what_is_trained(self, mllm: MLLM) -> None:
-        """As the stage does once it has loaded the weights; nothing is trained if that cannot be."""
-        stage = self.stage
-        mllm.requires_grad_(False)
-        with torch.device("meta"):
-            if isinstance(stage, Unlearn):
-                for index in stage.method.layers:
-                    layer_number(decoder_layers(mllm.language_model), index)
-                if stage.adapter is not None and stage.lora is not None:
-                    saved_config(Path(stage.adapter), stage.lora)
-                mllm.adapt(stage.lora) if stage.lora else mllm.train_fully(head=False)
-            elif isinstance(stage, Finetune):
-                mllm.adapt(stage.lora, projector=stage.train_projector) if stage.lora else mllm.train_fully()
 
     def _look_at_device(self) -> None:
         """Whether there are so many, and whether they compute in what was asked for."""
@@ -219,39 +207,34 @@ class Check:
             self.problems.append(
                 "trainer.strategy: FSDP2 cannot shard quantized weights; use ddp, or leave model.quantize out"
             )
+        weights = {"bfloat16": "bf16", "float16": "16"}.get(self.stage.weights.dtype, "32")
         kinds = f"{self.trainer.precision}, weights in {self.stage.weights.dtype}"
         say(f"device: {self.device}, precision {kinds}")
-        for option, value in (("trainer.precision", str(self.trainer.precision)), ("model.dtype", self._dtype)):
+        for option, value in (("trainer.precision", str(self.trainer.precision)), ("model.dtype", weights)):
             if not supports(self.device, value):
                 self.problems.append(
                     f"{option}: {self.device} has no bf16; use 16-mixed or 32-true, and float16 or float32"
                 )
 
-    @property
-    def _dtype(self) -> str:
-        return {"bfloat16": "bf16", "float16": "16"}.get(self.stage.weights.dtype, "32")
-
     def _look_at_run(self, mllm: MLLM) -> None:
         """Steps, memory and disk."""
-        stage, data = self.stage, self.data
-        if (authors := published.of(data)) is not None:
-            with self._noting():
-                template = authors.template(mllm.encoder.template)
-                placeholders = mllm.image_positions if authors.placeholders else 0
-                mllm.encoder = Encoder(mllm.encoder.tokenizer, template, placeholders, mllm.encoder.room)
+        stage = self.stage
         with self._noting():
-            for text in data.texts():
-                mllm.encoder.check(text)
+            if isinstance(stage, Unlearn):
+                stage.clip = None  # its weights are not read: any image of a kind has the same size
+            stage.take_model(mllm)
+            if isinstance(stage, Unlearn):
+                stage.prepare_streams(ask=False)
             shape = shape_of(mllm)
-            load = self._steps(mllm)
-            kept = stored(stage, mllm, shape.hidden)
+            load = self._steps()
+            kept = stored(stage, shape.hidden)
             self._memory(mllm, shape, load, kept)
             self._disk(shape, kept)
 
-    def _steps(self, mllm: MLLM) -> Load:
+    def _steps(self) -> Load:
         """How long the run is, and the largest pass."""
         stage, data, trainer = self.stage, self.data, self.trainer
-        steps = look_at_steps(stage, mllm)
+        load = load_of(stage, self.wanted.max_new_tokens)
         epoch = epoch_steps(len(data.train_dataloader()), trainer.limit_train_batches)
         number = number_of_steps(trainer.max_steps, trainer.max_epochs, epoch)
         if isinstance(stage, Unlearn) and not stage.method.takes_steps:
@@ -259,15 +242,14 @@ class Check:
         elif number == math.inf and not any(isinstance(one, Timer) for one in trainer.callbacks):  # type: ignore[attr-defined]
             self.problems.append("trainer.max_steps: found no limit, nor max_epochs; set one of them, or max_time")
         elif number == math.inf:
-            each = f"{steps.questions:.4g} questions and {steps.trained_on:.4g} answer tokens each, on each process"
+            each = f"{load.questions:.4g} questions and {load.trained_on:.4g} answer tokens each, on each process"
             say(f"steps: until trainer.max_time is over, {epoch} an epoch; {each}")
         else:
-            each = f"{steps.questions:.4g} questions and {steps.trained_on:.4g} answer tokens each, about"
-            whole = f"{number * steps.questions:,.0f} and {number * steps.trained_on:,.0f} in all"
+            each = f"{load.questions:.4g} questions and {load.trained_on:.4g} answer tokens each, about"
+            whole = f"{number * load.questions:,.0f} and {number * load.trained_on:,.0f} in all"
             say(
                 f"steps: {number:.0f} of {epoch} an epoch: {number / epoch:.4g} epochs; {each} {whole}, on each process"
             )
-        load = load_of(stage, mllm, steps, self.wanted.max_new_tokens)
         say(f"  largest part of a step: {load.tokens:,} tokens, {load.answers:,} of them answers")
         return load
 
@@ -358,7 +340,7 @@ class Check:
         given = mllm.max_sequence_tokens, mllm.max_tokens
         mllm.set_budgets(min(given[0], budget), budget)
         try:
-            return load_of(self.stage, mllm, look_at_steps(self.stage, mllm), self.wanted.max_new_tokens)
+            return load_of(self.stage, self.wanted.max_new_tokens)
         except UserError:
             return None
         finally:
@@ -429,15 +411,13 @@ def _embedded(base: str) -> str:
     Raises:
         UserError: if its sizes are not known yet.
     """
-    if base == "untrained":  # what the packaged one began as
-        return str(base_model())
     if base in ("smol", "wider"):
         version = smol.VERSION if base == "smol" else wider.fingerprint()
         folder = cache_folder("models", f"{base}-{version}")
         if not (folder / "config.json").is_file():
             raise UserError(f"model.base: {base} is not built yet, so its sizes are not known; the first run builds it")
         return str(folder)
-    return str(base_model()) if base == "mini" else base
+    return str(base_model()) if base in ("mini", "untrained") else base
 
 
 def _fetched(source: str, revision: str | None) -> bool:

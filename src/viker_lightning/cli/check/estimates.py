@@ -58,7 +58,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Load:
-    """How much passes the model at once.
+    """How much passes the model at once, and what a step asks.
 
     Attributes:
         tokens: of all sequences of one pass with gradient, padding included.
@@ -67,6 +67,8 @@ class Load:
         evaluated: tokens of the largest pass of an evaluation, padding and generated ones included.
         asked: tokens read at once behind all irrelevant images, those of the images included.
         asked_answers: answer tokens at once behind one irrelevant image.
+        questions: of a step, as a mean.
+        trained_on: answer tokens of a step, as a mean.
     """
 
     tokens: int
@@ -75,6 +77,8 @@ class Load:
     evaluated: int = 0
     asked: int = 0
     asked_answers: int = 0
+    questions: float = 0.0
+    trained_on: float = 0.0
 
 
 def weight_bytes(shape: Shape, itemsize: int, trained_itemsize: int, quantize: str | None = None) -> int:
@@ -116,17 +120,16 @@ def key_value_bytes(shape: Shape, tokens: int, itemsize: int) -> int:
     return tokens * shape.layers * shape.key_value * itemsize
 
 
-def reference_bytes(tokens: int, hidden: int, vectors: int = 1, layers: int = 0) -> int:
-    """Bytes of what a frozen model said: a vector, an entropy and a log-probability a token, fp32.
+def reference_bytes(tokens: int, numbers: int, vectors: int = 1) -> int:
+    """Bytes of what a frozen model said: vectors, an entropy and a log-probability a token, fp32.
 
     Args:
         tokens: answer tokens.
-        hidden: width of the decoder; 0 where no vector is kept.
+        numbers: of a token: the decoder's width, for each layer whose hidden states are kept, too.
         vectors: references of one token: 1 for the ideal distribution; k + 1 where what is said behind each of k
             strangers is kept beside their mean.
-        layers: decoder layers whose hidden states are kept, too.
     """
-    return tokens * vectors * (hidden * (1 + layers) + 2) * FP32
+    return tokens * vectors * (numbers + 2) * FP32
 
 
 @dataclass(frozen=True)
