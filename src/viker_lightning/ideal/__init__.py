@@ -2,12 +2,13 @@
 
 from .distribution import IdealDistribution, why_not_reduced
 from .key_tokens import key_token_example, key_token_report, key_tokens
-from .noised import add_noise
+from .noised import Noised, add_noise
 from .own_answers import OwnAnswers
 from .own_reference import OwnReference
 from .pictures import choose_pictures, clip_filter, pictures_of
 from .prefix import ImagePrefixes
 from .reference import (
+    Level,
     Reference,
     forward_kl,
     mean_distribution,
@@ -17,13 +18,14 @@ from .reference import (
     statistics_of,
     token_kl,
 )
-from .references import Level, References
+from .references import References
 from .store import ReferenceStore, reference_key, store_folder
 
 __all__ = [
     "IdealDistribution",
     "ImagePrefixes",
     "Level",
+    "Noised",
     "OwnAnswers",
     "OwnReference",
     "Reference",

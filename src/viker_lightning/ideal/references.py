@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -16,39 +16,31 @@ from viker_lightning.errors import UserError, short
 from viker_lightning.models import MLLM
 
 from .distribution import IdealDistribution, why_not_reduced
-from .noised import Noised
 from .own_reference import OwnReference
-from .reference import Reference, reference_of, statistics_of
+from .reference import Level, Reference, reference_of, statistics_of
 from .store import Keep, reference_store
 
 log = logging.getLogger(__name__)
-
-Level = Literal["log_prob", "kl", "full"]
-"""How much of what a reference says is used: the log-probability of the answer tokens, what a forward KL needs, or
-every probability."""
 
 
 class Asks(Protocol):
     """What a method says it needs of frozen models; see :class:`~viker_lightning.methods.Method`."""
 
     @property
-    def needs(self) -> Mapping[str, Mapping[str, Level]]:
-        """Levels by stream and name of a reference."""
+    def streams(self) -> Mapping[str, Any]:
+        """What it needs of each stream, by name, with ``levels`` by name of a reference."""
 
     @property
-    def references(self) -> set[str]:
-        """Names of all references."""
+    def references(self) -> Mapping[str, Any]:
+        """All references and their settings, by name."""
 
     layers: tuple[int, ...]
-    gold: str | None
-    noise: float
-    instruction: str
 
 
 class References:
     """Knows what frozen models say of the answers of every stream.
 
-    Names are those of :data:`~viker_lightning.methods.base.REFERENCES`. What is said is reduced where the output
+    Names are those of :data:`~viker_lightning.methods.Stream`. What is said is reduced where the output
     embedding allows it, else taken as full distributions, which are computed in every step. A model that is trained in
     full is asked everything by :meth:`prepare`, since it is not the original any more afterwards.
 
@@ -70,7 +62,6 @@ class References:
         self._saved: dict[str, Any] = {}  # what had been said before the run stopped
         self._gold: MLLM | None = None
         self._asks: Asks
-        self._noised: Noised
         self._mllm: MLLM
 
     def prepare(
@@ -94,8 +85,7 @@ class References:
             UserError: if a model that is trained in full would have to be asked in every step what it said at first.
         """
         self._mllm, self._asks = mllm, asks
-        self._noised = Noised(asks.noise, asks.instruction)
-        pairs = [(stream, name, level) for stream, asked in asks.needs.items() for name, level in asked.items()]
+        pairs = [(stream, name, level) for stream, need in asks.streams.items() for name, level in need.levels.items()]
         for stream, name, level in pairs:
             self._check(stream, name, level)
         if self.keep == "off" or asks.layers or ("strangers", "own") not in {pair[:2] for pair in pairs} - self._full:
@@ -147,7 +137,7 @@ class References:
         """
         references: dict[str, Reference] = {}
         distributions: dict[str, Tensor] = {}
-        for name, level in self._asks.needs[stream].items():
+        for name, level in self._asks.streams[stream].levels.items():
             if (stream, name) in self._full:
                 references[name], distributions[name] = self._in_full(name, groups, batch)
             elif name == "irrelevant":
@@ -188,8 +178,7 @@ class References:
         if name != "gold":
             return self._mllm
         if self._gold is None:
-            assert self._asks.gold is not None
-            self._gold = self._mllm.beside(self._asks.gold, self.dtype, "model.method.gold")
+            self._gold = self._mllm.beside(self._asks.references["gold"].folder, self.dtype, "model.method.gold")
         return self._gold
 
     def _reference(
@@ -215,15 +204,16 @@ class References:
 
     def _shown(self, name: str, groups: list[ImageGroup]) -> list[ImageGroup]:
         """Image groups as the reference sees them."""
-        return self._noised.groups(groups) if name == "noised" else groups
+        return self._asks.references["noised"].groups(groups) if name == "noised" else groups
 
     def _as_shown(self, name: str, groups: Sequence[ImageGroup], batch: PackedBatch) -> PackedBatch:
         if name != "noised":
             return batch
-        shown = self._mllm.pack(self._noised.groups(groups))
+        noised = self._asks.references["noised"]
+        shown = self._mllm.pack(noised.groups(groups))
         if not torch.equal(shown.labels, batch.labels):
             raise UserError(
-                f"model.method.instruction: {short(self._noised.instruction)} changes the tokens that are to be "
+                f"model.method.instruction: {short(noised.instruction)} changes the tokens that are to be "
                 "predicted; end it with a full stop, or train on answers alone (data.protocol=corrected)"
             )
         return shown

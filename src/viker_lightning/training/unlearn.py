@@ -165,14 +165,14 @@ class Unlearn(Stage):
         self.drawn_with = int(self.trainer.strategy.broadcast(drawn_with))  # processes may be seeded apart
         if stage != "fit":
             return
-        for images, count in self._pictures_needed().values():
+        for images, count in self.method.pictures_needed.values():
             check_images(images, count, self._own_pictures(images))
         method = type(self.method).__name__
         if data.stage != "unlearn":
             return
         if data.forgotten_by is not None:
             check_goes_on(data.forgotten_by, self.vanilla, self.adapter)
-        if "retain" in self.method.needs and "retain" not in data.streams:
+        if "retain" in self.method.streams and "retain" not in data.streams:
             raise UserError(
                 f"model.method: {method} uses retain questions, but {data.root} retains nobody; add people to retain, "
                 "set retain_weight=0 where the method has it, or choose a method that only forgets"
@@ -182,7 +182,7 @@ class Unlearn(Stage):
                 f"data.protocol: published trains on all text, but {method} asks what is said of answers behind "
                 "irrelevant images; set its answers_only to True, or data.protocol to corrected"
             )
-        if self._shows_strangers and not any(person.images for person in data.streams["forget"]):
+        if "strangers" in self.method.pictures_needed and not any(person.images for person in data.streams["forget"]):
             raise UserError(
                 f"model.method: {method} asks about strangers what is asked about photos of the forget set, but "
                 f"{data.root} has none there; choose a method without strangers"
@@ -194,26 +194,12 @@ class Unlearn(Stage):
         Raises:
             UserError: if training overwrites it.
         """
-        if self.lora is None and authors.redraws and self.method.references - {"gold"}:
+        if self.lora is None and authors.redraws and self.method.references.keys() - {"gold"}:
             raise UserError(
                 f"model.lora=null: data.protocol=published words questions anew in every step, and "
                 f"{type(self.method).__name__} asks the original model about each, which training overwrites; set "
                 "model.lora, or data.protocol to corrected"
             )
-
-    @property
-    def _shows_strangers(self) -> bool:
-        method = self.method
-        return "strangers" in method.needs or ("alternative" in method.needs and method.alternative == "own")
-
-    def _pictures_needed(self) -> dict[str, tuple[str, int]]:
-        """Kind or folder, and number, of irrelevant images and of strangers, where the method asks for them."""
-        method, needed = self.method, {}
-        if "irrelevant" in method.references:
-            needed["irrelevant"] = (method.images, method.k)
-        if self._shows_strangers:
-            needed["strangers"] = (method.strangers, method.stranger_count)
-        return needed
 
     @override
     def load_mllm(self) -> MLLM:
@@ -232,7 +218,7 @@ class Unlearn(Stage):
             mllm.adapt(self.lora, self.adapter)
         numbers = [layer_number(decoder_layers(mllm.language_model), index) for index in self.method.layers]
         self.deepest = None if self.method.reads_answers else max(numbers)
-        needed = self._pictures_needed() if self.trainer.state.fn == TrainerFn.FITTING else {}
+        needed = self.method.pictures_needed if self.trainer.state.fn == TrainerFn.FITTING else {}
         if needed:
             chosen = self._choose_pictures(set(needed.values()), mllm.family.natural_side(mllm.processor))
             self.pictures = chosen.get(needed.get("irrelevant"), [])
@@ -267,11 +253,11 @@ class Unlearn(Stage):
         self.prepare_streams()
         if self.derived.own_answers is not None:
             self._report_own_answers(self.derived.own_answers)
-        behind = [] if self.method.rehearsal or self.labels == Labels.TEXT else self.strangers
+        behind = [] if self.derived.rehearsal or self.labels == Labels.TEXT else self.strangers
         self.references.prepare(self.mllm, self.method, self.pictures, behind, self._every_group)
         self._prepare_method()
-        asked_of_ideal = self.ideal is not None and "irrelevant" in self.method.needs.get("forget", {})
-        if asked_of_ideal and not self.mllm.moved:  # else resumed without LoRA: the report came with the checkpoint
+        forget = self.method.streams.get("forget")
+        if forget and forget.irrelevant and not self.mllm.moved:  # else resumed: the report came with the checkpoint
             self._report_key_tokens()
         for ideal in (self.ideal, self.references.strangers):
             if ideal is not None and ideal.keep != "off":
@@ -285,7 +271,7 @@ class Unlearn(Stage):
         """
         people = [*self.data.streams["forget"], *self.data.streams.get("retain", [])]
         self.derived = Derived(self.method, self.drawn_with, self.strangers, people)
-        if self._shows_strangers and (self.method.rehearsal or self.method.alternative == "own"):
+        if self.derived.asks_own:
             self.derived.own_answers = self._own_answers(forget)
 
     def _report_key_tokens(self) -> None:
@@ -313,8 +299,8 @@ class Unlearn(Stage):
         Raises:
             UserError: if the data has no such stream, and the method does not declare it.
         """
-        if stream not in self.data.streams and stream not in self.method.needs:
-            there = ", ".join(dict.fromkeys([*self.data.streams, *self.method.needs]))
+        if stream not in self.data.streams and stream not in self.method.streams:
+            there = ", ".join(dict.fromkeys([*self.data.streams, *self.method.streams]))
             raise UserError(f"model.method: found no stream {stream!r}, expected one of {there}; add it to its needs")
         if stream in ("strangers", "alternative"):
             return self.derived.everything(stream, self._every_group("forget"))
@@ -393,7 +379,7 @@ class Unlearn(Stage):
     def streams(self, batch: Groups) -> Groups:
         """The streams the method asks for: drawn from the data, or made of its forget questions."""
         found: Groups = {}
-        for stream in self.method.needs:
+        for stream in self.method.streams:
             if stream in ("forget", "retain"):
                 found |= {stream: batch[stream]} if stream in batch else {}
             elif "forget" in batch:
@@ -403,7 +389,7 @@ class Unlearn(Stage):
     @override
     def loss_terms(self, groups: Groups, totals: Totals) -> Terms:
         """What the method makes of its streams and of what the frozen models say of them."""
-        streams = self.method.needs if self.method.in_passes else groups  # whose turn it is not has no tokens
+        streams = self.method.streams if self.method.in_passes else groups  # whose turn it is not has no tokens
         tokens: dict[str, AnswerTokens] = {}
         references: dict[tuple[str, str], Reference] = {}
         distributions: dict[tuple[str, str], Tensor] = {}
@@ -435,7 +421,7 @@ class Unlearn(Stage):
         """Answer tokens of a stream, what the frozen models say of them, and that in full where it must be."""
         layers = self.method.layers
         if not groups:
-            head, names = self.mllm.head, self.method.needs[stream]
+            head, names = self.mllm.head, self.method.streams[stream].levels
             nothing = Reference.none(output_weight(head), layers)
             tokens = AnswerTokens.none(head, total, layers)
             full = {name: tokens.logits for name, level in names.items() if level == "full"}

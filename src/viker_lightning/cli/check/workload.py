@@ -14,6 +14,7 @@ from viker_lightning.data.records import ImageGroup, Labels
 from viker_lightning.ideal.distribution import QUESTIONS_PER_PART
 from viker_lightning.ideal.own_reference import OwnReference
 from viker_lightning.ideal.prefix import LEAST_TOKENS
+from viker_lightning.methods import Strangers
 from viker_lightning.models import MLLM
 from viker_lightning.training import Unlearn
 from viker_lightning.training.base import Stage
@@ -100,7 +101,7 @@ def _asked(stage: Stage, content: Groups, step: int) -> Groups:
     """The image groups of a step by the streams of the method."""
     if not isinstance(stage, Unlearn):
         return {name: stage.labelled(groups, step) for name, groups in content.items()}
-    names = {stream: stream if stream in content else "forget" for stream in stage.method.needs}
+    names = {stream: stream if stream in content else "forget" for stream in stage.method.streams}
     return {stream: stage.labelled(content[name], step) for stream, name in names.items() if name in content}
 
 
@@ -166,7 +167,8 @@ def every_group(stage: Unlearn, stream: str) -> list[ImageGroup]:
         return groups
     vqa = tuple(dict.fromkeys(vqa for group in groups if group.image is not None for vqa in group.vqa))
     picture = next((group.image for group in groups if group.image is not None), None)
-    return [ImageGroup(f"stranger {i}", picture, vqa=vqa) for i in range(stage.method.stranger_count)]
+    count = range(stage.method.pictures_needed["strangers"][1])
+    return [ImageGroup(f"stranger {i}", picture, vqa=vqa) for i in count]
 
 
 def ideal_questions(stage: Unlearn, mllm: MLLM) -> tuple[list[Encoded], int, list[Encoded], int]:
@@ -176,23 +178,20 @@ def ideal_questions(stage: Unlearn, mllm: MLLM) -> tuple[list[Encoded], int, lis
         Questions of the ideal distribution and vectors a token; those behind strangers, where these are asked apart,
         and vectors a token. Empty, and 0, where nothing is asked.
     """
-    method = stage.method
-    pairs = [(stream, name, level) for stream, asked in method.needs.items() for name, level in asked.items()]
-    full = {(stream, name) for stream, name, level in pairs if level == "full"}
-    known = stage.engine.references != "off" and not method.layers
-    behind = known and not method.rehearsal and stage.labels != Labels.TEXT
-    behind = behind and ("strangers", "own") in {pair[:2] for pair in pairs} - full
-    irrelevant = [stream for stream, name, _ in pairs if name == "irrelevant"]
-    shared = behind and bool(irrelevant)
-    shared = shared and (method.images, method.k) == (method.strangers, method.stranger_count)
-    asked = {q: None for stream in irrelevant for group in every_group(stage, stream) for q in _encoded(mllm, group)}
+    method, pictures = stage.method, stage.method.pictures_needed
+    strangers = method.streams.get("strangers")
+    behind = isinstance(strangers, Strangers) and not strangers.rehearsal and strangers.own in ("log_prob", "kl")
+    behind = behind and stage.engine.references != "off" and not method.layers and stage.labels != Labels.TEXT
+    shared = behind and pictures.get("irrelevant") == pictures["strangers"]
+    streams = [name for name, stream in method.streams.items() if stream.irrelevant]
+    asked = {q: None for stream in streams for group in every_group(stage, stream) for q in _encoded(mllm, group)}
     others: dict[Encoded, None] = {}
     if behind:
         shown = [group for group in every_group(stage, "forget") if group.image is not None]
         others = {q: None for group in shown for q in _encoded(mllm, group)}
     if shared:
-        return [*(asked | others)], method.k + 1, [], 0
-    return [*asked], int(bool(irrelevant)), [*others], (method.stranger_count + 1) * behind
+        return [*(asked | others)], pictures["irrelevant"][1] + 1, [], 0
+    return [*asked], int(bool(streams)), [*others], pictures["strangers"][1] + 1 if behind else 0
 
 
 def stored(stage: Stage, mllm: MLLM, hidden: int) -> Stored:
@@ -213,8 +212,8 @@ def stored(stage: Stage, mllm: MLLM, hidden: int) -> Stored:
     ideal, vectors, others, more = ideal_questions(stage, mllm)
     beforehand = reference_bytes(_answers(ideal), hidden, vectors) + reference_bytes(_answers(others), hidden, more)
     single = 0
-    for stream, asked in stage.method.needs.items():
-        for name, level in asked.items():
+    for stream, need in stage.method.streams.items():
+        for name, level in need.levels.items():
             if name == "irrelevant" or level == "full" or (stream == "strangers" and more):
                 continue
             groups = every_group(stage, stream)
@@ -243,11 +242,12 @@ def behind_images(stage: Stage, mllm: MLLM) -> tuple[int, int]:
     """
     if not isinstance(stage, Unlearn):
         return 0, 0
-    method, found = stage.method, [(0, 0)]
+    found = [(0, 0)]
     ideal, _, others, _ = ideal_questions(stage, mllm)
     people = stage.data.streams["forget"]
     image = max((len(mllm.prefix(picture)) for person in people for picture in person.images), default=0)
-    for questions, k in ((ideal, method.k), (others, method.stranger_count)):
+    for questions, name in ((ideal, "irrelevant"), (others, "strangers")):
+        _, k = stage.method.pictures_needed.get(name, ("", 1))
         budget = max(LEAST_TOKENS, mllm.max_tokens // k)
         for some in _parts(questions):
             sizes = [row_tokens(0, [q]) for q in some]
