@@ -6,17 +6,8 @@ import torch
 from support.preparing import ce, trained
 from support.shaped import assert_close, batch, ready, restore, slopes, step, weights
 from viker_lightning.errors import UserError
-from viker_lightning.methods import (
-    GRU,
-    KVW,
-    NPO,
-    RMU,
-    SAM,
-    AgainstRelearning,
-    Alternative,
-    GradientAscent,
-    GradientDifference,
-)
+from viker_lightning.methods import GRU, KVW, NPO, RMU, SAM, AgainstRelearning, GradientAscent, GradientDifference
+from viker_lightning.methods.base import Alternative
 
 RHO, STEPS = 0.02, 3
 

@@ -6,18 +6,8 @@ import torch.nn.functional as F
 
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import reduce_distribution, reference_of
-from viker_lightning.methods import (
-    IDK,
-    NPO,
-    Batch,
-    Forget,
-    GradientAscent,
-    GradientDifference,
-    Irrelevant,
-    KLMinimization,
-    Retain,
-    ViKeR,
-)
+from viker_lightning.methods import IDK, NPO, Batch, GradientAscent, GradientDifference, KLMinimization, ViKeR
+from viker_lightning.methods.base import Forget, Irrelevant, Retain
 from viker_lightning.models import AnswerTokens
 
 QUESTION = torch.tensor([0, 0, 0, 1, 2, 2])

@@ -7,22 +7,8 @@ import torch
 
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import Reference
-from viker_lightning.methods import (
-    Alternative,
-    Around,
-    Batch,
-    Forget,
-    Gold,
-    GradientAscent,
-    Held,
-    Irrelevant,
-    Method,
-    Noised,
-    Retain,
-    Stranger,
-    Strangers,
-)
-from viker_lightning.methods.base import check_needs, check_terms
+from viker_lightning.methods import Alternative, Around, Batch, Forget, Gold, GradientAscent, Held, Method, Stranger
+from viker_lightning.methods.base import Irrelevant, Noised, Retain, Strangers, check_needs, check_terms
 from viker_lightning.models import AnswerTokens
 
 

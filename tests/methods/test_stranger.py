@@ -8,20 +8,8 @@ import torch
 
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import Reference, reduce_distribution
-from viker_lightning.methods import (
-    NPO,
-    Batch,
-    Forget,
-    GradientDifference,
-    Held,
-    Irrelevant,
-    Method,
-    Retain,
-    Stranger,
-    Strangers,
-    ViKeR,
-)
-from viker_lightning.methods.base import check_needs
+from viker_lightning.methods import NPO, Batch, GradientDifference, Held, Method, Stranger, ViKeR
+from viker_lightning.methods.base import Forget, Irrelevant, Retain, Strangers, check_needs
 from viker_lightning.models import AnswerTokens
 
 V, D = 11, 5

@@ -7,19 +7,8 @@ import torch.nn.functional as F
 from viker_lightning.data.datasets import MLLMU
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import Reference, forward_kl, reference_of
-from viker_lightning.methods import (
-    DPO,
-    IDK,
-    NPO,
-    Batch,
-    Forget,
-    Gold,
-    GradientAscent,
-    GradientDifference,
-    KLMinimization,
-    Retain,
-    ViKeR,
-)
+from viker_lightning.methods import DPO, IDK, NPO, Batch, GradientAscent, GradientDifference, KLMinimization, ViKeR
+from viker_lightning.methods.base import Forget, Gold, Retain
 from viker_lightning.models import AnswerTokens
 from viker_lightning.training.published import PublishedCLEAR, PublishedMLLMU
 
