@@ -18,7 +18,7 @@ from viker_lightning.data.prompts import choice_prompt, cloze_prompt
 from viker_lightning.data.records import VQA, Cloze, ImageGroup, MultipleChoice, Split
 from viker_lightning.evaluation import predict
 from viker_lightning.ideal import IdealDistribution
-from viker_lightning.methods import Batch, GradientAscent, Stranger
+from viker_lightning.methods import Batch, GradientAscent, Stranger, Strangers
 from viker_lightning.models import MLLM, Sampling, generate, sample
 from viker_lightning.training.streams import Derived
 
@@ -215,7 +215,7 @@ def strangers_section(name: str, repeats: int) -> list[dict]:
     held: dict[int, list[ImageGroup]] = {}  # by how many strangers are shown
     for few in (1, 2, 4):
         method = Stranger()
-        method.strangers_per_step = few
+        method.needs = (Strangers(per_step=few),)
         for step in range(20):
             about = Derived(method, 0, portraits, []).groups("strangers", groups, step)
             held.setdefault(len(about), about)

@@ -34,7 +34,7 @@ from viker_lightning.evaluation import Prediction, note_form, predict, summarise
 from viker_lightning.grids import Cell, read_grid
 from viker_lightning.grids.grid import setting
 from viker_lightning.jobs.runner import run_jobs
-from viker_lightning.metrics import FORGOTTEN, KNOWLEDGE, NUMBERS, REFUSALS, SECTIONS, auroc
+from viker_lightning.metrics import FORGOTTEN, KNOWLEDGE, NUMBERS, REFUSALS, Number, auroc
 from viker_lightning.models import MLLM, Lora
 from viker_lightning.storage.files import write_json, write_text
 from viker_lightning.storage.runs import read_run
@@ -61,16 +61,6 @@ UTILITY = 0.8
 """Unlearned models that know less of the people who are kept than this share of what gold knows are left out of Q and
 R: breaking a model is no unlearning (UDS, utility filter)."""
 
-NOT_OF_KNOWLEDGE = frozenset({"n", "template_probability", *(one.name for one in SECTIONS["fluency"])} - {"refusals"})
-"""Scores that claim nothing about what is known: they are judged as they are, which says what else they depend on."""
-
-FORGOTTEN_WHEN_HIGH: dict[str, float] = dict.fromkeys(
-    ("truth_ratio", "refusals", "forget_quality_p", "js_similarity", "acc_f", "cloze_f"), 1.0
-) | {"forget_quality_log10_p": 0.0}
-"""Scores of which a high value on the forget set says that it is forgotten, with their largest value, from which they
-are taken away: what is left is high where the people are known. All other scores are so themselves."""
-
-SCORES = tuple(one.name for one in NUMBERS)
 LEAST = 1e-8
 """A smaller number is 0 (UDS scripts/meta_eval_robustness.py)."""
 
@@ -97,14 +87,21 @@ class Member:
     utility: float
 
 
-def shown_knowledge(score: str, value: float) -> float:
+def shows(score: Number) -> Literal["high", "low", "nothing"]:
+    """Which values on the forget set say that people are known; those of no knowledge are judged as they are."""
+    if not score.knowledge:
+        return "nothing"
+    return "low" if score.good in ("high", "gold") else "high"
+
+
+def shown_knowledge(score: Number, value: float) -> float:
     """What a score says of how well the people are known: high where they are, for every score.
 
     Args:
-        score: its name in the table.
+        score: an entry of the table.
         value: its value on a split of the people to be forgotten.
     """
-    return FORGOTTEN_WHEN_HIGH[score] - value if score in FORGOTTEN_WHEN_HIGH else value
+    return (0.0 if score.range == "<= 0" else 1.0) - value if shows(score) == "low" else value
 
 
 def threshold(known: Sequence[float], unknown: Sequence[float]) -> float:
@@ -221,16 +218,14 @@ def judge_all(summaries: Mapping[str, Mapping[Condition, Any]], pool: Sequence[M
     """
     found: dict[str, Any] = {}
     for split in FORGOTTEN:
-        for score in SCORES:
+        for score in NUMBERS:
             values: dict[str, dict[Condition, float]] = {}
             for title, conditions in summaries.items():
-                read = {c: numbers.get(split, {}).get(score) for c, numbers in conditions.items()}
+                read = {c: numbers.get(split, {}).get(score.name) for c, numbers in conditions.items()}
                 if all(value is not None and math.isfinite(value) for value in read.values()):
                     values[title] = {c: shown_knowledge(score, value) for c, value in read.items()}
             if {m.group for m in pool if m.title in values} >= {"with", "without"}:
-                low = "low" if score in FORGOTTEN_WHEN_HIGH else "high"
-                shows = "nothing" if score in NOT_OF_KNOWLEDGE else low
-                found.setdefault(split, {})[score] = {"shows": shows, **judge(values, pool, gold)}
+                found.setdefault(split, {})[score.name] = {"shows": shows(score), **judge(values, pool, gold)}
     return found
 
 

@@ -21,7 +21,7 @@ def matrices(mllm):
 
 
 class Halves(Method):
-    needs = {}
+    needs = ()
     takes_steps = False
 
     def before_training(self, run):

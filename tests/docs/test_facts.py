@@ -18,8 +18,8 @@ from viker_lightning.grids.tables.worlds_page import worlds_markdown
 from viker_lightning.grids.tuning.page import markdown
 from viker_lightning.grids.tuning.tuned import read_tuning
 from viker_lightning.ideal import Level
-from viker_lightning.methods import IDK, NPO, Held, Method
-from viker_lightning.methods.base import REFERENCES, STREAMS
+from viker_lightning.methods import IDK, NPO, Alternative, Held, Method, Retain, Strangers
+from viker_lightning.methods.base import Stream
 from viker_lightning.metrics import NUMBERS
 from viker_lightning.metrics.statistics.paired import sign_flip
 from viker_lightning.models.families import FAMILIES, Family
@@ -108,7 +108,7 @@ def test_what_a_method_needs_is_what_it_declares():
     assert needs(NPO()) == ["frozen model"] and needs(NPO(retain_weight=1.0)) == ["retain data", "frozen model"]
     assert needs(Held(NPO(), rehearsal=True)) == ["strangers", "own answers"]
     method = IDK()
-    method.layers, method.takes_steps, method.alternative = (1,), False, "own"
+    method.layers, method.takes_steps, method.needs = (1,), False, [Alternative(Strangers()), Retain()]
     assert needs(method)[2:] == ["hidden states", "own answers", "no steps: edits weights"]
 
 
@@ -270,9 +270,11 @@ def test_what_a_method_may_ask_for():
     text = (DOCS / "method.md").read_text()
     told = {name for columns in (2, 3) for cells in rows("method.md", columns) for name in named(cells[0])}
     public = {n for n, v in vars(Method).items() if not n.startswith("_") and not callable(v)}
-    assert public - {"references"} <= told | set(re.findall(r"`(\w+)", text))  # that one follows from needs
-    assert {f"batch.{stream}" for stream in STREAMS} <= told
-    assert {*REFERENCES, *get_args(Level)} <= told
+    properties = {n for n, v in vars(Method).items() if isinstance(v, property)}  # these follow from needs
+    assert public - properties <= told | set(re.findall(r"`(\w+)", text)) and {*get_args(Level)} <= told
+    for stream in Stream.__subclasses__():
+        assert f"`{stream.__name__}(" in text and f"batch.{stream.__name__.lower()}" in told
+        assert {one.name for one in fields(stream)} <= set(re.findall(r"\w+", text))
     hooks = {n for n, v in vars(Method).items() if inspect.isfunction(v)} - {"published", "logged"}
     assert all(f"`{name}" in text for name in hooks)
 

@@ -1,6 +1,7 @@
 """What frozen models say of any stream, at any level, is what plain forwards of them say."""
 
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -13,12 +14,13 @@ from viker_lightning.data.records import ImageGroup
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import IdealDistribution, References, add_noise
 from viker_lightning.ideal.plan import plan_of
-from viker_lightning.methods import Batch, Method
+from viker_lightning.methods import Alternative, Batch, Forget, Gold, Irrelevant, Method, Noised, Retain, Strangers
 from viker_lightning.models import MLLM
 
 NAMES = ("own", "irrelevant", "gold", "noised")
 NOISE = {"noise": 0.3}
 INSTRUCTION = {"instruction": "You have never seen anybody on this photo."}
+STREAMS = {"forget": Forget, "alternative": Alternative, "strangers": Strangers, "retain": Retain}
 
 
 @pytest.fixture(autouse=True)
@@ -56,8 +58,19 @@ def streams(groups, people, data):
     }
 
 
-def asking(needs, **declared):
-    return type("Asking", (Method,), {"needs": needs, **declared})()
+def asking(levels, gold="", layers=(), **less):
+    """A method that asks references of streams, each at a level."""
+
+    def need(name, level):
+        kinds = {"irrelevant": Irrelevant, "gold": partial(Gold, gold), "noised": partial(Noised, **less)}
+        return kinds[name](level=level) if name in kinds else level
+
+    answers = {"alternative": {"answers": ("Nobody knows.",)}}
+    needs = [
+        STREAMS[stream](**answers.get(stream, {}), **{name: need(name, level) for name, level in asked.items()})
+        for stream, asked in levels.items()
+    ]
+    return type("Asking", (Method,), {"needs": needs, "layers": layers})()
 
 
 def prepared(mllm, method, streams, scenes, strangers, keep="memory"):
@@ -103,7 +116,7 @@ def plain(mllm, name, groups, scenes, gold, noise=0.0, instruction=""):
 def test_any_stream_with_any_reference(mllm, streams, scenes, people, gold, level, less):
     """All at once, behind part of the questions that they were prepared for."""
     needs = {stream: dict.fromkeys(NAMES, level) for stream in streams}
-    method = asking(needs, gold=gold, alternative=("Nobody knows.",), **less)
+    method = asking(needs, gold=gold, **less)
     references = prepared(mllm, method, streams, scenes, people)
     step = {name: [replace(g, vqa=g.vqa[1:] or g.vqa) for g in found[:2]] for name, found in streams.items()}
     batch = batch_of(mllm, references, needs, step)
@@ -122,7 +135,7 @@ def test_any_stream_with_any_reference(mllm, streams, scenes, people, gold, leve
             assert ((stream, name) in batch.distributions) == (level == "full")
             assert reference.vector.shape[1] == (mllm.head.weight.shape[1] if level == "kl" else 0)
             if level == "log_prob":
-                with pytest.raises(UserError, match=f'needs "{name}": "kl"'):
+                with pytest.raises(UserError, match=f'takes the level "kl" of {name}'):
                     batch.kl(stream, name)
                 continue
             forward = (p * (p.log() - log_q)).sum(-1)
@@ -185,7 +198,7 @@ def test_what_is_not_declared_is_not_asked(mllm, streams, scenes, people, monkey
     """Strangers whose answers no reference is asked about, as where the frozen model only answers behind them."""
     monkeypatch.setattr(IdealDistribution, "prepare", lambda *_: pytest.fail("asked about strangers"))
     for needs in ({"forget": {}, "alternative": {}}, {"forget": {}, "strangers": {}}):
-        references = prepared(mllm, asking(needs, alternative="own"), streams, [], people)
+        references = prepared(mllm, asking(needs), streams, [], people)
         assert references.strangers is None and references.ideal is None
         assert references.of("forget", streams["forget"], mllm.pack(streams["forget"])) == ({}, {})
 

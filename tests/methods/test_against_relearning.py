@@ -7,6 +7,7 @@ from support.preparing import ce, trained
 from support.shaped import assert_close, batch, ready, restore, slopes, step, weights
 from viker_lightning.errors import UserError
 from viker_lightning.methods import GRU, KVW, NPO, RMU, SAM, AgainstRelearning, GradientAscent, GradientDifference
+from viker_lightning.methods.base import Alternative
 
 RHO, STEPS = 0.02, 3
 
@@ -93,7 +94,7 @@ def test_what_is_refused():
     for wrong in ({"rho": 0}, {"steps": 0}, {"share": 0}, {"share": 1.5}):
         with pytest.raises(UserError, match=f"AgainstRelearning: .*{next(iter(wrong))}="):
             AgainstRelearning(NPO(), **wrong)
-    alone = type("Alternative", (GradientAscent,), {"needs": {"alternative": {}}, "alternative": ("No.",)})()
+    alone = type("Alternative", (GradientAscent,), {"needs": (Alternative(("No.",)),)})()
     with pytest.raises(UserError, match="reads no forget answers"):
         AgainstRelearning(alone)
     assert AgainstRelearning(RMU()).layers == (7,)

@@ -7,7 +7,7 @@ import torch
 
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import reduce_distribution
-from viker_lightning.methods import Batch, ViKeR
+from viker_lightning.methods import Batch, Forget, Irrelevant, ViKeR
 from viker_lightning.models import AnswerTokens
 
 QUESTION = torch.tensor([0, 0, 0, 1, 2, 2])
@@ -132,8 +132,8 @@ def test_hinge_and_none_end_at_the_ideal_distribution(lam, ascent):
 def test_a_hinge_alone_stops_at_the_ideal_probability():
     q, p = ends(0.0, "hinge", [0.07, 0.5], rate=0.1)
     torch.testing.assert_close(q[:, 0], p[:, 0], rtol=0, atol=0.03)
-    assert ViKeR(lam=0, ascent="hinge").needs == {"forget": {"irrelevant": "kl"}}
-    assert ViKeR(lam=0).needs == {"forget": {}}
+    assert ViKeR(lam=0, ascent="hinge").needs == (Forget(irrelevant=Irrelevant()),)
+    assert ViKeR(lam=0).needs == (Forget(),)
 
 
 def test_ascent_as_older_configs_had_it():

@@ -5,7 +5,7 @@ import torch
 
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import reference_of
-from viker_lightning.methods import Batch, Method, Stranger, ViKeR
+from viker_lightning.methods import Batch, Forget, Method, Noised, Stranger, Strangers, ViKeR
 from viker_lightning.methods.base import check_needs
 
 
@@ -40,29 +40,25 @@ def test_what_is_not_declared(batch):
 
 
 def asking(**declared):
-    return type("Asking", (Method,), {"needs": {"forget": {}}, **declared})()
+    return type("Asking", (Method,), declared)()
 
 
 def test_the_least_and_the_most_that_is_allowed():
-    noised = {"needs": {"forget": {"noised": "kl"}}}
-    check_needs(asking(**noised, noise=1.0))
-    check_needs(asking(**noised, noise=0.5))
+    assert [Noised(noise).noise for noise in (0.5, 1.0)] == [0.5, 1.0]
     for noise in (1.01, -0.01):
         with pytest.raises(UserError, match=f"noise: found {noise}, expected 0 to 1"):
-            check_needs(asking(**noised, noise=noise, instruction="Nobody."))
+            Noised(noise, "Nobody.")
     check_needs(ViKeR(k=1))
     with pytest.raises(UserError, match=r"k.?0"):
         check_needs(ViKeR(k=0))
     check_needs(Stranger(k=1))
-    check_needs(asking(stranger_count=0))  # of no use to a method that shows none
-    strangers = {"needs": {"forget": {}, "strangers": {"own": "kl"}}}
-    check_needs(asking(**strangers, stranger_count=1, strangers_per_step=1))
-    for few in ({"stranger_count": 0}, {"strangers_per_step": 0}):
+    check_needs(asking(needs=(Forget(), Strangers(count=1, per_step=1, own="kl"))))
+    for few in ({"count": 0}, {"per_step": 0}):
         with pytest.raises(UserError, match="at least 1"):
-            check_needs(asking(**{**strangers, "stranger_count": 1, "strangers_per_step": 1} | few))
+            Strangers(**few)
 
 
 def test_close_names_are_told():
-    with pytest.raises(UserError, match="strangers"):
-        check_needs(asking(needs={"forget": {}, "stranger": {}}))
-    check_needs(asking(_stranger=3))  # private to the class
+    with pytest.raises(UserError, match="did you mean 'whole_steps'"):
+        check_needs(asking(whole_step=True))
+    check_needs(asking(_whole_step=3))  # private to the class

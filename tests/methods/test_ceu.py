@@ -5,7 +5,7 @@ import torch
 
 from support.plain_losses import LABELS, QUESTION, ce, head, hold_against, in_parts, some, states, step
 from viker_lightning.errors import UserError
-from viker_lightning.methods import CEU, Batch
+from viker_lightning.methods import CEU, Batch, Forget, Retain
 from viker_lightning.models import AnswerTokens
 
 COUNTED = {0: [0, 1, 2, 3, 4, 5], 1: [1, 2, 5], 2: [2], 3: []}
@@ -27,7 +27,7 @@ def test_loss_and_gradient(parts, skip, weight):
         return total / 6 + (weight * ce(logits["retain"], "retain") if weight else 0)
 
     method = CEU(skip=skip, retain_weight=weight)
-    assert method.needs == {"forget": {}} | ({"retain": {}} if weight else {})
+    assert method.needs == (Forget(), *([Retain()] if weight else []))
     hold_against(method, plain, parts)
 
 
@@ -52,5 +52,5 @@ def test_answers_of_one_token():
 
 @pytest.mark.parametrize("options", [{"skip": -1}, {"retain_weight": -1.0}])
 def test_settings_at_odds(options):
-    with pytest.raises(UserError, match=r"^CEU: .* must be >= 0"):
+    with pytest.raises(UserError, match=r"^CEU\..*: found -.*, expected at least 0"):
         CEU(**options)

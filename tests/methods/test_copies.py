@@ -74,5 +74,5 @@ def test_of_methods_around_others(around, mllm, groups):
 def test_before_the_first_step(method, counted, mllm, groups):
     """Then there is no gradient and no optimizer, for which a run that takes steps has three already."""
     streams = {"forget": groups[:1], "retain": groups[1:]}
-    found = most(method, mllm, {name: streams[name] for name in method.needs})
+    found = most(method, mllm, {name: streams[name] for name in method.streams})
     assert method.copies - 0.7 < found - counted < method.copies + 0.5

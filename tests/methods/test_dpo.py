@@ -18,7 +18,7 @@ from support.plain_losses import (
 )
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import Reference
-from viker_lightning.methods import DPO, Batch
+from viker_lightning.methods import DPO, Alternative, Batch, Forget, Retain
 from viker_lightning.metrics import REFUSALS
 from viker_lightning.models import AnswerTokens
 
@@ -38,8 +38,8 @@ def test_loss_and_gradient(weight):
         return loss + (weight * ce(logits["retain"], "retain") if weight else 0)
 
     method = DPO(beta=BETA, retain_weight=weight)
-    asked = {"forget": {"own": "log_prob"}, "alternative": {"own": "log_prob"}}
-    assert method.needs == asked | ({"retain": {}} if weight else {})
+    asked = (Forget(own="log_prob"), Alternative(REFUSALS, own="log_prob"))
+    assert method.needs == (*asked, *([Retain()] if weight else []))
     terms = hold_against(method, plain)
     assert terms.keys() == {"loss", "log_ratio", "alternative_log_ratio", *(["retain_ce"] if weight else [])}
 

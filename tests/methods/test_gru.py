@@ -5,7 +5,7 @@ import torch
 
 from support.preparing import ce, prepare, trained
 from viker_lightning.errors import UserError
-from viker_lightning.methods import GRU, NPO, RMU, Batch, GradientAscent, GradientDifference
+from viker_lightning.methods import GRU, NPO, RMU, Batch, Forget, GradientAscent, GradientDifference, Retain
 from viker_lightning.methods.gru import conflict
 
 
@@ -81,7 +81,7 @@ def test_the_retain_term_of_the_method_inside_stays(mllm, groups):
 
 
 def test_what_is_asked_besides():
-    assert GRU(NPO()).needs == {"forget": {"own": "log_prob"}, "retain": {}}
+    assert GRU(NPO()).needs == (Forget(own="log_prob"), Retain())
     assert GRU(RMU()).needs == RMU.needs and GRU(RMU()).layers == (7,)
 
 

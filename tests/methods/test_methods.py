@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import reduce_distribution, reference_of
 from viker_lightning.methods import IDK, NPO, Batch, GradientAscent, GradientDifference, KLMinimization, ViKeR
+from viker_lightning.methods.base import Forget, Irrelevant, Retain
 from viker_lightning.models import AnswerTokens
 
 QUESTION = torch.tensor([0, 0, 0, 1, 2, 2])
@@ -65,7 +66,7 @@ def test_npo_keeps_the_retain_set(head):
     f, r = tokens(head, 1), tokens(head, 2)
     reference = reference_of(tokens(head, 1))
     alone, both = NPO(beta=0.3), NPO(beta=0.3, retain_weight=4.0)
-    assert alone.needs == {"forget": {"own": "log_prob"}} and both.needs == {**alone.needs, "retain": {}}
+    assert alone.needs == (Forget(own="log_prob"),) and both.needs == (*alone.needs, Retain())
     forgets = alone.loss(Batch({"forget": f}, {("forget", "own"): reference}))["loss"]
     out = both.loss(Batch({"forget": f, "retain": r}, {("forget", "own"): reference}))
     torch.testing.assert_close(out["loss"], forgets + 4 * ce(r))
@@ -133,11 +134,11 @@ def test_viker_regulariser_pulls_by_the_difference_of_distributions(head):
 def test_viker_ablations(head):
     f = tokens(head, 1)
     torch.testing.assert_close(ViKeR(lam=0).loss(Batch({"forget": f}))["loss"], -ce(f))
-    assert ViKeR(lam=0).needs == {"forget": {}}
-    assert ViKeR(same_image=True).needs == {"forget": {"own": "kl"}}
-    assert ViKeR().needs == {"forget": {"irrelevant": "kl"}}
-    assert ViKeR(retain_weight=1.0).needs == {"forget": {"irrelevant": "kl"}, "retain": {}}
-    assert ViKeR(direction="reverse").needs == {"forget": {"irrelevant": "full"}}
+    assert ViKeR(lam=0).needs == (Forget(),)
+    assert ViKeR(same_image=True).needs == (Forget(own="kl"),)
+    assert ViKeR().needs == (Forget(irrelevant=Irrelevant("scenes", k=5)),)
+    assert ViKeR(retain_weight=1.0).needs == (Forget(irrelevant=Irrelevant()), Retain())
+    assert ViKeR(direction="reverse").needs == (Forget(irrelevant=Irrelevant(level="full")),)
 
 
 def test_viker_clips_the_ascent(head):
@@ -178,10 +179,12 @@ def test_viker_refuses(wrong):
 def test_a_stream_or_a_reference_that_is_not_there(head):
     alone = Batch({"forget": tokens(head, 1)})
     with pytest.raises(
-        UserError, match=r"^this method reads retain, but declares forget; add \"retain\": {} to its needs$"
+        UserError, match=r"^this method reads retain, but declares forget; add Retain\(\) to its needs$"
     ):
         GradientDifference().loss(alone)
-    with pytest.raises(UserError, match=r'^this method reads what own says of forget, .* add "forget": {"own": "kl"}'):
+    with pytest.raises(
+        UserError, match=r"^this method reads what own says of forget, .* add own to Forget\(...\) in its needs"
+    ):
         NPO().loss(alone)
 
 

@@ -7,8 +7,8 @@ import torch
 
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import Reference
-from viker_lightning.methods import Around, Batch, GradientAscent, Held, Method, Stranger
-from viker_lightning.methods.base import check_needs, check_terms
+from viker_lightning.methods import Alternative, Around, Batch, Forget, Gold, GradientAscent, Held, Method, Stranger
+from viker_lightning.methods.base import Irrelevant, Noised, Retain, Strangers, check_needs, check_terms
 from viker_lightning.models import AnswerTokens
 
 
@@ -18,14 +18,15 @@ def declaring(**declared):
 
 FINE = [
     {},
-    {"needs": {"forget": {"irrelevant": "kl", "own": "log_prob"}, "retain": {"own": "full"}}},
-    {"needs": {"forget": {"gold": "kl"}}, "gold": "some/folder"},
-    {"needs": {"forget": {"noised": "kl"}}, "noise": 0.2},
-    {"needs": {"forget": {"noised": "kl"}}, "instruction": "You do not know anybody."},
-    {"needs": {"alternative": {}}, "alternative": ("I do not know.",)},
-    {"needs": {"alternative": {"own": "kl"}}, "alternative": "wrong"},
-    {"needs": {"forget": {}, "retain": {}}, "in_passes": True},
-    {"needs": {}, "takes_steps": False},
+    {"needs": (Forget(irrelevant=Irrelevant("pets", k=9), own="log_prob"), Retain(own="full"))},
+    {"needs": [Forget(gold=Gold("some/folder"))]},
+    {"needs": (Forget(noised=Noised(0.2)), Retain(noised=Noised(0.2, level="full")))},
+    {"needs": (Forget(noised=Noised(instruction="You do not know anybody.")),)},
+    {"needs": (Alternative(("I do not know.",)),)},
+    {"needs": (Alternative("wrong", own="kl"), Strangers(rehearsal=True))},
+    {"needs": (Alternative(Strangers("some/folder", 3)),)},
+    {"needs": (Forget(), Retain()), "in_passes": True},
+    {"needs": (), "takes_steps": False},
     {"reads_answers": False, "layers": (-1,)},
 ]
 
@@ -36,55 +37,52 @@ def test_what_can_be_given(declared):
 
 
 WRONG = {
-    "a stream": ({"needs": {"forgot": {}}}, "Mine.needs: found 'forgot', .*; did you mean 'forget'[?]"),
-    "another stream": ({"needs": {"x": {}}}, "Mine.needs: found 'x', expected one of forget, .*; use one of these"),
-    "a reference": (
-        {"needs": {"forget": {"irelevant": "kl"}}},
-        r"Mine.needs\['forget'\]: found 'irelevant', expected one of own, .*; did you mean 'irrelevant'[?]",
+    "a level": (lambda: Strangers(own="KL"), "Strangers.own: found 'KL', expected level log_prob, kl or full"),
+    "a reference's level": (
+        lambda: Forget(gold=Gold("x", "KL")),
+        r"Forget.gold: found Gold\(.*, expected Gold\(...\) with",
     ),
-    "a level": (
-        {"needs": {"strangers": {"own": "KL"}}},
-        r"Mine.needs\['strangers'\]\['own'\]: found 'KL', expected one of log_prob, kl, full; use one of these",
+    "a level alone": (
+        lambda: Forget(irrelevant="kl"),
+        r"Forget.irrelevant: found 'kl', expected Irrelevant\(...\) with level",
     ),
-    "no stream": ({"needs": {}}, "Mine.needs: found no stream, expected one of forget, "),
-    "no gold": ({"needs": {"forget": {"gold": "kl"}}}, "Mine.gold: needs a model to ask, found none"),
-    "no alternative": ({"needs": {"alternative": {}}}, "Mine.alternative: needs other answers, found none"),
+    "no sentence": (
+        lambda: Alternative(()),
+        r"Alternative.answers: found \(\), expected sentences, wrong or Strangers",
+    ),
     "an alternative": (
-        {"needs": {"alternative": {}}, "alternative": "wrnog"},
-        "Mine.alternative: found 'wrnog', expected one of wrong, own; did you mean 'wrong'",
+        lambda: Alternative("wrnog"),
+        "Alternative.answers: found 'wrnog', expected sentences, wrong or",
     ),
-    "a sentence alone": (
-        {"needs": {"alternative": {}}, "alternative": "I do not know."},
-        "Mine.alternative: found 'I do not know.', expected one of wrong, own",
+    "not noised": (lambda: Noised(), "Noised.noise: found 0.0, expected 0 to 1, without instruction above 0"),
+    "much noise": (lambda: Noised(3.0), "Noised.noise: found 3.0, expected 0 to 1"),
+    "forgotten strangers": (lambda: Strangers("forget"), "Strangers.pictures: found 'forget', who are no strangers"),
+    "no images": (lambda: Irrelevant(k=0), "Irrelevant.k: found 0, expected at least 1"),
+    "no strangers": (lambda: Strangers(count=0), "Strangers.count: found 0, expected at least 1"),
+    "none a step": (lambda: Strangers(per_step=0), "Strangers.per_step: found 0, expected at least 1"),
+    "no stream": ({"needs": ()}, "Mine.needs: found no stream; say what a step asks"),
+    "a stream twice": ({"needs": (Forget(), Forget(own="kl"))}, "Mine.needs: found a stream twice"),
+    "two kinds of images": (
+        {"needs": (Forget(irrelevant=Irrelevant()), Retain(irrelevant=Irrelevant("pets")))},
+        "Mine.needs: streams differ in irrelevant; say the same in all",
     ),
-    "not noised": ({"needs": {"forget": {"noised": "kl"}}}, "Mine.noise, instruction: noised is asked the same as own"),
+    "two kinds of strangers": (
+        {"needs": (Strangers(), Alternative(Strangers(count=3)))},
+        "Mine.needs: streams differ in whom they show as strangers",
+    ),
     "no layers": ({"reads_answers": False}, "Mine.reads_answers: is false, but no layers are declared"),
     "passes": (
-        {"needs": {"forget": {}, "strangers": {}}, "in_passes": True},
-        "Mine.in_passes: goes with forget and retain, no more and no less",
+        {"needs": (Forget(), Strangers()), "in_passes": True},
+        "Mine.in_passes: goes with forget and retain alone",
     ),
-    "passes of one stream": (
-        {"needs": {"forget": {}}, "in_passes": True},
-        "Mine.in_passes: goes with forget and retain, no more and no less",
+    "passes of one stream": ({"needs": (Forget(),), "in_passes": True}, "Mine.in_passes: goes with forget and retain"),
+    "a layer's name": ({"layers": ("x",)}, r"Mine.layers: found \('x',\), expected numbers of layers"),
+    "no comma": ({"needs": Forget()}, r"Mine.needs: found Forget\(.*, expected streams, as in \(Forget\("),
+    "names": ({"needs": ("forget", "retain")}, r"Mine.needs: found \('forget', 'retain'\), expected streams, as in"),
+    "as it was": (
+        {"needs": {"forget": {"own": "kl"}}},
+        "Mine.needs: found {'forget': {'own': 'kl'}}, expected streams",
     ),
-    "a layer's name": ({"layers": ("x",)}, r"Mine.layers: found \('x',\), expected numbers of decoder layers"),
-    "much noise": ({"needs": {"forget": {"noised": "kl"}}, "noise": 3.0}, "Mine.noise: found 3.0, expected 0 to 1"),
-    "forgotten strangers": (
-        {"needs": {"strangers": {}}, "strangers": "forget"},
-        "Mine.strangers: found 'forget', but the people to be forgotten are no strangers",
-    ),
-    "no images": ({"needs": {"forget": {"irrelevant": "kl"}}, "k": 0}, "Mine.k: found 0, expected at least 1 image"),
-    "no strangers": (
-        {"needs": {"strangers": {}}, "stranger_count": 0},
-        "stranger_count, strangers_per_step: found 0 and 4",
-    ),
-    "none a step": (
-        {"needs": {"strangers": {}}, "strangers_per_step": 0},
-        "strangers_per_step: found 20 and 0",
-    ),
-    "a list": ({"needs": {"forget": ["own"]}}, r"Mine.needs\['forget'\]: found \['own'\], expected references"),
-    "a level alone": ({"needs": {"forget": "kl"}}, r"Mine.needs\['forget'\]: found 'kl', expected references"),
-    "streams alone": ({"needs": ("forget", "retain")}, r"Mine.needs: found \('forget', 'retain'\), expected streams"),
 }
 
 
@@ -92,7 +90,7 @@ WRONG = {
 def test_a_wrong_declaration_is_one_line(case):
     declared, message = WRONG[case]
     with pytest.raises(UserError, match=message) as error:
-        check_needs(declaring(**declared))
+        check_needs(declaring(**declared)) if isinstance(declared, dict) else declared()
     assert "\n" not in str(error.value)
 
 
@@ -117,19 +115,17 @@ def test_what_is_not_declared_cannot_be_read(tokens):
     assert batch.forget is tokens and batch["forget"] is tokens
     assert batch.kl("forget", "own").shape == (3,)
     reads = {
-        'reads strangers, but declares forget; add "strangers": {} to its needs': lambda: batch.strangers,
-        'reads retain, but declares forget; add "retain": {} to its needs': lambda: batch.retain,
-        'reads alternative, but declares forget; add "alternative": {} to its needs': lambda: batch.alternative,
-        'reads what irrelevant says of forget, but does not declare it; add "forget": {"irrelevant": "kl"}': (
+        "reads strangers, but declares forget; add Strangers() to its needs": lambda: batch.strangers,
+        "reads retain, but declares forget; add Retain() to its needs": lambda: batch.retain,
+        "reads alternative, but declares forget; add Alternative() to its needs": lambda: batch.alternative,
+        "reads what irrelevant says of forget, but does not declare it; add irrelevant to Forget(...) in its needs": (
             lambda: batch.reference("forget", "irrelevant")
         ),
-        'reads what own says of strangers, but does not declare it; add "strangers": {"own": "kl"}': (
+        "reads what own says of strangers, but does not declare it; add own to Strangers(...) in its needs": (
             lambda: batch.kl("strangers", "own")
         ),
-        'the forward KL on forget needs "gold": "kl" in the method\'s needs': lambda: batch.kl("forget", "gold"),
-        'the reverse KL on forget needs "own": "full" in the method\'s needs': (
-            lambda: batch.kl("forget", "own", "reverse")
-        ),
+        'the forward KL on forget takes the level "kl" of gold': lambda: batch.kl("forget", "gold"),
+        'the reverse KL on forget takes the level "full" of own': lambda: batch.kl("forget", "own", "reverse"),
     }
     for message, read in reads.items():
         with pytest.raises(UserError) as error:
@@ -148,22 +144,13 @@ def test_a_kl_of_a_stream_that_has_run_out_is_nothing(tokens, direction):
 class Inner(Method):
     """Declares everything unlike the default, and notes what it is asked to do."""
 
-    needs = {"forget": {"gold": "log_prob"}, "alternative": {}}
+    needs = (Forget(gold=Gold("gold/folder", "log_prob")), Alternative(Strangers("some/folder", 4)))
     layers = (0, -1)
     reads_answers = False
-    images = "pets"
-    k = 3
-    strangers = "some/folder"
-    stranger_count = 4
-    strangers_per_step = 5
-    rehearsal = True
-    alternative = "own"
-    noise = 0.3
-    instruction = "Forget."
-    gold = "gold/folder"
     in_passes = True
     whole_steps = True
     answers_only = True
+    shapes_gradients = True
     takes_steps = False
     copies = 2
 
@@ -202,7 +189,7 @@ def test_around_declares_what_is_inside():
     inner = declarations(Inner())
     assert all(inner[name] != plain[name] for name in plain), "Inner declares something of its own everywhere"
     assert declarations(Around(Inner())) == inner
-    assert Around(Inner()).references == {"gold"}
+    assert Around(Inner()).references == {"gold": Gold("gold/folder", "log_prob")}
     assert declarations(Around(Around(Stranger()))) == declarations(Stranger())
 
 
@@ -240,14 +227,14 @@ def test_a_subclass_of_around_may_need_more(tokens):
     class More(Around):
         def __init__(self, method):
             super().__init__(method)
-            self.needs = {**self.needs, "retain": {}}
+            self.needs = (*self.needs, Retain())
 
         def loss(self, batch):
             return {"loss": self.method.loss(batch)["loss"] + batch.retain.mean(-batch.retain.log_probs)}
 
     method = More(GradientAscent())
     check_needs(method)
-    assert GradientAscent.needs == {"forget": {}}
+    assert GradientAscent.needs == (Forget(),)
     loss = method.loss(Batch({"forget": tokens, "retain": tokens}))["loss"]
     torch.testing.assert_close(loss, torch.zeros(()))
 
@@ -256,8 +243,13 @@ def test_a_subclass_of_around_may_need_more(tokens):
     ("attribute", "message"),
     [
         ("need", "Mine.need: no method declares that; did you mean 'needs'"),
-        ("stranger_counts", "Mine.stranger_counts: no method declares that; did you mean 'stranger_count'"),
-        ("uses_retain", "Mine.uses_retain: is not looked at any more; say it in needs"),
+        ("whole_step", "Mine.whole_step: no method declares that; did you mean 'whole_steps'"),
+        ("uses_retain", r"Mine.uses_retain: is not looked at any more; say it by Retain\(...\) in needs"),
+        (
+            "strangers_per_step",
+            r"Mine.strangers_per_step: is not looked at any more; say it by Strangers\(...\) in needs",
+        ),
+        ("k", r"Mine.k: is not looked at any more; say it by Irrelevant\(...\) in needs, see docs/method.md"),
     ],
 )
 def test_a_class_that_declares_what_is_not_looked_at(attribute, message):

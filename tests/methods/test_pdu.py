@@ -29,8 +29,8 @@ def walk(method, hidden, steps, rate=0.3):
     for _ in range(steps):
         terms = step(method, hidden)
         found.append((method.weight, terms["retain_excess"].item()))
-        slopes = torch.autograd.grad(terms["loss"], [hidden[stream] for stream in method.needs])
-        for stream, slope in zip(method.needs, slopes, strict=True):
+        slopes = torch.autograd.grad(terms["loss"], [hidden[stream] for stream in method.streams])
+        for stream, slope in zip(method.streams, slopes, strict=True):
             hidden[stream] = (hidden[stream] - rate * slope).detach().requires_grad_()
         method.after_step({name: value.detach() for name, value in terms.items()})
     return found

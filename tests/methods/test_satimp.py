@@ -5,7 +5,7 @@ import torch
 
 from support.plain_losses import LABELS, answers, ce, hold_against, in_parts, states, step
 from viker_lightning.errors import UserError
-from viker_lightning.methods import WGA, SatImp
+from viker_lightning.methods import WGA, Forget, SatImp
 
 
 @in_parts
@@ -23,7 +23,7 @@ def test_loss_and_gradient(parts, beta1, beta2):
 def test_without_its_second_power_it_is_wga():
     one, other = (step(m, states()) for m in (SatImp(2.0, 0.0, 0.0), WGA(2.0, 0.0)))
     torch.testing.assert_close(one["loss"], other["loss"])
-    assert SatImp(retain_weight=0.0).needs == {"forget": {}}
+    assert SatImp(retain_weight=0.0).needs == (Forget(),)
 
 
 def test_what_is_sure_is_left_alone():
@@ -38,7 +38,7 @@ def test_what_is_sure_is_left_alone():
 
 def test_no_model_is_kept_that_nobody_asks():
     """open-unlearning copies the vanilla model for it (src/trainer/unlearn/satimp.py L14-15), and for WGA (L11-12)."""
-    assert SatImp().references == WGA().references == set()
+    assert SatImp().references == WGA().references == {}
 
 
 def test_defaults_are_those_of_the_yaml():
@@ -49,5 +49,5 @@ def test_defaults_are_those_of_the_yaml():
 
 @pytest.mark.parametrize("options", [{"beta1": -1.0}, {"beta2": -1.0}, {"retain_weight": -1.0}])
 def test_settings_at_odds(options):
-    with pytest.raises(UserError, match=r"^SatImp: .* must be >= 0"):
+    with pytest.raises(UserError, match=r"^SatImp\..*: found -.*, expected at least 0"):
         SatImp(**options)

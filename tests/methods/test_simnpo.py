@@ -5,7 +5,7 @@ import torch
 
 from support.plain_losses import answers, ce, head, hold_against, in_parts, questions, states, step
 from viker_lightning.errors import UserError
-from viker_lightning.methods import SimNPO
+from viker_lightning.methods import Forget, SimNPO
 
 
 @in_parts
@@ -23,7 +23,7 @@ def test_loss_and_gradient(parts, delta):
 def test_without_retain_data_it_becomes_ascent_on_every_question_alike():
     hidden = states()
     method = SimNPO(beta=1e-4, retain_weight=0.0)
-    assert method.needs == {"forget": {}}
+    assert method.needs == (Forget(),)
     terms = step(method, hidden)
     found, wanted = (torch.autograd.grad(loss, hidden["forget"])[0] for loss in (terms["loss"], mean_ascent(hidden)))
     torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-5)

@@ -9,7 +9,7 @@ import torch
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import Reference, reduce_distribution
 from viker_lightning.methods import NPO, Batch, GradientDifference, Held, Method, Stranger, ViKeR
-from viker_lightning.methods.base import check_needs
+from viker_lightning.methods.base import Forget, Irrelevant, Retain, Strangers, check_needs
 from viker_lightning.models import AnswerTokens
 
 V, D = 11, 5
@@ -63,12 +63,12 @@ def batches(method, head, hidden, said, parts):
     """A step as a method sees it, in one part or in several; of references it gets what it declares."""
     for part in parts:
         tokens, references = {}, {}
-        for stream, asked in method.needs.items():
+        for stream, need in method.streams.items():
             here, step = part[stream], (len(LABELS[stream]), len(QUESTION[stream].unique()))
             question = QUESTION[stream][here].unique(return_inverse=True)[1]
             labels, number = LABELS[stream][here], len(question.unique())
             tokens[stream] = AnswerTokens(hidden[stream][here], labels, question, labels.bool(), number, head, step)
-            for name, level in asked.items():
+            for name, level in need.levels.items():
                 p = said[stream, name][here]
                 reference = reduce_distribution(p, labels, head.weight)
                 if level == "log_prob":
@@ -83,7 +83,7 @@ def step(method, head, hidden, said, parts=WHOLE):
     for batch in batches(method, head, hidden, said, parts):
         for name, value in method.loss(batch).items():
             terms[name] = terms.get(name, 0) + value
-    streams = list(method.needs)
+    streams = list(method.streams)
     return terms, dict(zip(streams, torch.autograd.grad(terms["loss"], [hidden[s] for s in streams]), strict=True))
 
 
@@ -151,14 +151,13 @@ def test_loss_and_gradient(case, parts, head, hidden, said):
     wanted = plain(head, hidden, said)
     torch.testing.assert_close(terms["loss"], wanted)
     torch.testing.assert_close(terms["hold_kl"], plain_kl(head, hidden, said, "strangers", "own").detach())
-    gradients = torch.autograd.grad(wanted, [hidden[stream] for stream in method.needs])
+    gradients = torch.autograd.grad(wanted, [hidden[stream] for stream in method.streams])
     assert found["strangers"].norm() > 0.01
-    for stream, gradient in zip(method.needs, gradients, strict=True):
+    for stream, gradient in zip(method.streams, gradients, strict=True):
         torch.testing.assert_close(found[stream], gradient)
     logged = method.logged(terms)
     assert {"loss", "hold_kl"} <= logged.keys()
     assert all(value.ndim == 0 for value in terms.values())
-    assert not any(value.requires_grad for name, value in terms.items() if name != "loss")
 
 
 def test_the_loss_ends_at_the_ideal_distribution(head, hidden, said):
@@ -291,15 +290,15 @@ def test_a_dual_weight_stays_where_no_stranger_is_shown_and_falls_where_nothing_
 
 def test_what_is_declared():
     method = Stranger(k=7, strangers="some/folder", rehearsal=True)
-    assert method.needs == {"forget": {"irrelevant": "kl"}, "strangers": {"own": "kl"}}
-    assert (method.k, method.stranger_count, method.images, method.strangers) == (7, 7, "some/folder", "some/folder")
-    assert method.rehearsal and method.answers_only
-    assert Stranger(retain_weight=0.1).needs["retain"] == {}
-    assert Stranger().needs == {"forget": {"irrelevant": "kl"}, "strangers": {"own": "kl"}}, "not shared by instances"
+    folder = "some/folder"
+    shown = Strangers(folder, 7, rehearsal=True, own="kl")
+    assert method.needs == (Forget(irrelevant=Irrelevant(folder, 7)), shown) and method.answers_only
+    assert method.pictures_needed == {"irrelevant": (folder, 7), "strangers": (folder, 7)}
+    assert Stranger(retain_weight=0.1).needs[2:] == (Retain(),)
     viker = ViKeR(k=3, images="pets")
     method = Held(viker, strangers="people", stranger_count=9)
-    assert method.needs == {**viker.needs, "strangers": {"own": "kl"}} and "strangers" not in viker.needs
-    assert (method.k, method.images, method.stranger_count, method.answers_only) == (3, "pets", 9, True)
+    assert method.needs == (*viker.needs, Strangers("people", 9, own="kl")) and method.answers_only
+    assert method.pictures_needed == {"irrelevant": ("pets", 3), "strangers": ("people", 9)}
 
 
 class Passes(Method):
@@ -321,10 +320,10 @@ class Whole(Method):
         (lambda: Stranger(bound=0.0), "hold=30.0 and bound=0.0 must be > 0; without a bound set it to null"),
         (lambda: Held(NPO(), hold=-1.0), "hold=-1.0 and bound=None must be > 0"),
         (lambda: Held(NPO(), bound=-0.1), "hold=30.0 and bound=-0.1 must be > 0"),
-        (lambda: Held(Stranger()), "Held: Stranger cannot be held, for it has strangers already"),
-        (lambda: Held(Held(NPO())), "Held: Held cannot be held, for it has strangers already"),
-        (lambda: Held(Passes()), "Held: Passes cannot be held"),
-        (lambda: Held(Whole()), "Held: Whole cannot be held"),
+        (lambda: Held(Stranger()), "Held: Stranger cannot be inside, for it has strangers already"),
+        (lambda: Held(Held(NPO())), "Held: Held cannot be inside, for it has strangers already"),
+        (lambda: Held(Passes()), "Held: Passes cannot be inside"),
+        (lambda: Held(Whole()), "Held: Whole cannot be inside"),
     ],
 )
 def test_settings_at_odds(make, message):

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from support.plain_losses import LABELS, ce, head, hold_against, in_parts, some, states, step
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import statistics_of
-from viker_lightning.methods import UNDIAL, Batch
+from viker_lightning.methods import UNDIAL, Batch, Forget, Retain
 from viker_lightning.models import AnswerTokens
 
 HOT = F.one_hot(LABELS["forget"], 11)
@@ -22,7 +22,7 @@ def test_loss_and_gradient(parts, beta, weight):
         return loss + (weight * ce(logits["retain"], "retain") if weight else 0)
 
     method = UNDIAL(beta=beta, retain_weight=weight)
-    assert method.needs == {"forget": {"own": "full"}} | ({"retain": {}} if weight else {})
+    assert method.needs == (Forget(own="full"), *([Retain()] if weight else []))
     hold_against(method, plain, parts)
 
 
@@ -67,5 +67,5 @@ def test_the_published_mean_is_over_prompt_and_padding():
 
 @pytest.mark.parametrize("options", [{"beta": -1.0}, {"retain_weight": -1.0}])
 def test_settings_at_odds(options):
-    with pytest.raises(UserError, match="must be >= 0"):
+    with pytest.raises(UserError, match="expected at least 0"):
         UNDIAL(**options)

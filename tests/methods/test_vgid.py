@@ -4,7 +4,7 @@ import pytest
 
 from support.plain_losses import hold_against, in_parts
 from viker_lightning.errors import UserError
-from viker_lightning.methods import VGID
+from viker_lightning.methods import VGID, Forget, Noised, Retain
 
 
 def kl(p, logits):
@@ -23,15 +23,15 @@ def test_loss_and_gradient(parts):
 def test_what_is_asked():
     method = VGID(noise=0.25, instruction="")
     assert (method.noise, method.instruction, method.answers_only) == (0.25, "", True)
-    assert method.needs == {"forget": {"noised": "kl"}, "retain": {"own": "kl"}}
+    assert method.needs == (Forget(noised=Noised(0.25)), Retain(own="kl"))
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"noise": 1.5}, "noise=1.5 must be 0 to 1"),
-        ({"retain_weight": 0.0}, "retain_weight=0.0 > 0"),
-        ({"noise": 0.0, "instruction": ""}, "noise=0 without instruction"),
+        ({"noise": 1.5}, "noise: found 1.5, expected 0 to 1"),
+        ({"retain_weight": 0.0}, "retain_weight=0.0 must be > 0"),
+        ({"noise": 0.0, "instruction": ""}, "found 0.0, expected 0 to 1, without instruction above 0"),
     ],
 )
 def test_settings_at_odds(options, message):

@@ -4,7 +4,7 @@ import pytest
 
 from support.plain_losses import answers, ce, hold_against, in_parts
 from viker_lightning.errors import UserError
-from viker_lightning.methods import WGA
+from viker_lightning.methods import WGA, Forget
 
 
 @in_parts
@@ -23,7 +23,7 @@ def test_loss_and_gradient(parts, beta):
 
 def test_without_retain_data():
     method = WGA(retain_weight=0.0)
-    assert method.needs == {"forget": {}}
+    assert method.needs == (Forget(),)
     hold_against(method, lambda logits, said: weighed(answers(logits["forget"].log_softmax(-1))))
 
 
@@ -33,5 +33,5 @@ def weighed(log_q):
 
 @pytest.mark.parametrize("options", [{"beta": -1.0}, {"retain_weight": -1.0}])
 def test_settings_at_odds(options):
-    with pytest.raises(UserError, match=r"^WGA: .* must be >= 0"):
+    with pytest.raises(UserError, match=r"^WGA\..*: found -.*, expected at least 0"):
         WGA(**options)

@@ -10,7 +10,7 @@ from lightning.pytorch import Trainer, seed_everything
 from support.weights import random_vanilla
 from viker_lightning.data.datasets.mllmu import MLLMU
 from viker_lightning.errors import UserError
-from viker_lightning.methods import Method
+from viker_lightning.methods import Forget, Method, Retain
 from viker_lightning.models import Lora
 from viker_lightning.training import Unlearn
 from viker_lightning.training.engine import Engine
@@ -29,7 +29,7 @@ class Few(MLLMU):
 class Again(Method):
     """Notes its parts, and hands them to ``look`` where the gradients of the step are complete."""
 
-    needs = {"forget": {}, "retain": {}}
+    needs = (Forget(), Retain())
     layers = (0,)
 
     def __init__(self, look):

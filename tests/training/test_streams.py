@@ -11,7 +11,7 @@ from viker_lightning.data.pictures.irrelevant import irrelevant_images
 from viker_lightning.data.records import VQA, ImageGroup, Person
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import OwnAnswers
-from viker_lightning.methods import NPO, Held, Method, Stranger
+from viker_lightning.methods import NPO, Alternative, Forget, Held, Method, Stranger, Strangers
 from viker_lightning.metrics import keyword_match
 from viker_lightning.models import Lora, generate
 from viker_lightning.training import Unlearn
@@ -33,7 +33,7 @@ def step(data):
 
 
 def declaring(**declared):
-    return type("Mine", (Method,), {"needs": {"forget": {}, "strangers": {}}, **declared})()
+    return type("Mine", (Method,), {"needs": (Forget(), Strangers()), **declared})()
 
 
 def asked(groups):
@@ -42,21 +42,21 @@ def asked(groups):
 
 @pytest.mark.parametrize("few", [1, 2, 3])
 def test_strangers_are_drawn_from_seed_step_and_group_alone(step, pictures, few):
-    derived = Derived(declaring(strangers_per_step=few), 3, pictures, [])
+    derived = Derived(declaring(needs=[Strangers(per_step=few)]), 3, pictures, [])
     shown = set()
     for number in range(40):
         whole = derived.groups("strangers", step, number)
         on_two = [derived.groups("strangers", step[rank::2], number) for rank in range(2)]
         assert asked(whole) == asked(on_two[0]) + asked(on_two[1])
         assert asked(whole) == asked(derived.groups("strangers", step[::-1], number)), "in whatever order"
-        again = Derived(declaring(strangers_per_step=few), 3, pictures, [])  # as a run that is resumed
+        again = Derived(declaring(needs=[Strangers(per_step=few)]), 3, pictures, [])  # as a run that is resumed
         assert again.groups("strangers", step, number) == whole
         keys = [group.image.key for group in whole]
         assert 1 <= len(keys) == len(set(keys)) <= few, "who share a stranger share its sequence"
         assert {group.person for group in whole} == {"stranger"}
         shown |= set(keys)
     assert shown == {picture.key for picture in pictures}, "all of them, in the end"
-    other = Derived(declaring(strangers_per_step=few), 4, pictures, [])
+    other = Derived(declaring(needs=[Strangers(per_step=few)]), 4, pictures, [])
     assert any(other.groups("strangers", step, n) != derived.groups("strangers", step, n) for n in range(9))
 
 
@@ -91,7 +91,7 @@ def greedy(mllm, picture, vqa):
 
 
 def test_rehearsal_is_on_the_frozen_model_s_own_greedy_answers(mllm, step, pictures, answers):
-    derived = Derived(declaring(rehearsal=True), 0, pictures, [])
+    derived = Derived(declaring(needs=[Strangers(rehearsal=True)]), 0, pictures, [])
     derived.own_answers = answers
     assert answers.dropped == 0 and len(answers) == len(pictures) * len({v.question for g in step for v in g.vqa})
     found = derived.groups("strangers", step, 0)
@@ -128,20 +128,21 @@ def test_answers_of_data_without_private_spans_stay(mllm, step, pictures):
     assert len(answers) == 3 and answers.answer(pictures[0], step[0].vqa[0].question)
 
 
-def derived_of(answers, pictures, **declared):
-    derived = Derived(declaring(**({"rehearsal": True} | declared)), 0, pictures, [])
+def derived_of(answers, pictures, need=Strangers(rehearsal=True)):  # noqa: B008 - it is frozen
+    derived = Derived(declaring(needs=[need]), 0, pictures, [])
     derived.own_answers = answers
     return derived
 
 
 def test_sentences(step):
-    method = declaring(needs={"alternative": {}}, alternative=("I do not know.", "No idea.", "Who is that?"))
+    sentences = ("I do not know.", "No idea.", "Who is that?")
+    method = declaring(needs=[Alternative(sentences)])
     found = [Derived(method, seed, [], []).groups("alternative", step, n) for seed in (0, 1) for n in (0, 5)]
     assert found[0] == found[1] != found[2], "drawn by the seed and the question's text"
     for group, before in zip(found[0], step, strict=True):
         assert (group.image, group.person) == (before.image, before.person)
         assert [vqa.question for vqa in group.vqa] == [vqa.question for vqa in before.vqa]
-        assert all(vqa.answer in method.alternative and vqa.private == () for vqa in group.vqa)
+        assert all(vqa.answer in sentences and vqa.private == () for vqa in group.vqa)
     assert len({vqa.answer for group in found[0] for vqa in group.vqa}) > 1
     assert Derived(method, 0, [], []).everything("alternative", step) == found[0]
 
@@ -150,7 +151,7 @@ def test_wrong_answers_are_the_benchmark_s_or_another_person_s(pictures):
     asked = "Where?"
     others = [Person(str(n), (), (VQA(asked, f"In Oslo{n}.", (f"Oslo{n}",)),)) for n in range(4)]
     own = ImageGroup("0", pictures[0], vqa=(*others[0].vqa, VQA("Who?", "Ada.", perturbed=("Bob.", "Cyd."))))
-    method = declaring(needs={"alternative": {}}, alternative="wrong")
+    method = declaring(needs=[Alternative("wrong")])
     drawn = set()
     for seed in range(20):
         ((where, who),) = [g.vqa for g in Derived(method, seed, [], others).groups("alternative", [own], seed)]
@@ -163,7 +164,7 @@ def test_wrong_answers_are_the_benchmark_s_or_another_person_s(pictures):
 
 
 def test_own_answers_behind_a_stranger_stand_on_the_person_s_photo(step, pictures, answers):
-    derived = derived_of(answers, pictures, needs={"alternative": {}}, alternative="own", rehearsal=False)
+    derived = derived_of(answers, pictures, Alternative(Strangers()))
     everything = asked(derived.everything("alternative", step))
     for number in range(10):
         found = derived.groups("alternative", step, number)
@@ -176,7 +177,7 @@ def test_own_answers_behind_a_stranger_stand_on_the_person_s_photo(step, picture
 
 def test_other_answers_beside_strangers(step, pictures):
     """Each stream has its own of everything."""
-    method = declaring(needs={"strangers": {}, "alternative": {}}, alternative=("No idea.",))
+    method = declaring(needs=[Strangers(), Alternative(("No idea.",))])
     derived = Derived(method, 0, pictures, [])
     found = derived.everything("alternative", step)
     assert [group.image for group in found] == [group.image for group in step]
@@ -221,7 +222,7 @@ def without_photos(data, monkeypatch, kept, **options):
     return other
 
 
-@pytest.mark.parametrize("method", [Stranger, lambda: declaring(needs={"alternative": {}}, alternative="own")])
+@pytest.mark.parametrize("method", [Stranger, lambda: declaring(needs=[Alternative(Strangers())])])
 def test_strangers_need_photos(vanilla, data, monkeypatch, method):
     with pytest.raises(UserError, match="asks about strangers what is asked about photos of the forget set"):
         trained(vanilla, without_photos(data, monkeypatch, 0), method())

@@ -119,8 +119,9 @@ class Preview(Callback):
         for step, batch in enumerate(trainer.train_dataloader):  # type: ignore[arg-type]
             content = {name: first(groups, self.questions) for name, groups in batch.content.items()}
             if isinstance(stage, Unlearn) and not step:
-                made = stage.data.streams if self._unmade else stage.method.needs  # nobody can ask it what it would say
-                streams = [name for name in stage.method.needs if name in made]
+                needed = stage.method.streams
+                made = stage.data.streams if self._unmade else needed  # nobody can ask it what it would say
+                streams = [name for name in needed if name in made]
                 stage.prepare_streams(content.get("forget", []), ask=not self._unmade)
             asked = stage.asked(content, step)
             found |= {name: first(groups, self.questions) for name, groups in asked.items() if name not in found}
@@ -130,7 +131,8 @@ class Preview(Callback):
 
     def _entropies(self, stage: Stage, stream: str, batch: PackedBatch) -> list[float]:
         """Entropy of the ideal distribution for each label of a batch; none where the method does not ask for it."""
-        if not isinstance(stage, Unlearn) or "irrelevant" not in stage.method.needs.get(stream, {}) or self._unmade:
+        need = stage.method.streams.get(stream) if isinstance(stage, Unlearn) else None
+        if not isinstance(stage, Unlearn) or need is None or need.irrelevant is None or self._unmade:
             return []
         ideal = IdealDistribution(stage.mllm, stage.pictures, stage.engine.references)
         with stage.mllm.together():
@@ -144,7 +146,7 @@ class Preview(Callback):
         for name, people in data.streams.items():
             who = len({person_name(person.id) for person in people})
             photos, questions = sum(len(p.images) for p in people), sum(len(p.vqa) for p in people)
-            how = use_of(name, list(unlearning.method.needs), list(data.streams)) if unlearning else ""
+            how = use_of(name, list(unlearning.method.streams), list(data.streams)) if unlearning else ""
             yield f"  {name}: {counted(who, 'person', 'people')}, {photos} photos, {questions} questions{how}"
         yield f"  {duration(trainer, stage)}"
         if self._unmade:
@@ -152,10 +154,10 @@ class Preview(Callback):
                 f"  the vanilla model of {self._unmade} is not there yet, fit makes it first; the tokens below are "
                 "those of the weights it begins with, and nobody knows what it will say: no entropies, no own answers"
             )
-        elif unlearning and "irrelevant" in unlearning.method.references:
+        elif unlearning and (irrelevant := unlearning.method.pictures_needed.get("irrelevant")):
             yield (
                 "  numbers behind tokens: entropy, in nats, of what the frozen model says behind "
-                f"{len(unlearning.pictures)} irrelevant images ({unlearning.method.images}); * above {KEY_ENTROPY}, "
+                f"{len(unlearning.pictures)} irrelevant images ({irrelevant[0]}); * above {KEY_ENTROPY}, "
                 "a key token"
             )
         if stage.mllm.packs:

@@ -2,13 +2,13 @@
 
 from .distribution import IdealDistribution, why_not_reduced
 from .key_tokens import key_token_example, key_token_report, key_tokens
-from .noised import add_noise
+from .noised import Noised, add_noise
 from .own_answers import OwnAnswers
 from .own_reference import OwnReference
 from .pictures import choose_pictures, clip_filter, pictures_of
-from .plan import Level
 from .prefix import ImagePrefixes
 from .reference import (
+    Level,
     Reference,
     forward_kl,
     mean_distribution,
@@ -25,6 +25,7 @@ __all__ = [
     "IdealDistribution",
     "ImagePrefixes",
     "Level",
+    "Noised",
     "OwnAnswers",
     "OwnReference",
     "Reference",

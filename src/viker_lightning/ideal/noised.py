@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from PIL import Image
 
 from viker_lightning.data.records import ImageGroup, Picture
+from viker_lightning.errors import UserError
+
+from .reference import Level
 
 
+@dataclass(frozen=True)
 class Noised:
-    """Shows image groups as a reference of less knowledge sees them; answers stay what they are.
+    """A reference of less knowledge, which is shown image groups otherwise; answers stay what they are.
 
-    Args:
+    Attributes:
         noise: standard deviation of Gaussian noise on the image, 0 to 1 of the range of pixels.
         instruction: what stands before the question; empty for nothing.
+        level: how much is used of what it says.
     """
 
-    def __init__(self, noise: float, instruction: str) -> None:
-        self.noise, self.instruction = noise, instruction
-        self._pictures: dict[str, Picture] = {}
+    noise: float = 0.0
+    instruction: str = ""
+    level: Level = "kl"
+    _pictures: dict[str, Picture] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.noise <= 1 or not (self.noise or self.instruction):
+            raise UserError(f"Noised.noise: found {self.noise}, expected 0 to 1, without instruction above 0")
 
     def groups(self, groups: Sequence[ImageGroup]) -> list[ImageGroup]:
         """The same groups, noised or instructed."""

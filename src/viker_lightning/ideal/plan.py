@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -12,24 +12,22 @@ from viker_lightning.data.encoding import Encoded, Encoder
 from viker_lightning.data.records import ImageGroup, Picture
 
 from .distribution import why_not_reduced
+from .reference import Level
 from .store import Keep
-
-Level = Literal["log_prob", "kl", "full"]
-"""How much of what a reference says is used: the log-probability of the answer tokens, what a forward KL needs, or
-every probability."""
 
 
 class Asks(Protocol):
     """What a method says it needs of frozen models; see :class:`~viker_lightning.methods.Method`."""
 
     @property
-    def needs(self) -> Mapping[str, Mapping[str, Level]]:
-        """Levels by stream and name of a reference."""
+    def streams(self) -> Mapping[str, Any]:
+        """What it needs of each stream, by name, with ``levels`` by name of a reference."""
+
+    @property
+    def references(self) -> Mapping[str, Any]:
+        """All references and their settings, by name."""
 
     layers: tuple[int, ...]
-    gold: str | None
-    noise: float
-    instruction: str
 
 
 @dataclass(frozen=True)
@@ -123,8 +121,8 @@ def plan_of(
         groups: as of :class:`Plan`.
     """
     needs = []
-    for stream, names in asks.needs.items():
-        for name, level in names.items():
+    for stream, need in asks.streams.items():
+        for name, level in need.levels.items():
             reason = why_not_reduced(head, "reverse" if level == "full" else "forward")
             own_alone = level == "log_prob" and name != "irrelevant"  # needs no distribution at all
             needs.append(Need(stream, name, level, None if own_alone else reason))

@@ -15,12 +15,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from viker_lightning.models.logits import expected_embedding
 from viker_lightning.models.tokens import AnswerTokens
+
+Level = Literal["log_prob", "kl", "full"]
+"""How much of what a reference says is used: the log-probability of the answer tokens (the cheapest), what a forward KL
+needs, or every probability (computed in every step)."""
 
 NAMES = ("vector", "entropy", "log_prob", "layers")
 """The tensors of a reference."""

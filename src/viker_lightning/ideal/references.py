@@ -16,7 +16,6 @@ from viker_lightning.errors import UserError, short
 from viker_lightning.models import MLLM
 
 from .distribution import IdealDistribution
-from .noised import Noised
 from .own_reference import OwnReference
 from .plan import Behind, Need, Plan
 from .reference import Reference, output_weight, reference_of, statistics_of
@@ -28,7 +27,7 @@ log = logging.getLogger(__name__)
 class References:
     """Knows what frozen models say of the answers of every stream.
 
-    Names are those of :data:`~viker_lightning.methods.base.REFERENCES`. What is said is reduced where the output
+    Names are those of :class:`~viker_lightning.methods.Stream`. What is said is reduced where the output
     embedding allows it, else taken as full distributions, which are computed in every step. A model that is trained in
     full is asked everything by :meth:`prepare`, since it is not the original any more afterwards.
 
@@ -49,7 +48,6 @@ class References:
         self._saved: dict[str, Any] = {}  # what had been said before the run stopped
         self._gold: MLLM | None = None
         self._plan: Plan
-        self._noised: Noised
         self._mllm: MLLM
 
     def prepare(self, mllm: MLLM, plan: Plan) -> None:
@@ -63,7 +61,6 @@ class References:
             UserError: if a model that is trained in full would have to be asked in every step what it said at first.
         """
         self._mllm, self._plan = mllm, plan
-        self._noised = Noised(plan.asks.noise, plan.asks.instruction)
         for need in plan.needs:
             self._check(need)
         self.ideal = self._ask_behind(plan.irrelevant)
@@ -73,7 +70,7 @@ class References:
                 single = self._behind_single_images(need)
                 if single.store is not None and not plan.knows(need):
                     every = plan.groups(need.stream)
-                    single.prepare(self._noised.groups(every) if need.name == "noised" else every)
+                    single.prepare(self._shown(need.name, every))
         for key in self._saved.keys() & self._single.keys():
             self._single[key].load_state_dict(self._saved[key])
         self._saved = {}
@@ -160,8 +157,8 @@ class References:
         if name != "gold":
             return self._mllm
         if self._gold is None:
-            assert self._plan.asks.gold is not None
-            self._gold = self._mllm.beside(self._plan.asks.gold, self.dtype, "model.method.gold")
+            folder = self._plan.asks.references["gold"].folder
+            self._gold = self._mllm.beside(folder, self.dtype, "model.method.gold")
         return self._gold
 
     def _reference(self, need: Need, groups: Sequence[ImageGroup], batch: PackedBatch) -> Reference:
@@ -184,13 +181,18 @@ class References:
             hidden = reference_of(tokens, reduced=False, layers=layers).layers
         return replace(statistics_of(p, batch.labels), layers=hidden), p
 
+    def _shown(self, name: str, groups: Sequence[ImageGroup]) -> Sequence[ImageGroup]:
+        """Image groups as the reference sees them."""
+        return self._plan.asks.references["noised"].groups(groups) if name == "noised" else groups
+
     def _as_shown(self, name: str, groups: Sequence[ImageGroup], batch: PackedBatch) -> PackedBatch:
         if name != "noised":
             return batch
-        shown = self._mllm.pack(self._noised.groups(groups))
+        noised = self._plan.asks.references["noised"]
+        shown = self._mllm.pack(noised.groups(groups))
         if not torch.equal(shown.labels, batch.labels):
             raise UserError(
-                f"model.method.instruction: {short(self._noised.instruction)} changes the tokens that are to be "
+                f"model.method.instruction: {short(noised.instruction)} changes the tokens that are to be "
                 "predicted; end it with a full stop, or train on answers alone (data.protocol=corrected)"
             )
         return shown

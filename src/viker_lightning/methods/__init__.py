@@ -1,8 +1,10 @@
 """Unlearning objectives: one file an idea, each a pure function of answer tokens; no images or templates in here."""
 
+from viker_lightning.ideal import Noised
+
 from .against_relearning import AgainstRelearning
 from .around import Around, nested
-from .base import Batch, Method, Needs, Preparation
+from .base import Alternative, Batch, Forget, Gold, Irrelevant, Method, Needs, Preparation, Retain, Strangers
 from .ceu import CEU
 from .dpo import DPO
 from .gradient_ascent import GradientAscent
@@ -46,26 +48,34 @@ __all__ = [
     "VGID",
     "WGA",
     "AgainstRelearning",
+    "Alternative",
     "Around",
     "Batch",
+    "Forget",
+    "Gold",
     "GradientAscent",
     "GradientDifference",
     "Held",
+    "Irrelevant",
     "JensUn",
     "KLMinimization",
     "MMUnlearner",
     "Method",
     "Needs",
+    "Noised",
     "Preparation",
+    "Retain",
     "SatImp",
     "SimNPO",
     "Stranger",
+    "Strangers",
     "TaskVector",
     "ViKeR",
     "nested",
 ]
 
-SHARED = ("NAMES", "Around", "Batch", "Method", "Needs", "Preparation", "nested")
+NEEDS = ("Alternative", "Forget", "Gold", "Irrelevant", "Needs", "Noised", "Retain", "Strangers")
+SHARED = ("NAMES", "Around", "Batch", "Method", "Preparation", "nested", *NEEDS)
 
 NAMES = [name for name in __all__ if name not in SHARED]
 """The methods there are, as ``--model.method`` takes them."""

@@ -41,8 +41,7 @@ class AgainstRelearning(Elsewhere):
         super().__init__(method, share)
         if rho <= 0 or steps < 1:
             raise UserError(f"AgainstRelearning: rho={rho} must be > 0, steps={steps} at least 1")
-        if "forget" not in method.needs:
-            raise UserError(f"AgainstRelearning: {type(method).__name__} reads no forget answers; name another method")
+        self.check_inside({"it reads no forget answers": "forget" not in method.streams})
         self.rho, self.steps = rho, steps
         self.copies += 1  # the gradient that teaches
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 from typing_extensions import override
 
-from .base import Batch, Method, Preparation
+from viker_lightning.errors import UserError
 
-DECLARED = tuple(Method.__annotations__)
+from .base import Batch, Method, Preparation
 
 
 def nested(method: Method) -> list[Method]:
@@ -28,8 +29,16 @@ class Around(Method):
 
     def __init__(self, method: Method) -> None:
         self.method = method
-        for name in DECLARED:
+        for name in Method.__annotations__:
             setattr(self, name, getattr(method, name))
+
+    def check_inside(self, reasons: Mapping[str, bool]) -> None:
+        """Refuses a method inside that takes no steps, or not all streams in each, or for one of the reasons given."""
+        turns = {"its streams take turns (in_passes)": self.method.in_passes}
+        for reason, holds in {**turns, "it takes no steps": not self.method.takes_steps, **reasons}.items():
+            if holds:
+                inside = f"{type(self).__name__}: {type(self.method).__name__} cannot be inside"
+                raise UserError(f"{inside}, for {reason}; name another method")
 
     @override
     def loss(self, batch: Batch) -> dict[str, Tensor]:

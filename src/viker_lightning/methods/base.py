@@ -3,30 +3,127 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
-from typing import Any, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args
 
 from torch import Tensor, nn
 
-from viker_lightning.errors import UserError, short
-from viker_lightning.ideal import Level, Reference, forward_kl, token_kl
+from viker_lightning.errors import UserError, check_least, short
+from viker_lightning.ideal import Level, Noised, Reference, forward_kl, token_kl
 from viker_lightning.models import MLLM, AnswerTokens
 
-STREAMS = ("forget", "alternative", "strangers", "retain")
-"""What a step may ask: the forget questions; the same with other answers; the same behind pictures of strangers, with
-the forget answers or with the frozen model's own; and retain questions."""
+REPLACED = {
+    "Irrelevant": ("images", "k"),
+    "Strangers": ("strangers", "stranger_count", "strangers_per_step", "rehearsal"),
+    "Alternative": ("alternative",),
+    "Noised": ("noise", "instruction"),
+    "Gold": ("gold",),
+    "Retain": ("uses_retain", "retain_reference"),
+    "Forget": ("needs_vector", "needs_distribution"),
+}
+"""What says in ``needs`` what methods declared by attributes before."""
 
-REFERENCES = ("own", "irrelevant", "gold", "noised")
-"""Whom a method may ask about a stream's answers: the frozen model behind the same image, behind irrelevant images (the
-ideal distribution), a model trained on the retain set, and the frozen model behind the same image noised or under an
-instruction."""
 
-REPLACED = ("uses_retain", "retain_reference", "needs_vector", "needs_distribution")
-"""What methods declared before they had needs."""
+@dataclass(frozen=True)
+class Irrelevant:
+    """The ideal distribution: the frozen model behind irrelevant images, at most 1000, of a kind or from a folder."""
 
-Needs = Mapping[str, Mapping[str, Level]]
-"""Streams, and for each the references that are asked about its answers, with how much of what they say is used."""
+    images: str = "scenes"
+    k: int = 5
+    level: Level = "kl"
+
+    def __post_init__(self) -> None:
+        check_least("Irrelevant", 1, k=self.k)
+
+
+@dataclass(frozen=True)
+class Gold:
+    """A model trained on the retain set only, by its folder."""
+
+    folder: str
+    level: Level = "kl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """Questions of a step, and whom a method asks about their answers, each at a :data:`~viker_lightning.ideal.Level`.
+
+    Attributes:
+        own: the frozen model behind the same image, by its level.
+        irrelevant: the frozen model behind irrelevant images.
+        gold: a model trained on the retain set only.
+        noised: the frozen model behind the same image noised, or under an instruction.
+    """
+
+    own: Level | None = None
+    irrelevant: Irrelevant | None = None
+    gold: Gold | None = None
+    noised: Noised | None = None
+
+    def __post_init__(self) -> None:
+        for name, level in self.levels.items():
+            need, kind = getattr(self, name), "" if name == "own" else f"{name.title()}(...) with "
+            if isinstance(need, str) == bool(kind) or level not in get_args(Level):
+                where = f"{type(self).__name__}.{name}"
+                raise UserError(f"{where}: found {short(need)}, expected {kind}level log_prob, kl or full")
+
+    @property
+    def levels(self) -> dict[str, Level]:
+        """Levels of the references it asks, by name."""
+        asked = {one.name: getattr(self, one.name) for one in fields(Stream)}
+        return {name: getattr(need, "level", need) for name, need in asked.items() if need is not None}
+
+
+class Forget(Stream):
+    """The forget questions with their true answers."""
+
+
+class Retain(Stream):
+    """The retain questions."""
+
+
+@dataclass(frozen=True)
+class Strangers(Stream):
+    """The forget questions on photos, asked about strangers instead.
+
+    Attributes:
+        pictures: ``people`` (drawn) or a folder of portraits.
+        count: how many of them, at most 1000.
+        per_step: how many of them a step shows; groups that share one share its sequence.
+        rehearsal: whether they come with the frozen model's own answers in place of the forget answers.
+    """
+
+    pictures: str = "people"
+    count: int = 20
+    per_step: int = 4
+    rehearsal: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_least("Strangers", 1, count=self.count, per_step=self.per_step)
+        if self.pictures == "forget":
+            raise UserError("Strangers.pictures: found 'forget', who are no strangers; use people or a folder")
+
+
+@dataclass(frozen=True)
+class Alternative(Stream):
+    """The forget questions with other answers.
+
+    Attributes:
+        answers: sentences, one of which is drawn by the question's text; ``wrong`` (a wrong answer of the benchmark, or
+            another person's); or strangers, behind whom the frozen model answers.
+    """
+
+    answers: tuple[str, ...] | Literal["wrong"] | Strangers
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.answers or (isinstance(self.answers, str) and self.answers != "wrong"):
+            raise UserError(f"Alternative.answers: found {self.answers!r}, expected sentences, wrong or Strangers(...)")
+
+
+Needs = tuple[Stream, ...]
 
 
 @dataclass
@@ -85,8 +182,8 @@ class Batch:
         """
         if (stream, name) not in self.references:
             raise UserError(
-                f"this method reads what {name} says of {stream}, but does not declare it; add "
-                f'"{stream}": {{"{name}": "kl"}} to its needs'
+                f"this method reads what {name} says of {stream}, but does not declare it; add {name} to "
+                f"{stream.title()}(...) in its needs"
             )
         return self.references[stream, name]
 
@@ -108,7 +205,9 @@ class Batch:
             return tokens.log_probs
         if direction != "forward" or not reference.vector.shape[1]:
             wanted = "kl" if direction == "forward" else "full"
-            raise UserError(f'the {direction} KL on {stream} needs "{name}": "{wanted}" in the method\'s needs')
+            raise UserError(
+                f'the {direction} KL on {stream} takes the level "{wanted}" of {name} in the method\'s needs'
+            )
         return forward_kl(reference, tokens)
 
     def hidden(self, stream: str, layer: int, reference: str | None = None) -> Tensor:
@@ -149,57 +248,54 @@ class Method:
     """An unlearning objective: says what it needs, and turns answer tokens into a loss.
 
     Attributes:
-        needs: the streams of a step, and the references asked about each, with how much is used of what they say:
-            ``log_prob`` (of the answer tokens alone, the cheapest), ``kl`` (what a forward KL needs) or ``full`` (every
-            probability, computed in every step).
+        needs: the streams of a step, and whom it asks about the answers of each.
         layers: decoder layers whose hidden states are read, of the student in every stream and of the references
             ``own``, ``gold`` and ``noised``; negative ones count from the last.
         reads_answers: false if the loss reads hidden states of ``layers`` only, so that gradients end there.
-        images: kind or folder of irrelevant images.
-        k: how many of them, at most 1000.
-        strangers: kind or folder of the strangers' pictures.
-        stranger_count: how many of them, at most 1000.
-        strangers_per_step: how many of them a step shows; groups that share one share its sequence.
-        rehearsal: whether strangers come with the frozen model's own answers in place of the forget answers.
-        alternative: what the forget questions are answered with in ``alternative``: sentences, one of which is drawn by
-            the question's text; ``wrong`` (a wrong answer of the benchmark, or another person's); or ``own`` (what the
-            frozen model says behind a stranger).
-        noise: of the image that ``noised`` is shown, standard deviation of Gaussian noise, 0 to 1 of the range of
-            pixels.
-        instruction: what stands before the question that ``noised`` is asked.
-        gold: folder of a model trained on the retain set only, for ``gold``.
         in_passes: whether forget and retain questions take turns, a whole pass each, instead of sharing every step.
         whole_steps: whether the loss is no sum over parts, so that a step must pass the model at once.
         answers_only: whether the objective is defined on answers, so that under the published protocol, too, nothing
             else counts in its loss.
+        shapes_gradients: whether it puts a gradient of its own in the place of the loss's.
         takes_steps: false if :meth:`before_training` edits the weights and no step follows.
         copies: numbers a trained weight that it holds at most beside the gradient and the two that AdamW keeps, so that
             ``check`` can say what a run takes.
     """
 
-    needs: Needs = {"forget": {}}
+    needs: Needs = (Forget(),)
     layers: tuple[int, ...] = ()
     reads_answers: bool = True
-    images: str = "scenes"
-    k: int = 5
-    strangers: str = "people"
-    stranger_count: int = 20
-    strangers_per_step: int = 4
-    rehearsal: bool = False
-    alternative: tuple[str, ...] | str = ()
-    noise: float = 0.0
-    instruction: str = ""
-    gold: str | None = None
     in_passes: bool = False
     whole_steps: bool = False
     answers_only: bool = False
+    shapes_gradients: bool = False
     takes_steps: bool = True
     copies: int = 0
 
     @property
-    def references(self) -> set[str]:
-        """Names of all references it asks."""
-        return {name for asked in self.needs.values() for name in asked}
+    def streams(self) -> dict[str, Stream]:
+        """What it needs, by the name of the stream."""
+        return {type(stream).__name__.lower(): stream for stream in self.needs}
+
+    @property
+    def references(self) -> dict[str, Any]:
+        """All references it asks, by name."""
+        return {name: getattr(stream, name) for stream in self.needs for name in stream.levels}
+
+    @property
+    def strangers_shown(self) -> list[Strangers]:
+        """The strangers that it asks about, or behind whom the frozen model answers."""
+        shown = [need.answers if isinstance(need, Alternative) else need for need in self.needs]
+        return [need for need in shown if isinstance(need, Strangers)]
+
+    @property
+    def pictures_needed(self) -> dict[str, tuple[str, int]]:
+        """Kind or folder, and number, of ``irrelevant`` images and of ``strangers``, where it asks about them."""
+        irrelevant = self.references.get("irrelevant")
+        needed = {"irrelevant": (irrelevant.images, irrelevant.k)} if irrelevant else {}
+        for strangers in self.strangers_shown:
+            needed["strangers"] = (strangers.pictures, strangers.count)
+        return needed
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Computes the loss of a step, or of a part of it.
@@ -208,9 +304,9 @@ class Method:
         :meth:`~viker_lightning.models.AnswerTokens.mean`, which divides by the tokens or questions of the whole step.
 
         Returns:
-            ``loss`` (a scalar to be minimised) and any other scalars worth logging. The first word of a name, up to
-            its underscore, is the stream that a scalar is of, if it is of one (``retain_kl``): where streams take
-            turns, it is logged only in the steps that ask that stream.
+            ``loss`` (a scalar to be minimised) and any other scalars worth logging, which need not be detached. The
+            first word of a name, up to its underscore, is the stream that a scalar is of, if it is of one
+            (``retain_kl``): where streams take turns, it is logged only in the steps that ask that stream.
         """
         raise NotImplementedError
 
@@ -250,7 +346,7 @@ def check_declared(stream: str, declared: Iterable[str]) -> None:
     """
     if stream not in declared:
         there = ", ".join(declared)
-        raise UserError(f'this method reads {stream}, but declares {there}; add "{stream}": {{}} to its needs')
+        raise UserError(f"this method reads {stream}, but declares {there}; add {stream.title()}() to its needs")
 
 
 def check_needs(method: Method) -> None:
@@ -261,51 +357,26 @@ def check_needs(method: Method) -> None:
     """
     name, needs = type(method).__name__, method.needs
     _check_attributes(type(method))
-    _check_mapping(f"{name}.needs", needs, 'streams, such as {"forget": {"irrelevant": "kl"}}')
-    for stream, asked in needs.items():
-        _check_name(f"{name}.needs", stream, STREAMS)
-        _check_mapping(f"{name}.needs[{stream!r}]", asked, 'references with levels, such as {"own": "kl"}, or {}')
-        for reference, level in asked.items():
-            _check_name(f"{name}.needs[{stream!r}]", reference, REFERENCES)
-            _check_name(f"{name}.needs[{stream!r}][{reference!r}]", level, get_args(Level))
-    if method.takes_steps and not needs:
-        raise UserError(f"{name}.needs: found no stream, expected one of {', '.join(STREAMS)}; declare what steps ask")
-    missing = {
-        "gold: needs a model to ask, found none; set it to the folder of a gold run": (
-            "gold" in method.references and method.gold is None
-        ),
-        "alternative: needs other answers, found none; give sentences, wrong or own": (
-            "alternative" in needs and not method.alternative
-        ),
-        "noise, instruction: noised is asked the same as own; set one of them": (
-            "noised" in method.references and method.noise <= 0 and not method.instruction
-        ),
-        "reads_answers: is false, but no layers are declared; name some": not (method.reads_answers or method.layers),
-        "in_passes: goes with forget and retain, no more and no less; change needs": (
-            method.in_passes and set(needs) != {"forget", "retain"}
-        ),
-        f"layers: found {method.layers!r}, expected numbers of decoder layers": (
-            not all(isinstance(layer, int) for layer in method.layers)
-        ),
-        f"noise: found {method.noise}, expected 0 to 1": not 0 <= method.noise <= 1,
-        "strangers: found 'forget', but the people to be forgotten are no strangers; use people or a folder": (
-            "strangers" in needs and method.strangers == "forget"
-        ),
-        f"k: found {method.k}, expected at least 1 image": "irrelevant" in method.references and method.k < 1,
-        f"stranger_count, strangers_per_step: found {method.stranger_count} and {method.strangers_per_step}, expected "
-        "at least 1": "strangers" in needs and min(method.stranger_count, method.strangers_per_step) < 1,
+    if not isinstance(needs, tuple | list) or not all(isinstance(need, Stream) for need in needs):
+        raise UserError(f'{name}.needs: found {short(needs)}, expected streams, as in (Forget(own="kl"), Retain())')
+    for need in needs:
+        for reference, level in need.levels.items():
+            first = method.references[reference]
+            if reference != "own" and replace(first, level=level) != getattr(need, reference):
+                raise UserError(f"{name}.needs: streams differ in {reference}; say the same in all, but for the level")
+    people = {(one.pictures, one.count, one.per_step) for one in method.strangers_shown}
+    streams, turns, layers = method.streams, {"forget", "retain"}, method.layers
+    wrong = {
+        "needs: streams differ in whom they show as strangers; say the same in all": len(people) > 1,
+        "needs: found a stream twice; say in one what is asked of it": len(streams) < len(needs),
+        "needs: found no stream; say what a step asks, as in (Forget(),)": method.takes_steps and not needs,
+        "reads_answers: is false, but no layers are declared; name some": not (method.reads_answers or layers),
+        "in_passes: goes with forget and retain alone; change needs": method.in_passes and streams.keys() != turns,
+        f"layers: found {layers!r}, expected numbers of layers": not all(isinstance(layer, int) for layer in layers),
     }
-    for message, wrong in missing.items():
-        if wrong:
+    for message, there in wrong.items():
+        if there:
             raise UserError(f"{name}.{message}")
-    if isinstance(method.alternative, str) and method.alternative:
-        _check_name(f"{name}.alternative", method.alternative, ("wrong", "own"))
-
-
-def stream_of(term: str) -> str | None:
-    """The stream that a logged term is of: the first word of its name, if that is one."""
-    word = term.partition("_")[0]
-    return word if word in STREAMS else None
 
 
 def check_terms(method: Method, terms: Any, whole: bool) -> None:
@@ -340,19 +411,9 @@ def _check_attributes(kind: type[Method]) -> None:
     known = [*Method.__annotations__, *vars(Method)]
     for name in [name for one in kind.__mro__ if one not in (*Method.__mro__,) for name in vars(one)]:
         near = get_close_matches(name, known, 1, 0.85)
-        if name in REPLACED:
-            raise UserError(f"{kind.__name__}.{name}: is not looked at any more; say it in needs, see docs/method.md")
+        for need in [need for need, names in REPLACED.items() if name in names]:
+            raise UserError(
+                f"{kind.__name__}.{name}: is not looked at any more; say it by {need}(...) in needs, see docs/method.md"
+            )
         if not name.startswith("_") and name not in known and near:
             raise UserError(f"{kind.__name__}.{name}: no method declares that; did you mean {near[0]!r}?")
-
-
-def _check_mapping(where: str, found: object, expected: str) -> None:
-    if not isinstance(found, Mapping):
-        raise UserError(f"{where}: found {found!r}, expected {expected}")
-
-
-def _check_name(where: str, found: str, expected: tuple[str, ...]) -> None:
-    if found not in expected:
-        near = get_close_matches(found, expected, 1)
-        remedy = f"did you mean {near[0]!r}?" if near else "use one of these"
-        raise UserError(f"{where}: found {found!r}, expected one of {', '.join(expected)}; {remedy}")

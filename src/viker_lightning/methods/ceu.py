@@ -5,11 +5,11 @@ from __future__ import annotations
 from torch import Tensor
 from typing_extensions import override
 
-from viker_lightning.errors import UserError
+from viker_lightning.errors import check_least
 
-from .base import Batch, Method
+from .base import Batch, Forget, Method
 from .places import places
-from .retain import add_retain, with_retain
+from .retain import add_retain, retain
 
 
 class CEU(Method):
@@ -32,10 +32,9 @@ class CEU(Method):
     answers_only = True
 
     def __init__(self, skip: int = 1, retain_weight: float = 0.0) -> None:
-        if skip < 0 or retain_weight < 0:
-            raise UserError(f"CEU: skip={skip} and retain_weight={retain_weight} must be >= 0")
+        check_least("CEU", 0, skip=skip, retain_weight=retain_weight)
         self.skip, self.retain_weight = skip, retain_weight
-        self.needs = with_retain({"forget": {}}, retain_weight)
+        self.needs = (Forget(), *retain(retain_weight))
 
     @override
     def loss(self, batch: Batch) -> dict[str, Tensor]:
@@ -44,4 +43,4 @@ class CEU(Method):
         without = forget.logits.detach().scatter(-1, forget.labels[:, None], float("-inf"))
         ce = -(without.softmax(-1) * forget.logits.log_softmax(-1)).sum(-1)
         loss = forget.mean(ce * (places(forget) >= self.skip))
-        return add_retain(batch, {"loss": loss, "unlearning_ce": loss.detach()}, self.retain_weight)
+        return add_retain(batch, {"loss": loss, "unlearning_ce": loss}, self.retain_weight)

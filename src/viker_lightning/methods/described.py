@@ -52,13 +52,12 @@ def arxiv_numbers(text: str) -> list[str]:
 
 def needs(method: Method) -> list[str]:
     """What a method asks for beside the forget questions; one around another, what it asks for besides."""
-    if isinstance(method, Around):
-        return [what for what in _declared(method) if what not in _declared(method.method)]
-    return _declared(method)
+    inside = _declared(method.method) if isinstance(method, Around) else []
+    return [what for what in _declared(method) if what not in inside]
 
 
 def _declared(method: Method) -> list[str]:
-    asked, streams = method.references, set(method.needs)
+    asked, streams, pictures = method.references, method.streams, method.pictures_needed
     found = {
         "retain data": "retain" in streams,
         "other answers": "alternative" in streams,
@@ -68,7 +67,7 @@ def _declared(method: Method) -> list[str]:
         "strangers": "strangers" in streams,
         "gold": "gold" in asked,
         "hidden states": bool(method.layers),
-        "own answers": method.rehearsal or method.alternative == "own",
+        "own answers": "strangers" in pictures and getattr(streams.get("strangers"), "rehearsal", True),
         "a whole step at once": method.whole_steps,
         "no steps: edits weights": not method.takes_steps,
     }

@@ -12,9 +12,9 @@ from typing_extensions import override
 from viker_lightning.errors import UserError
 from viker_lightning.metrics import REFUSALS
 
-from .base import Batch, Method
+from .base import Alternative, Batch, Forget, Method, Strangers
 from .places import places
-from .retain import add_retain, with_retain
+from .retain import add_retain, retain
 
 LAST = -1
 """The decoder layer whose states tell questions apart."""
@@ -66,7 +66,8 @@ class DPO(Method):
         self.alternative = alternative if isinstance(alternative, str) else tuple(alternative)
         self.strangers, self.stranger_count = strangers, stranger_count
         self.layers = (LAST,) if alternative == "own" else ()
-        self.needs = with_retain({"forget": {"own": "log_prob"}, "alternative": {"own": "log_prob"}}, retain_weight)
+        answers = Strangers(strangers, stranger_count) if self.alternative == "own" else self.alternative
+        self.needs = (Forget(own="log_prob"), Alternative(answers, own="log_prob"), *retain(retain_weight))
 
     @override
     def loss(self, batch: Batch) -> dict[str, Tensor]:
@@ -76,11 +77,8 @@ class DPO(Method):
             asked, answered = (self._in_front(batch, stream) for stream in ("forget", "alternative"))
             true = true[torch.cdist(answered, asked).argmin(-1)] if len(answered) else true[:0]
         share = batch.alternative.question_share
-        terms = {
-            "loss": -2 / self.beta * share(F.logsigmoid(self.beta * (other - true))),
-            "log_ratio": share(true).detach(),
-            "alternative_log_ratio": share(other).detach(),
-        }
+        loss = -2 / self.beta * share(F.logsigmoid(self.beta * (other - true)))
+        terms = {"loss": loss, "log_ratio": share(true), "alternative_log_ratio": share(other)}
         return add_retain(batch, terms, self.retain_weight)
 
     @staticmethod

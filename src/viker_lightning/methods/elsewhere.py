@@ -14,8 +14,6 @@ from viker_lightning.models import AnswerTokens
 from .around import Around, nested
 from .base import Batch, Method, Preparation
 from .gradients import Gradient
-from .gru import GRU
-from .mmunlearner import MMUnlearner
 
 FORGETS = ("forget", "alternative")
 """Streams whose gradient is taken at the other weights; that of the others is taken where the weights are."""
@@ -38,18 +36,10 @@ class Elsewhere(Around):
 
     def __init__(self, method: Method, share: float = 1.0) -> None:
         super().__init__(method)
-        name = type(self).__name__
-        reasons = {
-            "its streams take turns (in_passes)": method.in_passes,
-            "it takes no steps": not method.takes_steps,
-            "it shapes gradients itself": any(isinstance(one, GRU | MMUnlearner | Elsewhere) for one in nested(method)),
-        }
-        for reason, found in reasons.items():
-            if found:
-                raise UserError(f"{name}: {type(method).__name__} cannot be inside, for {reason}; name another method")
+        self.check_inside({"it shapes gradients itself": any(one.shapes_gradients for one in nested(method))})
         if not 0 < share <= 1:
-            raise UserError(f"{name}: share={share} must be > 0 and at most 1")
-        self.share = share
+            raise UserError(f"{type(self).__name__}: share={share} must be > 0 and at most 1")
+        self.share, self.shapes_gradients = share, True
         self.copies = method.copies + 4  # weights before, the forget gradient here and there, and one on its way
         self.gradient: Gradient
         self._parts: list[Batch] = []
@@ -113,7 +103,7 @@ class Elsewhere(Around):
 
     def _pass(self, part: Batch) -> None:
         """Adds the forget gradient of a part at the weights as they are; its graph is gone afterwards."""
-        tokens = {s: part.tokens[s] if s in part.tokens else again(part, s) for s in self.needs}
+        tokens = {s: part.tokens[s] if s in part.tokens else again(part, s) for s in self.streams}
         self.gradient.add(self.method.loss(replace(part, tokens=tokens))["loss"])
 
 

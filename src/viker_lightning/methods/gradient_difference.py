@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 from typing_extensions import override
 
-from .base import Batch, Method, Needs
-from .retain import check_retain
+from viker_lightning.errors import check_least
+
+from .base import Batch, Forget, Method, Retain
 
 
 class GradientDifference(Method):
@@ -23,10 +24,10 @@ class GradientDifference(Method):
         retain_weight: weight of the retain term.
     """
 
-    needs: Needs = {"forget": {}, "retain": {}}
+    needs = (Forget(), Retain())
 
     def __init__(self, retain_weight: float = 1.0) -> None:
-        check_retain("GradientDifference", retain_weight)
+        check_least("GradientDifference", 0, retain_weight=retain_weight)
         self.retain_weight = retain_weight
 
     @override
@@ -34,8 +35,4 @@ class GradientDifference(Method):
         """Means over answer tokens, nats."""
         forget_ce = batch.forget.mean(-batch.forget.log_probs)
         retain_ce = batch.retain.mean(-batch.retain.log_probs)
-        return {
-            "loss": self.retain_weight * retain_ce - forget_ce,
-            "forget_ce": forget_ce.detach(),
-            "retain_ce": retain_ce.detach(),
-        }
+        return {"loss": self.retain_weight * retain_ce - forget_ce, "forget_ce": forget_ce, "retain_ce": retain_ce}

@@ -12,7 +12,7 @@ from typing_extensions import override
 from viker_lightning.errors import UserError
 
 from .around import Around
-from .base import Batch, Method, Preparation
+from .base import Batch, Method, Preparation, Retain
 from .gradients import Gradient
 
 
@@ -41,12 +41,10 @@ class GRU(Around):
         super().__init__(method)
         if not 0 < smoothing <= 1:
             raise UserError(f"GRU: smoothing={smoothing} must be above 0 and at most 1")
-        if method.in_passes or not method.takes_steps:
-            reason = "its streams take turns (in_passes)" if method.in_passes else "it takes no steps"
-            raise UserError(f"GRU: {type(method).__name__} cannot be inside, for {reason}; name another method")
-        self.smoothing = smoothing
+        self.check_inside({})
+        self.smoothing, self.shapes_gradients = smoothing, True
         self.copies = method.copies + 2  # the running mean, and the gradient that enters it
-        self.needs = {**method.needs, "retain": method.needs.get("retain", {})}
+        self.needs = method.needs if "retain" in method.streams else (*method.needs, Retain())
         self.retain: Gradient
         self.smoothed: dict[str, Tensor] = {}
 

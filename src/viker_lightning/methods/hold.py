@@ -12,7 +12,7 @@ from typing_extensions import override
 from viker_lightning.errors import UserError
 
 from .around import Around
-from .base import Batch, Method
+from .base import Batch, Method, Strangers
 
 RATE = 0.05
 """How fast the weight of a hold follows its bound: e^.05 a step at most. With .2 it overshoots."""
@@ -42,8 +42,8 @@ class Hold:
         """
         strangers = batch.strangers
         kl = strangers.mean(batch.kl("strangers", "own"))
-        weight = strangers.token_share(torch.full_like(strangers.log_probs, self.weight)).detach()
-        return {**terms, "loss": terms["loss"] + self.weight * kl, "hold_kl": kl.detach(), "hold_weight": weight}
+        weight = strangers.token_share(torch.full_like(strangers.log_probs, self.weight))
+        return {**terms, "loss": terms["loss"] + self.weight * kl, "hold_kl": kl, "hold_weight": weight}
 
     def update(self, terms: dict[str, Tensor]) -> None:
         """Moves a dual weight, given the terms of a step."""
@@ -89,19 +89,12 @@ class Held(Around):
         rehearsal: bool = False,
     ) -> None:
         super().__init__(method)
-        reasons = {
-            "it has strangers already": "strangers" in method.needs,
-            "its streams take turns (in_passes)": method.in_passes,
-            "its loss is no sum over parts (whole_steps)": method.whole_steps,
-            "it takes no steps": not method.takes_steps,
-        }
-        for reason, found in reasons.items():
-            if found:
-                raise UserError(f"Held: {type(method).__name__} cannot be held, for {reason}; name another method")
+        reasons = {"it has strangers already": "strangers" in method.streams}
+        self.check_inside(reasons | {"its loss is no sum over parts (whole_steps)": method.whole_steps})
         self.hold, self.bound, self.rehearsal = hold, bound, rehearsal
         self.held = Hold(hold, bound)
         self.strangers, self.stranger_count = strangers, stranger_count
-        self.needs = {**method.needs, "strangers": {"own": "kl"}}
+        self.needs = (*method.needs, Strangers(strangers, stranger_count, rehearsal=rehearsal, own="kl"))
         self.reads_answers = True
 
     @override

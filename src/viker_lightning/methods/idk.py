@@ -5,11 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 from typing_extensions import override
 
-from viker_lightning.errors import UserError
+from viker_lightning.errors import UserError, check_least
 from viker_lightning.metrics import REFUSALS
 
-from .base import Batch, Method, Needs
-from .retain import check_retain
+from .base import Alternative, Batch, Method, Retain
 
 
 class IDK(Method):
@@ -28,23 +27,18 @@ class IDK(Method):
         refusals: what may be said; one is drawn for each question, by its text.
     """
 
-    needs: Needs = {"alternative": {}, "retain": {}}
     answers_only = True
 
     def __init__(self, retain_weight: float = 1.0, refusals: tuple[str, ...] = REFUSALS) -> None:
         if not refusals:
             raise UserError("IDK: refusals is empty; give at least one sentence")
-        check_retain("IDK", retain_weight)
+        check_least("IDK", 0, retain_weight=retain_weight)
         self.retain_weight, self.refusals = retain_weight, tuple(refusals)
-        self.alternative = self.refusals
+        self.needs = (Alternative(self.refusals), Retain())
 
     @override
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Means over answer tokens, nats."""
         refusal_ce = batch.alternative.mean(-batch.alternative.log_probs)
         retain_ce = batch.retain.mean(-batch.retain.log_probs)
-        return {
-            "loss": refusal_ce + self.retain_weight * retain_ce,
-            "refusal_ce": refusal_ce.detach(),
-            "retain_ce": retain_ce.detach(),
-        }
+        return {"loss": refusal_ce + self.retain_weight * retain_ce, "refusal_ce": refusal_ce, "retain_ce": retain_ce}

@@ -11,7 +11,7 @@ from typing_extensions import override
 from viker_lightning.data.records import VQA, Labels
 from viker_lightning.errors import UserError
 
-from .base import Batch, Method, Needs, Preparation
+from .base import Batch, Forget, Method, Preparation, Retain
 from .places import places
 
 
@@ -36,7 +36,7 @@ class JensUn(Method):
         refusal: what the answer tokens become.
     """
 
-    needs: Needs = {"forget": {}, "retain": {"own": "full"}}
+    needs = (Forget(), Retain(own="full"))
     answers_only = True
 
     def __init__(self, retain_weight: float = 1.0, refusal: str = "No idea") -> None:
@@ -60,11 +60,7 @@ class JensUn(Method):
         log_p = forget.logits.gather(-1, wanted[:, None])[:, 0] - forget.log_normaliser
         forget_js = forget.mean(refusal_js(log_p))
         retain_js = batch.retain.mean(js(batch.distributions["retain", "own"], batch.retain.logits))
-        return {
-            "loss": forget_js + self.retain_weight * retain_js,
-            "forget_js": forget_js.detach(),
-            "retain_js": retain_js.detach(),
-        }
+        return {"loss": forget_js + self.retain_weight * retain_js, "forget_js": forget_js, "retain_js": retain_js}
 
 
 def refusal_js(log_p: Tensor) -> Tensor:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 from typing_extensions import override
 
-from .base import Batch, Method, Needs
-from .retain import check_retain
+from viker_lightning.errors import check_least
+
+from .base import Batch, Forget, Method, Retain
 
 
 class KLMinimization(Method):
@@ -25,10 +26,10 @@ class KLMinimization(Method):
         retain_weight: weight of the KL.
     """
 
-    needs: Needs = {"forget": {}, "retain": {"own": "kl"}}
+    needs = (Forget(), Retain(own="kl"))
 
     def __init__(self, retain_weight: float = 1.0) -> None:
-        check_retain("KLMinimization", retain_weight)
+        check_least("KLMinimization", 0, retain_weight=retain_weight)
         self.retain_weight = retain_weight
 
     @override
@@ -36,8 +37,4 @@ class KLMinimization(Method):
         """Means over answer tokens, nats."""
         forget_ce = batch.forget.mean(-batch.forget.log_probs)
         retain_kl = batch.retain.mean(batch.kl("retain", "own"))
-        return {
-            "loss": self.retain_weight * retain_kl - forget_ce,
-            "forget_ce": forget_ce.detach(),
-            "retain_kl": retain_kl.detach(),
-        }
+        return {"loss": self.retain_weight * retain_kl - forget_ce, "forget_ce": forget_ce, "retain_kl": retain_kl}

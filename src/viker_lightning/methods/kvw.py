@@ -9,7 +9,7 @@ from typing_extensions import override
 from viker_lightning.errors import UserError
 from viker_lightning.models.layers import layer_number
 
-from .base import Method, Needs, Preparation
+from .base import Forget, Method, Preparation, Retain
 from .neurons import READ, added, down_projections
 
 
@@ -36,7 +36,7 @@ class KVW(Method):
         last_layer: the last one.
     """
 
-    needs: Needs = {"forget": {}, "retain": {}}
+    needs = (Forget(), Retain())
     layers = READ
     answers_only = True
     takes_steps = False

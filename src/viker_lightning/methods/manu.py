@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from viker_lightning.errors import UserError
 
-from .base import Method, Needs, Preparation
+from .base import Forget, Method, Preparation, Retain
 from .neurons import READ, added, down_projections
 
 SPOKEN = 0.1
@@ -40,7 +40,7 @@ class MANU(Method):
         percent: share of all neurons that are pruned, above 0 and below 100 percent.
     """
 
-    needs: Needs = {"forget": {}, "retain": {}}
+    needs = (Forget(), Retain())
     layers = READ
     answers_only = True
     takes_steps = False

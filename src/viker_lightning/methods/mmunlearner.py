@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from viker_lightning.errors import UserError
 
-from .base import Batch, Method, Needs, Preparation
+from .base import Batch, Forget, Method, Preparation, Retain
 from .gradients import Gradient
 
 DRAWS = 8
@@ -44,7 +44,8 @@ class MMUnlearner(Method):
         retain_weight: weight of the cross-entropy on the retain set.
     """
 
-    needs: Needs = {"forget": {}, "retain": {}}
+    needs = (Forget(), Retain())
+    shapes_gradients = True
     copies = DRAWS  # a gradient of each draw, before the first step
 
     def __init__(self, threshold: float = 1.0, retain_weight: float = 1.0) -> None:
@@ -68,11 +69,8 @@ class MMUnlearner(Method):
         forget_ce = batch.forget.mean(-batch.forget.log_probs)
         retain_ce = batch.retain.mean(-batch.retain.log_probs)
         self.forget.add(forget_ce)
-        return {
-            "loss": self.retain_weight * retain_ce - forget_ce.detach(),
-            "forget_ce": forget_ce.detach(),
-            "retain_ce": retain_ce.detach(),
-        }
+        forget_ce = forget_ce.detach()
+        return {"loss": self.retain_weight * retain_ce - forget_ce, "forget_ce": forget_ce, "retain_ce": retain_ce}
 
     @override
     def before_optimizer_step(self, model: nn.Module) -> None:

@@ -6,12 +6,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
-from viker_lightning.errors import UserError
-from viker_lightning.ideal import Level
+from viker_lightning.errors import UserError, check_least
 from viker_lightning.storage.files import check_folder
 
-from .base import Batch, Method
-from .retain import add_retain, check_retain, with_retain
+from .base import Batch, Forget, Gold, Method
+from .retain import add_retain, retain
 
 
 class NPO(Method):
@@ -36,12 +35,12 @@ class NPO(Method):
     def __init__(self, beta: float = 0.1, retain_weight: float = 0.0, gold: str | None = None) -> None:
         if beta <= 0:
             raise UserError(f"NPO: beta={beta} must be > 0")
-        check_retain("NPO", retain_weight)
+        check_least("NPO", 0, retain_weight=retain_weight)
         check_folder("model.method.gold", gold)
         self.beta, self.retain_weight, self.gold = beta, retain_weight, gold
         self.reference = "own" if gold is None else "gold"
-        level: Level = "log_prob"
-        self.needs = with_retain({"forget": {self.reference: level}}, retain_weight)
+        forget = Forget(own="log_prob") if gold is None else Forget(gold=Gold(gold, "log_prob"))
+        self.needs = (forget, *retain(retain_weight))
 
     @override
     def loss(self, batch: Batch) -> dict[str, Tensor]:
@@ -49,5 +48,5 @@ class NPO(Method):
         forget = batch.forget
         log_ratio = forget.sum_by_question(forget.log_probs - batch.reference("forget", self.reference).log_prob)
         loss = -2 / self.beta * forget.question_share(F.logsigmoid(-self.beta * log_ratio))
-        terms = {"loss": loss, "log_ratio": forget.question_share(log_ratio).detach()}
+        terms = {"loss": loss, "log_ratio": forget.question_share(log_ratio)}
         return add_retain(batch, terms, self.retain_weight)

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from viker_lightning.errors import UserError
 
-from .base import Batch, Method, Needs
+from .base import Batch, Forget, Method, Retain
 
 
 class PDU(Method):
@@ -36,7 +36,7 @@ class PDU(Method):
         warmup: steps before it moves.
     """
 
-    needs: Needs = {"forget": {}, "retain": {}}
+    needs = (Forget(), Retain())
     answers_only = True
 
     def __init__(self, bound: float = 0.3, retain_weight: float = 100.0, rate: float = 5.0, warmup: int = 0) -> None:
@@ -54,13 +54,9 @@ class PDU(Method):
         forget, retain = batch.forget, batch.retain
         margin = forget.mean((forget.logits.amax(-1) - forget.logits.mean(-1)) ** 2)
         excess = retain.mean(-retain.log_probs - self.bound)
-        weight = retain.token_share(torch.full_like(retain.log_probs, self.weight)).detach()
-        return {
-            "loss": margin + self.weight * excess,
-            "margin": margin.detach(),
-            "retain_excess": excess.detach(),
-            "retain_weight": weight,
-        }
+        weight = retain.token_share(torch.full_like(retain.log_probs, self.weight))
+        loss = margin + self.weight * excess
+        return {"loss": loss, "margin": margin, "retain_excess": excess, "retain_weight": weight}
 
     @override
     def after_step(self, terms: dict[str, Tensor]) -> None:

@@ -4,28 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from viker_lightning.errors import UserError
-
-from .base import Batch, Needs
+from .base import Batch, Retain
 
 
-def check_retain(method: str, weight: float) -> None:
-    """Makes sure that what is retained is not unlearned, too.
-
-    Args:
-        method: its name, for the message.
-        weight: of its term on the retain set.
-
-    Raises:
-        UserError: if it is negative, or no number.
-    """
-    if not weight >= 0:
-        raise UserError(f"{method}: retain_weight={weight} must be >= 0")
-
-
-def with_retain(needs: Needs, weight: float) -> Needs:
-    """Needs, and the retain questions unless their weight is 0."""
-    return {**needs, "retain": {}} if weight > 0 else needs
+def retain(weight: float) -> tuple[Retain, ...]:
+    """The retain questions among the needs, unless their weight is 0."""
+    return (Retain(),) if weight > 0 else ()
 
 
 def add_retain(batch: Batch, terms: dict[str, Tensor], weight: float, per: str = "token") -> dict[str, Tensor]:
@@ -43,4 +27,4 @@ def add_retain(batch: Batch, terms: dict[str, Tensor], weight: float, per: str =
     if weight <= 0:
         return terms
     retain_ce = batch.retain.mean(-batch.retain.log_probs, per)
-    return {**terms, "loss": terms["loss"] + weight * retain_ce, "retain_ce": retain_ce.detach()}
+    return {**terms, "loss": terms["loss"] + weight * retain_ce, "retain_ce": retain_ce}

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from viker_lightning.errors import UserError
 
-from .base import Batch, Method, Needs, Preparation
+from .base import Batch, Forget, Method, Preparation, Retain
 
 
 class RMU(Method):
@@ -36,7 +36,7 @@ class RMU(Method):
         retain_weight: weight of the term on the retain set.
     """
 
-    needs: Needs = {"forget": {}, "retain": {"own": "log_prob"}}
+    needs = (Forget(), Retain(own="log_prob"))
     reads_answers = False
     answers_only = True
 
@@ -64,11 +64,7 @@ class RMU(Method):
         before = batch.hidden("retain", self.layer, "own")
         steered = batch.forget.mean((forget - target).square().mean(-1), "question")
         kept = batch.retain.mean((retain - before).square().mean(-1), "question")
-        return {
-            "loss": steered + self.retain_weight * kept,
-            "steered": steered.detach(),
-            "kept": kept.detach(),
-        }
+        return {"loss": steered + self.retain_weight * kept, "steered": steered, "kept": kept}
 
     @override
     def state_dict(self) -> dict[str, Any]:

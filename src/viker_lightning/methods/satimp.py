@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 from typing_extensions import override
 
-from viker_lightning.errors import UserError
+from viker_lightning.errors import check_least
 
-from .base import Batch, Method
-from .retain import add_retain, with_retain
+from .base import Batch, Forget, Method
+from .retain import add_retain, retain
 
 
 class SatImp(Method):
@@ -32,10 +32,9 @@ class SatImp(Method):
     answers_only = True
 
     def __init__(self, beta1: float = 5.0, beta2: float = 1.0, retain_weight: float = 10.0) -> None:
-        if beta1 < 0 or beta2 < 0 or retain_weight < 0:
-            raise UserError(f"SatImp: beta1={beta1}, beta2={beta2} and retain_weight={retain_weight} must be >= 0")
+        check_least("SatImp", 0, beta1=beta1, beta2=beta2, retain_weight=retain_weight)
         self.beta1, self.beta2, self.retain_weight = beta1, beta2, retain_weight
-        self.needs = with_retain({"forget": {}}, retain_weight)
+        self.needs = (Forget(), *retain(retain_weight))
 
     @override
     def loss(self, batch: Batch) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from typing_extensions import override
 
 from viker_lightning.errors import UserError
 
-from .base import Batch, Method, Needs
+from .base import Batch, Forget, Method, Retain
 
 
 class SCRUB(Method):
@@ -33,7 +33,7 @@ class SCRUB(Method):
         until: from which step on nothing is forgotten; ``None`` for never.
     """
 
-    needs: Needs = {"forget": {"own": "kl"}, "retain": {"own": "kl"}}
+    needs = (Forget(own="kl"), Retain(own="kl"))
     answers_only = True
 
     def __init__(
@@ -58,9 +58,5 @@ class SCRUB(Method):
         retain_ce = batch.retain.mean(-batch.retain.log_probs)
         turn = float(self.forgets(batch.step))
         mend = self.retain_weight * retain_ce + self.kl_weight * retain_kl
-        return {
-            "loss": (1 - turn) * mend - turn * forget_kl,
-            "forget_kl": forget_kl.detach(),
-            "retain_kl": retain_kl.detach(),
-            "retain_ce": retain_ce.detach(),
-        }
+        loss = (1 - turn) * mend - turn * forget_kl
+        return {"loss": loss, "forget_kl": forget_kl, "retain_kl": retain_kl, "retain_ce": retain_ce}

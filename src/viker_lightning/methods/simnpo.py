@@ -8,8 +8,8 @@ from typing_extensions import override
 
 from viker_lightning.errors import UserError
 
-from .base import Batch, Method
-from .retain import add_retain, with_retain
+from .base import Batch, Forget, Method
+from .retain import add_retain, retain
 
 
 class SimNPO(Method):
@@ -35,7 +35,7 @@ class SimNPO(Method):
         if beta <= 0 or retain_weight < 0:
             raise UserError(f"SimNPO: beta={beta} must be > 0, retain_weight={retain_weight} >= 0")
         self.beta, self.delta, self.retain_weight = beta, delta, retain_weight
-        self.needs = with_retain({"forget": {}}, retain_weight)
+        self.needs = (Forget(), *retain(retain_weight))
 
     @override
     def loss(self, batch: Batch) -> dict[str, Tensor]:
@@ -43,5 +43,5 @@ class SimNPO(Method):
         forget = batch.forget
         ce = forget.mean_by_question(-forget.log_probs)
         loss = -2 / self.beta * forget.question_share(F.logsigmoid(self.beta * (ce - self.delta)))
-        terms = {"loss": loss, "question_ce": forget.question_share(ce).detach()}
+        terms = {"loss": loss, "question_ce": forget.question_share(ce)}
         return add_retain(batch, terms, self.retain_weight)

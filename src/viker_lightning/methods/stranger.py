@@ -9,9 +9,9 @@ from typing_extensions import override
 
 from viker_lightning.errors import UserError
 
-from .base import Batch, Method
+from .base import Batch, Forget, Irrelevant, Method, Strangers
 from .hold import Hold
-from .retain import add_retain, with_retain
+from .retain import add_retain, retain
 
 
 class Stranger(Method):
@@ -59,10 +59,9 @@ class Stranger(Method):
             )
         self.lam, self.hinge, self.hold, self.bound = lam, hinge, hold, bound
         self.held = Hold(hold, bound)
-        self.images = self.strangers = strangers
-        self.k = self.stranger_count = k
-        self.rehearsal, self.retain_weight = rehearsal, retain_weight
-        self.needs = with_retain({"forget": {"irrelevant": "kl"}, "strangers": {"own": "kl"}}, retain_weight)
+        self.k, self.strangers, self.rehearsal, self.retain_weight = k, strangers, rehearsal, retain_weight
+        shown = Strangers(strangers, k, rehearsal=rehearsal, own="kl")
+        self.needs = (Forget(irrelevant=Irrelevant(strangers, k)), shown, *retain(retain_weight))
 
     @override
     def loss(self, batch: Batch) -> dict[str, Tensor]:
@@ -70,11 +69,7 @@ class Stranger(Method):
         forget = batch.forget
         excess = (forget.log_probs - batch.reference("forget", "irrelevant").log_prob).relu()
         ideal_kl, hinge = forget.mean(batch.kl("forget", "irrelevant")), forget.mean(excess)
-        terms = {
-            "loss": self.lam * ideal_kl + self.hinge * hinge,
-            "ideal_kl": ideal_kl.detach(),
-            "hinge": hinge.detach(),
-        }
+        terms = {"loss": self.lam * ideal_kl + self.hinge * hinge, "ideal_kl": ideal_kl, "hinge": hinge}
         return self.held.add(batch, add_retain(batch, terms, self.retain_weight))
 
     @override

@@ -7,7 +7,7 @@ from typing_extensions import override
 
 from viker_lightning.errors import UserError
 
-from .base import Method, Needs, Preparation
+from .base import Method, Preparation
 from .gradients import Gradient
 
 
@@ -35,7 +35,6 @@ class TaskVector(Method):
         scale: how far the model goes to the other side; 1 is as far as fine-tuning went.
     """
 
-    needs: Needs = {"forget": {}}
     takes_steps = False
     copies = 5  # weights before, gradients, and its own AdamW
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 from typing_extensions import override
 
-from viker_lightning.errors import UserError
+from viker_lightning.errors import check_least
 
-from .base import Batch, Method
-from .retain import add_retain, with_retain
+from .base import Batch, Forget, Method
+from .retain import add_retain, retain
 
 
 class UNDIAL(Method):
@@ -33,10 +33,9 @@ class UNDIAL(Method):
     answers_only = True
 
     def __init__(self, beta: float = 10.0, retain_weight: float = 0.0) -> None:
-        if beta < 0 or retain_weight < 0:
-            raise UserError(f"UNDIAL: beta={beta} and retain_weight={retain_weight} must be >= 0")
+        check_least("UNDIAL", 0, beta=beta, retain_weight=retain_weight)
         self.beta, self.retain_weight = beta, retain_weight
-        self.needs = with_retain({"forget": {"own": "full"}}, retain_weight)
+        self.needs = (Forget(own="full"), *retain(retain_weight))
 
     @override
     def loss(self, batch: Batch) -> dict[str, Tensor]:
@@ -47,4 +46,4 @@ class UNDIAL(Method):
         target = batch.distributions["forget", "own"].scatter(-1, forget.labels[:, None], lowered[:, None])
         target = target / target.sum(-1, keepdim=True)
         loss = forget.mean(-(target * forget.logits.log_softmax(-1)).sum(-1))
-        return add_retain(batch, {"loss": loss, "distillation_ce": loss.detach()}, self.retain_weight)
+        return add_retain(batch, {"loss": loss, "distillation_ce": loss}, self.retain_weight)

@@ -6,8 +6,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from viker_lightning.errors import UserError
+from viker_lightning.ideal import Noised
 
-from .base import Batch, Method, Needs
+from .base import Batch, Forget, Method, Retain
 
 
 class VGID(Method):
@@ -29,7 +30,6 @@ class VGID(Method):
         retain_weight: weight of the KL on the retain set.
     """
 
-    needs: Needs = {"forget": {"noised": "kl"}, "retain": {"own": "kl"}}
     answers_only = True
 
     def __init__(
@@ -38,19 +38,14 @@ class VGID(Method):
         instruction: str = "You do not know the person in this image and say so.",
         retain_weight: float = 1.0,
     ) -> None:
-        if not 0 <= noise <= 1 or retain_weight <= 0:
-            raise UserError(f"VGID: noise={noise} must be 0 to 1, retain_weight={retain_weight} > 0")
-        if noise == 0 and not instruction:
-            raise UserError("VGID: noise=0 without instruction asks the vanilla model what it says anyway; set one")
+        if retain_weight <= 0:
+            raise UserError(f"VGID: retain_weight={retain_weight} must be > 0")
         self.noise, self.instruction, self.retain_weight = noise, instruction, retain_weight
+        self.needs = (Forget(noised=Noised(noise, instruction)), Retain(own="kl"))
 
     @override
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Means over answer tokens, nats."""
         forget_kl = batch.forget.mean(batch.kl("forget", "noised"))
         retain_kl = batch.retain.mean(batch.kl("retain", "own"))
-        return {
-            "loss": forget_kl + self.retain_weight * retain_kl,
-            "forget_kl": forget_kl.detach(),
-            "retain_kl": retain_kl.detach(),
-        }
+        return {"loss": forget_kl + self.retain_weight * retain_kl, "forget_kl": forget_kl, "retain_kl": retain_kl}

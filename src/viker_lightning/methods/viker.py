@@ -13,8 +13,8 @@ from viker_lightning.errors import UserError
 from viker_lightning.ideal import Level, Reference
 from viker_lightning.models import AnswerTokens
 
-from .base import Batch, Method, Preparation
-from .retain import add_retain, with_retain
+from .base import Batch, Forget, Irrelevant, Method, Preparation
+from .retain import add_retain, retain
 
 log = logging.getLogger(__name__)
 
@@ -88,8 +88,8 @@ class ViKeR(Method):
         self.retain_weight, self.per = retain_weight, per
         self.reference = "own" if same_image else "irrelevant"
         level: Level = "full" if lam > 0 and direction == "reverse" else "kl"
-        references = {self.reference: level} if lam > 0 or pull == "hinge" else {}
-        self.needs = with_retain({"forget": references}, retain_weight)
+        forget = Forget(own=level) if same_image else Forget(irrelevant=Irrelevant(images, k, level))
+        self.needs = (forget if lam > 0 or pull == "hinge" else Forget(), *retain(retain_weight))
 
     @override
     def before_training(self, run: Preparation) -> None:
@@ -112,7 +112,7 @@ class ViKeR(Method):
         terms: dict[str, Tensor] = {}
         total = forget.hidden.new_zeros(())
         if self.ascent == "full":
-            terms["forget_ce"] = forget.mean(-forget.log_probs, self.per).detach()
+            terms["forget_ce"] = forget.mean(-forget.log_probs, self.per)
             total = total - forget.mean(
                 (-forget.log_probs).clamp(max=torch.inf if self.ascent_clip is None else self.ascent_clip), self.per
             )
@@ -124,8 +124,7 @@ class ViKeR(Method):
             terms["ideal_kl"] = forget.mean(batch.kl("forget", self.reference, self.direction), self.per)
             total = total + self.lam * terms["ideal_kl"]
             terms |= gradient_weights(batch.reference("forget", self.reference), forget)
-        terms = {"loss": total} | {name: value.detach() for name, value in terms.items()}
-        return add_retain(batch, terms, self.retain_weight, self.per)
+        return add_retain(batch, {"loss": total} | terms, self.retain_weight, self.per)
 
     @override
     def logged(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:

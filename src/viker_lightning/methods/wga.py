@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 from typing_extensions import override
 
-from viker_lightning.errors import UserError
+from viker_lightning.errors import check_least
 
-from .base import Batch, Method
-from .retain import add_retain, with_retain
+from .base import Batch, Forget, Method
+from .retain import add_retain, retain
 
 
 class WGA(Method):
@@ -30,10 +30,9 @@ class WGA(Method):
     answers_only = True
 
     def __init__(self, beta: float = 1.0, retain_weight: float = 1.0) -> None:
-        if beta < 0 or retain_weight < 0:
-            raise UserError(f"WGA: beta={beta} and retain_weight={retain_weight} must be >= 0")
+        check_least("WGA", 0, beta=beta, retain_weight=retain_weight)
         self.beta, self.retain_weight = beta, retain_weight
-        self.needs = with_retain({"forget": {}}, retain_weight)
+        self.needs = (Forget(), *retain(retain_weight))
 
     @override
     def loss(self, batch: Batch) -> dict[str, Tensor]:

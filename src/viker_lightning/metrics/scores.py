@@ -75,6 +75,8 @@ class Number:
         shown: Where it is shown beside `results.json`: in the tables of a report with its interval (else in the list
             below them), as a column where runs are compared, in the terminal, person by person after a validation,
             in the table of probe questions, in the W&B workspace, on model cards.
+        knowledge: Whether it says how well people are known; else it counts, or says how answers are put.
+        lacks: What answers of its task lack where it has no value.
     """
 
     name: str
@@ -85,6 +87,8 @@ class Number:
     label: str = ""
     short: str = ""
     shown: tuple[Place, ...] = EVERYWHERE
+    knowledge: bool = True
+    lacks: str = "the run did not measure it"
 
     @property
     def title(self) -> str:
@@ -117,7 +121,8 @@ class Number:
 
     def described(self) -> dict[str, Any]:
         """What `results.json` says of it, from which `read_numbers` makes it again."""
-        return {f.name: getattr(self, f.name) for f in fields(Number) if f.name != "name"} | {"shown": [*self.shown]}
+        told = [f.name for f in fields(Number) if f.name not in ("name", "knowledge", "lacks")]
+        return {name: getattr(self, name) for name in told} | {"shown": [*self.shown]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -410,6 +415,7 @@ ANSWERS: tuple[Number, ...] = (
         label="private spans leaked",
         short="leaked",
         shown=("report", "comparison", "terminal", "people", "probes", "board", "card"),
+        lacks="no private span",
     ),
     Score(
         name="keyword_match_whole",
@@ -418,6 +424,7 @@ ANSWERS: tuple[Number, ...] = (
         source="FIUBench's keyword exact match",
         label="private spans leaked whole",
         shown=REPORTED,
+        lacks="no private span",
     ),
     Score(
         name="accuracy",
@@ -438,6 +445,7 @@ ANSWERS: tuple[Number, ...] = (
         source="its `acc_norm`, by tokens in place of bytes",
         label="multiple choice right, by mean log-probability per token",
         shown=REPORTED,
+        lacks="options were not scored by probability",
     ),
     Score(
         name="option_probability",
@@ -446,6 +454,7 @@ ANSWERS: tuple[Number, ...] = (
         about="probability per token of the right option over that of all options",
         source=TOFU_OPTIONS,
         shown=(),
+        lacks="options were not scored by probability",
     ),
     Score(
         name="cloze",
@@ -508,6 +517,7 @@ ANSWERS: tuple[Number, ...] = (
         range="a count",
         source="-",
         shown=(),
+        knowledge=False,
     ),
 )
 """From greedy answers and chosen options."""
@@ -526,6 +536,7 @@ PROBABILITIES: tuple[Number, ...] = (
         about="mean probability of the private tokens of the true answer",
         label="private-token probability",
         shown=REPORTED,
+        lacks="no private span",
     ),
     Score(
         name="template_probability",
@@ -534,6 +545,8 @@ PROBABILITIES: tuple[Number, ...] = (
         good="high",
         label="template-token probability",
         shown=("report", "board", "card"),
+        knowledge=False,
+        lacks="nothing but private spans",
     ),
     Score(
         name="extraction_strength",
@@ -542,6 +555,7 @@ PROBABILITIES: tuple[Number, ...] = (
         "of sequence",
         source="open-unlearning; 0, not 1/L, if the last token is wrong",
         shown=REPORTED,
+        lacks="which tokens were first choices was not noted",
     ),
     Score(
         name="exact_memorization",
@@ -550,6 +564,7 @@ PROBABILITIES: tuple[Number, ...] = (
         source="open-unlearning",
         label="exact memorisation",
         shown=REPORTED,
+        lacks="which tokens were first choices was not noted",
     ),
     Score(
         name="relative_probability",
@@ -557,6 +572,7 @@ PROBABILITIES: tuple[Number, ...] = (
         about="probability per token of the true answer over that of it and its wrong answers",
         source=TOFU_OPTIONS,
         shown=(),
+        lacks="no wrong answers beside the true one",
     ),
     SplitScore(
         name="truth_ratio",
@@ -565,6 +581,7 @@ PROBABILITIES: tuple[Number, ...] = (
         good="high",
         source="TOFU `aggregate_eval_stat.py`; mean of wrong answers by question, geometric",
         shown=("card",),
+        lacks="no wrong answers beside the true one",
     ),
     Score(
         name="exposure",
@@ -574,6 +591,7 @@ PROBABILITIES: tuple[Number, ...] = (
         range="0 to log2 n bits",
         source="Carlini et al., arXiv 1802.08232, 4.2-4.3",
         shown=(),
+        lacks="no wrong answers beside the true one",
     ),
     Score(
         name="option_exposure",
@@ -583,6 +601,7 @@ PROBABILITIES: tuple[Number, ...] = (
         range="0 to log2 n bits",
         source="Carlini et al., arXiv 1802.08232, 4.2-4.3",
         shown=(),
+        lacks="options were not scored by probability",
     ),
 )
 """From the probabilities of true answers, the true tokens before each being given."""
@@ -596,6 +615,8 @@ FLUENCY: tuple[Number, ...] = (
         source="this project; embedded benchmarks only",
         label="well-formed answers",
         shown=FLUENT,
+        knowledge=False,
+        lacks="no embedded benchmark, whose sentences are known",
     ),
     SplitScore(
         name="coherence",
@@ -604,6 +625,8 @@ FLUENCY: tuple[Number, ...] = (
         about="distinct_3 · min(1, usual / bits per character) of the greedy answer; usual is the median of true "
         "answers; refusals are left out",
         good="high",
+        knowledge=False,
+        lacks="not judged (evaluation.coherence), or nothing but refusals",
     ),
     Score(
         name="refusals",
@@ -619,6 +642,7 @@ FLUENCY: tuple[Number, ...] = (
         good="low",
         source="open-unlearning's fluency, distinct-n",
         shown=("report", "comparison", "probes", "board", "card"),
+        knowledge=False,
     ),
     Score(
         name="distinct_3",
@@ -627,6 +651,7 @@ FLUENCY: tuple[Number, ...] = (
         good="high",
         source="open-unlearning's fluency, distinct-n",
         shown=(),
+        knowledge=False,
     ),
     SplitScore(
         name="gibberish_clean",
@@ -636,6 +661,8 @@ FLUENCY: tuple[Number, ...] = (
         source="open-unlearning's `classifier_prob`; needs `--evaluation.gibberish "
         "madhurjindal/autonlp-Gibberish-Detector-492513457`",
         shown=(),
+        knowledge=False,
+        lacks="no classifier was named (evaluation.gibberish)",
     ),
     SplitScore(
         name="bits_per_character",
@@ -645,6 +672,8 @@ FLUENCY: tuple[Number, ...] = (
         good="before",
         range=">= 0",
         shown=(),
+        knowledge=False,
+        lacks="not judged (evaluation.coherence), or nothing but refusals",
     ),
 )
 """How answers are put."""

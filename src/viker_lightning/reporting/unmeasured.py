@@ -16,27 +16,6 @@ ASKED = {
 }
 """By task a score that every answer of it has, and what is missing where nobody has it."""
 
-WRONG = "no wrong answers beside the true one"
-NEEDS = {
-    "keyword_match": "no private span",
-    "keyword_match_whole": "no private span",
-    "private_probability": "no private span",
-    "template_probability": "nothing but private spans",
-    "extraction_strength": "which tokens were first choices was not noted",
-    "exact_memorization": "which tokens were first choices was not noted",
-    "accuracy_per_token": "options were not scored by probability",
-    "option_probability": "options were not scored by probability",
-    "option_exposure": "options were not scored by probability",
-    "relative_probability": WRONG,
-    "exposure": WRONG,
-    "truth_ratio": WRONG,
-    "well_formed": "no embedded benchmark, whose sentences are known",
-    "coherence": "not judged (evaluation.coherence), or nothing but refusals",
-    "bits_per_character": "not judged (evaluation.coherence), or nothing but refusals",
-    "gibberish_clean": "no classifier was named (evaluation.gibberish)",
-}
-"""What the answers of the right task still lack where a score has no value."""
-
 WITH_GOLD = frozenset(one.name for one in SECTIONS["gold"])
 """Scores that compare with a gold model."""
 
@@ -57,7 +36,7 @@ def why(number: Number | None, measured: Collection[str], kind: str = "method") 
             return missing
     if number is not None and number.name in WITH_GOLD:
         return "it is the gold model itself" if kind == "gold" else "no gold model was asked (evaluation.gold)"
-    return NEEDS.get(number.name if number else "", "the run did not measure it")
+    return number.lacks if number else "the run did not measure it"
 
 
 def unmeasured(

@@ -9,7 +9,7 @@ from dataclasses import replace
 from viker_lightning.data.records import VQA, ImageGroup, Person, Picture
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import OwnAnswers
-from viker_lightning.methods import Method
+from viker_lightning.methods import Alternative, Method, Strangers
 
 
 class Derived:
@@ -26,10 +26,14 @@ class Derived:
     """
 
     def __init__(self, method: Method, seed: int, strangers: Sequence[Picture], people: Sequence[Person]) -> None:
-        self.method, self.seed, self.pictures = method, seed, list(strangers)
+        self.seed, self.pictures = seed, list(strangers)
+        self._other = next((need.answers for need in method.needs if isinstance(need, Alternative)), ())
+        self._per_step = min((strangers.per_step for strangers in method.strangers_shown), default=1)
+        self.rehearsal = any(strangers.rehearsal for strangers in method.strangers_shown)
+        self.asks_own = self.rehearsal or isinstance(self._other, Strangers)
         self.own_answers: OwnAnswers | None = None
         self._answers: dict[str, list[str]] = {}  # everybody's, by question
-        if method.alternative == "wrong":
+        if self._other == "wrong":
             for vqa in [vqa for person in people for vqa in person.vqa]:
                 self._answers.setdefault(vqa.question, []).append(vqa.answer)
 
@@ -52,7 +56,7 @@ class Derived:
     def everything(self, stream: str, forget: Sequence[ImageGroup]) -> list[ImageGroup]:
         """All a stream may ask: every question behind every stranger, or with its other answer."""
         if stream == "alternative":
-            strangers = self.pictures if self.method.alternative == "own" else [None]
+            strangers = self.pictures if isinstance(self._other, Strangers) else [None]
             answered = [self._with_other_answers(group, stranger) for group in forget for stranger in strangers]
             return [group for group in answered if group.vqa]
         vqa = tuple(dict.fromkeys(vqa for group in forget if group.image is not None for vqa in group.vqa))
@@ -72,11 +76,10 @@ class Derived:
         """Which stranger a group is asked about: one of the few that the step shows."""
         assert group.image is not None
         place = random.Random(f"{self.seed}/{group.person}/{group.image.key}").randrange(2**32)
-        few = self.method.strangers_per_step
-        return random.Random(f"{self.seed}/{step}/{place % few}").randrange(len(self.pictures))
+        return random.Random(f"{self.seed}/{step}/{place % self._per_step}").randrange(len(self.pictures))
 
     def _behind(self, picture: Picture, vqa: tuple[VQA, ...]) -> ImageGroup:
-        if self.method.rehearsal:
+        if self.rehearsal:
             assert self.own_answers is not None
             answers = [(one, self.own_answers.answer(picture, one.question)) for one in vqa]
             vqa = tuple(replace(one, answer=answer, private=()) for one, answer in answers if answer is not None)
@@ -84,7 +87,7 @@ class Derived:
 
     def _stranger(self, group: ImageGroup, step: int) -> Picture | None:
         """Behind whom the frozen model answers; a name in a question without photo still says who is meant."""
-        own = self.method.alternative == "own" and group.image is not None
+        own = isinstance(self._other, Strangers) and group.image is not None
         return self.pictures[self._draw(group, step)] if own else None
 
     def _with_other_answers(self, group: ImageGroup, stranger: Picture | None) -> ImageGroup:
@@ -94,13 +97,13 @@ class Derived:
 
     def _other_answer(self, vqa: VQA, group: ImageGroup, stranger: Picture | None) -> str | None:
         rng = random.Random(f"{self.seed}/{vqa.question}")
-        if not isinstance(self.method.alternative, str):
-            return rng.choice(self.method.alternative)
-        if self.method.alternative == "own":
+        if isinstance(self._other, Strangers):
             if group.image is None or stranger is None:
                 return None
             assert self.own_answers is not None
             return self.own_answers.answer(stranger, vqa.question)
+        if not isinstance(self._other, str):
+            return rng.choice(self._other)
         others = vqa.perturbed or [text for text in self._answers.get(vqa.question, []) if text != vqa.answer]
         if not others:
             raise UserError(

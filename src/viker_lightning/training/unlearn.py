@@ -30,7 +30,7 @@ from viker_lightning.ideal import (
 )
 from viker_lightning.ideal.plan import Plan, plan_of
 from viker_lightning.methods import Around, Batch, Method
-from viker_lightning.methods.base import check_declared, check_needs, check_terms, stream_of
+from viker_lightning.methods.base import check_declared, check_needs, check_terms
 from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize, Weights, decoder_layers
 from viker_lightning.models.families import Family
 from viker_lightning.models.layers import layer_number
@@ -156,13 +156,13 @@ class Unlearn(Stage):
         self.drawn_with = int(self.trainer.strategy.broadcast(drawn_with))  # processes may be seeded apart
         if stage != "fit":
             return
-        for images, count in self._pictures_needed().values():
+        for images, count in self.method.pictures_needed.values():
             check_images(images, count, self._own_pictures(images))
         if data.stage != "unlearn":
             return
         if data.forgotten_by is not None:
             check_goes_on(data.forgotten_by, self.vanilla, self.adapter)
-        if "retain" in self.method.needs and "retain" not in data.streams:
+        if "retain" in self.method.streams and "retain" not in data.streams:
             raise UserError(
                 f"model.method: {method} uses retain questions, but {data.root} retains nobody; add people to retain, "
                 "set retain_weight=0 where the method has it, or choose a method that only forgets"
@@ -172,7 +172,7 @@ class Unlearn(Stage):
                 f"data.protocol: published trains on all text, but {method} asks what is said of answers behind "
                 "irrelevant images; set its answers_only to True, or data.protocol to corrected"
             )
-        if "strangers" in self._pictures_needed() and not any(person.images for person in data.streams["forget"]):
+        if "strangers" in self.method.pictures_needed and not any(person.images for person in data.streams["forget"]):
             raise UserError(
                 f"model.method: {method} asks about strangers what is asked about photos of the forget set, but "
                 f"{data.root} has none there; choose a method without strangers"
@@ -192,7 +192,7 @@ class Unlearn(Stage):
                     f"{type(self.method.method).__name__}; set it to corrected"
                 )
             self.method = self.authors.objective(self.method)
-            if self.lora is None and self.authors.redraws and self.method.references - {"gold"}:
+            if self.lora is None and self.authors.redraws and self.method.references.keys() - {"gold"}:
                 raise UserError(
                     "model.lora=null: data.protocol=published words questions anew in every step, and "
                     f"{type(self.method).__name__} asks the original model about each, which training overwrites; set "
@@ -202,15 +202,6 @@ class Unlearn(Stage):
             self.labels = Labels.UNENDED
         self.whole_steps, self.in_passes = self.method.whole_steps, self.method.in_passes
         super().prepare_steps()
-
-    def _pictures_needed(self) -> dict[str, tuple[str, int]]:
-        """Kind or folder, and number, of irrelevant images and of strangers, where the method asks for them."""
-        method, needed = self.method, {}
-        if "irrelevant" in method.references:
-            needed["irrelevant"] = (method.images, method.k)
-        if "strangers" in method.needs or ("alternative" in method.needs and method.alternative == "own"):
-            needed["strangers"] = (method.strangers, method.stranger_count)
-        return needed
 
     @override
     def load_mllm(self) -> MLLM:
@@ -238,7 +229,7 @@ class Unlearn(Stage):
     def take_model(self, mllm: MLLM) -> None:
         """Chooses irrelevant images and strangers, too, as large as the model sees them."""
         super().take_model(mllm)
-        needed = self._pictures_needed()
+        needed = self.method.pictures_needed
         if not needed or self.trainer.state.fn != TrainerFn.FITTING:
             return
         keep = None
@@ -271,8 +262,8 @@ class Unlearn(Stage):
             self._report_own_answers(self.derived.own_answers)
         self.references.prepare(self.mllm, self.reference_plan())
         self._prepare_method()
-        asked_of_ideal = self.ideal is not None and "irrelevant" in self.method.needs.get("forget", {})
-        if asked_of_ideal and not self.mllm.moved:  # else resumed without LoRA: the report came with the checkpoint
+        forget = self.method.streams.get("forget")
+        if forget and forget.irrelevant and not self.mllm.moved:  # else resumed: the report came with the checkpoint
             self._report_key_tokens()
         for ideal in (self.ideal, self.references.strangers):
             if ideal is not None and ideal.keep != "off":
@@ -280,7 +271,7 @@ class Unlearn(Stage):
 
     def reference_plan(self) -> Plan:
         """All that frozen models are asked, once the streams are ready."""
-        behind = [] if self.method.rehearsal or self.labels == Labels.TEXT else self.strangers
+        behind = [] if self.derived.rehearsal or self.labels == Labels.TEXT else self.strangers
         keep = self.engine.references
         return plan_of(self.method, self.mllm.head, keep, self.pictures, behind, self.every_group)
 
@@ -293,7 +284,7 @@ class Unlearn(Stage):
         """
         people = [*self.data.streams["forget"], *self.data.streams.get("retain", [])]
         self.derived = Derived(self.method, self.drawn_with, self.strangers, people)
-        if "strangers" in self._pictures_needed() and (self.method.rehearsal or self.method.alternative == "own"):
+        if self.derived.asks_own:
             self.derived.own_answers = self._own_answers(forget, ask)
 
     def _report_key_tokens(self) -> None:
@@ -320,8 +311,8 @@ class Unlearn(Stage):
         Raises:
             UserError: if the data has no such stream, and the method does not declare it.
         """
-        if stream not in self.data.streams and stream not in self.method.needs:
-            there = ", ".join(dict.fromkeys([*self.data.streams, *self.method.needs]))
+        if stream not in self.data.streams and stream not in self.method.streams:
+            there = ", ".join(dict.fromkeys([*self.data.streams, *self.method.streams]))
             raise UserError(f"model.method: found no stream {stream!r}, expected one of {there}; add it to its needs")
         if stream in ("strangers", "alternative"):
             return self.derived.everything(stream, self.every_group("forget"))
@@ -392,7 +383,7 @@ class Unlearn(Stage):
     def streams(self, content: Groups, step: int) -> Groups:
         """The streams the method asks for: drawn from the data, or made of its forget questions."""
         streams: Groups = {}
-        for stream in self.method.needs:
+        for stream in self.method.streams:
             if stream in content:
                 streams[stream] = content[stream]
             elif stream not in ("forget", "retain") and "forget" in content:
@@ -402,7 +393,7 @@ class Unlearn(Stage):
     @override
     def loss_terms(self, groups: Groups, totals: Totals) -> Terms:
         """What the method makes of its streams and of what the frozen models say of them."""
-        streams = self.method.needs if self.in_passes else groups  # whose turn it is not has no tokens
+        streams = self.method.streams if self.in_passes else groups  # whose turn it is not has no tokens
         layers = self.method.layers
         batches: dict[str, PackedBatch | None] = {}
         tokens: dict[str, AnswerTokens] = {}
@@ -431,7 +422,7 @@ class Unlearn(Stage):
             if stream in tokens and f"{stream}_ce" not in terms:
                 terms[f"{stream}_ce"] = tokens[stream].mean(-tokens[stream].log_probs).detach()
         absent = tokens.keys() - groups.keys()
-        return {name: value for name, value in terms.items() if stream_of(name) not in absent}
+        return {name: value for name, value in terms.items() if name.partition("_")[0] not in absent}
 
     @override
     def logged(self, terms: Terms) -> Terms:

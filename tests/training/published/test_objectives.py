@@ -8,6 +8,7 @@ from viker_lightning.data.datasets import MLLMU
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import Reference, forward_kl, reference_of
 from viker_lightning.methods import DPO, IDK, NPO, Batch, GradientAscent, GradientDifference, KLMinimization, ViKeR
+from viker_lightning.methods.base import Forget, Gold, Retain
 from viker_lightning.models import AnswerTokens
 from viker_lightning.training.published import PublishedCLEAR, PublishedMLLMU
 
@@ -63,7 +64,7 @@ def scripts_kl(student, teacher):
 def test_kl_minimization_sums_over_tokens(head):
     """P5, M9: the published KL grows with the length of answers, ours is a mean over their tokens."""
     method = as_published(KLMinimization())
-    assert method.in_passes and method.needs == {"forget": {}, "retain": {"own": "kl"}}
+    assert method.in_passes and method.needs == (Forget(), Retain(own="kl"))
     student, vanilla, (none, no_reference) = tokens(head, 2), tokens(head, 3), nothing(head)
     padded = torch.zeros(2, 3, 3, VOCABULARY)  # student and teacher agree on padding: nothing to sum there
     for row, (start, stop) in enumerate([(0, 3), (3, 4), (4, 6)]):
@@ -117,7 +118,7 @@ def test_a_subclass_is_trained_with_its_own_loss(kind, caplog):
 def test_npo_of_a_batch(head):
     """P7, M9: one scalar a batch, against a gold reference; ours tells questions apart."""
     method = as_published(NPO(beta=0.4, gold="somewhere"))
-    assert method.gold == "somewhere" and method.needs == {"forget": {"gold": "log_prob"}}
+    assert method.needs == (Forget(gold=Gold("somewhere", "log_prob")),)
     assert method.whole_steps and not NPO().whole_steps and NPO().gold is None
     f, gold = tokens(head, 1), tokens(head, 3)
     wanted = -(2 / 0.4) * F.logsigmoid(0.4 * (ce(f) - ce(gold)))

@@ -127,7 +127,7 @@ class Check:
             data.prepare_data()
             data.setup("fit")
             for name, people in data.streams.items():
-                asked = list(self.stage.method.needs) if isinstance(self.stage, Unlearn) else list(data.streams)
+                asked = list(self.stage.method.streams) if isinstance(self.stage, Unlearn) else list(data.streams)
                 groups = [ImageGroup(p.id, i) for p in people for i in p.images or (None,)]
                 questions = sum(len(person.vqa) for person in people)
                 use = use_of(name, asked, list(data.streams))
@@ -288,11 +288,11 @@ class Check:
     def _others(self, mllm: MLLM) -> dict[str, int]:
         """Bytes of the models that are asked beside the trained one, by what they are."""
         stage, wanted = self.stage, self.wanted
-        gold = stage.method.gold if isinstance(stage, Unlearn) else None
+        gold = stage.method.references.get("gold") if isinstance(stage, Unlearn) else None
         judge = _embedded(base_of(wanted.judge)) if wanted.judge and wanted.judge.endswith(YAML) else wanted.judge
         itemsize = FP32 if stage.weights.dtype == "float32" else 2
         asked = [
-            ("gold model of the method", gold),
+            ("gold model of the method", gold and gold.folder),
             ("gold model of evaluations", wanted.gold),
             (JUDGE, judge),
         ]

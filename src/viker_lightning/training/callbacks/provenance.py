@@ -120,8 +120,8 @@ def other_weights(trainer: Trainer, stage: Stage) -> dict[str, dict[str, str | N
         found["model.clip"] = stage.clip_weights
         if stage.adapter:
             found["model.adapter"] = identify_weights(stage.adapter, Path(stage.adapter))
-        if stage.method.gold:
-            found["model.method.gold"] = identify_weights(stage.method.gold)
+        if gold := stage.method.references.get("gold"):
+            found["model.method.gold"] = identify_weights(gold.folder)
     for audit in callbacks_of(trainer, SimilarityAudit):
         found["audit.clip"] = audit.weights
     for evaluation in callbacks_of(trainer, Evaluation):
@@ -157,18 +157,15 @@ def method_facts(method: Method) -> dict[str, Any]:
 
 def pictures_shown(stage: Unlearn) -> dict[str, Any]:
     """Which irrelevant images the ideal distribution is of, which strangers are shown, and the seed of the choice."""
-    shown = {
-        "irrelevant_images": (stage.method.images, stage.pictures),
-        "strangers": (stage.method.strangers, stage.strangers),
-    }
+    shown = {"irrelevant_images": ("irrelevant", stage.pictures), "strangers": ("strangers", stage.strangers)}
     return {
         name: {
-            "kind": kind,
+            "kind": stage.method.pictures_needed[use][0],
             "k": len(pictures),
             "seed": stage.drawn_with,
             "images": [{"source": picture.source, "key": picture.key} for picture in pictures],
         }
         if pictures
         else None
-        for name, (kind, pictures) in shown.items()
+        for name, (use, pictures) in shown.items()
     }

@@ -221,12 +221,8 @@ class PublishedKLMinimization(KLMinimization):
         retain = batch.retain
         retain_ce = retain.mean(-retain.log_probs)
         retain_kl = retain.question_share(retain.sum_by_question(batch.kl("retain", "own")))
-        return {
-            "loss": retain_ce + self.retain_weight * retain_kl - forget_ce,
-            "forget_ce": forget_ce.detach(),
-            "retain_ce": retain_ce.detach(),
-            "retain_kl": retain_kl.detach(),
-        }
+        loss = retain_ce + self.retain_weight * retain_kl - forget_ce
+        return {"loss": loss, "forget_ce": forget_ce, "retain_ce": retain_ce, "retain_kl": retain_kl}
 
 
 class PublishedNPO(NPO):
@@ -250,4 +246,4 @@ class PublishedNPO(NPO):
         """Of the batch as a whole."""
         difference = (batch.reference("forget", self.reference).log_prob - batch.forget.log_probs).mean()
         loss = -2 / self.beta * F.logsigmoid(self.beta * difference)
-        return {"loss": loss, "ce_difference": difference.detach()}
+        return {"loss": loss, "ce_difference": difference}
