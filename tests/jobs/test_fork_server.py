@@ -84,7 +84,7 @@ def run(words, environment, log, append=False):
 
 def at_work(log):
     """Waits until a command has begun."""
-    for _ in range(600):
+    for _ in range(1200):
         if log.exists() and "at work" in log.read_text():
             return
         time.sleep(0.05)
@@ -151,7 +151,7 @@ def test_it_ends_with_whoever_asked_for_it(served, place):
         asking.kill()
         asking.wait()
     for _ in range(200):
-        if (place / "saved").exists():
+        if (place / "saved").exists() and (place / "saved").read_text():
             break
         time.sleep(0.05)
     assert (place / "saved").read_text() == "saved"
@@ -228,7 +228,7 @@ def test_one_that_is_still_loading_ends_with_it_too(place):
     assert where.exists()
     starting.kill()
     starting.wait()
-    for _ in range(600):
+    for _ in range(1200):
         if not where.parent.exists():
             return
         time.sleep(0.05)
@@ -311,7 +311,6 @@ def test_a_grid_on_a_processor_has_one(monkeypatch, place, tmp_path):
     import torch
     from rich.console import Console
 
-    from viker_lightning import grids as experiments
     from viker_lightning.jobs import runner
     from viker_lightning.jobs.job import State
 
@@ -340,7 +339,7 @@ def test_a_grid_on_a_processor_has_one(monkeypatch, place, tmp_path):
 
     jobs = [Job(number) for number in range(3)]
     with (tmp_path / "said.txt").open("w") as said:
-        assert experiments.run_jobs(jobs, 2, Console(file=said)) == []
+        assert runner.run_jobs(jobs, 2, Console(file=said)) == []
     assert [json.loads(job.log.read_text().splitlines()[0])["argv"] for job in jobs] == [["0"], ["1"], ["2"]]
     assert runner._loaded_once([{}], 1).__enter__() == {}
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
