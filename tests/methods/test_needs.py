@@ -257,7 +257,6 @@ def test_a_subclass_of_around_may_need_more(tokens):
     [
         ("need", "Mine.need: no method declares that; did you mean 'needs'"),
         ("stranger_counts", "Mine.stranger_counts: no method declares that; did you mean 'stranger_count'"),
-        ("uses_retain", "Mine.uses_retain: is not looked at any more; say it in needs"),
     ],
 )
 def test_a_class_that_declares_what_is_not_looked_at(attribute, message):

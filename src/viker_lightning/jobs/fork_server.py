@@ -109,7 +109,7 @@ def forked(command: Sequence[str], environment: Mapping[str, str], output: int, 
     request = {"words": [*command[2:]], "environment": {**environment}, "folder": os.getcwd()}
     connection = _socket()
     connection.settimeout(PATIENCE)
-    with suppress(OSError):  # the server is gone, or hangs
+    with suppress(OSError, ValueError):  # the server is gone, or hangs; or the command was killed at once
         connection.connect(place)
         socket.send_fds(connection, [json.dumps(request).encode()], [output, errors])
         if pid := connection.recv(LONGEST):

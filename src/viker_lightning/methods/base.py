@@ -22,9 +22,6 @@ REFERENCES = ("own", "irrelevant", "gold", "noised")
 ideal distribution), a model trained on the retain set, and the frozen model behind the same image noised or under an
 instruction."""
 
-REPLACED = ("uses_retain", "retain_reference", "needs_vector", "needs_distribution")
-"""What methods declared before they had needs."""
-
 Needs = Mapping[str, Mapping[str, Level]]
 """Streams, and for each the references that are asked about its answers, with how much of what they say is used."""
 
@@ -328,12 +325,10 @@ def check_terms(method: Method, terms: Any, whole: bool) -> None:
 
 
 def _check_attributes(kind: type[Method]) -> None:
-    """Makes sure that no attribute of a class is one of :class:`Method`, misspelt, or of an earlier version."""
+    """Makes sure that no attribute of a class is one of :class:`Method`, misspelt."""
     known = [*Method.__annotations__, *vars(Method)]
     for name in [name for one in kind.__mro__ if one not in (*Method.__mro__,) for name in vars(one)]:
         near = get_close_matches(name, known, 1, 0.85)
-        if name in REPLACED:
-            raise UserError(f"{kind.__name__}.{name}: is not looked at any more; say it in needs, see docs/method.md")
         if not name.startswith("_") and name not in known and near:
             raise UserError(f"{kind.__name__}.{name}: no method declares that; did you mean {near[0]!r}?")
 
