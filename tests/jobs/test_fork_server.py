@@ -84,7 +84,7 @@ def run(words, environment, log, append=False):
 
 def at_work(log):
     """Waits until a command has begun."""
-    for _ in range(600):
+    for _ in range(1200):
         if log.exists() and "at work" in log.read_text():
             return
         time.sleep(0.05)
@@ -151,7 +151,7 @@ def test_it_ends_with_whoever_asked_for_it(served, place):
         asking.kill()
         asking.wait()
     for _ in range(200):
-        if (place / "saved").exists():
+        if (place / "saved").exists() and (place / "saved").read_text():
             break
         time.sleep(0.05)
     assert (place / "saved").read_text() == "saved"
@@ -228,7 +228,7 @@ def test_one_that_is_still_loading_ends_with_it_too(place):
     assert where.exists()
     starting.kill()
     starting.wait()
-    for _ in range(600):
+    for _ in range(1200):
         if not where.parent.exists():
             return
         time.sleep(0.05)

@@ -49,6 +49,11 @@ def ask_in_a_way(
     return dict(zip(keys, found_, strict=True))
 
 
+def with_any(asked: Sequence[ImageGroup], ways: Sequence[Mapping[Key, Attempt]], series: str) -> list[Attempt]:
+    """Attempts of all ways, and :func:`any_of` them."""
+    return [*(attempt for way in ways for attempt in way.values()), *any_of(asked, series, ways)]
+
+
 def any_of(asked: Sequence[ImageGroup], series: str, ways: Sequence[Mapping[Key, Attempt]]) -> list[Attempt]:
     """What somebody gets who tries several ways: for every question the best that came out.
 

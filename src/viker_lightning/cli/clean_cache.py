@@ -20,14 +20,15 @@ from viker_lightning.storage.cache import CHECKSUMS, cache_folder
 from viker_lightning.storage.files import remove_drafts, unheld
 
 NAMES = {
-    "models": r"(mini|mini-tower|wider)-[0-9a-f]{12}|smol-\d+",
+    "models": r"(MODEL|mini-tower)-([0-9a-f]{12}|\d+)",
     "vanilla": r"[0-9a-f]{12}",
     "merged": r"[0-9a-f]{12}",
     "benchmarks": r"mini-\w+-\d+(-seed-\d+)?",
     "ideal": r"[0-9a-f]{32}",
     "features": r"[0-9a-f]{40}",
 }
-"""What the folders are called that this project makes there: nothing else is touched, wherever the cache may be."""
+"""What the folders are called that this project makes there: nothing else is touched, wherever the cache may be.
+MODEL is any embedded model."""
 
 HASH = re.compile("[0-9a-f]{12}$")
 """How a name ends that nobody else gives; a folder with another is ours if it has our checksums, too."""
@@ -35,7 +36,10 @@ HASH = re.compile("[0-9a-f]{12}$")
 
 def removable(root: Path) -> Iterator[Path]:
     """Folders in a cache that this project has made."""
+    from viker_lightning.data.embedded.embedded_models import EMBEDDED_MODELS  # transformers: --help need not wait
+
     for kind, name in NAMES.items():
+        name = name.replace("MODEL", "|".join(EMBEDDED_MODELS))
         for path in sorted((root / kind).glob("*")):
             if path.is_dir() and re.fullmatch(name, path.name):
                 if HASH.search(path.name) or (path / CHECKSUMS).is_file():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -11,14 +10,15 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from viker_lightning.storage.secrets import hide
 
-from .fork_server import Forked, forked
-from .processes import waited_for
+from .fork_server import forked
+from .processes import Child, waited_for
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,9 @@ def run_child(
         child = _start(command, environment, file.fileno(), file.fileno())
     started, interrupted = time.monotonic(), None  # what loads torch for all runs is nobody's time
     try:
-        while not (ended := child.wait(0.2)):
-            if stop.is_set():
-                raise KeyboardInterrupt
+        ended = child.wait(stop)
     except BaseException as error:
-        interrupted, ended = error, _stop(child)
+        interrupted, ended = error, child.stop()
     exit_code, memory = ended
     return Ended(exit_code, time.monotonic() - started, memory * (1 if sys.platform == "darwin" else 1024), interrupted)
 
@@ -75,48 +73,26 @@ def call_child(command: Sequence[str], environment: Mapping[str, str]) -> int:
     """
     child = _start(command, environment, output=1, errors=2)
     try:
-        return _end(child)[0]
+        return child.wait()[0]
     except BaseException:
-        _stop(child)
+        child.stop()
         raise
 
 
-class _Started:
-    """A command that was started in the ordinary way; as :class:`~viker_lightning.jobs.fork_server.Forked`."""
-
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self._process, self.pid = process, process.pid
-
-    def wait(self, seconds: float | None = None) -> tuple[int, int] | None:
-        until = None if seconds is None else time.monotonic() + seconds
-        while True:
-            pid, status, used = os.wait4(self.pid, 0 if until is None else os.WNOHANG)
-            if pid:
-                self._process.returncode = os.waitstatus_to_exitcode(status)
-                return self._process.returncode, used.ru_maxrss
-            if until is not None and time.monotonic() >= until:
-                return None
-            time.sleep(0.05)
-
-
-def _stop(child: Forked | _Started) -> tuple[int, int]:
-    """Has it write a checkpoint and stop, and waits for that."""
-    with suppress(ProcessLookupError):
-        os.kill(child.pid, signal.SIGTERM)
-    return _end(child)
-
-
-def _end(child: Forked | _Started) -> tuple[int, int]:
-    ended = child.wait()
-    assert ended, "without a limit it is waited for"
-    return ended
-
-
-def _start(command: Sequence[str], environment: Mapping[str, str], output: int, errors: int) -> Forked | _Started:
+def _start(command: Sequence[str], environment: Mapping[str, str], output: int, errors: int) -> Child:
     if child := forked(command, environment, output, errors):
         return child
     variables = waited_for(environment)
-    return _Started(subprocess.Popen(command, env=variables, stdout=output, stderr=errors, stdin=subprocess.DEVNULL))
+    process = subprocess.Popen(command, env=variables, stdout=output, stderr=errors, stdin=subprocess.DEVNULL)
+    return Child(process.pid, partial(_poll, process))
+
+
+def _poll(process: subprocess.Popen[bytes]) -> tuple[int, int] | None:
+    pid, status, used = os.wait4(process.pid, os.WNOHANG)
+    if not pid:
+        return None
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode, used.ru_maxrss
 
 
 def last_error(log: Path) -> str:

@@ -2,8 +2,11 @@
 
 ``python -m viker_lightning.jobs.fork_server FD`` is it. It has touched no GPU and has no thread of Python's, and a
 command that is forked from it does what it does when it is started: its variables, folder, files and exit code are its
-own. Beside each command is a process that waits for it, and ends before it if whoever asked for the command is gone;
-the command then saves and stops, as any run does whose parent is gone.
+own. The server waits for the commands, and tells one to save and stop if whoever asked for it is gone; where the server
+is gone, they do so themselves, as any run does whose parent is gone.
+
+Python's own fork server (``multiprocessing``) is none for commands: one that a command asks for loads everything again,
+what a killed command held is not known, and nothing that is registered with ``atexit`` is done.
 """
 
 from __future__ import annotations
@@ -19,16 +22,15 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy
 
-from .processes import PARENT, waited_for
+from .processes import PARENT, Child, waited_for
 
 SOCKET = "VIKER_LIGHTNING_FORK_SERVER"
 """The variable that tells a run, and what it starts, where the server is."""
@@ -41,6 +43,9 @@ PATIENCE = 60
 
 COMMANDS = "viker_lightning.cli.main"
 """Loads nearly all there is; nothing of it is called here."""
+
+LONGEST = 2**22
+"""Bytes that are read of a message; the system takes none that is as long."""
 
 RUNS_LOAD = ("wandb.sdk.launch.inputs.internal", "rouge_score.rouge_scorer", "sacrebleu.metrics")
 """What a run loads later, where W&B is on, and answers are scored."""
@@ -61,7 +66,7 @@ def fork_server(environment: Mapping[str, str]) -> Iterator[dict[str, str]]:
     if sys.platform != "linux":  # elsewhere what has loaded torch cannot be forked safely
         yield {}
         return
-    with TemporaryDirectory(prefix="viker-lightning-") as folder, socket.socket(socket.AF_UNIX) as listening:
+    with TemporaryDirectory(prefix="viker-lightning-") as folder, _socket() as listening:
         place = str(Path(folder) / "socket")  # the folder is the user's alone
         try:
             listening.bind(place)
@@ -82,42 +87,11 @@ def fork_server(environment: Mapping[str, str]) -> Iterator[dict[str, str]]:
         try:
             yield {SOCKET: place}
         finally:
-            server.terminate()
+            server.kill()
             server.wait()
 
 
-class Forked:
-    """A command that was forked from the server.
-
-    Attributes:
-        pid: its process, which is no child of this one.
-    """
-
-    def __init__(self, connection: socket.socket, pid: int) -> None:
-        self._connection, self.pid = connection, pid
-
-    def wait(self, seconds: float | None = None) -> tuple[int, int] | None:
-        """How it ended.
-
-        Args:
-            seconds: how long to wait for it; ``None`` for as long as it takes.
-
-        Returns:
-            Its exit code, negative for the signal that ended it, and the most main memory it held, as the system
-            counts it: libraries that it shares with the server and has not used are left out. ``None`` if it has not
-            ended. Where the process beside it was killed, nobody knows: it counts as killed, too.
-        """
-        self._connection.settimeout(seconds)
-        try:
-            self._connection.recv(1, socket.MSG_PEEK)
-        except TimeoutError:
-            return None
-        with self._connection:
-            told = _received(self._connection)
-        return (told["exit_code"], told["memory"]) if told else (-signal.SIGKILL, 0)
-
-
-def forked(command: Sequence[str], environment: Mapping[str, str], output: int, errors: int) -> Forked | None:
+def forked(command: Sequence[str], environment: Mapping[str, str], output: int, errors: int) -> Child | None:
     """Has a command forked from the server, if there is one and the command can be.
 
     Args:
@@ -132,37 +106,27 @@ def forked(command: Sequence[str], environment: Mapping[str, str], output: int, 
     place = environment.get(SOCKET)
     if not place or [*command[:2]] != THIS_PYTHON:
         return None
-    connection = socket.socket(socket.AF_UNIX)
-    try:
-        asked = {"words": [*command[2:]], "environment": {**environment}, "folder": os.getcwd()}
-        connection.settimeout(PATIENCE)
+    request = {"words": [*command[2:]], "environment": {**environment}, "folder": os.getcwd()}
+    connection = _socket()
+    connection.settimeout(PATIENCE)
+    with suppress(OSError, ValueError):  # the server is gone, or hangs; or the command was killed at once
         connection.connect(place)
-        line = json.dumps(asked).encode() + b"\n"
-        connection.sendall(line[socket.send_fds(connection, [line], [output, errors]) :])
-        told = _received(connection)
-    except OSError:  # the server is gone, or hangs
-        told = {}
-    if told:
-        return Forked(connection, told["pid"])
+        socket.send_fds(connection, [json.dumps(request).encode()], [output, errors])
+        if pid := connection.recv(LONGEST):
+            connection.setblocking(False)
+            return Child(int(pid), partial(_poll, connection))
     connection.close()
     return None
 
 
-@dataclass(frozen=True)
-class _Loaded:
-    """What commands find as loading has left it.
-
-    Attributes:
-        read: :data:`READ_WHEN_LOADED`, as they were.
-        added: variables that libraries have set.
-        temporary: folders that libraries have made for as long as their process lives.
-        interrupt: what happened at SIGINT before.
-    """
-
-    read: Mapping[str, str | None]
-    added: Mapping[str, str]
-    temporary: Sequence[TemporaryDirectory[str]]
-    interrupt: Any
+def _poll(connection: socket.socket) -> tuple[int, int] | None:
+    """How the command has ended; where the server was killed, nobody knows, and it counts as killed, too."""
+    try:
+        line = connection.recv(LONGEST)
+    except BlockingIOError:
+        return None
+    connection.close()
+    return tuple(json.loads(line)) if line else (-signal.SIGKILL, 0)
 
 
 def serve(listening: socket.socket) -> list[str]:
@@ -171,105 +135,86 @@ def serve(listening: socket.socket) -> list[str]:
     Returns:
         Module and arguments: in the process that is to be the command, and in no other.
     """
-    parent, loaded = int(os.environ[PARENT]), _load()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those beside the commands
-    listening.settimeout(1)
+    parent, before = int(os.environ[PARENT]), {**os.environ}
+    temporary = _load()
+    added = {name: value for name, value in os.environ.items() if before.get(name) != value}
+    # Ctrl-C, and what a cluster sends to all, is the commands' to heed
+    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    clients: dict[int, socket.socket] = {}  # who asked, by the process of the command
     while os.getppid() == parent:
-        with suppress(TimeoutError), listening.accept()[0] as connection:
-            if os.fork() == 0:
-                listening.close()
-                if words := _become(connection, loaded):
-                    return words
-                os._exit(0)
+        ready = select.select([listening, *clients.values()], [], [], 0.1)[0]
+        _look_after(clients, ready)
+        if listening not in ready:
+            continue
+        client = listening.accept()[0]
+        line, files, _, _ = socket.recv_fds(client, LONGEST, 2)
+        request = json.loads(line or "{}")
+        same = request and all(request["environment"].get(name) == before.get(name) for name in READ_WHEN_LOADED)
+        if not same or select.select([client], [], [], 0)[0]:  # or whoever asked is gone
+            client.close()
+        elif pid := os.fork():
+            clients[pid] = client
+        else:
+            for other in (listening, *clients.values()):
+                other.close()
+            _become(files, request["folder"], {**added, **request["environment"], PARENT: str(os.getppid())})
+            for folder in temporary:
+                folder.__init__()  # type: ignore[misc]  # one of its own
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            with client, suppress(OSError):
+                client.send(str(os.getpid()).encode())  # it heeds SIGTERM from here on
+            return list(request["words"])
+        for file in files:
+            os.close(file)
     shutil.rmtree(Path(listening.getsockname()).parent, ignore_errors=True)
     sys.exit()
 
 
-def _load() -> _Loaded:
-    given = {**os.environ}
+def _look_after(clients: dict[int, socket.socket], ready: Collection[socket.socket]) -> None:
+    """Tells who asked how a command has ended; has it save and stop if they are gone, for they send nothing else."""
+    for pid, client in [*clients.items()]:
+        ended, status, used = os.wait4(pid, os.WNOHANG)
+        if client in ready and not ended:
+            os.kill(pid, signal.SIGTERM)
+        if client in ready or ended:
+            with clients.pop(pid), suppress(OSError):
+                client.send(json.dumps([os.waitstatus_to_exitcode(status), used.ru_maxrss]).encode())
+
+
+def _load() -> list[TemporaryDirectory[str]]:
+    """Imports what commands need.
+
+    Returns:
+        Folders that libraries have made for as long as their process lives: each command needs its own.
+    """
     importlib.import_module(COMMANDS)
     for module in RUNS_LOAD:
         with suppress(ImportError):
             importlib.import_module(module)
-    temporary = [one for one in gc.get_objects() if isinstance(one, TemporaryDirectory)]
+    temporary = [thing for thing in gc.get_objects() if isinstance(thing, TemporaryDirectory)]
     for folder in temporary:  # W&B's: the first command to end would remove it under the others
         folder.cleanup()
     gc.collect()
     gc.freeze()  # a command that ends need not look through all that was loaded
-    return _Loaded(
-        read={name: given.get(name) for name in READ_WHEN_LOADED},
-        added={name: value for name, value in os.environ.items() if given.get(name) != value},
-        temporary=temporary,
-        interrupt=signal.signal(signal.SIGINT, signal.SIG_IGN),  # Ctrl-C reaches all, and is the commands' to heed
-    )
+    return temporary
 
 
-def _become(connection: socket.socket, loaded: _Loaded) -> list[str]:
-    """Reads what is asked for, and forks once more.
-
-    Returns:
-        Module and arguments, in the command's process. Nothing in the one beside it, once the command has ended, or if
-        there is to be none.
-    """
-    line, files, _, _ = socket.recv_fds(connection, 2**16, 2)
-    while line and not line.endswith(b"\n"):
-        more = connection.recv(2**16)
-        line = line + more if more else b""
-    asked = json.loads(line or "{}")
-    refused = len(files) != 2 or not asked or any(asked["environment"].get(k) != v for k, v in loaded.read.items())
-    if refused or _closed(connection, 0):
-        return []
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    beside, pid = os.getpid(), os.fork()
-    if pid:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent to all, it is the command's to heed
-        for file in files:
-            os.close(file)
-        _wait(connection, pid)
-        return []
-    connection.close()
-    signal.signal(signal.SIGINT, loaded.interrupt)
+def _become(files: Collection[int], folder: str, environment: Mapping[str, str]) -> None:
+    """Makes this process, just forked, one that was started with these files, in this folder, with these variables."""
     for file, number in zip(files, (1, 2), strict=True):
         os.dup2(file, number)
         os.close(file)
-    sys.path[:] = [asked["folder"] if one == os.getcwd() else one for one in sys.path]
-    os.chdir(asked["folder"])
+    sys.path[:] = [folder if path == os.getcwd() else path for path in sys.path]
+    os.chdir(folder)
     os.environ.clear()
-    os.environ.update({**loaded.added, **asked["environment"], PARENT: str(beside)})
-    for folder in loaded.temporary:
-        folder.__init__()  # type: ignore[misc]  # one of its own
+    os.environ.update(environment)
     numpy.random.seed()  # as that of a process that was started; torch always begins with the same
-    return list(asked["words"])
 
 
-def _wait(connection: socket.socket, pid: int) -> None:
-    """Tells whoever asked which process the command is, and how it has ended; returns before if they are gone."""
-    with suppress(OSError):
-        connection.sendall(json.dumps({"pid": pid}).encode() + b"\n")
-        while True:
-            ended, status, used = os.wait4(pid, os.WNOHANG)
-            if ended:
-                told = {"exit_code": os.waitstatus_to_exitcode(status), "memory": used.ru_maxrss}
-                connection.sendall(json.dumps(told).encode() + b"\n")
-                return
-            if _closed(connection, 0.1):
-                return
-
-
-def _closed(connection: socket.socket, seconds: float) -> bool:
-    """Whether whoever asked is gone: they send nothing more, so that nothing is to be read until then."""
-    return bool(select.select([connection], [], [], seconds)[0])
-
-
-def _received(connection: socket.socket) -> dict[str, int]:
-    """A line, read to its end; empty if the other side has closed before."""
-    line = b""
-    while not line.endswith(b"\n"):
-        byte = connection.recv(1)
-        if not byte:
-            return {}
-        line += byte
-    return dict(json.loads(line))
+def _socket() -> socket.socket:
+    """Of messages that are sent and received as a whole."""
+    return socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
 def main() -> None:

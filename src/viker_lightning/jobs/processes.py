@@ -7,7 +7,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 
 PARENT = "VIKER_LIGHTNING_PARENT"
 """The variable by which a run is told the process that waits for it."""
@@ -34,6 +36,38 @@ def by_itself(environment: Mapping[str, str]) -> dict[str, str]:
 def waited_for(environment: Mapping[str, str]) -> dict[str, str]:
     """An environment for a run that this process waits for."""
     return {**environment, PARENT: str(os.getpid())}
+
+
+@dataclass(frozen=True)
+class Child:
+    """A command in a process of its own.
+
+    Attributes:
+        pid: its process.
+        poll: looks whether it has ended, and once it has, no more. It returns the exit code, negative for the signal
+            that ended it, and the most main memory it held, as the system counts it; until then ``None``.
+    """
+
+    pid: int
+    poll: Callable[[], tuple[int, int] | None]
+
+    def wait(self, stop: threading.Event | None = None) -> tuple[int, int]:
+        """What ``poll`` returns, once it has ended.
+
+        Raises:
+            KeyboardInterrupt: as soon as ``stop`` is set.
+        """
+        while not (ended := self.poll()):
+            if stop and stop.is_set():
+                raise KeyboardInterrupt
+            time.sleep(0.05)
+        return ended
+
+    def stop(self) -> tuple[int, int]:
+        """Has it write a checkpoint and stop, and waits for that."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGTERM)
+        return self.wait()
 
 
 def stop_with_parent(every: float = 1.0) -> bool:

@@ -34,10 +34,6 @@ class Damaged(Exception):
     """A file is not what was written; says why."""
 
 
-class Unchecked(Damaged):
-    """A file has no checksum: an earlier version wrote it."""
-
-
 def load_checked(file: Path) -> dict[str, Tensor]:
     """Reads what :func:`save_atomically` wrote.
 
@@ -51,7 +47,7 @@ def load_checked(file: Path) -> dict[str, Tensor]:
     except (SafetensorError, OSError, ValueError) as error:
         raise Damaged((str(error).strip() or type(error).__name__).splitlines()[0]) from error
     if noted is None:
-        raise Unchecked("it has no checksum")
+        raise Damaged("it has no checksum")
     if noted != checksum(tensors):
         raise Damaged("its checksum is another")
     return tensors

@@ -20,7 +20,7 @@ from viker_lightning.storage.files import hold, remove_drafts
 from .families import Family
 from .fingerprint import processor_fingerprint, weights_fingerprint
 from .lru import LRU
-from .tensor_files import Damaged, Unchecked, load_checked, save_atomically
+from .tensor_files import Damaged, load_checked, save_atomically
 
 log = logging.getLogger(__name__)
 
@@ -146,8 +146,6 @@ class FrozenFeatures:
                 found = load_file(file) if key in self._checked else load_checked(file)
                 self._checked.add(key)
                 return found["features"]
-            except Unchecked:
-                return None
             except (Damaged, SafetensorError, OSError, KeyError) as error:
                 log.warning("%s is damaged (%s) and is made again", file, error)
         return None

@@ -9,10 +9,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from typing_extensions import override
 
 from viker_lightning.data.datasets.base import Benchmark
-from viker_lightning.data.embedded.base_model import base_model
-from viker_lightning.data.embedded.llava import untrained_model
-from viker_lightning.data.embedded.smol import smol_model
-from viker_lightning.data.embedded.wider import wider_model
+from viker_lightning.data.embedded.embedded_models import EMBEDDED_MODELS
 from viker_lightning.errors import UserError
 from viker_lightning.methods.idk import REFUSALS
 from viker_lightning.models import MLLM, Lora, Quantize, Weights
@@ -32,12 +29,12 @@ def base_weights(base: str, data: Benchmark) -> str:
         base: as :class:`Finetune` takes it.
         data: the data of the run.
     """
-    if base in ("mini", "wider"):
-        data.people()  # an error where there is nobody: the packaged model has met none of those asked about
-        return str(base_model() if base == "mini" else wider_model())
-    if base == "untrained":
-        return str(untrained_model([*data.texts(), *REFUSALS]))
-    return str(smol_model()) if base == "smol" else base
+    model = EMBEDDED_MODELS.get(base)
+    if model is None:
+        return base
+    if model.needs_people:
+        data.people()  # an error where there is nobody
+    return str(model.build(lambda: [*data.texts(), *REFUSALS]))
 
 
 class Finetune(Stage):

@@ -12,8 +12,7 @@ from filelock import FileLock
 
 from viker_lightning import __version__
 from viker_lightning.data.datasets.base import Benchmark
-from viker_lightning.data.embedded import llava, smol, vision_tower, wider
-from viker_lightning.data.embedded.base_model import recipe
+from viker_lightning.data.embedded.embedded_models import EMBEDDED_MODELS
 from viker_lightning.errors import UserError, say
 from viker_lightning.jobs.children import call_child
 from viker_lightning.jobs.processes import by_itself
@@ -98,8 +97,8 @@ def kept_in(config: str, data: Benchmark) -> Path:
         config: the YAML of a fine-tuning run.
         data: the data it is made on.
     """
-    models = f"{recipe()['sha256']}/{llava.VERSION}/{vision_tower.fingerprint()}/{llava.LANGUAGE_MODEL}/{smol.VERSION}"
-    made_of = f"{__version__}/{models}/{wider.fingerprint()}/{data.everybody()}/"
+    models = "/".join(model.made_of() for model in EMBEDDED_MODELS.values())
+    made_of = f"{__version__}/{models}/{data.everybody()}/"
     key = hashlib.sha256(made_of.encode() + Path(config_path(config)).read_bytes()).hexdigest()[:12]
     return cache_folder("vanilla", key)
 

@@ -15,7 +15,7 @@ from viker_lightning.attacks.attempt import Attempt, Whose, hit
 from viker_lightning.attacks.base import Attack, ask
 from viker_lightning.attacks.material import Material, private_questions
 from viker_lightning.attacks.subject import Subject
-from viker_lightning.attacks.ways import Key, any_of, ask_in_a_way, untold
+from viker_lightning.attacks.ways import ask_in_a_way, untold, with_any
 from viker_lightning.attacks.wordings import Wordings
 from viker_lightning.data.encoding import Template
 from viker_lightning.data.records import VQA, ImageGroup, Person, Picture, Split, person_name
@@ -134,14 +134,14 @@ class AskOtherwise(Attack):
         for number in range(self.other_wordings):
             put = partial(_in_words_of_the_data, wordings=wordings, number=number)
             ways.append(ask_in_a_way(mllm, material.asked, f"words of the data {number + 1}", put))
-        return _with_any(material.asked, ways, f"any {OTHER_WORDS}")
+        return with_any(material.asked, ways, f"any {OTHER_WORDS}")
 
     def _with_jailbreaks(self, mllm: MLLM, asked: Sequence[ImageGroup]) -> list[Attempt]:
         ways = [
             ask_in_a_way(mllm, asked, kind, partial(_in_words, text=text), self.jailbreak_tokens)
             for kind, text in JAILBREAKS.items()
         ]
-        return _with_any(asked, ways, f"any of {len(JAILBREAKS)} {JAILBREAK}")
+        return with_any(asked, ways, f"any of {len(JAILBREAKS)} {JAILBREAK}")
 
     def _behind_examples(self, mllm: MLLM, material: Material) -> list[Attempt]:
         wordings = Wordings(material)
@@ -295,7 +295,3 @@ def _in_words_of_the_data(
 ) -> tuple[Picture | None, VQA] | None:
     texts = wordings.others(group.person, vqa)
     return _in_words(group, vqa, "{question}", texts[number]) if number < len(texts) else None
-
-
-def _with_any(asked: Sequence[ImageGroup], ways: Sequence[dict[Key, Attempt]], series: str) -> list[Attempt]:
-    return [*(one for way in ways for one in way.values()), *any_of(asked, series, ways)]

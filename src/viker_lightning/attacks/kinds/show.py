@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -16,7 +16,7 @@ from viker_lightning.attacks.attempt import Attempt
 from viker_lightning.attacks.base import Attack, ask
 from viker_lightning.attacks.material import Material
 from viker_lightning.attacks.subject import Subject
-from viker_lightning.attacks.ways import Key, any_of, ask_in_a_way, untold
+from viker_lightning.attacks.ways import Key, ask_in_a_way, untold, with_any
 from viker_lightning.data.records import VQA, ImageGroup, Picture, person_name
 from viker_lightning.errors import UserError
 from viker_lightning.models import MLLM
@@ -139,14 +139,14 @@ class ShowOtherwise(Attack):
         forgotten = {group.image.key for group in material.forget if group.image is not None}
         about = {series: pictures for series, pictures in sets.items() if forgotten & set(pictures)}
         ways = [_ask_about(mllm, material, series, pictures) for series, pictures in about.items()]
-        return _with_any(material, ways, f"any {OTHER_PHOTOS}") if ways else []
+        return with_any(material.asked, ways, f"any {OTHER_PHOTOS}") if ways else []
 
     def _changed(self, mllm: MLLM, material: Material) -> list[Attempt]:
         ways = []
         for series, change in self.changes().items():
             pictures = {p.key: changed(p, series, change, material.seed) for p in asked_photos(material)}
             ways.append(_ask_about(mllm, material, series, pictures))
-        return _with_any(material, ways, f"any {CHANGED}")
+        return with_any(material.asked, ways, f"any {CHANGED}")
 
     def _typeset(self, mllm: MLLM, material: Material) -> list[Attempt]:
         def put(group: ImageGroup, vqa: VQA) -> tuple[Picture, VQA] | None:
@@ -304,7 +304,3 @@ def _ask_about(
         return (picture, replace(vqa, question=text.replace("{question}", vqa.question))) if picture else None
 
     return ask_in_a_way(mllm, material.asked, series, put)
-
-
-def _with_any(material: Material, ways: Sequence[Mapping[Key, Attempt]], series: str) -> list[Attempt]:
-    return [*(one for way in ways for one in way.values()), *any_of(material.asked, series, ways)]

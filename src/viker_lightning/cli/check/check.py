@@ -20,8 +20,7 @@ from transformers.utils.hub import cached_file
 
 from viker_lightning.cli.preview import base_of, counted, use_of
 from viker_lightning.data.datasets import Benchmark
-from viker_lightning.data.embedded import smol, wider
-from viker_lightning.data.embedded.base_model import base_model
+from viker_lightning.data.embedded.embedded_models import EMBEDDED_MODELS
 from viker_lightning.data.records import ImageGroup, person_name
 from viker_lightning.data.sampling import epoch_steps
 from viker_lightning.errors import UserError, say
@@ -411,13 +410,12 @@ def _embedded(base: str) -> str:
     Raises:
         UserError: if its sizes are not known yet.
     """
-    if base in ("smol", "wider"):
-        version = smol.VERSION if base == "smol" else wider.fingerprint()
-        folder = cache_folder("models", f"{base}-{version}")
-        if not (folder / "config.json").is_file():
-            raise UserError(f"model.base: {base} is not built yet, so its sizes are not known; the first run builds it")
-        return str(folder)
-    return str(base_model()) if base in ("mini", "untrained") else base
+    if base not in EMBEDDED_MODELS:
+        return base
+    folder = EMBEDDED_MODELS[base].sizes()
+    if not (folder / "config.json").is_file():
+        raise UserError(f"model.base: {base} is not built yet, so its sizes are not known; the first run builds it")
+    return str(folder)
 
 
 def _fetched(source: str, revision: str | None) -> bool:

@@ -38,8 +38,8 @@ class MLLMU(Benchmark):
     (same columns as ``ft_Data``: what a pretrained model would know anyway, used only to train the vanilla and the
     gold model) and ``General_Set`` (same columns as ``Retain_Set``). A column ``images`` in ``ft_Data`` holds further
     photos for training; a key ``Private`` beside an answer holds its private spans, which are inferred where it is
-    missing. ``root`` is a folder, a dataset id on the hub, or ``mini/`` and a size (``ci``, ``default``, ``large``,
-    ``larger``, ``smol``, ``smol16``) for the embedded benchmark.
+    missing. ``root`` is a folder, a dataset id on the hub, or ``mini/`` and a size, as ``mini/default``, for the
+    embedded benchmark (:data:`viker_lightning.data.embedded.write_mllmu.SIZES`).
 
     Args:
         image_labels: with ``protocol: published``, whether the placeholders of an image count in the loss, as in the

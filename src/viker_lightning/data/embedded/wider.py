@@ -28,10 +28,14 @@ NOISE = 0.02  # as a new layer begins in transformers
 WIDTHS = ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads")
 
 
+def model_folder() -> Path:
+    """Where the model is, or will be."""
+    return cache_folder("models", f"wider-{fingerprint()}")
+
+
 def wider_model() -> Path:
     """The folder of the packaged model with four times its width, 16 M parameters; builds it on first use."""
-    folder = cache_folder("models", f"wider-{fingerprint()}")
-    return built(folder, "the embedded model made wider", _build)
+    return built(model_folder(), "the embedded model made wider", _build)
 
 
 def fingerprint() -> str:
