@@ -59,12 +59,14 @@ ARGUMENTS = {
         lambda: {"k": 2},
         lambda: {"k": 2, "bound": 0.01, "hold": 1.0},
         lambda: {"k": 2, "rehearsal": True, "retain_weight": 0.5},
+        lambda: {"k": 2, "doubles": 1},
     ],
     TaskVector: [lambda: {"steps": 2}],
     ViKeR: [
         lambda: {"lam": 2.0, "k": 2},
         lambda: {"lam": 2.0, "k": 2, "direction": "reverse", "retain_weight": 1.0},
         lambda: {"k": 2, "ascent": "hinge", "per": "question"},
+        lambda: {"lam": 2.0, "k": 3, "doubles": 2},
     ],
 }
 """Arguments of methods that need some, or have settings that compute something else."""

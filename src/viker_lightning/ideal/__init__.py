@@ -1,6 +1,7 @@
 """The ideal distribution: what the frozen model says of an answer when it sees irrelevant images instead."""
 
 from .distribution import IdealDistribution, why_not_reduced
+from .doubles import Double, Doubles
 from .key_tokens import key_token_example, key_token_report, key_tokens
 from .noised import Noised, add_noise
 from .own_answers import OwnAnswers
@@ -22,6 +23,8 @@ from .references import References
 from .store import ReferenceStore, reference_key, store_folder
 
 __all__ = [
+    "Double",
+    "Doubles",
     "IdealDistribution",
     "ImagePrefixes",
     "Level",

@@ -1,8 +1,8 @@
-"""What the frozen model says of answers behind the images they belong to."""
+"""What the frozen model says of answers behind the images they belong to, or behind others shown in their place."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -16,8 +16,11 @@ from viker_lightning.models.lru import LRU
 from viker_lightning.terminal.progress import Bar
 
 from .distribution import why_not_reduced
-from .reference import NAMES, Reference, output_weight, reference_of
+from .reference import NAMES, Reference, mean_distribution, output_weight, reduce_distribution, reference_of
 from .store import ReferenceStore, outside_autocast, reference_key
+
+Views = Callable[[Sequence[ImageGroup]], Sequence[Sequence[ImageGroup]]]
+"""What is shown in the place of image groups: once, or several times, over which what is said is averaged."""
 
 
 class OwnReference:
@@ -49,11 +52,12 @@ class OwnReference:
         self.layers, self.student = tuple(layers), student or mllm
         self._kept: LRU[Reference] = LRU(self.MEMORY_LIMIT)
 
-    def prepare(self, groups: Sequence[ImageGroup]) -> None:
+    def prepare(self, groups: Sequence[ImageGroup], views: Views = lambda groups: [groups]) -> None:
         """Asks about all answers of image groups, with a progress bar; processes that share a folder share the work.
 
         Args:
             groups: every question with every image it may be asked about.
+            views: what is shown in their place.
         """
         assert self.store is not None
         parallel = self.store.folder is not None and torch.distributed.is_initialized()
@@ -63,14 +67,18 @@ class OwnReference:
         bar = Bar("original model", questions, "questions", shown=questions >= 100)
         with bar, self.mllm.together():
             for part in parts:
-                self.reference(self.mllm.pack(part))
+                self.reference(*(self.mllm.pack(shown) for shown in views(part)))
                 bar.advance(sum(len(group.vqa) for group in part))
         if parallel:
             torch.distributed.barrier()
             self.store.refresh()
 
-    def reference(self, batch: PackedBatch) -> Reference:
+    def reference(self, *views: PackedBatch) -> Reference:
         """The reference for a batch, token by token.
+
+        Args:
+            views: the batch as it is shown; several have the same answers behind other images, over which what is said
+                is averaged.
 
         Raises:
             UserError: if a reduced reference is wanted and the output embedding does not allow one, or the frozen
@@ -78,16 +86,20 @@ class OwnReference:
         """
         if self.reduced and (reason := why_not_reduced(self.student.head)):
             raise UserError(f"the frozen model's distribution cannot be reduced: {reason}; choose another method")
-        pictures = [batch.pictures[r] for r in batch.row_of]
+        batch = views[0]
+        shown = [[p for view in views if (p := view.pictures[r])] for r in batch.row_of]
         name = f"own/{self.reduced}/"  # a log-probability alone is another thing than one with its distribution
         name += f"{','.join(map(str, self.layers))}/" if self.layers else ""
-        keys = [name + reference_key([p] if p else [], q) for p, q in zip(pictures, batch.encoded, strict=True)]
+        keys = [name + reference_key(pictures, q) for pictures, q in zip(shown, batch.encoded, strict=True)]
         known = [found for key in keys if (found := self._known(key)) is not None]
         if len(known) == len(keys):
             return Reference.cat(known).to(batch.labels.device)
         with self.mllm.frozen(), nullcontext() if self.store is None else outside_autocast(self.mllm):
-            tokens = self.mllm.answer_tokens(batch, self.layers)
-            found = reference_of(tokens, self.reduced, self.layers, output_weight(self.student.head))
+            weight, asked = output_weight(self.student.head), (self.mllm.answer_tokens(v, self.layers) for v in views)
+            if len(views) == 1:
+                found = reference_of(next(asked), self.reduced, self.layers, weight)
+            else:
+                found = reduce_distribution(mean_distribution(tokens.logits for tokens in asked), batch.labels, weight)
         if self.keep:
             self._remember(keys, found.to("cpu").split([len(q.answer) for q in batch.encoded]))
         return found

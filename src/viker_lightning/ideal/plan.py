@@ -12,6 +12,7 @@ from viker_lightning.data.encoding import Encoded, Encoder
 from viker_lightning.data.records import ImageGroup, Picture
 
 from .distribution import why_not_reduced
+from .doubles import Doubles
 from .reference import Level
 from .store import Keep
 
@@ -83,6 +84,7 @@ class Plan:
         irrelevant: what is asked behind irrelevant images, if anything.
         strangers: what is asked behind each stranger, if that is to be known beforehand; the same as ``irrelevant`` if
             these are the same pictures.
+        doubles: who stands for whom, if doubles are asked about.
     """
 
     asks: Asks
@@ -90,6 +92,7 @@ class Plan:
     needs: Sequence[Need]
     irrelevant: Behind | None
     strangers: Behind | None
+    doubles: Doubles | None = None
 
     @property
     def behind(self) -> list[Behind]:
@@ -109,6 +112,7 @@ def plan_of(
     irrelevant: Sequence[Picture],
     strangers: Sequence[Picture],
     groups: Callable[[str], list[ImageGroup]],
+    doubles: Doubles | None = None,
 ) -> Plan:
     """Makes out what frozen models are asked.
 
@@ -119,6 +123,7 @@ def plan_of(
         irrelevant: irrelevant images, if the method asks about them.
         strangers: pictures behind each of which the forget answers may be asked beforehand.
         groups: as of :class:`Plan`.
+        doubles: as of :class:`Plan`.
     """
     needs = []
     for stream, need in asks.streams.items():
@@ -130,9 +135,9 @@ def plan_of(
     ideal = Behind(irrelevant, False, asked) if asked else None
     known = any(need.single and (need.stream, need.name) == ("strangers", "own") for need in needs)
     if keep == "off" or asks.layers or not (known and strangers):
-        return Plan(asks, groups, needs, ideal, None)
+        return Plan(asks, groups, needs, ideal, None, doubles)
     shown = [group for group in groups("forget") if group.image is not None]
     if asked and list(irrelevant) == list(strangers):
         both = Behind(strangers, True, [*asked, shown])
-        return Plan(asks, groups, needs, both, both)
-    return Plan(asks, groups, needs, ideal, Behind(strangers, True, [shown]))
+        return Plan(asks, groups, needs, both, both, doubles)
+    return Plan(asks, groups, needs, ideal, Behind(strangers, True, [shown]), doubles)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from viker_lightning.models import MLLM
 from .distribution import IdealDistribution
 from .own_reference import OwnReference
 from .plan import Behind, Need, Plan
-from .reference import Reference, output_weight, reference_of, statistics_of
+from .reference import Reference, mean_distribution, output_weight, reference_of, statistics_of
 from .store import Keep, reference_store
 
 log = logging.getLogger(__name__)
@@ -69,8 +70,7 @@ class References:
             if need.single:
                 single = self._behind_single_images(need)
                 if single.store is not None and not plan.knows(need):
-                    every = plan.groups(need.stream)
-                    single.prepare(self._shown(need.name, every))
+                    single.prepare(plan.groups(need.stream), partial(self._views, need.name))
         for key in self._saved.keys() & self._single.keys():
             self._single[key].load_state_dict(self._saved[key])
         self._saved = {}
@@ -167,7 +167,7 @@ class References:
             pictures = [picture for r in batch.row_of if (picture := batch.pictures[r]) is not None]
             if (found := self.strangers.behind(pictures, batch.encoded)) is not None:
                 return found.to(batch.labels.device)
-        return self._behind_single_images(need).reference(self._as_shown(need.name, groups, batch))
+        return self._behind_single_images(need).reference(*self._as_shown(need.name, groups, batch))
 
     def _in_full(self, name: str, groups: Sequence[ImageGroup], batch: PackedBatch) -> tuple[Reference, Tensor]:
         if name == "irrelevant":
@@ -176,23 +176,28 @@ class References:
             return statistics_of(p, batch.labels), p
         model, layers = self._model(name), self._plan.asks.layers
         with model.frozen():
-            tokens = model.answer_tokens(self._as_shown(name, groups, batch), layers)
-            p = tokens.logits.softmax(-1)
+            views = self._as_shown(name, groups, batch)
+            tokens = model.answer_tokens(views[0], layers)
+            others = (model.answer_tokens(view).logits for view in views[1:])
+            p = mean_distribution([tokens.logits, *others])
             hidden = reference_of(tokens, reduced=False, layers=layers).layers
         return replace(statistics_of(p, batch.labels), layers=hidden), p
 
-    def _shown(self, name: str, groups: Sequence[ImageGroup]) -> Sequence[ImageGroup]:
-        """Image groups as the reference sees them."""
-        return self._plan.asks.references["noised"].groups(groups) if name == "noised" else groups
+    def _views(self, name: str, groups: Sequence[ImageGroup]) -> Sequence[Sequence[ImageGroup]]:
+        """Image groups as the reference sees them: once, or once for each of a person's doubles."""
+        if name == "double":
+            assert self._plan.doubles is not None
+            return self._plan.doubles.views(groups)
+        return [self._plan.asks.references["noised"].groups(groups) if name == "noised" else groups]
 
-    def _as_shown(self, name: str, groups: Sequence[ImageGroup], batch: PackedBatch) -> PackedBatch:
-        if name != "noised":
-            return batch
-        noised = self._plan.asks.references["noised"]
-        shown = self._mllm.pack(noised.groups(groups))
-        if not torch.equal(shown.labels, batch.labels):
+    def _as_shown(self, name: str, groups: Sequence[ImageGroup], batch: PackedBatch) -> list[PackedBatch]:
+        if name not in ("noised", "double"):
+            return [batch]
+        views = [self._mllm.pack(shown) for shown in self._views(name, groups)]
+        if not all(torch.equal(view.labels, batch.labels) for view in views):
+            instruction = self._plan.asks.references["noised"].instruction
             raise UserError(
-                f"model.method.instruction: {short(noised.instruction)} changes the tokens that are to be "
+                f"model.method.instruction: {short(instruction)} changes the tokens that are to be "
                 "predicted; end it with a full stop, or train on answers alone (data.protocol=corrected)"
             )
-        return shown
+        return views

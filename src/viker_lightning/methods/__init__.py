@@ -1,6 +1,6 @@
 """Unlearning objectives: one file an idea, each a pure function of answer tokens; no images or templates in here."""
 
-from viker_lightning.ideal import Noised
+from viker_lightning.ideal import Double, Noised
 
 from .against_relearning import AgainstRelearning
 from .around import Around, nested
@@ -51,6 +51,7 @@ __all__ = [
     "Alternative",
     "Around",
     "Batch",
+    "Double",
     "Forget",
     "Gold",
     "GradientAscent",
@@ -74,7 +75,7 @@ __all__ = [
     "nested",
 ]
 
-NEEDS = ("Alternative", "Forget", "Gold", "Irrelevant", "Needs", "Noised", "Retain", "Strangers")
+NEEDS = ("Alternative", "Double", "Forget", "Gold", "Irrelevant", "Needs", "Noised", "Retain", "Strangers")
 SHARED = ("NAMES", "Around", "Batch", "Method", "Preparation", "nested", *NEEDS)
 
 NAMES = [name for name in __all__ if name not in SHARED]

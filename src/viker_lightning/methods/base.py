@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol, get_args
 from torch import Tensor, nn
 
 from viker_lightning.errors import UserError, check_least, short
-from viker_lightning.ideal import Level, Noised, Reference, forward_kl, token_kl
+from viker_lightning.ideal import Double, Level, Noised, Reference, forward_kl, token_kl
 from viker_lightning.models import MLLM, AnswerTokens
 
 REPLACED = {
@@ -54,12 +54,14 @@ class Stream:
         irrelevant: the frozen model behind irrelevant images.
         gold: a model trained on the retain set only.
         noised: the frozen model behind the same image noised, or under an instruction.
+        double: the frozen model behind strangers that stand for the person, the same in all steps.
     """
 
     own: Level | None = None
     irrelevant: Irrelevant | None = None
     gold: Gold | None = None
     noised: Noised | None = None
+    double: Double | None = None
 
     def __post_init__(self) -> None:
         for name, level in self.levels.items():
@@ -102,6 +104,8 @@ class Strangers(Stream):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_least("Strangers", 1, count=self.count, per_step=self.per_step)
+        if self.double is not None:
+            raise UserError("Strangers.double: strangers have no doubles; ask for it in Forget(...)")
         if self.pictures == "forget":
             raise UserError("Strangers.pictures: found 'forget', who are no strangers; use people or a folder")
 
@@ -227,7 +231,9 @@ class Batch:
         if reference is None:
             return seen[layer]
         if reference == "irrelevant":
-            raise UserError("irrelevant has no hidden states: it is a mean over images; use own, gold or noised")
+            raise UserError(
+                "irrelevant has no hidden states: it is a mean over images; use own, double, gold or noised"
+            )
         return self.reference(stream, reference).layers[:, list(seen).index(layer)]
 
 
@@ -250,7 +256,7 @@ class Method:
     Attributes:
         needs: the streams of a step, and whom it asks about the answers of each.
         layers: decoder layers whose hidden states are read, of the student in every stream and of the references
-            ``own``, ``gold`` and ``noised``; negative ones count from the last.
+            ``own``, ``double``, ``gold`` and ``noised``; negative ones count from the last.
         reads_answers: false if the loss reads hidden states of ``layers`` only, so that gradients end there.
         in_passes: whether forget and retain questions take turns, a whole pass each, instead of sharing every step.
         whole_steps: whether the loss is no sum over parts, so that a step must pass the model at once.
@@ -283,6 +289,11 @@ class Method:
         return {name: getattr(stream, name) for stream in self.needs for name in stream.levels}
 
     @property
+    def other_answers(self) -> tuple[str, ...] | Literal["wrong"] | Strangers:
+        """Where other answers to forget questions come from; no sentences if it asks for none."""
+        return next((need.answers for need in self.needs if isinstance(need, Alternative)), ())
+
+    @property
     def strangers_shown(self) -> list[Strangers]:
         """The strangers that it asks about, or behind whom the frozen model answers."""
         shown = [need.answers if isinstance(need, Alternative) else need for need in self.needs]
@@ -290,9 +301,10 @@ class Method:
 
     @property
     def pictures_needed(self) -> dict[str, tuple[str, int]]:
-        """Kind or folder, and number, of ``irrelevant`` images and of ``strangers``, where it asks about them."""
-        irrelevant = self.references.get("irrelevant")
+        """Kind or folder, and number, of the images that it asks about: ``irrelevant``, ``strangers``, ``double``."""
+        irrelevant, double = self.references.get("irrelevant"), self.references.get("double")
         needed = {"irrelevant": (irrelevant.images, irrelevant.k)} if irrelevant else {}
+        needed |= {"double": (double.pictures, double.count)} if double else {}
         for strangers in self.strangers_shown:
             needed["strangers"] = (strangers.pictures, strangers.count)
         return needed
@@ -372,6 +384,9 @@ def check_needs(method: Method) -> None:
         "needs: found no stream; say what a step asks, as in (Forget(),)": method.takes_steps and not needs,
         "reads_answers: is false, but no layers are declared; name some": not (method.reads_answers or layers),
         "in_passes: goes with forget and retain alone; change needs": method.in_passes and streams.keys() != turns,
+        "needs: the mean over doubles has no hidden states; leave layers out, or set each=1": bool(
+            layers and "double" in method.references and method.references["double"].each > 1
+        ),
         f"layers: found {layers!r}, expected numbers of layers": not all(isinstance(layer, int) for layer in layers),
     }
     for message, there in wrong.items():

@@ -64,6 +64,7 @@ def _declared(method: Method) -> list[str]:
         "frozen model": "own" in asked,
         "irrelevant images": "irrelevant" in asked,
         "noised image": "noised" in asked,
+        "doubles": "double" in asked,
         "strangers": "strangers" in streams,
         "gold": "gold" in asked,
         "hidden states": bool(method.layers),

@@ -8,6 +8,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from viker_lightning.errors import UserError
+from viker_lightning.ideal import Double
 
 from .base import Batch, Forget, Irrelevant, Method, Strangers
 from .hold import Hold
@@ -26,6 +27,9 @@ class Stranger(Method):
     term asks about a stranger S what a step asks about the person, and holds the student to the frozen model p0 there;
     no retain data is needed. docs/concepts.md has the gradient, and why.
 
+    With ``doubles`` the person is to become one stranger, or a few, the same in all steps: a model that never met the
+    person guesses, as it guesses about any stranger, and does not spread its guess over all of them as the mean does.
+
     Args:
         lam: weight of the ideal distribution.
         hinge: weight of the hinge, which pulls while the answer is likelier than the ideal distribution has it; 0
@@ -34,6 +38,7 @@ class Stranger(Method):
         bound: KL on strangers, nats a token, that the weight of the hold is moved to keep to; ``None`` leaves it as
             it is.
         k: how many strangers.
+        doubles: how many of them, drawn for each person, stand for that person in pbar; ``None`` is all of them.
         strangers: ``people`` (drawn) or a folder of portraits of people the model does not know.
         rehearsal: whether the hold is on the frozen model's own answers about the strangers in place of the forget
             answers; those with a private span of the forget set are left out.
@@ -42,7 +47,7 @@ class Stranger(Method):
 
     answers_only = True
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - options of a run
         self,
         lam: float = 3.0,
         hinge: float = 15.0,
@@ -52,6 +57,7 @@ class Stranger(Method):
         strangers: str = "people",
         rehearsal: bool = False,
         retain_weight: float = 0.0,
+        doubles: int | None = None,
     ) -> None:
         if lam <= 0 or hinge < 0 or retain_weight < 0 or k < 1:
             raise UserError(
@@ -60,15 +66,17 @@ class Stranger(Method):
         self.lam, self.hinge, self.hold, self.bound = lam, hinge, hold, bound
         self.held = Hold(hold, bound)
         self.k, self.strangers, self.rehearsal, self.retain_weight = k, strangers, rehearsal, retain_weight
-        shown = Strangers(strangers, k, rehearsal=rehearsal, own="kl")
-        self.needs = (Forget(irrelevant=Irrelevant(strangers, k)), shown, *retain(retain_weight))
+        self.reference, self.doubles = "irrelevant" if doubles is None else "double", doubles
+        mean = Forget(irrelevant=Irrelevant(strangers, k))
+        forget = mean if doubles is None else Forget(double=Double(strangers, k, doubles))
+        self.needs = (forget, Strangers(strangers, k, rehearsal=rehearsal, own="kl"), *retain(retain_weight))
 
     @override
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Means over answer tokens, nats."""
         forget = batch.forget
-        excess = (forget.log_probs - batch.reference("forget", "irrelevant").log_prob).relu()
-        ideal_kl, hinge = forget.mean(batch.kl("forget", "irrelevant")), forget.mean(excess)
+        excess = (forget.log_probs - batch.reference("forget", self.reference).log_prob).relu()
+        ideal_kl, hinge = forget.mean(batch.kl("forget", self.reference)), forget.mean(excess)
         terms = {"loss": self.lam * ideal_kl + self.hinge * hinge, "ideal_kl": ideal_kl, "hinge": hinge}
         return self.held.add(batch, add_retain(batch, terms, self.retain_weight))
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from viker_lightning.errors import UserError
-from viker_lightning.ideal import Level, Reference
+from viker_lightning.ideal import Double, Level, Reference
 from viker_lightning.models import AnswerTokens
 
 from .base import Batch, Forget, Irrelevant, Method, Preparation
@@ -57,6 +57,7 @@ class ViKeR(Method):
             stops.
         retain_weight: weight of the cross-entropy on the retain set; 0 uses no retain data.
         per: average over answer ``token`` s, or over ``question`` s so that long answers do not count more.
+        doubles: ours: how many of the k images, drawn for each person, pbar is the mean over; ``None`` is all of them.
     """
 
     answers_only = True
@@ -73,6 +74,7 @@ class ViKeR(Method):
         ascent_clip: float | None = None,
         retain_weight: float = 0.0,
         per: Literal["token", "question"] = "token",
+        doubles: int | None = None,
     ) -> None:
         pull: str = ("none", "full")[ascent] if isinstance(ascent, bool) else ascent
         if lam == 0 and pull == "none" and retain_weight == 0:
@@ -86,9 +88,17 @@ class ViKeR(Method):
         self.lam, self.k, self.images, self.direction = lam, k, images, direction
         self.ascent, self.hinge, self.ascent_clip = pull, hinge, ascent_clip
         self.retain_weight, self.per = retain_weight, per
-        self.reference = "own" if same_image else "irrelevant"
+        if same_image and doubles is not None:
+            raise UserError(f"ViKeR: doubles={doubles} are images of others, same_image shows the person's; drop one")
+        self.doubles = doubles
+        self.reference = "own" if same_image else "irrelevant" if doubles is None else "double"
         level: Level = "full" if lam > 0 and direction == "reverse" else "kl"
-        forget = Forget(own=level) if same_image else Forget(irrelevant=Irrelevant(images, k, level))
+        forgets = {
+            "own": lambda: Forget(own=level),
+            "irrelevant": lambda: Forget(irrelevant=Irrelevant(images, k, level)),
+            "double": lambda: Forget(double=Double(images, k, doubles or 1, level)),
+        }
+        forget = forgets[self.reference]()
         self.needs = (forget if lam > 0 or pull == "hinge" else Forget(), *retain(retain_weight))
 
     @override

@@ -9,7 +9,7 @@ from dataclasses import replace
 from viker_lightning.data.records import VQA, ImageGroup, Person, Picture
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import OwnAnswers
-from viker_lightning.methods import Alternative, Method, Strangers
+from viker_lightning.methods import Method, Strangers
 
 
 class Derived:
@@ -27,7 +27,7 @@ class Derived:
 
     def __init__(self, method: Method, seed: int, strangers: Sequence[Picture], people: Sequence[Person]) -> None:
         self.seed, self.pictures = seed, list(strangers)
-        self._other = next((need.answers for need in method.needs if isinstance(need, Alternative)), ())
+        self._other = method.other_answers
         self._per_step = min((strangers.per_step for strangers in method.strangers_shown), default=1)
         self.rehearsal = any(strangers.rehearsal for strangers in method.strangers_shown)
         self.asks_own = self.rehearsal or isinstance(self._other, Strangers)

@@ -19,6 +19,7 @@ from viker_lightning.data.pictures.irrelevant import check_images
 from viker_lightning.data.records import ImageGroup, Labels, Picture
 from viker_lightning.errors import UserError, check_least
 from viker_lightning.ideal import (
+    Doubles,
     IdealDistribution,
     OwnAnswers,
     Reference,
@@ -132,6 +133,7 @@ class Unlearn(Stage):
         self.drawn_with = seed or 0  # what irrelevant images and refusals are chosen with
         self.pictures: list[Picture] = []
         self.strangers: list[Picture] = []
+        self.drawn_doubles: list[Picture] = []
         self.derived: Derived
         self._method_state: dict[str, Any] | None = None  # of the run that is resumed
         self._own_answers_state: dict[str, Any] | None = None
@@ -243,6 +245,7 @@ class Unlearn(Stage):
             chosen[images, k] = choose_pictures(images, k, seed, size, self._own_pictures(images), keep, file)
         self.pictures = chosen.get(needed.get("irrelevant"), [])
         self.strangers = chosen.get(needed.get("strangers"), [])
+        self.drawn_doubles = chosen.get(needed.get("double"), [])
 
     def _own_pictures(self, images: str) -> list[Picture]:
         """The pictures of the benchmark's own people that a kind of images is chosen from."""
@@ -273,7 +276,17 @@ class Unlearn(Stage):
         """All that frozen models are asked, once the streams are ready."""
         behind = [] if self.derived.rehearsal or self.labels == Labels.TEXT else self.strangers
         keep = self.engine.references
-        return plan_of(self.method, self.mllm.head, keep, self.pictures, behind, self.every_group)
+        return plan_of(self.method, self.mllm.head, keep, self.pictures, behind, self.every_group, self._doubles())
+
+    def _doubles(self) -> Doubles | None:
+        """Who stands for whom, where the method asks about doubles."""
+        double = self.method.references.get("double")
+        if double is None:
+            return None
+        streams = self.method.streams
+        asked = {name if name == "retain" else "forget" for name, need in streams.items() if need.double}
+        people = [person.id for stream in asked for person in self.data.streams.get(stream, [])]
+        return Doubles(people, self.drawn_doubles, double.each, self.drawn_with)
 
     def prepare_streams(self, forget: Sequence[ImageGroup] | None = None, ask: bool = True) -> None:
         """Gets the streams ready that are made of forget questions; a frozen model may be asked for answers.

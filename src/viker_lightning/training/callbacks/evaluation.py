@@ -116,8 +116,9 @@ class Evaluation(Callback):
         self._prefixes = None  # of a run that broke off
         data = data_of(trainer)
         self._protocol, self._grammar = published.protocol_of(data), data.grammar
-        taught = getattr(getattr(pl_module, "method", None), "alternative", ())
-        self._refusals = (*REFUSALS, *(() if isinstance(taught, str) else taught))
+        method = getattr(pl_module, "method", None)
+        taught = method.other_answers if method else ()
+        self._refusals = (*REFUSALS, *(taught if isinstance(taught, tuple) else ()))
         self._gold_answers = gold_answers(self.gold, self.gold_predictions)
         if other := {p.protocol for p in self._gold_answers} - {self._protocol.name}:
             raise UserError(

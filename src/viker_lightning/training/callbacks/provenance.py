@@ -157,7 +157,11 @@ def method_facts(method: Method) -> dict[str, Any]:
 
 def pictures_shown(stage: Unlearn) -> dict[str, Any]:
     """Which irrelevant images the ideal distribution is of, which strangers are shown, and the seed of the choice."""
-    shown = {"irrelevant_images": ("irrelevant", stage.pictures), "strangers": ("strangers", stage.strangers)}
+    shown = {
+        "irrelevant_images": ("irrelevant", stage.pictures),
+        "strangers": ("strangers", stage.strangers),
+        "doubles": ("double", stage.drawn_doubles),
+    }
     return {
         name: {
             "kind": stage.method.pictures_needed[use][0],

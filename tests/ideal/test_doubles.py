@@ -1,0 +1,112 @@
+"""Doubles: who stands for whom, and what frozen models say behind them."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from support.plain_route import plain_ideal
+from viker_lightning.data.pictures.irrelevant import irrelevant_images
+from viker_lightning.data.records import ImageGroup
+from viker_lightning.errors import UserError
+from viker_lightning.ideal import Double, Doubles, References
+from viker_lightning.ideal.plan import plan_of
+from viker_lightning.methods import Forget, Method
+from viker_lightning.methods.base import Strangers
+from viker_lightning.models import MLLM
+
+NAMES = [f"Person {number}" for number in range(12)]
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return irrelevant_images("people", 12, size=64)
+
+
+@pytest.mark.parametrize("each", [1, 2, 3])
+def test_nobody_shares_a_double_where_there_are_enough(pictures, each):
+    people = NAMES[: len(pictures) // each]
+    doubles = Doubles(people, pictures, each, seed=0)
+    keys = [picture.key for person in people for picture in doubles[person]]
+    assert len(keys) == len(people) * each == len(set(keys))
+
+
+def test_doubles_are_drawn_by_name(pictures):
+    drawn = Doubles(NAMES[:4], pictures, 2, seed=0)
+    ids = [f"{name} #{number}" for name in NAMES[3::-1] for number in (1, 2)]
+    several = Doubles(ids, pictures, 2, seed=0)
+    assert all(drawn[name] == several[f"{name} #1"] == several[f"{name} #2"] for name in NAMES[:4])
+    other = Doubles(NAMES[:4], pictures, 2, seed=1)
+    assert any(drawn[name] != other[name] for name in NAMES[:4])
+
+
+def test_all_get_doubles_where_there_are_too_few(pictures):
+    doubles = Doubles(NAMES, pictures[:5], 2, seed=0)
+    assert all(len({picture.key for picture in doubles[name]}) == 2 for name in NAMES)
+    assert len({picture.key for name in NAMES for picture in doubles[name]}) == 5
+
+
+def test_a_view_shows_each_person_one_double(pictures, groups):
+    doubles = Doubles([group.person for group in groups], pictures, 2, seed=0)
+    without = replace(groups[0], image=None)
+    for number, view in enumerate(doubles.views([*groups, without])):
+        assert [group.image for group in view[:-1]] == [doubles[group.person][number] for group in groups]
+        assert view[-1] == without
+        assert [group.vqa for group in view] == [group.vqa for group in (*groups, without)]
+    assert doubles.views([without]) == [[without]]
+
+
+def asked(mllm, pictures, groups, double, keep="memory", layers=()):
+    method = type("Asking", (Method,), {"needs": (Forget(double=double),), "layers": layers})()
+    doubles = Doubles([group.person for group in groups], pictures, double.each, seed=0)
+    references = References(keep)
+    references.prepare(mllm, plan_of(method, mllm.head, keep, [], [], lambda _: groups, doubles))
+    return references, doubles
+
+
+@pytest.mark.parametrize("keep", ["memory", "disk", "off"])
+@pytest.mark.parametrize(("each", "level"), [(1, "kl"), (3, "kl"), (3, "log_prob"), (2, "full")])
+def test_what_is_said_is_the_mean_behind_the_doubles(mllm, pictures, groups, each, level, keep, monkeypatch, tmp_path):
+    """Each person's own ones; photos of a person and parts of a step share them."""
+    monkeypatch.setenv("VIKER_LIGHTNING_CACHE", str(tmp_path))
+    references, doubles = asked(mllm, pictures, groups, Double(each=each, level=level), keep)
+    found, full = references.of("forget", groups, mllm.pack(groups))
+    plain = torch.cat([plain_ideal(mllm, [group], doubles[group.person]) for group in groups])
+    labels = mllm.pack(groups).labels
+    wanted = plain.gather(1, labels[:, None])[:, 0].log()
+    torch.testing.assert_close(found["double"].log_prob, wanted, rtol=1e-3, atol=1e-4)
+    if level == "kl":
+        torch.testing.assert_close(found["double"].vector, plain @ mllm.head.weight.detach(), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(found["double"].entropy, torch.special.entr(plain).sum(-1), rtol=1e-3, atol=1e-4)
+    if level == "full":
+        torch.testing.assert_close(full["double"], plain, rtol=1e-3, atol=1e-5)
+    elif keep == "memory":
+        other = [ImageGroup(groups[0].person, groups[1].image, vqa=groups[0].vqa)]
+        with monkeypatch.context() as patch:
+            patch.setattr(MLLM, "frozen", lambda self: pytest.fail("asked the frozen model again"))
+            again, _ = references.of("forget", other, mllm.pack(other))
+        sizes = sum(len(mllm.encoder.encode(vqa, True).answer) for vqa in groups[0].vqa)
+        assert torch.equal(again["double"].log_prob, found["double"].log_prob[:sizes])
+
+
+def test_hidden_states_behind_the_double(mllm, pictures, groups):
+    references, doubles = asked(mllm, pictures, groups, Double(), layers=(0, -1))
+    found, _ = references.of("forget", groups, mllm.pack(groups))
+    (shown,) = doubles.views(groups)
+    with mllm.frozen():
+        layers = mllm.answer_tokens(mllm.pack(shown), (0, -1)).layers
+    torch.testing.assert_close(found["double"].layers, torch.stack([layers[0], layers[-1]], dim=1).float())
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Double(each=0), "Double.each: found 0, expected at least 1"),
+        (lambda: Double(count=3, each=4), "Double.each: found 4 of 3 strangers; raise count, or lower each"),
+        (lambda: Double("forget"), "Double.pictures: found 'forget', who are no strangers"),
+        (lambda: Strangers(double=Double()), "Strangers.double: strangers have no doubles"),
+    ],
+)
+def test_doubles_that_cannot_be(make, message):
+    with pytest.raises(UserError, match=message):
+        make()
