@@ -170,11 +170,7 @@ def write_results(
 
 
 def _home(given: argparse.Namespace) -> Path:
-    """The folder that has ``attacks/``.
-
-    Raises:
-        UserError: if that is nowhere.
-    """
+    """The folder that has ``attacks/``."""
     if given.out is not None:
         return Path(given.out)
     if not Path(given.run).is_dir():
@@ -219,12 +215,7 @@ def _folder(given: argparse.Namespace, name: Name, source: str) -> Path:
 
 
 def _data(given: argparse.Namespace, run: FinishedRun | None, subjects: Sequence[Subject]) -> Benchmark:
-    """The data of the attack.
-
-    Raises:
-        UserError: if no run says which, gold is none, one is of another protocol, or the run and gold are of other
-            data.
-    """
+    """The data of the attack."""
     gold = FinishedRun.holding(given.gold)
     if gold and (stage := gold.option("data.init_args.stage", "unlearn")) != "gold":
         raise UserError(
@@ -244,11 +235,7 @@ def _data(given: argparse.Namespace, run: FinishedRun | None, subjects: Sequence
 
 
 def _check_alike(subjects: list[Subject]) -> None:
-    """Makes sure that all are models of one shape.
-
-    Raises:
-        UserError: if one is of another base model, or run and gold are one model.
-    """
+    """Makes sure that all are models of one shape."""
     shapes = {one.name: _shape(one) for one in subjects}
     run, gold = (next((one for one in subjects if one.name == name), None) for name in ("run", "gold"))
     if run and gold and run.fingerprint() == gold.fingerprint():

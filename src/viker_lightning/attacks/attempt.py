@@ -91,11 +91,7 @@ def write_attempts(file: Path, found: Iterable[Attempt]) -> None:
 
 
 def read_attempts(file: Path) -> list[Attempt]:
-    """Reads what :func:`write_attempts` wrote.
-
-    Raises:
-        UserError: if it holds something else.
-    """
+    """Reads what :func:`write_attempts` wrote."""
     try:
         rows = pq.read_table(file).to_pylist()
         return [Attempt(**{**row, "private": tuple(row["private"])}) for row in rows]

@@ -84,11 +84,7 @@ def relearned(gold: float, run: float) -> float:
 
 
 def of_condition(found: Sequence[Attempt], clean: Sequence[Attempt] = ()) -> dict[str, float | int]:
-    """Numbers of one condition on one model.
-
-    Args:
-        found: attempts under it.
-        clean: those without the attack, on the same model.
+    """Numbers of one condition on one model, beside the clean attempts on it.
 
     Returns:
         ``forget`` and ``retain``: mean hit, 0 to 1, of the people to be forgotten (low is forgotten, near gold is good)

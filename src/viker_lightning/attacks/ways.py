@@ -55,16 +55,9 @@ def with_any(asked: Sequence[ImageGroup], ways: Sequence[Mapping[Key, Attempt]],
 
 
 def any_of(asked: Sequence[ImageGroup], series: str, ways: Sequence[Mapping[Key, Attempt]]) -> list[Attempt]:
-    """What somebody gets who tries several ways: for every question the best that came out.
+    """What somebody gets who tries several ways: for every question the best that came out of any of them.
 
-    Args:
-        asked: the groups that were asked about.
-        series: what to call it.
-        ways: attempts by question; a question that could not be put in any of them is left out.
-
-    Returns:
-        Of each question the words as the data have them, the answer of the best attempt, its hit, and the highest
-        probability.
+    The words are those of the data; answer and hit are the best attempt's, the probability is the highest.
     """
     best = []
     for i, group in enumerate(asked):

@@ -36,16 +36,7 @@ def export(run: Path, weights: Weights = Weights(), base: str | None = None) -> 
 
 
 def export_language_model(run: Path, weights: Weights = Weights(), base: str | None = None) -> Path:
-    """Writes ``<run>/language_model/``: the language model with its tokenizer, without eyes; returns this folder.
-
-    Args:
-        run: folder of a finished run, of unlearning or fine-tuning.
-        weights: as of :func:`export`.
-        base: as of :func:`export`.
-
-    Raises:
-        UserError: as :func:`export`; or if transformers has no such language model by itself.
-    """
+    """Writes ``<run>/language_model/``: the language model with its tokenizer, without eyes; returns this folder."""
     of_base = FinishedRun.open(run).at_base(weights, base, "--base")
     if (run / names.MODEL).is_dir():
         mllm = MLLM.load(run, weights)

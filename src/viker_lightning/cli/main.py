@@ -172,11 +172,7 @@ class CLI(LightningCLI):
 
     @override
     def before_instantiate_classes(self) -> None:
-        """Takes the run folder, and finds the checkpoint to start from, which is loaded as tensors only.
-
-        Raises:
-            UserError: if there is none, or another run has the folder.
-        """
+        """Takes the run folder, and finds the checkpoint to start from, which is loaded as tensors only."""
         command = self.config.subcommand
         config = self.config[command]
         trainer, run = config.trainer, Path(config.trainer.default_root_dir)
@@ -200,11 +196,7 @@ class CLI(LightningCLI):
 
     @override
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Puts the first callbacks first; our progress bar is one if none was chosen and somebody watches.
-
-        Raises:
-            UserError: if an option is wrong.
-        """
+        """Puts the first callbacks first; our progress bar is one if none was chosen and somebody watches."""
         trainer = self.config_init[self.config_init.subcommand].trainer
         if self.config_init.subcommand == "preview":
             return self.trainer_class(**trainer)

@@ -68,10 +68,6 @@ def vanilla_first(cells: Sequence[Cell], jobs: int | None) -> list[VanillaFirst]
 
     It is where golds alone leave a core idle, for methods wait for gold. A GPU makes gold's judge, which is the vanilla
     model, before it trains gold.
-
-    Args:
-        cells: of a grid.
-        jobs: how many at a time; see :func:`~viker_lightning.jobs.runner.job_environments`.
     """
     if torch.cuda.is_available():
         return []

@@ -156,11 +156,7 @@ def inputs(value: str) -> dict[str, str]:
 
 
 def config_values(file: Path) -> Any:
-    """The values of a run's YAML, parsed once as long as its content stays the same.
-
-    Raises:
-        UserError: if it is no YAML of a run.
-    """
+    """The values of a run's YAML, parsed once as long as its content stays the same."""
     try:
         return _parsed(file, file.read_bytes())
     except OSError:

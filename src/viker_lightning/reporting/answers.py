@@ -44,12 +44,7 @@ def answers_of(run: Run, people: Sequence[str] | None, photos: bool) -> list[dic
 
 
 def shown_people(run: Run, people: Sequence[str] | None) -> dict[str, list[str]]:
-    """Who is shown of each split: those named, else the first by ID, so that all runs on the same data show the same.
-
-    Args:
-        run: the run.
-        people: their IDs, if somebody has chosen.
-    """
+    """Who is shown of each split: those named, else the first by ID, so that runs on the same data show the same."""
     known = {split: run.people(split) for split in FEW}
     if people is None:
         return {split: known[split][:few] for split, few in FEW.items()}

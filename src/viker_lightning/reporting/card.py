@@ -37,11 +37,6 @@ def model_card(kind: Kind, provenance: dict[str, Any], results: dict[str, Any]) 
     """The text of a model card.
 
     It names no person and no local path: how many are forgotten, not who.
-
-    Args:
-        kind: a PEFT adapter, full weights with the adapter added, or weights that were trained in full.
-        provenance: what ``provenance.json`` holds.
-        results: what ``results.json`` holds.
     """
     settings = []
     for name, usual in (("method", ""), ("training", "AdamW"), ("adapter", "LoRA")):

@@ -40,12 +40,7 @@ def _before(run: Run) -> Path | None:
 
 
 def mean_of(sums: Sums | None, people: Sequence[str] | None = None) -> float | None:
-    """Mean over the rows of some of the people; ``None`` if nobody of them was asked.
-
-    Args:
-        sums: what each person adds to a score.
-        people: who counts; ``None`` is everybody.
-    """
+    """Mean over the rows of some of the people; ``None`` if nobody of them was asked."""
     if sums is None:
         return None
     known = sums.people if people is None else [person for person in sums.people if person in people]

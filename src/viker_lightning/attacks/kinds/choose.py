@@ -130,15 +130,7 @@ def names_of(material: Material) -> dict[str, str]:
 
 
 def other_names(names: Mapping[str, str], words: set[str], person: str, count: int, seed: int) -> list[VQA]:
-    """Names of other people as wrong answers, drawn.
-
-    Args:
-        names: as :func:`names_of` has them.
-        words: as :func:`known_to_all` has them.
-        person: who is on the photo.
-        count: how many at most.
-        seed: of the draw.
-    """
+    """Names of other people as wrong answers, drawn."""
     mine, known = names[person], all_in(words, [names[person]])
     others = sorted({n for n in names.values() if not hit(n, [mine]) and all_in(words, [n]) == known})
     return [_name(n) for n in random.Random(f"{seed}/{person}/names").sample(others, min(count, len(others)))]
@@ -165,16 +157,9 @@ def wrong_answers(
 
     Spans are put in one for one, so people whose answer has another number of them are left out, and so are those who
     share one with the true answer. Where a span stands only within another (``John Smith`` and ``Smith``), those of
-    somebody whose second span is no part of the first are left out, too: it would stand nowhere.
-
-    Args:
-        wordings: which questions ask the same.
-        group: whom is asked about.
-        vqa: the question with its true answer.
-        count: how many at most.
-        seed: of the draw.
-        words: as :func:`known_to_all` has them: all that a wrong answer says otherwise is among them if that is so of
-            the true spans, and not if not. By default it may say anything.
+    somebody whose second span is no part of the first are left out, too: it would stand nowhere. All that a wrong
+    answer says otherwise is among ``words`` if that is so of the true spans, and not if not; by default it may say
+    anything.
     """
 
     def alike(texts: Iterable[str], beside: Iterable[str] = ()) -> bool:

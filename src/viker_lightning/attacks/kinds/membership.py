@@ -119,17 +119,10 @@ def ranked(found: Sequence[Attempt], series: str, scores: Sequence[float], other
 
 
 def gradient_norms(mllm: MLLM, groups: Sequence[ImageGroup]) -> list[float]:
-    """Norm of the gradient of each answer's loss with respect to the weights of the language model.
+    """Norm, >= 0, of the gradient of each answer's loss with respect to the language model's weights, left trainable.
 
     The loss is the mean over the answer's tokens; the norm is that of all weights together (p = 2), low for what was
     trained on. Each weight's gradient is dropped as soon as it is known, so they are never there all at once.
-
-    Args:
-        mllm: the model; its language model is left trainable.
-        groups: with open questions.
-
-    Returns:
-        For each question its norm, >= 0, in order.
     """
     mllm.language_model.requires_grad_(True)
     squares: list[Tensor] = []

@@ -132,12 +132,7 @@ def heat(token: Token, colour: Colour) -> int:
 
 
 def shown_answers(exchange: Exchange | None, colour: Colour) -> str:
-    """HTML of the answers, side by side; empty if nothing was asked yet.
-
-    Args:
-        exchange: question and answers.
-        colour: what colours the tokens.
-    """
+    """HTML of the answers, side by side; empty if nothing was asked yet."""
     if exchange is None:
         return ""
     answers = [(name, [(one, heat(one, colour)) for one in said]) for name, said in exchange.answers.items()]

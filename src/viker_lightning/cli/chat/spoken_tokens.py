@@ -70,12 +70,7 @@ def probabilities(logits: Tensor, ids: Sequence[int]) -> Tensor:
 
 
 def mark_private(tokens: Sequence[Token], private: Sequence[str]) -> list[Token]:
-    """Marks the tokens of an answer that say a private span, or a part of one between commas.
-
-    Args:
-        tokens: of an answer.
-        private: the private spans of the true answer.
-    """
+    """Marks the tokens of an answer that say a private span, or a part of one between commas."""
     whole = "".join(token.text for token in tokens if not token.ends)
     inside = [is_private for part, is_private in marked(whole, private) for _ in part]
     found, at = [], 0

@@ -405,11 +405,7 @@ def shape_of(mllm: MLLM) -> Shape:
 
 
 def _embedded(base: str) -> str:
-    """A folder of the sizes of an embedded model, without building it; any other name as it is.
-
-    Raises:
-        UserError: if its sizes are not known yet.
-    """
+    """A folder of the sizes of an embedded model, without building it; any other name as it is."""
     if base not in EMBEDDED_MODELS:
         return base
     folder = EMBEDDED_MODELS[base].sizes()

@@ -82,28 +82,16 @@ class Load:
 
 
 def weight_bytes(shape: Shape, itemsize: int, trained_itemsize: int, quantize: str | None = None) -> int:
-    """Bytes of all weights.
-
-    Args:
-        shape: of the model.
-        itemsize: bytes of a frozen weight.
-        trained_itemsize: bytes of a trained one.
-        quantize: how the language model's linear layers are kept; estimated from :data:`BITS`.
-    """
+    """Bytes of all weights, given those of a frozen and of a trained one; :data:`BITS` estimate quantised ones."""
     few = shape.linear if quantize else 0
     whole = shape.weights - shape.trained - few
     return whole * itemsize + shape.trained * trained_itemsize + math.ceil(few * BITS.get(quantize or "", 0) / 8)
 
 
 def activation_bytes(shape: Shape, tokens: int, seen: int, itemsize: int, checkpointing: bool = False) -> int:
-    """Bytes that a pass keeps for its backward pass: those of :data:`HIDDEN_BYTES`, and masks of attention.
+    """Bytes that a pass keeps for its backward pass: those of :data:`HIDDEN_BYTES`, and in every layer a mask.
 
-    Args:
-        shape: of the model.
-        tokens: of the pass.
-        seen: places of its masks, one of which every layer keeps.
-        itemsize: bytes of a number.
-        checkpointing: whether only inputs of layers are kept, and one layer at a time is computed again.
+    With checkpointing only inputs of layers are kept, and one layer at a time is computed again.
     """
     layer = tokens * (HIDDEN_BYTES * shape.hidden + INNER_BYTES[itemsize] * shape.inner) + seen * itemsize
     inputs = tokens * (shape.layers + 1) * shape.hidden * itemsize  # of the layers, and of the norm behind them

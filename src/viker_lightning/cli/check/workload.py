@@ -45,15 +45,7 @@ def number_of_steps(max_steps: int, max_epochs: int | None, epoch: int) -> float
 
 
 def load_of(stage: Stage, max_new_tokens: int) -> Load:
-    """What passes the model at once, of the whole run, and what a step asks as a mean; see :data:`LOOKED_AT`.
-
-    Args:
-        stage: of the run, which has its model and its streams.
-        max_new_tokens: most tokens of an answer that is generated.
-
-    Raises:
-        UserError: if a question takes more tokens than a sequence may have, or the model has positions.
-    """
+    """What passes the model at once, of the whole run, and what a step asks as a mean; see :data:`LOOKED_AT`."""
     mllm, protocol = stage.mllm, published.protocol_of(stage.data)
     tokens = answers = seen = steps = questions = trained_on = 0
     for step, bundle in enumerate(islice(iter(stage.data.train_dataloader()), LOOKED_AT)):

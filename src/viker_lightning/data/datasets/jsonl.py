@@ -114,11 +114,7 @@ class Jsonl(OwnFile):
 
     @override
     def read_training(self) -> Training:
-        """Reads all rows and decides who is forgotten.
-
-        Raises:
-            DataError: naming the cell that is wrong, or the person who is in two splits or in none.
-        """
+        """Reads all rows and decides who is forgotten."""
         rows = read_lines(self.file, NEEDED, self.bad_rows.handle)
         unknown = sorted({str(name) for row in rows for name in row} - {*NEEDED, *OPTIONAL})
         if unknown:
@@ -238,14 +234,7 @@ def _people(questions: list[Question]) -> list[Person]:
 
 
 def read_question(row: Row, folder: Path, pictures: dict[str, Picture]) -> Question:
-    """Reads a row.
-
-    Args:
-        row: cells named as in :data:`NEEDED` and :data:`OPTIONAL`; several texts are a list, or one text with ``|``
-            between them.
-        folder: where image paths start.
-        pictures: those read so far, by path; added to.
-    """
+    """Reads a row; several texts in a cell are a list, or one text with ``|`` between them."""
     question, answer, person = row.text("question"), row.text("answer"), row.name("person").strip()
     private, perturbed = row.any_texts("private", "|"), row.any_texts("perturbed", "|")
     check_private_spans(row, "private", answer, private)

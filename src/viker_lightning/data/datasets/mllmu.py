@@ -68,11 +68,7 @@ class MLLMU(Benchmark):
 
     @override
     def read_training(self) -> Training:
-        """Reads ``ft_Data``, ``base_Data`` and the split lists.
-
-        Raises:
-            DataError: naming the cell, the missing folder, or the ID that is in both lists or has no training row.
-        """
+        """Reads ``ft_Data``, ``base_Data`` and the split lists."""
         forget, retain = (self._read_split_list(config) for config in self._split_names())
         people = self._read_people("ft_Data")
         base = self._read_people("base_Data") if (self.folder / "base_Data").is_dir() else []

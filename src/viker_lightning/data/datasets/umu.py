@@ -53,11 +53,7 @@ class UMUBench(Benchmark):
 
     @override
     def read_training(self) -> Training:
-        """Reads who is forgotten and who is retained.
-
-        Raises:
-            DataError: naming the cell, the missing folder, or the ID that is in both.
-        """
+        """Reads who is forgotten and who is retained."""
         forget_config, retain_config = self._split_names()
         if not (self.folder / forget_config).is_dir():
             there = ", ".join(sorted(p.name for p in self.folder.glob("forget_*"))) or "none found"

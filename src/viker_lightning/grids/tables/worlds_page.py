@@ -29,11 +29,7 @@ BETTER = {"distance": "closer to gold by", "floor": "closer to gold by", "kept":
 
 
 def sections(record: Record) -> list[Section]:
-    """The tables of a record: over worlds, differences from the reference, every world.
-
-    Args:
-        record: as of :func:`~viker_lightning.grids.tables.worlds.worlds_record`.
-    """
+    """The tables of a record: over worlds, differences from the reference, every world."""
     parts = [_means(record), _distances(record), *_differences(record)]
     parts += [_by_world(record, one) for one in main_measures(record)]
     return [part for part in parts if part.rows]
@@ -79,12 +75,7 @@ def missing_notes(record: Record) -> list[str]:
 
 
 def worlds_summary(record: Record, width: int) -> RichTable:
-    """Mean measures over worlds, for a terminal, with the columns there is room for, one at least.
-
-    Args:
-        record: as of :func:`~viker_lightning.grids.tables.worlds.worlds_record`.
-        width: of the terminal, in characters; main scores come first.
-    """
+    """Mean measures over worlds, for a terminal, with the columns there is room for, one at least."""
     measures = record["measures"]
     title = f"{record['title']}: mean over {len(record['worlds'])} worlds"
     rows = []

@@ -70,12 +70,7 @@ class Closeness:
 
 
 def closeness(model: Numbers, world: Models) -> Closeness:
-    """The two distances of a model; the module says what they are made of.
-
-    Args:
-        model: its scores, those of :data:`NEEDED` at least.
-        world: vanilla and gold models of the same people.
-    """
+    """The two distances of a model; the module says what they are made of."""
     from_gold = []
     for split in FORGOTTEN:
         ours, gold = model[split], world.gold[split]

@@ -26,11 +26,7 @@ BOUNDS = (0.1, 0.15, 0.2, 0.3)
 
 
 def write_tuning(record: Path, results: Path) -> list[Path]:
-    """Writes ``<results>/tuning-<record>.md`` and ``<results>/figures/tuning-<record>.svg``.
-
-    Raises:
-        UserError: if the record is none.
-    """
+    """Writes ``<results>/tuning-<record>.md`` and ``<results>/figures/tuning-<record>.svg``."""
     tuning, stem = read_tuning(record), f"tuning-{record.stem.removeprefix('tuning-')}"
     page, figure = results / f"{stem}.md", results / "figures" / f"{stem}.svg"
     figure.parent.mkdir(parents=True, exist_ok=True)

@@ -82,11 +82,7 @@ class Spaces:
 
 
 def read_spaces(file: Path) -> Spaces:
-    """Reads a file of spaces.
-
-    Raises:
-        UserError: naming file and entry of what is wrong, and the nearest method or option where one is misspelt.
-    """
+    """Reads a file of spaces."""
     if not file.is_file():
         raise UserError(f"{file}: does not exist; give a file of spaces, as experiments/tuning/spaces.yaml")
     content = yaml_values(file)
@@ -112,11 +108,7 @@ def as_json(space: Space) -> dict[str, Any]:
 
 
 def check_methods(named: list[str], spaces: Spaces, file: Path) -> None:
-    """Checks that methods have a space.
-
-    Raises:
-        UserError: naming the nearest.
-    """
+    """Checks that methods have a space."""
     for name in named:
         _check_name(file, "methods", "space of", name, spaces.methods)
 

@@ -120,9 +120,6 @@ def open_study(runs: Path, method: str, spaces: Spaces, worlds: Sequence[int]) -
 
     That is space, worlds, the options of every run, the packaged model, and the YAMLs of the method, of gold and of the
     vanilla model, see :func:`~viker_lightning.grids.tuning.spaces.drawn_from`.
-
-    Raises:
-        UserError: if Optuna is not installed.
     """
     try:
         import optuna
@@ -225,12 +222,7 @@ def _run(
 
 
 def models_of(cells: Mapping[tuple[str, str], Cell], world: str) -> Models:
-    """Scores of a world's vanilla and gold models.
-
-    Args:
-        cells: of :func:`world_grid`, finished, by block and row.
-        world: a block.
-    """
+    """Scores of a world's vanilla and gold models."""
     return Models(
         vanilla=scores_of(cells[world, STEP], "before"),
         gold=scores_of(cells[world, GOLD], "after", leave_out=KL),
@@ -239,13 +231,7 @@ def models_of(cells: Mapping[tuple[str, str], Cell], world: str) -> Models:
 
 
 def scores_of(cell: Cell, when: str, leave_out: str = "") -> Numbers:
-    """What :func:`~viker_lightning.grids.tuning.closeness.closeness` reads of a finished run.
-
-    Args:
-        cell: the run.
-        when: ``before`` or ``after``.
-        leave_out: a score that it cannot have.
-    """
+    """What :func:`~viker_lightning.grids.tuning.closeness.closeness` reads of a finished run."""
     file = cell.folder / names.RESULTS
     found = json.loads(file.read_text(encoding="utf-8"))
     return needed(found[when], f"{file}, {when}", leave_out)

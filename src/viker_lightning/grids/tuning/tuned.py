@@ -10,11 +10,7 @@ from viker_lightning.errors import UserError
 
 
 def read_tuning(file: Path) -> dict[str, Any]:
-    """The record of a tuning.
-
-    Raises:
-        UserError: if it is none.
-    """
+    """The record of a tuning."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
