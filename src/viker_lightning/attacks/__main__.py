@@ -179,11 +179,7 @@ def _home(given: argparse.Namespace) -> Path:
 
 
 def _subjects(given: argparse.Namespace, run: FinishedRun | None) -> list[Subject]:
-    """Who is attacked.
-
-    Raises:
-        UserError: if there is no gold model: without it no number says anything.
-    """
+    """Who is attacked."""
     if not given.gold:
         raise UserError(
             "--gold: found none, expected the run folder of the gold model: what an attack gets out of a model says "

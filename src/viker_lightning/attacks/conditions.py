@@ -108,11 +108,10 @@ def of_condition(found: Sequence[Attempt], clean: Sequence[Attempt] = ()) -> dic
 
 
 def brought_back(attacked: Mapping[str, tuple[Attack, Sequence[Attempt]]]) -> dict[str, int]:
-    """How many of the forget people at least one attack brings back.
+    """How many of the forget people at least one attack brings back, by attack and attempts on one model.
 
-    Args:
-        attacked: attack and attempts on one model, by name of the attack. Attacks that look inside do not count, nor
-            do conditions that are no attack, nor steps in which a person is taught again.
+    Attacks that look inside do not count, nor do conditions that are no attack, nor steps in which a person is taught
+    again.
 
     Returns:
         ``people``: brought back; ``of``: asked about; ``as_asked``: who is known without any attack.

@@ -21,18 +21,7 @@ Put = Callable[[ImageGroup, VQA], tuple[Picture | None, VQA] | None]
 def ask_in_a_way(
     mllm: MLLM, asked: Sequence[ImageGroup], series: str, put: Put, max_new_tokens: int = 50
 ) -> dict[Key, Attempt]:
-    """Puts open questions in a way of its own and answers them greedily.
-
-    Args:
-        mllm: the model.
-        asked: evaluation groups, with a split.
-        series: the condition.
-        put: how each question is put.
-        max_new_tokens: where an answer ends at the latest.
-
-    Returns:
-        One attempt for every question that can be put that way, by the question.
-    """
+    """Puts open questions in a way of its own and answers them greedily: an attempt a question that can be put so."""
     groups: list[ImageGroup] = []
     keys: list[Key] = []
     for i, group in enumerate(asked):

@@ -103,16 +103,7 @@ def _of(group: str | None) -> str:
 
 
 def workspace(entity: str, project: str, group: str | None = None) -> Any:
-    """A workspace with a section for each part of :data:`ABOUT`; ``.save()`` sends it, as a new view each time.
-
-    Args:
-        entity: W&B user or team.
-        project: W&B project.
-        group: shows the runs of one table alone.
-
-    Raises:
-        UserError: if the extra ``dashboards`` is not installed.
-    """
+    """A workspace with a section for each part of :data:`ABOUT`; ``.save()`` sends it, as a new view each time."""
     ws, _ = modules()
     settings = ws.RunsetSettings(
         groupby=[ws.Metric("Group"), ws.Metric("JobType"), ws.Config(RATIO)],

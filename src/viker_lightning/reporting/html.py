@@ -89,10 +89,10 @@ def token_page(answers: Sequence[dict[str, Any]]) -> str:
 
 
 @functools.cache
-def _environment() -> jinja2.Environment:
-    """What all pages have in common; it keeps their templates, which take long to compile."""
+def environment_of(package: str) -> jinja2.Environment:
+    """What all pages of a package have in common; it keeps their templates, which take long to compile."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("viker_lightning.reporting"),
+        loader=jinja2.PackageLoader(package),
         autoescape=jinja2.select_autoescape(),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -105,7 +105,9 @@ def _environment() -> jinja2.Environment:
 
 def rendered(template: str, page: dict[str, Any]) -> str:
     """A page, or a text, from a file of ``templates/`` and what it shows."""
-    environment = _environment().overlay(finalize=in_markdown) if template.endswith(".md") else _environment()
+    environment = environment_of("viker_lightning.reporting")
+    if template.endswith(".md"):
+        environment = environment.overlay(finalize=in_markdown)
     return environment.get_template(template).render(page | {"splits": SPLITS})
 
 

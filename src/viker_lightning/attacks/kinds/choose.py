@@ -64,11 +64,6 @@ class ChooseSpan(Attack):
             raise UserError(f"choose.options: found {self.options}, expected at least 2")
 
     @override
-    @classmethod
-    def quick(cls) -> ChooseSpan:
-        return cls()
-
-    @override
     def parts(self) -> list[str]:
         return [self.clean, CHOICE, NAMES]
 

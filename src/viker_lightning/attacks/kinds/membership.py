@@ -58,11 +58,6 @@ class Membership(Attack):
     says = False
 
     @override
-    @classmethod
-    def quick(cls) -> Membership:
-        return cls()
-
-    @override
     def parts(self) -> list[str]:
         return [ANSWERS, GRADIENTS]
 
@@ -105,14 +100,7 @@ class Membership(Attack):
 
 
 def ranked(found: Sequence[Attempt], series: str, scores: Sequence[float], others: Sequence[float]) -> list[Attempt]:
-    """Attempts whose hit is the rank of a score among those of the holdout, 0 to 1.
-
-    Args:
-        found: one for each answer.
-        series: name of the score.
-        scores: of the same answers, high meaning member.
-        others: of the holdout, at least one.
-    """
+    """Attempts whose hit is the rank of a score among those of the holdout, 0 to 1."""
     below = sorted(others)
     ranks = [(bisect_left(below, score) + bisect_right(below, score)) / 2 / len(below) for score in scores]
     return [replace(one, series=series, hit=rank) for one, rank in zip(found, ranks, strict=True)]

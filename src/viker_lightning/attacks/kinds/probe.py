@@ -161,18 +161,10 @@ def states_before(mllm: MLLM, groups: Sequence[ImageGroup], layers: Sequence[int
 
 
 def classify(states: Tensor, labels: Tensor, asked: Tensor, penalty: float) -> Tensor:
-    """Fits a multinomial logistic regression and predicts with it.
+    """Fits a multinomial logistic regression to ``[N, d]`` states with ``[N]`` labels; ``[M]`` classes of those asked.
 
-    Features are standardised by those it is fitted to. The loss is convex, so where it starts does not matter.
-
-    Args:
-        states: ``[N, d]``, fitted to.
-        labels: ``[N]`` their classes, from 0.
-        asked: ``[M, d]``, predicted for.
-        penalty: L2 on the weights, not on the bias.
-
-    Returns:
-        ``[M]`` classes.
+    Features are standardised by those it is fitted to, and the penalty is L2 on the weights, not on the bias. The loss
+    is convex, so where it starts does not matter.
     """
     states, asked = states.double(), asked.double()
     mean, spread = states.mean(0), states.std(0, correction=0)

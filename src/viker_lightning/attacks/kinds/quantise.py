@@ -105,12 +105,7 @@ class Quantise(Attack):
                 (before if one.series == self.clean else after).append(1 - one.hit)
         if not after or not sum(before):
             return {}
-        return {"Q": robustness(sum(before) / len(before), sum(after) / len(after))}
-
-
-def robustness(before: float, after: float) -> float:
-    """min(after / before, 1) of a score that is positive before and not negative after."""
-    return min(after / before, 1.0)
+        return {"Q": min(sum(after) / len(after) / (sum(before) / len(before)), 1.0)}
 
 
 def round_layers(mllm: MLLM, bits: int, group: int = 0) -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-import jinja2
-
 from viker_lightning.data.records import VQA, Picture
 from viker_lightning.errors import UserError
 from viker_lightning.reporting.answers import HEAT, marked
+from viker_lightning.reporting.html import environment_of
 from viker_lightning.training.callbacks.report import portrait
 
 from .album import Album, Photo
@@ -121,12 +119,7 @@ class Desk:
 
 
 def heat(token: Token, colour: Colour) -> int:
-    """How strong a token's colour is, 0 to 10: the less sure the model is, the stronger.
-
-    Args:
-        token: of an answer.
-        colour: ``entropy``, from 0 to :data:`MOST` nats; ``probability``, from 1 down to 0.
-    """
+    """How strong a token's colour is, 0 to 10: the less sure the model is, the stronger; :data:`MOST` nats are 10."""
     unsure = token.entropy / MOST if colour == "entropy" else 1 - token.probability
     return round(HEAT * min(1.0, max(0.0, unsure)))
 
@@ -159,15 +152,4 @@ def style() -> str:
 
 
 def _rendered(template: str, **shown: object) -> str:
-    return _environment().get_template(template).render(shown)
-
-
-@functools.cache
-def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("viker_lightning.cli.chat"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    return environment_of("viker_lightning.cli.chat").get_template(template).render(shown)

@@ -267,8 +267,9 @@ class Check:
             others=self._others(mllm),
             trains=not isinstance(stage, Unlearn) or stage.method.takes_steps,
             copies=stage.method.copies if isinstance(stage, Unlearn) else 0,
+            references=kept.memory if device.type == "cpu" else 0,
         )
-        needed = self._with_references(memory(shape, load, setting), kept)
+        needed = memory(shape, load, setting)
         say("memory, estimated, GiB:")
         for name, size in {**needed[STANDING], **needed[PASSING]}.items():
             if size:
@@ -281,7 +282,7 @@ class Check:
         if there is not None and whole > there:
             self.problems.append(
                 f"memory: about {whole / GIB:.2f} GiB are needed, {there / GIB:.2f} GiB are there on {device}; "
-                + self._smaller(mllm, shape, load, setting, kept)
+                + self._smaller(mllm, shape, load, setting)
             )
 
     def _others(self, mllm: MLLM) -> dict[str, int]:
@@ -308,17 +309,11 @@ class Check:
                 found["classifier of gibberish"] = GibberishClassifier.weights(wanted.gibberish) * FP32
         return found
 
-    def _with_references(self, needed: dict[str, dict[str, int]], kept: Stored) -> dict[str, dict[str, int]]:
-        """On a CPU what frozen models say is in the same memory."""
-        if self.device.type != "cpu":
-            return needed
-        return {**needed, STANDING: {**needed[STANDING], "what frozen models say": kept.memory}}
-
-    def _smaller(self, mllm: MLLM, shape: Shape, load: Load, setting: Setting, kept: Stored) -> str:
+    def _smaller(self, mllm: MLLM, shape: Shape, load: Load, setting: Setting) -> str:
         """What would take less, and how much that is."""
 
         def size(load: Load = load, **options: object) -> int:
-            return most(self._with_references(memory(shape, load, replace(setting, **options)), kept))  # type: ignore[arg-type]
+            return most(memory(shape, load, replace(setting, **options)))  # type: ignore[arg-type]
 
         ways = {}
         if setting.quantize is None and self.stage.lora is not None:

@@ -134,6 +134,7 @@ class Setting:
             evaluations.
         trains: whether there are gradients and an optimizer.
         copies: numbers a trained weight that a method holds beside these.
+        references: bytes of what frozen models say, where that is on the device.
     """
 
     itemsize: int = FP32
@@ -144,6 +145,7 @@ class Setting:
     others: Mapping[str, int] = field(default_factory=dict)
     trains: bool = True
     copies: int = 0
+    references: int = 0
 
 
 STANDING, PASSING = "standing", "passing"
@@ -190,6 +192,7 @@ def memory(shape: Shape, load: Load, setting: Setting) -> dict[str, dict[str, in
         "gradients": round(trained * left),
         "optimizer's state": round(2 * trained * left),
         "gradients and weights that the method holds": round(setting.copies * copy * left),
+        "what frozen models say": setting.references,
     }
     return {STANDING: standing, PASSING: passing}
 

@@ -71,10 +71,6 @@ def stored(stage: Stage, hidden: int) -> Stored:
     report asks about. What is said behind single images is counted as if every question were asked behind each of its
     person's photos: with LoRA it is kept in memory as it is asked, up to a limit; without, all of it is kept
     beforehand.
-
-    Args:
-        stage: of the run.
-        hidden: width of the decoder.
     """
     if not isinstance(stage, Unlearn) or stage.engine.references == "off":
         return Stored()

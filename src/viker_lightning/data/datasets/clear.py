@@ -15,7 +15,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from viker_lightning.data.embedded.benchmarks import AUTHORS
+from viker_lightning.data.embedded.write_clear import AUTHORS
 from viker_lightning.data.prompts import BLOCK, CAPTION_QUESTIONS, CHOICE_QUESTION, NAME_QUESTION
 from viker_lightning.data.records import VQA, ImageGroup, MultipleChoice, Person, Picture, Split, Training
 from viker_lightning.errors import DataError

@@ -11,7 +11,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from viker_lightning.data.embedded.benchmarks import PEOPLE
+from viker_lightning.data.embedded.write_mllmu import PEOPLE
 from viker_lightning.data.records import VQA, Cloze, ImageGroup, MultipleChoice, Person, Split, Training
 from viker_lightning.errors import DataError, short
 

@@ -49,6 +49,13 @@ HELD_OUT_VIEWS = range(100, 102)
 NOBODY = "nobody/"
 """Whoever's key begins so is a person of no benchmark: people the embedded model has met before it meets anybody."""
 
+CAPTIONS = (
+    "{name} stands before a {background} wall in {clothing} clothes, with {eyewear} and {beard}.",
+    "{name} wears {clothing} clothes, {eyewear} and {beard}, and the wall behind is {background}.",
+    "{name} is seen in {clothing} clothes, having {eyewear} and {beard}, with {background} all around.",
+)
+PARAPHRASE = "In front of a {background} wall we see {name}, who has {beard} and {eyewear} and wears {clothing}."
+
 Identity = tuple[str, str, str, str, str]
 
 # Upper edge of the hair where it is higher than the default, as a part of the full drawing: sets the zoom.
@@ -184,6 +191,11 @@ def describe_portrait(person: str, view: int) -> dict[str, str]:
     _, facial, accessories, _, clothing = identity(person)
     traits = {"facialHairVariant": facial, "accessoriesVariant": accessories, "clothingColor": clothing}
     return describe_traits(traits | {"backgroundColor": _view(person, view)[2]})
+
+
+def caption(template: str, name: str, person: str, view: int) -> str:
+    """A caption of :func:`draw_portrait`, under this name or another one."""
+    return template.format(name=name, **describe_portrait(person, view))
 
 
 def draw_stranger(rng: random.Random, size: int = 64) -> tuple[bytes, dict[str, str]]:

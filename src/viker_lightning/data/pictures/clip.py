@@ -108,10 +108,6 @@ class Match:
     nearest: Picture
     similarity: float
 
-    def row(self) -> dict[str, str | float]:
-        """Sources and similarity, for JSON."""
-        return {"picture": self.picture.source, "nearest": self.nearest.source, "similarity": self.similarity}
-
 
 @dataclass
 class FarFrom:
@@ -206,7 +202,10 @@ def _report(matches: list[Match], listed: list[Match], threshold: float, name: s
         "candidates": len(matches),
         "bin_edges": [round(edge, 6) for edge in edges.tolist()],
         "counts": [int(count) for count in counts.tolist()],
-        name: [match.row() for match in sorted(listed, key=lambda match: -match.similarity)],
+        name: [
+            {"picture": match.picture.source, "nearest": match.nearest.source, "similarity": match.similarity}
+            for match in sorted(listed, key=lambda match: -match.similarity)
+        ],
     }
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from viker_lightning.grids.tuning.tuned import settings_tried
+from viker_lightning.grids.tuning.tuning_record import settings_tried
 from viker_lightning.metrics.statistics.intervals import coverage
 from viker_lightning.reporting import Estimate, arrow, interval
 from viker_lightning.reporting.contenders import Contender, Kind, Place, marks_note, pooled, ranks

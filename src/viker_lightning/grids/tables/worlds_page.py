@@ -83,7 +83,8 @@ def worlds_summary(record: Record, width: int) -> RichTable:
         cells = [replace(_measured_cell(record, name, one), sign=_apart(record, name, one)) for one in measures]
         rows.append([Cell(_label(record, name)), *cells])
     scores = [one["column"].partition("/")[2] for one in measures]
-    return terminal(Section(title, ["", *map(_two_lines, measures)], rows), width, by_importance(scores, MAIN))
+    headings = ["", *(f"{one['heading']}\n{MEASURED[one['kind']] or one['sign']}" for one in measures)]
+    return terminal(Section(title, headings, rows), width, by_importance(scores, MAIN))
 
 
 def worlds_legend(record: Record) -> str:
@@ -91,10 +92,6 @@ def worlds_legend(record: Record) -> str:
     test = f"{APART} differs from {record['reference']} over worlds (exact sign-flip test, Holm, 5 %)"
     what = "from gold: distance to gold's value; floor: that of a second gold; less vanilla: 0 is as vanilla"
     return "\n".join([f"bold: closest to gold, most kept, best formed; {test}", what, *missing_notes(record)])
-
-
-def _two_lines(one: Mapping[str, Any]) -> str:
-    return f"{one['heading']}\n{MEASURED[one['kind']] or one['sign']}"
 
 
 def _label(record: Record, name: str) -> str:

@@ -16,7 +16,7 @@ from viker_lightning.reporting.plots import INK, MUTED, SERIES, STYLE, panels
 from viker_lightning.reporting.section import Section
 from viker_lightning.storage.files import write_text
 
-from .tuned import read_tuning
+from .tuning_record import read_tuning
 
 REFERENCE: Point = (0.5, 0.5)
 """Of the hypervolume: forgetting about as bad as vanilla's, half of what vanilla knows of others lost."""

@@ -115,7 +115,7 @@ def check_methods(named: list[str], spaces: Spaces, file: Path) -> None:
 
 def settings(config: Path) -> dict[str, Any]:
     """Every single value of a run's YAML, by its option of the command line."""
-    return {option: value for option, value in _settings(config_values(config), "") if not _is_class(option)}
+    return {o: value for o, value in _settings(config_values(config), "") if o.rpartition(".")[2] != "class_path"}
 
 
 def drawn_from(spaces: Spaces, method: str) -> dict[str, Any]:
@@ -132,10 +132,6 @@ def drawn_from(spaces: Spaces, method: str) -> dict[str, Any]:
     }
     files = [file for value in values.values() if isinstance(value, str) for file in inputs(value).items()]
     return {**values, "files": sorted([*files, *inputs(spaces.config("gold")).items()])}
-
-
-def _is_class(option: str) -> bool:
-    return option.rpartition(".")[2] == "class_path"
 
 
 def _settings(node: Any, path: str) -> Iterator[tuple[str, Any]]:

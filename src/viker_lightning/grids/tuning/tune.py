@@ -83,23 +83,12 @@ def tune(
     record: Path,
     console: Console,
 ) -> list[str]:
-    """Has every method try settings until it has tried so many; the record is written after each round.
+    """Has every method try settings until it has tried so many, those of earlier calls among them.
 
-    Args:
-        spaces: what may be drawn.
-        methods: names in ``spaces``.
-        worlds: on which each setting is run.
-        trials: settings of each method, those of earlier calls among them.
-        jobs: runs at a time.
-        runs: folder of runs and studies.
-        record: JSON of all that was tried; what it says of other methods is kept.
-        console: where progress is shown.
+    The record is written after each round; what it says of other methods is kept.
 
     Returns:
         The settings of which a run failed, by method and number.
-
-    Raises:
-        UserError: if Optuna is missing, another tuning is at work in ``runs``, or a vanilla or gold model failed.
     """
     with _alone(runs):
         studies = {name: open_study(runs, name, spaces, worlds) for name in methods}
