@@ -78,11 +78,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def attack(given: argparse.Namespace) -> str:
-    """Carries out what is not finished and writes what came of it; returns which attacks failed, empty if none.
-
-    Raises:
-        UserError: if what is given does not fit together.
-    """
+    """Carries out what is not finished and writes what came of it; returns which attacks failed, empty if none."""
     units, now, material = plan(given)
     if not now:
         raise UserError("--on: nobody is left to attack; --vanilla names a vanilla model where the run names none")
@@ -107,14 +103,8 @@ def attack(given: argparse.Namespace) -> str:
 def plan(given: argparse.Namespace) -> tuple[list[Unit], list[Unit], Material]:
     """What there is to be carried out.
 
-    Args:
-        given: the command line.
-
     Returns:
         All units of this run, its gold and its vanilla model; those that are asked for; whom they are about.
-
-    Raises:
-        UserError: if what is given does not fit together.
     """
     on = given.on.split(",") if given.on else [*NAMES]
     if unknown := [name for name in on if name not in NAMES]:
@@ -150,12 +140,6 @@ def write_results(
     given: argparse.Namespace, units: Sequence[Unit], now: Sequence[Unit], material: Material
 ) -> tuple[dict[str, Any], list[Path]]:
     """Writes ``attacks.json`` and pages, of what was asked for and of what earlier commands have finished.
-
-    Args:
-        given: the command line.
-        units: all there are of this run.
-        now: those that were asked for.
-        material: whom they are about.
 
     Returns:
         The record, and the pages.

@@ -22,10 +22,6 @@ FEWEST = 6
 def conditions(attack: Attack, found: Mapping[Name, Sequence[Attempt]]) -> list[dict[str, Any]]:
     """The numbers of every condition of an attack.
 
-    Args:
-        attack: which one.
-        found: attempts by whom it was carried out on.
-
     Returns:
         One for each series and point of a curve, the clean one first: ``series``, ``x``, ``clean``, and ``counts``,
         whether it is an attack (:meth:`~viker_lightning.attacks.base.Attack.attacks`); under the name of each subject

@@ -26,13 +26,6 @@ from .unit import Unit
 def write_record(folder: Path, units: Sequence[Unit], run: str, gold: str, material: Material) -> dict[str, Any]:
     """Writes ``attacks.json``, of these units.
 
-    Args:
-        folder: that has ``attacks/``.
-        units: attacks on the run, on gold and on vanilla, finished or failed.
-        run: what was attacked.
-        gold: what it is compared with.
-        material: whom it is about.
-
     Returns:
         ``run``, ``gold``, ``people`` (how many were attacked), ``seed``, ``material`` (hash of whom it is about);
         ``attacks``: by name ``about``, ``source``, ``axis``, ``says``, ``settings``, by subject ``state``, ``why`` it

@@ -58,11 +58,7 @@ def chosen(only: Sequence[str], quick: bool, file: Path | None) -> list[Attack]:
 
 
 def every(only: Sequence[str], quick: bool, file: Path | None) -> list[Attack]:
-    """All attacks of this package, those that are costly too, and those of one's own that are named.
-
-    Raises:
-        UserError: as :func:`chosen` does.
-    """
+    """All attacks of this package, those that are costly too, and those of one's own that are named."""
     return chosen([*CLASSES, *(name for name in only if name not in CLASSES)], quick, file)
 
 

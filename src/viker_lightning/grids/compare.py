@@ -212,12 +212,7 @@ def taught_again(records: Mapping[tuple[str, str, int], Mapping[str, Any]]) -> l
 
 
 def markdown(table: Mapping[str, Any], escape: Callable[[str], str] = escaped) -> str:
-    """Two tables: a row a method, a column an attack, and what came out and of gold; and everybody taught again.
-
-    Args:
-        table: as it is written to JSON.
-        escape: as that of :func:`~viker_lightning.reporting.section.markdown`.
-    """
+    """Two tables: a row a method, a column an attack, and what came out and of gold; and everybody taught again."""
     attacks = list(dict.fromkeys(name for of in table["rows"].values() for name in of))
     rows = []
     for row, of in table["rows"].items():

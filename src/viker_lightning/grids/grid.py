@@ -82,11 +82,7 @@ class Grid:
     options: Options = field(default_factory=dict)
 
     def cells(self, out: Path) -> list[Cell]:
-        """Every run of the grid, gold models first.
-
-        Args:
-            out: folder of the grid's runs.
-        """
+        """Every run of the grid, gold models first."""
         gold_first = sorted(self.rows.values(), key=lambda row: row.name != self.gold)
         with_runs = [row for row in gold_first if not row.before]
         return [

@@ -40,11 +40,7 @@ ABOUT = {
 
 
 def modules() -> tuple[ModuleType, ModuleType]:
-    """``wandb_workspaces.workspaces`` and ``wandb_workspaces.reports.v2``.
-
-    Raises:
-        UserError: if the extra is not installed.
-    """
+    """``wandb_workspaces.workspaces`` and ``wandb_workspaces.reports.v2``."""
     try:
         import wandb_workspaces.reports.v2 as reports
         import wandb_workspaces.workspaces as workspaces

@@ -112,13 +112,7 @@ def rendered(template: str, page: dict[str, Any]) -> str:
 
 
 def write_page(file: Path, template: str, page: dict[str, Any]) -> Path:
-    """Writes a self-contained page, whole or not at all.
-
-    Args:
-        file: the page.
-        template: a file of ``templates/``.
-        page: what it shows.
-    """
+    """Writes a self-contained page, whole or not at all."""
     text = rendered(template, page)
     with replacing_shared(file) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -287,12 +281,7 @@ def _tables(models: Sequence[Contender], own: Contender, numbers: Mapping[str, N
 
 
 def trade_off(models: Sequence[Contender], where: str = "") -> dict[str, Any] | None:
-    """What is forgotten against what is kept, as plot and as points; ``None`` for one model or without scores.
-
-    Args:
-        models: with scores of the people to forget and to keep.
-        where: what they have in common, for the plot's name.
-    """
+    """What is forgotten against what is kept, as plot and as points; ``None`` for one model or without scores."""
     forget, keep = _first(models, "test", "forget"), _first(models, "retain", "real")
     if forget is None or keep is None or len(models) < 2:
         return None

@@ -81,17 +81,7 @@ class Desk:
             return refused(error)
 
     def ask(self, place: str, number: int | None, upload: str | None, question: str) -> Exchange:
-        """Asks everybody.
-
-        Args:
-            place: one of :attr:`places`.
-            number: which photo of it.
-            upload: file of somebody's own picture, if there is one.
-            question: of the data, or any other.
-
-        Raises:
-            UserError: if there is no question, or it or the picture cannot be read by the models.
-        """
+        """Asks everybody."""
         if not question.strip():
             raise UserError("question: found none; pick one, or type your own")
         question = question.encode("utf-8", "replace").decode()  # half a character, as of a cut emoji

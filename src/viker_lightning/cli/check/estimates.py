@@ -165,11 +165,6 @@ def memory(shape: Shape, load: Load, setting: Setting) -> dict[str, dict[str, in
 
     With FSDP2 the decoder layers' share of weights, gradients and optimizer is divided by the processes.
 
-    Args:
-        shape: of the model.
-        load: what passes it at once.
-        setting: of the run.
-
     Returns:
         ``standing``: what is there all the time; ``passing``: what is there one after the other.
     """

@@ -162,14 +162,7 @@ class MLLMU(Benchmark):
 
 
 def image_group(row: Row, split: Split, modality: str, seed: int) -> ImageGroup:
-    """An evaluation row.
-
-    Args:
-        row: columns as in :data:`TASKS`, and ``image`` (``images`` for the test split, of which one is drawn).
-        split: what it evaluates.
-        modality: ``image`` or ``text``.
-        seed: of the choice of the test photo.
-    """
+    """An evaluation row, with ``image``, or ``images`` for the test split, of which one is drawn."""
     choices_key, kind = MODALITIES[modality]
     image = None
     if modality == "image":

@@ -116,13 +116,7 @@ def training_questions(row: Row, modality: str) -> tuple[VQA, ...]:
 
 
 def image_group(row: Row, split: Split, modality: str) -> ImageGroup:
-    """An evaluation row.
-
-    Args:
-        row: ID, image and the columns of :data:`TASKS`; a task may be null.
-        split: what it evaluates.
-        modality: ``image`` or ``text``.
-    """
+    """An evaluation row: ID, image and the columns of :data:`TASKS`; a task may be null."""
     return ImageGroup(
         row.text("ID"),
         row.picture("image") if modality == "image" else None,

@@ -199,12 +199,7 @@ def caption(template: str, name: str, person: str, view: int) -> str:
 
 
 def draw_stranger(rng: random.Random, size: int = 64) -> tuple[bytes, dict[str, str]]:
-    """Draws a stranger as PNG, with the traits that can be seen: never anybody of a benchmark.
-
-    Returns:
-        The picture and headVariant, facialHairVariant, accessoriesVariant, skinColor, clothingColor, headContrastColor,
-        backgroundColor and expressionVariant; "none" for what the drawing does not have.
-    """
+    """Draws a stranger as PNG, never anybody of a benchmark, with the traits to be seen; "none" for those it lacks."""
     traits = _traits(rng)
     head = HEADS[(benchmark_head(*traits) + rng.randrange(1, len(HEADS))) % len(HEADS)]
     facial, accessories, skin, clothing = traits

@@ -80,11 +80,7 @@ class ClipEmbedder:
 
     @torch.inference_mode()
     def __call__(self, pictures: Sequence[Picture]) -> Tensor:
-        """Gives one unit vector per picture, ``[n, d]``.
-
-        Raises:
-            UserError: if a picture cannot be read, or the model gives it a vector that is not finite.
-        """
+        """Gives one unit vector per picture, ``[n, d]``."""
         device = next(self.model.parameters()).device
         rows = []
         starts = range(0, len(pictures), self.batch_size)

@@ -61,11 +61,7 @@ class Table:
 
     @cached_property
     def sources(self) -> list[Source]:
-        """Published numbers that belong beside it.
-
-        Raises:
-            UserError: if these cannot be read.
-        """
+        """Published numbers that belong beside it."""
         return paper_numbers(self.grid.published, PAPER_NUMBERS) if self.grid.published else []
 
     @property

@@ -81,12 +81,7 @@ def closeness(model: Numbers, world: Models) -> Closeness:
 
 
 def needed(numbers: Numbers, where: str, leave_out: str = "") -> dict[str, dict[str, float]]:
-    """The scores that :func:`closeness` reads, out of all of a run's.
-
-    Args:
-        numbers: of a run.
-        where: of which, for the message.
-        leave_out: a score that these cannot have: gold has no KL to itself.
+    """The scores that :func:`closeness` reads, out of all of a run's; gold has no KL to itself, so it is left out.
 
     Raises:
         UserError: naming one that is missing.

@@ -86,11 +86,7 @@ def _gold(models: Models) -> Numbers:
 
 
 def write_record(file: Path, spaces: Spaces, studies: dict[str, Study], worlds: Sequence[int]) -> None:
-    """Writes what studies have found, by method; what a file says of other methods is kept.
-
-    Raises:
-        UserError: if the file is there and no record.
-    """
+    """Writes what studies have found, by method; what a file says of other methods is kept."""
     entries = read_tuning(file)["methods"] if file.exists() else {}
     entries |= {name: entry(spaces, name, study, worlds) for name, study in studies.items()}
     ordered = {name: entries[name] for name in spaces.methods if name in entries}
