@@ -36,18 +36,9 @@ def write_record(folder: Path, units: Sequence[Unit], run: str, gold: str, mater
     attacks: dict[str, Any] = {}
     for unit in units:
         name, subject, state, noted = unit.attack.name, unit.subject.name, unit.state(), unit.note()
-        entry = attacks.setdefault(
-            name,
-            {
-                "about": unit.attack.about,
-                "source": unit.attack.source,
-                "axis": unit.attack.axis,
-                "clean": unit.attack.clean,
-                "says": unit.attack.says,
-                "settings": asdict(unit.attack),  # type: ignore[call-overload]
-                "on": {},
-            },
-        )
+        about = {key: getattr(unit.attack, key) for key in ("about", "source", "axis", "clean", "says")}
+        settings = asdict(unit.attack)  # type: ignore[call-overload]
+        entry = attacks.setdefault(name, about | {"settings": settings, "on": {}})
         entry["on"][subject] = {
             "state": state.value,
             "why": unit.complaint() if state == State.FAILED else "",

@@ -18,14 +18,7 @@ from viker_lightning.training.finished import FinishedRun
 def export(run: Path, weights: Weights = Weights(), base: str | None = None) -> Path:
     """Writes ``<run>/merged/``: the model with its adapter added, the processor and a model card; returns this folder.
 
-    Args:
-        run: folder of a finished unlearning run.
-        weights: how those of the vanilla model are loaded; the type is of those that are written.
-        base: the vanilla model, where it is no longer where the run found it.
-
-    Raises:
-        UserError: if the run is not finished or has no adapter, the model is not found, is not the one that the run
-            began with, or needs code that is not trusted.
+    ``base`` is the vanilla model, where it is no longer where the run found it.
     """
     finished = FinishedRun.open(run)
     if not (run / names.ADAPTER).is_dir():

@@ -16,7 +16,7 @@ from viker_lightning.attacks.subject import Subject
 from viker_lightning.attacks.wordings import Wordings
 from viker_lightning.data.prompts import CHOICE_QUESTION
 from viker_lightning.data.records import VQA, ImageGroup, MultipleChoice, Split, person_name
-from viker_lightning.errors import UserError
+from viker_lightning.errors import check_least
 from viker_lightning.evaluation import predict
 from viker_lightning.models import MLLM, split_to_budget
 
@@ -60,8 +60,7 @@ class ChooseSpan(Attack):
     options: int = 4
 
     def __post_init__(self) -> None:
-        if self.options < 2:
-            raise UserError(f"choose.options: found {self.options}, expected at least 2")
+        check_least("choose", 2, options=self.options)
 
     @override
     def parts(self) -> list[str]:
@@ -84,7 +83,7 @@ class ChooseSpan(Attack):
 
     def _spans(self, material: Material) -> list[tuple[ImageGroup, Sequence[Options]]]:
         """The questions with spans of others, those that have enough of them."""
-        wordings, words = Wordings(material), known_to_all(material)
+        wordings, words = Wordings(material), heard(material.data)
         return self._with_enough(
             (group, [(q, wrong_answers(wordings, group, q, self.options - 1, material.seed, words)) for q in group.vqa])
             for group in material.asked
@@ -92,7 +91,7 @@ class ChooseSpan(Attack):
 
     def _names(self, material: Material) -> list[tuple[ImageGroup, Sequence[Options]]]:
         """Who is on each photo, with names of others."""
-        names, words = names_of(material), known_to_all(material)
+        names, words = names_of(material), heard(material.data)
         return self._with_enough(
             (group, [(_name(names[who]), other_names(names, words, who, self.options - 1, material.seed))])
             for group in material.asked
@@ -129,11 +128,6 @@ def other_names(names: Mapping[str, str], words: set[str], person: str, count: i
     mine, known = names[person], all_in(words, [names[person]])
     others = sorted({n for n in names.values() if not hit(n, [mine]) and all_in(words, [n]) == known})
     return [_name(n) for n in random.Random(f"{seed}/{person}/names").sample(others, min(count, len(others)))]
-
-
-def known_to_all(material: Material) -> set[str]:
-    """Words that gold has met, too."""
-    return heard(material.data)
 
 
 def all_in(words: set[str], texts: Iterable[str]) -> bool:

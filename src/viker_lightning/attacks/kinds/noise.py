@@ -114,10 +114,6 @@ class UniversalNoise(Attack):
 class Noised:
     """A processor whose pixels have noise on them; in everything else it is the one it was.
 
-    Args:
-        processor: the model's.
-        device: where the model is.
-
     Attributes:
         noise: ``[3, H, W]`` of a tile, or ``[d]`` of a patch, in units of the range from black to white; ``None`` until
             the first image shows how much that is.

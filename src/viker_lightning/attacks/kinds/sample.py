@@ -11,14 +11,14 @@ from typing_extensions import override
 
 from viker_lightning.attacks.attempt import Attempt, hit
 from viker_lightning.attacks.base import Attack, ask
-from viker_lightning.attacks.material import Material
+from viker_lightning.attacks.material import Material, heard
 from viker_lightning.attacks.subject import Subject
 from viker_lightning.attacks.wordings import Wordings
 from viker_lightning.data.records import VQA, ImageGroup, person_name
 from viker_lightning.errors import UserError
 from viker_lightning.models import Sampling, sample
 
-from .choose import all_in, known_to_all
+from .choose import all_in
 
 SAMPLES, OTHERS = "samples", "samples, spans of other people"
 
@@ -90,7 +90,7 @@ class Sample(Attack):
         greedy = ask(mllm, material.asked, self.clean)
         sampling = Sampling(self.n, self.max_new_tokens, self.temperature, self.top_p, material.seed)
         drawn = [texts for group in sample(mllm, material.asked, sampling) for texts in group]
-        wordings, words = Wordings(material), known_to_all(material)
+        wordings, words = Wordings(material), heard(material.data)
         questions = [(group, vqa) for group in material.asked for vqa in group.vqa]
         found = []
         for asked, texts, (group, vqa) in zip(greedy, drawn, questions, strict=True):

@@ -47,12 +47,7 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Desk:
-    """Photos and models of a run, and what can be done with them.
-
-    Attributes:
-        speakers: who answers.
-        photos: of the data.
-    """
+    """Photos of the data and models of a run, and what can be done with them."""
 
     speakers: Speakers
     photos: Album

@@ -43,9 +43,6 @@ class OnlyFromHere:
 
     A browser says with what it sends which page it was sent from. That must be this one, whose address is the host it
     is asked by: another port of this machine is another page.
-
-    Args:
-        app: an ASGI application.
     """
 
     def __init__(self, app: Any) -> None:

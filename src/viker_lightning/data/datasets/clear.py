@@ -279,16 +279,9 @@ def photo_questions(row: Row, split: Split, seed: int) -> ImageGroup:
         return ImageGroup(row_number(row), picture, split, (VQA(question, caption, (), paraphrase, captions),))
     name = row.name("name")
     names = row.texts("perturbed_names") if "perturbed_names" in row else ()
-    return ImageGroup(
-        name,
-        picture,
-        split,
-        (
-            VQA(question, caption, name_in(name, caption), paraphrase, captions),
-            VQA(NAME_QUESTION, name, (name,), "", names),
-        ),
-        (_choice(row, "perturbed_names", CHOICE_QUESTION, name, [name, *names], seed),) if names else (),
-    )
+    captioned = VQA(question, caption, name_in(name, caption), paraphrase, captions)
+    choices = (_choice(row, "perturbed_names", CHOICE_QUESTION, name, [name, *names], seed),) if names else ()
+    return ImageGroup(name, picture, split, (captioned, VQA(NAME_QUESTION, name, (name,), "", names)), choices)
 
 
 def options_question(row: Row, split: Split, seed: int) -> ImageGroup:

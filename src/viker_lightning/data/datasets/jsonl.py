@@ -53,11 +53,7 @@ class OwnFile(Benchmark):
 
     @property
     def file(self) -> Path:
-        """The file with the rows: ``root`` itself, or the only one in that folder.
-
-        Raises:
-            DataError: if there is none, or more than one to choose from.
-        """
+        """The file with the rows: ``root`` itself, or the only one in that folder."""
         path = Path(self.root)
         if path.is_file() and path.suffix.lower() in SUFFIXES:
             return path
@@ -185,16 +181,11 @@ class Jsonl(OwnFile):
         if not questions:
             log.info("%s: no %s rows of split %r, so it is not evaluated", self.file, modality, str(split))
         chosen = set(self.limit_people(split, [q.person for q in questions]))
-        return [
-            ImageGroup(
-                group[0].person,
-                group[0].image,
-                split,
-                tuple(q.vqa for q in group),
-                tuple(q.choice for q in group if q.choice is not None),
-            )
-            for group in _by_photo([q for q in questions if q.person in chosen])
-        ]
+        groups = []
+        for group in _by_photo([q for q in questions if q.person in chosen]):
+            choices = tuple(q.choice for q in group if q.choice is not None)
+            groups.append(ImageGroup(group[0].person, group[0].image, split, tuple(q.vqa for q in group), choices))
+        return groups
 
 
 def _with_inferred_spans(by_split: dict[Split, list[Question]]) -> dict[Split, list[Question]]:

@@ -106,9 +106,6 @@ def cast(prefix: str, count: int) -> list[str]:
     """Names ``count`` people (keys for :func:`draw_portrait`) that are easy to tell apart.
 
     No two share head and clothing colour or head and skin, and every head is used about equally often.
-
-    Raises:
-        ValueError: if there are not so many heads and skins.
     """
     if count > (most := len(HEADS) * len(SKINS)):
         raise ValueError(f"{count} people: only {most} can be told apart")

@@ -142,9 +142,6 @@ def draw_profiles(
     Values are dealt in turn to those ``retained``, who are never forgotten, so each of the ``pool`` values of an
     attribute is true of somebody, and drawn for the others. ``sentences`` is how many answer sentences of an attribute
     are used, 1-3.
-
-    Raises:
-        ValueError: if the pools are larger than the number of retained people or than what has been invented.
     """
     if pool > min(len(retained), *(len(values) for values in POOLS.values())):
         raise ValueError(f"pool={pool}: needs as many retained people and invented values")

@@ -28,12 +28,7 @@ MINI = "mini"
 
 @dataclass
 class Table:
-    """What the runs of a grid have found so far.
-
-    Attributes:
-        grid: which runs there are, and how they are shown.
-        out: folder of the grid's runs.
-    """
+    """What the runs of a grid, which are in the folder ``out``, have found so far."""
 
     grid: Grid
     out: Path

@@ -54,7 +54,8 @@ def markdown(tuning: dict[str, Any], file: Path) -> str:
         if chosen:
             numbers = [f"{chosen[part]:.3f}" for part in ("score", "forgetting", "retention")]
             edges = ", ".join(f"{option} {end}" for option, end in found["edges"].items() if end) or "none"
-            best.append([name, str(len(found["trials"])), *numbers, edges, _setting(chosen["setting"])])
+            setting = ", ".join(f"`{o.removeprefix('model.')}={value}`" for o, value in chosen["setting"].items())
+            best.append([name, str(len(found["trials"])), *numbers, edges, setting])
         matched.append([name, *(_shown(least_within(points(found), bound)) for bound in BOUNDS)])
         here = [w for w in worlds if w in map(str, found["worlds"])]
         areas = {w: hypervolume(points(found, w), REFERENCE) / share for w in here}
@@ -137,10 +138,6 @@ def front_figure(tuning: dict[str, Any]) -> Figure:
 
 def _shown(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
-
-
-def _setting(setting: dict[str, Any]) -> str:
-    return ", ".join(f"`{option.removeprefix('model.')}={value}`" for option, value in setting.items())
 
 
 def _values(one: Any) -> str:

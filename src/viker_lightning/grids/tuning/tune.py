@@ -83,12 +83,9 @@ def tune(
     record: Path,
     console: Console,
 ) -> list[str]:
-    """Has every method try settings until it has tried so many, those of earlier calls among them.
+    """Has every method try settings until it has tried so many; returns those of which a run failed, by their names.
 
-    The record is written after each round; what it says of other methods is kept.
-
-    Returns:
-        The settings of which a run failed, by method and number.
+    Settings of earlier calls count. The record is written after each round; what it says of other methods is kept.
     """
     with _alone(runs):
         studies = {name: open_study(runs, name, spaces, worlds) for name in methods}
