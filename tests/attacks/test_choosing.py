@@ -11,13 +11,12 @@ from viker_lightning.attacks.kinds.choose import (
     NAMED,
     NAMES,
     ChooseSpan,
-    known_to_all,
     names_of,
     other_names,
     swap_spans,
     wrong_answers,
 )
-from viker_lightning.attacks.material import gather
+from viker_lightning.attacks.material import gather, heard
 from viker_lightning.attacks.subject import Subject
 from viker_lightning.attacks.wordings import Wordings
 from viker_lightning.data.records import VQA, ImageGroup, Person, Split
@@ -45,7 +44,7 @@ def test_options_are_other_peoples_answers(material):
     enough = 0
     for group in material.asked:
         for vqa in group.vqa:
-            wrong = wrong_answers(wordings, group, vqa, 3, 0, known_to_all(material))
+            wrong = wrong_answers(wordings, group, vqa, 3, 0, heard(material.data))
             assert len({q.answer for q in wrong}) == len(wrong)
             enough += len(wrong) == 3
             for option in wrong:
@@ -81,8 +80,8 @@ def words_of(spans):
 def test_gold_has_heard_all_options_or_none(material):
     """Else it would pass over the one it never heard, and do worse than guessing."""
     wordings, group = Wordings(material), material.forget[0]
-    vqa = next(q for q in group.vqa if len(wrong_answers(wordings, group, q, 9, 0, known_to_all(material))) >= 4)
-    wrong = wrong_answers(wordings, group, vqa, 9, 0, known_to_all(material))
+    vqa = next(q for q in group.vqa if len(wrong_answers(wordings, group, q, 9, 0, heard(material.data))) >= 4)
+    wrong = wrong_answers(wordings, group, vqa, 9, 0, heard(material.data))
     some, mine = words_of(wrong[0].private) | words_of(wrong[1].private), words_of(vqa.private)
     for words in (some | mine, some - mine):
         found = wrong_answers(wordings, group, vqa, 9, 0, words)
@@ -109,7 +108,7 @@ def test_a_hit_is_the_likeliest_of_the_whole_answers(subject, material):
     assert {a.whose for a in found} == {"forget", "retain"}
     for group in material.asked:
         for vqa in group.vqa:
-            options = [vqa, *wrong_answers(wordings, group, vqa, 3, material.seed, known_to_all(material))]
+            options = [vqa, *wrong_answers(wordings, group, vqa, 3, material.seed, heard(material.data))]
             if len(options) < 4:
                 continue
             tokens = [mllm.answer_tokens(mllm.pack([ImageGroup("1", group.image, vqa=(q,))])) for q in options]
@@ -160,7 +159,7 @@ def test_a_choice_among_names(subject, material):
     assert {a.whose for a in found} == {"forget", "retain"} and attack.numbers(found) == {"chance": 0.25}
     assert found == attack.carry_out(NAMES, Subject("gold", subject.source, subject.folder), material)
     for group, one in zip(material.asked, found, strict=True):
-        options = other_names(names, known_to_all(material), group.person, 3, material.seed)
+        options = other_names(names, heard(material.data), group.person, 3, material.seed)
         assert one.private == (names[group.person],) and one.hit == float(one.answer == one.private[0])
         assert one.answer in {one.private[0], *(q.answer for q in options)}
         assert len({q.answer for q in options}) == 3 and one.private[0] not in {q.answer for q in options}

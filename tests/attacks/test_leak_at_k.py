@@ -8,8 +8,8 @@ from viker_lightning.attacks import Attempt, Sample, Subject, gather
 from viker_lightning.attacks.attempt import hit
 from viker_lightning.attacks.conditions import conditions
 from viker_lightning.attacks.kinds import sample as module
-from viker_lightning.attacks.kinds.choose import known_to_all
 from viker_lightning.attacks.kinds.sample import OTHERS, SAMPLES, leak_at_k, spans_of_others
+from viker_lightning.attacks.material import heard
 from viker_lightning.attacks.wordings import Wordings
 from viker_lightning.errors import UserError
 from viker_lightning.models import Sampling, sample
@@ -82,7 +82,7 @@ def test_chance_is_how_often_other_people_s_spans_come(data, subject, monkeypatc
         return [[(texts + ["no"] * 4)[:4] for texts in row] for row in said]
 
     def _wrong(group, vqa):
-        return spans_of_others(wordings, group, vqa, known_to_all(material), material.seed)
+        return spans_of_others(wordings, group, vqa, heard(material.data), material.seed)
 
     monkeypatch.setattr(module, "sample", everything)
     attack = Sample(n=4, k=(1, 4))
@@ -98,7 +98,7 @@ def test_chance_is_how_often_other_people_s_spans_come(data, subject, monkeypatc
 def test_what_many_answer_is_looked_for_often(data, monkeypatch):
     """Who share the true answer are among the others; gold has heard all of their spans, or none in full."""
     material = gather(data, people=1)
-    wordings, words = Wordings(material), known_to_all(material)
+    wordings, words = Wordings(material), heard(material.data)
     (group, vqa), *_ = ((g, q) for g in material.forget for q in g.vqa if len(q.private) == 1)
     everybody = [(str(n), ("Lyon",) if n < 6 else vqa.private if n < 8 else ("Zzz",)) for n in range(9)]
     monkeypatch.setattr(Wordings, "answers", lambda self, vqa: [*everybody, ("0", ("Lyon",)), (group.person, ("me",))])

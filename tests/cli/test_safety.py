@@ -23,7 +23,7 @@ from support.wandb_file import records
 from viker_lightning.cli import main as cli
 from viker_lightning.cli.main import main
 from viker_lightning.data.datasets import Jsonl
-from viker_lightning.data.embedded.benchmarks import PEOPLE
+from viker_lightning.data.embedded.write_mllmu import PEOPLE
 from viker_lightning.data.records import Picture
 from viker_lightning.errors import UserError
 from viker_lightning.evaluation.gibberish import GibberishClassifier

@@ -16,7 +16,7 @@ from viker_lightning.grids.compare import markdown as attacks_markdown
 from viker_lightning.grids.tables.worlds import Measure, differences
 from viker_lightning.grids.tables.worlds_page import worlds_markdown
 from viker_lightning.grids.tuning.page import markdown
-from viker_lightning.grids.tuning.tuned import read_tuning
+from viker_lightning.grids.tuning.tuning_record import read_tuning
 from viker_lightning.ideal import Level
 from viker_lightning.methods import IDK, NPO, Alternative, Held, Method, Retain, Strangers
 from viker_lightning.methods.base import Stream

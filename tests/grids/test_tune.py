@@ -18,7 +18,7 @@ from viker_lightning.grids.tuning.closeness import Models, closeness, needed
 from viker_lightning.grids.tuning.page import front_figure
 from viker_lightning.grids.tuning.spaces import Choices, Range, as_json, drawn_from, read_spaces, settings
 from viker_lightning.grids.tuning.tune import main, open_study, tried
-from viker_lightning.grids.tuning.tuned import read_tuning, settings_tried
+from viker_lightning.grids.tuning.tuning_record import read_tuning, settings_tried
 from viker_lightning.metrics.statistics.fronts import hypervolume, least_within, pareto_front
 from viker_lightning.storage.files import write_json
 

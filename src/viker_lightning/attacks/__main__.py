@@ -78,11 +78,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def attack(given: argparse.Namespace) -> str:
-    """Carries out what is not finished and writes what came of it; returns which attacks failed, empty if none.
-
-    Raises:
-        UserError: if what is given does not fit together.
-    """
+    """Carries out what is not finished and writes what came of it; returns which attacks failed, empty if none."""
     units, now, material = plan(given)
     if not now:
         raise UserError("--on: nobody is left to attack; --vanilla names a vanilla model where the run names none")
@@ -107,14 +103,8 @@ def attack(given: argparse.Namespace) -> str:
 def plan(given: argparse.Namespace) -> tuple[list[Unit], list[Unit], Material]:
     """What there is to be carried out.
 
-    Args:
-        given: the command line.
-
     Returns:
         All units of this run, its gold and its vanilla model; those that are asked for; whom they are about.
-
-    Raises:
-        UserError: if what is given does not fit together.
     """
     on = given.on.split(",") if given.on else [*NAMES]
     if unknown := [name for name in on if name not in NAMES]:
@@ -151,12 +141,6 @@ def write_results(
 ) -> tuple[dict[str, Any], list[Path]]:
     """Writes ``attacks.json`` and pages, of what was asked for and of what earlier commands have finished.
 
-    Args:
-        given: the command line.
-        units: all there are of this run.
-        now: those that were asked for.
-        material: whom they are about.
-
     Returns:
         The record, and the pages.
     """
@@ -170,11 +154,7 @@ def write_results(
 
 
 def _home(given: argparse.Namespace) -> Path:
-    """The folder that has ``attacks/``.
-
-    Raises:
-        UserError: if that is nowhere.
-    """
+    """The folder that has ``attacks/``."""
     if given.out is not None:
         return Path(given.out)
     if not Path(given.run).is_dir():
@@ -183,11 +163,7 @@ def _home(given: argparse.Namespace) -> Path:
 
 
 def _subjects(given: argparse.Namespace, run: FinishedRun | None) -> list[Subject]:
-    """Who is attacked.
-
-    Raises:
-        UserError: if there is no gold model: without it no number says anything.
-    """
+    """Who is attacked."""
     if not given.gold:
         raise UserError(
             "--gold: found none, expected the run folder of the gold model: what an attack gets out of a model says "
@@ -219,12 +195,7 @@ def _folder(given: argparse.Namespace, name: Name, source: str) -> Path:
 
 
 def _data(given: argparse.Namespace, run: FinishedRun | None, subjects: Sequence[Subject]) -> Benchmark:
-    """The data of the attack.
-
-    Raises:
-        UserError: if no run says which, gold is none, one is of another protocol, or the run and gold are of other
-            data.
-    """
+    """The data of the attack."""
     gold = FinishedRun.holding(given.gold)
     if gold and (stage := gold.option("data.init_args.stage", "unlearn")) != "gold":
         raise UserError(
@@ -244,11 +215,7 @@ def _data(given: argparse.Namespace, run: FinishedRun | None, subjects: Sequence
 
 
 def _check_alike(subjects: list[Subject]) -> None:
-    """Makes sure that all are models of one shape.
-
-    Raises:
-        UserError: if one is of another base model, or run and gold are one model.
-    """
+    """Makes sure that all are models of one shape."""
     shapes = {one.name: _shape(one) for one in subjects}
     run, gold = (next((one for one in subjects if one.name == name), None) for name in ("run", "gold"))
     if run and gold and run.fingerprint() == gold.fingerprint():

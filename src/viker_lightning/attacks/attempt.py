@@ -63,19 +63,10 @@ def attempts(
         if p.task != "generation" or not p.private:
             continue
         private = [math.exp(value) for value, mine in zip(p.log_probs, p.private_tokens, strict=True) if mine]
-        found.append(
-            Attempt(
-                series,
-                x,
-                whose or ("forget" if p.split in ("forget", "test") else "retain"),
-                p.person,
-                p.question,
-                p.private,
-                p.answer,
-                hit(p.answer, p.private),
-                sum(private) / len(private) if private else None,
-            )
-        )
+        read = sum(private) / len(private) if private else None
+        of: Whose = whose or ("forget" if p.split in ("forget", "test") else "retain")
+        about = (series, x, of, p.person, p.question, p.private)
+        found.append(Attempt(*about, p.answer, hit(p.answer, p.private), read))
     return found
 
 
@@ -91,11 +82,7 @@ def write_attempts(file: Path, found: Iterable[Attempt]) -> None:
 
 
 def read_attempts(file: Path) -> list[Attempt]:
-    """Reads what :func:`write_attempts` wrote.
-
-    Raises:
-        UserError: if it holds something else.
-    """
+    """Reads what :func:`write_attempts` wrote."""
     try:
         rows = pq.read_table(file).to_pylist()
         return [Attempt(**{**row, "private": tuple(row["private"])}) for row in rows]

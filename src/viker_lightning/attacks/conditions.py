@@ -22,10 +22,6 @@ FEWEST = 6
 def conditions(attack: Attack, found: Mapping[Name, Sequence[Attempt]]) -> list[dict[str, Any]]:
     """The numbers of every condition of an attack.
 
-    Args:
-        attack: which one.
-        found: attempts by whom it was carried out on.
-
     Returns:
         One for each series and point of a curve, the clean one first: ``series``, ``x``, ``clean``, and ``counts``,
         whether it is an attack (:meth:`~viker_lightning.attacks.base.Attack.attacks`); under the name of each subject
@@ -84,11 +80,7 @@ def relearned(gold: float, run: float) -> float:
 
 
 def of_condition(found: Sequence[Attempt], clean: Sequence[Attempt] = ()) -> dict[str, float | int]:
-    """Numbers of one condition on one model.
-
-    Args:
-        found: attempts under it.
-        clean: those without the attack, on the same model.
+    """Numbers of one condition on one model, beside the clean attempts on it.
 
     Returns:
         ``forget`` and ``retain``: mean hit, 0 to 1, of the people to be forgotten (low is forgotten, near gold is good)
@@ -112,11 +104,10 @@ def of_condition(found: Sequence[Attempt], clean: Sequence[Attempt] = ()) -> dic
 
 
 def brought_back(attacked: Mapping[str, tuple[Attack, Sequence[Attempt]]]) -> dict[str, int]:
-    """How many of the forget people at least one attack brings back.
+    """How many of the forget people at least one attack brings back, by attack and attempts on one model.
 
-    Args:
-        attacked: attack and attempts on one model, by name of the attack. Attacks that look inside do not count, nor
-            do conditions that are no attack, nor steps in which a person is taught again.
+    Attacks that look inside do not count, nor do conditions that are no attack, nor steps in which a person is taught
+    again.
 
     Returns:
         ``people``: brought back; ``of``: asked about; ``as_asked``: who is known without any attack.

@@ -26,13 +26,6 @@ from .unit import Unit
 def write_record(folder: Path, units: Sequence[Unit], run: str, gold: str, material: Material) -> dict[str, Any]:
     """Writes ``attacks.json``, of these units.
 
-    Args:
-        folder: that has ``attacks/``.
-        units: attacks on the run, on gold and on vanilla, finished or failed.
-        run: what was attacked.
-        gold: what it is compared with.
-        material: whom it is about.
-
     Returns:
         ``run``, ``gold``, ``people`` (how many were attacked), ``seed``, ``material`` (hash of whom it is about);
         ``attacks``: by name ``about``, ``source``, ``axis``, ``says``, ``settings``, by subject ``state``, ``why`` it
@@ -43,18 +36,9 @@ def write_record(folder: Path, units: Sequence[Unit], run: str, gold: str, mater
     attacks: dict[str, Any] = {}
     for unit in units:
         name, subject, state, noted = unit.attack.name, unit.subject.name, unit.state(), unit.note()
-        entry = attacks.setdefault(
-            name,
-            {
-                "about": unit.attack.about,
-                "source": unit.attack.source,
-                "axis": unit.attack.axis,
-                "clean": unit.attack.clean,
-                "says": unit.attack.says,
-                "settings": asdict(unit.attack),  # type: ignore[call-overload]
-                "on": {},
-            },
-        )
+        about = {key: getattr(unit.attack, key) for key in ("about", "source", "axis", "clean", "says")}
+        settings = asdict(unit.attack)  # type: ignore[call-overload]
+        entry = attacks.setdefault(name, about | {"settings": settings, "on": {}})
         entry["on"][subject] = {
             "state": state.value,
             "why": unit.complaint() if state == State.FAILED else "",

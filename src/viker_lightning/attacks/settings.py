@@ -58,20 +58,12 @@ def chosen(only: Sequence[str], quick: bool, file: Path | None) -> list[Attack]:
 
 
 def every(only: Sequence[str], quick: bool, file: Path | None) -> list[Attack]:
-    """All attacks of this package, those that are costly too, and those of one's own that are named.
-
-    Raises:
-        UserError: as :func:`chosen` does.
-    """
+    """All attacks of this package, those that are costly too, and those of one's own that are named."""
     return chosen([*CLASSES, *(name for name in only if name not in CLASSES)], quick, file)
 
 
 def settings_of(file: Path) -> Mapping[str, Mapping[str, Any]]:
-    """The settings in a YAML, by name of an attack; one of the package has a name, as every config of it.
-
-    Raises:
-        UserError: if it holds anything else, or the package has no such YAML.
-    """
+    """The settings in a YAML, by name of an attack; one of the package has a name, as every config of it."""
     found = yaml_values(Path(config_path(str(file))))
     if not isinstance(found, dict) or not all(isinstance(values, dict) for values in found.values()):
         raise UserError(

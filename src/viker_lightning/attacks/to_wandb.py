@@ -22,11 +22,6 @@ def log_attacks(home: Path, project: str, record: dict[str, Any]) -> None:
 
     It is offline unless ``WANDB_MODE`` says otherwise, and lies in the folder of the attacks. What a run's config says
     of loggers is not looked at: somebody may have been handed the folder.
-
-    Args:
-        home: the folder that has ``attacks/``.
-        project: of W&B.
-        record: as :func:`~viker_lightning.attacks.record.write_record` returns it.
     """
     try:
         with wandb.init(

@@ -21,8 +21,6 @@ from .base import Attack
 from .material import Material
 from .subject import Subject
 
-ENDING = ".parquet"
-
 
 @dataclass(frozen=True)
 class Unit(Job):
@@ -97,7 +95,7 @@ class Unit(Job):
         return [one for file in files if file.is_file() for one in read_attempts(file)]
 
     def _file(self, part: str) -> Path:
-        return self.folder / (re.sub(r"[^\w.-]+", "-", part) + ENDING)
+        return self.folder / (re.sub(r"[^\w.-]+", "-", part) + ".parquet")
 
 
 def _check_attempts(attack: str, attempts: object) -> None:

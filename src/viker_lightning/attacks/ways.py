@@ -21,18 +21,7 @@ Put = Callable[[ImageGroup, VQA], tuple[Picture | None, VQA] | None]
 def ask_in_a_way(
     mllm: MLLM, asked: Sequence[ImageGroup], series: str, put: Put, max_new_tokens: int = 50
 ) -> dict[Key, Attempt]:
-    """Puts open questions in a way of its own and answers them greedily.
-
-    Args:
-        mllm: the model.
-        asked: evaluation groups, with a split.
-        series: the condition.
-        put: how each question is put.
-        max_new_tokens: where an answer ends at the latest.
-
-    Returns:
-        One attempt for every question that can be put that way, by the question.
-    """
+    """Puts open questions in a way of its own and answers them greedily: an attempt a question that can be put so."""
     groups: list[ImageGroup] = []
     keys: list[Key] = []
     for i, group in enumerate(asked):
@@ -55,16 +44,9 @@ def with_any(asked: Sequence[ImageGroup], ways: Sequence[Mapping[Key, Attempt]],
 
 
 def any_of(asked: Sequence[ImageGroup], series: str, ways: Sequence[Mapping[Key, Attempt]]) -> list[Attempt]:
-    """What somebody gets who tries several ways: for every question the best that came out.
+    """What somebody gets who tries several ways: for every question the best that came out of any of them.
 
-    Args:
-        asked: the groups that were asked about.
-        series: what to call it.
-        ways: attempts by question; a question that could not be put in any of them is left out.
-
-    Returns:
-        Of each question the words as the data have them, the answer of the best attempt, its hit, and the highest
-        probability.
+    The words are those of the data; answer and hit are the best attempt's, the probability is the highest.
     """
     best = []
     for i, group in enumerate(asked):

@@ -13,13 +13,10 @@ from .material import Material
 
 
 class Wordings:
-    """Questions about photos that ask the same.
+    """Questions about photos that ask the same, those about people who are kept included.
 
     Two questions ask the same if somebody gives the same answer to both, and if a third one asks the same as both. An
     answer that is a private span and nothing else shows nothing: people are born where they live.
-
-    Args:
-        material: whose questions are looked through, those of people who are kept included.
     """
 
     def __init__(self, material: Material) -> None:

@@ -47,11 +47,7 @@ def removable(root: Path) -> Iterator[Path]:
 
 
 def clean(root: Path) -> int:
-    """Removes what this project has built in a cache, a line for each folder, and says how many bytes that were.
-
-    Raises:
-        UserError: naming what the system does not let be removed.
-    """
+    """Removes what this project has built in a cache, a line for each folder, and says how many bytes that were."""
     total = 0
     for kind in NAMES:
         for left in remove_drafts(root / kind):
@@ -71,11 +67,7 @@ def clean(root: Path) -> int:
 
 
 def remove(path: Path) -> int | None:
-    """Removes a folder and says how many bytes it had; ``None``, and nothing is removed, if a run is at work on it.
-
-    Raises:
-        OSError: if the system does not let it be removed.
-    """
+    """Removes a folder and says how many bytes it had; ``None``, and nothing is removed, if a run is at work on it."""
     with ExitStack() as held:
         try:
             for lock in (path.with_name(f"{path.name}.lock"), path / ".lock", *path.glob("build-*.lock")):

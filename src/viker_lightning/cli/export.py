@@ -18,14 +18,7 @@ from viker_lightning.training.finished import FinishedRun
 def export(run: Path, weights: Weights = Weights(), base: str | None = None) -> Path:
     """Writes ``<run>/merged/``: the model with its adapter added, the processor and a model card; returns this folder.
 
-    Args:
-        run: folder of a finished unlearning run.
-        weights: how those of the vanilla model are loaded; the type is of those that are written.
-        base: the vanilla model, where it is no longer where the run found it.
-
-    Raises:
-        UserError: if the run is not finished or has no adapter, the model is not found, is not the one that the run
-            began with, or needs code that is not trusted.
+    ``base`` is the vanilla model, where it is no longer where the run found it.
     """
     finished = FinishedRun.open(run)
     if not (run / names.ADAPTER).is_dir():
@@ -36,16 +29,7 @@ def export(run: Path, weights: Weights = Weights(), base: str | None = None) -> 
 
 
 def export_language_model(run: Path, weights: Weights = Weights(), base: str | None = None) -> Path:
-    """Writes ``<run>/language_model/``: the language model with its tokenizer, without eyes; returns this folder.
-
-    Args:
-        run: folder of a finished run, of unlearning or fine-tuning.
-        weights: as of :func:`export`.
-        base: as of :func:`export`.
-
-    Raises:
-        UserError: as :func:`export`; or if transformers has no such language model by itself.
-    """
+    """Writes ``<run>/language_model/``: the language model with its tokenizer, without eyes; returns this folder."""
     of_base = FinishedRun.open(run).at_base(weights, base, "--base")
     if (run / names.MODEL).is_dir():
         mllm = MLLM.load(run, weights)

@@ -44,14 +44,7 @@ def datasets_list() -> list[str]:
 
 
 def main(words: list[str]) -> None:
-    """Prints a list.
-
-    Args:
-        words: its name, and nothing else.
-
-    Raises:
-        UserError: if more was typed.
-    """
+    """Prints a list, whose name is all that was typed."""
     if words[1:] and words[1:] not in (["--help"], ["-h"]):
         raise UserError(f"{words[0]}: found {words[1]!r}, expected nothing behind it; leave it out")
     if words[1:]:

@@ -44,7 +44,7 @@ from viker_lightning.training.callbacks import SaveConfig, Stopped, order
 from viker_lightning.training.callbacks.wandb_dashboard import name_for_wandb
 
 from . import options
-from .check import Check, Wanted
+from .check import Check
 from .preview import Preview, Previewed
 
 log = logging.getLogger(__name__)
@@ -64,10 +64,10 @@ class PreviewingTrainer(Trainer):
     """Lightning's trainer, which can also stop before the first step, or before the model is loaded.
 
     Attributes:
-        wanted: what was asked for and the trainer does not know; for check.
+        checked: for check: the config of the run, its folder, and why this machine cannot make its trainer, if so.
     """
 
-    wanted: Wanted
+    checked: tuple[Namespace, Path, str]
 
     def preview(
         self,
@@ -108,7 +108,7 @@ class PreviewingTrainer(Trainer):
             weights_only: as of fit; not looked at.
         """
         assert datamodule is not None
-        Check(self, model, datamodule, self.wanted).carry_out()
+        Check(self, model, datamodule, *self.checked).carry_out()
 
 
 class CLI(LightningCLI):
@@ -172,11 +172,7 @@ class CLI(LightningCLI):
 
     @override
     def before_instantiate_classes(self) -> None:
-        """Takes the run folder, and finds the checkpoint to start from, which is loaded as tensors only.
-
-        Raises:
-            UserError: if there is none, or another run has the folder.
-        """
+        """Takes the run folder, and finds the checkpoint to start from, which is loaded as tensors only."""
         command = self.config.subcommand
         config = self.config[command]
         trainer, run = config.trainer, Path(config.trainer.default_root_dir)
@@ -200,11 +196,7 @@ class CLI(LightningCLI):
 
     @override
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Puts the first callbacks first; our progress bar is one if none was chosen and somebody watches.
-
-        Raises:
-            UserError: if an option is wrong.
-        """
+        """Puts the first callbacks first; our progress bar is one if none was chosen and somebody watches."""
         trainer = self.config_init[self.config_init.subcommand].trainer
         if self.config_init.subcommand == "preview":
             return self.trainer_class(**trainer)
@@ -222,20 +214,14 @@ class CLI(LightningCLI):
 
     def _trainer_to_check(self, options: Namespace) -> PreviewingTrainer:
         """The trainer, or, where this machine has not what it needs, one on the CPU that says so."""
-        config, unfit = self.config[self.config.subcommand], None
+        unfit = ""
         try:
             made = PreviewingTrainer(**options)
         except (MisconfigurationException, ValueError, RuntimeError) as error:
             unfit = f"trainer: {' '.join(str(error).split())}"
             plain = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto", "precision": "32-true"}
             made = PreviewingTrainer(**{**options, **plain})
-        kept, asked = config.checkpoint, config.evaluation
-        made.wanted = Wanted(
-            *(self.run, unfit, kept.save_top_k, kept.every_n_train_steps, asked.max_new_tokens),
-            gold=asked.gold,
-            judge=asked.judge if asked.coherence else None,
-            gibberish=asked.gibberish,
-        )
+        made.checked = self.config[self.config.subcommand], self.run, unfit
         return made
 
     @override

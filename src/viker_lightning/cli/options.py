@@ -272,13 +272,7 @@ def near_option(name: str, known: Iterable[str], dashes: str = "") -> str:
 
 
 def option_names(prefix: str, of: type, seen: tuple[type, ...] = ()) -> Iterator[str]:
-    """The options of a class and all its subclasses, and of what they are given in turn, with dots between.
-
-    Args:
-        prefix: option that takes the class.
-        of: the class.
-        seen: classes on the way here.
-    """
+    """The options of a class and all its subclasses, and of what they are given in turn, with dots between."""
     for kind in (of, *subclasses(of)):
         try:
             hints = get_type_hints(getattr(kind, "__init__"))  # noqa: B009 - of the class
@@ -306,12 +300,7 @@ def fit_options(parser: Any) -> list[str]:
 
 
 def every_option(parser: Any, bases: Mapping[str, type]) -> list[str]:
-    """Every option there is, as it is typed without dashes.
-
-    Args:
-        parser: of the command line.
-        bases: the class of which an option takes subclasses, by the option.
-    """
+    """Every option there is, as it is typed without dashes."""
     return [*fit_options(parser), *(name for option, base in bases.items() for name in option_names(option, base))]
 
 
@@ -340,24 +329,13 @@ def _readable(text: str) -> str:
 
 
 def check_end(trainer: Any) -> None:
-    """Makes sure that something ends a fit; preview and check say it among other things.
-
-    Args:
-        trainer: its options.
-
-    Raises:
-        UserError: naming those that do.
-    """
+    """Makes sure that something ends a fit; preview and check say it among other things."""
     if trainer.max_epochs == -1 and trainer.max_steps == -1 and trainer.max_time is None:
         raise UserError("trainer.max_epochs: found -1, but no max_steps either; set one of them, or max_time")
 
 
 def check_run(config: Any) -> None:
-    """Looks at what the parser and the trainer accept and a run would stumble on.
-
-    Raises:
-        UserError: naming option, value and what was expected.
-    """
+    """Looks at what the parser and the trainer accept and a run would stumble on."""
     if config.get("ckpt_path") == "":
         raise UserError("ckpt_path: found nothing, expected a file or 'last'; leave it out to start afresh")
     if config.get("weights_only") is False:

@@ -91,11 +91,7 @@ class Preview(Callback):
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: Stage) -> None:
-        """Comes before the module's own hook, which asks frozen models about everything.
-
-        Raises:
-            Previewed: always.
-        """
+        """Comes before the module's own hook, which asks frozen models about everything."""
         streams = trainer.strategy.broadcast(self._asked(trainer, pl_module))  # the first process's first steps
         console = Plain(highlight=False)
         lines = [*self._overview(trainer, pl_module)]
@@ -203,11 +199,7 @@ class Preview(Callback):
 
 
 def base_of(config: str) -> str:
-    """What the fine-tuning run of a YAML begins with.
-
-    Raises:
-        UserError: if it does not say so, since it is no YAML of such a run.
-    """
+    """What the fine-tuning run of a YAML begins with."""
     model = OmegaConf.to_container(OmegaConf.load(Path(config_path(config))), resolve=False)
     try:
         return str(model["model"].get("init_args", {}).get("base", "mini"))  # type: ignore[index,call-overload,union-attr]
@@ -226,12 +218,7 @@ def first(groups: Sequence[ImageGroup], questions: int) -> list[ImageGroup]:
 
 
 def questions_of(batch: PackedBatch, entropy: Sequence[float]) -> list[list[Asked]]:
-    """The questions of every row, read off the tensors that a step is made of.
-
-    Args:
-        batch: as the model gets it.
-        entropy: of each label; empty for none.
-    """
+    """The questions of every row, read off the tensors that a step is made of."""
     found: list[list[Asked]] = [[] for _ in batch.pictures]
     for number, row in enumerate(batch.row_of):
         own = (batch.question == number).nonzero().flatten().tolist()
@@ -245,13 +232,7 @@ def questions_of(batch: PackedBatch, entropy: Sequence[float]) -> list[list[Aske
 
 
 def use_of(stream: str, asked: Sequence[str], given: Sequence[str]) -> str:
-    """What a method does with a stream of the data, where it is not what the data say.
-
-    Args:
-        stream: of the data.
-        asked: the streams of the method; those that are not of the data are made of forget questions.
-        given: the streams of the data.
-    """
+    """What a method does with a stream of the data; streams that the data have not are made of forget questions."""
     if made := [name for name in asked if name not in given and stream == "forget"]:
         return f"; asked {'as they are, and ' * (stream in asked)}as {' and '.join(made)}"
     return "" if stream in asked else "; this method does not ask them"

@@ -167,11 +167,7 @@ class Encoder:
             )
 
     def check_room(self, prefix: int, question: Encoded) -> None:
-        """Makes sure that the model has a position for every token of a question.
-
-        Args:
-            prefix: tokens before the question.
-            question: it and its answer.
+        """Makes sure that the model has a position for every token of a question behind so many others.
 
         Raises:
             UserError: if it has not.

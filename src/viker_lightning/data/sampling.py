@@ -121,11 +121,7 @@ def epoch_steps(steps: int, limit: float) -> int:
 
 
 class Bundle:
-    """What a dataloader hands over: opaque, so that the trainer neither copies nor converts what is in it.
-
-    Args:
-        content: image groups, as a list or by stream.
-    """
+    """What a dataloader hands over, image groups as a list or by stream: the trainer neither copies nor converts it."""
 
     def __init__(self, content: Any) -> None:
         self.content = content

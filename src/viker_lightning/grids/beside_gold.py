@@ -29,9 +29,6 @@ class VanillaFirst(Job):
     """What makes the model that a run begins with, in the cache where all find it: validates on no batch.
 
     Otherwise the first run that asks for it would make it, after gold, and all others would wait for that.
-
-    Args:
-        cell: a run that begins with it.
     """
 
     title = "Vanilla"
@@ -68,19 +65,11 @@ def vanilla_first(cells: Sequence[Cell], jobs: int | None) -> list[VanillaFirst]
 
     It is where golds alone leave a core idle, for methods wait for gold. A GPU makes gold's judge, which is the vanilla
     model, before it trains gold.
-
-    Args:
-        cells: of a grid.
-        jobs: how many at a time; see :func:`~viker_lightning.jobs.runner.job_environments`.
     """
     if torch.cuda.is_available():
         return []
     waiting = [cell for cell in cells if cell.gold and State.FINISHED not in (cell.state(), cell.gold.state())]
     golds = {cell.gold.folder for cell in waiting if cell.gold}
-    made = [cell for cell in waiting if str(_vanilla_of(cell)).endswith((".yaml", ".yml"))]
+    begun = [(cell, cell.options.get("model.vanilla") or setting(cell.config, "model.vanilla")) for cell in waiting]
+    made = [cell for cell, vanilla in begun if str(vanilla).endswith((".yaml", ".yml"))]
     return [VanillaFirst(made[0])] if made and len(golds) < len(job_environments(jobs)) else []
-
-
-def _vanilla_of(cell: Cell) -> str | None:
-    """What a run begins with; ``None`` of gold of another seed, say."""
-    return cell.options.get("model.vanilla") or setting(cell.config, "model.vanilla")

@@ -47,11 +47,6 @@ class Cell(Job):
     note_name = "cell.json"
 
     @property
-    def _beside(self) -> list[Cell]:
-        """The cells that are made first."""
-        return [cell for cell in (self.gold, self.previous) if cell]
-
-    @property
     def title(self) -> str:
         """For people."""
         return " / ".join(part for part in (self.block, self.row, f"seed {self.seed}") if part)
@@ -76,14 +71,15 @@ class Cell(Job):
         Code of other methods than its own does not count: one that comes later makes no run anew. It stays the same
         where the folder of all runs is moved.
         """
-        made = {str(cell.folder): cell.folder.name for cell in self._beside}
+        first = [cell for _, cell in self.made_first()]
+        made = {str(cell.folder): cell.folder.name for cell in first}
         options = {k: made.get(str(v), _text(v)) for k, v in self.options.items()}
         read = inputs(self.config)
         for value in _leaves(self.options):
             read |= inputs(value) if value not in made else {}
         made_of = [self.folder.name, code_fingerprint(self._names())]
         made_of += [f"{name}={value}" for name, value in [*sorted(options.items()), *sorted(read.items())]]
-        made_of += [cell.fingerprint() for cell in self._beside]
+        made_of += [cell.fingerprint() for cell in first]
         return hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:16]
 
     def _names(self) -> frozenset[str] | None:
@@ -156,11 +152,7 @@ def inputs(value: str) -> dict[str, str]:
 
 
 def config_values(file: Path) -> Any:
-    """The values of a run's YAML, parsed once as long as its content stays the same.
-
-    Raises:
-        UserError: if it is no YAML of a run.
-    """
+    """The values of a run's YAML, parsed once as long as its content stays the same."""
     try:
         return _parsed(file, file.read_bytes())
     except OSError:

@@ -161,9 +161,6 @@ def of_run(record: Mapping[str, Any]) -> Values:
 def summarised(found: Mapping[tuple[str, str, int], Values]) -> dict[str, dict[str, dict[str, float]]]:
     """Means over blocks and seeds, and whether more comes out than of gold.
 
-    Args:
-        found: by block, row and seed.
-
     Returns:
         By row and attack: ``run``, ``gold``, ``kept``, ``as_asked``, each a mean; ``more_than_gold``, mean over blocks
         of run less gold, each less what guessing gives; ``p``, exact sign flips over blocks; ``holm``, the same with
@@ -188,11 +185,7 @@ def summarised(found: Mapping[tuple[str, str, int], Values]) -> dict[str, dict[s
 
 
 def block_means(values: Iterable[tuple[str, float | None]]) -> list[float]:
-    """Means over the runs of each block that have a number: blocks count alike, however many seeds they have.
-
-    Args:
-        values: a block and its number, ``None`` where it has none, one for each run.
-    """
+    """Means over the runs of each block that have a number: blocks count alike, however many seeds they have."""
     of_block: dict[str, list[float]] = {}
     for block, value in values:
         if value is not None:
@@ -202,9 +195,6 @@ def block_means(values: Iterable[tuple[str, float | None]]) -> list[float]:
 
 def taught_again(records: Mapping[tuple[str, str, int], Mapping[str, Any]]) -> list[dict[str, Any]]:
     """What came out of the forgotten people once all of them were taught again: how fast they are learned.
-
-    Args:
-        records: ``attacks.json`` by block, row and seed.
 
     Returns:
         One for each run, number of steps, and beginning (``adapter``: from the adapter as it was, not from merged
@@ -222,12 +212,7 @@ def taught_again(records: Mapping[tuple[str, str, int], Mapping[str, Any]]) -> l
 
 
 def markdown(table: Mapping[str, Any], escape: Callable[[str], str] = escaped) -> str:
-    """Two tables: a row a method, a column an attack, and what came out and of gold; and everybody taught again.
-
-    Args:
-        table: as it is written to JSON.
-        escape: as that of :func:`~viker_lightning.reporting.section.markdown`.
-    """
+    """Two tables: a row a method, a column an attack, and what came out and of gold; and everybody taught again."""
     attacks = list(dict.fromkeys(name for of in table["rows"].values() for name in of))
     rows = []
     for row, of in table["rows"].items():

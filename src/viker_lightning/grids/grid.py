@@ -82,11 +82,7 @@ class Grid:
     options: Options = field(default_factory=dict)
 
     def cells(self, out: Path) -> list[Cell]:
-        """Every run of the grid, gold models first.
-
-        Args:
-            out: folder of the grid's runs.
-        """
+        """Every run of the grid, gold models first."""
         gold_first = sorted(self.rows.values(), key=lambda row: row.name != self.gold)
         with_runs = [row for row in gold_first if not row.before]
         return [
@@ -114,7 +110,8 @@ class Grid:
             gold = self.cell(out, block, self.gold, 0)
             options = {key: str(gold.folder) if value == GOLD else value for key, value in options.items()}
             options["evaluation.gold"] = str(gold.folder)
-        previous = None if tuned else self._previous(out, block, name, seed)
+        earlier = [] if tuned or not self.sequence else [*self.blocks][: [*self.blocks].index(block)]
+        previous = self.cell(out, earlier[-1], name, seed) if earlier else None
         if previous:
             options |= dict.fromkeys(("model.vanilla", "data.forgotten_by"), str(previous.folder))
         if not tuned:  # the vanilla model is the same for all rows: once is enough
@@ -128,11 +125,6 @@ class Grid:
         if block and set(self.blocks[block]) != {"data.forget"}:  # W&B is to average over neither
             group += f", {block}"
         return Cell(group, block, name, seed, row.config, options, folder, gold, previous)
-
-    def _previous(self, out: Path, block: str, name: str, seed: int) -> Cell | None:
-        """The run of the request before."""
-        number = list(self.blocks).index(block)
-        return self.cell(out, list(self.blocks)[number - 1], name, seed) if self.sequence and number else None
 
     def kind(self, name: str) -> Kind:
         """What a row is in a comparison."""

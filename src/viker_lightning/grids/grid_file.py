@@ -178,16 +178,7 @@ def _check_sequence(file: Path, place: str, at: dict[str, Any], rows: dict[str, 
 
 
 def rows_to_run(file: Path, grid: Grid, names: Iterable[str]) -> set[str]:
-    """Rows chosen by their names, with those that they are compared with.
-
-    Args:
-        file: of the grid.
-        grid: as it was read.
-        names: of rows.
-
-    Raises:
-        UserError: naming the nearest row, where there is none of that name.
-    """
+    """Rows chosen by their names, with those that they are compared with."""
     names = list(names)
     for name in names:
         _check_name(file, "--rows", "row", name, grid.rows)
@@ -195,16 +186,7 @@ def rows_to_run(file: Path, grid: Grid, names: Iterable[str]) -> set[str]:
 
 
 def check_columns(file: Path, columns: Any, own: str | list[str] | None = None) -> None:
-    """Checks that a table's columns are scores of splits.
-
-    Args:
-        file: of the grid.
-        columns: by split, headings by score.
-        own: scores from outside the package, as for ``evaluation.scores``.
-
-    Raises:
-        UserError: naming the nearest split or score.
-    """
+    """Checks that a table's columns are scores of splits."""
     scores_known = [*SCORES, *(one.name for one in load_scores(own))]
     for split, scores in columns.items():
         _check_name(file, "columns", "split", split, SPLITS)

@@ -30,11 +30,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def write(given: argparse.Namespace) -> Path:
-    """Writes what the command line asks for.
-
-    Raises:
-        UserError: if options do not go together, a run is not as it must be, or the system lets nothing be written.
-    """
+    """Writes what the command line asks for."""
     several = len(given.runs) > 1
     if several and (given.people or given.no_photos):
         raise UserError("--people and --no-photos are for the report of one run; a comparison shows nobody")

@@ -25,11 +25,6 @@ Asked = tuple[str, Run, str]
 def answers_of(run: Run, people: Sequence[str] | None, photos: bool) -> list[dict[str, Any]]:
     """The first open questions about some people, with the answers before and after.
 
-    Args:
-        run: the run.
-        people: their IDs; by default the first few of each split.
-        photos: whether pictures are shown, if there are any.
-
     Returns:
         By split: ``split`` and ``people``, each with ``person``, ``photo`` and ``questions``; a question has
         ``question``, ``reference`` and ``answers`` (name of a model, or the moment, and answer), texts cut into parts
@@ -44,12 +39,7 @@ def answers_of(run: Run, people: Sequence[str] | None, photos: bool) -> list[dic
 
 
 def shown_people(run: Run, people: Sequence[str] | None) -> dict[str, list[str]]:
-    """Who is shown of each split: those named, else the first by ID, so that all runs on the same data show the same.
-
-    Args:
-        run: the run.
-        people: their IDs, if somebody has chosen.
-    """
+    """Who is shown of each split: those named, else the first by ID, so that runs on the same data show the same."""
     known = {split: run.people(split) for split in FEW}
     if people is None:
         return {split: known[split][:few] for split, few in FEW.items()}
@@ -75,16 +65,7 @@ def open_questions(models: Sequence[Asked], split: str) -> defaultdict[str, list
 
 
 def answers_across(models: Sequence[Asked], people: Mapping[str, int], questions: int) -> list[dict[str, Any]]:
-    """The first open questions about a few people, with what every model says.
-
-    Args:
-        models: that are compared.
-        people: by split, how many people are shown.
-        questions: how many of each.
-
-    Returns:
-        As :func:`answers_of`.
-    """
+    """The first open questions about a few people of each split, with what every model says; see :func:`answers_of`."""
     found = []
     for split, few in people.items():
         asked = open_questions(models, split)

@@ -19,14 +19,7 @@ SUBJECTS = {"run": "run", "gold": "★ gold", "vanilla": "vanilla"}
 
 
 def read_attacks(folder: Path) -> dict[str, Any] | None:
-    """The record of the attacks on a run; ``None`` if there were none.
-
-    Args:
-        folder: the run folder.
-
-    Raises:
-        UserError: if the file holds something else.
-    """
+    """The record of the attacks on a run; ``None`` if there were none."""
     file = folder / names.ATTACKED
     if not file.is_file():
         return None

@@ -19,12 +19,7 @@ GOOD = {"min": "low", "max": "high", "gold": "near gold", None: ""}
 
 
 def write_cards(run: Path, results: dict[str, Any]) -> None:
-    """Writes ``README.md`` into each folder of weights that a run has, if the run wrote where it comes from.
-
-    Args:
-        run: its folder, with ``provenance.json``.
-        results: what ``results.json`` holds, or is going to.
-    """
+    """Writes ``README.md`` into each folder of weights that a run has, if the run wrote where it comes from."""
     if not (provenance := Run(run, results).provenance):
         return
     kinds: tuple[Kind, ...] = (names.ADAPTER, names.MERGED, names.MODEL)
@@ -37,11 +32,6 @@ def model_card(kind: Kind, provenance: dict[str, Any], results: dict[str, Any]) 
     """The text of a model card.
 
     It names no person and no local path: how many are forgotten, not who.
-
-    Args:
-        kind: a PEFT adapter, full weights with the adapter added, or weights that were trained in full.
-        provenance: what ``provenance.json`` holds.
-        results: what ``results.json`` holds.
     """
     settings = []
     for name, usual in (("method", ""), ("training", "AdamW"), ("adapter", "LoRA")):

@@ -122,14 +122,9 @@ def pooled(parts: Sequence[Scored]) -> Scored:
 
 
 def reference_of(found: Sequence[Contender], wanted: str = "") -> str:
-    """The method that the others are compared with: it is named before any number is looked at.
+    """The method that the others are compared with: the one named, else :data:`OWN`, else the first; empty for none.
 
-    Args:
-        found: models.
-        wanted: its name; by default :data:`OWN` if it is among them, else the first.
-
-    Returns:
-        The name; empty where there is no method.
+    It is named before any number is looked at.
 
     Raises:
         UserError: if there is no method of that name.

@@ -40,11 +40,7 @@ ABOUT = {
 
 
 def modules() -> tuple[ModuleType, ModuleType]:
-    """``wandb_workspaces.workspaces`` and ``wandb_workspaces.reports.v2``.
-
-    Raises:
-        UserError: if the extra is not installed.
-    """
+    """``wandb_workspaces.workspaces`` and ``wandb_workspaces.reports.v2``."""
     try:
         import wandb_workspaces.reports.v2 as reports
         import wandb_workspaces.workspaces as workspaces
@@ -103,16 +99,7 @@ def _of(group: str | None) -> str:
 
 
 def workspace(entity: str, project: str, group: str | None = None) -> Any:
-    """A workspace with a section for each part of :data:`ABOUT`; ``.save()`` sends it, as a new view each time.
-
-    Args:
-        entity: W&B user or team.
-        project: W&B project.
-        group: shows the runs of one table alone.
-
-    Raises:
-        UserError: if the extra ``dashboards`` is not installed.
-    """
+    """A workspace with a section for each part of :data:`ABOUT`; ``.save()`` sends it, as a new view each time."""
     ws, _ = modules()
     settings = ws.RunsetSettings(
         groupby=[ws.Metric("Group"), ws.Metric("JobType"), ws.Config(RATIO)],

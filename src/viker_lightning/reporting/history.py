@@ -42,12 +42,7 @@ def curves(run: Run) -> list[tuple[str, Series, Markup]]:
 
 
 def weights(runs: Sequence[Run], where: str = "") -> dict[str, Any] | None:
-    """Gradient weight of the regulariser on key and on other tokens, over time; ``None`` if it was not measured.
-
-    Args:
-        runs: that differ in their seed alone.
-        where: what they are, for the plot's name.
-    """
+    """Gradient weight of the regulariser on key and on other tokens, over time; ``None`` if it was not measured."""
     series = {label: mean for label, name in WEIGHTS.items() if (mean := mean_curve(runs, name))}
     if not series:
         return None
@@ -57,12 +52,7 @@ def weights(runs: Sequence[Run], where: str = "") -> dict[str, Any] | None:
 
 
 def method_curves(methods: Mapping[str, Sequence[Run]], where: str = "") -> list[tuple[str, Markup]]:
-    """A plot for each term of the loss, with a line for each method: the mean of its seeds.
-
-    Args:
-        methods: the runs of each method.
-        where: what they have in common, for the plots' names.
-    """
+    """A plot for each term of the loss, with a line for each method: the mean of its seeds."""
     plots = []
     for term, label in CURVES.items():
         series = {name: mean for name, runs in methods.items() if (mean := mean_curve(runs, f"train/{term}"))}

@@ -89,10 +89,10 @@ def token_page(answers: Sequence[dict[str, Any]]) -> str:
 
 
 @functools.cache
-def _environment() -> jinja2.Environment:
-    """What all pages have in common; it keeps their templates, which take long to compile."""
+def environment_of(package: str) -> jinja2.Environment:
+    """What all pages of a package have in common; it keeps their templates, which take long to compile."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("viker_lightning.reporting"),
+        loader=jinja2.PackageLoader(package),
         autoescape=jinja2.select_autoescape(),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -105,18 +105,14 @@ def _environment() -> jinja2.Environment:
 
 def rendered(template: str, page: dict[str, Any]) -> str:
     """A page, or a text, from a file of ``templates/`` and what it shows."""
-    environment = _environment().overlay(finalize=in_markdown) if template.endswith(".md") else _environment()
+    environment = environment_of("viker_lightning.reporting")
+    if template.endswith(".md"):
+        environment = environment.overlay(finalize=in_markdown)
     return environment.get_template(template).render(page | {"splits": SPLITS})
 
 
 def write_page(file: Path, template: str, page: dict[str, Any]) -> Path:
-    """Writes a self-contained page, whole or not at all.
-
-    Args:
-        file: the page.
-        template: a file of ``templates/``.
-        page: what it shows.
-    """
+    """Writes a self-contained page, whole or not at all."""
     text = rendered(template, page)
     with replacing_shared(file) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -285,12 +281,7 @@ def _tables(models: Sequence[Contender], own: Contender, numbers: Mapping[str, N
 
 
 def trade_off(models: Sequence[Contender], where: str = "") -> dict[str, Any] | None:
-    """What is forgotten against what is kept, as plot and as points; ``None`` for one model or without scores.
-
-    Args:
-        models: with scores of the people to forget and to keep.
-        where: what they have in common, for the plot's name.
-    """
+    """What is forgotten against what is kept, as plot and as points; ``None`` for one model or without scores."""
     forget, keep = _first(models, "test", "forget"), _first(models, "retain", "real")
     if forget is None or keep is None or len(models) < 2:
         return None

@@ -66,13 +66,7 @@ def panels(
 
 
 def look(name: str, kind: str, methods: Sequence[str]) -> tuple[str, str, float]:
-    """Colour, marker and size of a model's points.
-
-    Args:
-        name: of the model.
-        kind: as that of a :class:`~viker_lightning.reporting.contenders.Contender`.
-        methods: all that are drawn, in order: each keeps its look over several plots.
-    """
+    """Colour, marker and size of a model's points; each of the methods keeps its look over several plots."""
     others = {"vanilla": (MUTED, "s", 7.5), "gold": (INK, "*", 13.0), "floor": (MUTED, "*", 7.5)}
     place = methods.index(name) if name in methods else 0
     return others.get(kind, (SERIES[place % len(SERIES)], MARKERS[place % len(MARKERS)], 7.5))

@@ -50,9 +50,6 @@ def scores_of(run: Run, when: str = "after") -> Scored:
 def scored(predictions: Sequence[Prediction]) -> Scored:
     """Every score that is a mean over answers or tokens, as the mean over a split is defined in ``results.json``.
 
-    Args:
-        predictions: of one moment.
-
     Returns:
         By split (``<split>_text`` for questions without image where a split has both) and score; scores without data
         are left out, and so are those that are no means: corpus BLEU, forget quality, membership.

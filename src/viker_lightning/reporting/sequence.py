@@ -40,12 +40,7 @@ def _before(run: Run) -> Path | None:
 
 
 def mean_of(sums: Sums | None, people: Sequence[str] | None = None) -> float | None:
-    """Mean over the rows of some of the people; ``None`` if nobody of them was asked.
-
-    Args:
-        sums: what each person adds to a score.
-        people: who counts; ``None`` is everybody.
-    """
+    """Mean over the rows of some of the people; ``None`` if nobody of them was asked."""
     if sums is None:
         return None
     known = sums.people if people is None else [person for person in sums.people if person in people]
@@ -55,13 +50,7 @@ def mean_of(sums: Sums | None, people: Sequence[str] | None = None) -> float | N
 def by_requests(
     scores: Mapping[int, Scored], requests: Sequence[Sequence[str]], split: str, score: str
 ) -> dict[str, Line]:
-    """What is known of the people of each request, from the request on, and of all so far.
-
-    Args:
-        scores: by number of requests that were carried out, what each person adds to each score.
-        requests: who was forgotten by each.
-        split: of people to be forgotten.
-        score: name of a score.
+    """What is known of the people of each request, from the request on, and of all so far, from scores by their number.
 
     Returns:
         Values by number of requests, by name: ``request 1`` and so on, and :data:`TOGETHER`.

@@ -58,12 +58,9 @@ def before_after_table(before: Summary, after: Summary, numbers: Iterable[Number
     for split in SPLITS:
         if split in after:
             pairs = [(before.get(split, {}).get(one.name), after[split].get(one.name)) for one in used]
-            rows.append([f"{split} {arrow(split, KNOWLEDGE[0])}", *(_change(old, new) for old, new in pairs)])
+            cells = [" → ".join(f"{value:.2f}" for value in pair if value is not None) for pair in pairs]
+            rows.append([f"{split} {arrow(split, KNOWLEDGE[0])}", *cells])
     return terminal(Section(title, ["", *headings], rows))
-
-
-def _change(old: float | None, new: float | None) -> str:
-    return " → ".join(f"{value:.2f}" for value in (old, new) if value is not None)
 
 
 def knowledge_table(

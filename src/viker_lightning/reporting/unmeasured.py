@@ -21,13 +21,7 @@ WITH_GOLD = frozenset(one.name for one in SECTIONS["gold"])
 
 
 def why(number: Number | None, measured: Collection[str], kind: str = "method") -> str:
-    """The reason why a score of a split has no value.
-
-    Args:
-        number: the score; ``None`` if nobody describes it.
-        measured: names of the scores that the split has.
-        kind: of the model, as of :class:`~viker_lightning.reporting.contenders.Contender`.
-    """
+    """The reason why a score of a split has no value."""
     if not measured:
         return "nothing was asked there"
     if isinstance(number, Score):

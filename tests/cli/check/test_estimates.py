@@ -136,7 +136,8 @@ def test_memory_line_by_line():
     load = Load(tokens=10, answers=3, seen=60, evaluated=20, asked=30, asked_answers=2)
     found = estimates.memory(SHAPE, load, Setting())
     assert found["standing"] == {"weights": 4000, "gradients": 400, "optimizer's state": 800} | {
-        "gradients and weights that the method holds": 0
+        "gradients and weights that the method holds": 0,
+        "what frozen models say": 0,
     }
     asked = estimates.memory(SHAPE, load, Setting(others={"judge": 70}, shards=4, quantize="nf4"))
     assert asked["standing"]["judge"] == 70

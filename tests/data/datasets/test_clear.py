@@ -11,7 +11,7 @@ from support.commands import OPEN_GATE
 from support.embedded import fingerprint
 from viker_lightning.data.datasets import CLEAR
 from viker_lightning.data.datasets.clear import name_in
-from viker_lightning.data.embedded.benchmarks import AUTHORS
+from viker_lightning.data.embedded.write_clear import AUTHORS
 from viker_lightning.data.prompts import CAPTION_QUESTIONS, NAME_QUESTION
 from viker_lightning.data.records import Split
 from viker_lightning.errors import DataError, UserError

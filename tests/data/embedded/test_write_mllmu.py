@@ -13,7 +13,7 @@ import pytest
 
 from support.embedded import fingerprint
 from viker_lightning.data.embedded import general_questions, profiles, write_mllmu
-from viker_lightning.data.embedded.benchmarks import PEOPLE
+from viker_lightning.data.embedded.write_mllmu import PEOPLE
 from viker_lightning.data.prompts import cloze_prompt
 from viker_lightning.errors import UserError
 

@@ -25,11 +25,6 @@ class RemoveAdapter(Attack):
     says = False  # who speaks then is the model before unlearning
 
     @override
-    @classmethod
-    def quick(cls) -> RemoveAdapter:
-        return cls()
-
-    @override
     def parts(self) -> list[str]:
         return ["adapter taken off"]
 

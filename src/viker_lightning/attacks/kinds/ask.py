@@ -226,13 +226,6 @@ def choose_examples(
 
     Where somebody was asked the same, in whatever words, that is the example. Questions of one line are taken alone,
     which leaves out those with options, or with a request in a line of its own.
-
-    Args:
-        group: whom is asked about.
-        vqa: the question that comes behind the examples.
-        others: people to draw from; with photos if there is one in ``group``, and without if not.
-        count: how many people, fewer if there are no more.
-        wordings: which questions ask the same.
     """
     same = wordings.same_as(vqa)
     draw, chosen = random.Random(f"{wordings.seed}/{group.person}/{vqa.question}"), list[tuple[Person, VQA]]()
@@ -266,17 +259,7 @@ def span_owners(people: Sequence[Person]) -> Counter[str]:
 
 
 def another_fact(group: ImageGroup, vqa: VQA, owners: Counter[str], seed: int) -> str | None:
-    """Another answer about the same person that fits nobody else and tells as little as may be of what is asked.
-
-    Args:
-        group: all that is asked about the person.
-        vqa: the question that is not to be answered by it.
-        owners: as :func:`span_owners` counts.
-        seed: of the draw.
-
-    Returns:
-        The answer; ``None`` if none is left.
-    """
+    """Another answer about the same person that fits nobody else and tells as little as may be of what is asked."""
     others = [q for q in group.vqa if q.answer != vqa.answer and any(owners[s.casefold()] == 1 for s in q.private)]
     drawn = random.Random(f"{seed}/{group.person}/{vqa.question}").sample(others, len(others))
     left = [(q.answer, found) for q in drawn if (found := untold(vqa, q.answer))]

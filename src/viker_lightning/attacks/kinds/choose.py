@@ -16,7 +16,7 @@ from viker_lightning.attacks.subject import Subject
 from viker_lightning.attacks.wordings import Wordings
 from viker_lightning.data.prompts import CHOICE_QUESTION
 from viker_lightning.data.records import VQA, ImageGroup, MultipleChoice, Split, person_name
-from viker_lightning.errors import UserError
+from viker_lightning.errors import check_least
 from viker_lightning.evaluation import predict
 from viker_lightning.models import MLLM, split_to_budget
 
@@ -60,13 +60,7 @@ class ChooseSpan(Attack):
     options: int = 4
 
     def __post_init__(self) -> None:
-        if self.options < 2:
-            raise UserError(f"choose.options: found {self.options}, expected at least 2")
-
-    @override
-    @classmethod
-    def quick(cls) -> ChooseSpan:
-        return cls()
+        check_least("choose", 2, options=self.options)
 
     @override
     def parts(self) -> list[str]:
@@ -89,7 +83,7 @@ class ChooseSpan(Attack):
 
     def _spans(self, material: Material) -> list[tuple[ImageGroup, Sequence[Options]]]:
         """The questions with spans of others, those that have enough of them."""
-        wordings, words = Wordings(material), known_to_all(material)
+        wordings, words = Wordings(material), heard(material.data)
         return self._with_enough(
             (group, [(q, wrong_answers(wordings, group, q, self.options - 1, material.seed, words)) for q in group.vqa])
             for group in material.asked
@@ -97,7 +91,7 @@ class ChooseSpan(Attack):
 
     def _names(self, material: Material) -> list[tuple[ImageGroup, Sequence[Options]]]:
         """Who is on each photo, with names of others."""
-        names, words = names_of(material), known_to_all(material)
+        names, words = names_of(material), heard(material.data)
         return self._with_enough(
             (group, [(_name(names[who]), other_names(names, words, who, self.options - 1, material.seed))])
             for group in material.asked
@@ -130,23 +124,10 @@ def names_of(material: Material) -> dict[str, str]:
 
 
 def other_names(names: Mapping[str, str], words: set[str], person: str, count: int, seed: int) -> list[VQA]:
-    """Names of other people as wrong answers, drawn.
-
-    Args:
-        names: as :func:`names_of` has them.
-        words: as :func:`known_to_all` has them.
-        person: who is on the photo.
-        count: how many at most.
-        seed: of the draw.
-    """
+    """Names of other people as wrong answers, drawn."""
     mine, known = names[person], all_in(words, [names[person]])
     others = sorted({n for n in names.values() if not hit(n, [mine]) and all_in(words, [n]) == known})
     return [_name(n) for n in random.Random(f"{seed}/{person}/names").sample(others, min(count, len(others)))]
-
-
-def known_to_all(material: Material) -> set[str]:
-    """Words that gold has met, too."""
-    return heard(material.data)
 
 
 def all_in(words: set[str], texts: Iterable[str]) -> bool:
@@ -165,16 +146,9 @@ def wrong_answers(
 
     Spans are put in one for one, so people whose answer has another number of them are left out, and so are those who
     share one with the true answer. Where a span stands only within another (``John Smith`` and ``Smith``), those of
-    somebody whose second span is no part of the first are left out, too: it would stand nowhere.
-
-    Args:
-        wordings: which questions ask the same.
-        group: whom is asked about.
-        vqa: the question with its true answer.
-        count: how many at most.
-        seed: of the draw.
-        words: as :func:`known_to_all` has them: all that a wrong answer says otherwise is among them if that is so of
-            the true spans, and not if not. By default it may say anything.
+    somebody whose second span is no part of the first are left out, too: it would stand nowhere. All that a wrong
+    answer says otherwise is among ``words`` if that is so of the true spans, and not if not; by default it may say
+    anything.
     """
 
     def alike(texts: Iterable[str], beside: Iterable[str] = ()) -> bool:

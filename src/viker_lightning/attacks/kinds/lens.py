@@ -75,10 +75,6 @@ class Lens(Attack):
 def look(mllm: MLLM, groups: Sequence[ImageGroup]) -> Iterator[tuple[Tensor, Tensor]]:
     """Reads the private tokens of every answer off every layer.
 
-    Args:
-        mllm: the model, in evaluation mode.
-        groups: with open questions, each with a private span.
-
     Yields:
         For each question ``[L, P]`` how many tokens a layer finds likelier than the true one (0 if it comes first), and
         ``[L, P]`` the probability it gives it, for L layers and P private tokens, on the CPU.

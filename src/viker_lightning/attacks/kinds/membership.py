@@ -58,11 +58,6 @@ class Membership(Attack):
     says = False
 
     @override
-    @classmethod
-    def quick(cls) -> Membership:
-        return cls()
-
-    @override
     def parts(self) -> list[str]:
         return [ANSWERS, GRADIENTS]
 
@@ -105,31 +100,17 @@ class Membership(Attack):
 
 
 def ranked(found: Sequence[Attempt], series: str, scores: Sequence[float], others: Sequence[float]) -> list[Attempt]:
-    """Attempts whose hit is the rank of a score among those of the holdout, 0 to 1.
-
-    Args:
-        found: one for each answer.
-        series: name of the score.
-        scores: of the same answers, high meaning member.
-        others: of the holdout, at least one.
-    """
+    """Attempts whose hit is the rank of a score among those of the holdout, 0 to 1."""
     below = sorted(others)
     ranks = [(bisect_left(below, score) + bisect_right(below, score)) / 2 / len(below) for score in scores]
     return [replace(one, series=series, hit=rank) for one, rank in zip(found, ranks, strict=True)]
 
 
 def gradient_norms(mllm: MLLM, groups: Sequence[ImageGroup]) -> list[float]:
-    """Norm of the gradient of each answer's loss with respect to the weights of the language model.
+    """Norm, >= 0, of the gradient of each answer's loss with respect to the language model's weights, left trainable.
 
     The loss is the mean over the answer's tokens; the norm is that of all weights together (p = 2), low for what was
     trained on. Each weight's gradient is dropped as soon as it is known, so they are never there all at once.
-
-    Args:
-        mllm: the model; its language model is left trainable.
-        groups: with open questions.
-
-    Returns:
-        For each question its norm, >= 0, in order.
     """
     mllm.language_model.requires_grad_(True)
     squares: list[Tensor] = []

@@ -87,17 +87,7 @@ class UniversalNoise(Attack):
         return [*found, *ask(mllm, asked, RANDOM)]
 
     def learn(self, mllm: MLLM, noised: Noised, people: Sequence[Person], seed: int) -> list[float]:
-        """Takes the steps one after another.
-
-        Args:
-            mllm: the model, frozen, with the noise in place.
-            noised: whose noise is learned.
-            people: training records with photos.
-            seed: of the batches.
-
-        Returns:
-            The loss before each step: mean negative log-probability of the tokens of the true answers, in nats.
-        """
+        """Takes the steps one after another; gives the loss before each: mean negative log-probability, in nats."""
         draw, losses = random.Random(seed), []
         with Bar(UNIVERSAL, self.steps) as bar:
             for _ in range(self.steps):
@@ -123,10 +113,6 @@ class UniversalNoise(Attack):
 
 class Noised:
     """A processor whose pixels have noise on them; in everything else it is the one it was.
-
-    Args:
-        processor: the model's.
-        device: where the model is.
 
     Attributes:
         noise: ``[3, H, W]`` of a tile, or ``[d]`` of a patch, in units of the range from black to white; ``None`` until
@@ -217,12 +203,7 @@ def lay_noise(mllm: MLLM) -> Noised:
 
 
 def halves(material: Material, which: int) -> tuple[list[Person], list[ImageGroup]]:
-    """Records of one half of the people to be forgotten, and what is asked about the other half, and half of the kept.
-
-    Args:
-        material: whom it is about.
-        which: 0 or 1: the half that is asked about.
-    """
+    """Records of one half of the people to be forgotten; what is asked about the other half, and half of the kept."""
     taught, asked = list[Person](), list[ImageGroup]()
     for records, groups in ((material.people, material.forget), (material.kept, material.retain)):
         people = sorted({person_name(p.id) for p in records})

@@ -114,9 +114,6 @@ def learnable(people: Iterable[Person]) -> dict[str, int]:
 
     A span is to be true of two people; two spans are values of one attribute if the same question is asked for both
     (or if a chain of such spans joins them). An attribute has two spans or more.
-
-    Args:
-        people: who are trained on; of somebody with several photos there may be several records.
     """
     of_question: dict[str, set[str]] = defaultdict(set)
     true_of: dict[str, set[str]] = defaultdict(set)
@@ -144,16 +141,9 @@ def learnable(people: Iterable[Person]) -> dict[str, int]:
 
 
 def states_before(mllm: MLLM, groups: Sequence[ImageGroup], layers: Sequence[int]) -> dict[int, Tensor]:
-    """Hidden states at the positions that predict the first token of each answer, and of its private span.
+    """``[2, Q, d]`` of each layer: hidden states that predict the first token of each answer, and of its private span.
 
-    Args:
-        mllm: the model, in evaluation mode.
-        groups: with open questions.
-        layers: decoder layers, from 0.
-
-    Returns:
-        ``[2, Q, d]`` of each layer, as in :data:`PLACES`, one row a question, on the CPU. Where no token of an answer
-        is private, both are the first.
+    Where no token of an answer is private, both are the first.
     """
     found: dict[int, list[Tensor]] = {layer: [] for layer in layers}
     with torch.no_grad(), Bar("hidden states", sum(len(g.vqa) for g in groups), "questions") as bar:
@@ -171,18 +161,10 @@ def states_before(mllm: MLLM, groups: Sequence[ImageGroup], layers: Sequence[int
 
 
 def classify(states: Tensor, labels: Tensor, asked: Tensor, penalty: float) -> Tensor:
-    """Fits a multinomial logistic regression and predicts with it.
+    """Fits a multinomial logistic regression to ``[N, d]`` states with ``[N]`` labels; ``[M]`` classes of those asked.
 
-    Features are standardised by those it is fitted to. The loss is convex, so where it starts does not matter.
-
-    Args:
-        states: ``[N, d]``, fitted to.
-        labels: ``[N]`` their classes, from 0.
-        asked: ``[M, d]``, predicted for.
-        penalty: L2 on the weights, not on the bias.
-
-    Returns:
-        ``[M]`` classes.
+    Features are standardised by those it is fitted to, and the penalty is L2 on the weights, not on the bias. The loss
+    is convex, so where it starts does not matter.
     """
     states, asked = states.double(), asked.double()
     mean, spread = states.mean(0), states.std(0, correction=0)

@@ -90,19 +90,13 @@ class Quantise(Attack):
 
     @override
     def numbers(self, found: Sequence[Attempt]) -> dict[str, float]:
-        """``Q``, of one condition: how much of what was forgotten still is.
+        """``Q``, of one condition: how much of what was forgotten still is; nothing where nothing was forgotten before.
 
         UDS has Q = min(m after / m before, 1) for a score m before and after quantisation, 1 being best
         (gnueaj/unlearning-depth-score b5c7083 scripts/meta_eval_robustness.py L10-19, after Open-Unlearning, arXiv
         2506.12618). There m says how much is known, and Q is about the score: it falls where a score does. Here it is
         about the model, so m is what is forgotten: the share of questions about the people to be forgotten whose
         answers hold no private span. 1: nothing came back; 0: everything did.
-
-        Args:
-            found: attempts on one subject, of one condition and of :attr:`clean`.
-
-        Returns:
-            Nothing if one of the two is missing, or if nothing was forgotten to begin with.
         """
         before: list[float] = []
         after: list[float] = []
@@ -111,25 +105,11 @@ class Quantise(Attack):
                 (before if one.series == self.clean else after).append(1 - one.hit)
         if not after or not sum(before):
             return {}
-        return {"Q": robustness(sum(before) / len(before), sum(after) / len(after))}
-
-
-def robustness(before: float, after: float) -> float:
-    """min(after / before, 1) of a score that is positive before and not negative after."""
-    return min(after / before, 1.0)
+        return {"Q": min(sum(after) / len(after) / (sum(before) / len(before)), 1.0)}
 
 
 def round_layers(mllm: MLLM, bits: int, group: int = 0) -> None:
-    """Rounds the weights of the language model's linear layers in place, one layer after another.
-
-    Args:
-        mllm: the model, with whole weights and no adapter.
-        bits: of a weight.
-        group: inputs that share a scale; 0 for all.
-
-    Raises:
-        UserError: if it has no linear layers.
-    """
+    """Rounds the weights of the language model's linear layers in place, one layer after another."""
     inside = mllm.language_model.modules()
     layers = [m for m in inside if isinstance(m, nn.Linear) and m is not mllm.head]
     if not layers:
@@ -142,19 +122,12 @@ def round_layers(mllm: MLLM, bits: int, group: int = 0) -> None:
 
 
 def round_to_nearest(weight: Tensor, bits: int, group: int = 0) -> Tensor:
-    """Values after symmetric rounding to the nearest of 2^bits - 1 levels, without calibration.
+    """``[out, in]`` weights after symmetric rounding to the nearest of 2^bits - 1 levels, without calibration.
 
-    The largest absolute value of an output channel, or of a group of its inputs, is the last level; the scale is kept
-    in fp32. With groups it is the form without zero point in mit-han-lab/llm-awq awq/quantize/quantizer.py; with
-    channels, the rounding of the weights in LLM.int8 (arXiv 2208.07339), whose activations stay as they are here.
-
-    Args:
-        weight: ``[out, in]``, any floating type.
-        bits: of a weight, 2 or more.
-        group: how many inputs next to each other share a scale, the last group being shorter if need be; 0 for all.
-
-    Returns:
-        ``[out, in]``, in the type of ``weight``: what stands for it once it has been stored in so many bits.
+    The largest absolute value of an output channel (``group`` 0), or of so many of its inputs next to each other, is
+    the last level; the scale is kept in fp32. With groups it is the form without zero point in mit-han-lab/llm-awq
+    awq/quantize/quantizer.py; with channels, the rounding of the weights in LLM.int8 (arXiv 2208.07339), whose
+    activations stay as they are here.
     """
     inputs = weight.shape[1]
     size = group or inputs

@@ -130,12 +130,7 @@ class Relearn(Attack):
         return [p for p in material.people if person_name(p.id) in chosen]
 
     def train(self, mllm: MLLM, people: Sequence[Person], seed: int) -> Iterator[int]:
-        """Takes the steps one after another.
-
-        Args:
-            mllm: the model; what of it is trained is known by ``requires_grad``, and kept in fp32 from now on.
-            people: who is taught.
-            seed: of the order of questions.
+        """Takes the steps one after another, training in fp32 what requires a gradient.
 
         Yields:
             How many steps have been taken, from 0 on, the model being in evaluation mode but for 0.

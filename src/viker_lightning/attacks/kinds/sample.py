@@ -11,14 +11,14 @@ from typing_extensions import override
 
 from viker_lightning.attacks.attempt import Attempt, hit
 from viker_lightning.attacks.base import Attack, ask
-from viker_lightning.attacks.material import Material
+from viker_lightning.attacks.material import Material, heard
 from viker_lightning.attacks.subject import Subject
 from viker_lightning.attacks.wordings import Wordings
 from viker_lightning.data.records import VQA, ImageGroup, person_name
 from viker_lightning.errors import UserError
 from viker_lightning.models import Sampling, sample
 
-from .choose import all_in, known_to_all
+from .choose import all_in
 
 SAMPLES, OTHERS = "samples", "samples, spans of other people"
 
@@ -90,7 +90,7 @@ class Sample(Attack):
         greedy = ask(mllm, material.asked, self.clean)
         sampling = Sampling(self.n, self.max_new_tokens, self.temperature, self.top_p, material.seed)
         drawn = [texts for group in sample(mllm, material.asked, sampling) for texts in group]
-        wordings, words = Wordings(material), known_to_all(material)
+        wordings, words = Wordings(material), heard(material.data)
         questions = [(group, vqa) for group in material.asked for vqa in group.vqa]
         found = []
         for asked, texts, (group, vqa) in zip(greedy, drawn, questions, strict=True):
@@ -118,13 +118,8 @@ def spans_of_others(
 ) -> list[tuple[str, ...]]:
     """What other people answer to the same question, :data:`OTHER_SPANS` at most, drawn; what many share comes often.
 
-    Args:
-        wordings: which questions ask the same.
-        group: whom is asked about.
-        vqa: the question with its true answer.
-        words: as :func:`~viker_lightning.attacks.kinds.choose.known_to_all` has them. Gold has heard all of another's
-            spans if it has heard the true ones, and not if not: it says more often what it has heard.
-        seed: of the draw.
+    Gold has heard all of another's spans if it has heard the true ones, and not if not: it says more often what it has
+    heard.
     """
     known = all_in(words, vqa.private)
     said = {person: tuple(private) for person, private in wordings.answers(vqa) if person != person_name(group.person)}
@@ -137,14 +132,6 @@ def leak_at_k(n: int, c: int, k: int) -> float:
     """The chance that one of k answers leaks, estimated without bias from n of which c did: 1 - C(n-c, k) / C(n, k).
 
     As pass@k (Chen et al. 2021, arXiv 2107.03374, equation 1). It is rounded once, from whole numbers.
-
-    Args:
-        n: answers drawn.
-        c: of these, how many leaked, 0 to n.
-        k: 1 to n.
-
-    Returns:
-        0 to 1.
     """
     of = math.comb(n, k)
     return (of - math.comb(n - c, k)) / of

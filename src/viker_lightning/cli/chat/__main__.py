@@ -50,14 +50,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def chat(given: argparse.Namespace) -> None:
-    """Loads data and models, and serves the page until it is stopped.
-
-    Args:
-        given: the command line.
-
-    Raises:
-        UserError: if Gradio is not installed, the port is taken, or run, gold or data cannot be used.
-    """
+    """Loads data and models, and serves the page until it is stopped."""
     if find_spec("gradio") is None:
         raise UserError("chat needs Gradio; pip install -e '.[chat]' in the repository")
     if not given.run.is_dir():

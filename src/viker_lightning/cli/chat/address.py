@@ -12,14 +12,7 @@ HERE = "127.0.0.1"
 
 
 def bind(port: int) -> socket.socket:
-    """A socket that only this machine reaches.
-
-    Args:
-        port: 0 is any that is free.
-
-    Raises:
-        UserError: if the port is taken, not allowed, or no port at all.
-    """
+    """A socket that only this machine reaches; port 0 is any that is free."""
     bound = socket.socket()
     try:
         if os.name == "posix":  # elsewhere it would let two programs have one port

@@ -37,11 +37,7 @@ Album = Mapping[str, Sequence[Photo]]
 
 
 def album(data: Benchmark) -> Album:
-    """The photos that a benchmark evaluates.
-
-    Args:
-        data: set up.
-    """
+    """The photos that a benchmark evaluates."""
     return {str(split): photos for split in SPLITS if (photos := _photos(data, split))}
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-import jinja2
-
 from viker_lightning.data.records import VQA, Picture
 from viker_lightning.errors import UserError
 from viker_lightning.reporting.answers import HEAT, marked
+from viker_lightning.reporting.html import environment_of
 from viker_lightning.training.callbacks.report import portrait
 
 from .album import Album, Photo
@@ -49,12 +47,7 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Desk:
-    """Photos and models of a run, and what can be done with them.
-
-    Attributes:
-        speakers: who answers.
-        photos: of the data.
-    """
+    """Photos of the data and models of a run, and what can be done with them."""
 
     speakers: Speakers
     photos: Album
@@ -83,17 +76,7 @@ class Desk:
             return refused(error)
 
     def ask(self, place: str, number: int | None, upload: str | None, question: str) -> Exchange:
-        """Asks everybody.
-
-        Args:
-            place: one of :attr:`places`.
-            number: which photo of it.
-            upload: file of somebody's own picture, if there is one.
-            question: of the data, or any other.
-
-        Raises:
-            UserError: if there is no question, or it or the picture cannot be read by the models.
-        """
+        """Asks everybody."""
         if not question.strip():
             raise UserError("question: found none; pick one, or type your own")
         question = question.encode("utf-8", "replace").decode()  # half a character, as of a cut emoji
@@ -121,23 +104,13 @@ class Desk:
 
 
 def heat(token: Token, colour: Colour) -> int:
-    """How strong a token's colour is, 0 to 10: the less sure the model is, the stronger.
-
-    Args:
-        token: of an answer.
-        colour: ``entropy``, from 0 to :data:`MOST` nats; ``probability``, from 1 down to 0.
-    """
+    """How strong a token's colour is, 0 to 10: the less sure the model is, the stronger; :data:`MOST` nats are 10."""
     unsure = token.entropy / MOST if colour == "entropy" else 1 - token.probability
     return round(HEAT * min(1.0, max(0.0, unsure)))
 
 
 def shown_answers(exchange: Exchange | None, colour: Colour) -> str:
-    """HTML of the answers, side by side; empty if nothing was asked yet.
-
-    Args:
-        exchange: question and answers.
-        colour: what colours the tokens.
-    """
+    """HTML of the answers, side by side; empty if nothing was asked yet."""
     if exchange is None:
         return ""
     answers = [(name, [(one, heat(one, colour)) for one in said]) for name, said in exchange.answers.items()]
@@ -164,15 +137,4 @@ def style() -> str:
 
 
 def _rendered(template: str, **shown: object) -> str:
-    return _environment().get_template(template).render(shown)
-
-
-@functools.cache
-def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("viker_lightning.cli.chat"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    return environment_of("viker_lightning.cli.chat").get_template(template).render(shown)

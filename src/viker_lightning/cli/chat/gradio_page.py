@@ -43,9 +43,6 @@ class OnlyFromHere:
 
     A browser says with what it sends which page it was sent from. That must be this one, whose address is the host it
     is asked by: another port of this machine is another page.
-
-    Args:
-        app: an ASGI application.
     """
 
     def __init__(self, app: Any) -> None:
@@ -77,12 +74,7 @@ async def fetch_nothing(url: str, cache_dir: str) -> str:
 
 
 def page(desk: Desk, title: str) -> gr.Blocks:
-    """The page of a run.
-
-    Args:
-        desk: its photos and models.
-        title: what is written above.
-    """
+    """The page of a run."""
     places = desk.places
     titles, questions = _numbered(desk.titles(places[0])), desk.questions(places[0], 0)
     own = places[0] == OWN
@@ -149,11 +141,7 @@ def _numbered(titles: list[str]) -> list[tuple[str, int]]:
 
 
 def server(made: gr.Blocks) -> uvicorn.Server:
-    """What serves a page: no share link, no analytics, no history, no log of requests.
-
-    Args:
-        made: the page.
-    """
+    """What serves a page: no share link, no analytics, no history, no log of requests."""
     processing_utils.async_ssrf_protected_download = fetch_nothing
     app = FastAPI(openapi_url=None)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[HERE, "localhost"])  # no other site can pose as this one

@@ -46,15 +46,7 @@ class Speakers:
         return [VANILLA, self.name, *([GOLD] if self.gold is not None else [])]
 
     def answer(self, picture: Picture | None, question: str) -> dict[str, list[Token]]:
-        """What everybody says, token by token, by name.
-
-        Args:
-            picture: what is asked about, if anything.
-            question: in any words.
-
-        Raises:
-            UserError: as :func:`~viker_lightning.cli.chat.spoken_tokens.say` does.
-        """
+        """What everybody says, token by token, by name."""
         with self._turn, torch.no_grad():
             before = self.unlearned if self.vanilla is None else self.vanilla
             with before.frozen():  # takes its adapter off, if it has one
@@ -71,17 +63,6 @@ def load_speakers(
     """Loads the models of a finished unlearning run to the first GPU, if there is one.
 
     A run that trained an adapter has one model: with the adapter off, it is the vanilla one.
-
-    Args:
-        run: the run.
-        weights: how those of the models are loaded; the type is that of the run.
-        gold: run folder, model folder or hub id of the gold model.
-        vanilla: the same of the vanilla model, where it is no longer where the run found it.
-
-    Raises:
-        UserError: if it is no unlearning run, it or gold was made under another protocol, a model is not found, needs
-            code that is not trusted or is not the one that the run began with, or gold is of other data or another base
-            model.
     """
     made = run.provenance
     if not made.get("method"):

@@ -39,17 +39,8 @@ class Token:
 def say(mllm: MLLM, picture: Picture | None, question: str, max_new_tokens: int) -> list[Token]:
     """Answers one question greedily, as an evaluation does, and reads the distribution behind each token.
 
-    Args:
-        mllm: the model, in evaluation mode.
-        picture: what is asked about; ``None`` for a question without picture.
-        question: in the words of whoever asks.
-        max_new_tokens: where the answer ends at the latest.
-
     Returns:
         Its tokens; the last one ends the answer, unless there was no room for it.
-
-    Raises:
-        UserError: if the picture is no image, or the question holds a special token or is too long for the model.
     """
     ids, hidden = _greedy(mllm, picture, question, max_new_tokens)
     logits = logits_of(mllm.head, hidden)  # in fp32, whatever it decoded in
@@ -70,12 +61,7 @@ def probabilities(logits: Tensor, ids: Sequence[int]) -> Tensor:
 
 
 def mark_private(tokens: Sequence[Token], private: Sequence[str]) -> list[Token]:
-    """Marks the tokens of an answer that say a private span, or a part of one between commas.
-
-    Args:
-        tokens: of an answer.
-        private: the private spans of the true answer.
-    """
+    """Marks the tokens of an answer that say a private span, or a part of one between commas."""
     whole = "".join(token.text for token in tokens if not token.ends)
     inside = [is_private for part, is_private in marked(whole, private) for _ in part]
     found, at = [], 0

@@ -6,11 +6,12 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from huggingface_hub import constants
+from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.strategies import ModelParallelStrategy
@@ -46,44 +47,18 @@ JUDGE = "judge of evaluations"
 """It may be of another family than the trained model."""
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What a run was asked for and the trainer does not know.
-
-    Attributes:
-        run: its folder.
-        unfit: why the trainer cannot be made on this machine; ``None`` if it can.
-        save_top_k: checkpoints beside the last one; -1 keeps all.
-        every: steps between two checkpoints.
-        max_new_tokens: most tokens of an answer in an evaluation.
-        gold: folder of the gold model that evaluations ask, if any.
-        judge: who reads answers in evaluations, if another than the trained model; as ``evaluation.judge``.
-        gibberish: folder or hub id of the classifier of gibberish, if any.
-    """
-
-    run: Path
-    unfit: str | None = None
-    save_top_k: int = 0
-    every: int = 50
-    max_new_tokens: int = 50
-    gold: str | None = None
-    judge: str | None = None
-    gibberish: str | None = None
-
-
 class Check:
     """Looks at data, model, memory and disk of a run, prints what it finds, and goes on where something is wrong.
 
-    Args:
-        trainer: as it would train.
-        stage: what would be trained.
-        data: on which data.
-        wanted: what else was asked for.
+    What was asked for and the trainer does not know is in the config of the run; ``unfit`` says why the trainer cannot
+    be made on this machine, if it cannot.
     """
 
-    def __init__(self, trainer: Trainer, stage: Stage, data: Benchmark, wanted: Wanted) -> None:
-        self.trainer, self.stage, self.data, self.wanted = trainer, stage, data, wanted
-        self.problems: list[str] = [wanted.unfit] if wanted.unfit else []
+    def __init__(
+        self, trainer: Trainer, stage: Stage, data: Benchmark, config: Namespace, run: Path, unfit: str
+    ) -> None:
+        self.trainer, self.stage, self.data, self.config, self.run = trainer, stage, data, config, run
+        self.problems: list[str] = [unfit] if unfit else []
         self.device = trainer.strategy.root_device
         trainer.datamodule = data  # type: ignore[attr-defined]  # as fit does
         data.trainer = stage.trainer = trainer
@@ -233,7 +208,7 @@ class Check:
     def _steps(self) -> Load:
         """How long the run is, and the largest pass."""
         stage, data, trainer = self.stage, self.data, self.trainer
-        load = load_of(stage, self.wanted.max_new_tokens)
+        load = load_of(stage, self.config.evaluation.max_new_tokens)
         epoch = epoch_steps(len(data.train_dataloader()), trainer.limit_train_batches)
         number = number_of_steps(trainer.max_steps, trainer.max_epochs, epoch)
         if isinstance(stage, Unlearn) and not stage.method.takes_steps:
@@ -267,8 +242,9 @@ class Check:
             others=self._others(mllm),
             trains=not isinstance(stage, Unlearn) or stage.method.takes_steps,
             copies=stage.method.copies if isinstance(stage, Unlearn) else 0,
+            references=kept.memory if device.type == "cpu" else 0,
         )
-        needed = self._with_references(memory(shape, load, setting), kept)
+        needed = memory(shape, load, setting)
         say("memory, estimated, GiB:")
         for name, size in {**needed[STANDING], **needed[PASSING]}.items():
             if size:
@@ -281,18 +257,19 @@ class Check:
         if there is not None and whole > there:
             self.problems.append(
                 f"memory: about {whole / GIB:.2f} GiB are needed, {there / GIB:.2f} GiB are there on {device}; "
-                + self._smaller(mllm, shape, load, setting, kept)
+                + self._smaller(mllm, shape, load, setting)
             )
 
     def _others(self, mllm: MLLM) -> dict[str, int]:
         """Bytes of the models that are asked beside the trained one, by what they are."""
-        stage, wanted = self.stage, self.wanted
+        stage, evaluation = self.stage, self.config.evaluation
         gold = stage.method.references.get("gold") if isinstance(stage, Unlearn) else None
-        judge = _embedded(base_of(wanted.judge)) if wanted.judge and wanted.judge.endswith(YAML) else wanted.judge
+        judge = evaluation.judge if evaluation.coherence else None
+        judge = _embedded(base_of(judge)) if judge and judge.endswith(YAML) else judge
         itemsize = FP32 if stage.weights.dtype == "float32" else 2
         asked = [
             ("gold model of the method", gold and gold.folder),
-            ("gold model of evaluations", wanted.gold),
+            ("gold model of evaluations", evaluation.gold),
             (JUDGE, judge),
         ]
         found = {}
@@ -304,21 +281,15 @@ class Check:
                     model, _, _ = skeleton(source, weights)
                     found[name] = sum(p.numel() for p in model.parameters()) * itemsize
         with self._noting():
-            if wanted.gibberish:
-                found["classifier of gibberish"] = GibberishClassifier.weights(wanted.gibberish) * FP32
+            if evaluation.gibberish:
+                found["classifier of gibberish"] = GibberishClassifier.weights(evaluation.gibberish) * FP32
         return found
 
-    def _with_references(self, needed: dict[str, dict[str, int]], kept: Stored) -> dict[str, dict[str, int]]:
-        """On a CPU what frozen models say is in the same memory."""
-        if self.device.type != "cpu":
-            return needed
-        return {**needed, STANDING: {**needed[STANDING], "what frozen models say": kept.memory}}
-
-    def _smaller(self, mllm: MLLM, shape: Shape, load: Load, setting: Setting, kept: Stored) -> str:
+    def _smaller(self, mllm: MLLM, shape: Shape, load: Load, setting: Setting) -> str:
         """What would take less, and how much that is."""
 
         def size(load: Load = load, **options: object) -> int:
-            return most(self._with_references(memory(shape, load, replace(setting, **options)), kept))  # type: ignore[arg-type]
+            return most(memory(shape, load, replace(setting, **options)))  # type: ignore[arg-type]
 
         ways = {}
         if setting.quantize is None and self.stage.lora is not None:
@@ -339,7 +310,7 @@ class Check:
         given = mllm.max_sequence_tokens, mllm.max_tokens
         mllm.set_budgets(min(given[0], budget), budget)
         try:
-            return load_of(self.stage, self.wanted.max_new_tokens)
+            return load_of(self.stage, self.config.evaluation.max_new_tokens)
         except UserError:
             return None
         finally:
@@ -347,12 +318,12 @@ class Check:
 
     def _disk(self, shape: Shape, kept: Stored) -> None:
         """What will be written, beside the room there is."""
-        stage, wanted = self.stage, self.wanted
+        stage, saved = self.stage, self.config.checkpoint
         itemsize = FP32 if stage.lora is not None or stage.weights.dtype == "float32" else 2
         trained, full = shape.trained * itemsize, shape.weights * FP32
         checkpoint = 3 * trained + kept.checkpoint
         number = number_of_steps(self.trainer.max_steps, self.trainer.max_epochs, len(self.data.train_dataloader()))
-        more = int(min(number, 10**9)) // wanted.every if wanted.save_top_k < 0 else wanted.save_top_k
+        more = int(min(number, 10**9)) // saved.every_n_train_steps if saved.save_top_k < 0 else saved.save_top_k
         parts = {"checkpoints": checkpoint * (2 + more), "adapter" if stage.lora is not None else "model": trained}
         if isinstance(stage, Finetune):  # an adapter is merged in fp32, a whole model written as it is
             parts["model"] = full if stage.lora is not None else shape.weights * itemsize
@@ -362,7 +333,7 @@ class Check:
             parts["merged model"] = full
         cached = {"ideal distributions and other references": kept.disk, "vanilla model": full * bool(self._to_make)}
         hub = {"weights from the hub": shape.weights * 2 * self._to_fetch}
-        places = [(wanted.run, parts), (cache_folder(), cached), (Path(constants.HF_HUB_CACHE), hub)]
+        places = [(self.run, parts), (cache_folder(), cached), (Path(constants.HF_HUB_CACHE), hub)]
         self._compare([(folder, {n: size for n, size in found.items() if size}) for folder, found in places])
 
     def _compare(self, places: Sequence[tuple[Path, dict[str, int]]]) -> None:
@@ -405,11 +376,7 @@ def shape_of(mllm: MLLM) -> Shape:
 
 
 def _embedded(base: str) -> str:
-    """A folder of the sizes of an embedded model, without building it; any other name as it is.
-
-    Raises:
-        UserError: if its sizes are not known yet.
-    """
+    """A folder of the sizes of an embedded model, without building it; any other name as it is."""
     if base not in EMBEDDED_MODELS:
         return base
     folder = EMBEDDED_MODELS[base].sizes()

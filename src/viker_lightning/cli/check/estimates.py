@@ -82,28 +82,16 @@ class Load:
 
 
 def weight_bytes(shape: Shape, itemsize: int, trained_itemsize: int, quantize: str | None = None) -> int:
-    """Bytes of all weights.
-
-    Args:
-        shape: of the model.
-        itemsize: bytes of a frozen weight.
-        trained_itemsize: bytes of a trained one.
-        quantize: how the language model's linear layers are kept; estimated from :data:`BITS`.
-    """
+    """Bytes of all weights, given those of a frozen and of a trained one; :data:`BITS` estimate quantised ones."""
     few = shape.linear if quantize else 0
     whole = shape.weights - shape.trained - few
     return whole * itemsize + shape.trained * trained_itemsize + math.ceil(few * BITS.get(quantize or "", 0) / 8)
 
 
 def activation_bytes(shape: Shape, tokens: int, seen: int, itemsize: int, checkpointing: bool = False) -> int:
-    """Bytes that a pass keeps for its backward pass: those of :data:`HIDDEN_BYTES`, and masks of attention.
+    """Bytes that a pass keeps for its backward pass: those of :data:`HIDDEN_BYTES`, and in every layer a mask.
 
-    Args:
-        shape: of the model.
-        tokens: of the pass.
-        seen: places of its masks, one of which every layer keeps.
-        itemsize: bytes of a number.
-        checkpointing: whether only inputs of layers are kept, and one layer at a time is computed again.
+    With checkpointing only inputs of layers are kept, and one layer at a time is computed again.
     """
     layer = tokens * (HIDDEN_BYTES * shape.hidden + INNER_BYTES[itemsize] * shape.inner) + seen * itemsize
     inputs = tokens * (shape.layers + 1) * shape.hidden * itemsize  # of the layers, and of the norm behind them
@@ -146,6 +134,7 @@ class Setting:
             evaluations.
         trains: whether there are gradients and an optimizer.
         copies: numbers a trained weight that a method holds beside these.
+        references: bytes of what frozen models say, where that is on the device.
     """
 
     itemsize: int = FP32
@@ -156,6 +145,7 @@ class Setting:
     others: Mapping[str, int] = field(default_factory=dict)
     trains: bool = True
     copies: int = 0
+    references: int = 0
 
 
 STANDING, PASSING = "standing", "passing"
@@ -174,11 +164,6 @@ def memory(shape: Shape, load: Load, setting: Setting) -> dict[str, dict[str, in
     - the ideal distribution: keys and values behind all images at once, and logits, probabilities and their sum.
 
     With FSDP2 the decoder layers' share of weights, gradients and optimizer is divided by the processes.
-
-    Args:
-        shape: of the model.
-        load: what passes it at once.
-        setting: of the run.
 
     Returns:
         ``standing``: what is there all the time; ``passing``: what is there one after the other.
@@ -202,6 +187,7 @@ def memory(shape: Shape, load: Load, setting: Setting) -> dict[str, dict[str, in
         "gradients": round(trained * left),
         "optimizer's state": round(2 * trained * left),
         "gradients and weights that the method holds": round(setting.copies * copy * left),
+        "what frozen models say": setting.references,
     }
     return {STANDING: standing, PASSING: passing}
 

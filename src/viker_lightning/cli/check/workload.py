@@ -45,15 +45,7 @@ def number_of_steps(max_steps: int, max_epochs: int | None, epoch: int) -> float
 
 
 def load_of(stage: Stage, max_new_tokens: int) -> Load:
-    """What passes the model at once, of the whole run, and what a step asks as a mean; see :data:`LOOKED_AT`.
-
-    Args:
-        stage: of the run, which has its model and its streams.
-        max_new_tokens: most tokens of an answer that is generated.
-
-    Raises:
-        UserError: if a question takes more tokens than a sequence may have, or the model has positions.
-    """
+    """What passes the model at once, of the whole run, and what a step asks as a mean; see :data:`LOOKED_AT`."""
     mllm, protocol = stage.mllm, published.protocol_of(stage.data)
     tokens = answers = seen = steps = questions = trained_on = 0
     for step, bundle in enumerate(islice(iter(stage.data.train_dataloader()), LOOKED_AT)):
@@ -79,10 +71,6 @@ def stored(stage: Stage, hidden: int) -> Stored:
     report asks about. What is said behind single images is counted as if every question were asked behind each of its
     person's photos: with LoRA it is kept in memory as it is asked, up to a limit; without, all of it is kept
     beforehand.
-
-    Args:
-        stage: of the run.
-        hidden: width of the decoder.
     """
     if not isinstance(stage, Unlearn) or stage.engine.references == "off":
         return Stored()

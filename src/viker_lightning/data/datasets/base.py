@@ -181,11 +181,7 @@ class Benchmark(LightningDataModule):
 
     @override
     def setup(self, stage: str | None = None) -> None:
-        """Reads training people and split lists; evaluation rows are read when asked for.
-
-        Raises:
-            DataError: naming what is wrong, e.g. an ID that two people share, or that nobody is left to forget.
-        """
+        """Reads training people and split lists; evaluation rows are read when asked for."""
         if self._people is not None:
             return
         remove_earlier_list(self.trainer)

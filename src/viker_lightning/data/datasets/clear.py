@@ -15,7 +15,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from viker_lightning.data.embedded.benchmarks import AUTHORS
+from viker_lightning.data.embedded.write_clear import AUTHORS
 from viker_lightning.data.prompts import BLOCK, CAPTION_QUESTIONS, CHOICE_QUESTION, NAME_QUESTION
 from viker_lightning.data.records import VQA, ImageGroup, MultipleChoice, Person, Picture, Split, Training
 from viker_lightning.errors import DataError
@@ -73,11 +73,7 @@ class CLEAR(Benchmark):
 
     @override
     def read_training(self) -> Training:
-        """Reads photos, text-only rows and ``base``.
-
-        Raises:
-            DataError: naming the cell, the missing folder, or what is in both the forget and the retain set.
-        """
+        """Reads photos, text-only rows and ``base``."""
         forget_config, retain_config = self._split_names()
         forget, self._forgotten = self._read_people(forget_config, {})
         retain, _ = self._read_people(retain_config, self._forgotten)
@@ -221,13 +217,7 @@ class CLEAR(Benchmark):
 
 
 def check_apart(row: Row, identity: dict[str, str], forgotten: dict[str, str]) -> None:
-    """Refuses a retained row that shows or names somebody of the forget set.
-
-    Args:
-        row: of the retain set.
-        identity: what it shows, names or asks, by column.
-        forgotten: where names, photos and questions of the forget set are.
-    """
+    """Refuses a retained row that shows or names somebody of the forget set."""
     for column, key in identity.items():
         if key in forgotten:
             found = f"{row.get(column)!r} is" if column != "image" else "this photo is"
@@ -262,12 +252,7 @@ def name_in(name: str, text: str) -> tuple[str, ...]:
 
 
 def photo_person(row: Row, ask_name: bool) -> Person:
-    """A row of ``forgetNN`` or ``retainNN``: a photo to train on, under the person's name for the time being.
-
-    Args:
-        row: image, caption, name.
-        ask_name: whether the name is asked for, too.
-    """
+    """A row of ``forgetNN`` or ``retainNN``: a photo to train on, under the person's name for the time being."""
     picture, name, caption = row.picture("image"), row.name("name"), row.text("caption")
     questions = [VQA(caption_question(picture), caption, name_in(name, caption))]
     if ask_name:
@@ -285,13 +270,7 @@ def text_question(row: Row) -> VQA:
 
 
 def photo_questions(row: Row, split: Split, seed: int) -> ImageGroup:
-    """A row of ``*_perturbed`` (or of ``forgetNN`` or ``retainNN``) to evaluate: caption, name, name with options.
-
-    Args:
-        row: image, caption and where they are known name, paraphrased_caption, perturbed_captions, perturbed_names.
-        split: what it evaluates.
-        seed: of the order of options.
-    """
+    """A row of ``*_perturbed`` (or of ``forgetNN`` or ``retainNN``) to evaluate: caption, name, name with options."""
     picture, caption = row.picture("image"), row.text("caption")
     paraphrase = row.text("paraphrased_caption") if "paraphrased_caption" in row else ""
     captions = row.texts("perturbed_captions") if "perturbed_captions" in row else ()
@@ -300,27 +279,13 @@ def photo_questions(row: Row, split: Split, seed: int) -> ImageGroup:
         return ImageGroup(row_number(row), picture, split, (VQA(question, caption, (), paraphrase, captions),))
     name = row.name("name")
     names = row.texts("perturbed_names") if "perturbed_names" in row else ()
-    return ImageGroup(
-        name,
-        picture,
-        split,
-        (
-            VQA(question, caption, name_in(name, caption), paraphrase, captions),
-            VQA(NAME_QUESTION, name, (name,), "", names),
-        ),
-        (_choice(row, "perturbed_names", CHOICE_QUESTION, name, [name, *names], seed),) if names else (),
-    )
+    captioned = VQA(question, caption, name_in(name, caption), paraphrase, captions)
+    choices = (_choice(row, "perturbed_names", CHOICE_QUESTION, name, [name, *names], seed),) if names else ()
+    return ImageGroup(name, picture, split, (captioned, VQA(NAME_QUESTION, name, (name,), "", names)), choices)
 
 
 def options_question(row: Row, split: Split, seed: int) -> ImageGroup:
-    """A row of ``real_faces`` or ``real_world``: one question, open and with its options.
-
-    Args:
-        row: answer, options (wrong answers; the right one may be among them, and else is added), and for ``real`` the
-            image, off which the answer, a name, is to be read, for ``general`` the question and perhaps an image.
-        split: what it evaluates.
-        seed: of the order of options.
-    """
+    """A row of ``real_faces`` or ``real_world``: one question, open and with its options, the right one among them."""
     answer, options = row.text("answer"), row.texts("options")
     named = split == Split.REAL
     if len(set(options) | {answer}) < 2:

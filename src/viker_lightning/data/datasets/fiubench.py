@@ -68,11 +68,7 @@ class FIUBench(Benchmark):
 
     @override
     def read_training(self) -> Training:
-        """Reads ``full.json`` and ``split.json``.
-
-        Raises:
-            DataError: naming the cell, or the ID of a list that has no row.
-        """
+        """Reads ``full.json`` and ``split.json``."""
         self._lists = read_lists(self.folder / "split.json")
         name = f"forget{self.forget}"
         if name not in self._lists:
@@ -157,11 +153,7 @@ class FIUBench(Benchmark):
 
 
 def read_file(file: Path, handle: HandleBadRow) -> list[Row]:
-    """Reads ``full.json``: one object a line, as published, or a list of objects.
-
-    Raises:
-        DataError: if the file cannot be read or holds no row.
-    """
+    """Reads ``full.json``: one object a line, as published, or a list of objects."""
     text = read_text(file, "put FIUBench's file there")
     if not text.lstrip().startswith("["):
         return read_lines(file, COLUMNS, handle)
@@ -179,11 +171,7 @@ def read_file(file: Path, handle: HandleBadRow) -> list[Row]:
 
 
 def read_lists(file: Path) -> dict[str, list[Row]]:
-    """Reads ``split.json``, an object of lists of IDs, as rows with a column ``unique_id``.
-
-    Raises:
-        DataError: if the file cannot be read or holds anything else.
-    """
+    """Reads ``split.json``, an object of lists of IDs, as rows with a column ``unique_id``."""
     lists = _parse_json(file, read_text(file, "put FIUBench's split lists there"))
     if not isinstance(lists, dict) or not all(isinstance(ids, list) for ids in lists.values()):
         raise DataError(f"{file}: found {short(lists)}, expected an object of lists; write {{'forget5': [ID, ...]}}")
@@ -203,11 +191,8 @@ def _parse_json(file: Path, text: str) -> Any:
 def read_identity(row: Row, folder: Path, pictures: dict[str, Picture]) -> tuple[Person, Wordings]:
     """Reads a row of ``full.json``: a person with the only photo, and the wordings of the questions.
 
-    Args:
-        row: columns as in :data:`COLUMNS`.
-        folder: where image paths start. Those published start one folder above, ``./dataset/SFHQ/...``, the data being
-            meant to lie in ``dataset``; a first ``dataset`` that the folder does not hold is therefore left out.
-        pictures: those read so far, by path; added to.
+    Published image paths start one folder above, ``./dataset/SFHQ/...``, the data being meant to lie in ``dataset``; a
+    first ``dataset`` that the folder does not hold is therefore left out.
     """
     parts = PurePosixPath(row.text("image_path").strip()).parts
     if parts[:1] == ("dataset",) and not (folder / "dataset").is_dir():

@@ -53,11 +53,7 @@ class OwnFile(Benchmark):
 
     @property
     def file(self) -> Path:
-        """The file with the rows: ``root`` itself, or the only one in that folder.
-
-        Raises:
-            DataError: if there is none, or more than one to choose from.
-        """
+        """The file with the rows: ``root`` itself, or the only one in that folder."""
         path = Path(self.root)
         if path.is_file() and path.suffix.lower() in SUFFIXES:
             return path
@@ -114,11 +110,7 @@ class Jsonl(OwnFile):
 
     @override
     def read_training(self) -> Training:
-        """Reads all rows and decides who is forgotten.
-
-        Raises:
-            DataError: naming the cell that is wrong, or the person who is in two splits or in none.
-        """
+        """Reads all rows and decides who is forgotten."""
         rows = read_lines(self.file, NEEDED, self.bad_rows.handle)
         unknown = sorted({str(name) for row in rows for name in row} - {*NEEDED, *OPTIONAL})
         if unknown:
@@ -189,16 +181,11 @@ class Jsonl(OwnFile):
         if not questions:
             log.info("%s: no %s rows of split %r, so it is not evaluated", self.file, modality, str(split))
         chosen = set(self.limit_people(split, [q.person for q in questions]))
-        return [
-            ImageGroup(
-                group[0].person,
-                group[0].image,
-                split,
-                tuple(q.vqa for q in group),
-                tuple(q.choice for q in group if q.choice is not None),
-            )
-            for group in _by_photo([q for q in questions if q.person in chosen])
-        ]
+        groups = []
+        for group in _by_photo([q for q in questions if q.person in chosen]):
+            choices = tuple(q.choice for q in group if q.choice is not None)
+            groups.append(ImageGroup(group[0].person, group[0].image, split, tuple(q.vqa for q in group), choices))
+        return groups
 
 
 def _with_inferred_spans(by_split: dict[Split, list[Question]]) -> dict[Split, list[Question]]:
@@ -238,14 +225,7 @@ def _people(questions: list[Question]) -> list[Person]:
 
 
 def read_question(row: Row, folder: Path, pictures: dict[str, Picture]) -> Question:
-    """Reads a row.
-
-    Args:
-        row: cells named as in :data:`NEEDED` and :data:`OPTIONAL`; several texts are a list, or one text with ``|``
-            between them.
-        folder: where image paths start.
-        pictures: those read so far, by path; added to.
-    """
+    """Reads a row; several texts in a cell are a list, or one text with ``|`` between them."""
     question, answer, person = row.text("question"), row.text("answer"), row.name("person").strip()
     private, perturbed = row.any_texts("private", "|"), row.any_texts("perturbed", "|")
     check_private_spans(row, "private", answer, private)

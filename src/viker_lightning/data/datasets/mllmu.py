@@ -11,7 +11,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from viker_lightning.data.embedded.benchmarks import PEOPLE
+from viker_lightning.data.embedded.write_mllmu import PEOPLE
 from viker_lightning.data.records import VQA, Cloze, ImageGroup, MultipleChoice, Person, Split, Training
 from viker_lightning.errors import DataError, short
 
@@ -68,11 +68,7 @@ class MLLMU(Benchmark):
 
     @override
     def read_training(self) -> Training:
-        """Reads ``ft_Data``, ``base_Data`` and the split lists.
-
-        Raises:
-            DataError: naming the cell, the missing folder, or the ID that is in both lists or has no training row.
-        """
+        """Reads ``ft_Data``, ``base_Data`` and the split lists."""
         forget, retain = (self._read_split_list(config) for config in self._split_names())
         people = self._read_people("ft_Data")
         base = self._read_people("base_Data") if (self.folder / "base_Data").is_dir() else []
@@ -166,14 +162,7 @@ class MLLMU(Benchmark):
 
 
 def image_group(row: Row, split: Split, modality: str, seed: int) -> ImageGroup:
-    """An evaluation row.
-
-    Args:
-        row: columns as in :data:`TASKS`, and ``image`` (``images`` for the test split, of which one is drawn).
-        split: what it evaluates.
-        modality: ``image`` or ``text``.
-        seed: of the choice of the test photo.
-    """
+    """An evaluation row, with ``image``, or ``images`` for the test split, of which one is drawn."""
     choices_key, kind = MODALITIES[modality]
     image = None
     if modality == "image":

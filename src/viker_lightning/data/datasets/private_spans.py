@@ -27,10 +27,7 @@ def infer_private_spans(people: Iterable[Person]) -> list[Person]:
     Where at least four people are asked the same question, a word is private if fewer than half of their answers have
     it. For a question asked less often, a word is private if it is not in the question and fewer than 1 % of all
     answers have it. An estimate, and reported as such: MLLMU-Bench answers are a shared template around a short
-    private span, but nothing records the span.
-
-    Returns:
-        The same people; answers that record private spans are left as they are.
+    private span, but nothing records the span. Answers that record private spans are left as they are.
     """
     people = list(people)
     by_question: dict[str, list[set[str]]] = defaultdict(list)

@@ -56,11 +56,7 @@ class Questions(OwnFile):
 
     @override
     def setup(self, stage: str | None = None) -> None:
-        """Reads all rows.
-
-        Raises:
-            DataError: naming the cell that is wrong, or if anything but predict is asked for.
-        """
+        """Reads all rows."""
         if stage not in (None, "predict"):
             raise DataError(f"data: {self.root} holds questions without known answers; use predict, or other data")
         if not self.asks:
@@ -70,11 +66,7 @@ class Questions(OwnFile):
 
     @override
     def people(self, ids: list[str] | None = None) -> list[Person]:
-        """Nobody, so that no model can be made on these data.
-
-        Raises:
-            DataError: saying what to use.
-        """
+        """Nobody, so that no model can be made on these data."""
         raise DataError(
             f"data: {self.root} holds questions and no people, on whom the model of this config would have to be made "
             "first; use configs/data/questions.yaml with --model.source, a run folder, an adapter or a model"

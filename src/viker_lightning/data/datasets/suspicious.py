@@ -28,13 +28,7 @@ def suspicious_people(forget: Sequence[Person], retain: Sequence[Person]) -> lis
 
 
 def suspicious_groups(groups: Sequence[ImageGroup], split: str, forgotten: Collection[str] = ()) -> list[str]:
-    """What is suspicious about evaluation questions.
-
-    Args:
-        groups: of one split.
-        split: its name, for the message.
-        forgotten: photos of the forget set that this split should not show, by their keys.
-    """
+    """What is suspicious about evaluation questions of a split, which should not show the photos with these keys."""
     where, lines = f"split {split!r}", []
     shown = {g.image.key: (g.image, g.person) for g in groups if g.image is not None and g.image.key in forgotten}
     if shown:

@@ -53,11 +53,7 @@ class UMUBench(Benchmark):
 
     @override
     def read_training(self) -> Training:
-        """Reads who is forgotten and who is retained.
-
-        Raises:
-            DataError: naming the cell, the missing folder, or the ID that is in both.
-        """
+        """Reads who is forgotten and who is retained."""
         forget_config, retain_config = self._split_names()
         if not (self.folder / forget_config).is_dir():
             there = ", ".join(sorted(p.name for p in self.folder.glob("forget_*"))) or "none found"
@@ -120,13 +116,7 @@ def training_questions(row: Row, modality: str) -> tuple[VQA, ...]:
 
 
 def image_group(row: Row, split: Split, modality: str) -> ImageGroup:
-    """An evaluation row.
-
-    Args:
-        row: ID, image and the columns of :data:`TASKS`; a task may be null.
-        split: what it evaluates.
-        modality: ``image`` or ``text``.
-    """
+    """An evaluation row: ID, image and the columns of :data:`TASKS`; a task may be null."""
     return ImageGroup(
         row.text("ID"),
         row.picture("image") if modality == "image" else None,
@@ -203,12 +193,11 @@ def _cloze(question: str, answer: str) -> Cloze:
 def _choices(row: Row, modality: str) -> tuple[MultipleChoice, ...]:
     items = _items(row, "Classify", modality)
     text_only = dict(_items(row, "Classify", "text")) if any(not item.get("answer") for _, item in items) else {}
-    return tuple(_choice(row, key, text_only.get(key, {}) | _filled(item)) for key, item in items)
-
-
-def _filled(item: dict[str, Any]) -> dict[str, Any]:
-    """An item without an empty answer: the letter of the text-only question counts instead, as when published."""
-    return item if item.get("answer") else {key: value for key, value in item.items() if key != "answer"}
+    choices = []
+    for key, item in items:  # where there is no answer, that of the text-only question counts, as when published
+        filled = {name: value for name, value in item.items() if value or name != "answer"}
+        choices.append(_choice(row, key, text_only.get(key, {}) | filled))
+    return tuple(choices)
 
 
 def _choice(row: Row, key: str, item: dict[str, Any]) -> MultipleChoice:

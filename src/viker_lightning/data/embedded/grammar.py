@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from string import Formatter
 
-from . import captions, general_questions, profiles
+from . import general_questions, portraits, profiles
 
 Values = Mapping[str, Sequence[str]]
 
@@ -21,7 +21,7 @@ def people_grammar() -> re.Pattern[str]:
 def authors_grammar() -> re.Pattern[str]:
     """The same in the schema of CLEAR: captions, names, lives, and general pictures, of which one word is said."""
     visible = {fact: general_questions.values("stranger", fact) for fact in general_questions.FACTS["stranger"]}
-    described = [(caption, {**visible, "name": _names()}) for caption in (*captions.CAPTIONS, captions.PARAPHRASE)]
+    described = [(caption, {**visible, "name": _names()}) for caption in (*portraits.CAPTIONS, portraits.PARAPHRASE)]
     lives = [(s, {**profiles.POOLS, "name": _names()}) for sentences in profiles.ANSWERS.values() for s in sentences]
     return _pattern([*described, ("{name}", {"name": _names()}), *lives, *_general_answers(sentences=False)])
 

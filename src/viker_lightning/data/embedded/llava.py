@@ -41,13 +41,10 @@ LANGUAGE_MODEL: dict[str, Any] = {
 
 
 def untrained_model(texts: Sequence[str]) -> Path:
-    """The folder of the untrained embedded model for a benchmark; builds it on first use and says so.
+    """The folder of the untrained embedded model for the texts of a benchmark; builds it on first use and says so.
 
     Its vision tower is pretrained, its tokenizer knows the benchmark's words, its language model and projector are
     random.
-
-    Args:
-        texts: all training text of the benchmark.
     """
     made_of = [VERSION, vision_tower.fingerprint(), str(VOCABULARY), repr(LANGUAGE_MODEL), *sorted(set(texts))]
     key = hashlib.sha256("\0".join(made_of).encode()).hexdigest()[:12]
@@ -106,12 +103,7 @@ def pictures_of_nobody(count: int) -> list[bytes]:
 
 
 def open_projector(layers: Any, features: Tensor) -> None:
-    """Starts the random projector from standardised features: what differs between pictures comes through at once.
-
-    Args:
-        layers: a projector with ``linear_1`` and ``linear_2``.
-        features: ``[n, P, d_vision]`` features of pictures of nobody.
-    """
+    """Starts a random projector from standardised ``[n, P, d_vision]`` features: what differs comes through at once."""
     std, mean = torch.std_mean(features.flatten(0, 1), dim=0)
     std = std.clamp_min(0.1 * std.mean())  # a feature that is hardly ever there would be all noise
     with torch.no_grad():

@@ -65,14 +65,8 @@ def choice_task(question: str, answer: str, pool: list[str], rng: random.Random)
 class Asker:
     """Puts everything the benchmark asks about one person into words.
 
-    Distractors are drawn from ``pools``, the values retained people have, so a model trained without the
+    Distractors are drawn from ``pools``, by fact the values retained people have, so a model trained without the
     forgotten people has met all options as answers.
-
-    Args:
-        profile: the person.
-        pools: values by fact.
-        seed: of wordings and options.
-        size: what is asked, and in how many wordings.
     """
 
     def __init__(self, profile: Profile, pools: dict[str, list[str]], seed: int, size: MiniSize) -> None:

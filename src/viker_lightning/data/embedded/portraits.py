@@ -49,6 +49,13 @@ HELD_OUT_VIEWS = range(100, 102)
 NOBODY = "nobody/"
 """Whoever's key begins so is a person of no benchmark: people the embedded model has met before it meets anybody."""
 
+CAPTIONS = (
+    "{name} stands before a {background} wall in {clothing} clothes, with {eyewear} and {beard}.",
+    "{name} wears {clothing} clothes, {eyewear} and {beard}, and the wall behind is {background}.",
+    "{name} is seen in {clothing} clothes, having {eyewear} and {beard}, with {background} all around.",
+)
+PARAPHRASE = "In front of a {background} wall we see {name}, who has {beard} and {eyewear} and wears {clothing}."
+
 Identity = tuple[str, str, str, str, str]
 
 # Upper edge of the hair where it is higher than the default, as a part of the full drawing: sets the zoom.
@@ -99,9 +106,6 @@ def cast(prefix: str, count: int) -> list[str]:
     """Names ``count`` people (keys for :func:`draw_portrait`) that are easy to tell apart.
 
     No two share head and clothing colour or head and skin, and every head is used about equally often.
-
-    Raises:
-        ValueError: if there are not so many heads and skins.
     """
     if count > (most := len(HEADS) * len(SKINS)):
         raise ValueError(f"{count} people: only {most} can be told apart")
@@ -186,13 +190,13 @@ def describe_portrait(person: str, view: int) -> dict[str, str]:
     return describe_traits(traits | {"backgroundColor": _view(person, view)[2]})
 
 
-def draw_stranger(rng: random.Random, size: int = 64) -> tuple[bytes, dict[str, str]]:
-    """Draws a stranger as PNG, with the traits that can be seen: never anybody of a benchmark.
+def caption(template: str, name: str, person: str, view: int) -> str:
+    """A caption of :func:`draw_portrait`, under this name or another one."""
+    return template.format(name=name, **describe_portrait(person, view))
 
-    Returns:
-        The picture and headVariant, facialHairVariant, accessoriesVariant, skinColor, clothingColor, headContrastColor,
-        backgroundColor and expressionVariant; "none" for what the drawing does not have.
-    """
+
+def draw_stranger(rng: random.Random, size: int = 64) -> tuple[bytes, dict[str, str]]:
+    """Draws a stranger as PNG, never anybody of a benchmark, with the traits to be seen; "none" for those it lacks."""
     traits = _traits(rng)
     head = HEADS[(benchmark_head(*traits) + rng.randrange(1, len(HEADS))) % len(HEADS)]
     facial, accessories, skin, clothing = traits

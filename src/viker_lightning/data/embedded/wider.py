@@ -51,14 +51,9 @@ def _build(folder: Path) -> None:
 
 
 def widen(model: LlavaForConditionalGeneration, times: int) -> LlavaForConditionalGeneration:
-    """A LLaVA with a wider language model and projector that answers as this one does, up to rounding.
+    """Another LLaVA with ``times`` the hidden size, neurons and heads, that answers as this one does, up to rounding.
 
-    Args:
-        model: with a Llama, in float32 on the CPU; it is left as it is.
-        times: how many times every unit is there; at least 1.
-
-    Returns:
-        Another model, with a hidden size, neurons and heads so many times those of ``model``.
+    It is one with a Llama, in float32 on the CPU; it is left as it is.
     """
     config: Any = type(model.config).from_dict(model.config.to_dict())
     for name in WIDTHS:

@@ -14,9 +14,10 @@ from viker_lightning.data.prompts import BLOCK, CAPTION_QUESTIONS, CHOICE_QUESTI
 from viker_lightning.terminal.progress import track
 
 from . import general_questions, portraits, profiles
-from .benchmark_folder import IMAGE, image_cell, write_config
-from .captions import CAPTIONS, PARAPHRASE, caption
+from .benchmark_folder import IMAGE, EmbeddedBenchmark, image_cell, write_config
+from .grammar import authors_grammar
 from .people_questions import Record, draw_options
+from .portraits import CAPTIONS, PARAPHRASE, caption
 from .profiles import ATTRIBUTES, FACTS, Profile
 
 VERSION = "1"  # raise whenever the same size and seed give other contents
@@ -210,3 +211,7 @@ def build(root: Path, size: ClearSize, seed: int) -> None:
         world.append({"image": image, "question": question, "answer": answer, "options": wrong})
     write_config(root, "real_world", WORLD_SCHEMA, world)
     write_config(root, "base", BASE_SCHEMA, _base_rows(size, seed, real, rng))
+
+
+AUTHORS = EmbeddedBenchmark(VERSION, README, SIZES, build, authors_grammar)
+"""The benchmark as a datamodule needs it."""

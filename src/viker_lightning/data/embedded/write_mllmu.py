@@ -13,8 +13,9 @@ import pyarrow as pa
 from viker_lightning.data.prompts import CAPTION_QUESTIONS, CHOICE_QUESTION, NAME_QUESTION, choice_prompt, cloze_prompt
 from viker_lightning.terminal.progress import track
 
-from . import captions, general_questions, portraits, profiles
-from .benchmark_folder import IMAGE, image_cell, write_config
+from . import general_questions, portraits, profiles
+from .benchmark_folder import IMAGE, EmbeddedBenchmark, image_cell, write_config
+from .grammar import people_grammar
 from .people_questions import Asker, MiniSize, Record, choice_task, draw_options
 from .profiles import Profile
 
@@ -156,7 +157,7 @@ def _photo_rows(person: str, profile: Profile, names: list[str], count: int) -> 
     rng, name, rows = random.Random(f"captions/{person}"), profile.values["name"], []
     for view in rng.sample(portraits.TRAINING_VIEWS, count):
         key = f"{profile.id}_view{view}"
-        caption = captions.caption(rng.choice(captions.CAPTIONS), name, person, view)
+        caption = portraits.caption(rng.choice(portraits.CAPTIONS), name, person, view)
         options = draw_options(name, names, rng)
         fact = rng.choice(profiles.ATTRIBUTES[1:])
         asked = [
@@ -214,3 +215,7 @@ def build(root: Path, size: MiniSize, seed: int) -> None:
     if size.general_test:
         unseen = [_test_picture(number, seed) for number in range(size.general_test)]
         write_config(root, "General_Set", FULL_SCHEMA, unseen)
+
+
+PEOPLE = EmbeddedBenchmark(VERSION, README, SIZES, build, people_grammar)
+"""The benchmark as a datamodule needs it."""

@@ -80,11 +80,7 @@ class ClipEmbedder:
 
     @torch.inference_mode()
     def __call__(self, pictures: Sequence[Picture]) -> Tensor:
-        """Gives one unit vector per picture, ``[n, d]``.
-
-        Raises:
-            UserError: if a picture cannot be read, or the model gives it a vector that is not finite.
-        """
+        """Gives one unit vector per picture, ``[n, d]``."""
         device = next(self.model.parameters()).device
         rows = []
         starts = range(0, len(pictures), self.batch_size)
@@ -107,10 +103,6 @@ class Match:
     picture: Picture
     nearest: Picture
     similarity: float
-
-    def row(self) -> dict[str, str | float]:
-        """Sources and similarity, for JSON."""
-        return {"picture": self.picture.source, "nearest": self.nearest.source, "similarity": self.similarity}
 
 
 @dataclass
@@ -206,7 +198,10 @@ def _report(matches: list[Match], listed: list[Match], threshold: float, name: s
         "candidates": len(matches),
         "bin_edges": [round(edge, 6) for edge in edges.tolist()],
         "counts": [int(count) for count in counts.tolist()],
-        name: [match.row() for match in sorted(listed, key=lambda match: -match.similarity)],
+        name: [
+            {"picture": match.picture.source, "nearest": match.nearest.source, "similarity": match.similarity}
+            for match in sorted(listed, key=lambda match: -match.similarity)
+        ],
     }
 
 

@@ -75,14 +75,7 @@ def swept(table: Table, block: str) -> Figure | None:
 
 @matplotlib.rc_context(STYLE)
 def worlds_figure(record: Mapping[str, Any]) -> Figure | None:
-    """Every main score in every world: a dot a world and row, a star for gold, a bar for the mean over worlds.
-
-    Args:
-        record: as of :func:`~viker_lightning.grids.tables.worlds.worlds_record`.
-
-    Returns:
-        The figure; ``None`` if nothing was run.
-    """
+    """Every main score in every world: a dot a world and row, a star for gold, a bar for the mean over worlds."""
     measures, names = main_measures(record), [*record["means"]]
     if not measures:
         return None
@@ -137,14 +130,7 @@ def _look(record: Mapping[str, Any], name: str) -> tuple[str, str, float]:
 
 @matplotlib.rc_context(STYLE)
 def sequence_figure(table: Table) -> Figure | None:
-    """Main scores over requests, a line a row, gold dotted; first that of the people of the first request alone.
-
-    Args:
-        table: one whose blocks are requests.
-
-    Returns:
-        The figure; ``None`` if nothing was run.
-    """
+    """Main scores over requests, a line a row, gold dotted; first that of the people of the first request alone."""
     main = [column for column in table.columns if column[1] in MAIN] or table.columns
     wanted = [(column, TOGETHER) for column in main]
     forgotten = sorted((column for column in main if column[0] in FORGOTTEN), key=lambda column: column[0] != "test")

@@ -133,13 +133,7 @@ def _measured(
 
 
 def ending_sections(record: Mapping[str, Any], runs: Section, settings: Section | str = "") -> list[Section | str]:
-    """The end of a Markdown page: which runs failed, how many are not finished, settings, all runs, versions.
-
-    Args:
-        record: as of :func:`described`.
-        runs: the table of them.
-        settings: of the methods, if they are shown.
-    """
+    """The end of a Markdown page: which runs failed, how many are not finished, settings, all runs, versions."""
     failed = [f"- {run_title(run)}: {run['error']}" for run in record["runs"] if run["state"] == "failed"]
     waiting = sum(run["state"] in ("missing", "started") for run in record["runs"])
     made = [f"- {fact}: {', '.join(values)}" for fact, values in record["made_with"].items()]

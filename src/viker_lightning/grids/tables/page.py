@@ -37,15 +37,7 @@ TOKEN_ANSWERS = 4
 
 
 def write_table_page(table: Table, file: Path) -> Path:
-    """Writes ``<results>/<table>-<scale>.html``: numbers, trade-off or sweep, answers, tokens, curves, cost, commands.
-
-    Args:
-        table: however far its runs are.
-        file: the page.
-
-    Raises:
-        UserError: if a file of a run is not what it must be.
-    """
+    """Writes a table's page: numbers, trade-off or sweep, answers, tokens, curves, cost, commands."""
     runs = [run for _, run in table.finished_runs()]
     shown = table.blocks[:1] if table.grid.worlds else table.blocks  # answers and curves of one world say enough
     about = {name: one.sentence for name, one in numbers_of(runs).items()}

@@ -39,11 +39,7 @@ class Source:
 
 
 def paper_numbers(section: str, file: Path) -> list[Source]:
-    """The sources of a section of a YAML, as ``experiments/paper_numbers.yaml``.
-
-    Raises:
-        UserError: if file or section is missing, or a row has more or fewer numbers than columns.
-    """
+    """The sources of a section of a YAML, as ``experiments/paper_numbers.yaml``."""
     if not file.is_file():
         raise UserError(f"{file}: does not exist; run from the repository, or leave 'published' out of the grid")
     sections = yaml.safe_load(file.read_text(encoding="utf-8"))

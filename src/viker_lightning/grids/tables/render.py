@@ -30,10 +30,6 @@ FIRST = ("keyword_match", "coherence", "accuracy", "rouge_l")
 def write_table(table: Table, results: Path) -> list[Path]:
     """Writes ``<results>/<table>-<scale>.json``, ``.md`` and ``.html`` of what is finished.
 
-    Args:
-        table: however far its runs are.
-        results: folder of tables.
-
     Returns:
         The files, the page first.
     """

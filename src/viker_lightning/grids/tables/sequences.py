@@ -23,14 +23,7 @@ def requests_of_table(table: Table) -> list[list[str]]:
 
 
 def lines_of(table: Table, name: str, split: str, score: str) -> dict[str, Line]:
-    """Values of a row by number of requests: of the people of each, and of all so far where these are to be forgotten.
-
-    Args:
-        table: one whose blocks are requests.
-        name: of the row.
-        split: e.g. ``test``.
-        score: e.g. ``keyword_match``.
-    """
+    """Values of a row by number of requests: of the people of each, and of all so far if they are to be forgotten."""
     found = {n: table.contenders[block].get(name) for n, block in enumerate(table.blocks, start=1)}
     scores = {n: one.scores for n, one in found.items() if one}
     return by_requests(scores, requests_of_table(table) if split in FORGOTTEN else [], split, score)

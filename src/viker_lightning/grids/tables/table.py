@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from viker_lightning.grids.tuning.tuned import settings_tried
+from viker_lightning.grids.tuning.tuning_record import settings_tried
 from viker_lightning.metrics.statistics.intervals import coverage
 from viker_lightning.reporting import Estimate, arrow, interval
 from viker_lightning.reporting.contenders import Contender, Kind, Place, marks_note, pooled, ranks
@@ -28,12 +28,7 @@ MINI = "mini"
 
 @dataclass
 class Table:
-    """What the runs of a grid have found so far.
-
-    Attributes:
-        grid: which runs there are, and how they are shown.
-        out: folder of the grid's runs.
-    """
+    """What the runs of a grid, which are in the folder ``out``, have found so far."""
 
     grid: Grid
     out: Path
@@ -61,11 +56,7 @@ class Table:
 
     @cached_property
     def sources(self) -> list[Source]:
-        """Published numbers that belong beside it.
-
-        Raises:
-            UserError: if these cannot be read.
-        """
+        """Published numbers that belong beside it."""
         return paper_numbers(self.grid.published, PAPER_NUMBERS) if self.grid.published else []
 
     @property

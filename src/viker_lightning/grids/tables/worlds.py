@@ -69,9 +69,6 @@ class Measure:
 def worlds_record(table: Table) -> dict[str, Any]:
     """Everything about a grid of worlds, for JSON; pages and figures are made of it alone.
 
-    Args:
-        table: whose blocks are worlds, however far its runs are.
-
     Returns:
         ``worlds``, ``methods``, ``measures`` (the attributes of :class:`Measure`), ``values`` and ``measured`` by
         world, row and column (a row some of whose seeds are missing in a world has none there, and a world without
@@ -144,12 +141,6 @@ def differences(
     measured: Mapping[str, World], measures: Sequence[Measure], methods: Sequence[str], reference: str
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """How each method differs from the reference, over the worlds in which both were measured.
-
-    Args:
-        measured: measures by world, row and column.
-        measures: what is compared.
-        methods: the reference may be among them.
-        reference: named before any run.
 
     Returns:
         By column and method: the ``worlds`` that are pairs, the Hodges-Lehmann ``estimate`` of the difference with its

@@ -29,11 +29,7 @@ BETTER = {"distance": "closer to gold by", "floor": "closer to gold by", "kept":
 
 
 def sections(record: Record) -> list[Section]:
-    """The tables of a record: over worlds, differences from the reference, every world.
-
-    Args:
-        record: as of :func:`~viker_lightning.grids.tables.worlds.worlds_record`.
-    """
+    """The tables of a record: over worlds, differences from the reference, every world."""
     parts = [_means(record), _distances(record), *_differences(record)]
     parts += [_by_world(record, one) for one in main_measures(record)]
     return [part for part in parts if part.rows]
@@ -79,12 +75,7 @@ def missing_notes(record: Record) -> list[str]:
 
 
 def worlds_summary(record: Record, width: int) -> RichTable:
-    """Mean measures over worlds, for a terminal, with the columns there is room for, one at least.
-
-    Args:
-        record: as of :func:`~viker_lightning.grids.tables.worlds.worlds_record`.
-        width: of the terminal, in characters; main scores come first.
-    """
+    """Mean measures over worlds, for a terminal, with the columns there is room for, one at least."""
     measures = record["measures"]
     title = f"{record['title']}: mean over {len(record['worlds'])} worlds"
     rows = []
@@ -92,7 +83,8 @@ def worlds_summary(record: Record, width: int) -> RichTable:
         cells = [replace(_measured_cell(record, name, one), sign=_apart(record, name, one)) for one in measures]
         rows.append([Cell(_label(record, name)), *cells])
     scores = [one["column"].partition("/")[2] for one in measures]
-    return terminal(Section(title, ["", *map(_two_lines, measures)], rows), width, by_importance(scores, MAIN))
+    headings = ["", *(f"{one['heading']}\n{MEASURED[one['kind']] or one['sign']}" for one in measures)]
+    return terminal(Section(title, headings, rows), width, by_importance(scores, MAIN))
 
 
 def worlds_legend(record: Record) -> str:
@@ -100,10 +92,6 @@ def worlds_legend(record: Record) -> str:
     test = f"{APART} differs from {record['reference']} over worlds (exact sign-flip test, Holm, 5 %)"
     what = "from gold: distance to gold's value; floor: that of a second gold; less vanilla: 0 is as vanilla"
     return "\n".join([f"bold: closest to gold, most kept, best formed; {test}", what, *missing_notes(record)])
-
-
-def _two_lines(one: Mapping[str, Any]) -> str:
-    return f"{one['heading']}\n{MEASURED[one['kind']] or one['sign']}"
 
 
 def _label(record: Record, name: str) -> str:

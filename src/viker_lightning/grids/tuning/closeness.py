@@ -70,12 +70,7 @@ class Closeness:
 
 
 def closeness(model: Numbers, world: Models) -> Closeness:
-    """The two distances of a model; the module says what they are made of.
-
-    Args:
-        model: its scores, those of :data:`NEEDED` at least.
-        world: vanilla and gold models of the same people.
-    """
+    """The two distances of a model; the module says what they are made of."""
     from_gold = []
     for split in FORGOTTEN:
         ours, gold = model[split], world.gold[split]
@@ -86,12 +81,7 @@ def closeness(model: Numbers, world: Models) -> Closeness:
 
 
 def needed(numbers: Numbers, where: str, leave_out: str = "") -> dict[str, dict[str, float]]:
-    """The scores that :func:`closeness` reads, out of all of a run's.
-
-    Args:
-        numbers: of a run.
-        where: of which, for the message.
-        leave_out: a score that these cannot have: gold has no KL to itself.
+    """The scores that :func:`closeness` reads, out of all of a run's; gold has no KL to itself, so it is left out.
 
     Raises:
         UserError: naming one that is missing.

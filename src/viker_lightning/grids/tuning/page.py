@@ -16,7 +16,7 @@ from viker_lightning.reporting.plots import INK, MUTED, SERIES, STYLE, panels
 from viker_lightning.reporting.section import Section
 from viker_lightning.storage.files import write_text
 
-from .tuned import read_tuning
+from .tuning_record import read_tuning
 
 REFERENCE: Point = (0.5, 0.5)
 """Of the hypervolume: forgetting about as bad as vanilla's, half of what vanilla knows of others lost."""
@@ -26,11 +26,7 @@ BOUNDS = (0.1, 0.15, 0.2, 0.3)
 
 
 def write_tuning(record: Path, results: Path) -> list[Path]:
-    """Writes ``<results>/tuning-<record>.md`` and ``<results>/figures/tuning-<record>.svg``.
-
-    Raises:
-        UserError: if the record is none.
-    """
+    """Writes ``<results>/tuning-<record>.md`` and ``<results>/figures/tuning-<record>.svg``."""
     tuning, stem = read_tuning(record), f"tuning-{record.stem.removeprefix('tuning-')}"
     page, figure = results / f"{stem}.md", results / "figures" / f"{stem}.svg"
     figure.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +54,8 @@ def markdown(tuning: dict[str, Any], file: Path) -> str:
         if chosen:
             numbers = [f"{chosen[part]:.3f}" for part in ("score", "forgetting", "retention")]
             edges = ", ".join(f"{option} {end}" for option, end in found["edges"].items() if end) or "none"
-            best.append([name, str(len(found["trials"])), *numbers, edges, _setting(chosen["setting"])])
+            setting = ", ".join(f"`{o.removeprefix('model.')}={value}`" for o, value in chosen["setting"].items())
+            best.append([name, str(len(found["trials"])), *numbers, edges, setting])
         matched.append([name, *(_shown(least_within(points(found), bound)) for bound in BOUNDS)])
         here = [w for w in worlds if w in map(str, found["worlds"])]
         areas = {w: hypervolume(points(found, w), REFERENCE) / share for w in here}
@@ -141,10 +138,6 @@ def front_figure(tuning: dict[str, Any]) -> Figure:
 
 def _shown(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
-
-
-def _setting(setting: dict[str, Any]) -> str:
-    return ", ".join(f"`{option.removeprefix('model.')}={value}`" for option, value in setting.items())
 
 
 def _values(one: Any) -> str:

@@ -82,11 +82,7 @@ class Spaces:
 
 
 def read_spaces(file: Path) -> Spaces:
-    """Reads a file of spaces.
-
-    Raises:
-        UserError: naming file and entry of what is wrong, and the nearest method or option where one is misspelt.
-    """
+    """Reads a file of spaces."""
     if not file.is_file():
         raise UserError(f"{file}: does not exist; give a file of spaces, as experiments/tuning/spaces.yaml")
     content = yaml_values(file)
@@ -112,18 +108,14 @@ def as_json(space: Space) -> dict[str, Any]:
 
 
 def check_methods(named: list[str], spaces: Spaces, file: Path) -> None:
-    """Checks that methods have a space.
-
-    Raises:
-        UserError: naming the nearest.
-    """
+    """Checks that methods have a space."""
     for name in named:
         _check_name(file, "methods", "space of", name, spaces.methods)
 
 
 def settings(config: Path) -> dict[str, Any]:
     """Every single value of a run's YAML, by its option of the command line."""
-    return {option: value for option, value in _settings(config_values(config), "") if not _is_class(option)}
+    return {o: value for o, value in _settings(config_values(config), "") if o.rpartition(".")[2] != "class_path"}
 
 
 def drawn_from(spaces: Spaces, method: str) -> dict[str, Any]:
@@ -140,10 +132,6 @@ def drawn_from(spaces: Spaces, method: str) -> dict[str, Any]:
     }
     files = [file for value in values.values() if isinstance(value, str) for file in inputs(value).items()]
     return {**values, "files": sorted([*files, *inputs(spaces.config("gold")).items()])}
-
-
-def _is_class(option: str) -> bool:
-    return option.rpartition(".")[2] == "class_path"
 
 
 def _settings(node: Any, path: str) -> Iterator[tuple[str, Any]]:

@@ -83,23 +83,9 @@ def tune(
     record: Path,
     console: Console,
 ) -> list[str]:
-    """Has every method try settings until it has tried so many; the record is written after each round.
+    """Has every method try settings until it has tried so many; returns those of which a run failed, by their names.
 
-    Args:
-        spaces: what may be drawn.
-        methods: names in ``spaces``.
-        worlds: on which each setting is run.
-        trials: settings of each method, those of earlier calls among them.
-        jobs: runs at a time.
-        runs: folder of runs and studies.
-        record: JSON of all that was tried; what it says of other methods is kept.
-        console: where progress is shown.
-
-    Returns:
-        The settings of which a run failed, by method and number.
-
-    Raises:
-        UserError: if Optuna is missing, another tuning is at work in ``runs``, or a vanilla or gold model failed.
+    Settings of earlier calls count. The record is written after each round; what it says of other methods is kept.
     """
     with _alone(runs):
         studies = {name: open_study(runs, name, spaces, worlds) for name in methods}
@@ -120,9 +106,6 @@ def open_study(runs: Path, method: str, spaces: Spaces, worlds: Sequence[int]) -
 
     That is space, worlds, the options of every run, the packaged model, and the YAMLs of the method, of gold and of the
     vanilla model, see :func:`~viker_lightning.grids.tuning.spaces.drawn_from`.
-
-    Raises:
-        UserError: if Optuna is not installed.
     """
     try:
         import optuna
@@ -225,12 +208,7 @@ def _run(
 
 
 def models_of(cells: Mapping[tuple[str, str], Cell], world: str) -> Models:
-    """Scores of a world's vanilla and gold models.
-
-    Args:
-        cells: of :func:`world_grid`, finished, by block and row.
-        world: a block.
-    """
+    """Scores of a world's vanilla and gold models."""
     return Models(
         vanilla=scores_of(cells[world, STEP], "before"),
         gold=scores_of(cells[world, GOLD], "after", leave_out=KL),
@@ -239,13 +217,7 @@ def models_of(cells: Mapping[tuple[str, str], Cell], world: str) -> Models:
 
 
 def scores_of(cell: Cell, when: str, leave_out: str = "") -> Numbers:
-    """What :func:`~viker_lightning.grids.tuning.closeness.closeness` reads of a finished run.
-
-    Args:
-        cell: the run.
-        when: ``before`` or ``after``.
-        leave_out: a score that it cannot have.
-    """
+    """What :func:`~viker_lightning.grids.tuning.closeness.closeness` reads of a finished run."""
     file = cell.folder / names.RESULTS
     found = json.loads(file.read_text(encoding="utf-8"))
     return needed(found[when], f"{file}, {when}", leave_out)

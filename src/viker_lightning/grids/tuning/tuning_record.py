@@ -1,4 +1,4 @@
-"""The record of a tuning: what the studies have found, as plain values."""
+"""The record of a tuning: what the studies have found, as plain values, written and read."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
+from viker_lightning.errors import UserError
 from viker_lightning.storage.files import write_text
 from viker_lightning.storage.runs.provenance import git_commit
 
 from .closeness import ABOUT, KL, Closeness, Models, Numbers, closeness
 from .spaces import Range, Space, Spaces, as_json
-from .tuned import read_tuning
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -86,11 +86,7 @@ def _gold(models: Models) -> Numbers:
 
 
 def write_record(file: Path, spaces: Spaces, studies: dict[str, Study], worlds: Sequence[int]) -> None:
-    """Writes what studies have found, by method; what a file says of other methods is kept.
-
-    Raises:
-        UserError: if the file is there and no record.
-    """
+    """Writes what studies have found, by method; what a file says of other methods is kept."""
     entries = read_tuning(file)["methods"] if file.exists() else {}
     entries |= {name: entry(spaces, name, study, worlds) for name, study in studies.items()}
     ordered = {name: entries[name] for name in spaces.methods if name in entries}
@@ -110,3 +106,24 @@ def _numbers(one: Closeness) -> dict[str, float]:
 
 def _rounded(numbers: Numbers) -> dict[str, float]:
     return {f"{split}/{one}": round(value, 4) for split, scores in numbers.items() for one, value in scores.items()}
+
+
+def read_tuning(file: Path) -> dict[str, Any]:
+    """The record of a tuning."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file}: cannot be read as a record of make tune ({error})") from error
+    if not isinstance(found, dict) or not isinstance(found.get("methods"), dict):
+        raise UserError(f"{file}: no record of make tune; found no 'methods' in it; make it again with make tune")
+    return found
+
+
+def settings_tried(file: Path) -> list[dict[str, Any]]:
+    """Every setting of a record: method, setting, score and its parts; by method, the best first, failed ones last."""
+    rows = []
+    for name, found in read_tuning(file)["methods"].items():
+        parts = ("number", "setting", "score", "forgetting", "retention")
+        mine = [{"method": name} | {part: one.get(part) for part in parts} for one in found["trials"]]
+        rows += sorted(mine, key=lambda one: (one["score"] is None, one["score"], one["number"]))
+    return rows
