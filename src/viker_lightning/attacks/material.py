@@ -103,7 +103,8 @@ def heard(data: Benchmark) -> set[str]:
     Every model of the data has met these.
     """
     texts = (f"{q.question} {q.answer}" for p in data.people(data.retain_ids) for q in p.vqa)
-    return {form for text in texts for word in text.split() for form in (word, word.strip(PUNCTUATION))}
+    words = {word for text in texts for word in text.split()}
+    return words | {word.strip(PUNCTUATION) for word in words}
 
 
 def _draw(people: Sequence[str], most: int | None, seed: int) -> set[str]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +93,7 @@ class Grid:
         return [
             self.cell(out, block, row.name, seed)
             for row in with_runs
-            for block in self.blocks
-            for seed in self._seeds(row)
+            for block, seed in product(self.blocks, self._seeds(row))
         ]
 
     def needed(self, rows: Iterable[str]) -> set[str]:

@@ -111,12 +111,16 @@ def contenders(runs: Sequence[Run]) -> list[Contender]:
 
 def pooled(parts: Sequence[Scored]) -> Scored:
     """Adds up what each person adds, over seeds."""
+    seeds: dict[tuple[str, str], list[Sums]] = {}
+    for part in parts:
+        for split, scores in part.items():
+            for score, sums in scores.items():
+                seeds.setdefault((split, score), []).append(sums)
     found: Scored = {}
-    for split, score in dict.fromkeys((s, name) for part in parts for s, scores in part.items() for name in scores):
-        sums = [part[split][score] for part in parts if score in part.get(split, {})]
-        people = [person for one in sums for person in one.people]
-        totals = [value for one in sums for value in one.totals.tolist()]
-        counts = [value for one in sums for value in one.counts.tolist()]
+    for (split, score), each in seeds.items():
+        people = [person for sums in each for person in sums.people]
+        totals = [value for sums in each for value in sums.totals.tolist()]
+        counts = [value for sums in each for value in sums.counts.tolist()]
         found.setdefault(split, {})[score] = Sums.of(people, totals, counts)
     return found
 

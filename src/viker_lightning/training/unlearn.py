@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -325,7 +326,7 @@ class Unlearn(Stage):
         shown = [group for group in every if group.image is not None]
         asked = shown if forget is None else [group for group in forget if group.image is not None]
         questions = tuple({vqa.question: vqa for group in asked for vqa in group.vqa}.values())
-        private = [span for group in every for vqa in group.vqa for span in vqa.private]
+        private = [span for vqa in chain.from_iterable(group.vqa for group in every) for span in vqa.private]
         longest = max(len(self.mllm.encoder.encode(vqa, True).answer) for group in shown for vqa in group.vqa)
         answers = OwnAnswers(self.mllm, private, 2 * longest)
         if self._own_answers_state:

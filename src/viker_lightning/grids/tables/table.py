@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from math import isfinite
 from pathlib import Path
 from statistics import mean
@@ -71,9 +72,8 @@ class Table:
     @property
     def columns(self) -> list[tuple[str, str, str]]:
         """Split, score and heading with arrow of every column."""
-        runs = [run for rows in self.contenders.values() for one in rows.values() for run in one.runs]
         return [
-            (split, score, f"{heading} {arrow(split, score, runs)}")
+            (split, score, f"{heading} {arrow(split, score, self.contender_runs)}")
             for split, scores in self.grid.columns.items()
             for score, heading in scores.items()
         ]
@@ -85,6 +85,12 @@ class Table:
             block: {name: found for name in self.rows if (found := self._contender(block, name))}
             for block in self.blocks
         }
+
+    @cached_property
+    def contender_runs(self) -> list[Run]:
+        """The finished runs of all contenders."""
+        everybody = chain.from_iterable(rows.values() for rows in self.contenders.values())
+        return [run for contender in everybody for run in contender.runs]
 
     @cached_property
     def _finished(self) -> dict[Path, Run]:
