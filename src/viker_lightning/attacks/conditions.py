@@ -175,9 +175,9 @@ def _above(found: Sequence[Attempt], guessed: Sequence[Attempt]) -> Sums:
     by_chance = {(one.person, one.question): one.hit for one in guessed if one.whose == "forget"}
     some = [one for one in found if one.whose == "forget" and (one.person, one.question) in by_chance]
     more = [one.hit - by_chance[one.person, one.question] for one in some]
-    return Sums.of([one.person for one in some], more, [1.0] * len(some))
+    return Sums.by_person([one.person for one in some], more, [1.0] * len(some))
 
 
 def _sums(found: Sequence[Attempt], whose: Whose) -> Sums:
     some = [one for one in found if one.whose == whose]
-    return Sums.of([one.person for one in some], [one.hit for one in some], [1.0] * len(some))
+    return Sums.by_person([one.person for one in some], [one.hit for one in some], [1.0] * len(some))

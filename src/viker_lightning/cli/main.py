@@ -44,7 +44,7 @@ from viker_lightning.training.callbacks import SaveConfig, Stopped, order
 from viker_lightning.training.callbacks.wandb_dashboard import name_for_wandb
 
 from . import options
-from .check import Check, Wanted
+from .check import Check, RunOptions
 from .preview import Preview, Previewed
 
 log = logging.getLogger(__name__)
@@ -64,10 +64,10 @@ class PreviewingTrainer(Trainer):
     """Lightning's trainer, which can also stop before the first step, or before the model is loaded.
 
     Attributes:
-        wanted: what was asked for and the trainer does not know; for check.
+        run_options: what was asked for and the trainer does not know; for check.
     """
 
-    wanted: Wanted
+    run_options: RunOptions
 
     def preview(
         self,
@@ -108,7 +108,7 @@ class PreviewingTrainer(Trainer):
             weights_only: as of fit; not looked at.
         """
         assert datamodule is not None
-        Check(self, model, datamodule, self.wanted).carry_out()
+        Check(self, model, datamodule, self.run_options).carry_out()
 
 
 class CLI(LightningCLI):
@@ -230,7 +230,7 @@ class CLI(LightningCLI):
             plain = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto", "precision": "32-true"}
             made = PreviewingTrainer(**{**options, **plain})
         kept, asked = config.checkpoint, config.evaluation
-        made.wanted = Wanted(
+        made.run_options = RunOptions(
             *(self.run, unfit, kept.save_top_k, kept.every_n_train_steps, asked.max_new_tokens),
             gold=asked.gold,
             judge=asked.judge if asked.coherence else None,

@@ -12,7 +12,7 @@ from viker_lightning.jobs.job import Job, State
 from viker_lightning.jobs.runner import job_environments
 
 from .cells import Cell
-from .grid import setting
+from .grid import config_option
 
 READ = (
     "--config=",
@@ -83,4 +83,4 @@ def vanilla_first(cells: Sequence[Cell], jobs: int | None) -> list[VanillaFirst]
 
 def _vanilla_of(cell: Cell) -> str | None:
     """What a run begins with; ``None`` of gold of another seed, say."""
-    return cell.options.get("model.vanilla") or setting(cell.config, "model.vanilla")
+    return cell.options.get("model.vanilla") or config_option(cell.config, "model.vanilla")

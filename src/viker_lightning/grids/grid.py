@@ -119,7 +119,9 @@ class Grid:
             options |= dict.fromkeys(("model.vanilla", "data.forgotten_by"), str(previous.folder))
         if not tuned:  # the vanilla model is the same for all rows: once is enough
             options["evaluation.before"] = seed == 0 and any(other.before == name for other in self.rows.values())
-        options = {key: value for key, value in options.items() if value is None or setting(row.config, key) != value}
+        options = {
+            key: value for key, value in options.items() if value is None or config_option(row.config, key) != value
+        }
         folders = {str(cell.folder): cell.folder.name for cell in (gold, previous) if cell}
         named = {key: folders.get(str(value), value) for key, value in options.items()}  # wherever the runs are
         digest = hashlib.sha256(json.dumps([row.config, named], sort_keys=True).encode()).hexdigest()[:8]
@@ -151,11 +153,11 @@ class Grid:
         if row is None:
             return {}
         options = {**self.options, **row.options}
-        vanilla = options.get("model.vanilla") or setting(row.config, "model.vanilla")
+        vanilla = options.get("model.vanilla") or config_option(row.config, "model.vanilla")
         return {"evaluation.judge": vanilla} if vanilla else {}
 
 
-def setting(config: str, key: str) -> Any:
+def config_option(config: str, key: str) -> Any:
     """What a run's YAML says of an option of the command line; ``None`` if nothing."""
     node: Any = config_values(Path(config))
     for part in key.split("."):

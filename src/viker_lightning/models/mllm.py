@@ -465,7 +465,7 @@ class MLLM(nn.Module):
             hidden, *more = (h[batch.rows, batch.columns] for h in (last, *(seen[index] for index in layers)))
         else:
             hidden, *more = self._plain(batch, layers)
-        return AnswerTokens.of(batch, hidden, self.head, dict(zip(layers, more, strict=True)))
+        return AnswerTokens.from_batch(batch, hidden, self.head, dict(zip(layers, more, strict=True)))
 
     def save_adapter(self, folder: str | Path, write: bool = True) -> None:
         """Writes the adapter as PEFT does, safetensors only.

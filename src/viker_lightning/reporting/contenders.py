@@ -121,7 +121,7 @@ def pooled(parts: Sequence[Scored]) -> Scored:
         people = [person for sums in each for person in sums.people]
         totals = [value for sums in each for value in sums.totals.tolist()]
         counts = [value for sums in each for value in sums.counts.tolist()]
-        found.setdefault(split, {})[score] = Sums.of(people, totals, counts)
+        found.setdefault(split, {})[score] = Sums.by_person(people, totals, counts)
     return found
 
 

@@ -186,7 +186,7 @@ def remove_drafts(folder: Path, name: str | None = None) -> list[Path]:
     return removed
 
 
-def hold(folder: Path, owner: object) -> None:
+def keep_from_clearing(folder: Path, owner: object) -> None:
     """Keeps a folder from being cleared away for as long as an object of this process lives; it is made.
 
     Where nothing can be written or locked, nothing is held.
@@ -207,7 +207,7 @@ def hold(folder: Path, owner: object) -> None:
 
 
 @contextlib.contextmanager
-def unheld(folder: Path) -> Iterator[bool]:
+def free_to_clear(folder: Path) -> Iterator[bool]:
     """Whether nobody holds a folder or writes a draft in it; nobody can begin to hold it until this ends.
 
     Drafts of killed processes in it are removed.

@@ -1,5 +1,5 @@
 """Before a run that costs a day: what it will take, and what is wrong; nothing is trained, no weights are loaded."""
 
-from .check import Check, Wanted
+from .check import Check, RunOptions
 
-__all__ = ["Check", "Wanted"]
+__all__ = ["Check", "RunOptions"]

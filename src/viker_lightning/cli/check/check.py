@@ -38,16 +38,16 @@ from viker_lightning.training.base import Stage
 from viker_lightning.training.finished import config_source
 from viker_lightning.training.vanilla import YAML, kept_in
 
-from .estimates import FP32, GIB, PASSING, STANDING, Load, Setting, Shape, memory, most
+from .estimates import FP32, GIB, PASSING, STANDING, ModelSize, Setting, Workload, memory, most
 from .machine import device_memory, existing, free_disk, same_disk, supports, writable
-from .workload import Stored, load_of, number_of_steps, stored
+from .workload import KeptReferences, kept_references, load_of, number_of_steps
 
 JUDGE = "judge of evaluations"
 """It may be of another family than the trained model."""
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RunOptions:
     """What a run was asked for and the trainer does not know.
 
     Attributes:
@@ -78,12 +78,12 @@ class Check:
         trainer: as it would train.
         stage: what would be trained.
         data: on which data.
-        wanted: what else was asked for.
+        options: what else was asked for.
     """
 
-    def __init__(self, trainer: Trainer, stage: Stage, data: Benchmark, wanted: Wanted) -> None:
-        self.trainer, self.stage, self.data, self.wanted = trainer, stage, data, wanted
-        self.problems: list[str] = [wanted.unfit] if wanted.unfit else []
+    def __init__(self, trainer: Trainer, stage: Stage, data: Benchmark, options: RunOptions) -> None:
+        self.trainer, self.stage, self.data, self.options = trainer, stage, data, options
+        self.problems: list[str] = [options.unfit] if options.unfit else []
         self.device = trainer.strategy.root_device
         trainer.datamodule = data  # type: ignore[attr-defined]  # as fit does
         data.trainer = stage.trainer = trainer
@@ -226,14 +226,14 @@ class Check:
                 stage.prepare_streams(ask=False)
             shape = shape_of(mllm)
             load = self._steps()
-            kept = stored(stage, shape.hidden)
+            kept = kept_references(stage, shape.hidden)
             self._memory(mllm, shape, load, kept)
             self._disk(shape, kept)
 
-    def _steps(self) -> Load:
+    def _steps(self) -> Workload:
         """How long the run is, and the largest pass."""
         stage, data, trainer = self.stage, self.data, self.trainer
-        load = load_of(stage, self.wanted.max_new_tokens)
+        load = load_of(stage, self.options.max_new_tokens)
         epoch = epoch_steps(len(data.train_dataloader()), trainer.limit_train_batches)
         number = number_of_steps(trainer.max_steps, trainer.max_epochs, epoch)
         if isinstance(stage, Unlearn) and not stage.method.takes_steps:
@@ -252,7 +252,7 @@ class Check:
         say(f"  largest part of a step: {load.tokens:,} tokens, {load.answers:,} of them answers")
         return load
 
-    def _memory(self, mllm: MLLM, shape: Shape, load: Load, kept: Stored) -> None:
+    def _memory(self, mllm: MLLM, shape: ModelSize, load: Workload, kept: KeptReferences) -> None:
         """What is needed on the device, beside what is there."""
         stage, device = self.stage, self.device
         narrow = stage.weights.dtype != "float32" or str(self.trainer.precision) in ("bf16-true", "16-true")
@@ -286,13 +286,13 @@ class Check:
 
     def _others(self, mllm: MLLM) -> dict[str, int]:
         """Bytes of the models that are asked beside the trained one, by what they are."""
-        stage, wanted = self.stage, self.wanted
+        stage, options = self.stage, self.options
         gold = stage.method.references.get("gold") if isinstance(stage, Unlearn) else None
-        judge = _embedded(base_of(wanted.judge)) if wanted.judge and wanted.judge.endswith(YAML) else wanted.judge
+        judge = _embedded(base_of(options.judge)) if options.judge and options.judge.endswith(YAML) else options.judge
         itemsize = FP32 if stage.weights.dtype == "float32" else 2
         asked = [
             ("gold model of the method", gold and gold.folder),
-            ("gold model of evaluations", wanted.gold),
+            ("gold model of evaluations", options.gold),
             (JUDGE, judge),
         ]
         found = {}
@@ -304,20 +304,20 @@ class Check:
                     model, _, _ = skeleton(source, weights)
                     found[name] = sum(p.numel() for p in model.parameters()) * itemsize
         with self._noting():
-            if wanted.gibberish:
-                found["classifier of gibberish"] = GibberishClassifier.weights(wanted.gibberish) * FP32
+            if options.gibberish:
+                found["classifier of gibberish"] = GibberishClassifier.weights(options.gibberish) * FP32
         return found
 
-    def _with_references(self, needed: dict[str, dict[str, int]], kept: Stored) -> dict[str, dict[str, int]]:
+    def _with_references(self, needed: dict[str, dict[str, int]], kept: KeptReferences) -> dict[str, dict[str, int]]:
         """On a CPU what frozen models say is in the same memory."""
         if self.device.type != "cpu":
             return needed
         return {**needed, STANDING: {**needed[STANDING], "what frozen models say": kept.memory}}
 
-    def _smaller(self, mllm: MLLM, shape: Shape, load: Load, setting: Setting, kept: Stored) -> str:
+    def _smaller(self, mllm: MLLM, shape: ModelSize, load: Workload, setting: Setting, kept: KeptReferences) -> str:
         """What would take less, and how much that is."""
 
-        def size(load: Load = load, **options: object) -> int:
+        def size(load: Workload = load, **options: object) -> int:
             return most(self._with_references(memory(shape, load, replace(setting, **options)), kept))  # type: ignore[arg-type]
 
         ways = {}
@@ -334,25 +334,25 @@ class Check:
         offered = [f"{way} (about {less / GIB:.2f} GiB)" for way, less in ways.items() if less < now]
         return f"try {', or '.join(offered)}, or a larger device" if offered else "take a larger device"
 
-    def _load_within(self, mllm: MLLM, budget: int) -> Load | None:
+    def _load_within(self, mllm: MLLM, budget: int) -> Workload | None:
         """What would pass the model at once within another budget; ``None`` where something needs more."""
         given = mllm.max_sequence_tokens, mllm.max_tokens
         mllm.set_budgets(min(given[0], budget), budget)
         try:
-            return load_of(self.stage, self.wanted.max_new_tokens)
+            return load_of(self.stage, self.options.max_new_tokens)
         except UserError:
             return None
         finally:
             mllm.set_budgets(*given)
 
-    def _disk(self, shape: Shape, kept: Stored) -> None:
+    def _disk(self, shape: ModelSize, kept: KeptReferences) -> None:
         """What will be written, beside the room there is."""
-        stage, wanted = self.stage, self.wanted
+        stage, options = self.stage, self.options
         itemsize = FP32 if stage.lora is not None or stage.weights.dtype == "float32" else 2
         trained, full = shape.trained * itemsize, shape.weights * FP32
         checkpoint = 3 * trained + kept.checkpoint
         number = number_of_steps(self.trainer.max_steps, self.trainer.max_epochs, len(self.data.train_dataloader()))
-        more = int(min(number, 10**9)) // wanted.every if wanted.save_top_k < 0 else wanted.save_top_k
+        more = int(min(number, 10**9)) // options.every if options.save_top_k < 0 else options.save_top_k
         parts = {"checkpoints": checkpoint * (2 + more), "adapter" if stage.lora is not None else "model": trained}
         if isinstance(stage, Finetune):  # an adapter is merged in fp32, a whole model written as it is
             parts["model"] = full if stage.lora is not None else shape.weights * itemsize
@@ -362,7 +362,7 @@ class Check:
             parts["merged model"] = full
         cached = {"ideal distributions and other references": kept.disk, "vanilla model": full * bool(self._to_make)}
         hub = {"weights from the hub": shape.weights * 2 * self._to_fetch}
-        places = [(wanted.run, parts), (cache_folder(), cached), (Path(constants.HF_HUB_CACHE), hub)]
+        places = [(options.run, parts), (cache_folder(), cached), (Path(constants.HF_HUB_CACHE), hub)]
         self._compare([(folder, {n: size for n, size in found.items() if size}) for folder, found in places])
 
     def _compare(self, places: Sequence[tuple[Path, dict[str, int]]]) -> None:
@@ -383,7 +383,7 @@ class Check:
                 )
 
 
-def shape_of(mllm: MLLM) -> Shape:
+def shape_of(mllm: MLLM) -> ModelSize:
     """The numbers of a model, which needs no weights (torch's meta device does)."""
     text, language_model = mllm.base.config.get_text_config(), mllm.language_model
     linear = [m for m in language_model.modules() if isinstance(m, nn.Linear)]
@@ -391,7 +391,7 @@ def shape_of(mllm: MLLM) -> Shape:
     width = int(getattr(text, "head_dim", None) or text.hidden_size // heads)
     keys = int(getattr(text, "num_key_value_heads", None) or heads)
     layers = decoder_layers(language_model)
-    return Shape(
+    return ModelSize(
         weights=sum(p.numel() for p in mllm.parameters()),
         trained=sum(p.numel() for p in mllm.parameters() if p.requires_grad),
         linear=sum(m.weight.numel() for m in linear if not m.weight.requires_grad),

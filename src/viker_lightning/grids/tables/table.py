@@ -21,7 +21,7 @@ from viker_lightning.storage.runs import Run, read_run
 
 from ..cells import Cell
 from ..grid import Grid
-from .paper_numbers import PAPER_NUMBERS, Source, paper_numbers
+from .published_numbers import PAPER_NUMBERS, Source, paper_numbers
 
 MINI = "mini"
 """The scale whose numbers compare with nobody's."""

@@ -24,7 +24,7 @@ from viker_lightning.storage.runs import names
 from viker_lightning.training import Unlearn
 from viker_lightning.training.base import Stage
 
-from .trainer import data_of, run_folder
+from .trainer_parts import data_of, run_folder
 
 log = logging.getLogger(__name__)
 
