@@ -104,17 +104,13 @@ class Grid:
     def cell(self, out: Path, block: str, name: str, seed: int) -> Cell:
         """One run of the grid. Runs that are the same in several grids or blocks have the same folder."""
         row = self.rows[name]
-        options = {**self.options, **self.blocks[block], **row.options, "seed_everything": seed}
-        gold = None
         tuned = name == self.gold or bool(row.again)
-        if tuned:  # fine-tuned on the same data; settings of unlearning are none of its business
-            shared = {key: value for key, value in options.items() if key.startswith("data.")}
-            options = {**shared, **self._judge(), **row.options, "seed_everything": seed}
-        if self.gold and name != self.gold:
-            gold = self.cell(out, block, self.gold, 0)
+        gold = self.cell(out, block, self.gold, 0) if self.gold and name != self.gold else None
+        previous = None if tuned else self._previous(out, block, name, seed)
+        options = self._options(block, row, seed, tuned)
+        if gold:
             options = {key: str(gold.folder) if value == GOLD else value for key, value in options.items()}
             options["evaluation.gold"] = str(gold.folder)
-        previous = None if tuned else self._previous(out, block, name, seed)
         if previous:
             options |= dict.fromkeys(("model.vanilla", "data.forgotten_by"), str(previous.folder))
         if not tuned:  # the vanilla model is the same for all rows: once is enough
@@ -130,6 +126,15 @@ class Grid:
         if block and set(self.blocks[block]) != {"data.forget"}:  # W&B is to average over neither
             group += f", {block}"
         return Cell(group, block, name, seed, row.config, options, folder, gold, previous)
+
+    def _options(self, block: str, row: Row, seed: int, tuned: bool) -> Options:
+        """What a run's command says beside its config, other runs aside."""
+        options = {**self.options, **self.blocks[block], **row.options, "seed_everything": seed}
+        if not tuned:
+            return options
+        # fine-tuned on the same data; settings of unlearning are none of its business
+        shared = {key: value for key, value in options.items() if key.startswith("data.")}
+        return {**shared, **self._judge(), **row.options, "seed_everything": seed}
 
     def _previous(self, out: Path, block: str, name: str, seed: int) -> Cell | None:
         """The run of the request before."""

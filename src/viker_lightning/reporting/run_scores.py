@@ -31,7 +31,7 @@ def better(split: str, score: str, runs: Iterable[Run] = ()) -> Literal["min", "
 
 
 def arrow(split: str, score: str, runs: Iterable[Run] = ()) -> str:
-    """The sign for it."""
+    """What is good of a score, as a sign: low ↓, high ↑ or near gold ★."""
     return SIGNS[better(split, score, runs)]
 
 

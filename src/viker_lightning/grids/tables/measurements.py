@@ -31,7 +31,7 @@ COSTS = {
     "peak_memory_mib": "peak memory, MiB",
     "peak_gpu_memory_mib": "peak GPU memory, MiB",
 }
-"""The same of :func:`costs`."""
+"""Numbers of :func:`costs` and their headings."""
 
 COSTS_NOTE = (
     "A run as a whole, loading and evaluation included; mean over the runs of a row. Memory is main memory; "

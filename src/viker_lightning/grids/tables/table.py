@@ -151,7 +151,7 @@ class Table:
         return {split: count for split, count in most.items() if count}
 
     def people_note(self, block: str) -> str:
-        """The same in words, and what it means for the intervals; empty if nothing was run."""
+        """How many people a block is about, in words, and what it means for the intervals; empty if nothing was run."""
         people = self.people(block)
         counts = ", ".join(f"{split} {count}" for split, count in people.items())
         return f"People, at most: {counts}. {coverage(people)}".strip() if people else ""

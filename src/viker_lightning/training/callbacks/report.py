@@ -139,7 +139,7 @@ class Report(Callback):
 
 @contextmanager
 def _warned_of(what: str) -> Iterator[None]:
-    """Makes a warning of whatever goes wrong."""
+    """Logs a warning in place of any error, so that a page that fails stops no run."""
     try:
         yield
     except Exception as error:
