@@ -20,7 +20,7 @@ from viker_lightning.evaluation import predict
 from viker_lightning.ideal import IdealDistribution
 from viker_lightning.methods import Batch, GradientAscent, Stranger, Strangers
 from viker_lightning.models import MLLM, Sampling, generate, sample
-from viker_lightning.training.streams import Derived
+from viker_lightning.training.streams import ForgetVariants
 
 TOKENS = 50
 """Of an answer, at most."""
@@ -217,7 +217,7 @@ def strangers_section(name: str, repeats: int) -> list[dict]:
         method = Stranger()
         method.needs = (Strangers(per_step=few),)
         for step in range(20):
-            about = Derived(method, 0, portraits, []).groups("strangers", groups, step)
+            about = ForgetVariants(method, 0, portraits, []).groups("strangers", groups, step)
             held.setdefault(len(about), about)
     ideal = IdealDistribution(mllm, portraits, "memory", each=True)
     seconds: dict = {}

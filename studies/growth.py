@@ -16,7 +16,7 @@ from typing import Any
 import finished
 
 from viker_lightning.grids import Cell
-from viker_lightning.grids.grid import setting
+from viker_lightning.grids.grid import config_option
 from viker_lightning.jobs.job import State
 from viker_lightning.jobs.runner import run_jobs
 
@@ -45,7 +45,7 @@ def cells(runs: Path) -> tuple[list[Cell], list[Cell]]:
         made: dict[str, Cell] = {}
         for row, name in {**MODELS, **METHODS}.items():
             config = f"configs/mini/{name}.yaml"
-            steps = max(1, round(setting(config, "trainer.max_steps") * people / CONFIGURED_FOR))
+            steps = max(1, round(config_option(config, "trainer.max_steps") * people / CONFIGURED_FOR))
             options: dict[str, Any] = {"data.root": size, "data.max_people": 12, "trainer.max_steps": steps}
             if row in METHODS:
                 folders = {"model.vanilla": made["Vanilla"].folder, "evaluation.gold": made["Gold"].folder}

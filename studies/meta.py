@@ -32,7 +32,7 @@ from viker_lightning.data.records import Split
 from viker_lightning.errors import UserError
 from viker_lightning.evaluation import Prediction, note_form, predict, summarise
 from viker_lightning.grids import Cell, read_grid
-from viker_lightning.grids.grid import setting
+from viker_lightning.grids.grid import config_option
 from viker_lightning.jobs.runner import run_jobs
 from viker_lightning.metrics import FORGOTTEN, KNOWLEDGE, NUMBERS, REFUSALS, Number, auroc
 from viker_lightning.models import MLLM, Lora
@@ -288,7 +288,7 @@ def gather_pool(cells: Sequence[Cell], gold: str) -> tuple[Member, list[Member]]
         utility = next((known[name] for name in KNOWLEDGE if name in known), None)
         if utility is None:
             raise UserError(f"{cell.folder}: nobody who is kept was asked about; evaluate the split retain, too")
-        group = GROUPS[str(setting(cell.config, "data.stage"))]
+        group = GROUPS[str(config_option(cell.config, "data.stage"))]
         members.append((cell, Member(cell.title, group, cell.folder, cell.command, utility)))
     pool = [member for cell, member in members if cell.row != gold]
     if missing := {"with", "without"} - {member.group for member in pool}:

@@ -126,3 +126,18 @@ def test_a_file_name_means_one_thing():
             places[file.stem].add(room(module))
     twice = {stem: sorted(rooms) for stem, rooms in places.items() if len(rooms) > 1}
     assert not twice
+
+
+def tangled(node: ast.AST, depth: int = 0) -> list[int]:
+    """Lines of comprehensions with more than two ``for``, or inside two others."""
+    lines = []
+    if isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
+        depth += 1
+        lines += [node.lineno] if len(node.generators) > 2 or depth > 2 else []
+    return lines + [line for child in ast.iter_child_nodes(node) for line in tangled(child, depth)]
+
+
+def test_comprehensions_are_plain():
+    files = {file.relative_to(SOURCE): ast.parse(file.read_text("utf-8")) for file in MODULES.values()}
+    wrong = [f"{file}:{line}" for file, tree in files.items() for line in tangled(tree)]
+    assert not wrong, "\n".join(["write a loop, or a helper with a name, in place of:", *wrong])

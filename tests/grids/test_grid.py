@@ -12,9 +12,9 @@ from viker_lightning.errors import UserError
 from viker_lightning.grids import read_grid
 from viker_lightning.grids.__main__ import main
 from viker_lightning.grids.cells import inputs
-from viker_lightning.grids.grid import setting
-from viker_lightning.grids.tables.paper_numbers import PAPER_NUMBERS, paper_numbers
-from viker_lightning.grids.tuning.spaces import settings
+from viker_lightning.grids.grid import config_option
+from viker_lightning.grids.tables.published_numbers import PAPER_NUMBERS, paper_numbers
+from viker_lightning.grids.tuning.spaces import config_options
 from viker_lightning.jobs.launch_files import slurm_script, sweep_file
 
 ROOT = Path(__file__).parents[2]
@@ -76,7 +76,7 @@ def test_every_method_has_every_method():
 @pytest.mark.parametrize("method", ["vanilla", "gold", "npo", "viker", "stranger"])
 def test_the_wider_model_has_the_settings_of_the_smaller(method):
     """But for the learning rate, and the steps of vanilla and gold."""
-    of = {size: settings(Path(f"configs/{size}/{method}.yaml")) for size in ("mini", "wider")}
+    of = {size: config_options(Path(f"configs/{size}/{method}.yaml")) for size in ("mini", "wider")}
     for found in of.values():
         del found["trainer.default_root_dir"], found["model.lr"]
         if method in ("vanilla", "gold"):
@@ -125,10 +125,10 @@ def test_published_npo_is_given_the_gold_model_of_its_ratio():
 
 
 def test_options_that_change_nothing_are_left_out():
-    assert setting("configs/mini/viker.yaml", "model.method.lam") == 8.19
-    assert setting("configs/mini/viker.yaml", "data.forget") == 10
-    assert setting("configs/mini/viker.yaml", "data.max_people") is None
-    assert setting("configs/mini/viker.yaml", "model.method.images.none") is None
+    assert config_option("configs/mini/viker.yaml", "model.method.lam") == 8.19
+    assert config_option("configs/mini/viker.yaml", "data.forget") == 10
+    assert config_option("configs/mini/viker.yaml", "data.max_people") is None
+    assert config_option("configs/mini/viker.yaml", "model.method.images.none") is None
     command = next(c for c in grid("mllmu").cells(OUT) if c.row == "ViKeR" and c.block == "10 %").command
     assert "--data.root" not in command and "--data.forget" not in command and "--data.max_people=12" in command
 
@@ -258,7 +258,10 @@ def test_a_name_that_occurs_twice(tmp_path):
     with pytest.raises(UserError, match=r"k.yaml, line \d+: 'title' occurs twice, first in line \d+; keep one"):
         read_grid(file, "mini", 1)
     (tmp_path / "run.yaml").write_text("seed_everything: 0\nseed_everything: 1\n")
-    for read in (lambda: setting(str(tmp_path / "run.yaml"), "model.lr"), lambda: inputs(str(tmp_path / "run.yaml"))):
+    for read in (
+        lambda: config_option(str(tmp_path / "run.yaml"), "model.lr"),
+        lambda: inputs(str(tmp_path / "run.yaml")),
+    ):
         with pytest.raises(UserError, match=r"run.yaml, line 2: 'seed_everything' occurs twice"):
             read()
 
@@ -277,7 +280,7 @@ def test_what_is_no_yaml_is_named(tmp_path, content, line):
     (tmp_path / "k.yaml").write_bytes(content)
     for read in (
         lambda: read_grid(tmp_path / "k.yaml", "mini", 1),
-        lambda: setting(str(tmp_path / "k.yaml"), "model.lr"),
+        lambda: config_option(str(tmp_path / "k.yaml"), "model.lr"),
         lambda: inputs(str(tmp_path / "k.yaml")),
     ):
         with pytest.raises(UserError) as error:

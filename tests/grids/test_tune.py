@@ -12,11 +12,11 @@ import yaml
 from support import forked
 from viker_lightning import methods
 from viker_lightning.errors import UserError
-from viker_lightning.grids.grid import setting
+from viker_lightning.grids.grid import config_option
 from viker_lightning.grids.tuning import tune as tuning
 from viker_lightning.grids.tuning.closeness import Models, closeness, needed
 from viker_lightning.grids.tuning.page import front_figure
-from viker_lightning.grids.tuning.spaces import Choices, Range, as_json, drawn_from, read_spaces, settings
+from viker_lightning.grids.tuning.spaces import Choices, Range, as_json, config_options, drawn_from, read_spaces
 from viker_lightning.grids.tuning.tune import main, open_study, tried
 from viker_lightning.grids.tuning.tuning_record import read_tuning, settings_tried
 from viker_lightning.metrics.statistics.fronts import hypervolume, least_within, pareto_front
@@ -106,7 +106,7 @@ def test_every_method_has_a_space_of_all_it_weighs():
     for name, space in spaces.methods.items():
         weights = {
             option
-            for option, value in settings(spaces.configs / f"{name}.yaml").items()
+            for option, value in config_options(spaces.configs / f"{name}.yaml").items()
             if option.startswith("model.method.") and isinstance(value, int | float)
         }
         named = yaml.safe_load((spaces.configs / f"{name}.yaml").read_text())["model"]["init_args"]["method"]
@@ -175,7 +175,7 @@ def bench(tmp_path, monkeypatch):
                 failed.append(cell)
                 continue
             bench.runs.append((cell.row, cell.block))
-            lr = cell.options.get("model.lr") or float(setting(cell.config, "model.lr"))
+            lr = cell.options.get("model.lr") or float(config_option(cell.config, "model.lr"))
             after = numbers(0.2 + 0.1 / (1 + 1000 * lr), 0.9 - 10 * lr, fluent=0.9, kl=0.6)
             after = {"gold": WORLD.gold, "gold, other seed": WORLD.floor}.get(cell.row, after)
             write_json(cell.folder / "results.json", {"before": WORLD.vanilla, "after": after})
@@ -315,7 +315,7 @@ def test_a_changed_yaml_begins_anew(bench, configs):
 def test_the_first_setting_is_the_shipped_one(bench):
     record = bench.tune("one", "--trials=1")
     assert record["methods"]["npo"]["trials"][0]["setting"] == {
-        option: float(setting("configs/mini/npo.yaml", option)) for option in record["methods"]["npo"]["space"]
+        option: float(config_option("configs/mini/npo.yaml", option)) for option in record["methods"]["npo"]["space"]
     }
 
 
@@ -390,7 +390,7 @@ def differing(record, spaces):
             yield f"{name}: was tuned over another space, or with other options, than {SPACES} has"
         if best["setting"].keys() != spaces.methods[name].keys():
             yield f"{name}: its best trial has {', '.join(best['setting'])}"
-        shipped = settings(Path(spaces.config(name)))
+        shipped = config_options(Path(spaces.config(name)))
         for option, value in best["setting"].items():
             there = shipped.get(option)
             there = float(there) if isinstance(value, float) and there is not None else there  # YAML reads 1e-3 as text

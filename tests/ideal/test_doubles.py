@@ -70,7 +70,7 @@ def test_what_is_said_is_the_mean_behind_the_doubles(mllm, pictures, groups, eac
     """Each person's own ones; photos of a person and parts of a step share them."""
     monkeypatch.setenv("VIKER_LIGHTNING_CACHE", str(tmp_path))
     references, doubles = asked(mllm, pictures, groups, Double(each=each, level=level), keep)
-    found, full = references.of("forget", groups, mllm.pack(groups))
+    found, full = references.look_up("forget", groups, mllm.pack(groups))
     plain = torch.cat([plain_ideal(mllm, [group], doubles[group.person]) for group in groups])
     labels = mllm.pack(groups).labels
     wanted = plain.gather(1, labels[:, None])[:, 0].log()
@@ -84,14 +84,14 @@ def test_what_is_said_is_the_mean_behind_the_doubles(mllm, pictures, groups, eac
         other = [ImageGroup(groups[0].person, groups[1].image, vqa=groups[0].vqa)]
         with monkeypatch.context() as patch:
             patch.setattr(MLLM, "frozen", lambda self: pytest.fail("asked the frozen model again"))
-            again, _ = references.of("forget", other, mllm.pack(other))
+            again, _ = references.look_up("forget", other, mllm.pack(other))
         sizes = sum(len(mllm.encoder.encode(vqa, True).answer) for vqa in groups[0].vqa)
         assert torch.equal(again["double"].log_prob, found["double"].log_prob[:sizes])
 
 
 def test_hidden_states_behind_the_double(mllm, pictures, groups):
     references, doubles = asked(mllm, pictures, groups, Double(), layers=(0, -1))
-    found, _ = references.of("forget", groups, mllm.pack(groups))
+    found, _ = references.look_up("forget", groups, mllm.pack(groups))
     (shown,) = doubles.views(groups)
     with mllm.frozen():
         layers = mllm.answer_tokens(mllm.pack(shown), (0, -1)).layers

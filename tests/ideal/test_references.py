@@ -85,7 +85,7 @@ def batch_of(mllm, references, needs, step):
     for stream in needs:
         packed = mllm.pack(step[stream])
         tokens[stream] = mllm.answer_tokens(packed)
-        found, distributions = references.of(stream, step[stream], packed)
+        found, distributions = references.look_up(stream, step[stream], packed)
         said |= {(stream, name): one for name, one in found.items()}
         full |= {(stream, name): p for name, p in distributions.items()}
     return Batch(tokens, said, full)
@@ -173,10 +173,10 @@ def test_strangers_asked_in_one_pass_are_those_asked_one_by_one(
     for group in streams["strangers"]:
         step = {"strangers": [replace(group, vqa=group.vqa[::-1])]}
         packed = mllm.pack(step["strangers"])
-        wanted = alone.of("strangers", step["strangers"], packed)[0]["own"]
+        wanted = alone.look_up("strangers", step["strangers"], packed)[0]["own"]
         with monkeypatch.context() as patch:
             patch.setattr(MLLM, "frozen", lambda self: pytest.fail("asked the frozen model again"))
-            found = together.of("strangers", step["strangers"], packed)[0]["own"]
+            found = together.look_up("strangers", step["strangers"], packed)[0]["own"]
         for name in ("vector", "entropy", "log_prob"):
             torch.testing.assert_close(getattr(found, name), getattr(wanted, name), rtol=1e-3, atol=1e-4)
     assert alone.ideal.store is not together.ideal.store
@@ -200,7 +200,7 @@ def test_what_is_not_declared_is_not_asked(mllm, streams, scenes, people, monkey
     for needs in ({"forget": {}, "alternative": {}}, {"forget": {}, "strangers": {}}):
         references = prepared(mllm, asking(needs), streams, [], people)
         assert references.strangers is None and references.ideal is None
-        assert references.of("forget", streams["forget"], mllm.pack(streams["forget"])) == ({}, {})
+        assert references.look_up("forget", streams["forget"], mllm.pack(streams["forget"])) == ({}, {})
 
 
 @pytest.mark.extended
@@ -301,7 +301,7 @@ def test_hidden_states_come_with_what_is_said(mllm, streams, scenes, people, lev
     needs = {"forget": {"own": level, "noised": level}}
     references = prepared(mllm, asking(needs, layers=(0, -1), **NOISE), streams, scenes, people)
     batch = mllm.pack(streams["forget"])
-    said, full = references.of("forget", streams["forget"], batch)
+    said, full = references.look_up("forget", streams["forget"], batch)
     noised = mllm.pack([replace(g, image=add_noise(g.image, 0.3)) for g in streams["forget"]])
     with mllm.frozen():
         for name, shown in (("own", batch), ("noised", noised)):
@@ -321,7 +321,7 @@ def test_nothing_kept_asks_in_every_step(mllm, streams, scenes, people, monkeypa
     for keep, wanted in (("memory", 1), ("off", 2)):
         references = prepared(mllm, asking(needs), streams, scenes, people, keep)
         asked.clear()
-        first, second = (references.of("forget", streams["forget"], batch)[0]["own"] for _ in range(2))
+        first, second = (references.look_up("forget", streams["forget"], batch)[0]["own"] for _ in range(2))
         assert len(asked) == wanted, keep
         torch.testing.assert_close(first.vector, second.vector)
 

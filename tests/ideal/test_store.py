@@ -59,13 +59,13 @@ def test_what_is_shared_does_not_depend_on_autocast(mllm, groups, pictures):
     """A run in mixed precision that asks within a step, and one in fp32, use one folder."""
     batch = mllm.pack(groups)
     wanted = [
-        IdealDistribution(mllm, pictures).of(batch.encoded),
+        IdealDistribution(mllm, pictures).look_up(batch.encoded),
         OwnReference(mllm, store=ReferenceStore()).reference(batch),
     ]
     ideal, own = IdealDistribution(mllm, pictures, "disk"), OwnReference(mllm, store=reference_store(mllm, "disk"))
     with torch.autocast("cpu", torch.bfloat16):
         ideal.distribution(batch.encoded[:1])  # reads the images
-        found = [ideal.of(batch.encoded), own.reference(batch)]
+        found = [ideal.look_up(batch.encoded), own.reference(batch)]
         rounded = OwnReference(mllm).reference(batch)
     for one, other in zip(found, wanted, strict=True):
         assert torch.equal(one.vector, other.vector) and torch.equal(one.log_prob, other.log_prob)

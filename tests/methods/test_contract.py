@@ -215,7 +215,7 @@ def test_nothing_is_computed_that_is_not_declared_nor_declared_and_not_read(vani
     assert bool(module.pictures) == ("irrelevant" in method.references)
     own = "alternative" in needs and isinstance(method.streams["alternative"].answers, Strangers)
     assert bool(module.strangers) == ("strangers" in needs or own)
-    assert (module.derived.own_answers is not None) == (own or rehearsal)
+    assert (module.variants.own_answers is not None) == (own or rehearsal)
 
 
 @every_edit

@@ -31,7 +31,7 @@ def rows():
 
 
 def sums(rows):
-    return Sums.of([p for p, _ in rows], [v for _, v in rows], [1] * len(rows))
+    return Sums.by_person([p for p, _ in rows], [v for _, v in rows], [1] * len(rows))
 
 
 def test_interval_is_that_of_a_plain_loop(rows):
@@ -58,7 +58,7 @@ def test_interval_covers_what_it_should():
     inside = 0
     for i in range(300):
         values = generator.normal(0.3, 1.0, 40)
-        found = interval(Sums.of([str(p) for p in range(40)], values.tolist(), [1] * 40), draws=500, seed=i)
+        found = interval(Sums.by_person([str(p) for p in range(40)], values.tolist(), [1] * 40), draws=500, seed=i)
         inside += found.low <= 0.3 <= found.high
     margin = NormalDist().inv_cdf(0.999) * math.sqrt(0.95 * 0.05 / 300)
     assert 0.93 - margin <= inside / 300 <= 0.95 + margin
@@ -67,7 +67,9 @@ def test_interval_covers_what_it_should():
 @pytest.mark.parametrize(("people", "known"), [(1, False), (6, False), (19, False), (20, True)])
 def test_few_people_have_no_interval(people, known):
     """A bootstrap over twelve people covers .87 to .92, not .95."""
-    one, two = (Sums.of([str(p) for p in range(people)], [p * x for p in range(people)], [2] * people) for x in (1, 3))
+    one, two = (
+        Sums.by_person([str(p) for p in range(people)], [p * x for p in range(people)], [2] * people) for x in (1, 3)
+    )
     for found in (interval(one), difference(two, one)):
         assert found.people == people and found.has_interval == known
     assert interval(one).value == pytest.approx(sum(range(people)) / (2 * people))
@@ -84,7 +86,7 @@ def test_difference_is_paired(rows):
     found = difference(after, before)
     assert (found.value, found.low, found.high) == pytest.approx((-0.05, -0.05, -0.05))
     assert interval(before).high - interval(before).low > 0.2
-    assert difference(after, Sums.of(["somebody else"], [1.0], [1])) is None
+    assert difference(after, Sums.by_person(["somebody else"], [1.0], [1])) is None
 
 
 def prediction(generator, split, person, number, modality):

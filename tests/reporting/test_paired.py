@@ -12,7 +12,7 @@ from viker_lightning.reporting.contenders import Contender, ranks
 
 
 def sums(values, people=None):
-    return Sums.of(people or [f"{i:03d}" for i in range(len(values))], list(values), [1] * len(values))
+    return Sums.by_person(people or [f"{i:03d}" for i in range(len(values))], list(values), [1] * len(values))
 
 
 def draws(seed, people, step):
@@ -54,8 +54,8 @@ def test_distances_to_gold_are_compared_by_the_same_swaps(step, target):
 
 def test_people_count_alike_and_only_those_that_all_were_asked_about():
     """A pair is a person's own mean; who was asked by one model alone is no pair; equal values change nothing."""
-    one = Sums.of(list("aabcdefghx"), [1, 1, 1, 1, 1, 1, 1, 1, 0.5, 0], [1] * 10)
-    two = Sums.of(list("bacdefgghy"), [0, 0, 0, 0, 0, 0, 0, 0, 0.5, 9], [1] * 10)
+    one = Sums.by_person(list("aabcdefghx"), [1, 1, 1, 1, 1, 1, 1, 1, 0.5, 0], [1] * 10)
+    two = Sums.by_person(list("bacdefgghy"), [0, 0, 0, 0, 0, 0, 0, 0, 0.5, 9], [1] * 10)
     assert swap_test(one, two) == pytest.approx(2 / 2**7), "seven people differ, all one way"
     assert swap_test(one, two, sums([0.0], ["z"])) is None and swap_test(one, sums([1.0], ["z"])) is None
     assert swap_test(one, two, sums([0.0] * 3, list("abc"))) == pytest.approx(2 / 2**3)

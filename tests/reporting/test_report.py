@@ -290,10 +290,10 @@ def models(gold=0.0, **methods):
     found = [Contender("gold", "gold", {"test": {}})] if gold is not None else []
     for name, values in methods.items():
         people = [f"{i:03d}" for i in range(len(values))]
-        sums = Sums.of(people, values, [1] * len(values))
+        sums = Sums.by_person(people, values, [1] * len(values))
         found.append(Contender(name, "method", {s: {"keyword_match": sums} for s in ("test", "retain")}))
         if gold is not None:
-            found[0].scores["test"]["keyword_match"] = Sums.of(people, [gold] * len(values), [1] * len(values))
+            found[0].scores["test"]["keyword_match"] = Sums.by_person(people, [gold] * len(values), [1] * len(values))
     return found
 
 

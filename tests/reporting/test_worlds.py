@@ -78,10 +78,10 @@ FORM = Measure("test/well_formed", "test Well formed", "↑", "value", 1)
 
 def test_what_is_measured():
     own, other = ({one.column: value for one in (DISTANCE, KEPT, KL, FORM)} for value in (0.2, 0.5))
-    found = [one.of(own, other, other, other) for one in (DISTANCE, KEPT, KL, FORM)]
+    found = [one.compare(own, other, other, other) for one in (DISTANCE, KEPT, KL, FORM)]
     assert found == pytest.approx([0.3, -0.3, -0.3, 0.2]), "below gold is as far as above it"
-    assert [one.of(own, {}, {}, {}) for one in (DISTANCE, KEPT, KL)] == [None] * 3
-    assert FORM.of(own, {}, {}, {}) == 0.2 and FORM.of({}, other, other, other) is None
+    assert [one.compare(own, {}, {}, {}) for one in (DISTANCE, KEPT, KL)] == [None] * 3
+    assert FORM.compare(own, {}, {}, {}) == 0.2 and FORM.compare({}, other, other, other) is None
 
 
 def test_differences_are_paired_by_world_and_positive_is_good():

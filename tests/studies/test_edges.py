@@ -6,7 +6,7 @@ from pathlib import Path
 import edges
 import pytest
 
-from viker_lightning.grids.tuning.spaces import Choices, Range, read_spaces, settings
+from viker_lightning.grids.tuning.spaces import Choices, Range, config_options, read_spaces
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "studies/edges.json"
@@ -26,7 +26,7 @@ def test_every_end_is_passed_or_it_is_said_why_not():
     assert passed_over
     assert set(edges.not_tried(record)) == passed_over == set(json.loads(PAGE.read_text())["not tried"])
     for method, option, value, setting in found:
-        space, shipped = spaces.methods[method], settings(spaces.configs / f"{method}.yaml")
+        space, shipped = spaces.methods[method], config_options(spaces.configs / f"{method}.yaml")
         assert setting[option] == value and not (space[option].holds(value) and space[option].edge(value) == "")
         assert {o: v for o, v in setting.items() if o != option} == {o: shipped[o] for o in space if o != option}
 

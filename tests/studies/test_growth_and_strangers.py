@@ -13,7 +13,7 @@ from viker_lightning.data.datasets.mllmu import MLLMU
 from viker_lightning.data.embedded import portraits
 from viker_lightning.data.records import Picture
 from viker_lightning.grids import read_grid
-from viker_lightning.grids.grid import setting
+from viker_lightning.grids.grid import config_option
 
 pytestmark = pytest.mark.extended
 
@@ -29,7 +29,7 @@ def test_every_size_takes_the_same_steps_for_a_person(tmp_path):
     models, methods = growth.cells(tmp_path)
     assert len(models) == 8 and len(methods) == 12
     steps = {(cell.block, cell.row): cell.options["trainer.max_steps"] for cell in [*models, *methods]}
-    assert steps["40 people", "NPO"] == setting("configs/mini/npo.yaml", "trainer.max_steps")
+    assert steps["40 people", "NPO"] == config_option("configs/mini/npo.yaml", "trainer.max_steps")
     assert steps["100 people", "Gold"] == 2.5 * steps["40 people", "Gold"]
     assert steps["190 people", "Gold"] == round(4.75 * steps["40 people", "Gold"])
     (large,) = [cell for cell in methods if (cell.block, cell.row) == ("100 people", "ViKeR")]

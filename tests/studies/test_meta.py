@@ -30,7 +30,7 @@ from viker_lightning.attacks import Subject
 from viker_lightning.errors import UserError
 from viker_lightning.evaluation import summarise
 from viker_lightning.grids import read_grid
-from viker_lightning.grids.grid import setting
+from viker_lightning.grids.grid import config_option
 from viker_lightning.metrics import NUMBERS, SECTIONS
 
 ROOT = Path(__file__).parents[2]
@@ -186,7 +186,7 @@ def test_the_shipped_pool_has_models_of_every_group(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     grid = read_grid(ROOT / "experiments/meta.yaml", "mini", 2)
     cells = grid.cells(tmp_path)
-    groups = [GROUPS[setting(cell.config, "data.stage")] for cell in cells if cell.row != grid.gold]
+    groups = [GROUPS[config_option(cell.config, "data.stage")] for cell in cells if cell.row != grid.gold]
     assert {group: groups.count(group) for group in GROUPS.values()} == {"with": 10, "without": 10, "unlearned": 5}
     assert len({cell.folder for cell in cells}) == len(cells)  # none is gold itself, or another one of them
     assert all(cell.options["evaluation.gold"] == str(cells[0].folder) for cell in cells[1:])

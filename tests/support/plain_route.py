@@ -28,7 +28,7 @@ def plain_logits(mllm: MLLM, groups: Sequence[ImageGroup]) -> tuple[Tensor, Answ
     """
     batch = mllm.pack(groups)
     hidden = mllm.plain_hidden(batch)
-    tokens = AnswerTokens.of(batch, hidden, mllm.head)
+    tokens = AnswerTokens.from_batch(batch, hidden, mllm.head)
     return mllm.head(hidden).float(), tokens
 
 

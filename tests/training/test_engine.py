@@ -171,7 +171,7 @@ def test_full_distributions_of_the_own_images_are_the_vanilla_models(vanilla, da
     batch = module.mllm.pack(groups)
     student, (references, distributions) = (
         module.mllm.answer_tokens(batch),
-        module.references.of("forget", groups, batch),
+        module.references.look_up("forget", groups, batch),
     )
     assert [*references] == [*distributions] == ["own"]
     reference, found = references["own"], distributions["own"]

@@ -16,7 +16,7 @@ from viker_lightning.metrics import keyword_match
 from viker_lightning.models import Lora, generate
 from viker_lightning.training import Unlearn
 from viker_lightning.training.engine import Engine
-from viker_lightning.training.streams import Derived
+from viker_lightning.training.streams import ForgetVariants
 
 
 @pytest.fixture(scope="module")
@@ -42,37 +42,37 @@ def asked(groups):
 
 @pytest.mark.parametrize("few", [1, 2, 3])
 def test_strangers_are_drawn_from_seed_step_and_group_alone(step, pictures, few):
-    derived = Derived(declaring(needs=[Strangers(per_step=few)]), 3, pictures, [])
+    variants = ForgetVariants(declaring(needs=[Strangers(per_step=few)]), 3, pictures, [])
     shown = set()
     for number in range(40):
-        whole = derived.groups("strangers", step, number)
-        on_two = [derived.groups("strangers", step[rank::2], number) for rank in range(2)]
+        whole = variants.groups("strangers", step, number)
+        on_two = [variants.groups("strangers", step[rank::2], number) for rank in range(2)]
         assert asked(whole) == asked(on_two[0]) + asked(on_two[1])
-        assert asked(whole) == asked(derived.groups("strangers", step[::-1], number)), "in whatever order"
-        again = Derived(declaring(needs=[Strangers(per_step=few)]), 3, pictures, [])  # as a run that is resumed
+        assert asked(whole) == asked(variants.groups("strangers", step[::-1], number)), "in whatever order"
+        again = ForgetVariants(declaring(needs=[Strangers(per_step=few)]), 3, pictures, [])  # as a run that is resumed
         assert again.groups("strangers", step, number) == whole
         keys = [group.image.key for group in whole]
         assert 1 <= len(keys) == len(set(keys)) <= few, "who share a stranger share its sequence"
         assert {group.person for group in whole} == {"stranger"}
         shown |= set(keys)
     assert shown == {picture.key for picture in pictures}, "all of them, in the end"
-    other = Derived(declaring(needs=[Strangers(per_step=few)]), 4, pictures, [])
-    assert any(other.groups("strangers", step, n) != derived.groups("strangers", step, n) for n in range(9))
+    other = ForgetVariants(declaring(needs=[Strangers(per_step=few)]), 4, pictures, [])
+    assert any(other.groups("strangers", step, n) != variants.groups("strangers", step, n) for n in range(9))
 
 
 def test_questions_are_the_step_s_with_the_forget_answers_but_those_without_photo(step, pictures):
-    found = Derived(declaring(), 0, pictures, []).groups("strangers", step, 0)
+    found = ForgetVariants(declaring(), 0, pictures, []).groups("strangers", step, 0)
     wanted = Counter(vqa for group in step[:7] for vqa in group.vqa)
     assert Counter(vqa for group in found for vqa in group.vqa) == wanted
-    assert Derived(declaring(), 0, pictures, []).groups("strangers", step[7:], 0) == []
+    assert ForgetVariants(declaring(), 0, pictures, []).groups("strangers", step[7:], 0) == []
 
 
 def test_everything_holds_whatever_a_step_asks(step, pictures):
-    derived = Derived(declaring(), 0, pictures, [])
-    everything = asked(derived.everything("strangers", step))
+    variants = ForgetVariants(declaring(), 0, pictures, [])
+    everything = asked(variants.everything("strangers", step))
     assert len(everything) == len(pictures) * len({vqa for group in step[:7] for vqa in group.vqa})
     for number in range(20):
-        assert asked(derived.groups("strangers", step, number)).keys() <= everything.keys()
+        assert asked(variants.groups("strangers", step, number)).keys() <= everything.keys()
 
 
 @pytest.fixture
@@ -91,10 +91,10 @@ def greedy(mllm, picture, vqa):
 
 
 def test_rehearsal_is_on_the_frozen_model_s_own_greedy_answers(mllm, step, pictures, answers):
-    derived = Derived(declaring(needs=[Strangers(rehearsal=True)]), 0, pictures, [])
-    derived.own_answers = answers
+    variants = ForgetVariants(declaring(needs=[Strangers(rehearsal=True)]), 0, pictures, [])
+    variants.own_answers = answers
     assert answers.dropped == 0 and len(answers) == len(pictures) * len({v.question for g in step for v in g.vqa})
-    found = derived.groups("strangers", step, 0)
+    found = variants.groups("strangers", step, 0)
     assert Counter(v.question for g in found for v in g.vqa) == Counter(v.question for g in step[:7] for v in g.vqa)
     students = 0
     for group in found:
@@ -103,12 +103,12 @@ def test_rehearsal_is_on_the_frozen_model_s_own_greedy_answers(mllm, step, pictu
             ((student,),) = generate(mllm, [replace(group, vqa=(vqa,))], 8)
             students += student != vqa.answer
     assert students, "the student says something else"
-    everything = asked(derived.everything("strangers", step))
-    assert all(asked(derived.groups("strangers", step, n)).keys() <= everything.keys() for n in range(10))
+    everything = asked(variants.everything("strangers", step))
+    assert all(asked(variants.groups("strangers", step, n)).keys() <= everything.keys() for n in range(10))
 
 
 def test_answers_with_a_private_span_are_dropped_and_counted(mllm, step, pictures, answers):
-    questions = [vqa for group in derived_of(answers, pictures).everything("strangers", step) for vqa in group.vqa]
+    questions = [vqa for group in variants_of(answers, pictures).everything("strangers", step) for vqa in group.vqa]
     leaked = questions[0].answer.split()[0]
     assert leaked.isalnum()
     strict = OwnAnswers(mllm, [leaked, "zzz"], 8)
@@ -116,8 +116,8 @@ def test_answers_with_a_private_span_are_dropped_and_counted(mllm, step, picture
     all_answers = [answers.answer(p, v.question) for p in pictures for v in {v.question: v for v in questions}.values()]
     told = [keyword_match(text, [leaked]) > 0 for text in all_answers]
     assert 0 < strict.dropped == sum(told) < len(told)
-    derived = derived_of(strict, pictures)
-    found = [vqa.answer for group in derived.everything("strangers", step) for vqa in group.vqa]
+    variants = variants_of(strict, pictures)
+    found = [vqa.answer for group in variants.everything("strangers", step) for vqa in group.vqa]
     assert found and not any(keyword_match(text, [leaked]) for text in found)
     assert len(found) < len(questions)
 
@@ -128,23 +128,23 @@ def test_answers_of_data_without_private_spans_stay(mllm, step, pictures):
     assert len(answers) == 3 and answers.answer(pictures[0], step[0].vqa[0].question)
 
 
-def derived_of(answers, pictures, need=Strangers(rehearsal=True)):  # noqa: B008 - it is frozen
-    derived = Derived(declaring(needs=[need]), 0, pictures, [])
-    derived.own_answers = answers
-    return derived
+def variants_of(answers, pictures, need=Strangers(rehearsal=True)):  # noqa: B008 - it is frozen
+    variants = ForgetVariants(declaring(needs=[need]), 0, pictures, [])
+    variants.own_answers = answers
+    return variants
 
 
 def test_sentences(step):
     sentences = ("I do not know.", "No idea.", "Who is that?")
     method = declaring(needs=[Alternative(sentences)])
-    found = [Derived(method, seed, [], []).groups("alternative", step, n) for seed in (0, 1) for n in (0, 5)]
+    found = [ForgetVariants(method, seed, [], []).groups("alternative", step, n) for seed in (0, 1) for n in (0, 5)]
     assert found[0] == found[1] != found[2], "drawn by the seed and the question's text"
     for group, before in zip(found[0], step, strict=True):
         assert (group.image, group.person) == (before.image, before.person)
         assert [vqa.question for vqa in group.vqa] == [vqa.question for vqa in before.vqa]
         assert all(vqa.answer in sentences and vqa.private == () for vqa in group.vqa)
     assert len({vqa.answer for group in found[0] for vqa in group.vqa}) > 1
-    assert Derived(method, 0, [], []).everything("alternative", step) == found[0]
+    assert ForgetVariants(method, 0, [], []).everything("alternative", step) == found[0]
 
 
 def test_wrong_answers_are_the_benchmark_s_or_another_person_s(pictures):
@@ -154,20 +154,20 @@ def test_wrong_answers_are_the_benchmark_s_or_another_person_s(pictures):
     method = declaring(needs=[Alternative("wrong")])
     drawn = set()
     for seed in range(20):
-        ((where, who),) = [g.vqa for g in Derived(method, seed, [], others).groups("alternative", [own], seed)]
+        ((where, who),) = [g.vqa for g in ForgetVariants(method, seed, [], others).groups("alternative", [own], seed)]
         assert who.answer in ("Bob.", "Cyd.") and where.private == ()
         drawn.add(where.answer)
     assert drawn == {"In Oslo1.", "In Oslo2.", "In Oslo3."}
     with pytest.raises(UserError, match=r"model\.method\.alternative: found no wrong answer to 'Where\?'") as error:
-        Derived(method, 0, [], others[:1]).groups("alternative", [own], 0)
+        ForgetVariants(method, 0, [], others[:1]).groups("alternative", [own], 0)
     assert "\n" not in str(error.value)
 
 
 def test_own_answers_behind_a_stranger_stand_on_the_person_s_photo(step, pictures, answers):
-    derived = derived_of(answers, pictures, Alternative(Strangers()))
-    everything = asked(derived.everything("alternative", step))
+    variants = variants_of(answers, pictures, Alternative(Strangers()))
+    everything = asked(variants.everything("alternative", step))
     for number in range(10):
-        found = derived.groups("alternative", step, number)
+        found = variants.groups("alternative", step, number)
         assert [g.image.key for g in found] == [g.image.key for g in step[:7]], "the person's; none without photo"
         assert asked(found).keys() <= everything.keys()
         for group in found:
@@ -178,8 +178,8 @@ def test_own_answers_behind_a_stranger_stand_on_the_person_s_photo(step, picture
 def test_other_answers_beside_strangers(step, pictures):
     """Each stream has its own of everything."""
     method = declaring(needs=[Strangers(), Alternative(("No idea.",))])
-    derived = Derived(method, 0, pictures, [])
-    found = derived.everything("alternative", step)
+    variants = ForgetVariants(method, 0, pictures, [])
+    found = variants.everything("alternative", step)
     assert [group.image for group in found] == [group.image for group in step]
     assert {vqa.answer for group in found for vqa in group.vqa} == {"No idea."}
 
@@ -203,7 +203,7 @@ def test_a_run_reports_what_it_dropped(vanilla, data):
     forget = [vqa for person in data.streams["forget"] for vqa in person.vqa]
     report = module.report.strangers
     assert report["answers"] == 2 * len({vqa.question for vqa in forget})
-    assert report == {"answers": len(module.derived.own_answers), "dropped": module.derived.own_answers.dropped}
+    assert report == {"answers": len(module.variants.own_answers), "dropped": module.variants.own_answers.dropped}
     assert report["dropped"] < report["answers"]
 
 

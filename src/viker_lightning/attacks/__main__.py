@@ -106,9 +106,7 @@ def plan(given: argparse.Namespace) -> tuple[list[Unit], list[Unit], Material]:
     Returns:
         All units of this run, its gold and its vanilla model; those that are asked for; whom they are about.
     """
-    on = given.on.split(",") if given.on else [*NAMES]
-    if unknown := [name for name in on if name not in NAMES]:
-        raise UserError(f"--on: found {unknown[0]!r}, expected {', '.join(NAMES)}")
+    on = _attacked(given)
     if given.people is not None and given.people < 1:
         raise UserError(f"--people: found {given.people}, expected at least 1")
     only = given.only.split(",") if given.only else []
@@ -134,6 +132,18 @@ def plan(given: argparse.Namespace) -> tuple[list[Unit], list[Unit], Material]:
         if subject.name in one.subjects
     ]
     return units, [unit for unit in units if unit.attack in attacks and unit.subject.name in on], material
+
+
+def _attacked(given: argparse.Namespace) -> list[str]:
+    """The names of who is attacked.
+
+    Raises:
+        UserError: if one is unknown.
+    """
+    on = given.on.split(",") if given.on else [*NAMES]
+    if unknown := [name for name in on if name not in NAMES]:
+        raise UserError(f"--on: found {unknown[0]!r}, expected {', '.join(NAMES)}")
+    return on
 
 
 def write_results(

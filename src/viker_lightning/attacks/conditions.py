@@ -32,38 +32,55 @@ def conditions(attack: Attack, found: Mapping[Name, Sequence[Attempt]]) -> list[
         the attacks, and apart from these over what is taught; of the clean one as it is, and of series that are neither
         ``None``; of series that teach, ``R``, see :func:`relearned`.
     """
-    keys = list(dict.fromkeys((one.series, one.x) for all_of in found.values() for one in all_of))
+    keys = list(dict.fromkeys((one.series, one.x) for attempts in found.values() for one in attempts))
     keys.sort(key=lambda key: key[0] != attack.clean)  # as they came otherwise
-    rows = []
-    for series, x in keys:
-        counts = attack.attacks(series, x)
-        row: dict[str, Any] = {"series": series, "x": x, "clean": series == attack.clean, "counts": counts}
-        sums: dict[Name, Sums] = {}
-        for name, all_of in found.items():
-            some = [one for one in all_of if (one.series, one.x) == (series, x)]
-            if some:
-                asked = [one for one in all_of if one.series == attack.clean]
-                clean = asked if series != attack.clean else []
-                beside = [one for one in all_of if one.series in attack.beside and one.x == x and one.series != series]
-                row[name] = of_condition(some, asked) | attack.numbers([*some, *clean, *beside])
-                guessed = [one for one in beside if one.series == attack.guessing] if counts else []
-                sums[name] = _above(some, guessed) if guessed else _sums(some, "forget")
-                row[name] |= {"above": sums[name].mean} if guessed and sums[name].people else {}
-        if "run" in sums and "gold" in sums and (more := difference(sums["run"], sums["gold"])):
-            row["more_than_gold"] = more.value
-            row |= {"more_low": more.low, "more_high": more.high} if more.has_interval else {}
-            tested = more.people >= FEWEST and (row["clean"] or counts or _taught(attack, row))
-            row["p"] = swap_test(sums["run"], sums["gold"]) if tested else None
-        rows.append(row)
-    for family in ([row for row in rows if row["counts"]], [row for row in rows if _taught(attack, row)]):
-        one_by_one = {str(i): row["p"] for i, row in enumerate(family) if row.get("p") is not None}
-        for i, adjusted in holm(one_by_one).items():
-            family[int(i)]["p"] = adjusted
+    rows = [_condition(attack, found, series, x) for series, x in keys]
+    _correct([row for row in rows if row["counts"]])
+    _correct([row for row in rows if _taught(attack, row)])
     for row in rows:
-        first = next((one for one in rows if (one["series"], one["x"]) == (row["series"], 0)), None)
-        if row["series"] in attack.teaches and row["x"] and first and "more_than_gold" in row:
+        first = next((other for other in rows if (other["series"], other["x"]) == (row["series"], 0)), None)
+        if first and _taught(attack, row) and "more_than_gold" in row:
             row["R"] = relearned(*(row[name]["forget"] - first[name]["forget"] for name in ("gold", "run")))
     return rows
+
+
+def _condition(attack: Attack, found: Mapping[Name, Sequence[Attempt]], series: str, x: float | None) -> dict[str, Any]:
+    """The numbers of a condition on everybody it was carried out on, and how the run differs from gold."""
+    counts = attack.attacks(series, x)
+    row: dict[str, Any] = {"series": series, "x": x, "clean": series == attack.clean, "counts": counts}
+    sums: dict[Name, Sums] = {}
+    for name, attempts in found.items():
+        if any((one.series, one.x) == (series, x) for one in attempts):
+            row[name], sums[name] = _on_subject(attack, attempts, row)
+    if "run" in sums and "gold" in sums and (more := difference(sums["run"], sums["gold"])):
+        row["more_than_gold"] = more.value
+        row |= {"more_low": more.low, "more_high": more.high} if more.has_interval else {}
+        tested = more.people >= FEWEST and (row["clean"] or counts or _taught(attack, row))
+        row["p"] = swap_test(sums["run"], sums["gold"]) if tested else None
+    return row
+
+
+def _on_subject(
+    attack: Attack, attempts: Sequence[Attempt], row: Mapping[str, Any]
+) -> tuple[dict[str, float | int], Sums]:
+    """The numbers of a condition on one model, and hits on the forget people, less guessing where that is known."""
+    series, x = row["series"], row["x"]
+    under = [one for one in attempts if (one.series, one.x) == (series, x)]
+    clean = [one for one in attempts if one.series == attack.clean]
+    beside = [one for one in attempts if one.series in attack.beside and one.x == x and one.series != series]
+    numbers = of_condition(under, clean) | attack.numbers([*under, *([] if row["clean"] else clean), *beside])
+    guessed = [one for one in beside if one.series == attack.guessing] if row["counts"] else []
+    if not guessed:
+        return numbers, _sums(under, "forget")
+    above = _above(under, guessed)
+    return numbers | ({"above": above.mean} if above.people else {}), above
+
+
+def _correct(family: Sequence[dict[str, Any]]) -> None:
+    """Corrects the p-values of a family of conditions by Holm's method."""
+    measured = {str(i): row["p"] for i, row in enumerate(family) if row.get("p") is not None}
+    for i, adjusted in holm(measured).items():
+        family[int(i)]["p"] = adjusted
 
 
 def relearned(gold: float, run: float) -> float:
@@ -166,9 +183,9 @@ def _above(found: Sequence[Attempt], guessed: Sequence[Attempt]) -> Sums:
     by_chance = {(one.person, one.question): one.hit for one in guessed if one.whose == "forget"}
     some = [one for one in found if one.whose == "forget" and (one.person, one.question) in by_chance]
     more = [one.hit - by_chance[one.person, one.question] for one in some]
-    return Sums.of([one.person for one in some], more, [1.0] * len(some))
+    return Sums.by_person([one.person for one in some], more, [1.0] * len(some))
 
 
 def _sums(found: Sequence[Attempt], whose: Whose) -> Sums:
     some = [one for one in found if one.whose == whose]
-    return Sums.of([one.person for one in some], [one.hit for one in some], [1.0] * len(some))
+    return Sums.by_person([one.person for one in some], [one.hit for one in some], [1.0] * len(some))

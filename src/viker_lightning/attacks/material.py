@@ -66,7 +66,7 @@ def gather(data: Benchmark, people: int | None = None, seed: int = 0) -> Materia
     """
     forget = private_questions(data.evaluation(Split.FORGET, "image"))
     drawn = _draw([g.person for g in forget], people, seed)
-    forget = [g for g in forget if g.person in drawn]
+    forget = _about(forget, drawn)
     if not forget:
         raise UserError(f"{data.root}: no question about the forget set has a private span, so nothing can come back")
     retain = private_questions(data.evaluation(Split.RETAIN, "image"))
@@ -75,7 +75,7 @@ def gather(data: Benchmark, people: int | None = None, seed: int = 0) -> Materia
     kept = _draw([g.person for g in retain], len(drawn), seed)
     if not kept:
         raise UserError(f"{data.root}: nobody is retained with private spans; an attack needs people to compare with")
-    test = [g for g in private_questions(data.evaluation(Split.TEST, "image")) if g.person in drawn]
+    test = _about(private_questions(data.evaluation(Split.TEST, "image")), drawn)
     names = {person_name(i) for i in drawn}
     others = {person_name(i) for i in kept}
     records = data.people(data.retain_ids)
@@ -86,7 +86,7 @@ def gather(data: Benchmark, people: int | None = None, seed: int = 0) -> Materia
         [p for p in records if person_name(p.id) not in others],
         forget,
         test,
-        [g for g in retain if g.person in kept],
+        _about(retain, kept),
         seed,
     )
 
@@ -103,7 +103,13 @@ def heard(data: Benchmark) -> set[str]:
     Every model of the data has met these.
     """
     texts = (f"{q.question} {q.answer}" for p in data.people(data.retain_ids) for q in p.vqa)
-    return {form for text in texts for word in text.split() for form in (word, word.strip(PUNCTUATION))}
+    words = {word for text in texts for word in text.split()}
+    return words | {word.strip(PUNCTUATION) for word in words}
+
+
+def _about(groups: Sequence[ImageGroup], people: set[str]) -> list[ImageGroup]:
+    """The groups about some of the people."""
+    return [group for group in groups if group.person in people]
 
 
 def _draw(people: Sequence[str], most: int | None, seed: int) -> set[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from viker_lightning.storage.runs.names import ATTACKED, ATTACKS
 from viker_lightning.storage.secrets import hide
 
 from .attempt import Attempt
+from .base import Attack
 from .conditions import brought_back, conditions, sentence, shared
 from .material import Material
 from .subject import Name
@@ -36,9 +37,7 @@ def write_record(folder: Path, units: Sequence[Unit], run: str, gold: str, mater
     attacks: dict[str, Any] = {}
     for unit in units:
         name, subject, state, noted = unit.attack.name, unit.subject.name, unit.state(), unit.note()
-        about = {key: getattr(unit.attack, key) for key in ("about", "source", "axis", "clean", "says")}
-        settings = asdict(unit.attack)  # type: ignore[call-overload]
-        entry = attacks.setdefault(name, about | {"settings": settings, "on": {}})
+        entry = attacks.setdefault(name, _described(unit.attack))
         entry["on"][subject] = {
             "state": state.value,
             "why": unit.complaint() if state == State.FAILED else "",
@@ -51,14 +50,7 @@ def write_record(folder: Path, units: Sequence[Unit], run: str, gold: str, mater
     kinds = {unit.attack.name: unit.attack for unit in units}
     for name, of in found.items():
         attacks[name]["conditions"] = conditions(kinds[name], of)
-    both = [name for name, of in found.items() if kinds[name].says and {"run", "gold"} <= of.keys()]
-    for name in both:
-        found[name]["run"], found[name]["gold"] = shared(found[name]["run"], found[name]["gold"])
-    told = both or [name for name, of in found.items() if kinds[name].says and "run" in of]
-    back = {
-        subject: brought_back({name: (kinds[name], found[name][subject]) for name in told})
-        for subject in (("run", "gold") if both else ("run",) if told else ())
-    }
+    counted, back = _back(kinds, found)
     record = {
         "run": hide(run),
         "gold": hide(gold),
@@ -67,12 +59,34 @@ def write_record(folder: Path, units: Sequence[Unit], run: str, gold: str, mater
         "material": material.fingerprint(),
         "attacks": attacks,
         "back": back,
-        "counted": told,
-        "sentence": sentence(back["run"], back.get("gold"), told) if "run" in back else "",
+        "counted": counted,
+        "sentence": sentence(back["run"], back.get("gold"), counted) if "run" in back else "",
     }
     (folder / ATTACKS).mkdir(parents=True, exist_ok=True)
     write_json(folder / ATTACKED, record)
     return record
+
+
+def _described(attack: Attack) -> dict[str, Any]:
+    """What an attack is, and on whom it was carried out, to be filled in."""
+    return {
+        **{key: getattr(attack, key) for key in ("about", "source", "axis", "clean", "says")},
+        "settings": asdict(attack),  # type: ignore[call-overload]
+        "on": {},
+    }
+
+
+def _back(
+    kinds: Mapping[str, Attack], found: Mapping[str, Mapping[Name, Sequence[Attempt]]]
+) -> tuple[list[str], dict[str, dict[str, int]]]:
+    """Which attacks count, those on run and gold if there are any; and who was brought back by them."""
+    says = {name: of for name, of in found.items() if kinds[name].says}
+    both = {name: shared(of["run"], of["gold"]) for name, of in says.items() if {"run", "gold"} <= of.keys()}
+    if both:
+        run, gold = ({name: (kinds[name], pair[side]) for name, pair in both.items()} for side in (0, 1))
+        return [*both], {"run": brought_back(run), "gold": brought_back(gold)}
+    alone = {name: (kinds[name], of["run"]) for name, of in says.items() if "run" in of}
+    return [*alone], {"run": brought_back(alone)} if alone else {}
 
 
 def show(record: dict[str, Any], console: Console) -> None:

@@ -51,12 +51,11 @@ def numbers(record: dict[str, Any]) -> dict[str, float]:
 
 def rows(record: dict[str, Any]) -> list[list[Any]]:
     """Every condition of every attack on everybody: rows of :data:`COLUMNS`."""
-    return [
-        [name, condition(row, attack["axis"]), subject]
-        + [row[subject].get(number) for number in ("forget", "retain", "probability", "back")]
-        + [row.get("more_than_gold") if subject == "run" else None]
-        for name, attack in record["attacks"].items()
-        for row in attack.get("conditions", [])
-        for subject in attack["on"]
-        if subject in row
-    ]
+    found = []
+    for name, attack in record["attacks"].items():
+        for row in attack.get("conditions", []):
+            for subject in (subject for subject in attack["on"] if subject in row):
+                measured = [row[subject].get(number) for number in ("forget", "retain", "probability", "back")]
+                more = row.get("more_than_gold") if subject == "run" else None
+                found.append([name, condition(row, attack["axis"]), subject, *measured, more])
+    return found

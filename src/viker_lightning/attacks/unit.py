@@ -50,7 +50,7 @@ class Unit(Job):
 
     @property
     def title(self) -> str:
-        """For people."""
+        """Attack and model, for the terminal."""
         return f"{self.attack.name} / {self.subject.name}"
 
     @property

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from viker_lightning.errors import UserError
 from viker_lightning.storage.cache import CHECKSUMS, cache_folder
-from viker_lightning.storage.files import remove_drafts, unheld
+from viker_lightning.storage.files import free_to_clear, remove_drafts
 
 NAMES = {
     "models": r"(MODEL|mini-tower)-([0-9a-f]{12}|\d+)",
@@ -73,7 +73,7 @@ def remove(path: Path) -> int | None:
             for lock in (path.with_name(f"{path.name}.lock"), path / ".lock", *path.glob("build-*.lock")):
                 if lock.exists():
                     held.enter_context(FileLock(lock).acquire(timeout=0))
-            free = held.enter_context(unheld(path))
+            free = held.enter_context(free_to_clear(path))
         except Timeout:
             free = False
         if not free:

@@ -226,31 +226,52 @@ def _innermost(message: str) -> tuple[str, str]:
     depths = [len(line) - len(line.lstrip(" -")) for line in lines]
     texts = [line.strip(" -") for line in lines]
     reasons = [i for i, text in enumerate(texts) if not NOISE.match(text)] or [len(texts) - 1]
+    best = _deepest(texts, depths, reasons)
+    keys = _keys_above(texts, depths, best)
+    if alone := re.match(r'Parser key "([^"]+)": (.*)', texts[best]):  # all in one line
+        keys, texts[best] = [alone[1]], alone[2]
+    reason = texts[best]
+    value = _given_value(texts, depths)
+    if nested := re.match(r"NestedArg\(key='([^']+)', val='?(.*?)'?\)$", value):
+        value = nested[2]
+        if depths[best] <= min(d for d, t in zip(depths, texts, strict=True) if d and not NOISE.match(t)):
+            keys.insert(0, nested[1])  # the reason stands above the options of the class
+    if reason.startswith("Expected a") and "dot import" not in reason and "Got value" not in reason:
+        types = _types([texts[i] for i in reasons if depths[i] == depths[best]])
+        reason = f"Expected a {types}. Got value: {value}"
+    return _typed(".".join(reversed(keys))), reason
+
+
+def _deepest(texts: Sequence[str], depths: Sequence[int], reasons: Iterable[int]) -> int:
+    """The reason to be told: of an option, or the deepest, rather one that expects no type, and the first of these."""
     others = ("Expected a dot import", "Option ")
 
     def rank(i: int) -> tuple[bool, int, bool, int]:
         expected = texts[i].startswith(("Expected a ", "Expected an ")) and not texts[i].startswith(others)
         return texts[i].startswith("Option "), depths[i], not expected, -i
 
-    best = max(reasons, key=rank)
-    keys, depth = [], depths[best]
-    for i in range(best - 1, -1, -1):
+    return max(reasons, key=rank)
+
+
+def _keys_above(texts: Sequence[str], depths: Sequence[int], reason: int) -> list[str]:
+    """The keys of the parser that a reason stands under, innermost first."""
+    keys, depth = [], depths[reason]
+    for i in range(reason - 1, -1, -1):
         if depths[i] < depth:
             depth = depths[i]
             keys += re.findall(r'^Parser key "([^"]+)":', texts[i])
-    if alone := re.match(r'Parser key "([^"]+)": (.*)', texts[best]):  # all in one line
-        keys, texts[best] = [alone[1]], alone[2]
-    reason = texts[best]
-    given = [(depths[i], text.partition(": ")[2]) for i, text in enumerate(texts) if text.startswith("Given value: ")]
-    value = max(given)[1] if given else ""
-    if nested := re.match(r"NestedArg\(key='([^']+)', val='?(.*?)'?\)$", value):
-        value = nested[2]
-        if depths[best] <= min(d for d, t in zip(depths, texts, strict=True) if d and not NOISE.match(t)):
-            keys.insert(0, nested[1])  # the reason stands above the options of the class
-    if reason.startswith("Expected a") and "dot import" not in reason and "Got value" not in reason:
-        tried = [texts[i] for i in reasons if depths[i] == depths[best] and texts[i].startswith("Expected a")]
-        reason = f"Expected a {'|'.join(re.sub(r'^Expected an? ', '', one) for one in tried)}. Got value: {value}"
-    return _typed(".".join(reversed(keys))), reason
+    return keys
+
+
+def _given_value(texts: Sequence[str], depths: Sequence[int]) -> str:
+    """The deepest of the values that the parser names; empty if it names none."""
+    values = [(depths[i], text.partition(": ")[2]) for i, text in enumerate(texts) if text.startswith("Given value: ")]
+    return max(values)[1] if values else ""
+
+
+def _types(reasons: Sequence[str]) -> str:
+    """The types a value was tried as."""
+    return "|".join(re.sub(r"^Expected an? ", "", reason) for reason in reasons if reason.startswith("Expected a"))
 
 
 def near(name: str, known: Iterable[str], dashes: str = "", cutoff: float = 0.7) -> str:

@@ -26,7 +26,7 @@ from viker_lightning.storage.runs.names import is_finished
 from viker_lightning.terminal.shown import Plain
 from viker_lightning.training import Unlearn
 from viker_lightning.training.base import Stage
-from viker_lightning.training.callbacks.trainer import data_of
+from viker_lightning.training.callbacks.trainer_parts import data_of
 from viker_lightning.training.finetune import base_weights
 from viker_lightning.training.step import Groups
 from viker_lightning.training.vanilla import YAML, kept_in
@@ -51,7 +51,7 @@ class Previewed(Exception):
 
 
 @dataclass
-class Asked:
+class Question:
     """A question of a packed row.
 
     Attributes:
@@ -92,7 +92,7 @@ class Preview(Callback):
     @override
     def on_train_start(self, trainer: Trainer, pl_module: Stage) -> None:
         """Comes before the module's own hook, which asks frozen models about everything."""
-        streams = trainer.strategy.broadcast(self._asked(trainer, pl_module))  # the first process's first steps
+        streams = trainer.strategy.broadcast(self._first_streams(trainer, pl_module))  # the first process's first steps
         console = Plain(highlight=False)
         lines = [*self._overview(trainer, pl_module)]
         for name, groups in streams.items():
@@ -108,7 +108,7 @@ class Preview(Callback):
                 console.print(line, soft_wrap=not console.is_terminal)
         raise Previewed
 
-    def _asked(self, trainer: Trainer, stage: Stage) -> Groups:
+    def _first_streams(self, trainer: Trainer, stage: Stage) -> Groups:
         """The questions asked first of every stream."""
         streams = list(stage.data.streams)
         found: Groups = {}
@@ -119,7 +119,7 @@ class Preview(Callback):
                 made = stage.data.streams if self._unmade else needed  # nobody can ask it what it would say
                 streams = [name for name in needed if name in made]
                 stage.prepare_streams(content.get("forget", []), ask=not self._unmade)
-            asked = stage.asked(content, step)
+            asked = stage.step_questions(content, step)
             found |= {name: first(groups, self.questions) for name, groups in asked.items() if name not in found}
             if all(name in found for name in streams):
                 break
@@ -132,7 +132,7 @@ class Preview(Callback):
             return []
         ideal = IdealDistribution(stage.mllm, stage.pictures, stage.engine.references)
         with stage.mllm.together():
-            return [float(value) for value in ideal.of(batch.encoded).entropy]
+            return [float(value) for value in ideal.look_up(batch.encoded).entropy]
 
     def _overview(self, trainer: Trainer, stage: Stage) -> Iterator[Text | str]:
         """What would be trained, on whom, and for how long."""
@@ -171,23 +171,23 @@ class Preview(Callback):
         yield Text(f"{title}: {group.person}; {picture}", style="bold")
         yield Text.assemble(f"  begins with ({len(prefix)} tokens): ", (self._tokens(stage.mllm.encoder, prefix), READ))
 
-    def _question(self, encoder: Encoder, number: int, asked: Asked) -> Iterator[Text]:
+    def _question(self, encoder: Encoder, number: int, question: Question) -> Iterator[Text]:
         """What a question reads, and what it trains on."""
-        if asked.reads:
-            read = self._tokens(encoder, asked.reads)
-            yield Text.assemble(f"  {number} reads ({len(asked.reads)}): ", (read, READ))
+        if question.reads:
+            read = self._tokens(encoder, question.reads)
+            yield Text.assemble(f"  {number} reads ({len(question.reads)}): ", (read, READ))
         line = Text()
-        for run, text in runs(encoder, asked.labels):
+        for run, text in runs(encoder, question.labels):
             at = run.start
-            entropy = asked.entropy[at] if asked.entropy else None
-            shown = visible(text, len(run)) + self._id(asked.labels[at])
-            private = asked.private[at]
+            entropy = question.entropy[at] if question.entropy else None
+            shown = visible(text, len(run)) + self._id(question.labels[at])
+            private = question.private[at]
             line.append("|" if line.plain else "")
             line.append(f"[{shown}]" if private else shown, PRIVATE if private else TRAINED)
             if entropy is not None:
                 key = entropy > KEY_ENTROPY
                 line.append(f" {entropy:.2f}{'*' * key}", KEY if key else READ)
-        yield Text(f"  {number} trains on ({len(asked.labels)}, {sum(asked.private)} private): ").append(line)
+        yield Text(f"  {number} trains on ({len(question.labels)}, {sum(question.private)} private): ").append(line)
 
     def _tokens(self, encoder: Encoder, ids: Sequence[int]) -> str:
         """Ids as text; as tokens if their ids are shown."""
@@ -217,9 +217,9 @@ def first(groups: Sequence[ImageGroup], questions: int) -> list[ImageGroup]:
     return found
 
 
-def questions_of(batch: PackedBatch, entropy: Sequence[float]) -> list[list[Asked]]:
+def questions_of(batch: PackedBatch, entropy: Sequence[float]) -> list[list[Question]]:
     """The questions of every row, read off the tensors that a step is made of."""
-    found: list[list[Asked]] = [[] for _ in batch.pictures]
+    found: list[list[Question]] = [[] for _ in batch.pictures]
     for number, row in enumerate(batch.row_of):
         own = (batch.question == number).nonzero().flatten().tolist()
         column = int(batch.columns[own[len(batch.encoded[number].lead)]])  # of the last token before its own
@@ -227,7 +227,7 @@ def questions_of(batch: PackedBatch, entropy: Sequence[float]) -> list[list[Aske
         prompt = (batch.segments[row] == segment) & (batch.branches[row] == PROMPT)
         reads = [] if segment == PREFIX else batch.input_ids[row][prompt].tolist()
         private = batch.private[own].tolist()
-        found[row].append(Asked(reads, batch.labels[own].tolist(), private, [entropy[i] for i in own if entropy]))
+        found[row].append(Question(reads, batch.labels[own].tolist(), private, [entropy[i] for i in own if entropy]))
     return found
 
 

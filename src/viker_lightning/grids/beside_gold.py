@@ -12,7 +12,7 @@ from viker_lightning.jobs.job import Job, State
 from viker_lightning.jobs.runner import job_environments
 
 from .cells import Cell
-from .grid import setting
+from .grid import config_option
 
 READ = (
     "--config=",
@@ -70,6 +70,8 @@ def vanilla_first(cells: Sequence[Cell], jobs: int | None) -> list[VanillaFirst]
         return []
     waiting = [cell for cell in cells if cell.gold and State.FINISHED not in (cell.state(), cell.gold.state())]
     golds = {cell.gold.folder for cell in waiting if cell.gold}
-    begun = [(cell, cell.options.get("model.vanilla") or setting(cell.config, "model.vanilla")) for cell in waiting]
+    begun = [
+        (cell, cell.options.get("model.vanilla") or config_option(cell.config, "model.vanilla")) for cell in waiting
+    ]
     made = [cell for cell, vanilla in begun if str(vanilla).endswith((".yaml", ".yml"))]
     return [VanillaFirst(made[0])] if made and len(golds) < len(job_environments(jobs)) else []

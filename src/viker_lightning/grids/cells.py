@@ -48,7 +48,7 @@ class Cell(Job):
 
     @property
     def title(self) -> str:
-        """For people."""
+        """Block, row and seed, for the terminal."""
         return " / ".join(part for part in (self.block, self.row, f"seed {self.seed}") if part)
 
     @property

@@ -31,6 +31,7 @@ from viker_lightning.terminal.quiet import quieten
 from viker_lightning.terminal.shown import Plain
 
 from .cells import Cell
+from .grid import Grid
 from .grid_file import read_grid, rows_to_run
 
 log = logging.getLogger(__name__)
@@ -72,19 +73,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _table(given: argparse.Namespace, command: str) -> str:
     """Attacks what is not attacked yet and writes the table; returns which attacks failed."""
     grid = read_grid(given.grid, given.scale, given.seeds)
-    rows = rows_to_run(given.grid, grid, given.rows) if given.rows else {*grid.rows}
-    cells = [
-        cell
-        for cell in grid.cells(given.runs)
-        if cell.gold and cell.row in rows and (not given.blocks or cell.block in given.blocks)
-    ]
-    missing = [cell for cell in cells if not names.is_finished(cell.folder)]
-    if missing or not cells:
-        what = f"{len(missing)} of {len(cells)} runs are not finished, e.g. {missing[0].title}" if missing else "no run"
-        raise UserError(f"{given.grid}: {what}; make them first: python -m viker_lightning.grids run {given.grid}")
-    if older := sum(cell.state() != State.FINISHED for cell in cells):
-        other = "%s: %d of %d runs were made by other code than this; they are attacked as they are"
-        log.warning(other, given.grid, older, len(cells))
+    cells = _finished_cells(grid, given)
     planned: dict[tuple[str, str, int], tuple[argparse.Namespace, list[Unit], list[Unit], Any]] = {}
     for cell in cells:
         said = parser().parse_args(_arguments(cell, given))
@@ -118,6 +107,28 @@ def _table(given: argparse.Namespace, command: str) -> str:
     if failed:
         return f"{len(failed)} of {len(wanted)} attacks failed: {', '.join(unit.title for unit in failed)}"
     return ""
+
+
+def _finished_cells(grid: Grid, given: argparse.Namespace) -> list[Cell]:
+    """The runs that the command names.
+
+    Raises:
+        UserError: if there are none, or one is not finished.
+    """
+    rows = rows_to_run(given.grid, grid, given.rows) if given.rows else {*grid.rows}
+    cells = [
+        cell
+        for cell in grid.cells(given.runs)
+        if cell.gold and cell.row in rows and (not given.blocks or cell.block in given.blocks)
+    ]
+    missing = [cell for cell in cells if not names.is_finished(cell.folder)]
+    if missing or not cells:
+        what = f"{len(missing)} of {len(cells)} runs are not finished, e.g. {missing[0].title}" if missing else "no run"
+        raise UserError(f"{given.grid}: {what}; make them first: python -m viker_lightning.grids run {given.grid}")
+    if older := sum(cell.state() != State.FINISHED for cell in cells):
+        other = "%s: %d of %d runs were made by other code than this; they are attacked as they are"
+        log.warning(other, given.grid, older, len(cells))
+    return cells
 
 
 def _of_now(record: dict[str, Any], now: Sequence[Unit]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +89,7 @@ class Grid:
         return [
             self.cell(out, block, row.name, seed)
             for row in with_runs
-            for block in self.blocks
-            for seed in self._seeds(row)
+            for block, seed in product(self.blocks, self._seeds(row))
         ]
 
     def needed(self, rows: Iterable[str]) -> set[str]:
@@ -100,23 +100,20 @@ class Grid:
     def cell(self, out: Path, block: str, name: str, seed: int) -> Cell:
         """One run of the grid. Runs that are the same in several grids or blocks have the same folder."""
         row = self.rows[name]
-        options = {**self.options, **self.blocks[block], **row.options, "seed_everything": seed}
-        gold = None
         tuned = name == self.gold or bool(row.again)
-        if tuned:  # fine-tuned on the same data; settings of unlearning are none of its business
-            shared = {key: value for key, value in options.items() if key.startswith("data.")}
-            options = {**shared, **self._judge(), **row.options, "seed_everything": seed}
-        if self.gold and name != self.gold:
-            gold = self.cell(out, block, self.gold, 0)
+        gold = self.cell(out, block, self.gold, 0) if self.gold and name != self.gold else None
+        previous = None if tuned else self._previous(out, block, name, seed)
+        options = self._options(block, row, seed, tuned)
+        if gold:
             options = {key: str(gold.folder) if value == GOLD else value for key, value in options.items()}
             options["evaluation.gold"] = str(gold.folder)
-        earlier = [] if tuned or not self.sequence else [*self.blocks][: [*self.blocks].index(block)]
-        previous = self.cell(out, earlier[-1], name, seed) if earlier else None
         if previous:
             options |= dict.fromkeys(("model.vanilla", "data.forgotten_by"), str(previous.folder))
         if not tuned:  # the vanilla model is the same for all rows: once is enough
             options["evaluation.before"] = seed == 0 and any(other.before == name for other in self.rows.values())
-        options = {key: value for key, value in options.items() if value is None or setting(row.config, key) != value}
+        options = {
+            key: value for key, value in options.items() if value is None or config_option(row.config, key) != value
+        }
         folders = {str(cell.folder): cell.folder.name for cell in (gold, previous) if cell}
         named = {key: folders.get(str(value), value) for key, value in options.items()}  # wherever the runs are
         digest = hashlib.sha256(json.dumps([row.config, named], sort_keys=True).encode()).hexdigest()[:8]
@@ -125,6 +122,20 @@ class Grid:
         if block and set(self.blocks[block]) != {"data.forget"}:  # W&B is to average over neither
             group += f", {block}"
         return Cell(group, block, name, seed, row.config, options, folder, gold, previous)
+
+    def _options(self, block: str, row: Row, seed: int, tuned: bool) -> Options:
+        """What a run's command says beside its config, other runs aside."""
+        options = {**self.options, **self.blocks[block], **row.options, "seed_everything": seed}
+        if not tuned:
+            return options
+        # fine-tuned on the same data; settings of unlearning are none of its business
+        shared = {key: value for key, value in options.items() if key.startswith("data.")}
+        return {**shared, **self._judge(), **row.options, "seed_everything": seed}
+
+    def _previous(self, out: Path, block: str, name: str, seed: int) -> Cell | None:
+        """The run of the request before."""
+        number = list(self.blocks).index(block)
+        return self.cell(out, list(self.blocks)[number - 1], name, seed) if self.sequence and number else None
 
     def kind(self, name: str) -> Kind:
         """What a row is in a comparison."""
@@ -143,11 +154,11 @@ class Grid:
         if row is None:
             return {}
         options = {**self.options, **row.options}
-        vanilla = options.get("model.vanilla") or setting(row.config, "model.vanilla")
+        vanilla = options.get("model.vanilla") or config_option(row.config, "model.vanilla")
         return {"evaluation.judge": vanilla} if vanilla else {}
 
 
-def setting(config: str, key: str) -> Any:
+def config_option(config: str, key: str) -> Any:
     """What a run's YAML says of an option of the command line; ``None`` if nothing."""
     node: Any = config_values(Path(config))
     for part in key.split("."):

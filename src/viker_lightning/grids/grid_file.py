@@ -16,7 +16,7 @@ from viker_lightning.metrics.prediction import TEXT
 from viker_lightning.reporting.contenders import OWN
 from viker_lightning.storage.yaml_files import yaml_values
 
-from .grid import Grid, Row, setting
+from .grid import Grid, Row, config_option
 
 SCORES = [one.name for one in NUMBERS]
 SPLITS = [split.value + end for end in ("", TEXT) for split in Split] + [OVERALL]
@@ -130,7 +130,7 @@ def _check_row(file: Path, where: str, row: Row) -> None:
     """Checks that the YAMLs a row's runs need are there."""
     if not Path(row.config).is_file():
         raise UserError(f"{file}, {where}.config: {row.config!r} does not exist; give the YAML of a run")
-    vanilla = str(row.options.get("model.vanilla") or setting(row.config, "model.vanilla"))
+    vanilla = str(row.options.get("model.vanilla") or config_option(row.config, "model.vanilla"))
     if vanilla.endswith((".yaml", ".yml")) and not Path(vanilla).is_file():
         place = f"{file}, {where}" if "model.vanilla" in row.options else row.config
         raise UserError(f"{place}: model.vanilla {vanilla!r} does not exist; give the YAML of a run, or weights")

@@ -2,7 +2,7 @@
 
 from .distribution import IdealDistribution, why_not_reduced
 from .doubles import Double, Doubles
-from .key_tokens import key_token_example, key_token_report, key_tokens
+from .key_entropy import key_token_example, key_token_report, key_tokens
 from .noised import Noised, add_noise
 from .own_answers import OwnAnswers
 from .own_reference import OwnReference

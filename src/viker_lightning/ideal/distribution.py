@@ -134,7 +134,7 @@ class IdealDistribution:
     ) -> Iterator[Tensor]:
         """Logits behind one image after the other; notes what is said behind each if that is wanted."""
         for picture, states in zip(self.pictures, hidden, strict=True):
-            tokens = AnswerTokens.of(batch, states, self.mllm.head)
+            tokens = AnswerTokens.from_batch(batch, states, self.mllm.head)
             if self.each:
                 keys = [reference_key([picture], q) for q in batch.encoded]
                 found |= zip(keys, reference_of(tokens).split(sizes), strict=True)
@@ -148,9 +148,9 @@ class IdealDistribution:
         """
         if reason := why_not_reduced(self.mllm.head):
             raise UserError(f"the ideal distribution cannot be reduced: {reason}; use full distributions")
-        return self.of(batch.encoded).to(batch.labels.device)
+        return self.look_up(batch.encoded).to(batch.labels.device)
 
-    def of(self, questions: Sequence[Encoded]) -> Reference:
+    def look_up(self, questions: Sequence[Encoded]) -> Reference:
         """The references of questions, token by token, computed first where they are not known."""
         if self.keep == "off":
             found = self._fresh(questions)

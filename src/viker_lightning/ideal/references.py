@@ -96,7 +96,7 @@ class References:
             ideal.prepare(questions)
         return ideal
 
-    def of(
+    def look_up(
         self, stream: str, groups: Sequence[ImageGroup], batch: PackedBatch | None
     ) -> tuple[dict[str, Reference], dict[str, Tensor]]:
         """What is said of a batch of a stream, token by token.

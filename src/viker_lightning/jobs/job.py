@@ -50,7 +50,7 @@ class Job(ABC):
     @property
     @abstractmethod
     def title(self) -> str:
-        """For people."""
+        """What the job is called on the terminal and in messages."""
 
     @property
     @abstractmethod
@@ -94,7 +94,7 @@ class Job(ABC):
         return self.state_of(self.note())
 
     def state_of(self, noted: Mapping[str, Any]) -> State:
-        """The same where the note has been read already."""
+        """How far a job with this note is."""
         if not noted:
             return State.MISSING
         if noted.get("exit_code") == 0 and self.is_whole():

@@ -2,7 +2,7 @@
 
 from .aligned import aligned_correct, aligned_rouge
 from .bleu import corpus_bleu, sacrebleu_signature
-from .coherence import bits_per_character, coherence, distinct_3, usual_bits
+from .coherent import bits_per_character, coherence, distinct_3, usual_bits
 from .gold import forget_quality, forgotten_answers, js_similarity
 from .likelihood import answer_probability, exact_memorization, extraction_strength
 from .membership import log_prob_moments, loss_score, min_k, min_k_plus_plus, reference_score, zlib_score

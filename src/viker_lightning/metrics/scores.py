@@ -20,7 +20,7 @@ from viker_lightning.errors import UserError, short
 from .aligned import aligned_correct, aligned_rouge
 from .bleu import corpus_bleu
 from .checks import as_scores
-from .coherence import distinct_3
+from .coherent import distinct_3
 from .gold import attack_area, ratio_similarity, reference_area
 from .likelihood import answer_probability, exact_memorization, extraction_strength, own_tokens
 from .prediction import FORGOTTEN, TEXT, Prediction

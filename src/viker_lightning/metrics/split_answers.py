@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from .coherence import bits_per_character, coherence, usual_bits
+from .coherent import bits_per_character, coherence, usual_bits
 from .gold import Pairs, forget_quality, forgotten_answers
 from .prediction import FORGOTTEN, Prediction
 from .truth import Data, Tasks, truth_ratios

@@ -56,6 +56,18 @@ class Lora:
             )
 
 
+def _new_config(lora: Lora, paths: str, trained: Sequence[str]) -> LoraConfig:
+    """PEFT's settings of an adapter that begins anew."""
+    return LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        init_lora_weights=lora.init,  # type: ignore[arg-type]
+        target_modules=paths,
+        modules_to_save=list(trained) or None,
+    )
+
+
 def add_adapter(
     model: Any,
     language_model: str,
@@ -89,14 +101,7 @@ def add_adapter(
             _check_base(Path(adapter), model, commit)
     else:
         assert lora is not None
-        config = LoraConfig(
-            r=lora.r,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            init_lora_weights=lora.init,  # type: ignore[arg-type]
-            target_modules=paths,
-            modules_to_save=list(trained) or None,
-        )
+        config = _new_config(lora, paths, trained)
     config.revision = None if Path(model.name_or_path).is_dir() else commit  # PEFT itself notes the name alone
     head = model.get_output_embeddings()
     layers = {n for n, m in model.named_modules() if re.fullmatch(paths, n) or (lora is None and m is head)}

@@ -91,7 +91,7 @@ def answer(mllm: MLLM, batch: PackedBatch, asked: Sequence[int], max_new_tokens:
     slots = int(torch.bincount(rows).max())
     cache = mllm.key_values(batch.input_ids.shape[1] + slots * (max_new_tokens - 1))
     hidden = mllm.hidden(batch, cache)
-    tokens = AnswerTokens.of(batch, hidden[batch.rows, batch.columns], mllm.head)
+    tokens = AnswerTokens.from_batch(batch, hidden[batch.rows, batch.columns], mllm.head)
     said = decode(mllm, batch, cache, rows, columns, hidden[rows, columns], max_new_tokens)
     return tokens, [answer_text(mllm, ids) for ids in said.tolist()]
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.nn import Parameter
 
 from viker_lightning.errors import UserError
 
@@ -33,30 +34,44 @@ def check_first_gradients(mllm: MLLM, finite: bool = True, images: bool = True, 
     Raises:
         UserError: if a weight got no gradient, or one that is not finite, or a later layer than ``deepest`` got one.
     """
-    trained = {name: p for name, p in mllm.named_parameters() if p.requires_grad and p.numel()}
-    looked = {name: p for name, p in trained.items() if "lora_A" not in name}
-    language = {id(p) for module in (mllm.language_model, mllm.head) for p in module.parameters()}
-    above, later = ([], set()) if deepest is None else mllm.above(deepest)
-    unjudged = {id(p) for p in above}
+    looked = _looked_at(mllm)
     *rows, (shown, _) = gradient_states([p.grad for p in looked.values()], mllm.device, images)
     if odd := [name for name, (_, infinite) in zip(looked, rows, strict=True) if finite and infinite]:
         raise UserError(f"first step: {_count(odd)} have a gradient that is not finite, e.g. {_layer(odd[0])}")
-    reached = {name: bool(some) for name, (some, _) in zip(looked, rows, strict=True)}
-    if beyond := [name for name, some in reached.items() if some and id(looked[name]) in later]:
-        raise UserError(
-            f"first step: a gradient reaches {_layer(beyond[0])}, but the loss is said to stop at decoder layer "
-            f"{deepest}; name the last layer it reads, or none if it reads words"
-        )
-    reached = {name: some for name, some in reached.items() if id(looked[name]) not in unjudged}
-    judged = {name: some for name, some in reached.items() if shown or id(looked[name]) in language}
-    missed = [name for name, some in judged.items() if not some]
+    reached = {name for name, (some, _) in zip(looked, rows, strict=True) if some}
+    below = looked if deepest is None else _below(mllm, deepest, looked, reached)
+    language = {id(p) for module in (mllm.language_model, mllm.head) for p in module.parameters()}
+    judged = [name for name, p in below.items() if shown or id(p) in language]
+    missed = [name for name in judged if name not in reached]
     if missed and len(missed) < len(judged):
         remedy = "name other layers in model.lora.targets" if mllm.adapted else "train adapters instead (model.lora)"
         raise UserError(
             f"first step: no gradient reaches {len(missed)} of {_count(judged)}, e.g. {_layer(missed[0])}; "
             f"the model does not use them: {remedy}"
         )
-    return len(judged) == len(reached) and not missed
+    return len(judged) == len(below) and not missed
+
+
+def _looked_at(mllm: MLLM) -> dict[str, Parameter]:
+    """What is trained, of an adapter the second matrix alone."""
+    trained = {name: p for name, p in mllm.named_parameters() if p.requires_grad and p.numel()}
+    return {name: p for name, p in trained.items() if "lora_A" not in name}
+
+
+def _below(mllm: MLLM, deepest: int, looked: dict[str, Parameter], reached: Collection[str]) -> dict[str, Parameter]:
+    """The weights that a loss reaches which reads no later decoder layer than ``deepest``.
+
+    Raises:
+        UserError: if a gradient has reached a later layer.
+    """
+    above, later = mllm.above(deepest)
+    if beyond := [name for name, p in looked.items() if name in reached and id(p) in later]:
+        raise UserError(
+            f"first step: a gradient reaches {_layer(beyond[0])}, but the loss is said to stop at decoder layer "
+            f"{deepest}; name the last layer it reads, or none if it reads words"
+        )
+    unjudged = {id(p) for p in above}
+    return {name: p for name, p in looked.items() if id(p) not in unjudged}
 
 
 def gradient_states(gradients: Sequence[Tensor | None], device: torch.device, images: bool = False) -> list[list[int]]:

@@ -323,7 +323,7 @@ class MLLM(nn.Module):
         return self.assemble([g.image for g in groups], questions)
 
     def assemble(self, pictures: Sequence[Picture | None], questions: Sequence[Sequence[Encoded]]) -> PackedBatch:
-        """The same from encoded questions.
+        """Packs encoded questions, a row a picture, on the model's device.
 
         Raises:
             UserError: if the model has fewer positions than one of them takes behind its image.
@@ -376,7 +376,7 @@ class MLLM(nn.Module):
         cache: KeyValues | None = None,
         prefix_tokens: int = 0,
     ) -> Tensor:
-        """The same with ``[B, T]`` or ``[axes, B, T]`` positions as the model counts them."""
+        """``[B, T, d]`` last hidden states, at ``[B, T]`` or ``[axes, B, T]`` positions as the model counts them."""
         return self.base.model(
             input_ids=input_ids,
             mm_encoder_outputs={"image": self.family.encoded(features)} if features else None,
@@ -421,7 +421,7 @@ class MLLM(nn.Module):
         return self._plain(batch)[0]
 
     def _plain(self, batch: PackedBatch, layers: Sequence[int] = ()) -> list[Tensor]:
-        """The same, followed by the outputs of decoder layers at these positions."""
+        """``[N, d]`` hidden states of the plain route, then the outputs of decoder layers at the same positions."""
         rows = [
             torch.tensor([*batch.prefixes[r], *q.prompt, *q.own[:-1]])
             for r, q in zip(batch.row_of, batch.encoded, strict=True)
@@ -465,7 +465,7 @@ class MLLM(nn.Module):
             hidden, *more = (h[batch.rows, batch.columns] for h in (last, *(seen[index] for index in layers)))
         else:
             hidden, *more = self._plain(batch, layers)
-        return AnswerTokens.of(batch, hidden, self.head, dict(zip(layers, more, strict=True)))
+        return AnswerTokens.from_batch(batch, hidden, self.head, dict(zip(layers, more, strict=True)))
 
     def save_adapter(self, folder: str | Path, write: bool = True) -> None:
         """Writes the adapter as PEFT does, safetensors only.

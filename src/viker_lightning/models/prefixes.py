@@ -71,7 +71,7 @@ class PromptPrefixes:
         longest = max((len(p.ids) for p in prompts), default=0) + max_new_tokens
         if not mllm.packs or (window is not None and window < longest):
             return [answer_alone(mllm, p.ids, p.pictures, max_new_tokens) for p in prompts]
-        laid = [_PromptTensors.of(mllm, p, self._image) for p in prompts]
+        laid = [_PromptTensors.from_prompt(mllm, p, self._image) for p in prompts]
         shared = [*(len(p.ids) for p in laid[:1]), *(_shared_length(a.marked, b.marked) for a, b in pairwise(laid))]
         own = [len(p.ids) - s + max_new_tokens for p, s in zip(laid, shared, strict=True)]
         texts: list[str] = []
@@ -90,7 +90,7 @@ class PromptPrefixes:
         beginning = prompts[0].marked[: min([*shared, *(len(p.ids) - 1 for p in prompts)])]
         known, cache = self._kept.pop(name, (beginning[:0], None))
         kept = _shared_length(known, beginning)
-        row = _Row.of(prompts, [kept, *shared])
+        row = _Row.lay_out(prompts, [kept, *shared])
         room = row.width + len(prompts) * (max_new_tokens - 1)
         if cache is None or not kept:
             cache = mllm.key_values(room)
@@ -160,7 +160,7 @@ class _PromptTensors:
     pictures: list[tuple[int, Picture]]
 
     @classmethod
-    def of(cls, mllm: MLLM, prompt: Prompt, image: int) -> _PromptTensors:
+    def from_prompt(cls, mllm: MLLM, prompt: Prompt, image: int) -> _PromptTensors:
         """Finds the images of a prompt, whose positions have this token id."""
         ids = torch.tensor(list(prompt.ids))
         marked, columns, token = ids.clone(), ids.eq(image).nonzero()[:, 0], mllm.encoder.template.image_token
@@ -195,7 +195,7 @@ class _Row:
     width: int
 
     @classmethod
-    def of(cls, prompts: Sequence[_PromptTensors], shared: Sequence[int]) -> _Row:
+    def lay_out(cls, prompts: Sequence[_PromptTensors], shared: Sequence[int]) -> _Row:
         """Lays out prompts; the first shares with what is kept."""
         pairs = list(zip(prompts, shared, strict=True))
         kept = shared[0]

@@ -42,7 +42,7 @@ class AnswerTokens:
     first: int = 0
 
     @classmethod
-    def of(
+    def from_batch(
         cls, batch: PackedBatch, hidden: Tensor, head: nn.Module, layers: dict[int, Tensor] | None = None
     ) -> AnswerTokens:
         """The answer tokens of a batch, from ``[T, d]`` hidden states at its answer positions."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from viker_lightning.data.encoding import Encoder, Template
 from viker_lightning.data.records import Picture
 from viker_lightning.storage.cache import cache_folder
-from viker_lightning.storage.files import hold, remove_drafts
+from viker_lightning.storage.files import keep_from_clearing, remove_drafts
 
 from .families import Family
 from .fingerprint import processor_fingerprint, weights_fingerprint
@@ -118,7 +118,7 @@ class FrozenFeatures:
         self._memory: LRU[Tensor] = LRU(MEMORY_LIMIT)
         self._checked: set[str] = set()  # of those on disk
         if keep == "disk" and folder is not None:
-            hold(folder, self)
+            keep_from_clearing(folder, self)
             for part in folder.iterdir() if folder.is_dir() else ():
                 remove_drafts(part)
 

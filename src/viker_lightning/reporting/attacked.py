@@ -44,11 +44,11 @@ def attacked(folder: Path) -> dict[str, Any] | None:
     if record is None:
         return None
     shown = [_shown(name, attack) for name, attack in record["attacks"].items()]
-    there = {subject for attack in shown for row in attack["rows"] for subject in SUBJECTS if subject in row}
+    rows = [row for attack in shown for row in attack["rows"]]
     return {
         "sentence": record.get("sentence", ""),
         "people": record.get("people"),
-        "subjects": {name: label for name, label in SUBJECTS.items() if name in there},
+        "subjects": {name: label for name, label in SUBJECTS.items() if any(name in row for row in rows)},
         "attacks": shown,
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -89,19 +89,7 @@ def contenders(runs: Sequence[Run]) -> list[Contender]:
             given[stage].append(run)
         else:
             methods.setdefault(_settings(run), []).append(run)
-    found = []
-    began = next((run for run in runs if run.method != "gold" and scores_of(run, "before")), None)
-    if given["vanilla"]:
-        found.append(Contender("vanilla", "vanilla", scores_of(given["vanilla"][0]), given["vanilla"][:1]))
-    elif began is not None:
-        found.append(Contender("vanilla", "vanilla", scores_of(began, "before")))
-    folder = next((run.gold_folder for run in runs if run.gold_folder), None)
-    first = next((run for run in given["gold"] if not run.gold_folder), None)
-    gold = first or (read_run(folder) if folder else None)
-    if gold is not None:
-        found.append(Contender("gold", "gold", scores_of(gold), [gold]))
-    if again := [run for run in given["gold"] if run is not first]:
-        found.append(Contender("gold, other seed", "floor", pooled([scores_of(run) for run in again]), again))
+    found = [*_vanilla(runs, given["vanilla"]), *_golds(runs, given["gold"])]
     names = [group[0].method for group in methods.values()]
     for group in methods.values():
         name = group[0].method if names.count(group[0].method) == 1 else f"{group[0].method} ({group[0].folder.name})"
@@ -109,15 +97,38 @@ def contenders(runs: Sequence[Run]) -> list[Contender]:
     return found
 
 
+def _vanilla(runs: Sequence[Run], vanilla: Sequence[Run]) -> list[Contender]:
+    """The model that methods begin with, if a run of it is there or a run has measured it."""
+    began = next((run for run in runs if run.method != "gold" and scores_of(run, "before")), None)
+    if vanilla:
+        return [Contender("vanilla", "vanilla", scores_of(vanilla[0]), [vanilla[0]])]
+    return [Contender("vanilla", "vanilla", scores_of(began, "before"))] if began is not None else []
+
+
+def _golds(runs: Sequence[Run], golds: Sequence[Run]) -> list[Contender]:
+    """The gold model, and gold of another seed, as far as they are there."""
+    folder = next((run.gold_folder for run in runs if run.gold_folder), None)
+    first = next((run for run in golds if not run.gold_folder), None)
+    gold = first or (read_run(folder) if folder else None)
+    found = [Contender("gold", "gold", scores_of(gold), [gold])] if gold is not None else []
+    if again := [run for run in golds if run is not first]:
+        found.append(Contender("gold, other seed", "floor", pooled([scores_of(run) for run in again]), again))
+    return found
+
+
 def pooled(parts: Sequence[Scored]) -> Scored:
     """Adds up what each person adds, over seeds."""
+    seeds: dict[tuple[str, str], list[Sums]] = {}
+    for part in parts:
+        for split, scores in part.items():
+            for score, sums in scores.items():
+                seeds.setdefault((split, score), []).append(sums)
     found: Scored = {}
-    for split, score in dict.fromkeys((s, name) for part in parts for s, scores in part.items() for name in scores):
-        sums = [part[split][score] for part in parts if score in part.get(split, {})]
-        people = [person for one in sums for person in one.people]
-        totals = [value for one in sums for value in one.totals.tolist()]
-        counts = [value for one in sums for value in one.counts.tolist()]
-        found.setdefault(split, {})[score] = Sums.of(people, totals, counts)
+    for (split, score), each in seeds.items():
+        people = [person for sums in each for person in sums.people]
+        totals = [value for sums in each for value in sums.totals.tolist()]
+        counts = [value for sums in each for value in sums.counts.tolist()]
+        found.setdefault(split, {})[score] = Sums.by_person(people, totals, counts)
     return found
 
 
@@ -161,13 +172,17 @@ def ranks(found: Sequence[Contender], split: str, score: str, reference: str) ->
     sign = -1 if good == "max" else 1
     lost = {name: round(abs(s.mean - target.mean) if target else sign * s.mean, DECIMALS) for name, s in sums.items()}
     places = dict(zip(sorted(set(lost.values())), ("best", "second"), strict=False))
-    tested: dict[str, float] = {}
-    if reference in sums:
-        for name in sums.keys() - {reference}:
-            if (p := swap_test(sums[name], sums[reference], target)) is not None:
-                tested[name] = p
-    corrected = holm(tested)
+    corrected = _rivals(sums, reference, target)
     return {name: Place(places.get(value, ""), corrected.get(name)) for name, value in lost.items()}
+
+
+def _rivals(sums: Mapping[str, Sums], reference: str, target: Sums | None) -> dict[str, float]:
+    """Corrected p-values of the differences from the reference, by method; none without the reference."""
+    tested: dict[str, float] = {}
+    for name in sums.keys() - {reference} if reference in sums else ():
+        if (p := swap_test(sums[name], sums[reference], target)) is not None:
+            tested[name] = p
+    return holm(tested)
 
 
 def marks_note(found: Sequence[Contender], reference: str) -> str:

@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 from viker_lightning.errors import UserError
 from viker_lightning.metrics import KNOWLEDGE, SPLITS, Number
 from viker_lightning.metrics.prediction import TEXT
-from viker_lightning.metrics.statistics.intervals import DRAWS, FEWEST, Estimate, coverage, difference
+from viker_lightning.metrics.statistics.intervals import DRAWS, FEWEST, Estimate, Sums, coverage, difference
 from viker_lightning.storage.files import replacing_shared
 from viker_lightning.storage.runs import names
 from viker_lightning.storage.runs.read import Run, read_run
@@ -261,13 +261,7 @@ def _tables(models: Sequence[Contender], own: Contender, numbers: Mapping[str, N
     tables = []
     shown = [one for one in numbers.values() if "report" in one.shown]
     for split in (*SPLITS, *(split + TEXT for split in SPLITS)):
-        rows = []
-        for one in shown:
-            if (sums := own.sums(split, one.name)) is None:
-                continue
-            base = vanilla.sums(split, one.name) if vanilla else None
-            change = difference(sums, base) if base else None
-            rows.append((one, one.arrow(split), [model.estimate(split, one.name) for model in models], change))
+        rows = [_score_row(models, vanilla, sums, split, one) for one in shown if (sums := own.sums(split, one.name))]
         if rows:
             people = max(e.people for _, _, values, _ in rows for e in values if e)
             reasons = unmeasured(
@@ -278,6 +272,15 @@ def _tables(models: Sequence[Contender], own: Contender, numbers: Mapping[str, N
             found = {"split": split, "rows": rows, "people": people, "change": vanilla is not None}
             tables.append(found | {"unmeasured": reasons})
     return tables
+
+
+def _score_row(
+    models: Sequence[Contender], vanilla: Contender | None, own: Sums, split: str, score: Number
+) -> tuple[Number, str, list[Estimate | None], Estimate | None]:
+    """A score with its sign, every model's estimate, and the paired change from vanilla."""
+    base = vanilla.sums(split, score.name) if vanilla else None
+    estimates = [model.estimate(split, score.name) for model in models]
+    return score, score.arrow(split), estimates, difference(own, base) if base else None
 
 
 def trade_off(models: Sequence[Contender], where: str = "") -> dict[str, Any] | None:

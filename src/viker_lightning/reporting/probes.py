@@ -29,27 +29,27 @@ def probe_rows(run: Run) -> list[dict[str, Any]]:
         token coloured by key-token entropy, where the run asked an ideal distribution.
     """
     pages = {tuple(a[key] for key in KEY): token_page([a]) for a in token_views(run)}
-    return [
-        _row(run, rows, pages)
-        for split, people in shown_people(run, run.option("report.people")).items()
-        for person in people
-        for rows in open_questions(moments(run), split)[person][:QUESTIONS]
-    ]
+    rows = []
+    for split, people in shown_people(run, run.option("report.people")).items():
+        questions = open_questions(moments(run), split)
+        for person in people:
+            rows += [_row(run, answers, pages) for answers in questions[person][:QUESTIONS]]
+    return rows
 
 
-def _row(run: Run, rows: dict[str, Prediction], pages: dict[tuple[Any, ...], str]) -> dict[str, Any]:
-    one = next(iter(rows.values()))
-    split, person = one.split, one.person
-    scores = {when: measure(SplitAnswers([p]), SCORES) for when, p in rows.items()}
+def _row(run: Run, answers: dict[str, Prediction], pages: dict[tuple[Any, ...], str]) -> dict[str, Any]:
+    first = next(iter(answers.values()))
+    split, person = first.split, first.person
+    scores = {when: measure(SplitAnswers([p]), SCORES) for when, p in answers.items()}
     return {
-        "id": f"{split}/{person}/{one.modality}/{one.number}",
+        "id": f"{split}/{person}/{first.modality}/{first.number}",
         "split": split,
         "person": person,
         "picture": run.portraits.get(split, {}).get(person),
-        "question": one.question,
-        "expected": one.reference,
-        "before": rows["before"].answer if "before" in rows else None,
-        "after": rows["after"].answer if "after" in rows else None,
+        "question": first.question,
+        "expected": first.reference,
+        "before": answers["before"].answer if "before" in answers else None,
+        "after": answers["after"].answer if "after" in answers else None,
         **{f"{s.name}_{w}": scores.get(w, {}).get(s.name) for s in SCORES for w in ("before", "after")},
-        "key_tokens": pages.get((person, one.modality, one.number, one.reference)) if split == "forget" else None,
+        "key_tokens": pages.get((person, first.modality, first.number, first.reference)) if split == "forget" else None,
     }

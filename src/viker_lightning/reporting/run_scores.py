@@ -31,7 +31,7 @@ def better(split: str, score: str, runs: Iterable[Run] = ()) -> Literal["min", "
 
 
 def arrow(split: str, score: str, runs: Iterable[Run] = ()) -> str:
-    """The sign for it."""
+    """What is good of a score, as a sign: low ↓, high ↑ or near gold ★."""
     return SIGNS[better(split, score, runs)]
 
 
@@ -43,7 +43,7 @@ def scores_of(run: Run, when: str = "after") -> Scored:
         for score, moments in run.results.get("sums", {}).items():  # scores that only the run could compute
             for split, people in moments.get(when, {}).items():
                 totals, counts = zip(*people.values(), strict=True)
-                found[when].setdefault(split, {})[score] = Sums.of([*people], totals, counts)
+                found[when].setdefault(split, {})[score] = Sums.by_person([*people], totals, counts)
     return found[when]
 
 
@@ -56,7 +56,7 @@ def scored(predictions: Sequence[Prediction]) -> Scored:
     """
     return {
         split: {
-            name: Sums.of(values.people, values.totals, values.counts)
+            name: Sums.by_person(values.people, values.totals, values.counts)
             for name, values in collect(SplitAnswers(part), NUMBERS).items()
         }
         for split, part in by_split(predictions).items()

@@ -88,7 +88,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replacing_shared(path: Path) -> Iterator[Path]:
-    """The same for a file that several processes may write at once: whoever is last has it.
+    """Writes a file, whole or not at all, that several processes may write at once: whoever is last has it.
 
     Each writes a draft of its own. There is no waiting for the disk: after a power cut the file may be half of one.
 
@@ -117,7 +117,7 @@ def write_json(path: Path, value: object) -> None:
 
 @contextlib.contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """The same for a folder of files. Killed between two names it leaves no folder ``path``, but never half of one."""
+    """Writes a folder, whole or not at all. Killed between two names it leaves no ``path``, but never half of one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, former = path.with_name(f".{path.name}.tmp"), path.with_name(f".{path.name}.old")
     for folder in (temporary, former):
@@ -186,7 +186,7 @@ def remove_drafts(folder: Path, name: str | None = None) -> list[Path]:
     return removed
 
 
-def hold(folder: Path, owner: object) -> None:
+def keep_from_clearing(folder: Path, owner: object) -> None:
     """Keeps a folder from being cleared away for as long as an object of this process lives; it is made.
 
     Where nothing can be written or locked, nothing is held.
@@ -207,7 +207,7 @@ def hold(folder: Path, owner: object) -> None:
 
 
 @contextlib.contextmanager
-def unheld(folder: Path) -> Iterator[bool]:
+def free_to_clear(folder: Path) -> Iterator[bool]:
     """Whether nobody holds a folder or writes a draft in it; nobody can begin to hold it until this ends.
 
     Drafts of killed processes in it are removed.

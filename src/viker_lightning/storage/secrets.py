@@ -25,7 +25,7 @@ TITLES = ("name", "notes", "tags", "group", "job_type", "config")
 """Arguments of loggers that are shown to people."""
 
 WANDB_TITLES = ("WANDB_NAME", "WANDB_NOTES", "WANDB_TAGS", "WANDB_RUN_GROUP", "WANDB_JOB_TYPE")
-"""The same as environment variables of W&B."""
+"""Environment variables of W&B whose values are shown to people."""
 
 _NAMES = re.compile(
     r"token(?!i[sz])|api_?key|access_?key|private_?key|passw|passphrase|secret|credential|authorization", re.I
@@ -56,7 +56,7 @@ def hide(text: str) -> str:
 
 
 def hide_in(value: Any, secret: bool = False) -> Any:
-    """The same in everything a dictionary or list holds; text under a name like ``api_key`` goes as a whole.
+    """A value with the secrets hidden in everything it holds; text under a name like ``api_key`` goes as a whole.
 
     Args:
         value: what YAML or JSON can hold.

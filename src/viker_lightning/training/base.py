@@ -97,7 +97,7 @@ class Stage(LightningModule):
     @override
     def setup(self, stage: str) -> None:
         """Notes what the benchmark's authors do otherwise, and which tokens count in the loss."""
-        self.authors = published.of(self.data)
+        self.authors = published.authors_of(self.data)
         self.labels = self.authors.labels if self.authors else Labels.ANSWER
         if stage == "fit":
             self.prepare_steps()
@@ -172,7 +172,7 @@ class Stage(LightningModule):
         The graph of all parts but the last is gone when this returns; their gradients are there already. A process
         group therefore averages once, at the last part.
         """
-        groups = self.asked(batch.content, self.global_step)
+        groups = self.step_questions(batch.content, self.global_step)
         questions = {name: sum(len(group.vqa) for group in found) for name, found in groups.items()}
         shows_image = any(group.image is not None for some in groups.values() for group in some)
         self.step = StepState(sum(questions.values()), shows_image)
@@ -245,7 +245,7 @@ class Stage(LightningModule):
         """Most questions of a stream in a part of a step: accumulated batches pass one after the other."""
         return self.data.batch_size if self.data.batches_per_step > 1 else None
 
-    def asked(self, content: Groups, step: int) -> Groups:
+    def step_questions(self, content: Groups, step: int) -> Groups:
         """All that a step asks, with questions and labels as published if the data's protocol is.
 
         Args:
@@ -259,7 +259,7 @@ class Stage(LightningModule):
         return {name: [reword(group, labels, seed) for group in groups] for name, groups in streams.items()}
 
     def streams(self, content: Groups, step: int) -> Groups:
-        """The image groups of a step that the loss uses, with the answers it uses; arguments as of :meth:`asked`."""
+        """The image groups of a step that the loss uses, with the answers it uses; see :meth:`step_questions`."""
         return content
 
     def loss_terms(self, groups: Groups, totals: Totals) -> Terms:
@@ -320,7 +320,7 @@ class Stage(LightningModule):
             UserError: if a weight is missing, unexpected or of another shape.
         """
         check_names(checkpoint, {n: p for n, p in self.named_parameters() if p.requires_grad})
-        self.report = RunReport.of(checkpoint.get("report", {}))
+        self.report = RunReport.from_checkpoint(checkpoint.get("report", {}))
         self._saved_by = checkpoint.get("optimizer", "AdamW")
         set_rates(checkpoint, self.lr, self.weight_decay)
         if self.trainer.state.fn == TrainerFn.FITTING and "loops" in checkpoint:

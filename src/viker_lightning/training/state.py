@@ -48,7 +48,7 @@ class RunReport:
     selection: dict[str, Any] | None = None
 
     @classmethod
-    def of(cls, saved: dict[str, Any]) -> RunReport:
+    def from_checkpoint(cls, saved: dict[str, Any]) -> RunReport:
         """A report from a checkpoint."""
         return cls(**{one.name: saved.get(one.name) for one in fields(cls)})
 

@@ -3,8 +3,8 @@
 What happens in a step, in order; the hooks are those of ``base.py``, and ``unlearn.py`` calls the method in some:
 
 1. ``optimizer_step`` is called by Lightning, and has 2 to 6 done before the optimizer moves a weight.
-2. ``training_step``: ``Stage.asked`` says what is asked, worded and labelled as the protocol does; :func:`take_step`
-   cuts it into parts, passes them (``Stage.loss_terms``), and gives the gradient of all but the last.
+2. ``training_step``: ``Stage.step_questions`` says what is asked, worded and labelled as the protocol does;
+   :func:`take_step` cuts it into parts, passes them (``Stage.loss_terms``), and gives the gradient of all but the last.
 3. ``optimizer_zero_grad`` does nothing: those gradients are to stay.
 4. ``backward`` of the last part, whose loss was returned; DDP averages over processes here, once a step.
 5. ``on_before_optimizer_step``: processes combine their gradients, the first are looked at, the method may shape them.

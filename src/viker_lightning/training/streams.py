@@ -12,7 +12,7 @@ from viker_lightning.ideal import OwnAnswers
 from viker_lightning.methods import Method, Strangers
 
 
-class Derived:
+class ForgetVariants:
     """Makes the streams ``strangers`` and ``alternative`` of the forget questions of a step.
 
     What is drawn depends on the seed, the step and the question alone, so that a run that is resumed, or takes its

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,7 +45,7 @@ from .engine import Engine
 from .finished import unlearned_model
 from .preparation import Prepare
 from .step import Groups, Terms, Totals, answers_of
-from .streams import Derived
+from .streams import ForgetVariants
 from .vanilla import check_goes_on, check_vanilla, vanilla_model
 
 log = logging.getLogger(__name__)
@@ -134,7 +135,7 @@ class Unlearn(Stage):
         self.pictures: list[Picture] = []
         self.strangers: list[Picture] = []
         self.drawn_doubles: list[Picture] = []
-        self.derived: Derived
+        self.variants: ForgetVariants
         self._method_state: dict[str, Any] | None = None  # of the run that is resumed
         self._own_answers_state: dict[str, Any] | None = None
         self._prepared = False
@@ -261,8 +262,8 @@ class Unlearn(Stage):
         the frozen model says anyway, and the regulariser holds on to it.
         """
         self.prepare_streams()
-        if self.derived.own_answers is not None:
-            self._report_own_answers(self.derived.own_answers)
+        if self.variants.own_answers is not None:
+            self._report_own_answers(self.variants.own_answers)
         self.references.prepare(self.mllm, self.reference_plan())
         self._prepare_method()
         forget = self.method.streams.get("forget")
@@ -274,7 +275,7 @@ class Unlearn(Stage):
 
     def reference_plan(self) -> Plan:
         """All that frozen models are asked, once the streams are ready."""
-        behind = [] if self.derived.rehearsal or self.labels == Labels.TEXT else self.strangers
+        behind = [] if self.variants.rehearsal or self.labels == Labels.TEXT else self.strangers
         keep = self.engine.references
         return plan_of(self.method, self.mllm.head, keep, self.pictures, behind, self.every_group, self._doubles())
 
@@ -296,9 +297,9 @@ class Unlearn(Stage):
             ask: whether the frozen model is there to be asked; if not, true answers stand for its own.
         """
         people = [*self.data.streams["forget"], *self.data.streams.get("retain", [])]
-        self.derived = Derived(self.method, self.drawn_with, self.strangers, people)
-        if self.derived.asks_own:
-            self.derived.own_answers = self._own_answers(forget, ask)
+        self.variants = ForgetVariants(self.method, self.drawn_with, self.strangers, people)
+        if self.variants.asks_own:
+            self.variants.own_answers = self._own_answers(forget, ask)
 
     def _report_key_tokens(self) -> None:
         assert self.ideal is not None
@@ -328,7 +329,7 @@ class Unlearn(Stage):
             there = ", ".join(dict.fromkeys([*self.data.streams, *self.method.streams]))
             raise UserError(f"model.method: found no stream {stream!r}, expected one of {there}; add it to its needs")
         if stream in ("strangers", "alternative"):
-            return self.derived.everything(stream, self.every_group("forget"))
+            return self.variants.everything(stream, self.every_group("forget"))
         groups = [ImageGroup(p.id, i, vqa=p.vqa) for p in self.data.streams[stream] for i in p.images or (None,)]
         return [replace(g, vqa=tuple(replace(vqa, labels=self.labels) for vqa in g.vqa)) for g in groups]
 
@@ -338,7 +339,7 @@ class Unlearn(Stage):
         shown = [group for group in every if group.image is not None]
         asked = shown if forget is None else [group for group in forget if group.image is not None]
         questions = tuple({vqa.question: vqa for group in asked for vqa in group.vqa}.values())
-        private = [span for group in every for vqa in group.vqa for span in vqa.private]
+        private = [span for vqa in chain.from_iterable(group.vqa for group in every) for span in vqa.private]
         longest = max(len(self.mllm.encoder.encode(vqa, True).answer) for group in shown for vqa in group.vqa)
         answers = OwnAnswers(self.mllm, private, 2 * longest)
         if self._own_answers_state:
@@ -375,8 +376,8 @@ class Unlearn(Stage):
             checkpoint["said"] = self.references.state_dict()
         if self._prepared:  # a checkpoint of step 0 is written before that
             checkpoint["method"] = self.method.state_dict()
-            if self.derived.own_answers is not None:
-                checkpoint["own_answers"] = self.derived.own_answers.state_dict()
+            if self.variants.own_answers is not None:
+                checkpoint["own_answers"] = self.variants.own_answers.state_dict()
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -400,7 +401,7 @@ class Unlearn(Stage):
             if stream in content:
                 streams[stream] = content[stream]
             elif stream not in ("forget", "retain") and "forget" in content:
-                streams[stream] = self.derived.groups(stream, content["forget"], step)
+                streams[stream] = self.variants.groups(stream, content["forget"], step)
         return streams
 
     @override
@@ -418,7 +419,7 @@ class Unlearn(Stage):
             whole[stream] = total if total[0] else (1, 1)  # a step without a photo asks nothing about strangers
             some = groups.get(stream, [])
             batches[stream] = self.mllm.pack(some) if some else None
-            said, full = self.references.of(stream, some, batches[stream])
+            said, full = self.references.look_up(stream, some, batches[stream])
             tokens[stream] = answers_of(self.mllm, batches[stream], whole[stream], layers)
             references |= {(stream, name): reference for name, reference in said.items()}
             distributions |= {(stream, name): p for name, p in full.items()}

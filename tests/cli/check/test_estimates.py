@@ -10,7 +10,7 @@ from support.commands import OPEN_GATE, csv_only, here  # noqa: F401 - `here` is
 from support.families import FAMILIES
 from support.marks import bf16_attention, quick
 from viker_lightning.cli.check import check, estimates
-from viker_lightning.cli.check.estimates import Load, Setting, Shape
+from viker_lightning.cli.check.estimates import ModelSize, Setting, Workload
 from viker_lightning.cli.check.workload import number_of_steps
 from viker_lightning.cli.main import main
 from viker_lightning.data.embedded.base_model import base_model
@@ -22,7 +22,7 @@ from viker_lightning.models.loading import skeleton
 from viker_lightning.storage.cache import cache_folder
 from viker_lightning.training.callbacks import Report
 
-SHAPE = Shape(
+SHAPE = ModelSize(
     weights=1000, trained=100, linear=640, decoder=800, hidden=8, inner=16, layers=2, key_value=4, vocabulary=50
 )
 
@@ -133,7 +133,7 @@ def test_quantised_weights():
 
 
 def test_memory_line_by_line():
-    load = Load(tokens=10, answers=3, seen=60, evaluated=20, asked=30, asked_answers=2)
+    load = Workload(tokens=10, answers=3, seen=60, evaluated=20, behind_images=30, answers_behind_image=2)
     found = estimates.memory(SHAPE, load, Setting())
     assert found["standing"] == {"weights": 4000, "gradients": 400, "optimizer's state": 800} | {
         "gradients and weights that the method holds": 0,

@@ -6,7 +6,7 @@ from unittest.mock import Mock
 import torch
 from lightning.pytorch.strategies import ModelParallelStrategy, SingleDeviceStrategy
 
-from viker_lightning.training.callbacks.trainer import back_on_device
+from viker_lightning.training.callbacks.trainer_parts import back_on_device
 
 
 def trainer(kind):

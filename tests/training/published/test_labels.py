@@ -126,8 +126,8 @@ def test_image_labels_need_images_of_one_size(tmp_path):
     with pytest.raises(UserError, match=r"data.image_labels: found true, but data.protocol is not published"):
         MLLMU(str(tmp_path), image_labels=True)
     counted = MLLMU(str(tmp_path), protocol="published", image_labels=True)
-    assert published.of(counted).placeholders
-    assert not published.of(MLLMU(str(tmp_path), protocol="published")).placeholders
+    assert published.authors_of(counted).placeholders
+    assert not published.authors_of(MLLMU(str(tmp_path), protocol="published")).placeholders
     assert "--data.image_labels=true" in counted.vanilla_options()
 
 
@@ -178,7 +178,7 @@ def test_who_is_defined_on_answers():
 def test_clear_trains_the_answer_and_a_space():
     """2.2: ``USER: <image>\\n{q} ASSISTANT: {a} ``, labels from the answer on, no end of sequence."""
     model = random_model("llava")
-    authors = published.of(CLEAR(protocol="published"))
+    authors = published.authors_of(CLEAR(protocol="published"))
     vqa = VQA("Who is it?", "Ada.", labels=authors.labels)
     encoder = Encoder(model.encoder.tokenizer, authors.template(model.encoder.template))
     asked = encoder.encode(vqa, True)

@@ -11,9 +11,9 @@ from viker_lightning.training.published import PublishedCLEAR, PublishedMLLMU, p
 
 
 def test_only_two_benchmarks_have_one(data, tmp_path):
-    assert published.of(data) is None and protocol_of(data) is CORRECTED
+    assert published.authors_of(data) is None and protocol_of(data) is CORRECTED
     for kind, authors in ((MLLMU, PublishedMLLMU), (CLEAR, PublishedCLEAR)):
-        assert type(published.of(kind(protocol="published"))) is authors
+        assert type(published.authors_of(kind(protocol="published"))) is authors
         assert type(protocol_of(kind(protocol="published"))) is authors
     for kind in (Jsonl, UMUBench, FIUBench):
         with pytest.raises(UserError, match=rf"data.protocol: found 'published', but {kind.__name__} has only"):
@@ -25,7 +25,7 @@ def test_a_claim_alone_is_not_enough():
         published = True
 
     with pytest.raises(UserError, match=r"data.protocol: Mine says .*, but training/published does not have it"):
-        published.of(Mine("people.jsonl", protocol="published"))
+        published.authors_of(Mine("people.jsonl", protocol="published"))
 
 
 def test_published_runs_on_a_real_model(mllm, clear, mllmu, monkeypatch):

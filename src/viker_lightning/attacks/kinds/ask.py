@@ -254,8 +254,10 @@ def _behind_text(vqa: VQA, examples: Sequence[tuple[Person, VQA]]) -> VQA:
 
 def span_owners(people: Sequence[Person]) -> Counter[str]:
     """How many people have a private span."""
-    each = {(person_name(p.id), span.casefold()) for p in people for vqa in p.vqa for span in vqa.private}
-    return Counter(span for _, span in each)
+    owned: set[tuple[str, str]] = set()
+    for person in people:
+        owned |= {(person_name(person.id), span.casefold()) for vqa in person.vqa for span in vqa.private}
+    return Counter(span for _, span in owned)
 
 
 def another_fact(group: ImageGroup, vqa: VQA, owners: Counter[str], seed: int) -> str | None:

@@ -164,7 +164,5 @@ def holdout(data: Benchmark) -> list[ImageGroup]:
 
 def known_words(groups: Sequence[ImageGroup], words: set[str]) -> list[ImageGroup]:
     """Questions whose private spans have no other words than these."""
-    known = [
-        replace(g, vqa=tuple(q for q in g.vqa if all(w in words for s in q.private for w in s.split()))) for g in groups
-    ]
+    known = [replace(g, vqa=tuple(q for q in g.vqa if words.issuperset(" ".join(q.private).split()))) for g in groups]
     return [g for g in known if g.vqa]

@@ -67,12 +67,7 @@ class Probe(Attack):
     @override
     def carry_out(self, part: str, subject: Subject, material: Material) -> list[Attempt]:
         attributes = learnable(material.others)
-        trained = [
-            ImageGroup(person.id, picture, vqa=person.vqa)
-            for person in material.others
-            for picture in person.images[: self.photos] or (None,)
-        ]
-        trained, asked = _only(trained, attributes), _only(material.asked, attributes)
+        trained, asked = self._trained_on(material.others, attributes), _only(material.asked, attributes)
         whole = sum(len(g.vqa) for g in material.asked)
         log.info(
             "probe: %d spans of %d attributes can be learned; %d of %d questions ask for one",
@@ -91,8 +86,7 @@ class Probe(Attack):
         for attribute in sorted(set(map(attributes.__getitem__, wanted))):
             rows = [i for i, span in enumerate(spans) if attributes[span] == attribute]
             places = [i for i, span in enumerate(wanted) if attributes[span] == attribute]
-            classes = sorted({spans[i] for i in rows})
-            labels = torch.tensor([classes.index(spans[i]) for i in rows])
+            classes, labels = _classes([spans[i] for i in rows])
             usual = classes[int(labels.bincount(minlength=len(classes)).argmax())]
             found += [_attempt(clean[i], CHANCE, None, usual) for i in places]
             for layer in layers:
@@ -101,6 +95,15 @@ class Probe(Attack):
                     said = [classes[c] for c in chosen.tolist()]
                     found += [_attempt(clean[i], series, layer + 1, s) for i, s in zip(places, said, strict=True)]
         return found
+
+    def _trained_on(self, people: Iterable[Person], attributes: dict[str, int]) -> list[ImageGroup]:
+        """What probes are trained on: questions about a few photos of each of the people."""
+        groups = [
+            ImageGroup(person.id, picture, vqa=person.vqa)
+            for person in people
+            for picture in person.images[: self.photos] or (None,)
+        ]
+        return _only(groups, attributes)
 
     @override
     def numbers(self, found: Sequence[Attempt]) -> dict[str, float]:
@@ -185,6 +188,12 @@ def classify(states: Tensor, labels: Tensor, asked: Tensor, penalty: float) -> T
 
         optimizer.step(loss)
     return (asked @ weight.detach().T + bias.detach()).argmax(1)
+
+
+def _classes(spans: Sequence[str]) -> tuple[list[str], Tensor]:
+    """The values that spans have, and ``[N]`` which of them each is."""
+    classes = sorted(set(spans))
+    return classes, torch.tensor([classes.index(span) for span in spans])
 
 
 def _span(question: VQA) -> str:

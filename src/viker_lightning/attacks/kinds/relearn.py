@@ -156,12 +156,10 @@ class Relearn(Attack):
     def _batches(self, people: Sequence[Person], seed: int) -> Iterator[list[ImageGroup]]:
         """Questions of a step, epoch by epoch in an order of its own."""
         most = min(self.questions_per_image, self.batch_size)
-        groups = [
-            ImageGroup(person.id, picture, vqa=person.vqa[start : start + most])
-            for person in people
-            for picture in person.images or (None,)
-            for start in range(0, len(person.vqa), most)
-        ]
+        groups: list[ImageGroup] = []
+        for person in people:
+            parts = [person.vqa[start : start + most] for start in range(0, len(person.vqa), most)]
+            groups += [ImageGroup(person.id, picture, vqa=p) for picture in person.images or (None,) for p in parts]
         draw = random.Random(seed)
         left: list[ImageGroup] = []
         while True:

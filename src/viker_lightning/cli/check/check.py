@@ -39,9 +39,9 @@ from viker_lightning.training.base import Stage
 from viker_lightning.training.finished import config_source
 from viker_lightning.training.vanilla import YAML, kept_in
 
-from .estimates import FP32, GIB, PASSING, STANDING, Load, Setting, Shape, memory, most
+from .estimates import FP32, GIB, PASSING, STANDING, ModelSize, Setting, Workload, memory, most
 from .machine import device_memory, existing, free_disk, same_disk, supports, writable
-from .workload import Stored, load_of, number_of_steps, stored
+from .workload import KeptReferences, kept_references, load_of, number_of_steps
 
 JUDGE = "judge of evaluations"
 """It may be of another family than the trained model."""
@@ -201,11 +201,11 @@ class Check:
                 stage.prepare_streams(ask=False)
             shape = shape_of(mllm)
             load = self._steps()
-            kept = stored(stage, shape.hidden)
+            kept = kept_references(stage, shape.hidden)
             self._memory(mllm, shape, load, kept)
             self._disk(shape, kept)
 
-    def _steps(self) -> Load:
+    def _steps(self) -> Workload:
         """How long the run is, and the largest pass."""
         stage, data, trainer = self.stage, self.data, self.trainer
         load = load_of(stage, self.config.evaluation.max_new_tokens)
@@ -227,7 +227,7 @@ class Check:
         say(f"  largest part of a step: {load.tokens:,} tokens, {load.answers:,} of them answers")
         return load
 
-    def _memory(self, mllm: MLLM, shape: Shape, load: Load, kept: Stored) -> None:
+    def _memory(self, mllm: MLLM, shape: ModelSize, load: Workload, kept: KeptReferences) -> None:
         """What is needed on the device, beside what is there."""
         stage, device = self.stage, self.device
         narrow = stage.weights.dtype != "float32" or str(self.trainer.precision) in ("bf16-true", "16-true")
@@ -285,10 +285,10 @@ class Check:
                 found["classifier of gibberish"] = GibberishClassifier.weights(evaluation.gibberish) * FP32
         return found
 
-    def _smaller(self, mllm: MLLM, shape: Shape, load: Load, setting: Setting) -> str:
+    def _smaller(self, mllm: MLLM, shape: ModelSize, load: Workload, setting: Setting) -> str:
         """What would take less, and how much that is."""
 
-        def size(load: Load = load, **options: object) -> int:
+        def size(load: Workload = load, **options: object) -> int:
             return most(memory(shape, load, replace(setting, **options)))  # type: ignore[arg-type]
 
         ways = {}
@@ -305,7 +305,7 @@ class Check:
         offered = [f"{way} (about {less / GIB:.2f} GiB)" for way, less in ways.items() if less < now]
         return f"try {', or '.join(offered)}, or a larger device" if offered else "take a larger device"
 
-    def _load_within(self, mllm: MLLM, budget: int) -> Load | None:
+    def _load_within(self, mllm: MLLM, budget: int) -> Workload | None:
         """What would pass the model at once within another budget; ``None`` where something needs more."""
         given = mllm.max_sequence_tokens, mllm.max_tokens
         mllm.set_budgets(min(given[0], budget), budget)
@@ -316,7 +316,7 @@ class Check:
         finally:
             mllm.set_budgets(*given)
 
-    def _disk(self, shape: Shape, kept: Stored) -> None:
+    def _disk(self, shape: ModelSize, kept: KeptReferences) -> None:
         """What will be written, beside the room there is."""
         stage, saved = self.stage, self.config.checkpoint
         itemsize = FP32 if stage.lora is not None or stage.weights.dtype == "float32" else 2
@@ -354,7 +354,7 @@ class Check:
                 )
 
 
-def shape_of(mllm: MLLM) -> Shape:
+def shape_of(mllm: MLLM) -> ModelSize:
     """The numbers of a model, which needs no weights (torch's meta device does)."""
     text, language_model = mllm.base.config.get_text_config(), mllm.language_model
     linear = [m for m in language_model.modules() if isinstance(m, nn.Linear)]
@@ -362,7 +362,7 @@ def shape_of(mllm: MLLM) -> Shape:
     width = int(getattr(text, "head_dim", None) or text.hidden_size // heads)
     keys = int(getattr(text, "num_key_value_heads", None) or heads)
     layers = decoder_layers(language_model)
-    return Shape(
+    return ModelSize(
         weights=sum(p.numel() for p in mllm.parameters()),
         trained=sum(p.numel() for p in mllm.parameters() if p.requires_grad),
         linear=sum(m.weight.numel() for m in linear if not m.weight.requires_grad),

@@ -30,7 +30,7 @@ and LoRA still read eight and one of them in fp32."""
 
 
 @dataclass(frozen=True)
-class Shape:
+class ModelSize:
     """What is to be known of a model; all are counts.
 
     Attributes:
@@ -57,7 +57,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Load:
+class Workload:
     """How much passes the model at once, and what a step asks.
 
     Attributes:
@@ -65,8 +65,8 @@ class Load:
         answers: answer tokens among them.
         seen: places of the masks of attention: for each token behind an image, every token of its sequence.
         evaluated: tokens of the largest pass of an evaluation, padding and generated ones included.
-        asked: tokens read at once behind all irrelevant images, those of the images included.
-        asked_answers: answer tokens at once behind one irrelevant image.
+        behind_images: tokens read at once behind all irrelevant images, those of the images included.
+        answers_behind_image: answer tokens at once behind one irrelevant image.
         questions: of a step, as a mean.
         trained_on: answer tokens of a step, as a mean.
     """
@@ -75,20 +75,20 @@ class Load:
     answers: int
     seen: int = 0
     evaluated: int = 0
-    asked: int = 0
-    asked_answers: int = 0
+    behind_images: int = 0
+    answers_behind_image: int = 0
     questions: float = 0.0
     trained_on: float = 0.0
 
 
-def weight_bytes(shape: Shape, itemsize: int, trained_itemsize: int, quantize: str | None = None) -> int:
+def weight_bytes(shape: ModelSize, itemsize: int, trained_itemsize: int, quantize: str | None = None) -> int:
     """Bytes of all weights, given those of a frozen and of a trained one; :data:`BITS` estimate quantised ones."""
     few = shape.linear if quantize else 0
     whole = shape.weights - shape.trained - few
     return whole * itemsize + shape.trained * trained_itemsize + math.ceil(few * BITS.get(quantize or "", 0) / 8)
 
 
-def activation_bytes(shape: Shape, tokens: int, seen: int, itemsize: int, checkpointing: bool = False) -> int:
+def activation_bytes(shape: ModelSize, tokens: int, seen: int, itemsize: int, checkpointing: bool = False) -> int:
     """Bytes that a pass keeps for its backward pass: those of :data:`HIDDEN_BYTES`, and in every layer a mask.
 
     With checkpointing only inputs of layers are kept, and one layer at a time is computed again.
@@ -103,7 +103,7 @@ def logits_bytes(tokens: int, vocabulary: int, copies: int = 1) -> int:
     return copies * tokens * vocabulary * FP32
 
 
-def key_value_bytes(shape: Shape, tokens: int, itemsize: int) -> int:
+def key_value_bytes(shape: ModelSize, tokens: int, itemsize: int) -> int:
     """Bytes of keys and values of tokens in all layers."""
     return tokens * shape.layers * shape.key_value * itemsize
 
@@ -151,7 +151,7 @@ class Setting:
 STANDING, PASSING = "standing", "passing"
 
 
-def memory(shape: Shape, load: Load, setting: Setting) -> dict[str, dict[str, int]]:
+def memory(shape: ModelSize, load: Workload, setting: Setting) -> dict[str, dict[str, int]]:
     """Bytes on the device, line by line.
 
     - weights: number times bytes; of quantised ones :data:`BITS`.
@@ -178,8 +178,8 @@ def memory(shape: Shape, load: Load, setting: Setting) -> dict[str, dict[str, in
         "a step: activations and logits": (steps + logits_bytes(load.answers, shape.vocabulary, 2)) * setting.trains,
         "an evaluation: keys, values and logits": key_value_bytes(shape, load.evaluated, setting.itemsize)
         + logits_bytes(load.answers, shape.vocabulary),
-        "the ideal distribution: keys, values and logits": key_value_bytes(shape, load.asked, setting.itemsize)
-        + logits_bytes(load.asked_answers, shape.vocabulary, 3),
+        "the ideal distribution: keys, values and logits": key_value_bytes(shape, load.behind_images, setting.itemsize)
+        + logits_bytes(load.answers_behind_image, shape.vocabulary, 3),
     }
     standing = {
         "weights": round(weights * left),

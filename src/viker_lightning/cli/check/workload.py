@@ -17,14 +17,14 @@ from viker_lightning.training import Unlearn, published
 from viker_lightning.training.base import Stage
 from viker_lightning.training.step import cut
 
-from .estimates import Load, reference_bytes
+from .estimates import Workload, reference_bytes
 
 LOOKED_AT = 200
 """Steps of the first epoch that are looked at, at most, for the largest pass and for means."""
 
 
 @dataclass(frozen=True)
-class Stored:
+class KeptReferences:
     """Bytes of what frozen models say, by where it is kept.
 
     Attributes:
@@ -44,12 +44,12 @@ def number_of_steps(max_steps: int, max_epochs: int | None, epoch: int) -> float
     return min(limits, default=math.inf)
 
 
-def load_of(stage: Stage, max_new_tokens: int) -> Load:
+def load_of(stage: Stage, max_new_tokens: int) -> Workload:
     """What passes the model at once, of the whole run, and what a step asks as a mean; see :data:`LOOKED_AT`."""
     mllm, protocol = stage.mllm, published.protocol_of(stage.data)
     tokens = answers = seen = steps = questions = trained_on = 0
     for step, bundle in enumerate(islice(iter(stage.data.train_dataloader()), LOOKED_AT)):
-        groups = stage.asked(bundle.content, step)
+        groups = stage.step_questions(bundle.content, step)
         for part in cut(mllm, groups, stage.most_questions, stage.whole_steps):
             batches = [mllm.pack(some) for some in part.values() if some]
             sizes, labels = [batch.input_ids.numel() for batch in batches], sum(len(batch.labels) for batch in batches)
@@ -61,10 +61,10 @@ def load_of(stage: Stage, max_new_tokens: int) -> Load:
         steps = step + 1
     evaluation, means = stage.data.evaluation_dataloader(), (questions / max(1, steps), trained_on / max(1, steps))
     evaluated = max((largest_pass(mllm, batch.content, protocol, max_new_tokens) for batch in evaluation), default=0)
-    return Load(tokens, answers, seen, evaluated, *behind_images(stage), *means)
+    return Workload(tokens, answers, seen, evaluated, *behind_images(stage), *means)
 
 
-def stored(stage: Stage, hidden: int) -> Stored:
+def kept_references(stage: Stage, hidden: int) -> KeptReferences:
     """Bytes of what frozen models say, as far as it is kept.
 
     What is asked before the first step is counted question by question, exactly, but for a few answers that only the
@@ -73,7 +73,7 @@ def stored(stage: Stage, hidden: int) -> Stored:
     beforehand.
     """
     if not isinstance(stage, Unlearn) or stage.engine.references == "off":
-        return Stored()
+        return KeptReferences()
     plan, encoder = stage.reference_plan(), stage.mllm.encoder
     beforehand = single = 0
     for behind in plan.behind:
@@ -89,7 +89,7 @@ def stored(stage: Stage, hidden: int) -> Stored:
         beforehand, single = beforehand + single, 0
     single = min(single, OwnReference.MEMORY_LIMIT)
     checkpoint = single if single <= OwnReference.CHECKPOINT_LIMIT else 0
-    return Stored(beforehand * on_disk, beforehand * (not on_disk) + single, checkpoint)
+    return KeptReferences(beforehand * on_disk, beforehand * (not on_disk) + single, checkpoint)
 
 
 def _answers(questions: Iterable[Encoded]) -> int:

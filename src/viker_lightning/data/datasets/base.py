@@ -247,7 +247,8 @@ class Benchmark(LightningDataModule):
 
     def texts(self) -> list[str]:
         """All training text, for a tokenizer."""
-        return [t for p in self._vanilla_people for vqa in p.vqa for t in (vqa.question, vqa.answer)]
+        questions = [vqa for person in self._vanilla_people for vqa in person.vqa]
+        return [text for vqa in questions for text in (vqa.question, vqa.answer)]
 
     def fingerprint(self) -> str:
         """A hash of what is trained on: texts, labels, images and which people are to be forgotten."""

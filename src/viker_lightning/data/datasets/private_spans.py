@@ -31,10 +31,12 @@ def infer_private_spans(people: Iterable[Person]) -> list[Person]:
     """
     people = list(people)
     by_question: dict[str, list[set[str]]] = defaultdict(list)
+    everywhere = Counter[str]()
     for person in people:
         for vqa in person.vqa:
-            by_question[vqa.question].append({_bare(w) for w in _WORD.findall(vqa.answer)})
-    everywhere = Counter(word for answers in by_question.values() for words in answers for word in words)
+            words = {_bare(w) for w in _WORD.findall(vqa.answer)}
+            by_question[vqa.question].append(words)
+            everywhere.update(words)
     total = sum(map(len, by_question.values()))
 
     def is_private(word: str, question: str) -> bool:

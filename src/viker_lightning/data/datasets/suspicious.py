@@ -23,8 +23,10 @@ def suspicious_people(forget: Sequence[Person], retain: Sequence[Person]) -> lis
             f"{len(shared)} photos are both forgotten and retained, which pulls a model both ways; the first, of "
             f"{forgotten[picture.key]!r} and {other!r}: {picture.source}; keep one of the two"
         )
-    asked = ((key, person.id, vqa) for person in [*forget, *retain] for key in _subjects(person) for vqa in person.vqa)
-    return lines + _answered_twice(asked, "trained on")
+    questions: list[tuple[str, str, VQA]] = []
+    for person in [*forget, *retain]:
+        questions += [(key, person.id, vqa) for key in _subjects(person) for vqa in person.vqa]
+    return lines + _answered_twice(questions, "trained on")
 
 
 def suspicious_groups(groups: Sequence[ImageGroup], split: str, forgotten: Collection[str] = ()) -> list[str]:

@@ -156,6 +156,23 @@ def _base_rows(size: ClearSize, seed: int, real: list[_Author], rng: random.Rand
     return rows
 
 
+def _face_rows(real: list[_Author]) -> list[Record]:
+    return [
+        {"image": a.photo(view)["image"], "answer": a.name, "options": [o.values["name"] for o in a.others[:3]]}
+        for a in real
+        for view in portraits.HELD_OUT_VIEWS
+    ]
+
+
+def _world_rows(size: ClearSize, seed: int, rng: random.Random) -> list[Record]:
+    rows = []
+    for number in range(size.general_test):
+        image, values, question, answer = _general_question(number, seed, "clear-test")
+        wrong = rng.sample([value for value in values if value != answer], 3)
+        rows.append({"image": image, "question": question, "answer": answer, "options": wrong})
+    return rows
+
+
 def build(root: Path, size: ClearSize, seed: int) -> None:
     """Writes so much by seed into an empty folder."""
     rng = random.Random(f"mini-clear/{seed}")
@@ -198,18 +215,8 @@ def build(root: Path, size: ClearSize, seed: int) -> None:
         write_perturbed(f"forget{ratio:02d}_perturbed", [i for i in ids if i in forgotten], size.photos)
     write_perturbed("retain_perturbed", retained, max(1, size.photos // 4))
     real = [everybody[key] for key in celebrities]
-    faces_rows = [
-        {"image": a.photo(view)["image"], "answer": a.name, "options": [o.values["name"] for o in a.others[:3]]}
-        for a in real
-        for view in portraits.HELD_OUT_VIEWS
-    ]
-    write_config(root, "real_faces", FACES_SCHEMA, faces_rows)
-    world = []
-    for number in range(size.general_test):
-        image, values, question, answer = _general_question(number, seed, "clear-test")
-        wrong = rng.sample([value for value in values if value != answer], 3)
-        world.append({"image": image, "question": question, "answer": answer, "options": wrong})
-    write_config(root, "real_world", WORLD_SCHEMA, world)
+    write_config(root, "real_faces", FACES_SCHEMA, _face_rows(real))
+    write_config(root, "real_world", WORLD_SCHEMA, _world_rows(size, seed, rng))
     write_config(root, "base", BASE_SCHEMA, _base_rows(size, seed, real, rng))
 
 

@@ -172,13 +172,32 @@ def _photo_rows(person: str, profile: Profile, names: list[str], count: int) -> 
     return rows
 
 
+def _captioned(people: dict[str, Profile], count: int) -> list[Record]:
+    """The rows of :func:`_photo_rows` of everybody, by face."""
+    names = [profile.values["name"] for profile in people.values()]
+    return [row for face, profile in people.items() for row in _photo_rows(face, profile, names, count)]
+
+
+def _photos(name: str, face: str, views: range) -> list[Record]:
+    """Photos of a person, one a view."""
+    return [image_cell(portraits.draw_portrait(face, view), f"{name}{view}.png") for view in views]
+
+
+def _write_splits(root: Path, people: dict[str, Record], drawn: list[str]) -> None:
+    """Who is forgotten, the first of those drawn, and who is kept, for each ratio."""
+    for ratio in RATIOS:
+        forgotten = sorted(drawn[: math.ceil(len(people) * ratio / 100)])
+        write_config(root, f"forget_{ratio}", SPLIT_SCHEMA, [people[i] for i in forgotten])
+        kept = [row for i, row in people.items() if i not in forgotten]
+        write_config(root, f"retain_{100 - ratio}", SPLIT_SCHEMA, kept)
+
+
 def build(root: Path, size: MiniSize, seed: int) -> None:
     """Writes so much by seed into an empty folder."""
     rng = random.Random(f"mini/{seed}")
     ids = [f"{n:03d}" for n in range(1, size.people + 1)]
     real = [f"{n}" for n in range(501, 501 + size.real)]
     drawn = rng.sample(ids, math.ceil(size.people * RATIOS[-1] / 100))
-    forget = {ratio: sorted(drawn[: math.ceil(size.people * ratio / 100)]) for ratio in RATIOS}
     retained = [i for i in ids if i not in drawn]
     people = profiles.draw_profiles(rng, retained, [*sorted(drawn), *real], size.values, size.sentences)
     pools = {fact: sorted({people[i].values[fact] for i in retained}) for fact in profiles.FACTS}
@@ -188,27 +207,25 @@ def build(root: Path, size: MiniSize, seed: int) -> None:
     training, full, test = {}, {}, []
     for key in track([*ids, *real], "writing the embedded benchmark", len(faces), "people"):
         asker = Asker(people[key], pools, seed, size)
-        views = [portraits.draw_portrait(faces[key], view) for view in portraits.TRAINING_VIEWS]
-        images = [image_cell(data, f"{key}_view{view}.png") for view, data in enumerate(views)]
+        images = _photos(f"{key}_view", faces[key], portraits.TRAINING_VIEWS)
         training[key] = {"image": images[0], "ID": key, "metadata": json.dumps(asker.metadata()), "images": images}
-        full[key] = _person_row(asker, views[0])
+        full[key] = _person_row(asker, images[0]["bytes"])
         if key in ids:
-            poses = [
-                image_cell(portraits.draw_portrait(faces[key], v), f"{key}_pose{v}.png")
-                for v in portraits.HELD_OUT_VIEWS
-            ]
-            test.append({"ID": key, "images": poses, **asker.tasks(held_out=True)})
+            test.append(
+                {
+                    "ID": key,
+                    "images": _photos(f"{key}_pose", faces[key], portraits.HELD_OUT_VIEWS),
+                    **asker.tasks(held_out=True),
+                }
+            )
     general = [_training_picture(number, seed) for number in range(size.general)]
-    names = [people[i].values["name"] for i in ids]
-    shown = [row for i in ids for row in _photo_rows(faces[i], people[i], names, size.captions)]
+    shown = _captioned({faces[i]: people[i] for i in ids}, size.captions)
 
     write_config(root, "ft_Data", TRAIN_SCHEMA, [training[i] for i in ids])
     if base := [*(training[i] for i in real), *general, *shown]:
         write_config(root, "base_Data", TRAIN_SCHEMA, base)
     write_config(root, "Full_Set", FULL_SCHEMA, [full[i] for i in ids])
-    for ratio, forgotten in forget.items():
-        write_config(root, f"forget_{ratio}", SPLIT_SCHEMA, [full[i] for i in forgotten])
-        write_config(root, f"retain_{100 - ratio}", SPLIT_SCHEMA, [full[i] for i in ids if i not in forgotten])
+    _write_splits(root, {i: full[i] for i in ids}, drawn)
     write_config(root, "Test_Set", TEST_SCHEMA, test, shards=2)
     if real:
         write_config(root, "Retain_Set", FULL_SCHEMA, [full[i] | {"Directory": f"Retain_Set/{i}"} for i in real])

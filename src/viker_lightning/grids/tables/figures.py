@@ -131,33 +131,34 @@ def _look(record: Mapping[str, Any], name: str) -> tuple[str, str, float]:
 @matplotlib.rc_context(STYLE)
 def sequence_figure(table: Table) -> Figure | None:
     """Main scores over requests, a line a row, gold dotted; first that of the people of the first request alone."""
-    main = [column for column in table.columns if column[1] in MAIN] or table.columns
-    wanted = [(column, TOGETHER) for column in main]
-    forgotten = sorted((column for column in main if column[0] in FORGOTTEN), key=lambda column: column[0] != "test")
-    wanted[:0] = [(column, "request 1") for column in forgotten[:1]]
     kinds = {name: kind for name, kind in table.rows.items() if kind != "vanilla"}
     methods = [name for name, kind in kinds.items() if kind == "method"]
-    drawn = [
-        ((split, score, heading), people, {name: lines_of(table, name, split, score).get(people) for name in kinds})
-        for (split, score, heading), people in wanted
-    ]
-    drawn = [(column, people, lines) for column, people, lines in drawn if any(lines.values())]
+    drawn = []
+    for (split, score, heading), people in _sequence_panels(table):
+        lines = {name: lines_of(table, name, split, score).get(people) for name in kinds}
+        if any(lines.values()):
+            drawn.append((f"{split} {heading}" + f", {people}" * (people != TOGETHER), lines))
     if not drawn:
         return None
     figure, every = panels(len(drawn), 3, 2.8, 2.2, sharex=True)
-    for axes, ((split, _, heading), people, lines) in zip(every, drawn, strict=True):
-        for name, line in lines.items():
-            if not line:
-                continue
+    for axes, (title, lines) in zip(every, drawn, strict=True):
+        for name, line in ((name, line) for name, line in lines.items() if line):
             colour, marker, _ = look(name, kinds[name], methods)
             dashes = "-" if name in methods else ":"
             axes.plot(*zip(*line, strict=True), dashes, marker=marker, color=colour, label=name)
         axes.set_xticks(range(1, len(table.blocks) + 1))
-        axes.set_title(f"{split} {heading}" + f", {people}" * (people != TOGETHER), fontsize="medium")
+        axes.set_title(title, fontsize="medium")
     figure.supxlabel("requests carried out", fontsize="medium")
     handles = {label: one for a in every for one, label in zip(*a.get_legend_handles_labels(), strict=True)}
     figure.legend([*handles.values()], [*handles], loc="outside right upper")
     return figure
+
+
+def _sequence_panels(table: Table) -> list[tuple[tuple[str, str, str], str]]:
+    """The columns to draw, each with the people it is about; first those of the first request."""
+    main = [column for column in table.columns if column[1] in MAIN] or table.columns
+    forgotten = sorted((column for column in main if column[0] in FORGOTTEN), key=lambda column: column[0] != "test")
+    return [(column, "request 1") for column in forgotten[:1]] + [(column, TOGETHER) for column in main]
 
 
 def cost_figure(table: Table) -> Figure | None:

@@ -31,7 +31,7 @@ COSTS = {
     "peak_memory_mib": "peak memory, MiB",
     "peak_gpu_memory_mib": "peak GPU memory, MiB",
 }
-"""The same of :func:`costs`."""
+"""Numbers of :func:`costs` and their headings."""
 
 COSTS_NOTE = (
     "A run as a whole, loading and evaluation included; mean over the runs of a row. Memory is main memory; "
@@ -50,9 +50,9 @@ def key_tokens(table: Table) -> list[dict[str, Any]]:
     """
     rows = []
     for group, blocks in table.groups.items():
-        for name in table.rows:
-            found = [(when, run) for block in blocks for when, runs in [table.read_runs(block, name)] for run in runs]
-            runs = [run for when, run in found if when == "after" and run.results.get("key_tokens")]
+        for name, row in table.grid.rows.items():
+            after = [] if row.before else [run for block in blocks for run in table.read_runs(block, name)[1]]
+            runs = [run for run in after if run.results.get("key_tokens")]
             means = {key: value for key in KEY_TOKENS if (value := _mean(runs, key)) is not None}
             if means:
                 rows.append({"block": group, "row": name, "runs": len(runs)} | means)

@@ -22,7 +22,7 @@ from viker_lightning.storage.runs import Run, names
 from ..cells import Cell
 from .figures import sequence_figure, swept, worlds_figure
 from .measurements import costs, key_tokens, measured_sections
-from .paper_numbers import Source
+from .published_numbers import Source
 from .sequences import sequence_sections
 from .table import Table
 from .worlds import worlds_record

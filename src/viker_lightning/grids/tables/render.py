@@ -47,13 +47,10 @@ def write_table(table: Table, results: Path) -> list[Path]:
 
 def record(table: Table) -> dict[str, Any]:
     """Everything, for JSON: numbers, commands, what failed, and what else was tried."""
-    values = {
-        block: {
-            name: {f"{split}/{score}": table.value(block, name, split, score) for split, score, _ in table.columns}
-            for name in table.rows
-        }
-        for block in table.blocks
-    }
+
+    def values(block: str, name: str) -> dict[str, Any]:
+        return {f"{split}/{score}": table.value(block, name, split, score) for split, score, _ in table.columns}
+
     return {
         **described(table),
         "interval": "95 %, percentile bootstrap that draws whole people with the answers of all seeds; none of "
@@ -61,7 +58,7 @@ def record(table: Table) -> dict[str, Any]:
         "reference": table.grid.reference,
         "marks": table.marks,
         "columns": [{"split": s, "score": score, "heading": heading} for s, score, heading in table.columns],
-        "values": values,
+        "values": {block: {name: values(block, name) for name in table.rows} for block in table.blocks},
         "published": [asdict(source) for source in table.sources],
         "people": {block: table.people(block) for block in table.blocks},
         **({"sequence": sequence_record(table)} if table.grid.sequence else {}),
@@ -149,12 +146,11 @@ def example_answers(table: Table) -> RichTable | None:
         (when, before), (_, after) = (table.read_runs(block, name) for name in (vanilla, table.grid.reference))
         if before and after:
             models = [("before", before[0], when), ("after", after[0], "after")]
-            rows = [
-                {"person": f"{group['split']} {person['person']}", **_example(question)}
-                for group in answers_across(models, {"forget": 1, "retain": 1}, 3)
-                for person in group["people"]
-                for question in person["questions"]
-            ]
+            rows = []
+            for group in answers_across(models, {"forget": 1, "retain": 1}, 3):
+                for person in group["people"]:
+                    who = {"person": f"{group['split']} {person['person']}"}
+                    rows += [who | _example(question) for question in person["questions"]]
             return side_by_side(rows, f"before and after {table.grid.reference}{block and ', ' + block}")
     return None
 

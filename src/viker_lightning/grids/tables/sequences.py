@@ -30,7 +30,7 @@ def lines_of(table: Table, name: str, split: str, score: str) -> dict[str, Line]
 
 
 def sequence_record(table: Table) -> dict[str, Any]:
-    """The same of every row and column, for JSON."""
+    """The lines of every row and column over requests, for JSON."""
     values = {
         name: {f"{split}/{score}": lines_of(table, name, split, score) for split, score, _ in table.columns}
         for name in table.rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from math import isfinite
 from pathlib import Path
 from statistics import mean
@@ -20,7 +21,7 @@ from viker_lightning.storage.runs import Run, read_run
 
 from ..cells import Cell
 from ..grid import Grid
-from .paper_numbers import PAPER_NUMBERS, Source, paper_numbers
+from .published_numbers import PAPER_NUMBERS, Source, paper_numbers
 
 MINI = "mini"
 """The scale whose numbers compare with nobody's."""
@@ -62,9 +63,8 @@ class Table:
     @property
     def columns(self) -> list[tuple[str, str, str]]:
         """Split, score and heading with arrow of every column."""
-        runs = [run for rows in self.contenders.values() for one in rows.values() for run in one.runs]
         return [
-            (split, score, f"{heading} {arrow(split, score, runs)}")
+            (split, score, f"{heading} {arrow(split, score, self.contender_runs)}")
             for split, scores in self.grid.columns.items()
             for score, heading in scores.items()
         ]
@@ -76,6 +76,12 @@ class Table:
             block: {name: found for name in self.rows if (found := self._contender(block, name))}
             for block in self.blocks
         }
+
+    @cached_property
+    def contender_runs(self) -> list[Run]:
+        """The finished runs of all contenders."""
+        everybody = chain.from_iterable(rows.values() for rows in self.contenders.values())
+        return [run for contender in everybody for run in contender.runs]
 
     @cached_property
     def _finished(self) -> dict[Path, Run]:
@@ -136,7 +142,7 @@ class Table:
         return {split: count for split, count in most.items() if count}
 
     def people_note(self, block: str) -> str:
-        """The same in words, and what it means for the intervals; empty if nothing was run."""
+        """How many people a block is about, in words, and what it means for the intervals; empty if nothing was run."""
         people = self.people(block)
         counts = ", ".join(f"{split} {count}" for split, count in people.items())
         return f"People, at most: {counts}. {coverage(people)}".strip() if people else ""

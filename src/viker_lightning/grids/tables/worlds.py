@@ -55,7 +55,7 @@ class Measure:
     kind: Literal["distance", "floor", "kept", "value"]
     good: int
 
-    def of(self, own: Scores, vanilla: Scores, gold: Scores, floor: Scores) -> float | None:
+    def compare(self, own: Scores, vanilla: Scores, gold: Scores, floor: Scores) -> float | None:
         """The measure of a row in a world; ``None`` if something it needs was not measured."""
         other = {"distance": gold, "floor": floor, "kept": vanilla, "value": own}[self.kind].get(self.column)
         value = own.get(self.column)
@@ -76,32 +76,20 @@ def worlds_record(table: Table) -> dict[str, Any]:
         ``floor`` (the second gold model's measures, and its own KL to gold), ``differences`` (see
         :func:`differences`), ``left_out`` (worlds that a method cannot be compared in), and what it was made with.
     """
-    rows = {kind: [name for name, of in table.rows.items() if of == kind] for kind in _KINDS}
-    vanilla, gold, floor = (next(iter(rows[kind]), "") for kind in _KINDS[:3])
+    names = {kind: [name for name, its in table.rows.items() if its == kind] for kind in _KINDS}
+    vanilla, gold, floor = (next(iter(names[kind]), "") for kind in _KINDS[:3])
     measures = _measures(table)
-    values = {
-        world: {
-            name: {one.column: _value(table, world, name, one.column) for one in measures}
-            for name, found in table.contenders[world].items()
-            if not found.partial
-        }
-        for world in table.blocks
-    }
-    measured = {
-        world: {
-            name: {one.column: one.of(own, *(there[other] for other in (vanilla, gold, floor))) for one in measures}
-            for name, own in there.items()
-        }
-        for world, there in values.items()
-        if {vanilla, gold, floor} <= there.keys()
-    }
-    methods = [name for name in rows["method"] if any(name in there for there in values.values())]
-    found = differences(measured, measures, methods, table.grid.reference)
+    values = {world: _values(table, world, measures) for world in table.blocks}
+    beside = (vanilla, gold, floor)
+    whole = {world: rows for world, rows in values.items() if {*beside} <= rows.keys()}
+    measured = {world: _measured(rows, measures, beside) for world, rows in whole.items()}
+    run = set().union(*values.values())
+    methods = [name for name in names["method"] if name in run]
     return {
         **described(table),
         "worlds": table.blocks,
         "methods": methods,
-        "not_run": [name for name in rows["method"] if name not in methods],
+        "not_run": [name for name in names["method"] if name not in run],
         "reference": table.grid.reference,
         "vanilla": vanilla,
         "gold": gold,
@@ -109,26 +97,11 @@ def worlds_record(table: Table) -> dict[str, Any]:
         "measures": [asdict(one) for one in measures],
         "values": values,
         "measured": measured,
-        "means": {
-            name: {
-                one.column: {
-                    "value": _mean(there.get(name, {}).get(one.column) for there in values.values()),
-                    "measured": _mean(there.get(name, {}).get(one.column) for there in measured.values()),
-                    "worlds": sum(there.get(name, {}).get(one.column) is not None for there in values.values()),
-                }
-                for one in measures
-            }
-            for name in table.rows
-            if any(name in there for there in values.values())
-        },
+        "means": {name: _means(name, measures, values, measured) for name in table.rows if name in run},
         "floor": {one.column: _floor(one, floor, values, measured) for one in measures},
-        "differences": found,
-        "left_out": _left_out(values, methods, [vanilla, gold, floor, table.grid.reference]),
-        "warnings": [
-            f"world {world}: {reason}"
-            for world in table.blocks
-            for reason in disagreements([run for name in table.rows for run in table.read_runs(world, name)[1]])
-        ],
+        "differences": differences(measured, measures, methods, table.grid.reference),
+        "left_out": _left_out(values, methods, [*beside, table.grid.reference]),
+        "warnings": _warnings(table),
         "unmeasured": _unmeasured(table),
         "settings": _settings(table),
     }
@@ -189,7 +162,7 @@ def statistics_note(methods: int, reference: str) -> str:
 
 
 def _measures(table: Table) -> list[Measure]:
-    runs = [run for rows in table.contenders.values() for one in rows.values() for run in one.runs]
+    runs = table.contender_runs
     numbers, found = numbers_of(runs), []
     for split, score, heading in table.columns:
         good = better(split, score, runs)
@@ -215,6 +188,32 @@ def _value(table: Table, world: str, name: str, column: str) -> float | None:
     return estimate.value if estimate else None
 
 
+def _values(table: Table, world: str, measures: Sequence[Measure]) -> World:
+    """The scores of every row of which no seed is missing."""
+    names = [name for name, contender in table.contenders[world].items() if not contender.partial]
+    return {name: {m.column: _value(table, world, name, m.column) for m in measures} for name in names}
+
+
+def _measured(rows: World, measures: Sequence[Measure], beside: Sequence[str]) -> World:
+    """The measures of every row of a world, held against vanilla, gold and the second gold model."""
+    others = [rows[name] for name in beside]
+    return {name: {m.column: m.compare(own, *others) for m in measures} for name, own in rows.items()}
+
+
+def _means(
+    name: str, measures: Sequence[Measure], values: Mapping[str, World], measured: Mapping[str, World]
+) -> dict[str, dict[str, Any]]:
+    """By column, a row's score and measure on average, and in how many worlds it has the score."""
+    means = {}
+    for column in (m.column for m in measures):
+        scores, distances = (
+            [rows.get(name, {}).get(column) for rows in worlds.values()] for worlds in (values, measured)
+        )
+        known = sum(score is not None for score in scores)
+        means[column] = {"value": _mean(scores), "measured": _mean(distances), "worlds": known}
+    return means
+
+
 def _mean(values: Any) -> float | None:
     known = [value for value in values if value is not None]
     return mean(known) if known else None
@@ -231,6 +230,15 @@ def _left_out(values: Mapping[str, World], methods: Sequence[str], beside: Seque
     """By method, the worlds it is not compared in: not all runs of it, or of what it is held against, are there."""
     left = {name: [world for world, there in values.items() if not {name, *beside} <= there.keys()] for name in methods}
     return {name: worlds for name, worlds in left.items() if worlds}
+
+
+def _warnings(table: Table) -> list[str]:
+    """Why the runs of a world do not compare."""
+    found = []
+    for world in table.blocks:
+        runs = [run for name in table.rows for run in table.read_runs(world, name)[1]]
+        found += [f"world {world}: {reason}" for reason in disagreements(runs)]
+    return found
 
 
 def _unmeasured(table: Table) -> list[str]:

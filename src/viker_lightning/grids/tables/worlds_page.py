@@ -25,7 +25,7 @@ MEASURED = {"distance": "from gold", "floor": "above the floor", "kept": "less v
 """What a measure is, behind the name of its column."""
 
 BETTER = {"distance": "closer to gold by", "floor": "closer to gold by", "kept": "more kept by", "value": "better by"}
-"""The same of a difference from the reference."""
+"""What a difference from the reference says, before its number."""
 
 
 def sections(record: Record) -> list[Section]:

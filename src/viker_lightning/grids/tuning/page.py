@@ -47,19 +47,11 @@ def markdown(tuning: dict[str, Any], file: Path) -> str:
     """A page: the best setting of each method, retention at matched forgetting, hypervolumes, spaces."""
     methods = tuning["methods"]
     worlds = sorted({str(seed) for one in methods.values() for seed in one["worlds"]}, key=int)
-    share = REFERENCE[0] * REFERENCE[1]
     best, matched, volumes, space = [], [], [], []
     for name, found in methods.items():
-        chosen = next((one for one in found["trials"] if one["number"] == found["best"]), None)
-        if chosen:
-            numbers = [f"{chosen[part]:.3f}" for part in ("score", "forgetting", "retention")]
-            edges = ", ".join(f"{option} {end}" for option, end in found["edges"].items() if end) or "none"
-            setting = ", ".join(f"`{o.removeprefix('model.')}={value}`" for o, value in chosen["setting"].items())
-            best.append([name, str(len(found["trials"])), *numbers, edges, setting])
+        best += _best(name, found)
         matched.append([name, *(_shown(least_within(points(found), bound)) for bound in BOUNDS)])
-        here = [w for w in worlds if w in map(str, found["worlds"])]
-        areas = {w: hypervolume(points(found, w), REFERENCE) / share for w in here}
-        volumes.append([name, *(_shown(areas.get(w)) for w in worlds), _shown(mean(areas.values()) if areas else None)])
+        volumes.append([name, *_volumes(found, worlds)])
         space += [[name, f"`{option}`", _values(one)] for option, one in found["space"].items()]
     failed = [
         f"- {name} {one['number']}: {one['error']}"
@@ -109,6 +101,25 @@ def markdown(tuning: dict[str, Any], file: Path) -> str:
             Section("Made with", note=f"- commit: {', '.join(commits)}"),
         ]
     )
+
+
+def _best(name: str, method: dict[str, Any]) -> list[list[str]]:
+    """The row of a method's best setting; none before it has one."""
+    chosen = next((trial for trial in method["trials"] if trial["number"] == method["best"]), None)
+    if not chosen:
+        return []
+    numbers = [f"{chosen[part]:.3f}" for part in ("score", "forgetting", "retention")]
+    edges = ", ".join(f"{option} {end}" for option, end in method["edges"].items() if end) or "none"
+    setting = ", ".join(f"`{option.removeprefix('model.')}={value}`" for option, value in chosen["setting"].items())
+    return [[name, str(len(method["trials"])), *numbers, edges, setting]]
+
+
+def _volumes(method: dict[str, Any], worlds: list[str]) -> list[str]:
+    """The hypervolume of a method's front in every world, and on average."""
+    tried = [world for world in worlds if world in map(str, method["worlds"])]
+    share = REFERENCE[0] * REFERENCE[1]
+    areas = {world: hypervolume(points(method, world), REFERENCE) / share for world in tried}
+    return [*(_shown(areas.get(world)) for world in worlds), _shown(mean(areas.values()) if areas else None)]
 
 
 def front_figure(tuning: dict[str, Any]) -> Figure:

@@ -113,7 +113,7 @@ def check_methods(named: list[str], spaces: Spaces, file: Path) -> None:
         _check_name(file, "methods", "space of", name, spaces.methods)
 
 
-def settings(config: Path) -> dict[str, Any]:
+def config_options(config: Path) -> dict[str, Any]:
     """Every single value of a run's YAML, by its option of the command line."""
     return {o: value for o, value in _settings(config_values(config), "") if o.rpartition(".")[2] != "class_path"}
 
@@ -149,7 +149,7 @@ def _space(file: Path, where: str, space: Any, config: Path) -> Space:
     _check_kind(file, where, space, dict)
     found: Space = {}
     for option, values in space.items():
-        _check_name(file, where, f"option in {config} of", option, settings(config))
+        _check_name(file, where, f"option in {config} of", option, config_options(config))
         found[option] = _values(file, f"{where}.{option}", values)
     if not found:
         raise UserError(f"{file}, {where}: found no option, expected one at least, as model.lr")

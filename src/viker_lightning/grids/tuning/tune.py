@@ -26,7 +26,7 @@ from rich.console import Console
 
 from viker_lightning.errors import UserError
 from viker_lightning.grids.cells import Cell
-from viker_lightning.grids.grid import Grid, Row, setting
+from viker_lightning.grids.grid import Grid, Row, config_option
 from viker_lightning.jobs.runner import run_jobs
 from viker_lightning.storage.runs import names
 from viker_lightning.storage.runs.provenance import git_commit
@@ -141,7 +141,7 @@ def ask(study: Study, method: str, space: Space, config: str = "") -> Trial:
     seed = int(hashlib.sha256(f"{method}/{number}".encode()).hexdigest()[:8], 16)
     study.sampler = optuna.samplers.TPESampler(n_startup_trials=STARTUP, seed=seed)
     if number == 0 and not begun and config:
-        shipped = {option: setting(config, option) for option in space}
+        shipped = {option: config_option(config, option) for option in space}
         known = {o: float(v) if isinstance(space[o], Range) else v for o, v in shipped.items() if v is not None}
         study.enqueue_trial({option: value for option, value in known.items() if space[option].holds(value)})
     trial = optuna.trial.Trial(study, begun[0]._trial_id) if begun else study.ask()

@@ -53,7 +53,7 @@ class Sums:
     counts: NDArray[np.float64]
 
     @classmethod
-    def of(cls, people: Sequence[str], totals: Sequence[float], counts: Sequence[float]) -> Sums:
+    def by_person(cls, people: Sequence[str], totals: Sequence[float], counts: Sequence[float]) -> Sums:
         """Adds up rows ``[N]`` person by person; rows that count nothing are left out."""
         kept = [i for i, count in enumerate(counts) if count > 0]
         names, index = np.unique(np.array([people[i] for i in kept], dtype=object), return_inverse=True)

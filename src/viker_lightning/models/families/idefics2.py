@@ -33,7 +33,7 @@ class Idefics2(Idefics3):
 
     @override
     def tower(self, model: Any) -> nn.Module:
-        """The connector included."""
+        """Vision model and connector: neither is trained, and what they give is a token embedding."""
         return nn.ModuleList([model.model.vision_model, model.model.connector])
 
     @override

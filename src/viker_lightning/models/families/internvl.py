@@ -19,7 +19,7 @@ from .base import Family
 
 
 class InternVL(Family):
-    """InternVL."""
+    """InternVL, whose vision features are those of tiles, shuffled into fewer tokens."""
 
     model_classes = (InternVLForConditionalGeneration,)
 

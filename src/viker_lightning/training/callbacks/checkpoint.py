@@ -19,7 +19,7 @@ from viker_lightning.storage.runs import CheckpointFile, last_checkpoint, names,
 from viker_lightning.training.base import Stage
 
 from .evaluation import Evaluation
-from .trainer import callbacks_of, gathered, run_folder
+from .trainer_parts import callbacks_of, gathered, run_folder
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class Checkpoint(ModelCheckpoint):
         self._rng: list[dict[str, Any]] = []  # of every process, until the first step of a resumed run
         self._saved = -1  # the step of the newest checkpoint
         self._newest: Path | None = None
-        self._asked: int | None = None  # the signal that asked to stop
+        self._signal: int | None = None  # the signal that asked to stop
         self._stepping = False
         self._trained = False  # no step is left
         self._trainer: Trainer | None = None
@@ -137,9 +137,9 @@ class Checkpoint(ModelCheckpoint):
             return
         asked = self._agreed(trainer, pl_module)
         if asked and asked == REQUEUE:
-            self._asked = None if self._asked == REQUEUE else self._asked
+            self._signal = None if self._signal == REQUEUE else self._signal
             self._former[REQUEUE](REQUEUE, None)
-            asked = 0 if trainer.world_size > 1 else self._asked or 0  # SLURM may have told this one to stop by now
+            asked = 0 if trainer.world_size > 1 else self._signal or 0  # SLURM may have told this one to stop by now
         evaluated = trainer.is_last_batch and any(e.every_n_epochs for e in callbacks_of(trainer, Evaluation))
         if asked or evaluated or trainer.should_stop or trainer.global_step == trainer.max_steps:
             self._save(trainer)
@@ -177,8 +177,8 @@ class Checkpoint(ModelCheckpoint):
     def _agreed(self, trainer: Trainer, pl_module: Stage) -> int:
         """The signal that all processes act on after this step, 0 for none; one that comes meanwhile has to wait."""
         if trainer.world_size == 1:
-            return self._asked or 0
-        asked = torch.tensor(self._asked or 0, device=pl_module.device)
+            return self._signal or 0
+        asked = torch.tensor(self._signal or 0, device=pl_module.device)
         torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX)
         return int(asked)
 
@@ -208,12 +208,12 @@ class Checkpoint(ModelCheckpoint):
                 signal.signal(number, self._former[number])
                 signal.raise_signal(number)
             return
-        if self._asked not in (None, REQUEUE) and number == signal.SIGINT:
+        if self._signal not in (None, REQUEUE) and number == signal.SIGINT:
             raise KeyboardInterrupt
         if number == REQUEUE:
-            self._asked = self._asked or number
+            self._signal = self._signal or number
         else:
-            self._asked = number
+            self._signal = number
             saved = self._saved == -1 or self._saved >= self._trainer.global_step
             if saved and not self._stepping and self._trainer.world_size == 1:
                 raise self._stopped(self._trainer, number)

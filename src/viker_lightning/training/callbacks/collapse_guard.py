@@ -20,7 +20,7 @@ from viker_lightning.models.dtensor import distribute_as, gather_as, local_part
 from viker_lightning.training import Unlearn
 from viker_lightning.training.base import Stage
 
-from .trainer import data_of
+from .trainer_parts import data_of
 
 log = logging.getLogger(__name__)
 

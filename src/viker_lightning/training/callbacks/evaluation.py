@@ -39,7 +39,7 @@ from viker_lightning.training import Unlearn, check_vanilla, published, vanilla_
 from viker_lightning.training.base import Stage
 
 from .selection import Selection, candidate_folder, put_back
-from .trainer import back_on_device, data_of, run_folder
+from .trainer_parts import back_on_device, data_of, run_folder
 from .wandb_dashboard import define
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from viker_lightning.evaluation import Knowledge, measure_knowledge
 from viker_lightning.training import Finetune, Unlearn
 from viker_lightning.training.base import Stage
 
-from .trainer import back_on_device, data_of
+from .trainer_parts import back_on_device, data_of
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from viker_lightning.storage.runs import keep_earlier, names
 from viker_lightning.terminal.shown import Plain
 from viker_lightning.training.base import Stage
 
-from .trainer import data_of, gathered, run_folder
+from .trainer_parts import data_of, gathered, run_folder
 
 QUESTIONS_PER_PASS = 32
 

@@ -27,7 +27,7 @@ from viker_lightning.training.base import Stage
 
 from .evaluation import Evaluation
 from .similarity_audit import SimilarityAudit
-from .trainer import callbacks_of, data_of, run_folder
+from .trainer_parts import callbacks_of, data_of, run_folder
 
 
 class SaveConfig(SaveConfigCallback):

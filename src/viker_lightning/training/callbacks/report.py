@@ -24,7 +24,7 @@ from viker_lightning.storage.runs import names
 from viker_lightning.training import Unlearn
 from viker_lightning.training.base import Stage
 
-from .trainer import data_of, run_folder
+from .trainer_parts import data_of, run_folder
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ class Report(Callback):
 
 @contextmanager
 def _warned_of(what: str) -> Iterator[None]:
-    """Makes a warning of whatever goes wrong."""
+    """Logs a warning in place of any error, so that a page that fails stops no run."""
     try:
         yield
     except Exception as error:

@@ -15,7 +15,7 @@ from viker_lightning.errors import UserError
 from viker_lightning.models import identify_weights
 from viker_lightning.storage.runs import names
 
-from .trainer import data_of, run_folder
+from .trainer_parts import data_of, run_folder
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from viker_lightning.terminal.progress import Bar
 from viker_lightning.training.base import Stage
 
 from .evaluation import Evaluation
-from .trainer import callbacks_of
+from .trainer_parts import callbacks_of
 
 LOOKS = 0.5
 """Seconds between two looks at a step's numbers: each look waits for the GPU."""

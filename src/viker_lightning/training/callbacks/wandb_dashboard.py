@@ -23,7 +23,7 @@ from viker_lightning.storage.runs import Run, names
 from viker_lightning.training.base import Stage
 
 from .report import Report
-from .trainer import callbacks_of, run_folder
+from .trainer_parts import callbacks_of, run_folder
 
 log = logging.getLogger(__name__)
 

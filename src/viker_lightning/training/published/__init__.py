@@ -16,12 +16,12 @@ __all__ = [
     "PublishedKLMinimization",
     "PublishedMLLMU",
     "PublishedNPO",
-    "of",
+    "authors_of",
     "protocol_of",
 ]
 
 
-def of(data: Benchmark) -> Published | None:
+def authors_of(data: Benchmark) -> Published | None:
     """What the authors of a benchmark do; ``None`` under ``data.protocol: corrected``.
 
     Raises:
@@ -41,4 +41,4 @@ def of(data: Benchmark) -> Published | None:
 
 def protocol_of(data: Benchmark) -> Protocol:
     """How the questions of a benchmark are put and its answers read, as ``data.protocol`` says."""
-    return of(data) or CORRECTED
+    return authors_of(data) or CORRECTED

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import product
 
 from typing_extensions import override
 
@@ -114,11 +115,10 @@ class PublishedCLEAR(Published):
     def _text_only_questions(self) -> frozenset[str]:
         """Questions that are asked in text-only rows alone."""
         modalities = {"image": ("image",), "text": ("text",), "both": ("text", "image")}[self.data.modality]
-        questions = {
-            modality: {q.question for s in self.data.splits for g in self.data.evaluation(s, modality) for q in g.vqa}
-            for modality in modalities
-        }
-        return frozenset(questions.get("text", set()) - questions.get("image", set()))
+        asked: dict[str, set[str]] = {"text": set(), "image": set()}
+        for modality, split in product(modalities, self.data.splits):
+            asked[modality] |= {vqa.question for group in self.data.evaluation(split, modality) for vqa in group.vqa}
+        return frozenset(asked["text"] - asked["image"])
 
     @override
     def overall(self, predictions: Sequence[Prediction]) -> Numbers:

@@ -243,7 +243,7 @@ class PublishedNPO(NPO):
 
     @override
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Of the batch as a whole."""
+        """NPO with one log-ratio, the mean over the answer tokens of the batch, where the paper has one an answer."""
         difference = (batch.reference("forget", self.reference).log_prob - batch.forget.log_probs).mean()
         loss = -2 / self.beta * F.logsigmoid(self.beta * difference)
         return {"loss": loss, "ce_difference": difference}

@@ -46,7 +46,7 @@ def key_token_report(ideal: IdealDistribution, questions: Sequence[Encoded]) -> 
         nats, and counts.
     """
     questions = list(dict.fromkeys(questions))
-    entropy = ideal.of(questions).entropy.cpu()
+    entropy = ideal.look_up(questions).entropy.cpu()
     private = torch.tensor([flag for q in questions for flag in q.private])
     first = torch.tensor([flag for q in questions for flag in q.starts])
     report: dict[str, Any] = {
@@ -72,7 +72,7 @@ def key_token_example(ideal: IdealDistribution, question: Encoded, top: int = 5)
     encoder = ideal.mllm.encoder
     decode = encoder.tokenizer.decode
     values, ids = ideal.distribution([question]).topk(top)
-    entropy = ideal.of([question]).entropy.tolist()
+    entropy = ideal.look_up([question]).entropy.tolist()
     return [
         {
             "token": text,
