@@ -187,10 +187,10 @@ def test_nothing_is_computed_that_is_not_declared_nor_declared_and_not_read(vani
     """Of streams the student's tokens, of references no more than their level."""
     method = make(kind, number)
     asked = defaultdict(set)
-    of = References.of
+    look_up = References.look_up
 
     def noted(self, stream, *rest):
-        references, distributions = of(self, stream, *rest)
+        references, distributions = look_up(self, stream, *rest)
         for name, reference in references.items():
             asked[stream].add(name)
             level = method.streams[stream].levels[name]
@@ -200,7 +200,7 @@ def test_nothing_is_computed_that_is_not_declared_nor_declared_and_not_read(vani
         asked.setdefault(stream, set())
         return references, distributions
 
-    monkeypatch.setattr(References, "of", noted)
+    monkeypatch.setattr(References, "look_up", noted)
     monkeypatch.setattr("viker_lightning.training.unlearn.Batch", Reads)
     monkeypatch.setattr(Reads, "read", frozenset())
     module, _ = run(vanilla, data, method, steps=1)

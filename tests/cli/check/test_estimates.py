@@ -108,8 +108,8 @@ def test_references():
 @pytest.mark.parametrize("config", quick(["viker", "stranger"], ["viker"]))
 def test_stored_bytes_are_those_of_a_real_run(config, base_folder, tmp_path, monkeypatch, capsys):
     """The pictures are drawn with a seed of this test, so that no other one has asked about them."""
-    noted, plain = [], check.stored
-    monkeypatch.setattr(check, "stored", lambda *given: noted.append(plain(*given)) or noted[-1])
+    noted, plain = [], check.kept_references
+    monkeypatch.setattr(check, "kept_references", lambda *given: noted.append(plain(*given)) or noted[-1])
     given = [f"--config=configs/mini/{config}.yaml", f"--model.vanilla={base_folder}", *csv_only(tmp_path / "run")]
     given += ["--data.root=mini/ci", "--trainer.accelerator=cpu", "--model.seed=77", "--model.method.k=3"]
     main(["check", *given])
