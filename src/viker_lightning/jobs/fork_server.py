@@ -132,8 +132,7 @@ def _poll(connection: socket.socket) -> tuple[int, int] | None:
 def serve(listening: socket.socket) -> list[str]:
     """Forks a process for every command that is asked for, until the process that started the server is gone.
 
-    Returns:
-        Module and arguments: in the process that is to be the command, and in no other.
+    It returns in the process that is to be the command, and in no other: module and arguments.
     """
     parent, before = int(os.environ[PARENT]), {**os.environ}
     temporary = _load()

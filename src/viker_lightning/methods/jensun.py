@@ -70,15 +70,7 @@ def refusal_js(log_p: Tensor) -> Tensor:
 
 
 def js(p: Tensor, logits: Tensor) -> Tensor:
-    """Jensen-Shannon divergence, token by token.
-
-    Args:
-        p: ``[T, V]`` probabilities of a reference.
-        logits: ``[T, V]`` of the student.
-
-    Returns:
-        ``[T]`` nats, 0 to ln 2.
-    """
+    """Jensen-Shannon divergence of ``[T, V]`` reference probabilities and student logits: ``[T]`` nats, 0 to ln 2."""
     log_q = logits.log_softmax(-1)
     log_p = p.clamp_min(torch.finfo(p.dtype).tiny).log()
     log_m = torch.logaddexp(log_p, log_q) - math.log(2)

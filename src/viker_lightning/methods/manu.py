@@ -66,11 +66,7 @@ class MANU(Method):
 
 
 def sums(z: Tensor) -> Tensor:
-    """What :func:`importance` needs of ``[T, n]`` activations.
-
-    Returns:
-        ``[5, n]`` sums of absolute values, of active tokens, of values and of their squares, and T.
-    """
+    """``[5, n]`` sums of absolute values of ``[T, n]`` activations, active tokens, values and squares, and T."""
     return torch.stack(
         [one.sum(0) for one in (z.abs(), (z.abs() > SPOKEN).double(), z, z.square(), torch.ones_like(z))]
     )

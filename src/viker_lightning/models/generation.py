@@ -172,14 +172,7 @@ def answer_alone(mllm: MLLM, prompt: Sequence[int], pictures: Sequence[Picture],
 
 @torch.no_grad()
 def ids_alone(mllm: MLLM, prompt: Sequence[int], pictures: Sequence[Picture], max_new_tokens: int) -> list[int]:
-    """Ids of that answer, with what ends it.
-
-    Args:
-        mllm: the model, in evaluation mode.
-        prompt: token ids, with what the processor writes for images.
-        pictures: the images, in the order in which they stand in the prompt.
-        max_new_tokens: where the answer ends at the latest.
-    """
+    """Ids of that answer, with what ends it; the prompt has what the processor writes for the images."""
     ids = torch.tensor([list(prompt)], device=mllm.device)
     images = [picture.open() for picture in pictures]
     more = mllm.family.plain_inputs(mllm.base, mllm.processor, images, ids) if images else {}

@@ -19,11 +19,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def config_folder(package: Path = PACKAGE) -> Path:
-    """Where they are: in the package of a wheel, or beside the sources.
-
-    Args:
-        package: folder of the package.
-    """
+    """Where they are: in the package of a wheel, or beside the sources."""
     return next((one for one in (package / "configs", package.parents[1] / "configs") if one.is_dir()), package)
 
 

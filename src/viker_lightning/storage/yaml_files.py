@@ -92,11 +92,7 @@ def kind_of(node: yaml.Node | None) -> str:
 
 
 def read_yaml(file: Path) -> yaml.Node:
-    """A YAML that holds names and values, each name once.
-
-    Raises:
-        UserError: if it is no such file, naming its line.
-    """
+    """A YAML that holds names and values, each name once; an error names the line where it is none."""
     try:
         text = file.read_text(encoding="utf-8")
         root = yaml.compose(text, Loader=yaml.SafeLoader)

@@ -109,11 +109,7 @@ class Stage(LightningModule):
 
     @override
     def configure_model(self) -> None:
-        """Loads the model when the trainer asks for it.
-
-        Raises:
-            UserError: if the data serves another stage.
-        """
+        """Loads the model when the trainer asks for it; an error if the data serves another stage."""
         data, fitting = self.data, self.trainer.state.fn == TrainerFn.FITTING
         if fitting and data.stage not in self.stages:
             raise UserError(
@@ -229,11 +225,7 @@ class Stage(LightningModule):
 
     @override
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Stops at what is broken, unless a callback has fixed it.
-
-        Raises:
-            UserError: saying which number it was.
-        """
+        """Stops at what is broken, unless a callback has fixed it; the error says which number it was."""
         if self.step.broken:
             raise UserError(
                 f"step {self.global_step}: {self.step.broken}, and no later adapter was good; lower model.lr or the "
@@ -314,11 +306,7 @@ class Stage(LightningModule):
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Checks that the checkpoint holds exactly what is trained.
-
-        Raises:
-            UserError: if a weight is missing, unexpected or of another shape.
-        """
+        """Checks that the checkpoint holds exactly what is trained, each weight in its shape."""
         check_names(checkpoint, {n: p for n, p in self.named_parameters() if p.requires_grad})
         self.report = RunReport.of(checkpoint.get("report", {}))
         self._saved_by = checkpoint.get("optimizer", "AdamW")

@@ -45,11 +45,7 @@ class Exported(Stage):
 
     @override
     def setup(self, stage: str) -> None:
-        """Refuses to be trained.
-
-        Raises:
-            UserError: if it is to be trained.
-        """
+        """Refuses to be trained."""
         super().setup(stage)
         if stage == "fit":
             raise UserError("model: Exported is only asked and evaluated; use Finetune or Unlearn to train")

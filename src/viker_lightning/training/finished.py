@@ -89,11 +89,7 @@ class FinishedRun(Run):
         return made
 
     def _refuse_code_of_a_run(self, module: str) -> None:
-        """Finds a module, without importing it or a package it is in, and makes sure that it lies in no run folder.
-
-        Raises:
-            UserError: if it or one of its packages does.
-        """
+        """Refuses a module if it or a package it is in lies in a run folder; it is found without importing anything."""
         places: Sequence[str] | None = None
         for part in module.split("."):
             spec = PathFinder.find_spec(part, places)  # by its last name, in the places of its package
