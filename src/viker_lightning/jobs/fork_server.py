@@ -182,11 +182,7 @@ def _look_after(clients: dict[int, socket.socket], ready: Collection[socket.sock
 
 
 def _load() -> list[TemporaryDirectory[str]]:
-    """Imports what commands need.
-
-    Returns:
-        Folders that libraries have made for as long as their process lives: each command needs its own.
-    """
+    """Imports what commands need; returns the folders that libraries have made, of which each command needs its own."""
     importlib.import_module(COMMANDS)
     for module in RUNS_LOAD:
         with suppress(ImportError):

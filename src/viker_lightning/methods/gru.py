@@ -55,7 +55,6 @@ class GRU(Around):
 
     @override
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """That of the method inside."""
         retain_ce = batch.retain.mean(-batch.retain.log_probs)
         self.retain.add(retain_ce)
         return {**self.method.loss(batch), "retain_ce": retain_ce.detach()}

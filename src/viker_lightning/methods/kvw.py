@@ -48,7 +48,6 @@ class KVW(Method):
 
     @override
     def before_training(self, run: Preparation) -> None:
-        """Weakens neurons, round by round."""
         matrices = down_projections(run, "KVW")
         first, last = (layer_number(matrices, index) for index in (self.first_layer, self.last_layer))
         if first > last:

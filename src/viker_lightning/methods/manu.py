@@ -52,7 +52,6 @@ class MANU(Method):
 
     @override
     def before_training(self, run: Preparation) -> None:
-        """Ranks neurons and prunes the highest."""
         matrices = down_projections(run, "MANU")
         forget, retain = (
             [importance(one) for one in added(run, matrices, stream, f"MANU: {stream}", sums)]

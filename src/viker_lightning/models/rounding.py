@@ -31,12 +31,7 @@ def note_shares(model: Any, folder: Path) -> None:
 
 
 def warn_of_rounding(source: str | Path, dtype: str) -> None:
-    """Warns if merged weights are loaded in a type that rounds some of the change away; others are none of its concern.
-
-    Args:
-        source: folder of the weights, or a hub id.
-        dtype: ``float32``, ``bfloat16`` or ``float16``.
-    """
+    """Warns if merged weights are loaded in a type that rounds some of the change away; others are not looked at."""
     with contextlib.suppress(OSError, ValueError):  # what is not there, or was written by others
         lines = (Path(source) / SHARES).read_text("utf-8").splitlines()
         warn_of_share(source, dtype, float(dict(line.split() for line in lines).get(dtype, 1)))

@@ -13,7 +13,6 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
-from torch.optim import Optimizer
 from typing_extensions import override
 
 from viker_lightning.data.datasets.base import Benchmark
@@ -126,8 +125,7 @@ class Stage(LightningModule):
     def take_model(self, mllm: MLLM) -> None:
         """Makes a model, with or without its weights, that of this stage: its budgets, its text, and what it may read.
 
-        Raises:
-            UserError: if the authors' text cannot be put to it, or a text of the data is too long.
+        It is an error if the authors' text cannot be put to it, or a text of the data is too long.
         """
         self.mllm = mllm
         mllm.set_budgets(self.engine.max_sequence_tokens, self.engine.max_tokens)
@@ -153,13 +151,10 @@ class Stage(LightningModule):
         trainable = [p for p in self.parameters() if p.requires_grad]
         warn_of_small_steps(trainable)
         optimizer = optimizer_of(self.optimizer, trainable, self.lr, self.weight_decay)
-        optimizer.register_load_state_dict_pre_hook(self._check_optimizer)
+        kind = type(optimizer).__name__
+        optimizer.register_load_state_dict_pre_hook(lambda *_: check_optimizer(self._saved_by, kind))
         scheduler = schedule_of(self.schedule, optimizer, self.warmup_steps, self.trainer.estimated_stepping_batches)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def _check_optimizer(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
-        """Makes sure that a state is loaded into an optimizer of the kind that saved it."""
-        check_optimizer(self._saved_by, type(optimizer).__name__)
 
     @override
     def training_step(self, batch: Bundle, batch_idx: int) -> Tensor:
@@ -218,7 +213,6 @@ class Stage(LightningModule):
 
     @override
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
-        """Steps, and drops the gradients of the step."""
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         optimizer.zero_grad()
         self.mllm.mark_trained()
@@ -298,7 +292,6 @@ class Stage(LightningModule):
 
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps only what is trained."""
         trained = {name for name, p in self.named_parameters() if p.requires_grad}
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
         checkpoint["report"] = self.report.to_dict()

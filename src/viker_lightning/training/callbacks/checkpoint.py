@@ -93,7 +93,6 @@ class Checkpoint(ModelCheckpoint):
 
     @override
     def setup(self, trainer: Trainer, pl_module: Stage, stage: str) -> None:
-        """Sets where to, in which form, and listens to signals."""
         if self.dirpath is None:
             self.dirpath = str(run_folder(trainer) / names.CHECKPOINTS)
         super().setup(trainer, pl_module, stage)

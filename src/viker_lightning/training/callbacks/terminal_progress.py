@@ -91,7 +91,6 @@ class TerminalProgress(ProgressBar):
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *args: Any, **kwargs: Any
     ) -> None:
-        """Counts a batch and its questions."""
         if self._bar is not None:
             self._bar.advance(1, questions(batch.content) * trainer.world_size)
 
