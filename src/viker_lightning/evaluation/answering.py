@@ -211,14 +211,12 @@ class _Asking:
         questions: list[_Question] = []
         texts: list[FewShotQuestion] = []
         for index, group in enumerate(self.groups):
-            if self._asks(group, "cloze", few_shot=True):
-                for number, cloze in enumerate(group.clozes):
-                    questions.append(_Question(index, number, "cloze", cloze, [], 0))
-                    texts.append(FewShotQuestion(group, "cloze", self.protocol.ask_cloze(cloze, group)))
-            if self._asks(group, "choice", few_shot=True):
-                for number, choice in enumerate(group.choices):
-                    questions.append(_Question(index, number, "choice", choice, [], 0))
-                    texts.append(FewShotQuestion(group, "choice", self.protocol.ask_choice(choice, group)))
+            for number, cloze in enumerate(group.clozes if self._asks(group, "cloze", few_shot=True) else ()):
+                questions.append(_Question(index, number, "cloze", cloze, [], 0))
+                texts.append(FewShotQuestion(group, "cloze", self.protocol.ask_cloze(cloze, group)))
+            for number, choice in enumerate(group.choices if self._asks(group, "choice", few_shot=True) else ()):
+                questions.append(_Question(index, number, "choice", choice, [], 0))
+                texts.append(FewShotQuestion(group, "choice", self.protocol.ask_choice(choice, group)))
         answers = self.protocol.answer_few_shot(prefixes, texts, self.max_new_tokens) if texts else []
         for question, text in zip(questions, answers, strict=True):
             yield question, self._generated_prediction(question, self.protocol.read_answer(text))

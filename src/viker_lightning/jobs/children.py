@@ -41,15 +41,7 @@ class Ended:
 def run_child(
     command: Sequence[str], environment: Mapping[str, str], log: Path, append: bool, stop: threading.Event
 ) -> Ended:
-    """Runs a command to its end; whatever it prints goes into a file.
-
-    Args:
-        command: program and arguments.
-        environment: all its variables.
-        log: where its output goes.
-        append: whether behind what is there.
-        stop: when it is set, the process is told to save and stop, as it is where this one is interrupted.
-    """
+    """Runs a command to its end, output into a file; if ``stop`` is set or this is interrupted, it saves and stops."""
     with log.open("a" if append else "w", encoding="utf-8") as file:
         child = _start(command, environment, file.fileno(), file.fileno())
     started, interrupted = time.monotonic(), None  # what loads torch for all runs is nobody's time
@@ -62,15 +54,7 @@ def run_child(
 
 
 def call_child(command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Runs a command to its end; it prints where this process does, and is told to stop where this one is interrupted.
-
-    Args:
-        command: program and arguments.
-        environment: all its variables.
-
-    Returns:
-        Its exit code.
-    """
+    """Runs a command to its end; it prints where this process does, and stops where this one is interrupted."""
     child = _start(command, environment, output=1, errors=2)
     try:
         return child.wait()[0]
@@ -105,11 +89,7 @@ def last_error(log: Path) -> str:
 
 @contextmanager
 def locked(file: str, stop: threading.Event) -> Iterator[None]:
-    """Holds a lock that other processes and threads may want, too.
-
-    Raises:
-        KeyboardInterrupt: if it is to stop before it has the lock.
-    """
+    """Holds a lock that others may want, too; a KeyboardInterrupt if it is to stop before it has it."""
     lock = FileLock(file)
     while not lock.is_locked:
         if stop.is_set():

@@ -132,8 +132,7 @@ def _poll(connection: socket.socket) -> tuple[int, int] | None:
 def serve(listening: socket.socket) -> list[str]:
     """Forks a process for every command that is asked for, until the process that started the server is gone.
 
-    Returns:
-        Module and arguments: in the process that is to be the command, and in no other.
+    It returns in the process that is to be the command, and in no other: module and arguments.
     """
     parent, before = int(os.environ[PARENT]), {**os.environ}
     temporary = _load()
@@ -183,11 +182,7 @@ def _look_after(clients: dict[int, socket.socket], ready: Collection[socket.sock
 
 
 def _load() -> list[TemporaryDirectory[str]]:
-    """Imports what commands need.
-
-    Returns:
-        Folders that libraries have made for as long as their process lives: each command needs its own.
-    """
+    """Imports what commands need; returns the folders that libraries have made, of which each command needs its own."""
     importlib.import_module(COMMANDS)
     for module in RUNS_LOAD:
         with suppress(ImportError):

@@ -10,13 +10,7 @@ MODULE = "viker_lightning.grids"
 
 
 def sweep_file(grid: str, options: list[str], count: int) -> str:
-    """A W&B sweep over the cells of a grid, for ``wandb sweep FILE`` and any number of ``wandb agent``.
-
-    Args:
-        grid: path of the grid.
-        options: scale, seeds and folder of the runs, as on the command line.
-        count: how many cells there are.
-    """
+    """A W&B sweep over so many cells of a grid, for ``wandb sweep FILE`` and any number of ``wandb agent``."""
     call = ["${env}", "python", "-m", MODULE, "cell", grid, *options, "${args}"]
     parameters = {"number": {"values": list(range(count))}}
     sweep = {
@@ -30,15 +24,7 @@ def sweep_file(grid: str, options: list[str], count: int) -> str:
 
 
 def slurm_script(grid: str, options: list[str], count: int, at_once: int, gpu: bool = True) -> str:
-    """A batch script for ``sbatch``: one array task a cell.
-
-    Args:
-        grid: path of the grid.
-        options: scale, seeds and folder of the runs, as on the command line.
-        count: how many cells there are.
-        at_once: most tasks at the same time.
-        gpu: whether a task asks for one.
-    """
+    """A batch script for ``sbatch``: one array task a cell of a grid, on a GPU each unless it is told otherwise."""
     call = shlex.join(["python", "-m", MODULE, "cell", grid, *options])
     return "\n".join(
         [

@@ -71,15 +71,9 @@ class Child:
 
 
 def stop_with_parent(every: float = 1.0) -> bool:
-    """Sends this process SIGTERM once the process that waits for it is gone, however it ended.
+    """Sends this process SIGTERM once the process that waits for it is gone, however it ended; says whether one waits.
 
     The run then saves a checkpoint and stops. Without a waiting process nothing happens.
-
-    Args:
-        every: seconds between two looks.
-
-    Returns:
-        Whether a process waits for this one.
     """
     parent = os.environ.pop(PARENT, None)  # it is not the parent of what this process starts
     if parent is None:

@@ -127,14 +127,7 @@ def _loaded_once(environments: Sequence[Mapping[str, str]], count: int) -> Abstr
 
 
 class _Shown:
-    """How far a grid is: a bar in a terminal; elsewhere a line every few seconds, and one as each of its jobs ends.
-
-    Args:
-        total: how many jobs are to be run.
-        what: they are, as a plural.
-        together: how many at a time.
-        console: where to.
-    """
+    """How far a grid is: a bar in a terminal; elsewhere a line every few seconds, and one as each of its jobs ends."""
 
     def __init__(self, total: int, what: str, together: int, console: Console) -> None:
         columns: list[ProgressColumn] = [

@@ -47,7 +47,6 @@ class AgainstRelearning(Elsewhere):
 
     @override
     def move(self, parts: list[Batch], here: dict[str, Tensor]) -> bool:
-        """Teaches the forget answers again."""
         for _ in range(self.steps):
             for part in parts:
                 self._teach(part)

@@ -8,7 +8,6 @@ from typing_extensions import override
 from viker_lightning.errors import check_least
 
 from .base import Batch, Forget, Method
-from .places import places
 from .retain import add_retain, retain
 
 
@@ -42,5 +41,5 @@ class CEU(Method):
         forget = batch.forget
         without = forget.logits.detach().scatter(-1, forget.labels[:, None], float("-inf"))
         ce = -(without.softmax(-1) * forget.logits.log_softmax(-1)).sum(-1)
-        loss = forget.mean(ce * (places(forget) >= self.skip))
+        loss = forget.mean(ce * (forget.places >= self.skip))
         return add_retain(batch, {"loss": loss, "unlearning_ce": loss}, self.retain_weight)

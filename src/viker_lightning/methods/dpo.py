@@ -13,7 +13,6 @@ from viker_lightning.errors import UserError
 from viker_lightning.metrics import REFUSALS
 
 from .base import Alternative, Batch, Forget, Method, Strangers
-from .places import places
 from .retain import add_retain, retain
 
 LAST = -1
@@ -90,4 +89,4 @@ class DPO(Method):
     @staticmethod
     def _in_front(batch: Batch, stream: str) -> Tensor:
         """``[Q, d]`` the frozen model's state that predicts the first token of an answer: it has seen the question."""
-        return batch.hidden(stream, LAST, "own")[places(batch[stream]) == 0]
+        return batch.hidden(stream, LAST, "own")[batch[stream].places == 0]

@@ -13,7 +13,7 @@ from viker_lightning.models import AnswerTokens
 
 from .around import Around, nested
 from .base import Batch, Method, Preparation
-from .gradients import Gradient
+from .gradients import Gradient, add_to_gradient
 
 FORGETS = ("forget", "alternative")
 """Streams whose gradient is taken at the other weights; that of the others is taken where the weights are."""
@@ -95,11 +95,7 @@ class Elsewhere(Around):
                     p.copy_(before[name])
         there = self.gradient.mean()
         for name, p in weights.items():
-            change = self.share * (there[name] - here[name])
-            if p.grad is not None:
-                p.grad = p.grad + change
-            elif change.any():  # what nothing reaches has no gradient, and does not decay
-                p.grad = change
+            add_to_gradient(p, self.share * (there[name] - here[name]))
 
     def _pass(self, part: Batch) -> None:
         """Adds the forget gradient of a part at the weights as they are; its graph is gone afterwards."""

@@ -10,6 +10,14 @@ from viker_lightning.errors import UserError
 from .base import Preparation
 
 
+def add_to_gradient(p: Tensor, change: Tensor) -> None:
+    """Adds a change to the gradient of a weight; what nothing reaches has none, and does not decay."""
+    if p.grad is not None:
+        p.grad = p.grad + change
+    elif change.any():
+        p.grad = change
+
+
 class Gradient:
     """The gradient of a term of the loss in all that is trained, added up over the parts of a step.
 

@@ -86,15 +86,7 @@ class GRU(Around):
 
 
 def conflict(gradients: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> float:
-    """How much of another gradient a gradient has in it, at most 0: what is to be taken away of it.
-
-    Args:
-        gradients: by name of the weight.
-        others: the same of at least these weights.
-
-    Returns:
-        ``min(0, <g, m>) / <m, m>``, over all weights together; 0 if m is.
-    """
+    """``min(0, <g, m>) / <m, m>`` over all weights together, what of m is to be taken away from g; 0 if m is."""
     product = sum(float((g.float() * others[name]).sum()) for name, g in gradients.items())
     square = sum(float(others[name].square().sum()) for name in gradients)
     return min(0.0, product) / square if square else 0.0

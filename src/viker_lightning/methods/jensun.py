@@ -12,7 +12,6 @@ from viker_lightning.data.records import VQA, Labels
 from viker_lightning.errors import UserError
 
 from .base import Batch, Forget, Method, Preparation, Retain
-from .places import places
 
 
 class JensUn(Method):
@@ -56,7 +55,7 @@ class JensUn(Method):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Means over answer tokens, nats."""
         forget = batch.forget
-        wanted = torch.tensor(self.ids, device=forget.labels.device)[places(forget) % len(self.ids)]
+        wanted = torch.tensor(self.ids, device=forget.labels.device)[forget.places % len(self.ids)]
         log_p = forget.logits.gather(-1, wanted[:, None])[:, 0] - forget.log_normaliser
         forget_js = forget.mean(refusal_js(log_p))
         retain_js = batch.retain.mean(js(batch.distributions["retain", "own"], batch.retain.logits))
@@ -70,15 +69,7 @@ def refusal_js(log_p: Tensor) -> Tensor:
 
 
 def js(p: Tensor, logits: Tensor) -> Tensor:
-    """Jensen-Shannon divergence, token by token.
-
-    Args:
-        p: ``[T, V]`` probabilities of a reference.
-        logits: ``[T, V]`` of the student.
-
-    Returns:
-        ``[T]`` nats, 0 to ln 2.
-    """
+    """Jensen-Shannon divergence of ``[T, V]`` reference probabilities and student logits: ``[T]`` nats, 0 to ln 2."""
     log_q = logits.log_softmax(-1)
     log_p = p.clamp_min(torch.finfo(p.dtype).tiny).log()
     log_m = torch.logaddexp(log_p, log_q) - math.log(2)

@@ -48,7 +48,6 @@ class KVW(Method):
 
     @override
     def before_training(self, run: Preparation) -> None:
-        """Weakens neurons, round by round."""
         matrices = down_projections(run, "KVW")
         first, last = (layer_number(matrices, index) for index in (self.first_layer, self.last_layer))
         if first > last:
@@ -70,12 +69,6 @@ def said(run: Preparation, matrices: list[nn.Linear], stream: str, title: str) -
 
 
 def gates(forgotten: Tensor, kept: Tensor, gamma: float) -> Tensor:
-    """What is left of neurons' values, 0 to 1.
-
-    Args:
-        forgotten: ``[n]`` mean absolute activations on the forget set.
-        kept: the same on the retain set.
-        gamma: how fast they are weakened.
-    """
+    """What is left of neurons' values, 0 to 1, from their ``[n]`` mean absolute activations on both sets."""
     more = (forgotten + 1e-12).log() - (kept + 1e-12).log()
     return torch.exp(-gamma * more.clamp(min=0))

@@ -52,7 +52,6 @@ class MANU(Method):
 
     @override
     def before_training(self, run: Preparation) -> None:
-        """Ranks neurons and prunes the highest."""
         matrices = down_projections(run, "MANU")
         forget, retain = (
             [importance(one) for one in added(run, matrices, stream, f"MANU: {stream}", sums)]
@@ -66,11 +65,7 @@ class MANU(Method):
 
 
 def sums(z: Tensor) -> Tensor:
-    """What :func:`importance` needs of ``[T, n]`` activations.
-
-    Returns:
-        ``[5, n]`` sums of absolute values, of active tokens, of values and of their squares, and T.
-    """
+    """``[5, n]`` sums of absolute values of ``[T, n]`` activations, active tokens, values and squares, and T."""
     return torch.stack(
         [one.sum(0) for one in (z.abs(), (z.abs() > SPOKEN).double(), z, z.square(), torch.ones_like(z))]
     )

@@ -12,7 +12,7 @@ from typing_extensions import override
 from viker_lightning.errors import UserError
 
 from .base import Batch, Forget, Method, Preparation, Retain
-from .gradients import Gradient
+from .gradients import Gradient, add_to_gradient
 
 DRAWS = 8
 """Backward passes in which the Fisher information of a stream is estimated; more are more exact."""
@@ -74,15 +74,10 @@ class MMUnlearner(Method):
 
     @override
     def before_optimizer_step(self, model: nn.Module) -> None:
-        """Adds the masked gradient of the forget term."""
         slopes = self.forget.mean()
         for name, p in model.named_parameters():
             if name in slopes:
-                ascent = -slopes[name] * self.mask[name].to(p.device)
-                if p.grad is not None:
-                    p.grad = p.grad + ascent
-                elif ascent.any():  # what nothing reaches has no gradient, and does not decay
-                    p.grad = ascent
+                add_to_gradient(p, -slopes[name] * self.mask[name].to(p.device))
 
     @override
     def state_dict(self) -> dict[str, Any]:

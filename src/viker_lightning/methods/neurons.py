@@ -20,12 +20,7 @@ READ = (-1,)
 def down_projections(run: Preparation, method: str) -> list[nn.Linear]:
     """The matrices behind the neurons of every decoder layer, whose input j is what neuron j says.
 
-    Args:
-        run: with the model.
-        method: name of who is to edit them.
-
-    Raises:
-        UserError: if they cannot be edited: below an adapter, where they are not saved, or in parts.
+    It is an error if they cannot be edited: below an adapter, where they are not saved, or in parts.
     """
     if run.mllm.adapted:
         raise UserError(

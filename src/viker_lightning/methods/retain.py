@@ -13,16 +13,9 @@ def retain(weight: float) -> tuple[Retain, ...]:
 
 
 def add_retain(batch: Batch, terms: dict[str, Tensor], weight: float, per: str = "token") -> dict[str, Tensor]:
-    """Adds ``weight * CE_retain``, a mean in nats, to the terms of a loss.
+    """Adds ``weight * CE_retain``, a mean in nats, to the terms of a loss, which then have ``retain_ce``, to be low.
 
-    Args:
-        batch: with the retain questions.
-        terms: ``loss``, and whatever else is logged.
-        weight: of the cross-entropy.
-        per: average over answer ``token`` s, or over ``question`` s.
-
-    Returns:
-        With them ``retain_ce``, to be low; the terms as they are if the weight is 0.
+    They stay as they are if the weight is 0. The mean is over answer ``token`` s, or over ``question`` s.
     """
     if weight <= 0:
         return terms

@@ -45,7 +45,6 @@ class TaskVector(Method):
 
     @override
     def before_training(self, run: Preparation) -> None:
-        """Tunes, and negates what came of it."""
         learned = Gradient(run, "TaskVector")
         weights = {name: p for name, p in learned.weights.items() if "lora_A" not in name}
         before = {name: p.detach().clone() for name, p in weights.items()}

@@ -273,11 +273,7 @@ def _values(score: Score, p: Prediction) -> list[float]:
 
 
 def _numbers(score: Number, given: Any, p: Prediction, expected: str) -> list[float]:
-    """What a score gave, as numbers; from outside the package they are finite.
-
-    Raises:
-        UserError: naming score and answer, the first of its split.
-    """
+    """What a score gave, as numbers, which from outside the package are finite; an error names score and answer."""
     try:
         values = [math.nan if isinstance(value, str | bytes) else float(value) for value in given]
     except (TypeError, ValueError, OverflowError):

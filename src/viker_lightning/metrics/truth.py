@@ -72,11 +72,8 @@ def truth_ratio(
         raise ValueError("wrong must be a list of vectors, one for each false answer")
     if not wrong:
         raise ValueError("no false answers: the truth ratio is undefined")
-    check_log_probs(correct, "correct")
-    for answer in wrong:
-        check_log_probs(answer, "wrong")
-    truth = correct.double().mean()
-    false = torch.stack([answer.double().mean().cpu() for answer in wrong])
+    truth, *others = _means(correct, wrong)
+    false = torch.stack(others)
     if average == "geometric":
         log_false = false.mean()
     elif average == "arithmetic":
@@ -85,7 +82,7 @@ def truth_ratio(
         raise ValueError(f"average must be 'geometric' or 'arithmetic', not {average!r}")
     if truth == log_false == -math.inf:
         raise ValueError("true and false answers all have probability 0: their ratio is undefined")
-    return (log_false - truth.cpu()).exp().item()
+    return (log_false - truth).exp().item()
 
 
 def truth_ratio_score(ratio: float, data: Data) -> float:
@@ -126,14 +123,17 @@ def option_probability(correct: Tensor, wrong: Sequence[Tensor]) -> float:
     """
     if not wrong:
         raise ValueError("no false options: the share is 1 whatever the model says")
-    check_log_probs(correct, "correct")
-    for answer in wrong:
-        check_log_probs(answer, "wrong")
     # Of logarithms, since exp of less than -745 is 0: a model that is wrong about everything still prefers an option.
-    means = torch.stack([answer.double().mean().cpu() for answer in (correct, *wrong)]).clamp(max=0)
+    means = torch.stack(_means(correct, wrong)).clamp(max=0)
     if means.max() == -math.inf:
         raise ValueError("every option has probability 0: the share is undefined")
     return means.softmax(0)[0].item()
+
+
+def _means(correct: Tensor, wrong: Sequence[Tensor]) -> list[Tensor]:
+    for name, answer in (("correct", correct), *(("wrong", one) for one in wrong)):
+        check_log_probs(answer, name)
+    return [answer.double().mean().cpu() for answer in (correct, *wrong)]
 
 
 def truth_ratios(answers: Sequence[Prediction], protocol: Tasks | None = None) -> list[tuple[Prediction, float]]:

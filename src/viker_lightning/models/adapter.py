@@ -246,15 +246,7 @@ def _allow_other_type(wrapper: Any) -> None:
 
 
 def projector_paths(model: nn.Module, projector: nn.Module | None) -> list[str]:
-    """Where the projector is in a model; some families have it in parts.
-
-    Args:
-        model: a transformers model.
-        projector: what its family takes for the projector.
-
-    Raises:
-        UserError: if there is none.
-    """
+    """Where the projector is in a model; some families have it in parts, and where there is none it is an error."""
     parts = [] if projector is None else [projector, *projector.children()]
     found = [name for name, module in model.named_modules() if any(module is part for part in parts)]
     if not found:

@@ -29,18 +29,8 @@ def packed_attention(
 ) -> tuple[Tensor, None]:
     """Scaled dot-product attention whose first tokens are a causal prefix common to all rows.
 
-    Args:
-        module: the attention layer.
-        query: ``[B, H, T, D]``.
-        key: ``[B, H, C + T, D]``.
-        value: ``[B, H, C + T, D]``.
-        attention_mask: bool ``[B, 1, T', C + T]`` for the last T' tokens, the prefix left out; or whatever
-            transformers' own sdpa takes, if there is no prefix.
-        prefix_tokens: how many tokens at the beginning attend causally to one another and to nothing else.
-        **options: as transformers' sdpa takes them.
-
-    Returns:
-        ``[B, T, H, D]``.
+    The bool mask ``[B, 1, T', C + T]`` is of the last T' tokens, the prefix left out. Without a prefix everything is as
+    transformers' own sdpa takes it.
     """
     p = prefix_tokens
     if not p:

@@ -19,13 +19,10 @@ _WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def weights_fingerprint(weights: Iterable[tuple[str, Tensor]]) -> str:
-    """Hash of named weights: names, types, shapes and every bit of the values.
+    """Hash of named weights, in any order: names, types, shapes and every bit of the values.
 
     The values enter through two 64-bit sums, plain and weighted by place, taken on the device: exact integers, so the
     same on every machine, and as fast as reading the weights.
-
-    Args:
-        weights: names and tensors, in any order.
     """
     lines = sorted(f"{name} {w.dtype} {tuple(w.shape)} {_sums(gather(w.detach()))}" for name, w in weights)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -170,19 +171,25 @@ def answer_alone(mllm: MLLM, prompt: Sequence[int], pictures: Sequence[Picture],
     return answer_text(mllm, ids_alone(mllm, prompt, pictures, max_new_tokens))
 
 
-@torch.no_grad()
 def ids_alone(mllm: MLLM, prompt: Sequence[int], pictures: Sequence[Picture], max_new_tokens: int) -> list[int]:
-    """Ids of that answer, with what ends it.
+    """Ids of that answer, with what ends it; the prompt has what the processor writes for the images."""
+    return many_alone(mllm, [prompt], pictures, max_new_tokens)[0]
 
-    Args:
-        mllm: the model, in evaluation mode.
-        prompt: token ids, with what the processor writes for images.
-        pictures: the images, in the order in which they stand in the prompt.
-        max_new_tokens: where the answer ends at the latest.
-    """
-    ids = torch.tensor([list(prompt)], device=mllm.device)
+
+@torch.no_grad()
+def many_alone(
+    mllm: MLLM, prompts: Sequence[Sequence[int]], pictures: Sequence[Picture], max_new_tokens: int, **options: Any
+) -> list[list[int]]:
+    """The same of prompts of one length, whose images stand in their order; options are of transformers' generation."""
+    ids = torch.tensor([list(prompt) for prompt in prompts], device=mllm.device)
     images = [picture.open() for picture in pictures]
     more = mllm.family.plain_inputs(mllm.base, mllm.processor, images, ids) if images else {}
-    mask = torch.ones_like(ids)
-    out = mllm.base.generate(input_ids=ids, attention_mask=mask, max_new_tokens=max_new_tokens, do_sample=False, **more)
-    return out[0, ids.shape[1] :].tolist()
+    out = mllm.base.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        **more,
+        **options,
+    )
+    return out[:, ids.shape[1] :].tolist()

@@ -25,15 +25,7 @@ def decoder_layers(language_model: nn.Module) -> list[nn.Module]:
 
 
 def layer_number(layers: Sequence[nn.Module], index: int) -> int:
-    """The number of a layer, from 0.
-
-    Args:
-        layers: all of them.
-        index: from 0, or, if negative, from the end.
-
-    Raises:
-        UserError: if there is no such layer.
-    """
+    """The number of a layer, from 0; the index may be negative, from the end, and an error says so if there is none."""
     n = len(layers)
     if not -n <= index < n:
         raise UserError(
@@ -45,14 +37,9 @@ def layer_number(layers: Sequence[nn.Module], index: int) -> int:
 
 @contextmanager
 def outputs_of(layers: dict[int, nn.Module]) -> Iterator[dict[int, Tensor]]:
-    """Within this context, which is to hold one pass, the outputs of layers are noted, with their graph.
+    """Within this context, which is to hold one pass, the outputs ``[B, T, d]`` of layers are noted, with their graph.
 
-    Args:
-        layers: by any index.
-
-    Yields:
-        ``[B, T, d]`` of each layer by its index, once the pass is over. Computing a layer again in the backward pass
-        adds nothing: nothing is noted any more by then.
+    Computing a layer again in the backward pass adds nothing: nothing is noted any more by then.
     """
     noted: dict[int, Tensor] = {}
 

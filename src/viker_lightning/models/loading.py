@@ -56,11 +56,7 @@ OF_VALUES = (TypeError, AttributeError, LookupError, StrictDataclassError)
 
 
 def architecture_of(source: str | Path, trust_remote_code: bool = False) -> str:
-    """Which architecture weights are of: the name of a class, as ``config.json`` has it.
-
-    Raises:
-        UserError: if there is no model.
-    """
+    """Which architecture weights are of: the name of a class, as ``config.json`` has it."""
     with _in_one_line(str(source)):
         config = AutoConfig.from_pretrained(str(weights_folder(source)), trust_remote_code=trust_remote_code)
     return (config.architectures or ["unknown"])[0]
@@ -203,16 +199,6 @@ def quantization(
     training otherwise than in evaluation, so that a reference differs a little from the student it came from. ``fp4``,
     a 4-bit float, is what bitsandbytes takes where nothing else is said, without double quantisation; it is here as an
     attack (arXiv 2410.16454, zzwjames/FailureLLMUnlearning utils.py L92), and gains nothing in training.
-
-    Args:
-        quantize: which of them.
-        config: the model's configuration.
-        family: its family.
-        model_class: its class.
-        dtype: of the other weights.
-
-    Raises:
-        UserError: if bitsandbytes is not installed.
     """
     if find_spec("bitsandbytes") is None:
         install = "pip install -e '.[quant]' in the repository"

@@ -257,12 +257,7 @@ class MLLM(nn.Module):
         return self.lockstep.together(keep)
 
     def keep_in_step(self, model: nn.Module, head: nn.Module) -> None:
-        """Has processes that share the weights take their passes together, from now on.
-
-        Args:
-            model: what makes a pass: embeddings and decoder layers, sharded.
-            head: the output embedding.
-        """
+        """Has processes that share weights take their passes together from now on; ``model`` makes a pass."""
         self.lockstep = Lockstep(model, head, self.encoder.eos)
 
     def checkpoint_gradients(self) -> None:
@@ -410,13 +405,8 @@ class MLLM(nn.Module):
     def plain_hidden(self, batch: PackedBatch) -> Tensor:
         """The plain route: every question by itself, as transformers runs the model; what all else must equal.
 
-        Each has its own mask, its own positions and its own vision pass.
-
-        Args:
-            batch: a packed batch; only its prefixes, questions and pictures are used.
-
-        Returns:
-            ``[N, d]`` last hidden states at the positions that predict the answer tokens.
+        Each has its own mask, its own positions and its own vision pass. Of the batch prefixes, questions and pictures
+        are used; ``[N, d]`` are the last hidden states at the positions that predict the answer tokens.
         """
         return self._plain(batch)[0]
 

@@ -30,16 +30,7 @@ def check_group() -> ImageGroup:
 
 
 def check_head(model: Any, head: nn.Module, input_ids: Tensor) -> None:
-    """Makes sure that a model's logits are what its output embedding makes of the last hidden states.
-
-    Args:
-        model: a transformers model, in evaluation mode.
-        head: its output embedding.
-        input_ids: ``[1, T]`` of any text.
-
-    Raises:
-        UserError: if they are scaled or capped besides, which no loss here would know of.
-    """
+    """Refuses a model whose logits, for ``[1, T]`` ids, are scaled or capped besides: no loss here would know of it."""
     inputs = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids), "use_cache": False}
     expected = model(**inputs).logits[0, -1].float()
     logits = head(model.model(**inputs).last_hidden_state[0, -1]).float()
@@ -51,11 +42,7 @@ def check_head(model: Any, head: nn.Module, input_ids: Tensor) -> None:
 
 
 def check_image_token(config: Any, encoder: Encoder) -> None:
-    """Makes sure that the tokenizer has the token behind which the model looks for an image.
-
-    Raises:
-        UserError: naming its id.
-    """
+    """Makes sure that the tokenizer has the token behind which the model looks for an image; an error names its id."""
     found, name = getattr(config, "image_token_id", None), encoder.tokenizer.name_or_path
     if found is not None and found not in encoder.tokenizer.get_vocab().values():
         raise UserError(
@@ -65,14 +52,7 @@ def check_image_token(config: Any, encoder: Encoder) -> None:
 
 
 def warn_of_other_prompt(processor: Any, encoder: Encoder, prefix: list[int], group: ImageGroup) -> None:
-    """Warns if the processor writes an image and a question otherwise than this project does: another template, say.
-
-    Args:
-        processor: the processor.
-        encoder: writes this project's questions.
-        prefix: this project's token ids before a question about the group's image.
-        group: an image with two questions.
-    """
+    """Warns if the processor writes an image and a question otherwise than this project does: another template, say."""
     assert group.image is not None
     question, template = group.vqa[1].question, encoder.template
     ours = [*prefix, *encoder.question(question, True).prompt]
@@ -89,14 +69,7 @@ def warn_of_other_prompt(processor: Any, encoder: Encoder, prefix: list[int], gr
 
 
 def packing_is_exact(name: str, plain: Tensor, packed: Tensor, rounded: bool) -> bool:
-    """Whether packing changes logits by no more than rounding explains; says which route is taken.
-
-    Args:
-        name: of the model.
-        plain: ``[N, V]`` logits of the plain route, fp32.
-        packed: the same of packed sequences.
-        rounded: whether passes are in a type below fp32.
-    """
+    """Whether packing changes ``[N, V]`` logits by no more than rounding explains; says which route is taken."""
     scale = (plain - plain.mean(-1, keepdim=True)).norm()
     error, limit = ((packed - plain).norm() / scale.clamp_min(1e-30)).item(), 5e-2 if rounded else 1e-3
     route = "packed sequences" if error <= limit else "plain route, one sequence a question"

@@ -25,36 +25,20 @@ SMALLER = ("bfloat16", "float16")
 
 
 def note_shares(model: Any, folder: Path) -> None:
-    """Writes how much of an adapter's change smaller types keep.
-
-    Args:
-        model: a PEFT model, not merged, in float32.
-        folder: where its merged weights are written.
-    """
+    """Writes how much of the change of an adapter, not merged yet, smaller types keep, beside its merged weights."""
     lines = [f"{kind} {share_kept(model, getattr(torch, kind))}\n" for kind in SMALLER]
     (folder / SHARES).write_text("".join(lines), "utf-8")
 
 
 def warn_of_rounding(source: str | Path, dtype: str) -> None:
-    """Warns if merged weights are loaded in a type that rounds some of the change away; others are none of its concern.
-
-    Args:
-        source: folder of the weights, or a hub id.
-        dtype: ``float32``, ``bfloat16`` or ``float16``.
-    """
+    """Warns if merged weights are loaded in a type that rounds some of the change away; others are not looked at."""
     with contextlib.suppress(OSError, ValueError):  # what is not there, or was written by others
         lines = (Path(source) / SHARES).read_text("utf-8").splitlines()
         warn_of_share(source, dtype, float(dict(line.split() for line in lines).get(dtype, 1)))
 
 
 def warn_of_share(source: str | Path, dtype: str, share: float) -> None:
-    """Warns if a share is less than :data:`ENOUGH`.
-
-    Args:
-        source: what is rounded.
-        dtype: to what.
-        share: of the change that is kept.
-    """
+    """Warns if less than :data:`ENOUGH` of a change is left once its source is rounded to a type."""
     if share < ENOUGH:
         log.warning(
             "%s: %s keeps %.2f of the change, the rest is rounded away; take float32 (model.dtype of a run, --dtype of "
@@ -66,15 +50,11 @@ def warn_of_share(source: str | Path, dtype: str, share: float) -> None:
 
 
 def share_kept(model: Any, dtype: torch.dtype) -> float:
-    """How much of an adapter's change is left once the changed weights are rounded.
+    """How much of the change of an adapter, not merged yet, is left once the changed weights are rounded to a type.
 
     With W the weights before, d the change and r the rounding, it is <r(W + d) - W, d> / <d, d> over all changed
     weights together: 1 if the whole change is left, 0 if rounding takes W + d back to W. That is what happens to
     changes below half the last bit of a W that is of this type itself; rounding a finer W loses none on average.
-
-    Args:
-        model: a PEFT model, not merged.
-        dtype: what the changed weights are rounded to.
     """
     left = whole = 0.0
     with torch.no_grad():

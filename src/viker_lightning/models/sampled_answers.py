@@ -24,7 +24,7 @@ from viker_lightning.data.packing import in_budget, row_tokens
 from viker_lightning.data.records import ImageGroup, Picture
 from viker_lightning.terminal.progress import Bar
 
-from .generation import answer_text, decode
+from .generation import answer_text, decode, many_alone
 from .mllm import MLLM
 
 DRAWN = 256
@@ -193,16 +193,8 @@ def _sample_plainly(
     texts: list[str] = []
     together = max(1, mllm.max_tokens // (len(prompt) + sampling.max_new_tokens))
     for part in numbers.to(mllm.device).split(together):
-        ids = torch.tensor([list(prompt)] * len(part), device=mllm.device)
-        images = [] if picture is None else [picture.open()] * len(part)
-        more = mllm.family.plain_inputs(mllm.base, mllm.processor, images, ids) if images else {}
-        out = mllm.base.generate(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=sampling.max_new_tokens,
-            do_sample=False,
-            logits_processor=[_Draw(len(prompt), part, sampling)],
-            **more,
-        )
-        texts += [answer_text(mllm, one) for one in out[:, len(prompt) :].tolist()]
+        pictures = [] if picture is None else [picture] * len(part)
+        drawn = [_Draw(len(prompt), part, sampling)]
+        ids = many_alone(mllm, [prompt] * len(part), pictures, sampling.max_new_tokens, logits_processor=drawn)
+        texts += [answer_text(mllm, one) for one in ids]
     return texts

@@ -35,11 +35,7 @@ class Damaged(Exception):
 
 
 def load_checked(file: Path) -> dict[str, Tensor]:
-    """Reads what :func:`save_atomically` wrote.
-
-    Raises:
-        Damaged: if it is something else.
-    """
+    """Reads what :func:`save_atomically` wrote; :class:`Damaged` is raised if it is something else."""
     try:
         with safe_open(file, framework="pt") as opened:
             noted = (opened.metadata() or {}).get(CHECKSUM)

@@ -77,6 +77,13 @@ class AnswerTokens:
         """``[T]`` log-probability of each answer token, <= 0."""
         return self.logits.gather(-1, self.labels[:, None])[:, 0] - self.log_normaliser
 
+    @property
+    def places(self) -> Tensor:
+        """``[T]`` place of each token in its answer, from 0; the tokens of an answer stand together."""
+        lengths = torch.bincount(self.question, minlength=self.n_questions)
+        starts = lengths.cumsum(0) - lengths
+        return torch.arange(len(self.question), device=starts.device) - starts[self.question]
+
     def sum_by_question(self, values: Tensor) -> Tensor:
         """``[T] -> [Q]``: adds up token values question by question."""
         return values.new_zeros(self.n_questions).index_add(0, self.question, values)

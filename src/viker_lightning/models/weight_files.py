@@ -61,14 +61,9 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
 def refuse_pickles(folder: str | Path, name: str = "*") -> None:
-    """Makes sure that a folder with weights has them as safetensors; nothing that could run code is unpickled.
+    """Makes sure that a folder has its weights, of one name or any, as safetensors: nothing is unpickled.
 
-    Args:
-        folder: a folder; anything else, such as a hub id, passes.
-        name: what the weights are called, without suffix.
-
-    Raises:
-        UserError: if there are only pickled weights, or an index of weights names anything but safetensors beside it.
+    An index may name nothing but safetensors beside it. What is no folder, such as a hub id, passes.
     """
     here = Path(folder)
     if not here.is_dir():

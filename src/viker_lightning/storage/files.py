@@ -26,15 +26,7 @@ DRAFT = f".{{}}-{'[0-9a-f]' * 12}.tmp"
 
 
 def check_folder(option: str, value: str | None) -> None:
-    """Refuses a file where a folder is meant.
-
-    Args:
-        option: whose value it is.
-        value: a folder, or something that is no path at all.
-
-    Raises:
-        UserError: if it is the path of a file, or could be none.
-    """
+    """Refuses the value of an option that is a file where a folder is meant, or could be no path at all."""
     try:
         wrong = "is a file" if value and Path(value).is_file() else ""
     except (OSError, ValueError) as error:
@@ -44,16 +36,7 @@ def check_folder(option: str, value: str | None) -> None:
 
 
 def make_folder(option: str, folder: Path) -> None:
-    """Makes a folder, and those it is in.
-
-    Args:
-        option: whose value it is.
-        folder: may be there already.
-
-    Raises:
-        UserError: if there can be none, in a file or in /proc, say.
-        OSError: if nothing can be written there.
-    """
+    """Makes the folder that an option names, and those it is in; an error if there can be none, in /proc, say."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileNotFoundError, FileExistsError, NotADirectoryError) as error:
@@ -65,13 +48,8 @@ def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` to write a file to; it takes the place of ``path`` if all went well.
 
     It is on the disk before it has the name, so that no power cut leaves half a file. What a killed process left is
-    written over by the next.
-
-    Args:
-        path: a file in a folder that one process writes at a time; the folder is made.
-
-    Raises:
-        OSError: naming the file, if the disk is full or may not be written; the former file is as it was.
+    written over by the next: one process writes there at a time. If the disk is full or may not be written, the error
+    names the file, and the former one is as it was.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -91,9 +69,6 @@ def replacing_shared(path: Path) -> Iterator[Path]:
     """Writes a file, whole or not at all, that several processes may write at once: whoever is last has it.
 
     Each writes a draft of its own. There is no waiting for the disk: after a power cut the file may be half of one.
-
-    Raises:
-        OSError: naming the file, if the disk is full or may not be written; the former file is as it was.
     """
     try:
         with draft(path.parent, path.stem) as folder:
@@ -164,12 +139,7 @@ def draft(folder: Path, name: str) -> Iterator[Path]:
 
 
 def remove_drafts(folder: Path, name: str | None = None) -> list[Path]:
-    """Removes drafts whose process is gone, and says which they were.
-
-    Args:
-        folder: where they were made.
-        name: what was written; ``None`` for whatever it was.
-    """
+    """Removes drafts, of one name or of any, whose process is gone, and says which they were."""
     removed = []
     for left in sorted(folder.glob(DRAFT.format(glob.escape(name) if name else "*"))):
         with contextlib.suppress(OSError):
@@ -242,9 +212,6 @@ def check_index(index: Path) -> None:
     """Makes sure that ``model.safetensors.index.json`` names safetensors beside it alone.
 
     transformers opens whatever stands there, pickles and files elsewhere too.
-
-    Raises:
-        UserError: if it names something else, or is no index.
     """
     try:
         named = {str(file): name for name, file in json.loads(index.read_text(encoding="utf-8"))["weight_map"].items()}

@@ -12,16 +12,7 @@ from .secrets import hide
 
 
 def dataset_folder(name: str, revision: str | None = None, download: bool = True) -> Path:
-    """The folder a dataset was downloaded to.
-
-    Args:
-        name: its id.
-        revision: branch, tag or commit.
-        download: whether it is downloaded if it is not there yet.
-
-    Raises:
-        DataError: if it is neither there nor downloaded.
-    """
+    """The folder a dataset was downloaded to, at a branch, tag or commit; an error if it cannot be had."""
     from huggingface_hub import snapshot_download
 
     check_folder("data.root", name)
@@ -35,27 +26,17 @@ def dataset_folder(name: str, revision: str | None = None, download: bool = True
 
 
 def check_model_name(name: str) -> None:
-    """Makes sure that a name is one of a model on the hub, before anything is made for it.
-
-    Raises:
-        UserError: if it is not ``OWNER/NAME``.
-    """
+    """Refuses what is no ``OWNER/NAME`` of a model on the hub, before anything is made for it."""
     if not re.fullmatch(r"[\w.-]{1,96}/[\w.-]{1,96}", name, re.ASCII):
         raise UserError(f"--push: found {short(name)}, expected OWNER/NAME")
 
 
 def push_model(folder: Path, name: str) -> str:
-    """Uploads a model folder, with its card, and returns the page it is then on.
+    """Uploads a model folder, with its card, as ``OWNER/NAME``, and returns the page it is then on.
 
     The token is that of ``hf auth login`` or ``HF_TOKEN``. A repository that is not there yet is made, a private one:
-    a model that has learned and forgotten people is shown to others by a decision, not by default.
-
-    Args:
-        folder: of the model.
-        name: ``OWNER/NAME``.
-
-    Raises:
-        UserError: if the hub does not take it; nothing secret is in the message.
+    a model that has learned and forgotten people is shown to others by a decision, not by default. If the hub does not
+    take it, nothing secret is in the message.
     """
     from huggingface_hub import HfApi
 

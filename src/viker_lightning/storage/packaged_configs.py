@@ -19,11 +19,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def config_folder(package: Path = PACKAGE) -> Path:
-    """Where they are: in the package of a wheel, or beside the sources.
-
-    Args:
-        package: folder of the package.
-    """
+    """Where they are: in the package of a wheel, or beside the sources."""
     return next((one for one in (package / "configs", package.parents[1] / "configs") if one.is_dir()), package)
 
 
@@ -52,14 +48,7 @@ def config_path(name: str) -> str:
 
 
 def config_paths(words: Sequence[str]) -> list[str]:
-    """A command line with the files of the package's configs in place of their names.
-
-    Args:
-        words: ``viker_lightning:<path>``, by itself or behind ``--config=``, is such a name.
-
-    Raises:
-        UserError: if the package has no such config.
-    """
+    """A command line with files in place of ``viker_lightning:<path>``, which may stand behind ``--config=``, too."""
     found = []
     for word in words:
         option, given, value = word.partition("=") if word.startswith("-") else ("", "", word)

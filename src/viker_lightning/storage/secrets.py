@@ -58,9 +58,7 @@ def hide(text: str) -> str:
 def hide_in(value: Any, secret: bool = False) -> Any:
     """A value with the secrets hidden in everything it holds; text under a name like ``api_key`` goes as a whole.
 
-    Args:
-        value: what YAML or JSON can hold.
-        secret: whether the name it stands under is that of a secret.
+    ``secret`` says that the value itself stands under such a name.
     """
     if isinstance(value, dict):
         return {name: hide_in(v, secret or bool(_NAMES.search(str(name)))) for name, v in value.items()}
@@ -86,8 +84,7 @@ def value_to_show(option: str, value: str) -> str:
 def hide_from_loggers(loggers: Any) -> None:
     """Takes secrets out of what loggers show to people: name, notes, tags and so on, which W&B keeps in its files.
 
-    Args:
-        loggers: what ``trainer.logger`` is in a config; changed in place, as is what W&B finds in the environment.
+    What ``trainer.logger`` is in a config is changed in place, as is what W&B finds in the environment.
     """
     for name in WANDB_TITLES:
         if name in os.environ:

@@ -25,15 +25,7 @@ READ = ("--config", "-c", "--model", "--data", "--trainer")
 
 
 def read_yamls(arguments: Sequence[str], groups: Iterable[str] = ()) -> dict[str, yaml.Node]:
-    """Every YAML that is named on a command line, as a tree, in that order.
-
-    Args:
-        arguments: of the command line.
-        groups: options that hold other options, such as ``trainer``.
-
-    Raises:
-        UserError: if one of them, or an argument, is not as it must be.
-    """
+    """Every YAML that is named on a command line, as a tree, in that order; ``groups`` are options that hold others."""
     trees, before = {}, ""
     for argument in arguments:
         name, given, value = argument.partition("=") if argument.startswith("-") else (before, "=", argument)
@@ -92,11 +84,7 @@ def kind_of(node: yaml.Node | None) -> str:
 
 
 def read_yaml(file: Path) -> yaml.Node:
-    """A YAML that holds names and values, each name once.
-
-    Raises:
-        UserError: if it is no such file, naming its line.
-    """
+    """A YAML that holds names and values, each name once; an error names the line where it is none."""
     try:
         text = file.read_text(encoding="utf-8")
         root = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -121,11 +109,7 @@ def read_yaml(file: Path) -> yaml.Node:
 
 
 def yaml_values(file: Path) -> Any:
-    """What a YAML holds, as dictionaries and lists.
-
-    Raises:
-        UserError: if it is not as :func:`read_yaml` wants it, or a date in it is none.
-    """
+    """What a YAML holds, as dictionaries and lists; what looks like a date and is none is an error."""
     read_yaml(file)
     try:
         return yaml.safe_load(file.read_text(encoding="utf-8"))

@@ -44,13 +44,9 @@ _UNMADE = re.compile(r"( *)(?:- )?Problem with given class_path '([^']+)':\n((?:
 
 
 def one_line(error: BaseException, then: str = RESUME) -> str | None:
-    """What a user can fix, in one line; ``None`` if it is not for a user to fix.
+    """What a user can fix, in one line, and how it goes on ``then``; ``None`` if it is not for a user to fix.
 
     Of a method, score, attack, dataset or family of a user's own it is file and line; ``sys.exit`` there is an error.
-
-    Args:
-        error: why a program ends.
-        then: how it goes on when that is fixed.
     """
     if isinstance(error, SystemExit):
         return _in_own_file(error)

@@ -192,15 +192,7 @@ class _Lines:
 
 
 def track(items: Iterable[Item], title: str, total: int, unit: str, shown: bool = True) -> Iterator[Item]:
-    """Goes through items, showing how far.
-
-    Args:
-        items: what to go through, one a step.
-        title: what is going on.
-        total: how many there are.
-        unit: what they are, as a plural.
-        shown: as of :class:`Bar`.
-    """
+    """Goes through so many items, one a step, showing how far as :class:`Bar` does."""
     with Bar(title, total, unit, shown=shown) as bar:
         for item in items:
             yield item

@@ -73,11 +73,7 @@ def quieten() -> None:
 
 
 def leave_out_unset(loggers: Iterable[Logger]) -> None:
-    """Takes out what Lightning tells W&B though nobody has set it, since W&B warns of it: the setting ``anonymous``.
-
-    Args:
-        loggers: of a trainer; none of them has begun.
-    """
+    """Takes out what Lightning tells W&B though nobody has set it, since W&B warns of it: the setting ``anonymous``."""
     for logger in loggers:
         settings = getattr(logger, "_wandb_init", {})
         if "anonymous" in settings and settings["anonymous"] is None:

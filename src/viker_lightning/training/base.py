@@ -13,7 +13,6 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
-from torch.optim import Optimizer
 from typing_extensions import override
 
 from viker_lightning.data.datasets.base import Benchmark
@@ -109,11 +108,7 @@ class Stage(LightningModule):
 
     @override
     def configure_model(self) -> None:
-        """Loads the model when the trainer asks for it.
-
-        Raises:
-            UserError: if the data serves another stage.
-        """
+        """Loads the model when the trainer asks for it; an error if the data serves another stage."""
         data, fitting = self.data, self.trainer.state.fn == TrainerFn.FITTING
         if fitting and data.stage not in self.stages:
             raise UserError(
@@ -130,8 +125,7 @@ class Stage(LightningModule):
     def take_model(self, mllm: MLLM) -> None:
         """Makes a model, with or without its weights, that of this stage: its budgets, its text, and what it may read.
 
-        Raises:
-            UserError: if the authors' text cannot be put to it, or a text of the data is too long.
+        It is an error if the authors' text cannot be put to it, or a text of the data is too long.
         """
         self.mllm = mllm
         mllm.set_budgets(self.engine.max_sequence_tokens, self.engine.max_tokens)
@@ -157,13 +151,10 @@ class Stage(LightningModule):
         trainable = [p for p in self.parameters() if p.requires_grad]
         warn_of_small_steps(trainable)
         optimizer = optimizer_of(self.optimizer, trainable, self.lr, self.weight_decay)
-        optimizer.register_load_state_dict_pre_hook(self._check_optimizer)
+        kind = type(optimizer).__name__
+        optimizer.register_load_state_dict_pre_hook(lambda *_: check_optimizer(self._saved_by, kind))
         scheduler = schedule_of(self.schedule, optimizer, self.warmup_steps, self.trainer.estimated_stepping_batches)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def _check_optimizer(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
-        """Makes sure that a state is loaded into an optimizer of the kind that saved it."""
-        check_optimizer(self._saved_by, type(optimizer).__name__)
 
     @override
     def training_step(self, batch: Bundle, batch_idx: int) -> Tensor:
@@ -222,18 +213,13 @@ class Stage(LightningModule):
 
     @override
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
-        """Steps, and drops the gradients of the step."""
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         optimizer.zero_grad()
         self.mllm.mark_trained()
 
     @override
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Stops at what is broken, unless a callback has fixed it.
-
-        Raises:
-            UserError: saying which number it was.
-        """
+        """Stops at what is broken, unless a callback has fixed it; the error says which number it was."""
         if self.step.broken:
             raise UserError(
                 f"step {self.global_step}: {self.step.broken}, and no later adapter was good; lower model.lr or the "
@@ -306,7 +292,6 @@ class Stage(LightningModule):
 
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps only what is trained."""
         trained = {name for name, p in self.named_parameters() if p.requires_grad}
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
         checkpoint["report"] = self.report.to_dict()
@@ -314,11 +299,7 @@ class Stage(LightningModule):
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Checks that the checkpoint holds exactly what is trained.
-
-        Raises:
-            UserError: if a weight is missing, unexpected or of another shape.
-        """
+        """Checks that the checkpoint holds exactly what is trained, each weight in its shape."""
         check_names(checkpoint, {n: p for n, p in self.named_parameters() if p.requires_grad})
         self.report = RunReport.from_checkpoint(checkpoint.get("report", {}))
         self._saved_by = checkpoint.get("optimizer", "AdamW")

@@ -63,12 +63,7 @@ class Processes:
 
 
 class DataParallel(Processes):
-    """Every process has the whole model, and DDP averages gradients in the last backward pass of a step.
-
-    Args:
-        mllm: the model.
-        number: of processes.
-    """
+    """Every process has the whole model, and DDP averages gradients in the last backward pass of a step."""
 
     def __init__(self, mllm: MLLM, number: int) -> None:
         self.mllm, self.number = mllm, number

@@ -45,17 +45,11 @@ class Exported(Stage):
 
     @override
     def setup(self, stage: str) -> None:
-        """Refuses to be trained.
-
-        Raises:
-            UserError: if it is to be trained.
-        """
         super().setup(stage)
         if stage == "fit":
             raise UserError("model: Exported is only asked and evaluated; use Finetune or Unlearn to train")
 
     @override
     def load_mllm(self) -> MLLM:
-        """Loads the adapter with its model, or full weights."""
         self.base_weights = self.source
         return load_as_left(self.source, self.weights, self.base)

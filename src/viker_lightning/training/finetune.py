@@ -23,12 +23,7 @@ from .step import Groups, Terms, Totals, answers_of
 
 
 def base_weights(base: str, data: Benchmark) -> str:
-    """Folder or hub id of the weights that fine-tuning begins with; embedded ones are built first.
-
-    Args:
-        base: as :class:`Finetune` takes it.
-        data: the data of the run.
-    """
+    """Folder or hub id of the weights that fine-tuning begins with; embedded ones are built first."""
     model = EMBEDDED_MODELS.get(base)
     if model is None:
         return base

@@ -89,11 +89,7 @@ class FinishedRun(Run):
         return made
 
     def _refuse_code_of_a_run(self, module: str) -> None:
-        """Finds a module, without importing it or a package it is in, and makes sure that it lies in no run folder.
-
-        Raises:
-            UserError: if it or one of its packages does.
-        """
+        """Refuses a module if it or a package it is in lies in a run folder; it is found without importing anything."""
         places: Sequence[str] | None = None
         for part in module.split("."):
             spec = PathFinder.find_spec(part, places)  # by its last name, in the places of its package
@@ -112,9 +108,8 @@ class FinishedRun(Run):
     def check_protocol(self) -> None:
         """Makes sure that it was asked and scored as commands on finished runs ask and score.
 
-        Raises:
-            UserError: if it was made under another protocol: its template, its blind questions and its letters are not
-                those, so that what comes out would say nothing of its own scores.
+        Under another protocol template, blind questions and letters are not those: what comes out would say nothing of
+        its own scores.
         """
         protocol = self.option("data.init_args.protocol", "corrected")
         if protocol != "corrected":
@@ -129,16 +124,7 @@ class FinishedRun(Run):
         return self.provenance.get("data", {}).get("fingerprint")
 
     def check_data(self, fingerprint: str | None, other: Run, option: str = "") -> None:
-        """Makes sure that it was made on the data of another run, as far as both noted that.
-
-        Args:
-            fingerprint: of the other run's data and forget set.
-            other: the other run, for the message.
-            option: that names this one, for the message.
-
-        Raises:
-            UserError: if it was not.
-        """
+        """Refuses it, by the option that names it, if another run has other data, as far as both noted that."""
         if fingerprint and self.data_fingerprint and fingerprint != self.data_fingerprint:
             where = f"{option}: " if option else ""
             raise UserError(
@@ -197,11 +183,7 @@ def adapter_of(source: str | Path) -> Path | None:
 
 
 def config_source(source: str) -> str:
-    """Where the config.json of a model is.
-
-    Args:
-        source: run folder, folder of an adapter or of full weights, or hub id.
-    """
+    """Where the config.json of a model is: of a run, an adapter, full weights, or on the hub."""
     adapter = adapter_of(source)
     if adapter is not None and not (Path(source) / names.MERGED).is_dir():
         return str(adapter_config(adapter).get("base_model_name_or_path"))
@@ -209,15 +191,9 @@ def config_source(source: str) -> str:
 
 
 def load_as_left(source: str, weights: Weights = Weights(), base: str | None = None) -> MLLM:
-    """A model as a run left it, frozen, with any adapter beside it.
+    """A model as a run left it, frozen, with any adapter beside it: of a run, an adapter, full weights, or on the hub.
 
-    Args:
-        source: run folder, folder of an adapter or of full weights, or hub id.
-        weights: how those of the model are loaded.
-        base: the model an adapter was made on, where it is not where the adapter says it was.
-
-    Raises:
-        UserError: if the run is not finished, or there is no such model.
+    ``base`` is the model an adapter was made on, where it is not where the adapter says it was.
     """
     adapter = adapter_of(source)
     if adapter is None:
@@ -230,17 +206,8 @@ def load_as_left(source: str, weights: Weights = Weights(), base: str | None = N
 def unlearned_model(vanilla: str, weights: Weights = Weights()) -> str:
     """What an unlearning run has left, as full weights, so that another one can go on from it.
 
-    Args:
-        vanilla: as :func:`~viker_lightning.training.vanilla.vanilla_model` takes it, or the folder of an unlearning run
-            with LoRA, or its ``adapter/``. Where such a run has no ``merged/``, its adapter is added to its model,
-            once, in the cache folder.
-        weights: how those of its model are loaded.
-
-    Returns:
-        Folder of the weights; ``vanilla`` itself if it is anything else.
-
-    Raises:
-        UserError: if the run is not finished, or its adapter and the model it was made on cannot be loaded.
+    That is for the folder of an unlearning run with LoRA, or its ``adapter/``. Where such a run has no ``merged/``, its
+    adapter is added to its model, once, in the cache folder. Anything else is returned as it is.
     """
     run = Path(vanilla).parent if Path(vanilla).name == names.ADAPTER else Path(vanilla)
     if not (run / names.ADAPTER).is_dir() or (run / names.MODEL).is_dir():
@@ -250,18 +217,7 @@ def unlearned_model(vanilla: str, weights: Weights = Weights()) -> str:
 
 
 def merged_adapter(adapter: Path, weights: Weights = Weights()) -> str:
-    """A model with its adapter added, as full weights in float32, made once in the cache folder.
-
-    Args:
-        adapter: folder of the adapter, wherever it lies, which says what model it was made on.
-        weights: how those of the model are loaded.
-
-    Returns:
-        Folder of the weights.
-
-    Raises:
-        UserError: if adapter and model cannot be loaded.
-    """
+    """Folder of the model that an adapter says it was made on, with it added, in float32, once, in the cache folder."""
     merged = cache_folder("merged", str(folder_fingerprint(adapter))[:12])
     merged.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{merged}.lock"):

@@ -81,19 +81,10 @@ class TransformersAdamW(Optimizer):
 def optimizer_of(
     make: OptimizerCallable | None, trained: Sequence[Tensor], lr: float, weight_decay: float
 ) -> Optimizer:
-    """An optimizer of a stage's weights, with the stage's learning rate and weight decay.
+    """An optimizer of a stage's weights, with the stage's learning rate and weight decay; ``None`` makes torch's AdamW.
 
     What it is set to besides the learning rate, which a schedule moves, outlives the loading of a state: a resumed run
-    obeys its own options.
-
-    Args:
-        make: makes one; ``None`` is torch's AdamW.
-        trained: the weights.
-        lr: learning rate.
-        weight_decay: weight decay.
-
-    Raises:
-        UserError: if the optimizer was given other ones, or knows no weight decay where one is set.
+    obeys its own options. It is an error if it was given others, or knows no weight decay where one is set.
     """
     foreach = None if len({isinstance(p, DTensor) for p in trained}) == 1 else False  # never both kinds at once
     if make is None:
@@ -118,14 +109,8 @@ def optimizer_of(
 def schedule_of(name: str, optimizer: Optimizer, warmup_steps: int, steps: float) -> LambdaLR:
     """A schedule of the learning rate, by step.
 
-    Args:
-        name: ``constant``, ``linear`` to 0, or ``cosine`` to 3 % at the last step, after a linear warm-up.
-        optimizer: whose rate it is.
-        warmup_steps: of the warm-up.
-        steps: of the whole run; infinite if only the clock, or nothing, ends it.
-
-    Raises:
-        UserError: if a rate is to fall until the end and the steps are infinite.
+    After a linear warm-up it is ``constant``, or falls ``linear`` to 0 or by ``cosine`` to 3 % at the last step. It is
+    an error if a rate is to fall and the steps of the run are infinite: only the clock, or nothing, ends it.
     """
     if name != "constant" and steps == math.inf:
         raise UserError(
@@ -139,11 +124,7 @@ def schedule_of(name: str, optimizer: Optimizer, warmup_steps: int, steps: float
 
 
 def _check_alone(made: Optimizer, name: str, value: float) -> None:
-    """Makes sure that what the stage sets is set there alone.
-
-    Raises:
-        UserError: if the optimizer was given another value, or has no use for the stage's.
-    """
+    """Refuses an optimizer that was given another value than the stage's, or has no use for the stage's."""
     kind = type(made).__name__
     if name not in made.defaults:
         if value:

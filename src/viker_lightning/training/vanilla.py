@@ -91,12 +91,7 @@ def vanilla_model(vanilla: str, data: Benchmark, option: str = "model.vanilla") 
 
 
 def kept_in(config: str, data: Benchmark) -> Path:
-    """Where the vanilla run of a config on some data is kept, or will be.
-
-    Args:
-        config: the YAML of a fine-tuning run.
-        data: the data it is made on.
-    """
+    """Where the vanilla run of a config on some data is kept, or will be."""
     models = "/".join(model.made_of() for model in EMBEDDED_MODELS.values())
     made_of = f"{__version__}/{models}/{data.everybody()}/"
     key = hashlib.sha256(made_of.encode() + Path(config_path(config)).read_bytes()).hexdigest()[:12]
@@ -106,13 +101,7 @@ def kept_in(config: str, data: Benchmark) -> Path:
 def check_goes_on(forgotten_by: str, vanilla: str, adapter: str | None) -> None:
     """Makes sure that a run goes on from the model of the run whose people it takes for forgotten.
 
-    Args:
-        forgotten_by: folder of that run.
-        vanilla: the model that the run begins with: a folder, a hub id or a YAML.
-        adapter: the adapter that it begins with, if any.
-
-    Raises:
-        UserError: if neither lies there: the model may know those people, whom no step asks about.
+    If neither its vanilla model nor its adapter lies there, the model may know those people, whom no step asks about.
     """
     run = Path(forgotten_by).resolve()
     begun = [Path(one).resolve() for one in (vanilla, adapter) if one]

@@ -57,11 +57,7 @@ def choose_family(architecture: str, family: Family | None = None) -> tuple[Fami
 
 
 def import_family(path: str | None) -> Family | None:
-    """A family by its class path, e.g. ``mine.MyFamily``; ``None`` for none.
-
-    Raises:
-        UserError: if there is no such class.
-    """
+    """A family by its class path, e.g. ``mine.MyFamily``; ``None`` for none."""
     if not path:
         return None
     try:

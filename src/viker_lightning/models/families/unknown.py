@@ -47,11 +47,6 @@ class Unknown(Family):
 
     @override
     def language_model(self, model: Any) -> nn.Module:
-        """What reads tokens.
-
-        Raises:
-            UserError: if it cannot be distinguished from the rest of the model.
-        """
         inner, decoder = getattr(model, "model", None), model.get_decoder()
         if model.config.is_encoder_decoder or inner is None or decoder is model or decoder is inner:
             raise UserError(
@@ -61,11 +56,6 @@ class Unknown(Family):
 
     @override
     def tower(self, model: Any) -> nn.Module:
-        """What sees the image and is never trained.
-
-        Raises:
-            UserError: if it cannot be distinguished from the rest of the model.
-        """
         encoder = model.get_encoder(modality="image")
         if encoder is model or encoder is model.model:
             raise UserError(f"{type(model).__name__}: no vision tower can be found in it; it is {_UNSUPPORTED}")
@@ -80,11 +70,7 @@ class Unknown(Family):
 
     @override
     def prefix(self, model: Any, processor: Any, encoder: Encoder, picture: Picture) -> list[int]:
-        """As the processor writes them.
-
-        Raises:
-            UserError: if the question does not follow them as it does in a text by itself.
-        """
+        """As the processor writes them; an error if the question does not follow them as it does in a text alone."""
         question = encoder.question("What is it?", True).prompt
         text = encoder.template.image_prefix + encoder.template.question.format(question="What is it?")
         ids = list(processor(text=[text], images=[[picture.open()]])["input_ids"][0])

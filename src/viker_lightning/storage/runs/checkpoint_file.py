@@ -43,12 +43,7 @@ class CheckpointFile(TorchCheckpointIO):
 
     @override
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Writes a checkpoint.
-
-        Raises:
-            OSError: if the disk is full or may not be written.
-            TypeError: if something in it is neither a tensor nor plain data, naming its place.
-        """
+        """Writes a checkpoint; an error names the place of what is neither a tensor nor plain data."""
         tensors: dict[str, Tensor] = {}
         structure = json.dumps(_plain(checkpoint, "", tensors))
         with replacing(Path(path)) as file:
@@ -59,9 +54,6 @@ class CheckpointFile(TorchCheckpointIO):
         """Reads a checkpoint, its tensors on the CPU.
 
         Nothing but tensors and plain values is ever read, whatever ``weights_only`` says.
-
-        Raises:
-            UserError: if it is no checkpoint of a run, or could run code.
         """
         try:
             with Path(path).open("rb") as file:

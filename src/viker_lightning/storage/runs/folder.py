@@ -98,15 +98,7 @@ def wandb_run(run: Path) -> str | None:
 
 
 def check_inputs(run: Path, options: Iterable[tuple[str, Any]]) -> None:
-    """Makes sure that a fit reads nothing that lies in its own run folder: it would be set aside first.
-
-    Args:
-        run: the folder.
-        options: of model, data and evaluation, by name.
-
-    Raises:
-        UserError: naming the first option that does.
-    """
+    """Refuses options, by name, that read what lies in the run folder of a fit itself: it would be set aside first."""
     own = run.resolve()
     for name, value in options:
         if not isinstance(value, str) or not value or len(value) > LONGEST_PATH or "\0" in value:

@@ -68,15 +68,7 @@ def is_finished(run: str | Path) -> bool:
 
 
 def check_finished(run: str | Path, option: str = "") -> None:
-    """Makes sure that a run is finished.
-
-    Args:
-        run: its folder.
-        option: that names it, for the message.
-
-    Raises:
-        UserError: if it is not, or there is no such folder.
-    """
+    """Refuses a folder that is not there or of a run that is not finished; the message begins with the option."""
     where = f"{option}: " if option else ""
     if not str(run) or not Path(run).is_dir():
         raise UserError(f"{where}{str(run)!r} is no folder; give that of a finished run")

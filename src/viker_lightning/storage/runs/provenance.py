@@ -65,12 +65,7 @@ def note_peak_memory(run: Path, peak: int) -> None:
 def keep_source(methods: Sequence[Any], run: Path) -> dict[str, str | None]:
     """Copies a method's files into the run folder, unless they are this package's; without tokens and passwords.
 
-    Args:
-        methods: the method, and those inside it.
-        run: the folder.
-
-    Returns:
-        ``module``, ``file`` and ``hash``: of the files copied, ``None`` if there are none.
+    It returns ``module``, ``file`` and ``hash``: of the files copied, ``None`` if there are none.
     """
     kind = type(methods[0])
     files: dict[str, Path] = {}

@@ -216,3 +216,24 @@ def read_run(folder: str | Path, option: str = "") -> Run:
     run = Run(Path(folder), {})
     run.results = run._read(names.RESULTS, RESULTS)
     return run
+
+
+def requests_of(run: str | Path) -> list[list[str]]:
+    """Who was forgotten by a run and by those it goes on from.
+
+    Args:
+        run: folder of a finished unlearning run.
+
+    Returns:
+        Names or IDs of people, request by request, oldest first; the last one is the run's own.
+
+    Raises:
+        UserError: if the run is not finished, or does not say whom it has forgotten.
+    """
+    found: list[list[str]] = read_run(run, "data.forgotten_by").provenance.get("data", {}).get("requests", [])
+    if not found or not all(found):
+        raise UserError(
+            f"{Path(run) / names.PROVENANCE}: does not say whom the run has forgotten; give the folder of an "
+            "unlearning run, or run it again"
+        )
+    return found

@@ -119,14 +119,10 @@ def set_rates(checkpoint: dict[str, Any], lr: float, weight_decay: float) -> Non
 
 
 def count_epochs(checkpoint: dict[str, Any], steps: int) -> None:
-    """Counts the epochs of a checkpoint from the steps taken.
+    """Counts the epochs of a checkpoint from the steps taken, so many an epoch.
 
     Lightning's own counters are one short in a run that was resumed at the end of an epoch, so that a second resumption
-    at such a point would take an epoch again.
-
-    Args:
-        checkpoint: of any moment; one that was not saved at the end of a step is left alone.
-        steps: of an epoch.
+    at such a point would take an epoch again. A checkpoint that was not saved at the end of a step is left alone.
     """
     loop = checkpoint["loops"]["fit_loop"]
     batches = loop["epoch_loop.batch_progress"]["total"]
@@ -137,11 +133,7 @@ def count_epochs(checkpoint: dict[str, Any], steps: int) -> None:
 
 
 def check_optimizer(saved: str, found: str) -> None:
-    """Makes sure that a run is resumed with the kind of optimizer that saved its state.
-
-    Raises:
-        UserError: if it does not.
-    """
+    """Refuses to resume a run with another kind of optimizer than the one that saved its state."""
     if saved != found:
         raise UserError(
             f"ckpt_path: the checkpoint has the state of {saved}, but this run's optimizer is {found}; set "
@@ -150,11 +142,7 @@ def check_optimizer(saved: str, found: str) -> None:
 
 
 def check_names(checkpoint: dict[str, Any], trained: Mapping[str, Tensor]) -> None:
-    """Makes sure that a checkpoint holds exactly what is trained.
-
-    Raises:
-        UserError: if a weight is missing, unexpected or of another shape.
-    """
+    """Makes sure that a checkpoint holds exactly what is trained, each weight in its shape."""
     state, remedy = checkpoint["state_dict"], "it belongs to another model or LoRA setting"
     wanted, saved = set(trained), set(state)
     if wanted != saved:

@@ -54,18 +54,7 @@ WORDS = {dict: "an object", list: "a list", str: "text", bool: "true or false", 
 
 
 def check_shape(file: Path, found: Any, shape: Any, remedy: str, where: str = "") -> None:
-    """Makes sure that a file holds what is read of it.
-
-    Args:
-        file: for the message.
-        found: what it holds.
-        shape: what it must hold, as above.
-        remedy: what to do, for the message.
-        where: the path to what is looked at.
-
-    Raises:
-        UserError: naming the place, what was found there and what was expected.
-    """
+    """Makes sure that a file holds what is read of it; an error names the place, what is there, what was expected."""
     kind: Any = type(shape) if isinstance(shape, dict | list) else shape
     length = len(shape) if isinstance(shape, list) and len(shape) > 1 else None
     if not isinstance(found, kind) or (length and len(found) != length):

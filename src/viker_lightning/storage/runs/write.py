@@ -30,14 +30,9 @@ def write_predictions(path: Path, predictions: Iterable[tuple[str, Prediction]])
 
 
 def gold_answers(gold: str | None, file: str | None) -> list[Prediction]:
-    """What the gold model answered in the end.
+    """What the gold model answered in the end: in a named file, or in its run folder, if that has predictions.
 
-    Args:
-        gold: its folder or run folder, if any.
-        file: its predictions; ``None`` looks for ``predictions.parquet`` in the run folder.
-
-    Raises:
-        UserError: if the named file is not there or holds no predictions.
+    It is an error if the named file is not there or holds none.
     """
     path = Path(file) if file else Path(gold) / names.PREDICTIONS if gold else None
     if path is None or (file is None and not path.is_file()):

@@ -93,7 +93,6 @@ class Checkpoint(ModelCheckpoint):
 
     @override
     def setup(self, trainer: Trainer, pl_module: Stage, stage: str) -> None:
-        """Sets where to, in which form, and listens to signals."""
         if self.dirpath is None:
             self.dirpath = str(run_folder(trainer) / names.CHECKPOINTS)
         super().setup(trainer, pl_module, stage)
@@ -125,11 +124,7 @@ class Checkpoint(ModelCheckpoint):
 
     @override
     def on_train_batch_end(self, trainer: Trainer, pl_module: Stage, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Saves every so many steps, or because a signal asked, and then stops.
-
-        Raises:
-            Stopped: if a signal asked.
-        """
+        """Saves every so many steps, or because a signal asked, and then stops."""
         if not pl_module.step.broken:
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         self._stepping = False

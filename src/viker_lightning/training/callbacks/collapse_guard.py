@@ -69,11 +69,7 @@ class CollapseGuard(Callback):
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: Stage) -> None:
-        """Chooses the questions, and makes sure that the bounds are not crossed to begin with.
-
-        Raises:
-            UserError: if they are, or if nobody is retained.
-        """
+        """Chooses the questions; an error if nobody is retained, or the bounds are crossed to begin with."""
         pl_module.report.stopped = None
         if not isinstance(pl_module, Unlearn):
             return

@@ -76,11 +76,7 @@ class KnowledgeGate(Callback):
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: Stage) -> None:
-        """Measures, and stops the run if the bounds are not met.
-
-        Raises:
-            UserError: saying what was measured and what was expected.
-        """
+        """Measures, and stops the run if the bounds are not met; the error says what was measured and expected."""
         if not isinstance(pl_module, Unlearn) or trainer.global_step > 0 or pl_module.report.knowledge:
             return  # resumed: the vanilla model has passed already
         m = self.measure(trainer, pl_module)

@@ -48,9 +48,7 @@ LAST: tuple[type[Callback], ...] = (
 def with_first(given: list[Callback] | Callback | None, shown: bool | None) -> list[Callback]:
     """The callbacks that a user gives, with ours before them.
 
-    Args:
-        given: in the config.
-        shown: ``trainer.enable_progress_bar``. Ours is one unless a user's is, or nothing is to be said.
+    Our progress bar is one, unless a user's is, nothing is to be said, or ``trainer.enable_progress_bar`` is false.
     """
     given = given if isinstance(given, list) else [given] if given else []
     bar = shown is not False and not silent() and not any(isinstance(callback, ProgressBar) for callback in given)

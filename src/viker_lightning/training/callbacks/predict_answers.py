@@ -66,7 +66,6 @@ class Answers(Callback):
 
     @override
     def on_predict_end(self, trainer: Trainer, pl_module: Stage) -> None:
-        """Puts the answers of all processes in order and writes them."""
         data = data_of(trainer)
         if not isinstance(data, Questions):
             return

@@ -54,11 +54,7 @@ class Report(Callback):
 
     @override
     def setup(self, trainer: Trainer, pl_module: Stage, stage: str) -> None:
-        """Removes what was shown at the end of an earlier part of the run.
-
-        Raises:
-            UserError: if somebody is to be shown whom the data does not hold.
-        """
+        """Removes what an earlier part of the run showed; an error if somebody to be shown is not in the data."""
         if stage == "fit" and self.people:
             data = data_of(trainer)
             evaluated = sorted({group.person for group in data.evaluation_groups()})
@@ -94,7 +90,6 @@ class Report(Callback):
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        """What is shown of key tokens, and who was asked for."""
         return {"people": self.people, "tokens": self._tokens}
 
     @override

@@ -91,7 +91,6 @@ class TerminalProgress(ProgressBar):
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *args: Any, **kwargs: Any
     ) -> None:
-        """Counts a batch and its questions."""
         if self._bar is not None:
             self._bar.advance(1, questions(batch.content) * trainer.world_size)
 
@@ -128,24 +127,14 @@ class TerminalProgress(ProgressBar):
 def seen(measured: dict[str, Any]) -> dict[str, float]:
     """Mean log-probability of an answer token of a step's questions, by stream; a step may see one of them only.
 
-    Args:
-        measured: what was logged of this step; Lightning's own metrics keep those of earlier steps.
+    What was logged of this step is looked at: Lightning's own metrics keep those of earlier steps.
     """
     streams = ("forget", "retain")
     return {stream: -float(measured[f"{stream}_ce"]) for stream in streams if f"{stream}_ce" in measured}
 
 
 def training_note(batch: dict[str, float], when: str, summary: dict[str, dict[str, float]]) -> str:
-    """The three headline numbers while training goes on.
-
-    Args:
-        batch: mean log-probability of the running step's answer tokens, by stream.
-        when: of the newest evaluation.
-        summary: what it found.
-
-    Returns:
-        Probabilities of the running step, then whatever it cannot tell from the newest evaluation.
-    """
+    """The headline numbers in training: of the running step's log-probabilities, the rest of the newest evaluation."""
     said = [f"{stream} {arrow(stream, 'answer_probability')} {math.exp(value):.2f}" for stream, value in batch.items()]
     found = [" · ".join(said) + " (token probability, this step)"] if said else []
     rest = {name: text for name, text in headline(summary).items() if name not in batch}

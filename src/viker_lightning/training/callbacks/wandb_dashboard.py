@@ -60,7 +60,6 @@ class Dashboard(Callback):
 
     @override
     def on_fit_end(self, trainer: Trainer, pl_module: Stage) -> None:
-        """Shows the probe questions with both answers and ends the summary."""
         self._show(trainer, "fit")
 
     @override

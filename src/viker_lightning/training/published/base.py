@@ -48,11 +48,7 @@ class Published(Protocol):
         return replace(group, vqa=tuple(replace(vqa, labels=labels) for vqa in group.vqa))
 
     def objective(self, method: Method) -> Method:
-        """A method as the authors' script has it; itself where there is none.
-
-        Raises:
-            UserError: if the script has no such setting.
-        """
+        """A method as the authors' script has it, itself where there is none; an error if that lacks a setting."""
         return method
 
 

@@ -60,7 +60,6 @@ class PublishedCLEAR(Published):
 
     @override
     def training_group(self, group: ImageGroup, labels: Labels, seed: str) -> ImageGroup:
-        """Draws the question for each caption."""
         draw = random.Random(f"{seed}/{group.person}")
 
         def drawn(vqa: VQA) -> str:
@@ -88,12 +87,10 @@ class PublishedCLEAR(Published):
 
     @override
     def ask_choice(self, choice: MultipleChoice, group: ImageGroup) -> str:
-        """Asks for a letter."""
         return f"{choice.question}\n{list_options(choice.options, '. ')}\n{LETTER_REQUEST}"
 
     @override
     def read_option(self, text: str, options: Sequence[str]) -> str:
-        """Reads the first letter or digit."""
         first = re.search(r"[^\W_]", text)
         return option_of(first[0] if first else "", options)
 

@@ -40,16 +40,10 @@ def takes_examples(mllm: MLLM) -> bool:
 
 
 def write_prompt(mllm: MLLM, examples: Sequence[Example], picture: Picture, question: str) -> list[int]:
-    """Token ids of a question about a picture behind examples about others.
+    """Token ids of a question about a picture behind examples about others; without any it is as everywhere.
 
     For LLaVA-1.5 the text is the published one. Other families have it in one user turn of their own template, each
     image marked as the template marks it.
-
-    Args:
-        mllm: the model.
-        examples: questions with their images and answers; without any, the prompt is that of every other question.
-        picture: what the question is about.
-        question: the text after its image.
     """
     family, text = mllm.family, mllm.encoder.template
     mark = text.image_prefix.removeprefix(text.text_prefix).lstrip()

@@ -87,14 +87,12 @@ class PublishedMLLMU(Published):
 
     @override
     def ask_open(self, vqa: VQA, group: ImageGroup) -> list[VQA]:
-        """Asks for one sentence."""
         how = "in one sentence accurately in ENGLISH." if group.image else "in one sentence in ENGLISH."
         question = f"{vqa.question}\nAnswer the question based on your trained knowledge {how}"
         return [replace(q, question=question, labels=Labels.UNENDED) for q in super().ask_open(vqa, group)]
 
     @override
     def ask_choice(self, choice: MultipleChoice, group: ImageGroup) -> str:
-        """Asks for a letter."""
         question = f"{choice.question}\n{list_options(choice.options, ': ')}\n{LETTER_REQUEST}"
         return "".join([*self._text_examples(group, "choice"), question])
 
