@@ -8,6 +8,7 @@ import pytest
 from support.commands import ROOT, SHORT, csv_only, run
 from support.shared import made_once
 from viker_lightning.attacks import gather
+from viker_lightning.attacks.subject import Subject
 from viker_lightning.cli.main import main
 from viker_lightning.evaluation import predict
 from viker_lightning.training.finished import FinishedRun
@@ -50,3 +51,15 @@ def copies(pair, tmp_path):
 def material(pair):
     """Whom attacks are about; read only."""
     return gather(FinishedRun.open(pair[1]).data())
+
+
+@pytest.fixture(scope="session")
+def one_person(data):
+    """The same of one forgotten and one retained person, for what asks much."""
+    return gather(data, people=1)
+
+
+@pytest.fixture
+def subject(base_folder, tmp_path):
+    """A model that is attacked: untrained."""
+    return Subject("run", str(base_folder), tmp_path)

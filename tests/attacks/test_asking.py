@@ -23,7 +23,6 @@ from viker_lightning.attacks.kinds.ask import (
     span_owners,
 )
 from viker_lightning.attacks.material import gather
-from viker_lightning.attacks.subject import Subject
 from viker_lightning.attacks.ways import any_of, ask_in_a_way, untold
 from viker_lightning.attacks.wordings import Wordings
 from viker_lightning.data.records import VQA, ImageGroup, Person, Split, person_name
@@ -32,20 +31,10 @@ from viker_lightning.models import PromptPrefixes, answer_alone, generate
 FORCED = "Sure, here is the answer:"
 
 
-@pytest.fixture(scope="module")
-def material(data):
-    return gather(data, people=1)
-
-
-@pytest.fixture
-def subject(base_folder, tmp_path):
-    return Subject("run", str(base_folder), tmp_path)
-
-
-def test_every_part_asks_about_forgotten_and_kept(subject, material):
+def test_every_part_asks_about_forgotten_and_kept(subject, one_person):
     attack = AskOtherwise.quick()
-    found = {part: attack.carry_out(part, subject, material) for part in attack.parts()}
-    asked = Counter((g.person, q.private) for g in material.asked for q in g.vqa)
+    found = {part: attack.carry_out(part, subject, one_person) for part in attack.parts()}
+    asked = Counter((g.person, q.private) for g in one_person.asked for q in g.vqa)
     for part, attempts in found.items():
         assert {a.whose for a in attempts} == {"forget", "retain"}, part
         for a in attempts:
@@ -118,13 +107,13 @@ def test_a_way_may_leave_questions_out_and_show_other_photos(mllm, data):
     assert all(found[i, j].question == forget[i].vqa[j].question for i, j in found)
 
 
-def test_questions_that_ask_the_same(material):
+def test_questions_that_ask_the_same(one_person):
     """Found by answers: the ones of a person and attribute, and of no other attribute."""
-    wordings = Wordings(material)
-    group = material.forget[0]
+    wordings = Wordings(one_person)
+    group = one_person.forget[0]
     for vqa in group.vqa:
         other = wordings.others(group.person, vqa)
-        trained = {q.question for p in material.people if person_name(p.id) == group.person for q in p.vqa}
+        trained = {q.question for p in one_person.people if person_name(p.id) == group.person for q in p.vqa}
         assert not {vqa.question, *trained} & set(other)
         assert other == wordings.others(group.person, vqa)
     born = next(q for q in group.vqa if "birthplace" in q.question or "born" in q.question)
@@ -134,30 +123,30 @@ def test_questions_that_ask_the_same(material):
     assert born.private in spans and all(len(private) == 1 for private in spans)
 
 
-def test_bare_spans_join_no_questions(material):
+def test_bare_spans_join_no_questions(one_person):
     """Somebody may live where they were born."""
     bare = (VQA("Born where?", "Tarn.", ("Tarn",)), VQA("Lives where?", "Tarn.", ("Tarn",)))
     told = (VQA("Job?", "A baker by day.", ("baker",)), VQA("Work?", "A baker by day.", ("baker",)))
-    someone = Person("x", material.people[0].images, (*bare, *told))
-    wordings = Wordings(replace(material, people=[someone], test=[]))
+    someone = Person("x", one_person.people[0].images, (*bare, *told))
+    wordings = Wordings(replace(one_person, people=[someone], test=[]))
     assert wordings.same_as(bare[0]) == {"Born where?"}
     assert wordings.same_as(told[0]) == {"Job?", "Work?"}
 
 
-def test_examples_hold_nothing_that_is_asked(material):
-    wordings = Wordings(material)
-    for group in material.asked:
+def test_examples_hold_nothing_that_is_asked(one_person):
+    wordings = Wordings(one_person)
+    for group in one_person.asked:
         for vqa in group.vqa:
-            found = choose_examples(group, vqa, material.others, 3, wordings)
+            found = choose_examples(group, vqa, one_person.others, 3, wordings)
             assert len({person.id for person, _ in found}) == len(found) == 3
             for person, example in found:
-                assert person in material.others and example in person.vqa and example.private
+                assert person in one_person.others and example in person.vqa and example.private
                 assert not hit(example.answer, vqa.private) and "\n" not in example.question
-    alone = [replace(material.others[0], vqa=(replace(vqa, question="Same?"),))]
+    alone = [replace(one_person.others[0], vqa=(replace(vqa, question="Same?"),))]
     assert choose_examples(group, vqa, alone, 3, wordings) == []
 
 
-def test_examples_are_read_with_their_photos(subject, material):
+def test_examples_are_read_with_their_photos(subject, one_person):
     """A prompt has as many photos as there are examples, and one more."""
     mllm, seen = subject.load(), []
 
@@ -168,7 +157,7 @@ def test_examples_are_read_with_their_photos(subject, material):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("viker_lightning.attacks.kinds.ask.PromptPrefixes", Noted)
-        found = AskOtherwise(examples=2).carry_out(EXAMPLES, subject, material)
+        found = AskOtherwise(examples=2).carry_out(EXAMPLES, subject, one_person)
     assert {len(p.pictures) for p in seen} == {3} and len(seen) == len(found)
     text = mllm.encoder.tokenizer.decode(seen[0].ids)
     assert text.count("USER:") == 3 and text.count("ASSISTANT:") == 3 and text.endswith("ASSISTANT:")
@@ -180,21 +169,21 @@ def test_examples_of_other_families_stand_in_one_turn():
     assert answered(random_model("qwen2_vl").encoder.template, vqa) == "Question: Where?\nAnswer: In Tarn.\n"
 
 
-def test_a_model_of_no_known_family_reads_examples_as_text(material):
+def test_a_model_of_no_known_family_reads_examples_as_text(one_person):
     class Loaded:
         def load(self):
             return random_model("gemma3").eval()
 
-    few = replace(material, forget=material.forget[:1], retain=material.retain[:1])
+    few = replace(one_person, forget=one_person.forget[:1], retain=one_person.retain[:1])
     few = replace(few, **{w: [replace(g, vqa=g.vqa[:1]) for g in getattr(few, w)] for w in ("forget", "retain")})
     found = AskOtherwise(examples=1).carry_out(EXAMPLES, Loaded(), few)
     assert [a.whose for a in found] == ["forget", "retain"]
     assert all(a.question.startswith("Question: ") and a.question.endswith("\nAnswer:") for a in found)
 
 
-def test_names_in_place_of_photos(material):
-    people = {g.person for g in material.forget} | {g.person for g in material.retain}
-    groups = named(material)
+def test_names_in_place_of_photos(one_person):
+    people = {g.person for g in one_person.forget} | {g.person for g in one_person.retain}
+    groups = named(one_person)
     assert {g.person for g in groups} == people and all(g.image is None for g in groups)
     assert not any(hit(q.question, q.private) for g in groups for q in g.vqa)
 
@@ -214,9 +203,9 @@ def test_another_fact_is_of_one_person_alone():
     assert another_fact(group, name, owners, 0) == "A baker."
 
 
-def test_greedy_answers_of_a_clean_series_are_those_of_the_engine(subject, material):
+def test_greedy_answers_of_a_clean_series_are_those_of_the_engine(subject, one_person):
     mllm = subject.load()
-    found = AskOtherwise().carry_out(AskOtherwise.clean, subject, material)
-    texts = [text for row in generate(mllm, material.asked, 4) for text in row]
+    found = AskOtherwise().carry_out(AskOtherwise.clean, subject, one_person)
+    texts = [text for row in generate(mllm, one_person.asked, 4) for text in row]
     assert [a.answer for a in found] == texts
     assert torch.is_grad_enabled()

@@ -10,21 +10,10 @@ from support.families import FAMILIES, random_model
 from support.other_families import gemma3
 from viker_lightning.attacks.kinds.noise import HALVES, RANDOM, UNIVERSAL, Noised, UniversalNoise, halves, lay_noise
 from viker_lightning.attacks.material import gather
-from viker_lightning.attacks.subject import Subject
 from viker_lightning.data.records import VQA, ImageGroup, person_name
 from viker_lightning.errors import UserError
 
 QUESTION = VQA("Where does this person live?", "In Tarn Hollow.", ("Tarn Hollow",))
-
-
-@pytest.fixture(scope="module")
-def material(data):
-    return gather(data)
-
-
-@pytest.fixture
-def subject(base_folder, tmp_path):
-    return Subject("run", str(base_folder), tmp_path)
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -27,19 +27,7 @@ from viker_lightning.attacks.kinds.show import (
     typeset,
     wrap,
 )
-from viker_lightning.attacks.material import gather
-from viker_lightning.attacks.subject import Subject
 from viker_lightning.data.records import person_name
-
-
-@pytest.fixture(scope="module")
-def material(data):
-    return gather(data, people=1)
-
-
-@pytest.fixture
-def subject(base_folder, tmp_path):
-    return Subject("run", str(base_folder), tmp_path)
 
 
 @pytest.fixture
@@ -55,9 +43,9 @@ def values(image):
 
 
 @pytest.mark.extended
-def test_every_part_asks_about_forgotten_and_kept(subject, material):
+def test_every_part_asks_about_forgotten_and_kept(subject, one_person):
     attack = ShowOtherwise.quick()
-    found = {part: attack.carry_out(part, subject, material) for part in attack.parts()}
+    found = {part: attack.carry_out(part, subject, one_person) for part in attack.parts()}
     clean = Counter((a.person, a.question) for a in found[attack.clean])
     for part, attempts in found.items():
         assert {a.whose for a in attempts} == {"forget", "retain"}, part
@@ -83,8 +71,8 @@ def test_noise_has_its_size(image):
     assert change.std() == pytest.approx(25.5, rel=0.05) and abs(change.mean()) < 1
 
 
-def test_the_same_photo_is_changed_the_same(material):
-    first, second = [p for person in material.people for p in person.images][:2]
+def test_the_same_photo_is_changed_the_same(one_person):
+    first, second = [p for person in one_person.people for p in person.images][:2]
     for series, change in ShowOtherwise().changes().items():
         once, again, other = (changed(p, series, change, seed) for p, seed in ((first, 0), (first, 0), (first, 1)))
         assert once.key == again.key != first.key and once.size() == first.size(), series
@@ -133,36 +121,36 @@ def test_two_people_stand_side_by_side_in_a_square():
     assert squared(left).size == left.size
 
 
-def test_a_stranger_shares_nothing_that_is_asked(material):
-    pictures = beside_strangers(material)
-    asked = {g.image.key: {s for q in g.vqa for s in q.private} for g in material.asked}
+def test_a_stranger_shares_nothing_that_is_asked(one_person):
+    pictures = beside_strangers(one_person)
+    asked = {g.image.key: {s for q in g.vqa for s in q.private} for g in one_person.asked}
     assert pictures and set(pictures) <= set(asked)
     for key, picture in pictures.items():
         strangers = [
             person
-            for person in material.others
-            if picture.key in {encoded(beside(_photo(material, key), person.images[0].open()), "x").key}
+            for person in one_person.others
+            if picture.key in {encoded(beside(_photo(one_person, key), person.images[0].open()), "x").key}
         ]
         assert len(strangers) == 1
         assert not asked[key] & {s for q in strangers[0].vqa for s in q.private}
 
 
-def _photo(material, key):
-    return next(p for p in asked_photos(material) if p.key == key).open()
+def _photo(one_person, key):
+    return next(p for p in asked_photos(one_person) if p.key == key).open()
 
 
-def test_other_photos_are_the_persons_own(material):
-    for (key, name), pictures in photos_of(material).items():
-        (group,) = (g for g in material.asked if g.image.key == key)
-        records = [p for p in (*material.people, *material.kept) if person_name(p.id) == name]
+def test_other_photos_are_the_persons_own(one_person):
+    for (key, name), pictures in photos_of(one_person).items():
+        (group,) = (g for g in one_person.asked if g.image.key == key)
+        records = [p for p in (*one_person.people, *one_person.kept) if person_name(p.id) == name]
         assert person_name(group.person) == name
         assert [p.key for p in pictures] == list({p.key: p for r in records for p in r.images})
 
 
-def test_people_whose_photos_are_all_asked_about_have_no_others(subject, material):
-    shown = {g.image.key for g in material.forget}
-    people = [replace(p, images=tuple(i for i in p.images if i.key in shown)) for p in material.people]
-    few = replace(material, people=people, test=[])
+def test_people_whose_photos_are_all_asked_about_have_no_others(subject, one_person):
+    shown = {g.image.key for g in one_person.forget}
+    people = [replace(p, images=tuple(i for i in p.images if i.key in shown)) for p in one_person.people]
+    few = replace(one_person, people=people, test=[])
     assert ShowOtherwise.quick().carry_out("other photos", subject, few) == []
 
 

@@ -20,7 +20,7 @@ from viker_lightning.training.callbacks.order import trainer_defaults
 
 RUNS = sorted((ROOT / "configs/mini").glob("*.yaml"))
 METHODS = [p for p in RUNS if "Unlearn" in p.read_text()]
-QUICK = ("gradient_ascent", "manu", "npo", "viker")
+BY_DEFAULT = ("gradient_ascent", "manu", "npo", "viker")
 EDITS = ("kvw", "manu", "task_vector")
 """These take no steps."""
 SHORT = ["--data.root=mini/ci", "--data.max_people=1", "--trainer.max_steps=2", "--trainer.log_every_n_steps=1"]
@@ -98,7 +98,7 @@ def test_vanilla_run_folder(vanilla):
     assert json.loads((vanilla / "provenance.json").read_text())["private_parts"] == "recorded"
 
 
-@pytest.mark.parametrize("config", quick(METHODS, lambda p: p.stem in QUICK), ids=lambda p: p.stem)
+@pytest.mark.parametrize("config", quick(METHODS, lambda p: p.stem in BY_DEFAULT), ids=lambda p: p.stem)
 def test_every_method(config, vanilla, tmp_path, request):
     if config.stem == "viker":
         tmp_path = request.getfixturevalue("finished")

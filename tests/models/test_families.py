@@ -39,10 +39,10 @@ def groups():
     return [ImageGroup(str(i), picture(*shape, i), vqa=QUESTIONS[i:]) for i, shape in enumerate(shapes)]
 
 
-QUICK = ("llava", "qwen2_vl", "smolvlm", "windowed")
+BY_DEFAULT = ("llava", "qwen2_vl", "smolvlm", "windowed")
 
 
-@pytest.fixture(params=quick([*FAMILIES, "windowed"], QUICK))
+@pytest.fixture(params=quick([*FAMILIES, "windowed"], BY_DEFAULT))
 def model(request):
     return random_model(request.param)
 
@@ -179,7 +179,7 @@ def test_route_is_chosen_by_trying(groups, caplog):
     assert "Gemma3" in unknown and "no known family" in unknown
 
 
-@pytest.mark.parametrize("name", quick([n for n in FAMILIES if n != "gemma3"], QUICK))
+@pytest.mark.parametrize("name", quick([n for n in FAMILIES if n != "gemma3"], BY_DEFAULT))
 def test_known_families_are_packed(name):
     assert random_model(name).packs
 

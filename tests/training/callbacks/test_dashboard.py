@@ -31,7 +31,7 @@ SHORT = ["--data.root=mini/ci", "--data.max_people=1", "--trainer.log_every_n_st
 SHORT += ["--trainer.enable_progress_bar=false"]
 SHORT += ["--evaluation.max_new_tokens=3"]  # untrained models would never stop talking
 TWO_SPLITS = "--data.splits=[forget,retain]"
-QUICK = ["--data.splits=[forget]", "--evaluation.before=false", "--evaluation.coherence=false"]
+FEW_STREAMS = ["--data.splits=[forget]", "--evaluation.before=false", "--evaluation.coherence=false"]
 
 
 @pytest.fixture(autouse=True)
@@ -147,16 +147,16 @@ def test_a_validate_run(base_folder, tmp_path, monkeypatch):
 
 @pytest.mark.extended
 def test_a_resumed_run_goes_on_with_the_run_it_had_on_the_server(base_folder, tmp_path):
-    fit(base_folder, tmp_path, "--trainer.max_steps=1", *QUICK)
+    fit(base_folder, tmp_path, "--trainer.max_steps=1", *FEW_STREAMS)
     (first,) = (tmp_path / "wandb").glob("offline-run-*")
-    fit(base_folder, tmp_path, "--trainer.max_steps=2", "--ckpt_path=last", *QUICK)
+    fit(base_folder, tmp_path, "--trainer.max_steps=2", "--ckpt_path=last", *FEW_STREAMS)
     known = {path.name.split("-")[-1] for path in (tmp_path / "wandb").glob("offline-run-*")}
     assert len(known) == 2, "wandb sync would not keep two offline runs with one id"
     for path in (tmp_path / "wandb").glob("offline-run-*"):  # as if both had been sent as they ran, the second last
         path.rename(path.with_name(path.name.removeprefix("offline-")))
     latest = wandb_run(tmp_path)
     assert latest in known and latest not in first.name
-    fit(base_folder, tmp_path, "--trainer.max_steps=3", "--ckpt_path=last", *QUICK)
+    fit(base_folder, tmp_path, "--trainer.max_steps=3", "--ckpt_path=last", *FEW_STREAMS)
     (third,) = (tmp_path / "wandb").glob("offline-run-*")
     assert third.name.endswith(f"-{latest}")
     assert "WANDB_RUN_ID" not in os.environ

@@ -20,7 +20,7 @@ from viker_lightning.training import Unlearn
 from viker_lightning.training.callbacks import CollapseGuard, Evaluation, Selection
 
 ROOT = Path(__file__).parents[3]
-QUICK = "--evaluation.before=false"
+NOT_BEFORE = "--evaluation.before=false"
 """Nothing is asked of what the model answered before training."""
 
 
@@ -137,11 +137,11 @@ def test_bounds_on_retained_people(fit, tmp_path):
     said = re.search(r"before training the retain loss is ([\d.]+), over its bound 0.1", stop.value.code)
     assert said, stop.value.code
     bound = float(said[1]) + 0.1
-    run = fit("run", "--trainer.max_steps=30", QUICK, f"--guard.max_retain_loss={bound}", "--model.lr=5e-4")
+    run = fit("run", "--trainer.max_steps=30", NOT_BEFORE, f"--guard.max_retain_loss={bound}", "--model.lr=5e-4")
     stopped = results(run)["stopped"]
     assert "retain loss" in stopped["why"] and f"bound {bound:.4g}" in stopped["why"]
     assert 0 < stopped["good_step"] == stopped["step"] - 2 < 28
-    good = fit("good", f"--trainer.max_steps={stopped['good_step']}", "--model.lr=5e-4", QUICK)
+    good = fit("good", f"--trainer.max_steps={stopped['good_step']}", "--model.lr=5e-4", NOT_BEFORE)
     assert same_adapter(good, run)
     with pytest.raises(SystemExit, match="repetition"):
         fit("loops", "--trainer.max_steps=2", "--guard.max_repetition=-1")
@@ -160,7 +160,7 @@ def test_selection_ends_with_the_chosen_adapter(fit, tmp_path):
     chosen = results(run)
     assert chosen["selection"]["chosen"] == "epoch 1" and chosen["selection"]["met"]
     assert chosen["after"] == last["epoch 1"] and chosen["last"] == last["after"]
-    first = fit("first", "--trainer.max_epochs=1", "--trainer.max_steps=-1", "--model.lr=3e-3", QUICK)
+    first = fit("first", "--trainer.max_epochs=1", "--trainer.max_steps=-1", "--model.lr=3e-3", NOT_BEFORE)
     assert same_adapter(first, run) and not same_adapter(plain, run)
     recorded = json.loads((run / "provenance.json").read_text())["selection"]
     assert recorded == {"rule": "lowest_forget_at_retain", "by": "answer_probability", "min_retain": bound}
@@ -198,7 +198,7 @@ def test_full_weights_are_chosen(fit):
     kept = run / "checkpoints/epoch-1"
     assert same_weights(kept / "model", run / "model") and [folder.name for folder in kept.iterdir()] == ["model"]
     first = fit(
-        "first", "--trainer.max_epochs=1", "--trainer.max_steps=-1", "--model.lr=3e-3", "--model.lora=null", QUICK
+        "first", "--trainer.max_epochs=1", "--trainer.max_steps=-1", "--model.lr=3e-3", "--model.lora=null", NOT_BEFORE
     )
     assert same_weights(first / "model", run / "model")
 
