@@ -7,26 +7,3 @@ from .fluency import note_form, score_texts
 from .knowledge import Knowledge, measure_health, measure_knowledge
 from .protocols import CORRECTED, ClosedTask, FewShotQuestion, Protocol, Task
 from .summary import SummaryMetric, by_person, by_request, distances, person_sums, summarise
-
-__all__ = [
-    "CORRECTED",
-    "ClosedTask",
-    "FewShotQuestion",
-    "Knowledge",
-    "Prediction",
-    "Protocol",
-    "SummaryMetric",
-    "Task",
-    "by_person",
-    "by_request",
-    "distances",
-    "in_order",
-    "largest_pass",
-    "measure_health",
-    "measure_knowledge",
-    "note_form",
-    "person_sums",
-    "predict",
-    "score_texts",
-    "summarise",
-]

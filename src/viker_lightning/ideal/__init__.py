@@ -21,34 +21,3 @@ from .reference import (
 )
 from .references import References
 from .store import ReferenceStore, reference_key, store_folder
-
-__all__ = [
-    "Double",
-    "Doubles",
-    "IdealDistribution",
-    "ImagePrefixes",
-    "Level",
-    "Noised",
-    "OwnAnswers",
-    "OwnReference",
-    "Reference",
-    "ReferenceStore",
-    "References",
-    "add_noise",
-    "choose_pictures",
-    "clip_filter",
-    "forward_kl",
-    "key_token_example",
-    "key_token_report",
-    "key_tokens",
-    "mean_distribution",
-    "output_weight",
-    "pictures_of",
-    "reduce_distribution",
-    "reference_key",
-    "reference_of",
-    "statistics_of",
-    "store_folder",
-    "token_kl",
-    "why_not_reduced",
-]

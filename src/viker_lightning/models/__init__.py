@@ -13,30 +13,3 @@ from .prefixes import Prompt, PromptPrefixes
 from .sampled_answers import Sampling, sample
 from .tokens import AnswerTokens
 from .weight_files import folder_fingerprint, identify_weights
-
-__all__ = [
-    "MLLM",
-    "AnswerTokens",
-    "Lora",
-    "Prompt",
-    "PromptPrefixes",
-    "Quantize",
-    "Sampling",
-    "Weights",
-    "answer",
-    "answer_alone",
-    "ask",
-    "check_first_gradients",
-    "decoder_layers",
-    "folder_fingerprint",
-    "generate",
-    "gradient_states",
-    "identify_weights",
-    "load_adapted",
-    "load_merged",
-    "revision_of",
-    "sample",
-    "split_to_budget",
-    "write_language_model",
-    "write_merged",
-]

@@ -6,13 +6,3 @@ from .optimizer import TransformersAdamW
 from .sharding import FSDP2
 from .unlearn import Unlearn
 from .vanilla import check_vanilla, vanilla_model
-
-__all__ = [
-    "FSDP2",
-    "Exported",
-    "Finetune",
-    "TransformersAdamW",
-    "Unlearn",
-    "check_vanilla",
-    "vanilla_model",
-]

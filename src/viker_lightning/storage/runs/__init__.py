@@ -5,22 +5,3 @@ from .folder import first_process, keep_earlier, lock, set_aside, wandb_run
 from .names import is_finished, weights_folder
 from .read import Run, read_run, requests_of
 from .resume import NothingToDo, checkpoint_to_start_from, last_checkpoint
-
-__all__ = [
-    "CheckpointFile",
-    "NothingToDo",
-    "Run",
-    "checkpoint_to_start_from",
-    "first_process",
-    "is_finished",
-    "keep_earlier",
-    "last_checkpoint",
-    "lock",
-    "read_run",
-    "requests_of",
-    "rng_state",
-    "set_aside",
-    "set_rng_state",
-    "wandb_run",
-    "weights_folder",
-]

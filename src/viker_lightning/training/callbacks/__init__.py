@@ -12,21 +12,3 @@ from .selection import Selection
 from .similarity_audit import SimilarityAudit
 from .terminal_progress import TerminalProgress
 from .wandb_dashboard import Dashboard
-
-__all__ = [
-    "Answers",
-    "Checkpoint",
-    "CollapseGuard",
-    "Dashboard",
-    "Evaluation",
-    "KnowledgeGate",
-    "Provenance",
-    "Report",
-    "SaveConfig",
-    "Selection",
-    "Signals",
-    "SimilarityAudit",
-    "Stopped",
-    "TerminalProgress",
-    "trainer",
-]

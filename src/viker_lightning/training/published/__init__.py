@@ -10,16 +10,6 @@ from .base import Published
 from .clear import PublishedCLEAR
 from .mllmu import PublishedKLMinimization, PublishedMLLMU, PublishedNPO
 
-__all__ = [
-    "Published",
-    "PublishedCLEAR",
-    "PublishedKLMinimization",
-    "PublishedMLLMU",
-    "PublishedNPO",
-    "authors_of",
-    "protocol_of",
-]
-
 
 def authors_of(data: Benchmark) -> Published | None:
     """What the authors of a benchmark do; ``None`` under ``data.protocol: corrected``.
