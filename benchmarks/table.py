@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from viker_lightning.reporting import section
+from viker_lightning.reporting.section import Section
+
 HEADLINES = {
     "viker_speedup_vs_plain": "ViKeR step, plain (adapter off) / ours with kept key/values",
     "student_speedup_vs_plain": "gradient-ascent step, plain / ours",
@@ -16,69 +21,61 @@ HEADLINES = {
 }
 
 
+SECTIONS = {
+    "growth": "How a step grows",
+    "strangers": "Stranger: a step on 4 images with 3 questions each, k = 20, CPU seconds",
+    "classes": "A step of every class with default arguments, in CPU seconds and in steps of gradient ascent",
+    "people": "The store: people with one question each",
+    "evaluation": "Evaluation",
+    "sampling": "Sampled answers: 6 questions on each of 2 images, 16 answers to each, CPU seconds",
+    "published": "MLLMU-Bench asked as published, CPU seconds",
+    "features": "Features of a picture",
+}
+METHODS = ["method", "route", "s / step", "questions / s", "times plain", "peak MiB", "loss differs"]
+METHODS += ["gradient differs"]
+
+
 def markdown(results: dict) -> str:
     """All tables of a results file."""
     machine = results["machine"]
-    lines = [
-        "# Speed and memory of the engine",
-        "",
-        f"Made by `make bench`. CPU ({machine['processor']}), {machine['threads']} thread(s), fp32, torch "
-        f"{machine['torch']}; medians of alternating runs in one process. One step: 6 questions on one image, k = 5. "
-        "Memory is the peak of two steps above what Python and its libraries take, each route in a process of its own.",
-        "",
-        "| | |",
-        "|---|---|",
-        *(f"| {HEADLINES[key]} | {_number(results[key])} |" for key in HEADLINES if key in results),
-        "",
-    ]
-    for name in ("llava", "qwen2_vl"):
-        lines += _model(name, results.get(name, {}))
-    return "\n".join(lines)
+    headlines = [[HEADLINES[key], _number(results[key])] for key in HEADLINES if key in results]
+    models = [part for name in ("llava", "qwen2_vl") for part in _model(name, results.get(name, {}))]
+    return section.markdown(
+        [
+            "# Speed and memory of the engine",
+            f"Made by `make bench`. CPU ({machine['processor']}), {machine['threads']} thread(s), fp32, torch "
+            f"{machine['torch']}; medians of alternating runs in one process. One step: 6 questions on one image, "
+            "k = 5. Memory is the peak of two steps above what Python and its libraries take, each route in a process "
+            "of its own.",
+            Section("", ["what", "number"], headlines),
+            *models,
+        ]
+    )
 
 
-def _model(name: str, found: dict) -> list[str]:
-    lines: list[str] = []
+def _model(name: str, found: dict) -> Iterator[Section]:
     if "methods" in found:
         methods = found["methods"]
-        peaks = {(r["method"], r["route"]): r["peak_mib"] for r in found.get("memory", [])}
-        lines += [
-            f"## {name}: {methods['parameters'] / 1e6:.0f} M parameters, {methods['image_tokens']} image tokens",
-            "",
-            f"Medians of {found['runs']['methods']['repeats']}.",
-            "",
-            "| method | route | s / step | questions / s | times plain | peak MiB | loss differs | gradient differs |",
-            "|---|---|---|---|---|---|---|---|",
-        ]
-        seconds = {(r["method"], r["route"]): r["seconds"] for r in methods["rows"]}
-        for r in methods["rows"]:
-            plain = seconds.get((r["method"], "adapter off"))
-            cells = [r["method"], r["route"], f"{r['seconds']:.2f}", f"{r['questions_per_second']:.2f}"]
-            cells.append(f"{plain / r['seconds']:.1f}" if plain else "")
-            peak = peaks.get((r["method"], r["route"]))
-            cells.append(f"{peak:.0f}" if peak else "")
-            cells += [f"{r[key]:.0e}" if key in r else "" for key in ("loss_difference", "gradient_difference")]
-            lines.append("| " + " | ".join(cells) + " |")
-        lines.append("")
-    for section, title in (
-        ("growth", "How a step grows"),
-        ("strangers", "Stranger: a step on 4 images with 3 questions each, k = 20, CPU seconds"),
-        ("classes", "A step of every class with default arguments, in CPU seconds and in steps of gradient ascent"),
-        ("people", "The store: people with one question each"),
-        ("evaluation", "Evaluation"),
-        ("sampling", "Sampled answers: 6 questions on each of 2 images, 16 answers to each, CPU seconds"),
-        ("published", "MLLMU-Bench asked as published, CPU seconds"),
-        ("features", "Features of a picture"),
-    ):
-        if section in found:
-            repeats = found["runs"][section]["repeats"]
-            lines += [f"### {title} ({name}, medians of {repeats})", "", *_plain_table(found[section]), ""]
-    return lines
+        title = f"{name}: {methods['parameters'] / 1e6:.0f} M parameters, {methods['image_tokens']} image tokens"
+        note = f"Medians of {found['runs']['methods']['repeats']}."
+        yield Section(title, METHODS, [_method(row, found) for row in methods["rows"]], note)
+    for key, title in SECTIONS.items():
+        if key in found:
+            columns = [*found[key][0]]
+            rows = [[_number(row[column]) for column in columns] for row in found[key]]
+            heading = f"{title} ({name}, medians of {found['runs'][key]['repeats']})"
+            yield Section(heading, [column.replace("_", " ") for column in columns], rows)
 
 
-def _plain_table(rows: list[dict]) -> list[str]:
-    columns = list(rows[0])
-    table = ["| " + " | ".join(c.replace("_", " ") for c in columns) + " |", "|" + "---|" * len(columns)]
-    return table + ["| " + " | ".join(_number(row[c]) for c in columns) + " |" for row in rows]
+def _method(row: dict, found: dict) -> list[str]:
+    """A method by one route, beside the plain one."""
+    plain = {r["method"]: r["seconds"] for r in found["methods"]["rows"] if r["route"] == "adapter off"}
+    peaks = {(r["method"], r["route"]): r["peak_mib"] for r in found.get("memory", [])}
+    cells = [row["method"], row["route"], f"{row['seconds']:.2f}", f"{row['questions_per_second']:.2f}"]
+    cells.append(f"{plain[row['method']] / row['seconds']:.1f}" if row["method"] in plain else "")
+    peak = peaks.get((row["method"], row["route"]))
+    cells.append(f"{peak:.0f}" if peak else "")
+    return cells + [f"{row[key]:.0e}" if key in row else "" for key in ("loss_difference", "gradient_difference")]
 
 
 def _number(value: object) -> str:

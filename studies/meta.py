@@ -36,13 +36,15 @@ from viker_lightning.grids.grid import config_option
 from viker_lightning.jobs.runner import run_jobs
 from viker_lightning.metrics import FORGOTTEN, KNOWLEDGE, NUMBERS, REFUSALS, Number, auroc
 from viker_lightning.models import MLLM, Lora
+from viker_lightning.reporting import section
+from viker_lightning.reporting.section import Section
 from viker_lightning.storage.files import write_json, write_text
 from viker_lightning.storage.runs import read_run
 from viker_lightning.storage.runs.write import read_predictions, write_predictions
 from viker_lightning.storage.sources import PACKAGE, code_fingerprint, fingerprint, with_imports
 from viker_lightning.terminal.failures import ending_in_one_line
 from viker_lightning.terminal.progress import track
-from viker_lightning.terminal.shown import Plain, in_markdown
+from viker_lightning.terminal.shown import Plain
 from viker_lightning.training.finished import FinishedRun
 from viker_lightning.training.published import protocol_of
 
@@ -349,12 +351,7 @@ def page(record: Mapping[str, Any]) -> str:
     counts = {
         group: sum(m["group"] == group for m in record["pool"]) - (group == "without") for group in GROUPS.values()
     }
-    lines = [
-        "# Which scores deserve trust",
-        "",
-        f"{counts['with']} models trained with the people to be forgotten, {counts['without']} without,",
-        f"{counts['unlearned']} unlearned; data {record['settings']['data']}; gold beside the pool is another model.",
-        "",
+    about = [
         "- **shows**: which values say that the people are known; *nothing*: the score claims nothing of it.",
         "- **faithful**: area under the ROC curve between models with and without, 1 is best, .5 is chance.",
         "- **quantised**, **relearned**: the same after that was done to all of them.",
@@ -362,14 +359,24 @@ def page(record: Mapping[str, Any]) -> str:
         "  **R**: gain of gold by relearning over that of the unlearned model, at most 1; **robust**: their",
         "  harmonic mean. All over the unlearned **models** that are whole and that the score calls forgotten.",
     ]
+    sections = []
     for split, scores in record["scores"].items():
-        lines += ["", f"## {split}", "", "| score | shows | " + " | ".join(COLUMNS.values()) + " |"]
-        lines += ["|---|---|" + "---:|" * len(COLUMNS)]
         order = sorted(scores.items(), key=lambda item: (item[1]["shows"] == "nothing", -item[1]["faithful"]))
-        for name, row in order:
-            cells = [str(row[key]) if key == "models" else _cell(row[key]) for key in COLUMNS]
-            lines.append(f"| `{name}` | {row['shows']} | " + " | ".join(cells) + " |")
-    return in_markdown("\n".join(lines) + "\n")
+        rows = [
+            [f"`{name}`", row["shows"], *(str(row[k]) if k == "models" else _cell(row[k]) for k in COLUMNS)]
+            for name, row in order
+        ]
+        sections.append(Section(split, ["score", "shows", *COLUMNS.values()], rows))
+    return section.markdown(
+        [
+            "# Which scores deserve trust",
+            f"{counts['with']} models trained with the people to be forgotten, {counts['without']} without,\n"
+            f"{counts['unlearned']} unlearned; data {record['settings']['data']}; gold beside the pool is another "
+            "model.",
+            "\n".join(about),
+            *sections,
+        ]
+    )
 
 
 def beside(record: Mapping[str, Any], split: str = "forget") -> dict[str, str]:
