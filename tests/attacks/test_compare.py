@@ -44,7 +44,7 @@ def test_over_blocks():
     rows = summarised(found)
     assert rows["NPO"]["show"] == pytest.approx(
         {"run": 0.45, "gold": 0.1, "kept": 1.0, "as_asked": 0.0, "gold_as_asked": 0.0, "more_than_gold": 0.35}
-        | {"says": 1.0, "p": 2 / 2**6, "blocks": 6, "holm": 2 / 2**6}
+        | {"says": 1.0, "p": 2 / 2**6, "blocks": 6, "holm": 2 / 2**6, "p_equivalent": 1.0}
     )
     assert rows["ViKeR"]["show"]["more_than_gold"] == pytest.approx(-0.2) and rows["ViKeR"]["show"]["p"] == 1
     back = [{"row": "NPO", "run": {"people": 1, "of": 4}, "gold": {"people": 0, "of": 4}}] * 2
@@ -56,6 +56,16 @@ def test_over_blocks():
         {**MADE, "rows": summarised({("0", "NPO", 0): of_run(record(1.0, 0.0))}), "back": [], "taught_again": []}
     )
     assert "Blocks: 1. With so few no star is possible" in few
+
+
+@pytest.mark.parametrize(
+    ("says", "apart", "cell"),
+    [(True, 0.02, "0.12*=, 0.10"), (True, 0.08, "0.18*, 0.10"), (False, 0.08, "0.18*=, 0.10")],
+)
+def test_equivalent_to_gold_within_a_margin(says, apart, cell):
+    """What differs, however little, may be equivalent; the margin is wider for what is inside."""
+    found = {(str(b), "NPO", 0): of_run(record(0.1 + apart, 0.1, says=says)) for b in range(6)}
+    assert cell in markdown({**MADE, "rows": summarised(found), "back": [], "taught_again": []})
 
 
 def test_looks_inside_are_corrected_apart():

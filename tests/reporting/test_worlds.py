@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import wilcoxon
 
 from viker_lightning.grids.tables.worlds import WRONGLY_MARKED, Measure, differences, statistics_note
-from viker_lightning.metrics.statistics.paired import hodges_lehmann, holm, sign_flip
+from viker_lightning.metrics.statistics.paired import equivalence, hodges_lehmann, holm, sign_flip
 
 
 def drawn(seed, worlds, step=0.0):
@@ -23,6 +23,26 @@ def test_sign_flip_is_that_of_listing(worlds, step):
         values = drawn(seed, worlds, step)
         sums = [abs(np.dot(signs, values)) for signs in itertools.product([1, -1], repeat=worlds)]
         assert sign_flip(values) == pytest.approx(np.mean([s >= abs(values.sum()) - 1e-9 for s in sums]))
+
+
+@pytest.mark.parametrize("worlds", [1, 3, 8])
+def test_equivalence_is_two_one_sided_tests_by_listing(worlds):
+    for seed in range(5):
+        values, sides = drawn(seed, worlds), []
+        for shifted in (0.2 + values, 0.2 - values):
+            sums = [np.dot(signs, shifted) for signs in itertools.product([1, -1], repeat=worlds)]
+            sides.append(np.mean([s >= shifted.sum() - 1e-9 for s in sums]))
+        assert equivalence(values, 0.2) == pytest.approx(max(sides))
+
+
+def test_equivalence_at_its_ends():
+    """What is not shown to differ is not shown to be alike."""
+    assert equivalence([0.0] * 8, 0.05) == equivalence([0.04, -0.04] * 4, 0.05) == 1 / 256
+    assert equivalence([0.05] * 8, 0.05) == 1.0 and equivalence([-0.2] * 8, 0.05) == 1.0
+    scattered = [0.3, -0.3] * 4
+    assert sign_flip(scattered) == 1.0 and equivalence(scattered, 0.05) > 0.2
+    assert equivalence([0.0] * 4, 0.05) == 1 / 16, "four worlds show nothing at .05"
+    assert equivalence([], 0.05) == 1.0
 
 
 def test_sign_flip_at_its_ends():

@@ -17,7 +17,7 @@ from viker_lightning.attacks.unit import Unit
 from viker_lightning.errors import UserError
 from viker_lightning.jobs.job import State
 from viker_lightning.jobs.runner import run_jobs
-from viker_lightning.metrics.statistics.paired import fewest, holm, sign_flip
+from viker_lightning.metrics.statistics.paired import ALPHA, equivalence, fewest, holm, sign_flip
 from viker_lightning.reporting import section
 from viker_lightning.reporting.attacked import more_than_gold, worst
 from viker_lightning.reporting.section import Section, escaped
@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 
 MODULE = "viker_lightning.grids.compare"
 WHO = ("run", "gold")
+MARGINS = {1.0: 0.05, 0.0: 0.10}
+"""How far from gold counts as equivalent: where something is said (1), and for what is inside (0)."""
 
 Values = dict[str, dict[str, float]]
 """Of one run: by attack ``run`` and ``gold``, the condition that brings out most of each, ``more_than_gold``, ``kept``,
@@ -176,7 +178,7 @@ def summarised(found: Mapping[tuple[str, str, int], Values]) -> dict[str, dict[s
         By row and attack: ``run``, ``gold``, ``kept``, ``as_asked``, each a mean; ``more_than_gold``, mean over blocks
         of run less gold, each less what guessing gives; ``p``, exact sign flips over blocks; ``holm``, the same with
         Holm's correction over the attacks of a row that have something said, and apart from these over those that look
-        inside.
+        inside; ``p_equivalent``, of that difference being within :data:`MARGINS` either way.
     """
     summary: dict[str, dict[str, dict[str, float]]] = {}
     for row in dict.fromkeys(row for _, row, _ in found):
@@ -187,6 +189,7 @@ def summarised(found: Mapping[tuple[str, str, int], Values]) -> dict[str, dict[s
             numbers = {n: mean(block_means((block, of.get(n)) for block, of in some)) for n in known}
             differences = block_means((block, of["more_than_gold"]) for block, of in some)
             numbers |= {"more_than_gold": mean(differences), "p": sign_flip(differences), "blocks": len(differences)}
+            numbers["p_equivalent"] = equivalence(differences, MARGINS[numbers["says"]])
             summary[row][attack] = dict(sorted(numbers.items()))
         for says in (0.0, 1.0):
             family = {name: of["p"] for name, of in summary[row].items() if of["says"] == says}
@@ -237,8 +240,9 @@ def markdown(table: Mapping[str, Any], escape: Callable[[str], str] = escaped) -
         "condition that brings out most, that of gold (the same, its own worst), and in brackets what people\n"
         "who are kept gave under it; of relearning, of people who were not taught. Behind `~`: what guessing\n"
         "gives. `*`: more or less than gold, exact sign flips over blocks, Holm over the attacks of a row\n"
-        "(looks inside apart), p at most .05. People back, of gold: of whom an attack that has the model say\n"
-        "it brings out at least half.",
+        "(looks inside apart), p at most .05. `=`: equivalent to gold, within .05 for what is said and .10 for\n"
+        "looks inside, two one-sided exact tests over blocks, p at most .05 each. Neither: not shown. People\n"
+        "back, of gold: of whom an attack that has the model say it brings out at least half.",
         _too_few(table["rows"]),
         Section("What came out", ["method", "as asked", *attacks, "people back"], rows),
         *_taught(table["taught_again"]),
@@ -307,7 +311,8 @@ def _cell(of: Mapping[str, float] | None) -> str:
         return "-"
     kept = f" ({of['kept']:.2f})" if "kept" in of else ""
     run, gold = (f"{of[who]:.2f}" + (f" ~{of[f'{who}_chance']:.2f}" if f"{who}_chance" in of else "") for who in WHO)
-    return f"{run}{'*' if of['holm'] <= 0.05 else ''}, {gold}{kept}"
+    sign = "*" * (of["holm"] <= ALPHA) + "=" * (of["p_equivalent"] <= ALPHA)
+    return f"{run}{sign}, {gold}{kept}"
 
 
 def _counted(back: Sequence[Mapping[str, int] | None]) -> str:

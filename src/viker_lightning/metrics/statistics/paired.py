@@ -74,6 +74,31 @@ def sign_flip(differences: Sequence[float] | NDArray[np.float64], exact: int = E
     return _share(values, abs(values.sum()) - 1e-9 * np.abs(values).sum(), exact)
 
 
+def equivalence(differences: Sequence[float] | NDArray[np.float64], margin: float) -> float:
+    """P-value of paired differences being smaller than a margin either way: two one-sided exact tests.
+
+    A large p-value of :func:`sign_flip` does not show that two are alike; a small one of this does, up to the margin,
+    which is to be named before anything is measured. Each one-sided test shifts the differences by the margin and
+    counts, of all 2^n ways to sign them, those whose sum is at least as large (Schuirmann 1987, with sign flips in
+    place of t). It takes differences to be symmetric about their true value.
+
+    Args:
+        differences: ``[n]``, at most 20, finite; a pair each.
+        margin: in their unit, > 0.
+
+    Returns:
+        The larger of both, between 2^-n and 1; 1 if there are none.
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    return max(_one_sided(margin + values), _one_sided(margin - values))
+
+
+def _one_sided(values: NDArray[np.float64]) -> float:
+    """Of all ways to sign the values, how many have a sum of at least theirs, 0 to 1."""
+    least = values.sum() - 1e-9 * np.abs(values).sum()  # ties are ties in spite of rounding
+    return float((_signed_sums(values) >= least).mean())
+
+
 def _share(differences: NDArray[np.float64], least: float, exact: int) -> float:
     """Of all ways to sign the differences, how many have a sum of at least this size, 0 to 1."""
     differences = differences[differences != 0]
