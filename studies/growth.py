@@ -59,11 +59,11 @@ def cells(runs: Path) -> tuple[list[Cell], list[Cell]]:
 
 def measured(cell: Cell) -> dict[str, Any]:
     """Steps, seconds, memory and scores of a finished run."""
-    run = cell.table_run()
+    noted = cell.note()
     return {
         "steps": cell.options["trainer.max_steps"],
-        "seconds": run.seconds,
-        "peak_memory_mib": round((run.peak_memory_bytes or 0) / 2**20),
+        "seconds": noted.get("seconds"),
+        "peak_memory_mib": round((noted.get("peak_memory_bytes") or 0) / 2**20),
         **finished.scores(cell, COLUMNS),
     }
 
