@@ -11,7 +11,7 @@ from viker_lightning.data.records import ImageGroup
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import Double, Doubles, References
 from viker_lightning.ideal.plan import plan_of
-from viker_lightning.methods import Forget, Method
+from viker_lightning.methods import Forget, Method, Stranger, ViKeR
 from viker_lightning.methods.base import Strangers
 from viker_lightning.models import MLLM
 
@@ -89,6 +89,18 @@ def test_what_is_said_is_the_mean_behind_the_doubles(mllm, pictures, groups, eac
         assert torch.equal(again["double"].log_prob, found["double"].log_prob[:sizes])
 
 
+@pytest.mark.parametrize("level", ["log_prob", "kl"])
+def test_questions_with_and_without_photo_are_remembered_together(mllm, pictures, groups, level):
+    """A question without photo has one view; asked apart first, then in one part, and kept for a checkpoint."""
+    alone = [replace(groups[0], image=None)]
+    both = [*alone, *groups[1:2]]
+    references, _ = asked(mllm, pictures, [*alone, *groups], Double(each=2, level=level))
+    for some in (alone, groups[1:2], both):
+        found, _ = references.look_up("forget", some, mllm.pack(some))
+    assert len(found["double"].log_prob) == len(mllm.pack(both).labels)
+    assert any(references.state_dict().values())
+
+
 def test_hidden_states_behind_the_double(mllm, pictures, groups):
     references, doubles = asked(mllm, pictures, groups, Double(), layers=(0, -1))
     found, _ = references.look_up("forget", groups, mllm.pack(groups))
@@ -105,6 +117,8 @@ def test_hidden_states_behind_the_double(mllm, pictures, groups):
         (lambda: Double(count=3, each=4), "Double.each: found 4 of 3 strangers; raise count, or lower each"),
         (lambda: Double("forget"), "Double.pictures: found 'forget', who are no strangers"),
         (lambda: Strangers(double=Double()), "Strangers.double: strangers have no doubles"),
+        (lambda: Stranger(k=3, doubles=4), "Stranger: doubles=4 must be 1 to k=3"),
+        (lambda: ViKeR(doubles=0), "ViKeR: doubles=0 must be 1 to k=5"),
     ],
 )
 def test_doubles_that_cannot_be(make, message):

@@ -54,7 +54,10 @@ WRONG = {
         lambda: Alternative("wrnog"),
         "Alternative.answers: found 'wrnog', expected sentences, wrong or",
     ),
-    "not noised": (lambda: Noised(), "Noised.noise: found 0.0, expected 0 to 1, without instruction above 0"),
+    "not noised": (
+        lambda: Noised(),
+        "Noised.noise: found 0.0, expected 0 to 1, and above 0",
+    ),
     "much noise": (lambda: Noised(3.0), "Noised.noise: found 3.0, expected 0 to 1"),
     "forgotten strangers": (lambda: Strangers("forget"), "Strangers.pictures: found 'forget', who are no strangers"),
     "no images": (lambda: Irrelevant(k=0), "Irrelevant.k: found 0, expected at least 1"),
@@ -277,3 +280,20 @@ def test_what_a_loss_gives(terms, line):
         check_terms(GradientAscent(), terms, True)
     check_terms(GradientAscent(), {"loss": LOSS, "note": LOSS.detach()}, True)
     check_terms(GradientAscent(), {"loss": LOSS.detach()}, False)  # a stream has run out
+
+
+@pytest.mark.parametrize("around", [Around, Held])
+def test_a_method_inside_is_named_where_its_needs_are_wrong(around):
+    inside = type("Mine", (GradientAscent,), {"needs": {"forget": {"own": "kl"}}})()
+    with pytest.raises(UserError, match=r"Mine.needs: found .*expected streams"):
+        around(inside)
+
+
+def test_a_stream_of_ones_own_is_none():
+    mine = type("Mine", (Forget,), {})
+    with pytest.raises(UserError, match="expected streams"):
+        check_needs(type("Own", (Method,), {"needs": (mine(),)})())
+
+
+def test_sentences_may_be_a_list():
+    assert Alternative(["No.", "Who?"]).answers == ("No.", "Who?")

@@ -31,7 +31,7 @@ def test_what_is_asked():
     [
         ({"noise": 1.5}, "noise: found 1.5, expected 0 to 1"),
         ({"retain_weight": 0.0}, "retain_weight=0.0 must be > 0"),
-        ({"noise": 0.0, "instruction": ""}, "found 0.0, expected 0 to 1, without instruction above 0"),
+        ({"noise": 0.0, "instruction": ""}, "noise=0 without instruction asks"),
     ],
 )
 def test_settings_at_odds(options, message):

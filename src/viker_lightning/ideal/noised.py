@@ -32,7 +32,9 @@ class Noised:
 
     def __post_init__(self) -> None:
         if not 0 <= self.noise <= 1 or not (self.noise or self.instruction):
-            raise UserError(f"Noised.noise: found {self.noise}, expected 0 to 1, without instruction above 0")
+            raise UserError(
+                f"Noised.noise: found {self.noise}, expected 0 to 1, and above 0 where there is no instruction"
+            )
 
     def groups(self, groups: Sequence[ImageGroup]) -> list[ImageGroup]:
         """The same groups, noised or instructed."""

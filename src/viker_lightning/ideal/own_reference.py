@@ -16,7 +16,15 @@ from viker_lightning.models.lru import LRU
 from viker_lightning.terminal.progress import Bar
 
 from .distribution import why_not_reduced
-from .reference import NAMES, Reference, mean_distribution, output_weight, reduce_distribution, reference_of
+from .reference import (
+    NAMES,
+    Reference,
+    mean_distribution,
+    output_weight,
+    reduce_distribution,
+    reference_of,
+    statistics_of,
+)
 from .store import ReferenceStore, outside_autocast, reference_key
 
 Views = Callable[[Sequence[ImageGroup]], Sequence[Sequence[ImageGroup]]]
@@ -99,7 +107,8 @@ class OwnReference:
             if len(views) == 1:
                 found = reference_of(next(asked), self.reduced, self.layers, weight)
             else:
-                found = reduce_distribution(mean_distribution(tokens.logits for tokens in asked), batch.labels, weight)
+                mean, labels = mean_distribution(tokens.logits for tokens in asked), batch.labels
+                found = reduce_distribution(mean, labels, weight) if self.reduced else statistics_of(mean, labels)
         if self.keep:
             self._remember(keys, found.to("cpu").split([len(q.answer) for q in batch.encoded]))
         return found

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 class References:
     """Knows what frozen models say of the answers of every stream.
 
-    Names are those of :class:`~viker_lightning.methods.Stream`. What is said is reduced where the output
+    Names are those of :class:`~viker_lightning.methods.base.Stream`. What is said is reduced where the output
     embedding allows it, else taken as full distributions, which are computed in every step. A model that is trained in
     full is asked everything by :meth:`prepare`, since it is not the original any more afterwards.
 
@@ -194,7 +194,7 @@ class References:
         if name not in ("noised", "double"):
             return [batch]
         views = [self._mllm.pack(shown) for shown in self._views(name, groups)]
-        if not all(torch.equal(view.labels, batch.labels) for view in views):
+        if name == "noised" and not torch.equal(views[0].labels, batch.labels):
             instruction = self._plan.asks.references["noised"].instruction
             raise UserError(
                 f"model.method.instruction: {short(instruction)} changes the tokens that are to be "

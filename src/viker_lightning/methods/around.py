@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from viker_lightning.errors import UserError
 
-from .base import Batch, Method, Preparation
+from .base import Batch, Method, Preparation, check_streams
 
 
 def nested(method: Method) -> list[Method]:
@@ -28,6 +28,7 @@ class Around(Method):
     """
 
     def __init__(self, method: Method) -> None:
+        check_streams(method)  # now, so that a message names that one
         self.method = method
         for name in Method.__annotations__:
             setattr(self, name, getattr(method, name))

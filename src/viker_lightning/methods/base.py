@@ -123,11 +123,15 @@ class Alternative(Stream):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if isinstance(self.answers, list):
+            object.__setattr__(self, "answers", tuple(self.answers))
         if not self.answers or (isinstance(self.answers, str) and self.answers != "wrong"):
             raise UserError(f"Alternative.answers: found {self.answers!r}, expected sentences, wrong or Strangers(...)")
 
 
 Needs = tuple[Stream, ...]
+
+STREAMS = (Forget, Alternative, Strangers, Retain)
 
 
 @dataclass
@@ -361,16 +365,24 @@ def check_declared(stream: str, declared: Iterable[str]) -> None:
         raise UserError(f"this method reads {stream}, but declares {there}; add {stream.title()}() to its needs")
 
 
+def check_doubles(method: str, doubles: int | None, k: int) -> None:
+    """Makes sure that a person can have so many doubles.
+
+    Raises:
+        UserError: naming the options of the method.
+    """
+    if doubles is not None and not 1 <= doubles <= k:
+        raise UserError(f"{method}: doubles={doubles} must be 1 to k={k}, or null for the mean over all")
+
+
 def check_needs(method: Method) -> None:
     """Makes sure that what a method declares can be given to it.
 
     Raises:
         UserError: if a name is misspelt, or two declarations contradict each other.
     """
+    check_streams(method)
     name, needs = type(method).__name__, method.needs
-    _check_attributes(type(method))
-    if not isinstance(needs, tuple | list) or not all(isinstance(need, Stream) for need in needs):
-        raise UserError(f'{name}.needs: found {short(needs)}, expected streams, as in (Forget(own="kl"), Retain())')
     for need in needs:
         for reference, level in need.levels.items():
             first = method.references[reference]
@@ -392,6 +404,18 @@ def check_needs(method: Method) -> None:
     for message, there in wrong.items():
         if there:
             raise UserError(f"{name}.{message}")
+
+
+def check_streams(method: Method) -> None:
+    """Makes sure that a method declares streams, and nothing that is misspelt or of an earlier version.
+
+    Raises:
+        UserError: naming the method, and what to write.
+    """
+    name, needs = type(method).__name__, method.needs
+    _check_attributes(type(method))
+    if not isinstance(needs, tuple | list) or not all(type(need) in STREAMS for need in needs):
+        raise UserError(f'{name}.needs: found {short(needs)}, expected streams, as in (Forget(own="kl"), Retain())')
 
 
 def check_terms(method: Method, terms: Any, whole: bool) -> None:

@@ -10,7 +10,7 @@ from typing_extensions import override
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import Double
 
-from .base import Batch, Forget, Irrelevant, Method, Strangers
+from .base import Batch, Forget, Irrelevant, Method, Strangers, check_doubles
 from .hold import Hold
 from .retain import add_retain, retain
 
@@ -63,6 +63,7 @@ class Stranger(Method):
             raise UserError(
                 f"Stranger: lam={lam} must be > 0, hinge={hinge} and retain_weight={retain_weight} >= 0, k={k} >= 1"
             )
+        check_doubles("Stranger", doubles, k)
         self.lam, self.hinge, self.hold, self.bound = lam, hinge, hold, bound
         self.held = Hold(hold, bound)
         self.k, self.strangers, self.rehearsal, self.retain_weight = k, strangers, rehearsal, retain_weight

@@ -38,6 +38,10 @@ class VGID(Method):
         instruction: str = "You do not know the person in this image and say so.",
         retain_weight: float = 1.0,
     ) -> None:
+        if not 0 <= noise <= 1:
+            raise UserError(f"VGID.noise: found {noise}, expected 0 to 1")
+        if not (noise or instruction):
+            raise UserError("VGID: noise=0 without instruction asks the vanilla model what it says anyway; set one")
         if retain_weight <= 0:
             raise UserError(f"VGID: retain_weight={retain_weight} must be > 0")
         self.noise, self.instruction, self.retain_weight = noise, instruction, retain_weight

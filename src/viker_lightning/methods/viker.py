@@ -13,7 +13,7 @@ from viker_lightning.errors import UserError
 from viker_lightning.ideal import Double, Level, Reference
 from viker_lightning.models import AnswerTokens
 
-from .base import Batch, Forget, Irrelevant, Method, Preparation
+from .base import Batch, Forget, Irrelevant, Method, Preparation, check_doubles
 from .retain import add_retain, retain
 
 log = logging.getLogger(__name__)
@@ -88,6 +88,7 @@ class ViKeR(Method):
         self.lam, self.k, self.images, self.direction = lam, k, images, direction
         self.ascent, self.hinge, self.ascent_clip = pull, hinge, ascent_clip
         self.retain_weight, self.per = retain_weight, per
+        check_doubles("ViKeR", doubles, k)
         if same_image and doubles is not None:
             raise UserError(f"ViKeR: doubles={doubles} are images of others, same_image shows the person's; drop one")
         self.doubles = doubles

@@ -47,9 +47,11 @@ class FinishedRun(Run):
         Raises:
             UserError: if it is a run that is not finished.
         """
-        folder = run_folder_of(source)
-        is_run = (folder / names.CONFIG).is_file() and (folder / names.PROVENANCE).is_file()
-        return cls.open(folder) if source and is_run else None
+        here = Path(source)
+        for folder in (here, here.parent) if here.name in (names.ADAPTER, names.MODEL, names.MERGED) else (here,):
+            if source and (folder / names.CONFIG).is_file() and (folder / names.PROVENANCE).is_file():
+                return cls.open(folder)
+        return None
 
     @property
     def dtype(self) -> str:
