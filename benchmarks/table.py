@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 
 from viker_lightning.reporting import section
@@ -43,10 +44,13 @@ def markdown(results: dict) -> str:
     return section.markdown(
         [
             "# Speed and memory of the engine",
-            f"Made by `make bench`. CPU ({machine['processor']}), {machine['threads']} thread(s), fp32, torch "
-            f"{machine['torch']}; medians of alternating runs in one process. One step: 6 questions on one image, "
-            "k = 5. Memory is the peak of two steps above what Python and its libraries take, each route in a process "
-            "of its own.",
+            textwrap.fill(
+                f"Made by `make bench`. CPU ({machine['processor']}), {machine['threads']} thread(s), fp32, torch "
+                f"{machine['torch']}; medians of alternating runs in one process. One step: 6 questions on one image, "
+                "k = 5. Memory is the peak of two steps above what Python and its libraries take, each route in a "
+                "process of its own.",
+                100,
+            ),
             Section("", ["what", "number"], headlines),
             *models,
         ]

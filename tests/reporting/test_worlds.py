@@ -43,6 +43,8 @@ def test_equivalence_at_its_ends():
     assert sign_flip(scattered) == 1.0 and equivalence(scattered, 0.05) > 0.2
     assert equivalence([0.0] * 4, 0.05) == 1 / 16, "four worlds show nothing at .05"
     assert equivalence([], 0.05) == 1.0
+    assert equivalence([0.0] * 32, 0.05) == 2.0**-32, "counted without listing"
+    assert equivalence([0.0] * 60, 0.05) == pytest.approx(1 / 100_000), "drawn, and never 0"
 
 
 def test_sign_flip_at_its_ends():

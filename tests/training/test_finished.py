@@ -6,7 +6,7 @@ import pytest
 
 from viker_lightning.errors import UserError
 from viker_lightning.models import Weights
-from viker_lightning.training.finished import unlearned_model
+from viker_lightning.training.finished import FinishedRun, unlearned_model
 
 
 def test_what_an_unlearning_run_has_left_is_merged_once(tmp_path, monkeypatch, capsys):
@@ -44,3 +44,14 @@ def test_other_models_are_left_as_they_are(tmp_path):
     (tmp_path / "run/adapter").mkdir()
     for given in ("configs/mini/vanilla.yaml", "owner/name", str(tmp_path / "run"), str(tmp_path / "run/model")):
         assert unlearned_model(given) == given
+
+
+@pytest.mark.parametrize("inside", ["", "adapter", "model", "merged"])
+def test_a_run_that_is_not_finished_is_no_other_model(tmp_path, inside):
+    """Nor are its weights, whichever of them are named."""
+    (tmp_path / "merged").mkdir()
+    assert FinishedRun.holding(str(tmp_path / "merged")) is None
+    for name in ("config.yaml", "provenance.json"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(UserError, match="this run is not finished"):
+        FinishedRun.holding(str(tmp_path / inside))

@@ -16,8 +16,8 @@ from .reference import Level
 class Double:
     """The frozen model behind the doubles of each person: peaked where a mean over many strangers is flat.
 
-    A model that never met a person answers as it does about any one stranger: it guesses, mostly something wrong, and
-    holds on to it. What is said of strangers on average leaves every guess its share instead, which can be told.
+    A model that never met a person guesses one answer, mostly a wrong one, as it does about any stranger. The mean over
+    many strangers gives every plausible answer a share instead.
 
     Attributes:
         pictures: ``people`` (drawn) or a folder of portraits.

@@ -32,7 +32,7 @@ Views = Callable[[Sequence[ImageGroup]], Sequence[Sequence[ImageGroup]]]
 
 
 class OwnReference:
-    """Knows what the frozen model says of answers behind the images they belong to.
+    """Knows what the frozen model says of answers behind the images they belong to, or behind others shown instead.
 
     Args:
         mllm: the model.

@@ -446,7 +446,7 @@ def check_terms(method: Method, terms: Any, whole: bool) -> None:
 
 
 def _check_attributes(kind: type[Method]) -> None:
-    """Makes sure that no attribute of a class is one of :class:`Method`, misspelt."""
+    """Makes sure that no attribute of a class is one of :class:`Method` misspelt, or one of an earlier version."""
     known = [*Method.__annotations__, *vars(Method)]
     for name in [name for one in kind.__mro__ if one not in (*Method.__mro__,) for name in vars(one)]:
         near = get_close_matches(name, known, 1, 0.85)

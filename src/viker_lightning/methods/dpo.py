@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
-from viker_lightning.errors import UserError
+from viker_lightning.errors import UserError, check_least
 from viker_lightning.metrics import REFUSALS
 
 from .base import Alternative, Batch, Forget, Method, Strangers
@@ -61,6 +61,9 @@ class DPO(Method):
             raise UserError(f"DPO: beta={beta} must be > 0, retain_weight={retain_weight} >= 0")
         if not alternative:
             raise UserError("DPO: alternative is empty; give at least one sentence, or wrong, or own")
+        if isinstance(alternative, str) and alternative not in ("wrong", "own"):
+            raise UserError(f"DPO: alternative={alternative!r} must be wrong, own or sentences in a list")
+        check_least("DPO", 1, stranger_count=stranger_count)
         self.beta, self.retain_weight = beta, retain_weight
         self.alternative = alternative if isinstance(alternative, str) else tuple(alternative)
         self.strangers, self.stranger_count = strangers, stranger_count

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from viker_lightning.errors import UserError
+from viker_lightning.errors import UserError, check_least
 
 from .around import Around
 from .base import Batch, Method, Strangers
@@ -91,6 +91,7 @@ class Held(Around):
         super().__init__(method)
         reasons = {"it has strangers already": "strangers" in method.streams}
         self.check_inside(reasons | {"its loss is no sum over parts (whole_steps)": method.whole_steps})
+        check_least("Held", 1, stranger_count=stranger_count)
         self.hold, self.bound, self.rehearsal = hold, bound, rehearsal
         self.held = Hold(hold, bound)
         self.strangers, self.stranger_count = strangers, stranger_count

@@ -68,8 +68,10 @@ class Stranger(Method):
         self.held = Hold(hold, bound)
         self.k, self.strangers, self.rehearsal, self.retain_weight = k, strangers, rehearsal, retain_weight
         self.reference, self.doubles = "irrelevant" if doubles is None else "double", doubles
-        mean = Forget(irrelevant=Irrelevant(strangers, k))
-        forget = mean if doubles is None else Forget(double=Double(strangers, k, doubles))
+        if doubles is None:
+            forget = Forget(irrelevant=Irrelevant(strangers, k))
+        else:
+            forget = Forget(double=Double(strangers, k, doubles))
         self.needs = (forget, Strangers(strangers, k, rehearsal=rehearsal, own="kl"), *retain(retain_weight))
 
     @override

@@ -94,12 +94,12 @@ class ViKeR(Method):
         self.doubles = doubles
         self.reference = "own" if same_image else "irrelevant" if doubles is None else "double"
         level: Level = "full" if lam > 0 and direction == "reverse" else "kl"
-        forgets = {
-            "own": lambda: Forget(own=level),
-            "irrelevant": lambda: Forget(irrelevant=Irrelevant(images, k, level)),
-            "double": lambda: Forget(double=Double(images, k, doubles or 1, level)),
-        }
-        forget = forgets[self.reference]()
+        if same_image:
+            forget = Forget(own=level)
+        elif doubles is None:
+            forget = Forget(irrelevant=Irrelevant(images, k, level))
+        else:
+            forget = Forget(double=Double(images, k, doubles, level))
         self.needs = (forget if lam > 0 or pull == "hinge" else Forget(), *retain(retain_weight))
 
     @override

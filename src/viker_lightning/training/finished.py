@@ -48,10 +48,10 @@ class FinishedRun(Run):
             UserError: if it is a run that is not finished.
         """
         here = Path(source)
-        for folder in (here, here.parent) if here.name in (names.ADAPTER, names.MODEL, names.MERGED) else (here,):
-            if source and (folder / names.CONFIG).is_file() and (folder / names.PROVENANCE).is_file():
-                return cls.open(folder)
-        return None
+        inside = here.name in (names.ADAPTER, names.MODEL, names.MERGED) and (here.parent / names.PROVENANCE).is_file()
+        folder = here.parent if inside else here
+        is_run = (folder / names.CONFIG).is_file() and (folder / names.PROVENANCE).is_file()
+        return cls.open(folder) if source and is_run else None
 
     @property
     def dtype(self) -> str:

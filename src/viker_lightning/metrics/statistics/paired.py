@@ -74,7 +74,7 @@ def sign_flip(differences: Sequence[float] | NDArray[np.float64], exact: int = E
     return _share(values, abs(values.sum()) - 1e-9 * np.abs(values).sum(), exact)
 
 
-def equivalence(differences: Sequence[float] | NDArray[np.float64], margin: float) -> float:
+def equivalence(differences: Sequence[float] | NDArray[np.float64], margin: float, exact: int = EXACT) -> float:
     """P-value of paired differences being smaller than a margin either way: two one-sided exact tests.
 
     A large p-value of :func:`sign_flip` does not show that two are alike; a small one of this does, up to the margin,
@@ -83,37 +83,34 @@ def equivalence(differences: Sequence[float] | NDArray[np.float64], margin: floa
     place of t). It takes differences to be symmetric about their true value.
 
     Args:
-        differences: ``[n]``, at most 20, finite; a pair each.
+        differences: ``[n]``, finite; a pair each.
         margin: in their unit, > 0.
+        exact: how many are counted in full.
 
     Returns:
-        The larger of both, between 2^-n and 1; 1 if there are none.
+        The larger of both, between 2^-n and 1; 1 if there are none. As computed in floating point, ties count as such.
     """
     values = np.asarray(differences, dtype=np.float64)
-    return max(_one_sided(margin + values), _one_sided(margin - values))
+    shifted = (margin + values, margin - values)
+    return max(_share(side, side.sum() - 1e-9 * np.abs(side).sum(), exact, sides=1) for side in shifted)
 
 
-def _one_sided(values: NDArray[np.float64]) -> float:
-    """Of all ways to sign the values, how many have a sum of at least theirs, 0 to 1."""
-    least = values.sum() - 1e-9 * np.abs(values).sum()  # ties are ties in spite of rounding
-    return float((_signed_sums(values) >= least).mean())
-
-
-def _share(differences: NDArray[np.float64], least: float, exact: int) -> float:
-    """Of all ways to sign the differences, how many have a sum of at least this size, 0 to 1."""
+def _share(differences: NDArray[np.float64], least: float, exact: int, sides: int = 2) -> float:
+    """Of all ways to sign the differences, how many have a sum of at least this, of either sign if ``sides`` is 2."""
     differences = differences[differences != 0]
-    if least <= 0 or not len(differences):
+    if not len(differences) or (sides == 2 and least <= 0):
         return 1.0
     if len(differences) > exact:
         drawn, hits = np.random.default_rng(0), 0
         for start in range(0, FLIPS, BLOCK):
             signs = drawn.choice([-1.0, 1.0], (min(BLOCK, FLIPS - start), len(differences)))
-            hits += int((np.abs(signs @ differences) >= least).sum())
+            sums = signs @ differences
+            hits += int(((np.abs(sums) if sides == 2 else sums) >= least).sum())
         return (hits + 1) / (FLIPS + 1)
     half = len(differences) // 2
     left, right = np.sort(_signed_sums(differences[:half])), _signed_sums(differences[half:])
     above = (len(left) - np.searchsorted(left, least - right)).sum()
-    return float(2 * above / (len(left) * len(right)))
+    return float(sides * above / (len(left) * len(right)))
 
 
 def _signed_sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
