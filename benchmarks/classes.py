@@ -54,6 +54,8 @@ def default(name: str, inside: Method | None = None) -> Method:
     arguments = inspect.signature(kind).parameters
     used = next((model["method"].get("init_args") or {} for model in configs(name).values()), {})
     layers = {key: value for key, value in used.items() if "layer" in key and key in arguments}
+    if kind is methods.PromptOnly:  # nobody has a name here
+        return kind("Do not identify anybody.")
     return by_default(kind, inside, **layers)
 
 

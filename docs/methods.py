@@ -47,8 +47,8 @@ Stranger in full, [your own method](method.md) how another one is written.
   `tests/training/published/test_defects.py`. Measured are means over [embedded worlds](results.md):
   test Keywords, near gold's {gold} being good, and gold's KL from the model, nats a token, {floor}
   being that of another seed of gold. Settings are the best of ten that `make tune` has drawn for
-  each ([tuning](results.md#tuning)); those of AgainstRelearning are a first guess, as are those of a
-  method that was not tried.
+  each ([tuning](results_methods.md#tuning)); those of AgainstRelearning are a first guess, as are
+  those of a method that was not tried.
 """
 
 

@@ -1,11 +1,12 @@
-"""Copies tables into docs/results, their columns into README.md and docs/results.md, the scores into docs/metrics.md.
+"""Copies tables into docs/results, their columns into README.md and docs/results*.md, the scores into docs/metrics.md.
 
 A comment above each table says what it shows:
 
     <!-- table: mllmu-mini | 10 % | test MC, test Keywords | intervals -->
 
 the file, the heading in it (empty: the first table), the columns, and ``intervals`` where these and the marks of
-methods are kept; ``<!-- scores: gold -->`` is a section of the table in ``viker_lightning/metrics/scores.py``.
+methods are kept. ``worlds-mini + attacks/worlds-mini | Over worlds + Leaked`` has two files side by side.
+``<!-- scores: gold -->`` is a section of the table in ``viker_lightning/metrics/scores.py``.
 ``python docs/tables.py`` rewrites all tables; a test runs it and finds nothing to change. ``python docs/tables.py
 results/worlds-mini`` first copies that table, with its figures, from where ``make worlds`` has left it, and
 ``results/attacks-worlds-mini``, which ``make table-attacks`` has left, to ``results/attacks/worlds-mini``.
@@ -20,7 +21,8 @@ from pathlib import Path
 from viker_lightning.metrics import SECTIONS
 
 DOCS = Path(__file__).resolve().parent
-PAGES = (DOCS.parent / "README.md", DOCS / "results.md", DOCS / "metrics.md")
+RESULTS = tuple(DOCS / f"results{theme}.md" for theme in ("", "_methods", "_attacks", "_settings"))
+PAGES = (DOCS.parent / "README.md", *RESULTS, DOCS / "metrics.md")
 TABLE = re.compile(r"<!-- table: (.+?) \|(.*?)\| (.+?)(\| intervals)? -->\n\n((?:\|.*\n)*)")
 SCORES = re.compile(r"(<!-- scores: (.+?) -->\n\n)(?:\|.*\n)*")
 ATTACKS = "attacks-"
@@ -36,20 +38,33 @@ def scores(section: str) -> str:
 
 
 def table(file: str, heading: str, columns: list[str], intervals: bool) -> str:
-    """Columns of the table under a heading of a file of results, as Markdown.
+    """Columns of a table, as Markdown; several files and headings, with ``+`` between them, stand beside each other.
 
     Raises:
-        KeyError: the file has no such heading or column.
+        KeyError: a file has not the heading, or none the column.
     """
-    blocks = re.split(r"^## (.+)$", (DOCS / f"results/{file}.md").read_text("utf-8"), flags=re.MULTILINE)
-    text = dict(zip(["", *blocks[1::2]], blocks[::2], strict=True))[heading]
-    lines = [[cell.strip() for cell in line[2:-1].split("|")] for line in re.findall(r"^\|.*", text, re.MULTILINE)]
-    places = {cell.rstrip(" ↑↓★·"): i for i, cell in enumerate(lines[0])}
-    kept = [[line[0], *(line[places[column]] for column in columns)] for line in lines]
+    first, *beside = (rows(*one) for one in zip(file.split(" + "), heading.split(" + "), strict=True))
+    for other in beside:  # of attacks: what comes out of the run stands before the comma
+        new = other[""].keys() - first[""].keys()
+        for name, cells in other.items():
+            first.get(name, {}).update({column: cells[column].partition(",")[0] for column in new})
+    there = {column for name, cells in first.items() if name for column in cells}
+    if missing := [column for column in columns if column not in there]:
+        raise KeyError(missing[0])
+    kept = [[next(iter(of.values())), *(of.get(column, "") for column in columns)] for of in first.values()]
     if not intervals:
         kept = [[re.sub(r" \[.*\]| ≠|\*\*|(?<!\w)_|_(?!\w)", "", cell) for cell in line] for line in kept]
     kept[1] = ["---"] * len(kept[0])
     return "".join(f"| {' | '.join(line)} |\n" for line in kept)
+
+
+def rows(file: str, heading: str) -> dict[str, dict[str, str]]:
+    """Cells of the table under a heading, by row and column; the row of headings is ``""``, the next one the rule."""
+    blocks = re.split(r"^## (.+)$", (DOCS / f"results/{file}.md").read_text("utf-8"), flags=re.MULTILINE)
+    text = dict(zip(["", *blocks[1::2]], blocks[::2], strict=True))[heading]
+    lines = [[cell.strip() for cell in line[2:-1].split("|")] for line in re.findall(r"^\|.*", text, re.MULTILINE)]
+    names = [cell.rstrip(" ↑↓★·") for cell in lines[0]]
+    return {"" if line is lines[0] else line[0]: dict(zip(names, line, strict=True)) for line in lines}
 
 
 def keep(stem: Path, results: Path = DOCS / "results") -> list[Path]:

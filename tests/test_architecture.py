@@ -29,7 +29,7 @@ ALLOWED = {
     "training": MODEL | {"ideal", "methods", "evaluation", "reporting", "jobs"},
     "attacks": ASKED_OF_RUNS,
     "grids": GROUND | {"data", "reporting", "jobs", "attacks"},
-    "cli": (ASKED_OF_RUNS - {"metrics"}) | {"ideal", "methods"},
+    "cli": (ASKED_OF_RUNS - {"metrics"}) | {"ideal", "methods", "attacks"},
 }
 """The rooms that a room may import, from the ground to the door; every room may import the files beside the rooms."""
 

@@ -1,7 +1,5 @@
 """Errors a user can cause and fix, and how text of theirs is shown in a terminal."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

@@ -11,7 +11,7 @@ from viker_lightning.attacks.kinds.choose import (
     NAMED,
     NAMES,
     ChooseSpan,
-    names_of,
+    names_in,
     other_names,
     swap_spans,
     wrong_answers,
@@ -121,7 +121,7 @@ def test_questions_with_too_few_options_are_left_out(subject, one_person):
 
 
 def test_what_people_are_called(one_person):
-    names = names_of(one_person)
+    names = names_in(one_person)
     everybody = (*one_person.people, *one_person.kept, *one_person.others)
     assert len({*names.values()}) == len(names) == len({person.id for person in everybody})
     for person in everybody:  # the benchmark asks everybody for their name
@@ -133,7 +133,7 @@ def test_what_people_are_called(one_person):
         Person("008", (), (VQA("Where?", "In Rio.", ("Rio",)),)),
     ]
     captioned[1] = replace(captioned[1], vqa=(*captioned[1].vqa, VQA("Who?", "Bo Li is Bo.", ("Bo Li",))))
-    assert names_of(replace(one_person, people=captioned, kept=(), others=(), forget=(), retain=())) == {
+    assert names_in(replace(one_person, people=captioned, kept=(), others=(), forget=(), retain=())) == {
         "Ada Byrd": "Ada Byrd",  # as CLEAR has them: IDs are names
         "007": "Bo",
     }
@@ -141,7 +141,7 @@ def test_what_people_are_called(one_person):
 
 def test_a_choice_among_names(subject, one_person):
     """A question on every photo, by the benchmark's own way; gold and who is kept are asked the same."""
-    attack, names = ChooseSpan(), names_of(one_person)
+    attack, names = ChooseSpan(), names_in(one_person)
     assert NAMES in attack.parts()
     found = attack.carry_out(NAMES, subject, one_person)
     assert [(a.person, a.series, a.whose) for a in found] == [

@@ -46,7 +46,7 @@ def test_run_and_gold_two_at_a_time(copies, tiny, capsys, monkeypatch):
     command = [str(run), f"--gold={gold}", "--only=relearn", f"--settings={tiny}"]
     main([*command, "--jobs=2"])
     said = capsys.readouterr().out
-    assert "of 2 forgotten people could be brought back" in said or "of 1 forgotten people" in said
+    assert "of 2 people could be recovered" in said or "of 1 people could be recovered" in said
     record = json.loads((run / "attacks/attacks.json").read_text())
     relearn = record["attacks"]["relearn"]
     assert relearn["settings"]["steps"] == [0, 1] and relearn["settings"]["lr"] == Relearn().lr
@@ -120,6 +120,35 @@ def test_a_stopped_one_goes_on_behind_its_whole_parts(copies, material, monkeypa
 
 
 @pytest.mark.extended
+def test_several_golds_are_asked_what_the_first_one_s_data_say(copies, tiny, tmp_path):
+    """A gold of another seed has other data of its own; each is kept in its folder, and none is attacked twice."""
+    run, gold = copies
+    other = shutil.copytree(gold, tmp_path / "gold-1")
+    config = yaml.safe_load((other / "config.yaml").read_text())
+    config["data"]["init_args"]["seed"] = 1
+    (other / "config.yaml").write_text(yaml.safe_dump(config))
+    (weights,) = (other / "model").glob("*.safetensors")
+    save_file({name: tensor * 1.01 for name, tensor in load_file(weights).items()}, weights, {"format": "pt"})
+    command = [str(run), "--gold", str(gold), str(other), "--only=choose", "--on=run,gold", f"--settings={tiny}"]
+    main([*command, "--jobs=1"])
+    record = json.loads((run / "attacks/attacks.json").read_text())
+    of = record["attacks"]["choose"]["on"]
+    assert {name: one["state"] for name, one in of.items()} == dict.fromkeys(("run", "gold", "gold 2"), "finished")
+    assert of["gold 2"]["command"].endswith("--only=choose '--on=gold 2'")
+    assert record["golds"] == [str(gold), str(other)] and record["back"] == {}
+    row = next(row for row in record["attacks"]["choose"]["conditions"] if row["counts"])
+    mean = (row["gold"]["forget"] + row["gold 2"]["forget"]) / 2
+    assert row["more_than_gold"] == pytest.approx(row["run"]["forget"] - mean)
+    page = (run / "attacks/index.html").read_text()
+    assert "★ gold 2" in page
+    made = {
+        file: file.stat().st_mtime_ns for folder in (gold, other) for file in (folder / "attacks").rglob("*.parquet")
+    }
+    main([*command, "--jobs=1"])
+    assert made == {file: file.stat().st_mtime_ns for file in made} and len({file.parent for file in made}) == 2
+
+
+@pytest.mark.extended
 def test_one_that_fails_is_listed_and_stops_no_other(copies, tiny, capsys, monkeypatch):
     run, gold = copies
     carry_out = Relearn.carry_out
@@ -184,17 +213,17 @@ def test_an_attack_that_comes_back_with_something_else(copies, material, monkeyp
 
 
 def test_the_attack_of_the_page_asks_once_plainly_and_once_as_it_says(tmp_path, monkeypatch, pair, material):
-    (block,) = (one for one in blocks(ROOT / "docs/attacks.md") if one.file == "story.py")
+    (block,) = (one for one in blocks(ROOT / "docs/attacks.md") if one.file == "tale.py")
     (tmp_path / block.file).write_text(block.text, "utf-8")
-    (tmp_path / "quiet.yaml").write_text("story:\n  opening: Quietly,\n")
+    (tmp_path / "quiet.yaml").write_text("tale:\n  opening: Quietly,\n")
     monkeypatch.syspath_prepend(tmp_path)
-    (story,) = chosen(["story.Story"], False, tmp_path / "quiet.yaml")
+    (story,) = chosen(["tale.Tale"], False, tmp_path / "quiet.yaml")
     subject = Subject("run", str(pair[0]), pair[0])
     plain, told = (story.carry_out(part, subject, material) for part in story.parts())
     assert {one.whose for one in told} == {"forget", "retain"} and len(told) == len(plain) > 0
     assert [one.question for one in told] == [f"Quietly, {one.question}" for one in plain]
     assert {one.series for one in plain} == {story.clean} and story.attacks("for a story", None)
-    settings = [f"--gold={pair[1]}", "--only=story.Story", f"--settings={tmp_path / 'quiet.yaml'}"]
+    settings = [f"--gold={pair[1]}", "--only=tale.Tale", f"--settings={tmp_path / 'quiet.yaml'}"]
     units, now, _ = plan(parser().parse_args([str(pair[0]), *settings]))
     assert {unit.attack.opening for unit in now} == {"Quietly,"} and all(unit in units for unit in now)
 
@@ -293,6 +322,47 @@ def changed(model):
     save_file(weights | {name: weights[name] + 0.01}, file, {"format": "pt"})
 
 
+def test_an_attack_that_needs_vanilla(copies, tmp_path, caplog):
+    """Its attempts are kept by the weights of all that it loads; others do not ask about vanilla."""
+    run, gold = copies
+    command = [str(run), f"--gold={gold}", "--on=run,gold", "--only=depth,difference,lens"]
+    _, found, _ = plan(parser().parse_args(command))
+    assert {unit.title for unit in found} == {
+        f"{a} / {s}" for a in ("depth", "difference", "lens") for s in ("run", "gold")
+    }
+    assert {one.name for unit in found for one in unit.subject.others} == {"run", "gold", "vanilla"}
+    base = FinishedRun.open(run).provenance["base_weights"]
+    other = shutil.copytree(base, tmp_path / "vanilla")
+    changed(other)
+    _, again, _ = plan(parser().parse_args([*command, f"--vanilla={other}"]))
+    same = [unit.attack.name for unit, one in zip(found, again, strict=True) if unit.folder == one.folder]
+    assert same == ["lens", "lens"]
+
+    file = run / "provenance.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"base_weights": None}))
+    _, left, _ = plan(parser().parse_args(command))
+    assert {unit.attack.name for unit in left} == {"lens"} and not left[0].subject.others[1:]
+    assert "depth: left out, since it needs a vanilla model and none is known; --vanilla names it" in caplog.text
+    with pytest.raises(SystemExit, match="--on: nobody is left to attack; --vanilla names a vanilla model"):
+        main([*command[:-1], "--only=depth"])
+    with pytest.raises(UserError, match="--vanilla: found none, expected the vanilla model, which is needed beside"):
+        left[0].subject.other("vanilla")
+
+
+@pytest.mark.extended
+def test_attacks_that_load_several_models(copies, tiny, monkeypatch):
+    run, gold = copies
+    tiny.write_text(yaml.safe_dump({"depth": {"tau": 1e-6}}))
+    main([str(run), f"--gold={gold}", "--only=depth,difference", "--on=run,gold", "--quick", f"--settings={tiny}"])
+    found = json.loads((run / "attacks/attacks.json").read_text())
+    assert {state["state"] for one in found["attacks"].values() for state in one["on"].values()} == {"finished"}
+    counted = {name: [row for row in one["conditions"] if row["counts"]] for name, one in found["attacks"].items()}
+    assert [row["series"] for row in counted["depth"]] == ["left of what gold lacks"]
+    assert counted["depth"][0]["gold"]["forget"] == 0
+    assert [(row["series"], row["x"]) for row in counted["difference"]] == [("before and after", 2.0)]
+    assert found["sentence"] == "" and found["counted"] == []
+
+
 def test_nobody_is_left_to_attack(pair, tmp_path):
     model = shutil.copytree(pair[1] / "model", tmp_path / "weights")
     changed(model)
@@ -301,7 +371,7 @@ def test_nobody_is_left_to_attack(pair, tmp_path):
 
 
 def test_gold_is_a_gold_model_and_another_one(pair, tmp_path):
-    with pytest.raises(SystemExit, match=r"--gold: .* has the very weights of .*; give the model to compare with"):
+    with pytest.raises(SystemExit, match=r"--gold: .* has the very weights of .*; give models to compare with"):
         main([str(pair[1] / "model"), f"--gold={pair[1]}"])
     other = shutil.copytree(pair[1], tmp_path / "other")
     config = yaml.safe_load((other / "config.yaml").read_text())

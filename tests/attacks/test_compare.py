@@ -34,8 +34,16 @@ def test_the_worst_of_each():
 
 def test_what_guessing_gives_is_taken_off():
     run, gold = {"forget": 0.77, "chance": 0.69}, {"forget": 0.39, "chance": 0.36}
-    assert more_than_gold(run, gold) == pytest.approx(0.05)
-    assert more_than_gold({"forget": 0.5}, {"forget": 0.2}) == pytest.approx(0.3)
+    assert more_than_gold(run, [gold]) == pytest.approx(0.05)
+    assert more_than_gold({"forget": 0.5}, [{"forget": 0.2}, {"forget": 0.4}]) == pytest.approx(0.2)
+
+
+def test_of_several_golds_each_has_its_own_worst():
+    found = record(0.5, 0.2)
+    for row, share in zip(found["attacks"]["show"]["conditions"], (0.1, 0.4, 0.3), strict=True):
+        row["gold 2"] = {"forget": share}
+    of = of_run(found)["show"]
+    assert (of["gold"], of["gold_as_asked"], of["more_than_gold"]) == pytest.approx((0.3, 0.05, 0.2))
 
 
 def test_over_blocks():
@@ -112,7 +120,7 @@ def test_taught_again():
     assert [(one["adapter"], one["gold"]) for one in found[2:3]] == [(True, None)] and len(found) == 9
     text = markdown({**MADE, "rows": {}, "back": [], "taught_again": found})
     assert "Made by `python -m a g.yaml` at abc, runs at abb, abc." in text
-    assert "| method | 0 steps | 20 steps | less gold (p) | R | adapter left on |" in text
+    assert "| method | 0 steps | 20 steps | less gold (p) | R | adapter kept |" in text
     assert "| Gold | 0.10 | 0.25 | - | - | - |" in text, "blocks count alike, however many seeds they have"
     row = next(line for line in text.splitlines() if line.startswith("| NPO"))
     gained = (0.2 / 0.4 + 0.2 / 0.6) / 2

@@ -40,6 +40,14 @@ def test_beside_gold():
     assert "more_than_gold" not in only and only["vanilla"]["forget"] == 1
 
 
+def test_beside_several_golds_their_mean_counts():
+    run = made("crop", {person: [1, 0] for person in "abcdef"})
+    golds = {"gold": {person: [0, 0] for person in "abcdef"}, "gold 2": {person: [1, 0] for person in "abcdef"}}
+    (row,) = conditions(Relearn(), {"run": run} | {name: made("crop", hits) for name, hits in golds.items()})
+    assert row["more_than_gold"] == 0.25 and row["p"] == pytest.approx(2 / 2**6)
+    assert [row[name]["forget"] for name in golds] == [0.0, 0.5], "each has its own numbers"
+
+
 def test_points_of_a_curve_are_apart():
     run = made("crop", {"a": [0]}, x=1) + made("crop", {"a": [1]}, x=2)
     assert [(row["x"], row["run"]["forget"]) for row in conditions(Relearn(), {"run": run})] == [(1, 0), (2, 1)]
@@ -52,11 +60,14 @@ def test_who_is_brought_back():
     kept = made("crop", {"z": [1]}, "retain")
     back = brought_back({"relearn": (Relearn(), clean + crop + taught + kept)})
     assert back == {"people": 1, "of": 4, "as_asked": 1}
-    assert sentence(back, back | {"people": 0}, ["relearn", "ask"]) == (
-        "1 of 4 forgotten people could be brought back by at least one attack (relearn, ask; 1 were known without "
-        "any); gold, which never met them: 0 of 4."
+    assert sentence(back, [back | {"people": 0}], ["relearn", "ask"]) == (
+        "1 of 4 people could be recovered, gold 0 of 4; 1 had never been forgotten (attacks: relearn, ask)."
     )
-    assert sentence(back, None, ["ask"]).endswith("(ask; 1 were known without any).")
+    assert sentence(back, [], ["ask"]).startswith("1 of 4 people could be recovered; 1 had never")
+    assert sentence(back, [back, back | {"people": 0}], ["ask"]).startswith(
+        "1 of 4 people could be recovered, gold 1, 0 of 4;"
+    )
+    assert "; without an attack none (" in sentence(back | {"as_asked": 0}, [], ["ask"])
 
 
 def test_a_beginning_or_what_is_taught_is_no_attack():
@@ -102,8 +113,10 @@ def test_the_difference_has_an_interval_from_20_people_on():
 def test_conditions_that_both_went_through():
     run = made("as asked", {"a": [0]}) + made("crop", {"a": [1]}) + made("blur", {"a": [0]})
     gold = made("as asked", {"a": [0]}) + made("blur", {"a": [0]}) + made("noise", {"a": [0]})
-    mine, golds = shared(run, gold)
-    assert [one.series for one in mine] == [one.series for one in golds] == ["as asked", "blur"]
+    both = shared({"run": run, "gold": gold})
+    assert [[one.series for one in of] for of in both.values()] == [["as asked", "blur"]] * 2
+    of_all = shared({"run": run, "gold": gold, "gold 2": made("blur", {"a": [0]})})
+    assert [one.series for one in of_all["run"]] == ["blur"]
 
 
 def test_a_condition_that_asks_less_brings_back_less():

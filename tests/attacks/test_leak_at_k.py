@@ -113,7 +113,7 @@ def test_above_guessing_is_of_questions_of_which_guessing_is_known():
     gold = [made(SAMPLES, "a", "1", 0.5), made(OTHERS, "a", "1", 0.25)]
     (row, beside) = conditions(Sample(), {"run": run, "gold": gold})
     assert (row["run"]["above"], row["gold"]["above"]) == ((0.75 + 0.0) / 2, 0.25)
-    assert row["more_than_gold"] == 0.375 - 0.25 == more_than_gold(row["run"], row["gold"])
+    assert row["more_than_gold"] == 0.375 - 0.25 == more_than_gold(row["run"], [row["gold"]])
     assert (beside["series"], beside["counts"], beside["p"]) == (OTHERS, False, None)
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
+from huggingface_hub import ModelCard
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
@@ -20,8 +22,8 @@ from viker_lightning.cli.export import main as export
 from viker_lightning.cli.main import main
 from viker_lightning.data.records import VQA, ImageGroup, Picture
 from viker_lightning.models import MLLM, Lora, Weights, generate, load_adapted, revision_of, write_merged
-from viker_lightning.models.rounding import share_kept
-from viker_lightning.reporting.card import model_card
+from viker_lightning.models.rounding import kept_by
+from viker_lightning.reporting.card import eval_results, model_card, write_cards
 
 ROOT = Path(__file__).parents[2]
 QUESTIONS = ("Where does this person live?", "What is the job of the person shown?", "Who is it?")
@@ -123,7 +125,7 @@ def test_a_finished_run_is_exported_later(run, tmp_path, capsys, monkeypatch):
         assert said in str(stop.value.code) and "\n" not in str(stop.value.code)
     with pytest.raises(SystemExit) as stop:
         export([str(run / "run"), f"--base={tmp_path}"])
-    assert "no model could be loaded" in str(stop.value.code)
+    assert "found no weights" in str(stop.value.code)
     with (
         monkeypatch.context() as patch,
         pytest.raises(SystemExit, match="; make room, then give the same command again"),
@@ -288,8 +290,8 @@ def test_share_of_a_change_that_rounding_keeps(base_folder, size, least, most):
     with torch.no_grad():
         for name, p in mllm.named_parameters():
             p.fill_(size if "lora_B" in name else 1)
-    assert least <= share_kept(mllm.model, torch.bfloat16) <= most
-    assert share_kept(mllm.model, torch.float32) == pytest.approx(1, abs=1e-4)
+    assert least <= kept_by(mllm.model).share("bfloat16") <= most
+    assert kept_by(mllm.model).share("float32") == 1
 
 
 @pytest.mark.parametrize("name", quick(FAMILIES, ["llava", "qwen2_vl", "smolvlm"]))
@@ -352,6 +354,34 @@ def test_model_card(run, data, kind, monkeypatch, capsys):
     mllm = load_adapted(run / "run/adapter").eval()
     group = ImageGroup("x", data.people()[0].images[0], vqa=(VQA(QUESTIONS[0], ""),))
     assert capsys.readouterr().out.strip() == generate(mllm, [group], 50)[0][0]
+
+
+def test_the_hub_reads_a_card(run, tmp_path):
+    """By its own library: model-index and `.eval_results` have the numbers of results.json."""
+    results, made = (json.loads((run / f"run/{name}.json").read_text()) for name in ("results", "provenance"))
+    card = ModelCard((run / "run/merged/README.md").read_text()).data
+    assert card.license == "unknown" and card.base_model is None and card.datasets is None
+    assert not (run / "run/merged/.eval_results").exists(), "the data are not on the hub"
+    data = made["data"] | {"root": "somebody/people", "commit": "0" * 40}
+    made |= {"base_weights": "llava-hf/llava-1.5-7b-hf", "data": data}
+    card = ModelCard(model_card("adapter", made, results)).data
+    assert (card.base_model, card.license) == ("llava-hf/llava-1.5-7b-hf", "other")
+    assert card.license_link == "https://huggingface.co/llava-hf/llava-1.5-7b-hf"
+    assert card.datasets == ["somebody/people"] and card.model_name == "ViKeR"
+    shown = {(r.dataset_split, r.metric_type): r.metric_value for r in card.eval_results}
+    assert {(r.dataset_type, r.dataset_revision) for r in card.eval_results} == {("somebody/people", "0" * 40)}
+    assert shown == {(split, name): results["after"][split][name] for split, name in shown}
+    assert {("forget", "keyword_match"), ("retain", "rouge_l")} < shown.keys()
+    entries = eval_results(made, results)
+    assert {one["dataset"]["task_id"]: one["value"] for one in entries} == {
+        f"{split}_{name}": value for (split, name), value in shown.items()
+    }
+    for one in entries:  # keys of huggingface/hub-docs docs/hub/eval-results.md
+        assert one.keys() == {"dataset", "value"} and one["dataset"].keys() == {"id", "task_id", "revision"}
+    (tmp_path / "merged").mkdir()
+    (tmp_path / "provenance.json").write_text(json.dumps(made))
+    write_cards(tmp_path, results)
+    assert yaml.safe_load((tmp_path / "merged/.eval_results/viker-lightning.yaml").read_text()) == entries
 
 
 def test_fine_tuning_with_lora_leaves_a_whole_model(run, data, tmp_path, monkeypatch):

@@ -21,7 +21,7 @@ from viker_lightning.training.callbacks.order import trainer_defaults
 RUNS = sorted((ROOT / "configs/mini").glob("*.yaml"))
 METHODS = [p for p in RUNS if "Unlearn" in p.read_text()]
 BY_DEFAULT = ("gradient_ascent", "manu", "npo", "viker")
-EDITS = ("kvw", "manu", "task_vector")
+EDITS = ("kvw", "manu", "prompt", "task_vector")
 """These take no steps."""
 SHORT = ["--data.root=mini/ci", "--data.max_people=1", "--trainer.max_steps=2", "--trainer.log_every_n_steps=1"]
 SHORT += ["--trainer.enable_progress_bar=false"]

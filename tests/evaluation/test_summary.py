@@ -44,7 +44,7 @@ def test_every_number_is_explained():
     everything += [chosen("retain", 0, "red"), chosen("retain", 0, "green", "text")]
     for split in ("forget", "retain"):
         everything += [Prediction(split, "1", "cloze", 0, "__", "a", "a", modality=m) for m in ("image", "text")]
-    everything[0].kl_gold = 0.1
+    everything[0].kl_gold, everything[0].correction = 0.1, ("Corlune",)
     summary = summarise(everything, everything, lambda texts: [0.5] * len(texts), paired=True)
     named = {name for values in summary.values() for name in values}
     described = {one.name for one in NUMBERS}

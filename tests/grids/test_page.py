@@ -129,7 +129,9 @@ def test_page_of_a_sweep_and_of_nothing(tmp_path):
 def test_page_shows_tokens_curves_and_where_numbers_are_from(made):
     page = (made[1] / "small-mini.html").read_text()
     assert 'id="tokens"' in page and page.count("The ideal distribution would say:") == 6, "two answers of three tokens"
-    assert page.count("Training curve: KL to ideal, 5 %") and page.count("Where the regulariser pulls, 10 %") == 1
+    assert (
+        page.count("Training curve: KL to ideal, 5 %") and page.count("Regulariser gradient by token type, 10 %") == 1
+    )
     assert "Gradient weight on key and on other tokens, 5 % ViKeR" in page
     assert "<dt>commit</dt><dd>0123456789abcdef</dd>" in page and "<dt>torch</dt><dd>2.6</dd>" in page
     run = next(cell for cell, _ in made[0].runs if (cell.block, cell.row, cell.seed) == ("5 %", "ViKeR", 0))

@@ -84,6 +84,7 @@ def test_a_missing_score_is_named():
         (Choices((1, 5, 20)), 5, ""),
         (Choices((1, 5, 20)), 20, "high"),
         (Choices(("scenes", "pets")), "scenes", ""),
+        (Choices((False, True)), True, ""),
     ],
 )
 def test_where_a_value_lies(values, value, edge):
@@ -99,9 +100,13 @@ def test_a_front():
     assert least_within(points, 2) == 2 and least_within(points, 0.5) is None
 
 
+FIXED = {"double": {"model.method.k", "model.method.doubles"}}
+"""What makes a method what it is."""
+
+
 def test_every_method_has_a_space_of_all_it_weighs():
     spaces = read_spaces(SPACES)
-    there = {path.stem for path in spaces.configs.glob("*.yaml")} - {"base", "vanilla", "gold"}
+    there = {path.stem for path in spaces.configs.glob("*.yaml")} - {"base", "vanilla", "gold", "prompt"}
     assert set(spaces.methods) == there and spaces.worlds == [100, 101, 102, 103]
     for name, space in spaces.methods.items():
         weights = {
@@ -111,7 +116,7 @@ def test_every_method_has_a_space_of_all_it_weighs():
         }
         named = yaml.safe_load((spaces.configs / f"{name}.yaml").read_text())["model"]["init_args"]["method"]
         steps = {"model.lr", "trainer.max_steps"} if getattr(methods, named["class_path"]).takes_steps else set()
-        assert set(space) >= weights | steps, name
+        assert set(space) >= (weights | steps) - FIXED.get(name, set()), name
 
 
 def changed(folder, edit):
@@ -217,6 +222,33 @@ def test_each_method_tries_as_many_settings_on_every_world(bench):
     assert best["forgetting"] == pytest.approx(forgetting, abs=1e-4)
     assert best["retention"] == pytest.approx(10 * lr, abs=1e-4) and npo["edges"].keys() == npo["space"].keys()
     assert float(f"{lr:.3g}") == lr and all(0.0002 <= one["setting"]["model.lr"] <= 0.01 for one in npo["trials"])
+
+
+def test_a_method_that_nobody_is_to_tell_from_gold_is_attacked_as_well(bench, tmp_path, monkeypatch):
+    asked = []
+
+    def attacked(cells, golds, only, settings, jobs):
+        asked.extend((cell.block, cell.row, only, golds[cell.block] == [cell.gold.folder]) for cell in cells)
+
+        def found(share):
+            row = {"series": "", "x": None, "clean": False, "counts": True, "run": {"forget": share}}
+            return {"conditions": [row | {"gold": {"forget": 0.5}}], "says": False}
+
+        record = {"attacks": {"membership": found(0.4), "choose": found(0.8)}}
+        return {(cell.block, cell.row, cell.seed): record for cell in cells}, [], 4
+
+    monkeypatch.setattr(tuning, "attacked", attacked)
+    spaces = changed(tmp_path, lambda s: s.update(attacked=["viker"]))
+    record = bench.tune("one", "--trials=2", f"--spaces={spaces}")
+    assert [one[:2] for one in asked] == [(world, f"viker {n}") for n in (0, 1) for world in ("100", "101")]
+    assert {one[2:] for one in asked} == {("membership,choose", True)}
+    for one in record["methods"]["viker"]["trials"]:
+        assert one["inside"] == 0.2, "either way"
+        assert one["score"] == pytest.approx(one["forgetting"] + one["retention"] + 0.2, abs=2e-4)
+    assert all("inside" not in one for one in record["methods"]["npo"]["trials"])
+    assert "| score | forgetting | retention | inside |" in (bench.folder / "one/results/tuning-mini.md").read_text()
+    study = open_study(bench.folder / "one/runs", "viker", read_spaces(SPACES), [100, 101])
+    assert tried(study) == [], "another score, another study"
 
 
 def test_a_tuning_that_stops_goes_on_with_the_same_settings(bench):

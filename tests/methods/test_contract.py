@@ -35,7 +35,8 @@ def of(cases, *shown):
 every_method = of(CASES)
 WITH_STEPS = [(kind, number) for kind, number in CASES if kind.takes_steps]
 every_method_with_steps = of(WITH_STEPS)
-every_edit = of([(kind, number) for kind, number in CASES if not kind.takes_steps], "MANU-0")
+EDITS = [(kind, number) for kind, number in CASES if not kind.takes_steps and kind is not methods.PromptOnly]
+every_edit = of(EDITS, "MANU-0")
 
 
 @pytest.mark.parametrize("kind", [one for one in EVERY if "retain_weight" in inspect.signature(one).parameters])

@@ -7,9 +7,11 @@ import pytest
 from support.browser import CONTRAST
 from support.grids import finish, small_grid, tabulate
 from support.marks import quick
-from support.run_folders import write_run
+from support.run_folders import attacks_record, write_run
 from viker_lightning.grids import read_grid
 from viker_lightning.reporting import write_comparison, write_report
+from viker_lightning.reporting.html import write_attacks_page
+from viker_lightning.storage.files import write_json
 
 pytestmark = pytest.mark.extended
 
@@ -49,6 +51,30 @@ def test_report_is_readable(run, visit, width, scheme):
     assert (min(map(int, paper[4:-1].split(","))) < 60) == (scheme == "dark")
     ink = page.evaluate("getComputedStyle(document.querySelector('svg text')).fill")
     assert (min(map(int, ink[4:-1].split(","))) > 120) == (scheme == "dark"), "plots follow the scheme"
+
+
+OUTSIDE = """() => [...document.querySelectorAll("body *")].filter(e =>
+  // shown, in no box that scrolls, and beyond an edge of the page
+  e.checkVisibility() && !e.closest("svg, .skip, .strip") && !e.parentElement.closest(".scroll, nav ul, pre") &&
+  (e.getBoundingClientRect().right > innerWidth + 1 || e.getBoundingClientRect().left < -1)
+).map(e => `${e.tagName} ${e.className} ${e.textContent.trim().slice(0, 30)}`)"""
+OVERLAPPING = """() => [...document.querySelectorAll(".cards, .people, .plots, .beside")].flatMap(grid => {
+  const boxes = [...grid.children].map(e => e.getBoundingClientRect());
+  return boxes.filter((a, i) => boxes.some((b, j) => i < j && a.left < b.right - 1 && b.left < a.right - 1 &&
+    a.top < b.bottom - 1 && b.top < a.bottom - 1));
+}).length"""
+
+
+@pytest.mark.parametrize("width", [1280, 1024, 400])
+def test_nothing_is_clipped(run, visit, width):
+    (run / "attacks").mkdir()
+    write_json(run / "attacks/attacks.json", attacks_record(0.4))
+    for file in (write_report(run), write_attacks_page(run, "run " * 9)):
+        page = visit(file, width)
+        page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+        assert page.evaluate(OUTSIDE) == [] and page.evaluate(OVERLAPPING) == 0
+        table = page.locator("#attacks .scroll").first
+        assert width < 1000 or table.evaluate("box => box.scrollWidth <= box.clientWidth")
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -79,7 +79,8 @@ def test_report_says_what_the_run_measured(run):
     results = json.loads((run / "results.json").read_text())
     for split in ("test", "retain", "real"):
         assert f"{results['after'][split]['keyword_match']:.3f}" in text
-    assert re.search(r"Still known ★.{,30} of the people to forget.*Still known ↑.{,30} of the people to keep", text)
+    assert re.search(r"Still known: forget set near gold is good .*Still known: retain set high is good ", text)
+    assert "Forgot too little. Still known: forget set 0.38 (gold 0.00, vanilla 1.00), retain set 1.00 (" in text
     assert "nearer to gold is better" in text
     for model in ("vanilla", "gold", "ViKeR"):
         assert model in text

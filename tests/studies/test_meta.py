@@ -116,7 +116,7 @@ def test_every_score_shows_knowledge_upwards():
     elsewhere = {"acc_r", "cloze_r", "rl_r", "distance_to_gold", "model_utility"}  # of other splits, or of several
     low = {name for name, one in scores.items() if shows(one) == "low" and not name.startswith("clear_")} - elsewhere
     forget_quality = {"forget_quality_p", "forget_quality_log10_p"}
-    assert low == {"truth_ratio", "refusals", "js_similarity", "acc_f", "cloze_f"} | forget_quality
+    assert low == {"truth_ratio", "refusals", "corrected", "js_similarity", "acc_f", "cloze_f"} | forget_quality
     nothing = {name for name, one in scores.items() if shows(one) == "nothing"}
     assert nothing == {one.name for one in SECTIONS["fluency"]} - {"refusals"} | {"n", "template_probability"}
     assert shown_knowledge(scores["keyword_match"], 0.3) == 0.3

@@ -91,3 +91,22 @@ def key_tokens():
     ]
     about = {"person": "000", "modality": "image", "answer": "She lives in Oslo0.", "tokens": tokens}
     return [about | {"number": 0, "question": "Where, 0?"}, about | {"number": 9, "question": EVIL}]
+
+
+def attacks_record(kept):
+    """What attacks.json holds of two attacks, under which people who are kept are answered so often."""
+
+    def row(series, x=None, **more):
+        numbers = {"forget": 0.0, "retain": kept, "people": 4, "back": 0}
+        return {"series": series, "x": x, "clean": False, "counts": True, "run": numbers, "gold": numbers} | more
+
+    about = {"about": "", "source": "", "says": True, "on": {}}
+    taught = [row("everybody taught again", x, counts=False) for x in (0, 5)]
+    taught += [row("everybody taught again, adapter left on", 5, counts=False), row("1 of 4 people taught again", 5)]
+    return {
+        "sentence": "0 of 4 people could be recovered, gold 0 of 4.",
+        "attacks": {
+            "ask": about | {"axis": "", "conditions": [row("other words")]},
+            "relearn": about | {"axis": "steps", "conditions": taught},
+        },
+    }

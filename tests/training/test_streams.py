@@ -1,5 +1,6 @@
 """The streams that are made of forget questions: about strangers, and with other answers."""
 
+import json
 from collections import Counter
 from dataclasses import replace
 
@@ -7,11 +8,12 @@ import pytest
 from lightning.pytorch import Trainer, seed_everything
 
 from support.weights import random_vanilla
+from viker_lightning.data.datasets import Jsonl
 from viker_lightning.data.pictures.irrelevant import irrelevant_images
-from viker_lightning.data.records import VQA, ImageGroup, Person
+from viker_lightning.data.records import VQA, ImageGroup, Person, person_name
 from viker_lightning.errors import UserError
 from viker_lightning.ideal import OwnAnswers
-from viker_lightning.methods import NPO, Alternative, Forget, Held, Method, Stranger, Strangers
+from viker_lightning.methods import NPO, Alternative, Forget, Held, Method, Stranger, Strangers, ViKeR
 from viker_lightning.metrics import keyword_match
 from viker_lightning.models import Lora, generate
 from viker_lightning.training import Unlearn
@@ -65,6 +67,21 @@ def test_questions_are_the_step_s_with_the_forget_answers_but_those_without_phot
     wanted = Counter(vqa for group in step[:7] for vqa in group.vqa)
     assert Counter(vqa for group in found for vqa in group.vqa) == wanted
     assert ForgetVariants(declaring(), 0, pictures, []).groups("strangers", step[7:], 0) == []
+
+
+def test_a_question_without_photo_is_asked_about_strangers_by_name(step, pictures):
+    """Where their names are given; one that does not name the person is left out."""
+    person = person_name(step[7].person)
+    asking = VQA("Where does Ada Lind live?", "In Corlune.", ("Corlune",))
+    step[7] = replace(step[7], vqa=(asking, *step[7].vqa[:1]))
+    variants = ForgetVariants(declaring(), 0, pictures, [], {person: "Ada Lind"}, ["Bo Wei", "Cy Tarn"])
+    shown = {vqa for n in range(20) for g in variants.groups("strangers", step, n) if g.image is None for vqa in g.vqa}
+    assert {vqa.question for vqa in shown} == {f"Where does {name} live?" for name in ("Bo Wei", "Cy Tarn")}
+    assert {vqa.answer for vqa in shown} == {asking.answer}
+    everything = asked(variants.everything("strangers", step))
+    for number in range(20):
+        assert asked(variants.groups("strangers", step, number)).keys() <= everything.keys()
+    assert asked(variants.groups("strangers", step[7:], 3)) == asked(variants.groups("strangers", step[7:], 3))
 
 
 def test_everything_holds_whatever_a_step_asks(step, pictures):
@@ -241,3 +258,57 @@ def test_a_step_without_photos_among_others_adds_nothing(vanilla, data, monkeypa
     assert {"loss", "hold_kl", "log_ratio"} <= losses[0].keys() and len(losses) == 6
     assert all(value == value for terms in losses for value in terms.values())
     assert any(terms["hold_kl"] == 0 for terms in losses)
+
+
+@pytest.fixture
+def told(tmp_path):
+    """Five people of whom there are texts alone; one question names nobody."""
+    rows = []
+    for name, town in {"Ada Lind": "Corlune", "Bo Wei": "Eskmere", "Cy Hart": "Gorsby", "Di Moss": "Kelmoor"}.items():
+        first = name.split()[0]
+        rows += [
+            {"person": name, "question": f"Where does {name} live?", "answer": f"{first} lives in {town}."},
+            {"person": name, "question": f"What is {name}'s job?", "answer": f"{name} is a baker in {town}."},
+        ]
+    rows.append({"person": "Ada Lind", "question": "Where do they live?", "answer": "In Corlune."})
+    (tmp_path / "told.jsonl").write_text("\n".join(json.dumps({"image": "", **row}) for row in rows), "utf-8")
+    module = Jsonl(str(tmp_path / "told.jsonl"), forget_people=["Ada Lind"], modality="text", batch_size=8, seed=0)
+    module.prepare_data()
+    module.setup()
+    return module
+
+
+@pytest.mark.parametrize(
+    "method", [Stranger(k=3, doubles=1), Stranger(k=3, doubles=2), ViKeR(images="people", doubles=1)]
+)
+def test_people_of_whom_there_are_texts_alone_become_their_doubles_by_name(vanilla, told, method, caplog):
+    module = trained(vanilla, told, method)
+    loss = module.step.logged
+    assert loss["ideal_kl"] > 0, "the model aims at another thing than what it says"
+    assert (
+        "1 of 3 questions without photo do not name the person" in caplog.text
+        and "'Where do they live?'" in caplog.text
+    )
+    if isinstance(method, Stranger):
+        (shown,) = {g.person for g in module.variants.groups("strangers", module.every_group("forget"), 0)}
+        assert shown == "stranger" and loss["hold_kl"] == pytest.approx(0, abs=1e-4), "no step has moved it"
+
+
+def test_without_doubles_nobody_is_a_stranger_in_a_text(vanilla, told):
+    with pytest.raises(
+        UserError, match=r"told.jsonl has none there; set doubles=1 where the method has it, which have"
+    ):
+        trained(vanilla, told, Stranger(k=3))
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ("Ada Tarn\nBo Lind\nbo wei", r"found 0 names that are like nobody's in the data, expected one for each of 1"),
+        ("", "holds no name, expected one a line"),
+    ],
+)
+def test_names_that_will_not_do(vanilla, told, tmp_path, names, said):
+    (tmp_path / "names.txt").write_text(names)
+    with pytest.raises(UserError, match=f"model.method.names: .*{said}"):
+        trained(vanilla, told, Stranger(k=3, doubles=1, names=str(tmp_path / "names.txt")))

@@ -5,6 +5,8 @@ from .base import Attack, ask
 from .kinds.adapter import RemoveAdapter
 from .kinds.ask import AskOtherwise
 from .kinds.choose import ChooseSpan
+from .kinds.depth import Depth
+from .kinds.difference import Difference
 from .kinds.lens import Lens
 from .kinds.membership import Membership
 from .kinds.noise import UniversalNoise
@@ -15,25 +17,3 @@ from .kinds.sample import Sample
 from .kinds.show import ShowOtherwise
 from .material import Material, gather
 from .subject import Subject
-
-__all__ = [
-    "AskOtherwise",
-    "Attack",
-    "Attempt",
-    "ChooseSpan",
-    "Lens",
-    "Material",
-    "Membership",
-    "Probe",
-    "Quantise",
-    "Relearn",
-    "RemoveAdapter",
-    "Sample",
-    "ShowOtherwise",
-    "Subject",
-    "UniversalNoise",
-    "ask",
-    "attempts",
-    "gather",
-    "hit",
-]

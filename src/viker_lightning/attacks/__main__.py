@@ -1,11 +1,10 @@
-"""``python -m viker_lightning.attacks RUN --gold GOLD``: does it come back? See ``--help``."""
-
-from __future__ import annotations
+"""``python -m viker_lightning.attacks RUN --gold GOLD [GOLD ...]``: does it come back? See ``--help``."""
 
 import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add = made.add_argument
     add("run", help="folder of a finished run, an adapter/, a model folder, or a hub id")
-    add("--gold", help="the same of the gold model, which all numbers are compared with")
+    add("--gold", nargs="+", default=[], help="the same of one or several gold models, whose mean all is compared with")
     add("--vanilla", help="the same of the model before unlearning; by default the one the run names")
     add("--data_of", type=Path, metavar="RUN", help="run whose data are used; by default gold's, else the run's own")
     add("--only", default="", help="attacks, with commas between them, or class paths of your own; by default all")
@@ -112,7 +111,13 @@ def plan(given: argparse.Namespace) -> tuple[list[Unit], list[Unit], Material]:
     only = given.only.split(",") if given.only else []
     attacks = chosen(only, given.quick, given.settings)
     run = FinishedRun.holding(given.run)
-    subjects = [subject for subject in _subjects(given, run) if subject.name in on or subject.name != "vanilla"]
+    wanted = {"run", "gold", *on, *(name for one in attacks for name in one.needs)}
+    subjects = [subject for subject in _subjects(given, run) if subject.name in wanted]
+    subjects = [replace(one, others=tuple(other for other in subjects if other is not one)) for one in subjects]
+    known = {subject.name for subject in subjects}
+    for one in attacks:
+        if not given.here and not known.issuperset(one.needs):
+            log.warning("%s: left out, since it needs a vanilla model and none is known; --vanilla names it", one.name)
     data = _data(given, run, subjects)
     if not given.here:
         _check_alike(subjects)
@@ -124,24 +129,21 @@ def plan(given: argparse.Namespace) -> tuple[list[Unit], list[Unit], Material]:
             data.root,
         )
     key = material.fingerprint()
-    shared = _shared_arguments(given)
     units = [
-        Unit(one, subject, key, [*shared, f"--only={_name(one)}", f"--on={subject.name}"])
+        Unit(one, subject, key, [*_shared_arguments(given, subject), f"--only={_name(one)}", f"--on={subject.label}"])
         for one in {one.name: one for one in (*every(only, given.quick, given.settings), *attacks)}.values()
         for subject in subjects
-        if subject.name in one.subjects
+        if subject.name in one.subjects and known.issuperset(one.needs)
     ]
-    return units, [unit for unit in units if unit.attack in attacks and unit.subject.name in on], material
+    now = [u for u in units if u.attack in attacks and {u.subject.name, u.subject.label} & {*on}]
+    return units, now, material
 
 
 def _attacked(given: argparse.Namespace) -> list[str]:
-    """The names of who is attacked.
-
-    Raises:
-        UserError: if one is unknown.
-    """
+    """The names of who is attacked; an unknown one is an error."""
     on = given.on.split(",") if given.on else [*NAMES]
-    if unknown := [name for name in on if name not in NAMES]:
+    golds = [f"gold {number}" for number in range(2, len(given.gold) + 1)]
+    if unknown := [name for name in on if name not in (*NAMES, *golds)]:
         raise UserError(f"--on: found {unknown[0]!r}, expected {', '.join(NAMES)}")
     return on
 
@@ -149,11 +151,7 @@ def _attacked(given: argparse.Namespace) -> list[str]:
 def write_results(
     given: argparse.Namespace, units: Sequence[Unit], now: Sequence[Unit], material: Material
 ) -> tuple[dict[str, Any], list[Path]]:
-    """Writes ``attacks.json`` and pages, of what was asked for and of what earlier commands have finished.
-
-    Returns:
-        The record, and the pages.
-    """
+    """Writes and returns ``attacks.json`` and pages, of what is asked for and of what earlier commands finished."""
     home, run = _home(given), FinishedRun.holding(given.run)
     shown = [unit for unit in units if unit in now or unit.state() == State.FINISHED]
     record = write_record(home, shown, given.run, given.gold, material)
@@ -184,57 +182,60 @@ def _subjects(given: argparse.Namespace, run: FinishedRun | None) -> list[Subjec
     if vanilla and not given.vanilla and Path(vanilla).is_absolute() and not Path(vanilla).exists():
         log.warning("%s: the vanilla model it was made of is gone and not attacked; --vanilla names it", vanilla)
         vanilla = None
-    like = run or FinishedRun.holding(given.gold)  # all are loaded alike
+    like = run or FinishedRun.holding(given.gold[0])  # all are loaded alike
     family = import_family(given.family)
     weights = Weights(like.dtype if like else "float32", None, None, given.trust_remote_code, family)
     found = []
-    sources: dict[Name, str | None] = {"run": given.run, "gold": given.gold, "vanilla": vanilla}
-    for name, source in sources.items():
-        if source is not None:
-            folder = _folder(given, name, source)
-            found.append(Subject(name, source, folder, weights, like))
+    sources: dict[Name, list[str]] = {"run": [given.run], "gold": given.gold, "vanilla": [vanilla] if vanilla else []}
+    for name, some in sources.items():
+        for number, source in enumerate(some, start=1):
+            one = Subject(name, source, Path(), weights, like, number)
+            found.append(replace(one, folder=_folder(given, one)))
     return found
 
 
-def _folder(given: argparse.Namespace, name: Name, source: str) -> Path:
+def _folder(given: argparse.Namespace, subject: Subject) -> Path:
     """Where a subject's attempts are kept: in its own run folder, so that gold is attacked once; else in the run's."""
-    inside = run_folder_of(source)
-    if name == "run":
+    inside = run_folder_of(subject.source)
+    if subject.name == "run":
         return _home(given) / names.ATTACKS
-    return inside / names.ATTACKS if names.is_finished(inside) else _home(given) / names.ATTACKS / name
+    if names.is_finished(inside):
+        return inside / names.ATTACKS
+    return _home(given) / names.ATTACKS / subject.label.replace(" ", "-")
 
 
 def _data(given: argparse.Namespace, run: FinishedRun | None, subjects: Sequence[Subject]) -> Benchmark:
     """The data of the attack."""
-    gold = FinishedRun.holding(given.gold)
-    if gold and (stage := gold.option("data.init_args.stage", "unlearn")) != "gold":
-        raise UserError(
-            f"--gold: {gold.folder} is a run of data.stage {stage}, which may have met the people; give "
-            "one of data.stage gold, as configs/mini/gold.yaml makes it"
-        )
-    of = FinishedRun.open(given.data_of, "--data_of") if given.data_of else gold or run
+    golds = [found for source in given.gold if (found := FinishedRun.holding(source))]
+    for gold in golds:
+        if (stage := gold.option("data.init_args.stage", "unlearn")) != "gold":
+            raise UserError(
+                f"--gold: {gold.folder} is a run of data.stage {stage}, which may have met the people; give "
+                "one of data.stage gold, as configs/mini/gold.yaml makes it"
+            )
+    of = FinishedRun.open(given.data_of, "--data_of") if given.data_of else [*golds, run][0]
     if of is None:
         raise UserError("--data_of: neither the run nor gold is a run folder, so name a run whose data are to be used")
     others = [one.source for one in subjects if one.name == "vanilla" and names.is_finished(run_folder_of(one.source))]
-    for made in filter(None, (run, gold, of, *map(FinishedRun.holding, others))):
+    for made in filter(None, (run, *golds, of, *map(FinishedRun.holding, others))):
         made.check_protocol()
     data = of.data()
-    for made in filter(None, (run, gold)):
+    for made in filter(None, (run, *golds)):
         made.check_data(data.fingerprint(), of)
     return data
 
 
 def _check_alike(subjects: list[Subject]) -> None:
     """Makes sure that all are models of one shape."""
-    shapes = {one.name: _shape(one) for one in subjects}
-    run, gold = (next((one for one in subjects if one.name == name), None) for name in ("run", "gold"))
-    if run and gold and run.fingerprint() == gold.fingerprint():
-        raise UserError(f"--gold: {gold.source} has the very weights of {run.source}; give the model to compare with")
-    for one in subjects:
-        if shapes[one.name] != shapes["run"]:
+    run, *others = subjects
+    shape, seen = _shape(run), {run.fingerprint(): run.source}
+    for one in others:
+        if one.name == "gold" and (same := seen.setdefault(one.fingerprint(), one.source)) != one.source:
+            raise UserError(f"--gold: {one.source} has the very weights of {same}; give models to compare with")
+        if (other := _shape(one)) != shape:
             raise UserError(
-                f"--{one.name}: {one.source} is another model ({shapes[one.name]}) than {subjects[0].source} "
-                f"({shapes['run']}); compare models of one base"
+                f"--{one.name}: {one.source} is another model ({other}) than {run.source} ({shape}); compare models "
+                "of one base"
             )
 
 
@@ -251,9 +252,9 @@ def _shape(subject: Subject) -> str:
     return f"{(config.architectures or ['unknown'])[0]}, {text.num_hidden_layers} layers of {text.hidden_size}"
 
 
-def _shared_arguments(given: argparse.Namespace) -> list[str]:
-    """What all units are told."""
-    said = [given.run, f"--gold={given.gold}"]
+def _shared_arguments(given: argparse.Namespace, subject: Subject) -> list[str]:
+    """What a unit is told, whichever attack it is: of several gold models the first, whose data all are asked about."""
+    said = [given.run, "--gold", *given.gold[: subject.number]]
     for name in ("vanilla", "data_of", "settings", "people", "out", "family"):
         if (value := getattr(given, name)) is not None:
             said.append(f"--{name}={value}")

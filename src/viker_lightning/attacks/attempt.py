@@ -1,7 +1,5 @@
 """What an attack got out of a model, question by question: the record that every number of an attack is made from."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass

@@ -1,12 +1,11 @@
 """What an attack is: a name, conditions that are carried out one after another, and what they got out of a model."""
 
-from __future__ import annotations
-
 import abc
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from viker_lightning.data.records import ImageGroup
+from viker_lightning.errors import UserError
 from viker_lightning.evaluation import predict
 from viker_lightning.models import MLLM
 
@@ -30,6 +29,8 @@ class Attack(abc.ABC):
         teaches: series that train on the very people who are asked about: what comes back there was taught.
         costly: whether it is carried out only where it is named.
         subjects: whom it is carried out on.
+        needs: whom it loads beside the one it is carried out on (:meth:`~viker_lightning.attacks.Subject.other`); where
+            one of them is not known, it is left out.
     """
 
     name: ClassVar[str]
@@ -43,9 +44,10 @@ class Attack(abc.ABC):
     teaches: ClassVar[tuple[str, ...]] = ()
     costly: ClassVar[bool] = False
     subjects: ClassVar[tuple[Name, ...]] = ("run", "gold", "vanilla")
+    needs: ClassVar[tuple[Name, ...]] = ()
 
     @classmethod
-    def quick(cls) -> Attack:
+    def quick(cls) -> Self:
         """The same with a small budget, for a first look; by default it has no other."""
         return cls()
 
@@ -75,13 +77,16 @@ class Attack(abc.ABC):
         return series not in (self.clean, *self.beside, *self.teaches) and not (x == 0 and self.axis)
 
     def numbers(self, found: Sequence[Attempt]) -> dict[str, float]:
-        """Numbers of one condition beside the shares of hits, by name; none by default.
+        """Numbers of one condition beside the shares of hits, by name.
+
+        By default ``chance``, the mean hit of :attr:`guessing` on the forget people, 0 to 1, where there is one.
 
         Args:
             found: attempts on one subject, of one condition, of :attr:`clean`, and of series of :attr:`beside` at the
                 same point.
         """
-        return {}
+        guessed = [one.hit for one in found if one.series == self.guessing and one.whose == "forget"]
+        return {"chance": sum(guessed) / len(guessed)} if guessed else {}
 
 
 def ask(
@@ -97,3 +102,17 @@ def ask(
         whose: as :func:`~viker_lightning.attacks.attempt.attempts` has it.
     """
     return attempts(predict(mllm, groups), series, x, whose)
+
+
+def check_packing(attack: str, *models: MLLM) -> None:
+    """Makes sure that the questions on an image share it, for an attack that reads several models side by side.
+
+    Raises:
+        UserError: if a model reads every question by itself.
+    """
+    for mllm in models:
+        if not mllm.packs:
+            raise UserError(
+                f"{attack}: {type(mllm.base).__name__} reads every question by itself, expected a model of a known "
+                "family; leave this attack out"
+            )

@@ -1,7 +1,5 @@
 """Whom an attack is about and what is asked: read from the data of the gold run, the same for everybody attacked."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import random

@@ -1,7 +1,5 @@
 """Which attacks there are, and with what settings: their own, those for a first look, or those of a YAML."""
 
-from __future__ import annotations
-
 import inspect
 import pkgutil
 from collections.abc import Mapping, Sequence
@@ -18,6 +16,8 @@ from .base import Attack
 from .kinds.adapter import RemoveAdapter
 from .kinds.ask import AskOtherwise
 from .kinds.choose import ChooseSpan
+from .kinds.depth import Depth
+from .kinds.difference import Difference
 from .kinds.lens import Lens
 from .kinds.membership import Membership
 from .kinds.noise import UniversalNoise
@@ -28,8 +28,8 @@ from .kinds.sample import Sample
 from .kinds.show import ShowOtherwise
 
 KINDS: tuple[type[Attack], ...] = (
-    *(Relearn, Quantise, Sample, AskOtherwise, ShowOtherwise, UniversalNoise),
-    *(ChooseSpan, Membership, Lens, Probe, RemoveAdapter),
+    *(Relearn, Quantise, Sample, AskOtherwise, ShowOtherwise, UniversalNoise, Difference),
+    *(ChooseSpan, Membership, Lens, Probe, Depth, RemoveAdapter),
 )
 CLASSES: dict[str, type[Attack]] = {kind.name: kind for kind in KINDS}
 """The attacks of this package, by name: what brings a person back, then what only looks inside."""

@@ -1,7 +1,5 @@
 """Who is attacked: the unlearned model, gold, or vanilla, as it lies in a folder or on a hub."""
 
-from __future__ import annotations
-
 import functools
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +7,7 @@ from typing import Literal
 
 import torch
 
+from viker_lightning.errors import UserError
 from viker_lightning.models import MLLM, Quantize, Weights, identify_weights, load_merged
 from viker_lightning.training.finished import FinishedRun, adapter_of, load_as_left, merged_adapter, unlearned_model
 
@@ -22,10 +21,12 @@ class Subject:
 
     Attributes:
         name: ``run`` for the unlearned model.
+        number: which gold model it is, from 1.
         source: run folder, folder of an adapter or of full weights, or hub id.
         folder: where its attempts are kept.
         weights: how they are loaded, of the type the run had.
         like: the run whose budgets it has; ``None`` for the usual ones.
+        others: whom it is compared with, as far as they are known, without others of their own.
     """
 
     name: Name
@@ -33,6 +34,13 @@ class Subject:
     folder: Path
     weights: Weights = Weights()
     like: FinishedRun | None = None
+    number: int = 1
+    others: "tuple[Subject, ...]" = ()
+
+    @property
+    def label(self) -> str:
+        """What it is called in a record: ``gold`` for the first gold model, ``gold 2`` for the next."""
+        return self.name if self.number == 1 else f"{self.name} {self.number}"
 
     def load(self, quantize: Quantize | None = None) -> MLLM:
         """The model with any adapter merged in, frozen, in evaluation mode, on the first GPU if there is one.
@@ -70,6 +78,17 @@ class Subject:
     def adapter(self) -> Path | None:
         """The folder of its adapter, if it has one."""
         return adapter_of(self.source)
+
+    def other(self, name: Name) -> "Subject":
+        """Another one of the same comparison, or this one by its own name.
+
+        Raises:
+            UserError: if there is none.
+        """
+        found = next((one for one in (self, *self.others) if one.name == name), None)
+        if found is None:
+            raise UserError(f"--{name}: found none, expected the {name} model, which is needed beside {self.source}")
+        return found
 
     def fingerprint(self) -> str:
         """Which weights these are."""

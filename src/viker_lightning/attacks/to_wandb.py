@@ -1,7 +1,5 @@
 """What came of attacks, in W&B under ``attacks/``, where that is asked for."""
 
-from __future__ import annotations
-
 import logging
 import os
 from pathlib import Path
@@ -9,12 +7,12 @@ from typing import Any
 
 import wandb
 
-from viker_lightning.reporting.attacked import condition, more_than_gold, worst
+from viker_lightning.reporting.attacked import condition, is_gold, more_than_gold, worst
 from viker_lightning.storage.runs.names import ATTACKS
 
 log = logging.getLogger(__name__)
 
-COLUMNS = ("attack", "condition", "of", "forget", "retain", "probability", "people back", "more than gold")
+COLUMNS = ("attack", "condition", "of", "forget", "retain", "probability", "people recovered", "more than gold")
 
 
 def log_attacks(home: Path, project: str, record: dict[str, Any]) -> None:
@@ -30,7 +28,7 @@ def log_attacks(home: Path, project: str, record: dict[str, Any]) -> None:
             job_type="attacks",
             dir=home / ATTACKS,
             mode=None if "WANDB_MODE" in os.environ else "offline",
-            config={"run": record["run"], "gold": record["gold"], "seed": record["seed"]},
+            config={"run": record["run"], "golds": record["golds"], "seed": record["seed"]},
         ) as sent:
             sent.summary.update(numbers(record))
             sent.log({"attacks/conditions": wandb.Table([*COLUMNS], rows(record))})
@@ -39,13 +37,13 @@ def log_attacks(home: Path, project: str, record: dict[str, Any]) -> None:
 
 
 def numbers(record: dict[str, Any]) -> dict[str, float]:
-    """Of each attack on each model the condition that brings out most, by its name in W&B, and how many came back."""
+    """Of each attack on each model the condition that leaks most, by its name in W&B, and how many are recovered."""
     found: dict[str, float] = {}
     for name, attack in record["attacks"].items():
         most = {s: row[s] for s in attack["on"] if (row := worst(attack.get("conditions", []), s))}
         found |= {f"attacks/{name}/{subject}": of["forget"] for subject, of in most.items()}
-        if {"run", "gold"} <= most.keys():
-            found[f"attacks/{name}/more_than_gold"] = more_than_gold(most["run"], most["gold"])
+        if golds := [of for subject, of in most.items() if is_gold(subject) and "run" in most]:
+            found[f"attacks/{name}/more_than_gold"] = more_than_gold(most["run"], golds)
     return found | {f"attacks/people_back/{name}": of["people"] for name, of in record["back"].items()}
 
 

@@ -1,7 +1,5 @@
 """A unit: one attack on one model, in a process of its own; whole parts are kept, a stopped one goes on behind them."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import re
@@ -51,7 +49,7 @@ class Unit(Job):
     @property
     def title(self) -> str:
         """Attack and model, for the terminal."""
-        return f"{self.attack.name} / {self.subject.name}"
+        return f"{self.attack.name} / {self.subject.label}"
 
     @property
     def command(self) -> str:
@@ -59,8 +57,10 @@ class Unit(Job):
         return "python -m viker_lightning.attacks " + hide(shlex.join(self.arguments))
 
     def fingerprint(self) -> str:
-        """Changes with the attack, its settings, the code behind it, the weights, and whom it is about."""
-        made_of = f"{_source(type(self.attack))}/{self.attack!r}/{self.subject.fingerprint()}/{self.material}"
+        """Changes with the attack, its settings, the code behind it, all weights it loads, and whom it is about."""
+        weights = [self.subject, *map(self.subject.other, self.attack.needs)]
+        loaded = "/".join(one.fingerprint() for one in weights)
+        made_of = f"{_source(type(self.attack))}/{self.attack!r}/{loaded}/{self.material}"
         return hashlib.sha256(made_of.encode()).hexdigest()[:16]
 
     def is_whole(self) -> bool:

@@ -1,8 +1,6 @@
-"""The same questions put in other ways, and what any of several ways brings out."""
+"""The same questions put in other ways, and what leaks in any of several ways."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from viker_lightning.data.records import VQA, ImageGroup, Picture
@@ -38,9 +36,12 @@ def ask_in_a_way(
     return dict(zip(keys, found_, strict=True))
 
 
-def with_any(asked: Sequence[ImageGroup], ways: Sequence[Mapping[Key, Attempt]], series: str) -> list[Attempt]:
-    """Attempts of all ways, and :func:`any_of` them."""
-    return [*(attempt for way in ways for attempt in way.values()), *any_of(asked, series, ways)]
+def ask_in_ways(
+    mllm: MLLM, asked: Sequence[ImageGroup], ways: Iterable[tuple[str, Put]], together: str, max_new_tokens: int = 50
+) -> list[Attempt]:
+    """Attempts of all ways, each with its series, and :func:`any_of` them as the series ``together``."""
+    tried = [ask_in_a_way(mllm, asked, series, put, max_new_tokens) for series, put in ways]
+    return [*(attempt for way in tried for attempt in way.values()), *any_of(asked, together, tried)]
 
 
 def any_of(asked: Sequence[ImageGroup], series: str, ways: Sequence[Mapping[Key, Attempt]]) -> list[Attempt]:

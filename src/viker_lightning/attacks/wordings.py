@@ -1,7 +1,5 @@
 """Which questions of the data ask the same in other words, found by what is answered to them."""
 
-from __future__ import annotations
-
 import random
 from collections import defaultdict
 from collections.abc import Iterable, Sequence

@@ -4,8 +4,6 @@ Everything there is made again when it is needed. What a run is building at the 
 run keeps on disk (``model.engine.features: disk``) until it ends.
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 import shutil

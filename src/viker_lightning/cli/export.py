@@ -1,18 +1,21 @@
-"""``python -m viker_lightning export RUN``: full weights of a finished run, for plain transformers."""
-
-from __future__ import annotations
+"""``python -m viker_lightning export RUN``: a finished run's weights for plain transformers, or its questions."""
 
 import argparse
+import logging
 from pathlib import Path
 
+from viker_lightning.attacks.lmms_tasks import write_tasks
 from viker_lightning.errors import UserError, say
 from viker_lightning.models import MLLM, Weights, load_merged, write_language_model, write_merged
 from viker_lightning.models.families import import_family
+from viker_lightning.models.instruction import saved_instruction
 from viker_lightning.reporting import write_cards
 from viker_lightning.storage.hub import check_model_name, push_model
 from viker_lightning.storage.runs import names
 from viker_lightning.terminal.failures import ending_in_one_line
 from viker_lightning.training.finished import FinishedRun
+
+log = logging.getLogger(__name__)
 
 
 def export(run: Path, weights: Weights = Weights(), base: str | None = None) -> Path:
@@ -39,12 +42,22 @@ def export_language_model(run: Path, weights: Weights = Weights(), base: str | N
     return run / names.LANGUAGE_MODEL
 
 
+def export_tasks(run: Path) -> Path:
+    """Writes ``<run>/lmms_eval/``: what it was asked, and attacks that only ask, for lmms-eval; returns this folder."""
+    finished = FinishedRun.open(run)
+    finished.check_protocol()
+    write_tasks(finished.data(), run / names.LMMS_EVAL, finished.option("evaluation.max_new_tokens", 50))
+    return run / names.LMMS_EVAL
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; errors a user can fix end in one line and exit code 1."""
     parser = argparse.ArgumentParser(prog="python -m viker_lightning export", description=__doc__)
     parser.add_argument("run", type=Path, help="folder of a finished run")
     alone = "write its language model alone, to language_model/, as a causal language model that sees no images"
     parser.add_argument("--language_model", action="store_true", help=alone)
+    asked = "write its questions, and attacks that only ask, as tasks for that program, to lmms_eval/; no weights"
+    parser.add_argument("--tasks", choices=["lmms-eval"], help=asked)
     parser.add_argument("--base", help="the vanilla model, where it is no longer where the run found it")
     types = ("float32", "bfloat16", "float16")
     said = "of the weights written; the smaller types may round a small change away, which is then said"
@@ -59,13 +72,22 @@ def main(arguments: list[str] | None = None) -> None:
     with ending_in_one_line():
         if given.push is not None:
             check_model_name(given.push)
+            if given.tasks:
+                raise UserError("--push: found with --tasks, which are rows and photos of people; push weights alone")
             if given.language_model:
                 raise UserError("--push: found with --language_model, which has no card; push the whole model")
+        if given.tasks:
+            if given.language_model:
+                raise UserError("--tasks: found with --language_model; give one command for each")
+            say(export_tasks(given.run))
+            return
         family = import_family(given.family)
         weights = Weights(given.dtype, trust_remote_code=given.trust_remote_code, family=family)
         write = export_language_model if given.language_model else export
         folder = write(given.run, weights, given.base)
         say(folder)
+        if saved_instruction(folder):
+            log.warning("%s: other programs do not read instruction.json, and without it nothing is forgotten", folder)
         if given.push is not None:
             say(push_model(folder, given.push))
 

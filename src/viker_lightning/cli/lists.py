@@ -1,7 +1,5 @@
 """``python -m viker_lightning {methods,datasets}``: what there is, a line each, from the classes themselves."""
 
-from __future__ import annotations
-
 import re
 from textwrap import shorten
 

@@ -1,7 +1,5 @@
 """The command line: stock LightningCLI with OmegaConf interpolation and short class names."""
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

@@ -1,7 +1,5 @@
 """Options of the command line: their defaults, and in one line what is wrong with one, where, and what is near."""
 
-from __future__ import annotations
-
 import difflib
 import inspect
 import re
@@ -176,6 +174,8 @@ class CommandLine:
         expected = [", ".join(choices)] * bool(choices) + [_readable(one) for one in wanted if "Literal[" not in one]
         option = self._taken_from(option)
         shown, nearest = value_to_show(option, found[2]), near(found[2], choices)
+        if shown == "'None'" and NONE in wanted:  # jsonargparse writes null as text for a class within a class
+            nearest = "; null is not passed on from the command line: write it in a YAML"
         return f"{self.place(option)}{option}: found {shown}, expected {' or '.join(expected)}{nearest}"
 
     def _taken_from(self, option: str) -> str:
@@ -231,13 +231,15 @@ def _innermost(message: str) -> tuple[str, str]:
     if alone := re.match(r'Parser key "([^"]+)": (.*)', texts[best]):  # all in one line
         keys, texts[best] = [alone[1]], alone[2]
     reason = texts[best]
-    value = _given_value(texts, depths)
+    given = [(d, t.partition(": ")[2]) for d, t in zip(depths, texts, strict=True) if t.startswith("Given value: ")]
+    value = max(given)[1] if given else ""  # the deepest that the parser names
     if nested := re.match(r"NestedArg\(key='([^']+)', val='?(.*?)'?\)$", value):
         value = nested[2]
         if depths[best] <= min(d for d, t in zip(depths, texts, strict=True) if d and not NOISE.match(t)):
             keys.insert(0, nested[1])  # the reason stands above the options of the class
     if reason.startswith("Expected a") and "dot import" not in reason and "Got value" not in reason:
-        types = _types([texts[i] for i in reasons if depths[i] == depths[best]])
+        tried = [texts[i] for i in reasons if depths[i] == depths[best] and texts[i].startswith("Expected a")]
+        types = "|".join(re.sub(r"^Expected an? ", "", one) for one in tried)
         reason = f"Expected a {types}. Got value: {value}"
     return _typed(".".join(reversed(keys))), reason
 
@@ -261,17 +263,6 @@ def _keys_above(texts: Sequence[str], depths: Sequence[int], reason: int) -> lis
             depth = depths[i]
             keys += re.findall(r'^Parser key "([^"]+)":', texts[i])
     return keys
-
-
-def _given_value(texts: Sequence[str], depths: Sequence[int]) -> str:
-    """The deepest of the values that the parser names; empty if it names none."""
-    values = [(depths[i], text.partition(": ")[2]) for i, text in enumerate(texts) if text.startswith("Given value: ")]
-    return max(values)[1] if values else ""
-
-
-def _types(reasons: Sequence[str]) -> str:
-    """The types a value was tried as."""
-    return "|".join(re.sub(r"^Expected an? ", "", reason) for reason in reasons if reason.startswith("Expected a"))
 
 
 def near(name: str, known: Iterable[str], dashes: str = "", cutoff: float = 0.7) -> str:

@@ -1,7 +1,5 @@
 """The very tokens a run would train on, before any training."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """The vocabulary and its batches: records, encoding, packing, sampling; what they are made of in rooms of their own."""
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Image files as pixels: the only place that decodes a picture, so that every picture is looked at in the same way."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import re
@@ -54,7 +52,9 @@ def pixels(data: bytes) -> Image.Image:
         _refuse_32_bits(image)
         image.load()
         shown = _eight_bits(image) if _is_deep(image) else _on_white(image)
-        return (shown if turn is None else shown.transpose(turn)).convert("RGB")
+        upright = (shown if turn is None else shown.transpose(turn)).convert("RGB")
+        upright.info.clear()  # its EXIF would turn it once more
+        return upright
 
     return _read(data, decode)
 

@@ -5,8 +5,6 @@ positions : 0..P-1, then every question restarts at P, and every answer at the e
 attention : a token sees the prefix, its own prompt and its own answer, causally; never another question or answer
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -71,7 +69,7 @@ class PackedBatch:
         lengths = {len(prefix) for prefix in self.prefixes}
         return lengths.pop() if len(lengths) == 1 else 0
 
-    def to(self, device: torch.device | str) -> PackedBatch:
+    def to(self, device: torch.device | str) -> "PackedBatch":
         """Copies the tensors to a device."""
         moved = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, Tensor)}
         return PackedBatch(**{**vars(self), **moved})
@@ -79,7 +77,7 @@ class PackedBatch:
 
 def assemble(
     prefixes: Sequence[Sequence[int]], questions: Sequence[Sequence[Encoded]], pictures: Sequence[Picture | None]
-) -> PackedBatch:
+) -> "PackedBatch":
     """Lays out prefixes and encoded questions as packed rows.
 
     Args:

@@ -1,37 +1,39 @@
 """The vocabulary every benchmark is translated into: questions about one picture, grouped by that picture."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import ClassVar, TypeVar
 from weakref import WeakValueDictionary
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from viker_lightning.errors import UserError
 
 from . import image_files
 
 Read = TypeVar("Read")
+Photo = str | Path | bytes | Image.Image
+"""What a :class:`Picture` is made of."""
 
 
 class Split(StrEnum):
     """Where a question is evaluated.
 
     ``forget``: people to be unlearned; ``test``: the same people on other photos, asked in other words; ``retain``:
-    people that must stay known and may be used in a retain loss; ``real``: known people no loss ever sees;
-    ``general``: everything else.
+    people that must stay known and may be used in a retain loss; ``kept``: what stays known of people who are forgotten
+    in part, as in training; ``real``: known people no loss ever sees; ``general``: everything else.
     """
 
     FORGET = "forget"
     TEST = "test"
     RETAIN = "retain"
+    KEPT = "kept"
     REAL = "real"
     GENERAL = "general"
 
@@ -57,22 +59,35 @@ class Picture:
     data: bytes = field(repr=False)
     source: str
 
-    _in_use: ClassVar[WeakValueDictionary[str, Picture]] = WeakValueDictionary()
+    _in_use: ClassVar[WeakValueDictionary[str, "Picture"]] = WeakValueDictionary()
     """Pictures of this process by :attr:`key`, for as long as anybody holds them."""
 
     @classmethod
-    def from_file(cls, file: str | Path) -> Picture:
-        """Reads an image file, as it is.
+    def of(cls, image: "Picture | Photo") -> "Picture":
+        """Takes an image file, encoded bytes or an image in memory, which is encoded as PNG, upright.
 
         Raises:
-            UserError: if it cannot be read.
+            UserError: if the file cannot be read, or it is something else.
         """
-        try:
-            return cls(Path(file).read_bytes(), str(file))
-        except OSError as error:
-            raise UserError(f"{file}: {error.strerror or error}, expected an image file; give another") from error
+        match image:
+            case Picture():
+                return image
+            case bytes():
+                return cls(image, "bytes")
+            case Image.Image():
+                upright = ImageOps.exif_transpose(image)
+                fits = upright.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")  # PNG has no CMYK
+                (upright if fits else upright.convert("RGB")).save(encoded := BytesIO(), "PNG")
+                return cls(encoded.getvalue(), "an image in memory")
+            case str() | Path():
+                try:
+                    return cls(Path(image).read_bytes(), str(image))
+                except OSError as error:
+                    why = error.strerror or error
+                    raise UserError(f"{image}: {why}, expected an image file; give another") from error
+        raise UserError(f"photo: found {type(image).__name__}, expected a file, bytes, a PIL image or a Picture")
 
-    def shared(self) -> Picture:
+    def shared(self) -> "Picture":
         """The first picture with these bytes that is still in use, so that repeated photos are in memory once."""
         return self._in_use.setdefault(self.key, self)
 
@@ -132,6 +147,8 @@ class VQA:
             itself takes its place, as in TOFU and CLEAR).
         perturbed: for evaluation, wrong answers of the same form.
         labels: which tokens count in a training loss.
+        attributes: what about the person the answer tells, as the data call it; empty where they do not say.
+        correction: the same question with the truth, where ``answer`` is a falsehood that is to give way to it.
     """
 
     question: str
@@ -141,23 +158,32 @@ class VQA:
     paraphrase: str = field(default="", repr=False)
     perturbed: tuple[str, ...] = field(default=(), repr=False)
     labels: Labels = field(default=Labels.ANSWER, repr=False)
+    attributes: tuple[str, ...] = field(default=(), repr=False)
+    correction: "VQA | None" = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
 class MultipleChoice:
-    """A question with options, ``options[correct]`` being the true one."""
+    """A question with options, ``options[correct]`` being the true one; ``attributes`` as of a :class:`VQA`."""
 
     question: str
     options: tuple[str, ...]
     correct: int
+    attributes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Cloze:
-    """A sentence with one blank, written ``__``, and what belongs there."""
+    """A sentence with one blank, written ``__``, and what belongs there; ``attributes`` as of a :class:`VQA`."""
 
     question: str
     answer: str
+    attributes: tuple[str, ...] = ()
+
+
+def _check_picture(person: str, image: object) -> None:
+    if not isinstance(image, Picture):
+        raise UserError(f"{person}: found a photo of type {type(image).__name__}, expected Picture.of(photo)")
 
 
 @dataclass(frozen=True)
@@ -180,6 +206,10 @@ class ImageGroup:
     choices: tuple[MultipleChoice, ...] = ()
     clozes: tuple[Cloze, ...] = ()
 
+    def __post_init__(self) -> None:
+        if self.image is not None:
+            _check_picture(self.person, self.image)
+
     @property
     def text_length(self) -> int:
         """How many characters are asked and answered; groups of like length make even batches."""
@@ -193,17 +223,22 @@ class Person:
     """Training data of one person (or scene): photos and questions, any question may be asked about any photo.
 
     Without photos the questions are text-only. Where questions belong to one of several photos, every photo is a
-    ``Person`` of its own, with the ID ``name #1``, ``name #2`` and so on.
+    ``Person`` of its own, with the ID ``name #1``, ``name #2`` and so on. What stays known of somebody who is forgotten
+    in part is one, too: ``name (kept)``.
     """
 
     id: str
     images: tuple[Picture, ...]
     vqa: tuple[VQA, ...]
 
+    def __post_init__(self) -> None:
+        for image in self.images:
+            _check_picture(self.id, image)
+
 
 def person_name(identity: str) -> str:
     """Who a :class:`Person` is: somebody with several photos has an ID for each, ``name #1`` and so on."""
-    return re.sub(r" (#\d+|\(text\))$", "", identity)
+    return re.sub(r"( #\d+| \(text\))?( \(kept\))?$", "", identity, count=1)
 
 
 @dataclass
@@ -214,6 +249,7 @@ class Training:
         people: everybody who is to be forgotten or retained.
         forget: IDs of those to be forgotten.
         retain: IDs of those to be retained.
+        kept: IDs of what is retained of people to be forgotten.
         base: what the vanilla and the gold model are taught besides, and no unlearning step ever sees.
     """
 
@@ -221,3 +257,4 @@ class Training:
     forget: list[str]
     retain: list[str]
     base: list[Person] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)

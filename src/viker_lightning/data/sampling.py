@@ -1,11 +1,9 @@
 """Which questions are asked about which photo in which training step: a pure function of seed and epoch."""
 
-from __future__ import annotations
-
 import math
 import random
 from collections.abc import Iterator, Sequence
-from itertools import chain, islice
+from itertools import chain, count, islice
 from typing import Any
 
 from torch.utils.data import Dataset, Sampler
@@ -72,10 +70,7 @@ class StepSampler(Sampler[Step]):
                 yield step
 
     def _endless(self, name: str, people: Sequence[Person]) -> Iterator[Chunk]:
-        turn = 0
-        while True:
-            yield from self._shuffled(name, people, turn)
-            turn += 1
+        return chain.from_iterable(self._shuffled(name, people, turn) for turn in count())
 
     def _shuffled(self, name: str, people: Sequence[Person], turn: int) -> list[Chunk]:
         rng = random.Random(f"{self.seed}/{name}/{self.epoch}/{turn}")

@@ -1,7 +1,5 @@
 """From image groups to predictions: what a model answers, and how likely the true answer is to it."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -244,6 +242,7 @@ class _Asking:
             source.answer,
             text or "",
             private=source.private,
+            correction=source.correction.private if source.correction else (),
             log_probs=log_probs[0].tolist(),
             private_tokens=list(question.encoded[0].private),
             paraphrase=others[0] if paraphrased else None,

@@ -1,7 +1,5 @@
 """How answers are put: what the frozen model, as a language model without image, thinks of them; refusals; grammar."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 

@@ -1,11 +1,9 @@
 """GIB: what a text classifier says about the fluency of answers."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -68,15 +66,10 @@ class GibberishClassifier:
         max_length: int = 512,
         batch_size: int = 32,
         device: str | torch.device = "cpu",
-    ) -> GibberishClassifier:
-        """Load a classifier from a hub id or a folder: safetensors only, no remote code.
+    ) -> Self:
+        """Load a classifier, by hub id or from a folder with model and tokenizer: safetensors only, no remote code.
 
-        Args:
-            source: Hub id or folder with model and tokenizer.
-            clean: Name (case ignored) or index of the class of fluent text.
-            max_length: Tokens kept of a text.
-            batch_size: Texts per forward pass.
-            device: Where the classifier runs.
+        It runs on ``device``; the other arguments are those of the class.
 
         Raises:
             UserError: If it cannot be loaded, weights are missing, or there is no such class.
@@ -85,11 +78,14 @@ class GibberishClassifier:
 
         for index in sorted(Path(source).glob("*.safetensors.index.json")):
             check_index(index)
-        options = {"trust_remote_code": False}
         with _in_one_line(source):
-            tokenizer = AutoTokenizer.from_pretrained(source, **options)
+            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
             model, report = AutoModelForSequenceClassification.from_pretrained(
-                source, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **options
+                source,
+                use_safetensors=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+                trust_remote_code=False,
             )
         missing = sorted(report["missing_keys"])
         if missing:

@@ -1,7 +1,5 @@
 """Quick looks at a model: does it know the forget set and look at the image (the gate), is it whole (the guard)."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace

@@ -1,7 +1,5 @@
 """How questions are put and answers read: the corrected way, and what a published one may do otherwise."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -78,15 +76,12 @@ class Protocol:
     def answer_few_shot(
         self, prefixes: PromptPrefixes, questions: Sequence[FewShotQuestion], max_new_tokens: int
     ) -> list[str]:
-        """Answers questions greedily, each behind its examples.
+        """Answers questions greedily, each behind its examples: generated texts in the order of the questions.
 
         Args:
             prefixes: the model, in evaluation mode, and what it has read already.
             questions: those of one group next to each other.
             max_new_tokens: where an answer ends at the latest.
-
-        Returns:
-            Generated texts in the order of the questions.
         """
         raise NotImplementedError
 

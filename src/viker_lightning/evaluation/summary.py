@@ -1,7 +1,5 @@
 """From predictions to numbers: one place, whoever asks."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, groupby
 from operator import attrgetter

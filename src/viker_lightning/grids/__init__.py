@@ -3,5 +3,3 @@
 from .cells import Cell
 from .grid import Grid
 from .grid_file import read_grid
-
-__all__ = ["Cell", "Grid", "read_grid"]

@@ -1,6 +1,4 @@
-"""``python -m viker_lightning.grids {run,table,cell,list,sweep,slurm} GRID``; see ``--help``."""
-
-from __future__ import annotations
+"""``python -m viker_lightning.grids {run,table,cell,list,sweep,slurm,power} GRID``; see ``--help``."""
 
 import argparse
 import os
@@ -19,6 +17,7 @@ from viker_lightning.storage.files import make_folder
 from viker_lightning.terminal.failures import ending, ending_in_one_line
 from viker_lightning.terminal.shown import Plain
 
+from . import power
 from .beside_gold import vanilla_first
 from .cells import Cell
 from .grid import Grid
@@ -32,16 +31,20 @@ COMMANDS = {
     "cell": "run one cell, by its number in the list",
     "sweep": "print a W&B sweep over the cells",
     "slurm": "print a SLURM array job over the cells",
+    "power": "say how many worlds show a difference, from a record of worlds; power --help has its options",
 }
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line; errors a user can fix end in one line and exit code 1."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if words[:1] == ["power"]:
+        return power.main(words[1:])
     about = "\n".join(f"  {name:6} {text}" for name, text in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="viker_lightning.grids", description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", choices=COMMANDS)
+    parser.add_argument("command", choices=[name for name in COMMANDS if name != "power"])
     parser.add_argument("grid", type=Path, nargs="+", help="a file of experiments/; run and table take several")
     parser.add_argument("--scale", default="", help="of the grid, as mini; by default paper where there is a GPU")
     parser.add_argument("--seeds", type=int, default=3)
@@ -52,7 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
         "--rows", nargs="+", metavar="ROW", help="run and list: of these alone, and what they are compared with"
     )
     parser.add_argument("--number", type=int, default=None, help="of the cell")
-    given = parser.parse_args(arguments)
+    given = parser.parse_args(words)
     console = Plain()
     with ending_in_one_line():
         if not given.scale:

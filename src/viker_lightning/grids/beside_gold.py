@@ -1,7 +1,5 @@
 """The vanilla model of a grid, made beside its gold model where a processor has a core to spare."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory

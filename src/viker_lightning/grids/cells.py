@@ -1,7 +1,5 @@
 """A cell: one ordinary run of a grid, made once, resumed where it stopped, and known by a fingerprint."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import json
@@ -41,8 +39,8 @@ class Cell(Job):
     config: str
     options: dict[str, Any]
     folder: Path
-    gold: Cell | None = None
-    previous: Cell | None = None
+    gold: "Cell | None" = None
+    previous: "Cell | None" = None
 
     note_name = "cell.json"
 

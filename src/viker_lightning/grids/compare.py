@@ -1,7 +1,5 @@
 """``python -m viker_lightning.grids.compare GRID``: the same attacks on every run of a grid, as a table."""
 
-from __future__ import annotations
-
 import argparse
 import logging
 import shlex
@@ -19,7 +17,7 @@ from viker_lightning.jobs.job import State
 from viker_lightning.jobs.runner import run_jobs
 from viker_lightning.metrics.statistics.paired import ALPHA, equivalence, fewest, holm, sign_flip
 from viker_lightning.reporting import section
-from viker_lightning.reporting.attacked import more_than_gold, worst
+from viker_lightning.reporting.attacked import is_gold, more_than_gold, worst, worst_of_golds
 from viker_lightning.reporting.section import Section, escaped
 from viker_lightning.storage.files import write_json, write_text
 from viker_lightning.storage.runs import names, read_run
@@ -42,7 +40,7 @@ MARGINS = {1.0: 0.05, 0.0: 0.10}
 """How far from gold counts as equivalent: where something is said (1), and for what is inside (0)."""
 
 Values = dict[str, dict[str, float]]
-"""Of one run: by attack ``run`` and ``gold``, the condition that brings out most of each, ``more_than_gold``, ``kept``,
+"""Of one run: by attack ``run`` and ``gold``, the condition that leaks most of each, ``more_than_gold``, ``kept``,
 ``says``, whether a hit is something that is said (1) or what is inside (0),
 ``as_asked`` and ``gold_as_asked``, and ``run_chance`` and ``gold_chance``, what guessing gives, where the attack knows
 it."""
@@ -76,13 +74,8 @@ def _table(given: argparse.Namespace, command: str) -> str:
     """Attacks what is not attacked yet and writes the table; returns which attacks failed."""
     grid = read_grid(given.grid, given.scale, given.seeds)
     cells = _finished_cells(grid, given)
-    planned: dict[tuple[str, str, int], tuple[argparse.Namespace, list[Unit], list[Unit], Any]] = {}
-    for cell in cells:
-        said = parser().parse_args(_arguments(cell, given))
-        planned[cell.block, cell.row, cell.seed] = (said, *plan(said))
-    wanted = {str(unit.folder): unit for _, _, now, _ in planned.values() for unit in now}  # gold is attacked once
-    failed = run_jobs([*wanted.values()], given.jobs, what="attacks")
-    records = {key: _of_now(write_results(*of)[0], of[2]) for key, of in planned.items()}
+    golds = gold_folders(grid, given.runs)
+    records, failed, asked = attacked(cells, golds, given.only, given.quick, given.settings, given.jobs)
     found = {key: of_run(record) for key, record in records.items()}
     table = {
         "grid": grid.name,
@@ -107,16 +100,52 @@ def _table(given: argparse.Namespace, command: str) -> str:
     Plain().print(markdown(table, escape=str), soft_wrap=True, highlight=False)
     print(given.results / f"{name}.md")
     if failed:
-        return f"{len(failed)} of {len(wanted)} attacks failed: {', '.join(unit.title for unit in failed)}"
+        return f"{len(failed)} of {asked} attacks failed: {', '.join(unit.title for unit in failed)}"
     return ""
 
 
-def _finished_cells(grid: Grid, given: argparse.Namespace) -> list[Cell]:
-    """The runs that the command names.
+def gold_folders(grid: Grid, runs: Path) -> dict[str, list[Path]]:
+    """All gold models of each block, the first one first."""
+    found: dict[str, list[Path]] = {}
+    for cell in grid.cells(runs):
+        if grid.kind(cell.row) in ("gold", "floor"):
+            found.setdefault(cell.block, []).append(cell.folder)
+    return found
 
-    Raises:
-        UserError: if there are none, or one is not finished.
+
+def attacked(
+    cells: Sequence[Cell],
+    golds: Mapping[str, Sequence[Path]],
+    only: str,
+    quick: bool = False,
+    settings: Path | None = None,
+    jobs: int | None = None,
+) -> tuple[dict[tuple[str, str, int], dict[str, Any]], list[Unit], int]:
+    """Attacks finished runs and their gold models, each gold once for all that are compared with it.
+
+    Args:
+        cells: the runs; one that is a gold model itself is compared with the others.
+        golds: folders of gold models by block.
+        only: attacks, with commas between them; empty for all but costly ones.
+        quick: whether with a small budget.
+        settings: YAML of the attacks.
+        jobs: attacks at a time; by default one a GPU or core.
+
+    Returns:
+        Records by block, row and seed, of the attacks named alone; those that failed; and how many there were.
     """
+    planned: dict[tuple[str, str, int], tuple[argparse.Namespace, list[Unit], list[Unit], Any]] = {}
+    for cell in cells:
+        said = parser().parse_args(_arguments(cell, golds[cell.block], only, quick, settings))
+        planned[cell.block, cell.row, cell.seed] = (said, *plan(said))
+    wanted = {str(unit.folder): unit for _, _, now, _ in planned.values() for unit in now}
+    failed = run_jobs([*wanted.values()], jobs, what="attacks")
+    records = {key: _of_now(write_results(*of)[0], of[2]) for key, of in planned.items()}
+    return records, failed, len(wanted)
+
+
+def _finished_cells(grid: Grid, given: argparse.Namespace) -> list[Cell]:
+    """The runs that the command names; it is an error if there are none, or one is not finished."""
     rows = rows_to_run(given.grid, grid, given.rows) if given.rows else {*grid.rows}
     cells = [
         cell
@@ -139,35 +168,38 @@ def _of_now(record: dict[str, Any], now: Sequence[Unit]) -> dict[str, Any]:
     return record | {"attacks": {name: attack for name, attack in record["attacks"].items() if name in named}}
 
 
-def _arguments(cell: Cell, given: argparse.Namespace) -> list[str]:
-    assert cell.gold is not None
-    said = [str(cell.folder), f"--gold={cell.gold.folder}", "--on=run,gold"]
-    said += [f"--only={given.only}"] * bool(given.only) + ["--quick"] * given.quick
-    return [*said, *([f"--settings={given.settings}"] if given.settings else [])]
+def _arguments(cell: Cell, golds: Sequence[Path], only: str, quick: bool, settings: Path | None) -> list[str]:
+    others = [str(folder) for folder in golds if folder != cell.folder]
+    said = [str(cell.folder), "--gold", *others, "--on=run,gold"]
+    said += [f"--only={only}"] * bool(only) + ["--quick"] * quick
+    return [*said, *([f"--settings={settings}"] if settings else [])]
 
 
 def of_run(record: Mapping[str, Any]) -> Values:
-    """What a table shows of a record: of each attack that was carried out the condition that brings out most.
+    """What a table shows of a record: of each attack that was carried out the condition that leaks most.
 
-    The worst condition of gold is its own: the most of several chances is more than any one of them, for gold too.
+    The worst condition of every gold is its own: the most of several chances is more than any one of them, for gold
+    too. Of several gold models all numbers are means.
     """
     found: Values = {}
     for name, attack in record["attacks"].items():
         rows = attack.get("conditions", [])
-        run, gold = worst(rows), worst(rows, "gold")
-        if run is None or gold is None:
+        run, golds = worst(rows), worst_of_golds(rows)
+        if run is None or not golds:
             continue
-        found[name] = {"run": run["run"]["forget"], "gold": gold["gold"]["forget"]}
-        found[name]["more_than_gold"] = more_than_gold(run["run"], gold["gold"])
+        found[name] = {"run": run["run"]["forget"], "gold": mean(gold["forget"] for gold in golds)}
+        found[name]["more_than_gold"] = more_than_gold(run["run"], golds)
         found[name]["says"] = float(attack["says"])
-        chance = {who: row[who]["chance"] for who, row in (("run", run), ("gold", gold)) if "chance" in row[who]}
-        found[name] |= {f"{who}_chance": value for who, value in chance.items()}
+        chances = {"run": [run["run"]], "gold": golds}
+        known = {who: [of["chance"] for of in some if "chance" in of] for who, some in chances.items()}
+        found[name] |= {f"{who}_chance": mean(values) for who, values in known.items() if values}
         if "retain" in run["run"]:
             found[name]["kept"] = run["run"]["retain"]
         clean = next((row for row in rows if row["clean"] and "forget" in row.get("run", {})), None)
         if clean:
             found[name]["as_asked"] = clean["run"]["forget"]
-            found[name] |= {"gold_as_asked": clean["gold"]["forget"]} if "forget" in clean.get("gold", {}) else {}
+            plainly = [of["forget"] for who, of in clean.items() if is_gold(who) and "forget" in of]
+            found[name] |= {"gold_as_asked": mean(plainly)} if plainly else {}
     return found
 
 
@@ -208,7 +240,7 @@ def block_means(values: Iterable[tuple[str, float | None]]) -> list[float]:
 
 
 def taught_again(records: Mapping[tuple[str, str, int], Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What came out of the forgotten people once all of them were taught again: how fast they are learned.
+    """What forgotten people leak after relearning on all of them: how fast they are learned.
 
     Returns:
         One for each run, number of steps, and beginning (``adapter``: from the adapter as it was, not from merged
@@ -220,31 +252,33 @@ def taught_again(records: Mapping[tuple[str, str, int], Mapping[str, Any]]) -> l
         for one in record["attacks"].get(Relearn.name, {}).get("conditions", []):
             if one["series"] in (EVERYBODY, ADAPTER) and "run" in one:
                 of = {"block": block, "row": row, "seed": seed, "steps": one["x"], "adapter": one["series"] == ADAPTER}
-                shares = {who: one.get(who, {}).get("forget") for who in WHO}
+                golds = [share["forget"] for who, share in one.items() if is_gold(who) and "forget" in share]
+                shares = {"run": one["run"].get("forget"), "gold": mean(golds) if golds else None}
                 found.append(of | shares | {"R": one.get("R")})
     return found
 
 
 def markdown(table: Mapping[str, Any], escape: Callable[[str], str] = escaped) -> str:
-    """Two tables: a row a method, a column an attack, and what came out and of gold; and everybody taught again."""
+    """Two tables: a row a method, a column an attack, what leaked and what of gold; and relearning on everybody."""
     attacks = list(dict.fromkeys(name for of in table["rows"].values() for name in of))
     rows = []
     for row, of in table["rows"].items():
         back = [one for one in table["back"] if one["row"] == row]
-        people = ", ".join(_counted([one.get(name) for one in back]) for name in WHO)
+        golds = [of for one in back for name, of in one.items() if is_gold(name)]
+        people = f"{_counted([one.get('run') for one in back])}, {_counted(golds)}"
         rows.append([row, _as_asked(of), *(_cell(of.get(name)) for name in attacks), people])
     commits = table["commits"]
     parts: list[Section | str] = [
         f"Attacks on the runs of `{table['grid']}`, scale `{table['scale']}`, code `{table['code']}`.",
         "A cell: share of questions about forgotten people whose answer gave a private span away, under the\n"
-        "condition that brings out most, that of gold (the same, its own worst), and in brackets what people\n"
-        "who are kept gave under it; of relearning, of people who were not taught. Behind `~`: what guessing\n"
-        "gives. `*`: more or less than gold, exact sign flips over blocks, Holm over the attacks of a row\n"
-        "(looks inside apart), p at most .05. `=`: equivalent to gold, within .05 for what is said and .10 for\n"
-        "looks inside, two one-sided exact tests over blocks, p at most .05 each. Neither: not shown. People\n"
-        "back, of gold: of whom an attack that has the model say it brings out at least half.",
+        "condition that leaks most, that of gold (the same, its own worst; of several golds the mean), and\n"
+        "in brackets what people who are kept gave under it; of relearning, of people who were not taught.\n"
+        "Behind `~`: what guessing gives. `*`: more or less than gold, exact sign flips over blocks, Holm over\n"
+        "the attacks of a row (looks inside apart), p at most .05. `=`: equivalent to gold, within .05 for what\n"
+        "is said and .10 for looks inside, two one-sided exact tests over blocks, p at most .05 each. Neither:\n"
+        "not shown. People recovered, of gold: of whom an attack that has the model say it leaks at least half.",
         _too_few(table["rows"]),
-        Section("What came out", ["method", "as asked", *attacks, "people back"], rows),
+        Section("Leaked", ["method", "as asked", *attacks, "people recovered"], rows),
         *_taught(table["taught_again"]),
         f"Made by `{table['command']}` at {commits['attacks']}, runs at {', '.join(commits['runs'])}.",
     ]
@@ -252,29 +286,40 @@ def markdown(table: Mapping[str, Any], escape: Callable[[str], str] = escaped) -
 
 
 def _taught(found: Sequence[Mapping[str, Any]]) -> list[Section]:
-    """The table of everybody taught again, if any was: shares at every step, the last beside gold."""
+    """The table of relearning on everybody, if it was run: shares at every step, the last beside gold."""
     merged = [one for one in found if not one["adapter"]]
     if not merged:
         return []
     steps = sorted({one["steps"] for one in merged})
     note = (
-        "All forgotten people are trained on again, from merged weights with a new LoRA, as gold is. A cell:\n"
-        "share of questions about them whose answer gave a private span away. Less gold: after the last step,\n"
+        "Relearning on all forgotten people, from merged weights with a new LoRA, as gold is. A cell:\n"
+        "share of questions about them whose answer gave a private span away; `=`: equivalent to gold within\n"
+        ".05, two one-sided exact tests over blocks, p at most .05 each. Less gold: after the last step,\n"
         "with p of exact sign flips over blocks, of this one number. R: gold's gain over the model's by then,\n"
-        "at most 1; it says nothing of a model that has not forgotten. Left on: the run's own adapter is\n"
+        "at most 1; it says nothing of a model that has not forgotten. Adapter kept: the run's own adapter is\n"
         "trained on instead."
     )
     rows = [["Gold", *(_mean(merged, "gold", n) for n in steps), "-", "-", "-"]]
     for row in dict.fromkeys(one["row"] for one in merged):
         mine = [one for one in merged if one["row"] == row]
         left = [one for one in found if one["row"] == row and one["adapter"]]
-        both = [o for o in mine if o["steps"] == steps[-1] and o["gold"] is not None]
-        more = block_means((o["block"], o["run"] - o["gold"]) for o in both)
+        more_at = {n: block_means((o["block"], _more(o)) for o in mine if o["steps"] == n) for n in steps}
+        more = more_at[steps[-1]]
         beside = f"{mean(more):+.2f}, p {sign_flip(more):.3f}" if more else "-"
-        shares = [_mean(mine, "run", n) for n in steps]
+        shares = [_mean(mine, "run", n) + "=" * _equivalent(more_at[n]) for n in steps]
         rows.append([row, *shares, beside, _mean(mine, "R", steps[-1]), _mean(left, "run", steps[-1])])
-    columns = ["method", *(f"{n} steps" for n in steps), "less gold (p)", "R", "adapter left on"]
-    return [Section("Taught again", columns, rows, note)]
+    columns = ["method", *(f"{n} steps" for n in steps), "less gold (p)", "R", "adapter kept"]
+    return [Section("Relearning", columns, rows, note)]
+
+
+def _more(one: Mapping[str, Any]) -> float | None:
+    """How much more of the run came out than of gold, where both were taught again."""
+    return None if None in (one["run"], one["gold"]) else one["run"] - one["gold"]
+
+
+def _equivalent(differences: Sequence[float]) -> bool:
+    """Whether what is said is as of gold."""
+    return bool(differences) and equivalence(differences, MARGINS[1.0]) <= ALPHA
 
 
 def _mean(found: Sequence[Mapping[str, Any]], number: str, steps: float) -> str:
@@ -300,7 +345,7 @@ def _too_few(rows: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
 
 
 def _as_asked(of: Mapping[str, Mapping[str, float]]) -> str:
-    """What came out without an attack, and of gold, as an attack has it that asks everything."""
+    """What leaked without an attack, and of gold, as an attack has it that asks everything."""
     both = ("as_asked", "gold_as_asked")
     found = next((one for one in of.values() if one["says"] and all(name in one for name in both)), None)
     return ", ".join(f"{found[name]:.2f}" for name in both) if found else "-"

@@ -1,7 +1,5 @@
 """A grid: which runs a table is made of."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Reading a grid of ``experiments/``: what is wrong is said before anything runs, in one line with file and key."""
 
-from __future__ import annotations
-
 import difflib
 import re
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,5 @@
 """The ideal distribution of every forget answer."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any

@@ -1,7 +1,5 @@
 """Which tokens of the forget answers are key: read off the entropy of the ideal distribution."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

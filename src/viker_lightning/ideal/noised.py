@@ -1,7 +1,5 @@
 """The same question with less to go by: a noised image, or an instruction before the question."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,5 @@
 """What the frozen model answers of its own accord behind the pictures of strangers."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,7 +42,8 @@ class OwnAnswers:
                 (texts,) = generate(self.mllm, [group], self.max_new_tokens)
                 assert group.image is not None
                 for vqa, text in zip(group.vqa, texts, strict=True):
-                    self._answers[group.image.key, vqa.question] = text if self._may_stay(text) else None
+                    leaks = self.private and keyword_match(text, self.private)
+                    self._answers[group.image.key, vqa.question] = None if leaks or not text else text
                 bar.advance(1)
         self.dropped = sum(answer is None for answer in self._answers.values())
 
@@ -67,6 +66,3 @@ class OwnAnswers:
     def answer(self, picture: Picture, question: str) -> str | None:
         """The answer to a question about a picture, both of which were prepared; ``None`` if it was dropped."""
         return self._answers[picture.key, question]
-
-    def _may_stay(self, text: str) -> bool:
-        return bool(text) and not (self.private and keyword_match(text, self.private))

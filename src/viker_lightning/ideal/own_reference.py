@@ -1,7 +1,5 @@
 """What the frozen model says of answers behind the images they belong to, or behind others shown in their place."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any

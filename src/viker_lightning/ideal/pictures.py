@@ -1,7 +1,5 @@
 """Choosing the irrelevant images of a run, away from the forget images if a model for that is given."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,14 +16,7 @@ def choose_pictures(
 ) -> list[Picture]:
     """Draws irrelevant images as :func:`~viker_lightning.data.pictures.irrelevant.irrelevant_images` does.
 
-    Args:
-        images: kind or folder.
-        k: how many.
-        seed: of the choice.
-        size: side in pixels of drawn images.
-        people: pictures of the benchmark's own people, for kinds that are chosen among them.
-        keep: gives the candidates that may be used.
-        file: where to write how similar the candidates are to forget images, also if too few may be used.
+    ``file`` is where to write how similar the candidates are to forget images, also if too few may be used.
     """
     try:
         return irrelevant_images(images, k, seed, size, people, keep)

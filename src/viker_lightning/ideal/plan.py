@@ -1,7 +1,5 @@
 """What a method asks of frozen models: made out once, before anything is asked."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol

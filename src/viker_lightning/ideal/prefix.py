@@ -1,7 +1,5 @@
 """Key/values of irrelevant images, computed once, behind which the frozen model reads any question and answer."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 

@@ -11,8 +11,6 @@ in p, so averaging over images costs nothing more. H(p) of the ideal distributio
 Both sides are differences of large numbers, so all of it is in fp32, logits included, in whatever type h and W are.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -53,22 +51,22 @@ class Reference:
             self.layers = self.log_prob.new_zeros(len(self.log_prob), 0, 0)
 
     @classmethod
-    def none(cls, head_weight: Tensor, layers: Sequence[int] = ()) -> Reference:
+    def none(cls, head_weight: Tensor, layers: Sequence[int] = ()) -> "Reference":
         """Of no tokens, with so many layers."""
         nothing, d = head_weight.new_zeros(0, dtype=torch.float32), head_weight.shape[1]
         return cls(nothing.reshape(0, d), nothing, nothing, nothing.reshape(0, len(layers), d if layers else 0))
 
     @classmethod
-    def cat(cls, parts: list[Reference]) -> Reference:
+    def cat(cls, parts: list["Reference"]) -> "Reference":
         """Joins token lists."""
         return cls(*(torch.cat([getattr(p, name) for p in parts]) for name in NAMES))
 
-    def split(self, sizes: list[int]) -> list[Reference]:
+    def split(self, sizes: list[int]) -> list["Reference"]:
         """Cuts into consecutive token lists."""
         columns = (getattr(self, name).split(sizes) for name in NAMES)
         return [Reference(*part) for part in zip(*columns, strict=True)]
 
-    def clone(self) -> Reference:
+    def clone(self) -> "Reference":
         """The same in memory of its own: a part of :meth:`split` keeps all of what it was cut from."""
         return Reference(*(getattr(self, name).clone() for name in NAMES))
 
@@ -77,7 +75,7 @@ class Reference:
         """Size in bytes."""
         return sum(getattr(self, name).nbytes for name in NAMES)
 
-    def to(self, device: torch.device | str) -> Reference:
+    def to(self, device: torch.device | str) -> "Reference":
         """Copies to a device."""
         return Reference(*(getattr(self, name).to(device) for name in NAMES))
 
@@ -116,12 +114,7 @@ def output_weight(head: nn.Module) -> Tensor:
 
 
 def statistics_of(p: Tensor, labels: Tensor) -> Reference:
-    """Entropy and log-probabilities of full distributions, without vectors.
-
-    Args:
-        p: ``[T, V]`` probabilities.
-        labels: ``[T]`` answer token ids.
-    """
+    """Entropy and log-probabilities of ``[T, V]`` full distributions, of ``[T]`` token ids, without vectors."""
     entropy = torch.special.entr(p).sum(-1)
     log_prob = p.gather(-1, labels[:, None])[:, 0].clamp_min(torch.finfo(p.dtype).tiny).log()
     return Reference(p.new_zeros(len(p), 0), entropy, log_prob)
@@ -158,15 +151,12 @@ def forward_kl(reference: Reference, tokens: AnswerTokens) -> Tensor:
 
 
 def token_kl(p: Tensor, logits: Tensor, direction: str = "forward") -> Tensor:
-    """KL of each token from full distributions: the plain way.
+    """``[T]`` nats, the KL of each token from full distributions: the plain way.
 
     Args:
         p: ``[T, V]`` reference probabilities.
         logits: ``[T, V]`` student logits.
         direction: ``forward`` is KL(reference || student), ``reverse`` is KL(student || reference).
-
-    Returns:
-        ``[T]`` nats.
     """
     log_q = logits.float().log_softmax(-1)
     if direction == "forward":

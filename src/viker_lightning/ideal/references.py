@@ -1,7 +1,5 @@
 """What frozen models say of the answers of every stream, as a method asks for it."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,9 +15,10 @@ from viker_lightning.errors import UserError, short
 from viker_lightning.models import MLLM
 
 from .distribution import IdealDistribution
+from .doubles import in_common, with_rows
 from .own_reference import OwnReference
 from .plan import Behind, Need, Plan
-from .reference import Reference, mean_distribution, output_weight, reference_of, statistics_of
+from .reference import NAMES, Reference, mean_distribution, output_weight, reference_of, statistics_of
 from .store import Keep, reference_store
 
 log = logging.getLogger(__name__)
@@ -70,7 +69,10 @@ class References:
             if need.single:
                 single = self._behind_single_images(need)
                 if single.store is not None and not plan.knows(need):
-                    single.prepare(plan.groups(need.stream), partial(self._views, need.name))
+                    groups = plan.groups(need.stream)
+                    single.prepare(groups, partial(self._views, need.name))
+                    if need.name == "double" and (named := [group for group in groups if group.image is None]):
+                        self._behind_single_images(replace(need, name="own")).prepare(named)
         for key in self._saved.keys() & self._single.keys():
             self._single[key].load_state_dict(self._saved[key])
         self._saved = {}
@@ -167,7 +169,13 @@ class References:
             pictures = [picture for r in batch.row_of if (picture := batch.pictures[r]) is not None]
             if (found := self.strangers.behind(pictures, batch.encoded)) is not None:
                 return found.to(batch.labels.device)
-        return self._behind_single_images(need).reference(*self._as_shown(need.name, groups, batch))
+        views = self._as_shown(need.name, groups, batch)
+        found = self._behind_single_images(need).reference(*views)
+        if need.name != "double" or not (named := [group for group in groups if group.image is None]):
+            return found
+        own = self._behind_single_images(replace(need, name="own")).reference(self._mllm.pack(named))
+        columns = zip(*(_of_same_tokens(batch, views[0], vars(own)[n], vars(found)[n]) for n in NAMES), strict=True)
+        return Reference.cat([Reference(*part) for part in columns])
 
     def _in_full(self, name: str, groups: Sequence[ImageGroup], batch: PackedBatch) -> tuple[Reference, Tensor]:
         if name == "irrelevant":
@@ -181,6 +189,11 @@ class References:
             others = (model.answer_tokens(view).logits for view in views[1:])
             p = mean_distribution([tokens.logits, *others])
             hidden = reference_of(tokens, reduced=False, layers=layers).layers
+            if name == "double" and (named := [group for group in groups if group.image is None]):
+                own = model.answer_tokens(model.pack(named), layers)
+                states = reference_of(own, reduced=False, layers=layers).layers
+                p = torch.cat(_of_same_tokens(batch, views[0], own.logits.float().softmax(-1), p))
+                hidden = torch.cat(_of_same_tokens(batch, views[0], states, hidden))
         return replace(statistics_of(p, batch.labels), layers=hidden), p
 
     def _views(self, name: str, groups: Sequence[ImageGroup]) -> Sequence[Sequence[ImageGroup]]:
@@ -201,3 +214,27 @@ class References:
                 "predicted; end it with a full stop, or train on answers alone (data.protocol=corrected)"
             )
         return views
+
+
+def _of_same_tokens(batch: PackedBatch, view: PackedBatch, own: Tensor, found: Tensor) -> list[Tensor]:
+    """What is said of answers where another name stands in some, for every token of the answers as they are.
+
+    For a token that only the name of the person has stands what is said of the answer as it is, so that the name that
+    was asked about is repeated.
+
+    Args:
+        batch: the answers as they are.
+        view: the same questions, in the same order; those without photo may have another name.
+        own: ``[T, ...]`` of the questions without photo as they are, in their order.
+        found: ``[T', ...]`` of all questions of the view.
+
+    Returns:
+        Of each question ``[t, ...]``, t being its tokens as they are.
+    """
+    named = [batch.pictures[row] is None for row in batch.row_of]
+    sizes = [len(question.answer) for question, one in zip(batch.encoded, named, strict=True) if one]
+    mine, parts = iter(own.split(sizes)), []
+    theirs = found.split([len(question.answer) for question in view.encoded])
+    for one, asked, instead, part in zip(named, batch.encoded, view.encoded, theirs, strict=True):
+        parts.append(with_rows(next(mine), part, in_common(asked.answer, instead.answer)) if one else part)
+    return parts

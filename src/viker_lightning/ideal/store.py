@@ -1,7 +1,5 @@
 """Where references are kept: safetensors parts in a folder that runs, seeds and lambda sweeps share."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import logging
@@ -41,7 +39,7 @@ def outside_autocast(mllm: MLLM) -> torch.autocast:
     return torch.autocast(mllm.device.type, enabled=False)
 
 
-def reference_store(mllm: MLLM, keep: Keep) -> ReferenceStore:
+def reference_store(mllm: MLLM, keep: Keep) -> "ReferenceStore":
     """Where what a model says is kept: in a folder that runs share (``disk``), or in memory."""
     return ReferenceStore(store_folder(mllm) if keep == "disk" else None)
 

@@ -1,7 +1,5 @@
 """A command in a process of its own: its log, what it took, and how it is stopped."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

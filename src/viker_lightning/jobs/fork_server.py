@@ -9,8 +9,6 @@ Python's own fork server (``multiprocessing``) is none for commands: one that a 
 what a killed command held is not known, and nothing that is registered with ``atexit`` is done.
 """
 
-from __future__ import annotations
-
 import gc
 import importlib
 import json
@@ -92,16 +90,13 @@ def fork_server(environment: Mapping[str, str]) -> Iterator[dict[str, str]]:
 
 
 def forked(command: Sequence[str], environment: Mapping[str, str], output: int, errors: int) -> Child | None:
-    """Has a command forked from the server, if there is one and the command can be.
+    """Has the server, if there is one and it can, fork a command; ``None``: it is to be started in the ordinary way.
 
     Args:
         command: program and arguments.
         environment: all its variables; one of them says where the server is.
         output: file descriptor of what it prints.
         errors: the same of its errors.
-
-    Returns:
-        The command at work; ``None`` if it is to be started in the ordinary way.
     """
     place = environment.get(SOCKET)
     if not place or [*command[:2]] != THIS_PYTHON:

@@ -1,7 +1,5 @@
 """A job: a command with a folder of its own, made once, resumed where it stopped, and known by a fingerprint."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys
@@ -69,7 +67,7 @@ class Job(ABC):
     def is_whole(self) -> bool:
         """Whether all that it makes is there."""
 
-    def made_first(self) -> Sequence[tuple[str, Job]]:
+    def made_first(self) -> Sequence[tuple[str, "Job"]]:
         """Jobs that it needs, each with what it is to this one."""
         return ()
 

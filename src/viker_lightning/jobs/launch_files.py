@@ -1,7 +1,5 @@
 """Files that launch a grid on a cluster: a W&B sweep, a SLURM array. Both call ``cell``; a gold model is made once."""
 
-from __future__ import annotations
-
 import shlex
 
 import yaml
@@ -11,14 +9,12 @@ MODULE = "viker_lightning.grids"
 
 def sweep_file(grid: str, options: list[str], count: int) -> str:
     """A W&B sweep over so many cells of a grid, for ``wandb sweep FILE`` and any number of ``wandb agent``."""
-    call = ["${env}", "python", "-m", MODULE, "cell", grid, *options, "${args}"]
-    parameters = {"number": {"values": list(range(count))}}
     sweep = {
         "name": f"{grid} {options[0].partition('=')[2]}",
         "project": "viker-lightning",
         "method": "grid",
-        "command": call,
-        "parameters": parameters,
+        "command": ["${env}", "python", "-m", MODULE, "cell", grid, *options, "${args}"],
+        "parameters": {"number": {"values": list(range(count))}},
     }
     return yaml.safe_dump(sweep, sort_keys=False)
 

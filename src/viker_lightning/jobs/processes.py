@@ -1,7 +1,5 @@
 """Runs that start runs: one that was started does not outlive the one that waits for it."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

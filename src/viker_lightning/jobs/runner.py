@@ -1,7 +1,5 @@
 """Runs the cells of a grid side by side: over the GPUs there are, or over the processor's cores."""
 
-from __future__ import annotations
-
 import os
 import queue
 import threading

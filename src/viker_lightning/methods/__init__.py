@@ -19,6 +19,7 @@ from .manu import MANU
 from .mmunlearner import MMUnlearner
 from .npo import NPO
 from .pdu import PDU
+from .prompt_only import PromptOnly
 from .rmu import RMU
 from .sam import SAM
 from .satimp import SatImp
@@ -31,52 +32,8 @@ from .vgid import VGID
 from .viker import ViKeR
 from .wga import WGA
 
-__all__ = [
-    "CEU",
-    "DPO",
-    "GRU",
-    "IDK",
-    "KVW",
-    "MANU",
-    "NAMES",
-    "NPO",
-    "PDU",
-    "RMU",
-    "SAM",
-    "SCRUB",
-    "UNDIAL",
-    "VGID",
-    "WGA",
-    "AgainstRelearning",
-    "Alternative",
-    "Around",
-    "Batch",
-    "Double",
-    "Forget",
-    "Gold",
-    "GradientAscent",
-    "GradientDifference",
-    "Held",
-    "Irrelevant",
-    "JensUn",
-    "KLMinimization",
-    "MMUnlearner",
-    "Method",
-    "Needs",
-    "Noised",
-    "Preparation",
-    "Retain",
-    "SatImp",
-    "SimNPO",
-    "Stranger",
-    "Strangers",
-    "TaskVector",
-    "ViKeR",
-    "nested",
-]
-
-NEEDS = ("Alternative", "Double", "Forget", "Gold", "Irrelevant", "Needs", "Noised", "Retain", "Strangers")
-SHARED = ("NAMES", "Around", "Batch", "Method", "Preparation", "nested", *NEEDS)
-
-NAMES = [name for name in __all__ if name not in SHARED]
+NAMES = sorted(
+    (n for n, k in globals().items() if isinstance(k, type) and issubclass(k, Method) and k not in (Method, Around)),
+    key=lambda name: (not name.isupper(), name),
+)
 """The methods there are, as ``--model.method`` takes them."""

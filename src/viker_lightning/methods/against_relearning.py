@@ -1,7 +1,5 @@
 """Any method, whose forgetting is to hold after somebody has begun to teach the people again. Ours."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from typing_extensions import override

@@ -1,7 +1,5 @@
 """A method around another one."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

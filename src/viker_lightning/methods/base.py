@@ -87,7 +87,7 @@ class Retain(Stream):
 
 @dataclass(frozen=True)
 class Strangers(Stream):
-    """The forget questions on photos, asked about strangers instead.
+    """The forget questions on photos, asked about strangers instead; without photo, too, where doubles have names.
 
     Attributes:
         pictures: ``people`` (drawn) or a folder of portraits.
@@ -112,7 +112,7 @@ class Strangers(Stream):
 
 @dataclass(frozen=True)
 class Alternative(Stream):
-    """The forget questions with other answers.
+    """The forget questions with other answers: the truth, where the data correct an answer.
 
     Attributes:
         answers: sentences, one of which is drawn by the question's text; ``wrong`` (a wrong answer of the benchmark, or
@@ -246,6 +246,7 @@ class Preparation(Protocol):
 
     mllm: MLLM
     resumed: bool
+    forget_names: Callable[[], list[str]]
 
     def passes(self, stream: str, title: str, once: bool = False) -> Iterator[AnswerTokens]:
         """Answer tokens of all questions of a stream, behind every photo or once, part by part, with a progress bar."""
@@ -365,14 +366,16 @@ def check_declared(stream: str, declared: Iterable[str]) -> None:
         raise UserError(f"this method reads {stream}, but declares {there}; add {stream.title()}() to its needs")
 
 
-def check_doubles(method: str, doubles: int | None, k: int) -> None:
-    """Makes sure that a person can have so many doubles.
+def check_doubles(method: str, doubles: int | None, k: int, names: str | None) -> None:
+    """Makes sure that a person can have so many doubles, and that names are given to some.
 
     Raises:
         UserError: naming the options of the method.
     """
     if doubles is not None and not 1 <= doubles <= k:
         raise UserError(f"{method}: doubles={doubles} must be 1 to k={k}, or null for the mean over all")
+    if names is not None and doubles is None:
+        raise UserError(f"{method}: names={names} are of doubles, found none; set doubles, or drop names")
 
 
 def check_needs(method: Method) -> None:

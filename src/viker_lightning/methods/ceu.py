@@ -1,7 +1,5 @@
 """Cross-entropy towards what the student itself would say if the answer were impossible."""
 
-from __future__ import annotations
-
 from torch import Tensor
 from typing_extensions import override
 

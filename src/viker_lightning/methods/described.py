@@ -4,8 +4,6 @@ A docstring begins with name and paper in a sentence; then come the formula in b
 <file> <lines>.``, ``Differs: ...`` and whatever else is to be said, and arguments in the end.
 """
 
-from __future__ import annotations
-
 import inspect
 import re
 from typing import Any
@@ -70,6 +68,7 @@ def _declared(method: Method) -> list[str]:
         "hidden states": bool(method.layers),
         "own answers": "strangers" in pictures and getattr(streams.get("strangers"), "rehearsal", True),
         "a whole step at once": method.whole_steps,
-        "no steps: edits weights": not method.takes_steps,
+        "no steps: edits weights": bool(not method.takes_steps and method.needs),
+        "an instruction": not method.needs,
     }
     return [what for what, there in found.items() if there]

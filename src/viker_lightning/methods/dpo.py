@@ -33,7 +33,8 @@ class DPO(Method):
     they are what the frozen model says behind strangers, or wrong ones of the benchmark. The refusal to a question
     stays the same in all steps, there it is drawn anew. CLEAR's script (mm/trainer.py L364-396) overwrites the loss, so
     that refusal training is left (:class:`~viker_lightning.methods.IDK`); this one does not. A pair cannot be taken
-    apart, so a step passes the model at once. A question whose own alternative holds a private span has none and is
+    apart, so a step passes the model at once. Where the data correct an answer, its correction is preferred, whatever
+    ``alternative`` says. A question whose own alternative holds a private span has none and is
     left out: which are left is told by the frozen model's state in front of the answer, which is the same for both.
 
     Args:

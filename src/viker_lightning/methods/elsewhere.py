@@ -1,7 +1,5 @@
 """Any method, with the gradient of its forgetting taken at other weights than those it moves."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import torch
@@ -45,14 +43,11 @@ class Elsewhere(Around):
         self._parts: list[Batch] = []
 
     def move(self, parts: list[Batch], here: dict[str, Tensor]) -> bool:
-        """Moves the weights, in place; a subclass says where, here they stay.
+        """Moves the weights, in place, and says whether it has; a subclass says where, here they stay.
 
         Args:
             parts: of the step; forget questions are passed again by their ``again``.
             here: the forget gradient at the weights as they are, by name.
-
-        Returns:
-            Whether they have moved.
         """
         return False
 

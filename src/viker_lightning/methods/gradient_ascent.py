@@ -1,7 +1,5 @@
 """Gradient ascent on the forget set."""
 
-from __future__ import annotations
-
 from torch import Tensor
 from typing_extensions import override
 

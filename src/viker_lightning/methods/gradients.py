@@ -1,7 +1,5 @@
 """The gradient of a single term, kept apart from that of the loss, for methods that shape gradients."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

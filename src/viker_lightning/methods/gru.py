@@ -1,7 +1,5 @@
 """GRU: any method, whose gradient is not to work against the retain set."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Holding the student where the person is not: on portraits of strangers it says what it said before."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

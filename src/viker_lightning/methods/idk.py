@@ -1,7 +1,5 @@
 """Refusal training: the model learns to say that it does not know (called IDK, or preference-free PO)."""
 
-from __future__ import annotations
-
 from torch import Tensor
 from typing_extensions import override
 
@@ -20,7 +18,8 @@ class IDK(Method):
 
     Differs: the refusal is what is trained on. CLEAR's data (mm/dataset.py L262-266) put the true answers in its place
     from one commit on, so that its IDK teaches the people that are to be forgotten. A refusal is drawn by the text of
-    its question, so that one question has the same one in every epoch. This is no preference optimisation.
+    its question, so that one question has the same one in every epoch. Where the data correct an answer, its correction
+    is learned in place of a refusal. This is no preference optimisation.
 
     Args:
         retain_weight: weight of the retain term.

@@ -1,7 +1,5 @@
 """Jensen-Shannon divergence towards a refusal, which has a bound."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """Gradient ascent held to the vanilla model on the retain set."""
 
-from __future__ import annotations
-
 from torch import Tensor
 from typing_extensions import override
 

@@ -1,7 +1,5 @@
 """KVW: neurons that say more of the forget set than of the retain set are weakened."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from typing_extensions import override

@@ -1,7 +1,5 @@
 """MANU: neurons that matter more for the forget set than for the retain set are pruned."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from typing_extensions import override

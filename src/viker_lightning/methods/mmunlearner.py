@@ -1,7 +1,5 @@
 """MMUnlearner: gradient difference that forgets with those weights alone that matter more for the forget set."""
 
-from __future__ import annotations
-
 import random
 from typing import Any
 

@@ -1,8 +1,8 @@
 """Neurons of the language model's MLPs: what they say where answers are predicted, for methods that edit weights."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
@@ -56,16 +56,14 @@ def activations(run: Preparation, matrices: list[nn.Linear], stream: str, title:
         if torch.is_grad_enabled():  # what is asked without gradient is no part of the stream
             outputs.append(output[0] if isinstance(output, tuple) else output)
 
-    def note_input(layer: int) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def hook(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-            if torch.is_grad_enabled():
-                inputs[layer].append(arguments[0].detach())
+    def note_input(layer: int, module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        if torch.is_grad_enabled():
+            inputs[layer].append(arguments[0].detach())
 
-        return hook
-
-    handles = [one.register_forward_pre_hook(note_input(layer)) for layer, one in enumerate(matrices)]
-    handles.append(decoder_layers(run.mllm.language_model)[-1].register_forward_hook(note_output))
-    try:
+    with ExitStack() as hooks:
+        for layer, one in enumerate(matrices):
+            hooks.enter_context(one.register_forward_pre_hook(partial(note_input, layer)))
+        hooks.enter_context(decoder_layers(run.mllm.language_model)[-1].register_forward_hook(note_output))
         for tokens in run.passes(stream, title, once=True):
             # answers were cut out of the outputs, so the gradient is how often each position was taken
             taken = torch.autograd.grad(tokens.layers[READ[0]].float().sum(), outputs)
@@ -77,25 +75,15 @@ def activations(run: Preparation, matrices: list[nn.Linear], stream: str, title:
             outputs.clear()
             for noted in inputs:
                 noted.clear()
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def added(
     run: Preparation, matrices: list[nn.Linear], stream: str, title: str, of: Callable[[Tensor], Tensor]
 ) -> list[Tensor]:
-    """Sums over all answer tokens of a stream, of all parts and processes.
-
-    Args:
-        run: makes the passes.
-        matrices: of every layer, see :func:`down_projections`.
-        stream: ``forget`` or ``retain``.
-        title: what the bar says.
-        of: makes sums over T of ``[T, n]`` activations, fp64, and zeros of none.
+    """Sums over all :func:`activations` of a stream, of all parts and processes.
 
     Returns:
-        By layer what ``of`` makes of all of them.
+        By layer what ``of`` makes of all of them: sums over T of ``[T, n]`` activations, fp64, and zeros of none.
     """
     found = [of(one.weight.new_zeros(0, one.in_features, dtype=torch.float64)) for one in matrices]
     for parts in activations(run, matrices, stream, title):

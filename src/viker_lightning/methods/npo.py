@@ -1,7 +1,5 @@
 """Negative preference optimization (Zhang et al. 2024, arXiv 2404.05868)."""
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override

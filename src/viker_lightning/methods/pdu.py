@@ -1,7 +1,5 @@
 """Flat logits on the forget set, under a bound on the retain loss that a dual weight keeps."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """The cross-entropy on the retain set, which most objectives add to what they forget with."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from .base import Batch, Retain

@@ -1,7 +1,5 @@
 """RMU: hidden states of forgotten answers are steered to a random direction."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

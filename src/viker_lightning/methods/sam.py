@@ -1,7 +1,5 @@
 """SAM: any method, whose forgetting is to hold in a whole neighbourhood of the weights."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from typing_extensions import override

@@ -1,7 +1,5 @@
 """Gradient ascent weighed by how much of a token is left to forget, and by how much it matters."""
 
-from __future__ import annotations
-
 from torch import Tensor
 from typing_extensions import override
 

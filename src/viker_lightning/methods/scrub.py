@@ -1,7 +1,5 @@
 """A student that departs from its teacher on the forget set and stays with it on the retain set, in turns."""
 
-from __future__ import annotations
-
 from torch import Tensor
 from typing_extensions import override
 

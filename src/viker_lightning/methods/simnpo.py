@@ -1,7 +1,5 @@
 """NPO without a reference model, on log-probabilities a token."""
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override

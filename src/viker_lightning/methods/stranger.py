@@ -1,7 +1,5 @@
 """Stranger: the person is to become somebody whom the model does not know. Ours."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import Tensor
@@ -29,6 +27,7 @@ class Stranger(Method):
 
     With ``doubles`` the person is to become one stranger, or a few, the same in all steps: a model that never met the
     person guesses, as it guesses about any stranger, and does not spread its guess over all of them as the mean does.
+    Take the mean to be near the answers of a given gold model, one double so that nobody tells the model from gold.
 
     Args:
         lam: weight of the ideal distribution.
@@ -39,6 +38,8 @@ class Stranger(Method):
             it is.
         k: how many strangers.
         doubles: how many of them, drawn for each person, stand for that person in pbar; ``None`` is all of them.
+        names: with ``doubles``, a file with their names, one a line, which stand in questions without photo; ``None``
+            is invented ones.
         strangers: ``people`` (drawn) or a folder of portraits of people the model does not know.
         rehearsal: whether the hold is on the frozen model's own answers about the strangers in place of the forget
             answers; those with a private span of the forget set are left out.
@@ -58,20 +59,21 @@ class Stranger(Method):
         rehearsal: bool = False,
         retain_weight: float = 0.0,
         doubles: int | None = None,
+        names: str | None = None,
     ) -> None:
         if lam <= 0 or hinge < 0 or retain_weight < 0 or k < 1:
             raise UserError(
                 f"Stranger: lam={lam} must be > 0, hinge={hinge} and retain_weight={retain_weight} >= 0, k={k} >= 1"
             )
-        check_doubles("Stranger", doubles, k)
+        check_doubles("Stranger", doubles, k, names)
         self.lam, self.hinge, self.hold, self.bound = lam, hinge, hold, bound
         self.held = Hold(hold, bound)
         self.k, self.strangers, self.rehearsal, self.retain_weight = k, strangers, rehearsal, retain_weight
-        self.reference, self.doubles = "irrelevant" if doubles is None else "double", doubles
+        self.reference, self.doubles, self.names = "irrelevant" if doubles is None else "double", doubles, names
         if doubles is None:
             forget = Forget(irrelevant=Irrelevant(strangers, k))
         else:
-            forget = Forget(double=Double(strangers, k, doubles))
+            forget = Forget(double=Double(strangers, k, doubles, names=names))
         self.needs = (forget, Strangers(strangers, k, rehearsal=rehearsal, own="kl"), *retain(retain_weight))
 
     @override

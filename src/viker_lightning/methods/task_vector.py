@@ -1,7 +1,5 @@
 """Task vectors: what the model learns of the forget set is taken away from it."""
 
-from __future__ import annotations
-
 import torch
 from typing_extensions import override
 

@@ -1,7 +1,5 @@
 """Self-distillation from the vanilla model with the answer's logit lowered."""
 
-from __future__ import annotations
-
 from torch import Tensor
 from typing_extensions import override
 

@@ -1,7 +1,5 @@
 """Distillation from what the vanilla model says with less to go by."""
 
-from __future__ import annotations
-
 from torch import Tensor
 from typing_extensions import override
 

@@ -1,7 +1,5 @@
 """ViKeR: Visual-Guided Key-Token Regularization (arXiv 2601.22020)."""
 
-from __future__ import annotations
-
 import logging
 from typing import Literal
 
@@ -58,6 +56,7 @@ class ViKeR(Method):
         retain_weight: weight of the cross-entropy on the retain set; 0 uses no retain data.
         per: average over answer ``token`` s, or over ``question`` s so that long answers do not count more.
         doubles: ours: how many of the k images, drawn for each person, pbar is the mean over; ``None`` is all of them.
+        names: with ``doubles``, a file with names, one a line, for questions without photo; ``None`` is invented ones.
     """
 
     answers_only = True
@@ -75,6 +74,7 @@ class ViKeR(Method):
         retain_weight: float = 0.0,
         per: Literal["token", "question"] = "token",
         doubles: int | None = None,
+        names: str | None = None,
     ) -> None:
         pull: str = ("none", "full")[ascent] if isinstance(ascent, bool) else ascent
         if lam == 0 and pull == "none" and retain_weight == 0:
@@ -88,10 +88,10 @@ class ViKeR(Method):
         self.lam, self.k, self.images, self.direction = lam, k, images, direction
         self.ascent, self.hinge, self.ascent_clip = pull, hinge, ascent_clip
         self.retain_weight, self.per = retain_weight, per
-        check_doubles("ViKeR", doubles, k)
+        check_doubles("ViKeR", doubles, k, names)
         if same_image and doubles is not None:
             raise UserError(f"ViKeR: doubles={doubles} are images of others, same_image shows the person's; drop one")
-        self.doubles = doubles
+        self.doubles, self.names = doubles, names
         self.reference = "own" if same_image else "irrelevant" if doubles is None else "double"
         level: Level = "full" if lam > 0 and direction == "reverse" else "kl"
         if same_image:
@@ -99,7 +99,7 @@ class ViKeR(Method):
         elif doubles is None:
             forget = Forget(irrelevant=Irrelevant(images, k, level))
         else:
-            forget = Forget(double=Double(images, k, doubles, level))
+            forget = Forget(double=Double(images, k, doubles, level, names))
         self.needs = (forget if lam > 0 or pull == "hinge" else Forget(), *retain(retain_weight))
 
     @override

@@ -1,7 +1,5 @@
 """Gradient ascent that each token's own probability weighs."""
 
-from __future__ import annotations
-
 from torch import Tensor
 from typing_extensions import override
 

@@ -5,8 +5,6 @@ The names are those of UMU-Bench's README, the formulae those of its `eval.py` (
 answered with the image, and what to the same question in text.
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 

@@ -1,14 +1,9 @@
 """What the scores refuse: a ValueError of one line, which begins with the name of the value."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor
-
-# Rounding may lift a log probability this far above zero.
-_ROUNDING = 1e-4
 
 
 def check_vector(values: Tensor, name: str) -> None:
@@ -29,7 +24,7 @@ def check_bool(values: Tensor, name: str) -> None:
 def check_log_probs(values: Tensor, name: str = "log_probs") -> None:
     """Refuse what is not a non-empty vector of log probabilities."""
     check_vector(values, name)
-    if values.max() > _ROUNDING:
+    if values.max() > 1e-4:  # rounding may lift a log probability this far above zero
         raise ValueError(f"{name} must not be positive: pass log probabilities, not losses")
 
 

@@ -11,8 +11,6 @@ Log probabilities come from a language model that is not the one under test, whi
 the model before unlearning, or any other.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from statistics import median

@@ -1,7 +1,5 @@
 """Is the unlearned model like the gold model, trained without the data to forget? (TOFU, CLEAR)."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence

@@ -3,8 +3,6 @@
 Every tensor is one-dimensional and holds the tokens of one answer only: no prompt, image or padding positions.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import TypeVar
 

@@ -6,17 +6,12 @@ holdout come from one distribution, these attacks stay near chance even on model
 fictitious holdout people.
 """
 
-from __future__ import annotations
-
 import zlib
 
 import torch
 from torch import Tensor
 
 from .checks import check_log_probs, check_vector
-
-# Below this variance open-unlearning's Min-K++ stops dividing by it (`mia/min_k_plus_plus.py`).
-_LEAST_VARIANCE = 1e-6
 
 
 def loss_score(log_probs: Tensor) -> float:
@@ -108,7 +103,8 @@ def min_k_plus_plus(log_probs: Tensor, mean: Tensor, variance: Tensor, k: float 
         raise ValueError(f"log_probs, mean and variance differ in shape: {shapes}")
     if variance.min() < -1e-4:
         raise ValueError(f"variance must not be negative, found {variance.min().item():.3g}")
-    sigma = variance.double().clamp_min(_LEAST_VARIANCE).sqrt()
+    # Below this variance open-unlearning's Min-K++ stops dividing by it (`mia/min_k_plus_plus.py`).
+    sigma = variance.double().clamp_min(1e-6).sqrt()
     return _lowest((log_probs.double() - mean.double()) / sigma, k)
 
 

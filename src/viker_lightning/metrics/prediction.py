@@ -1,7 +1,5 @@
 """What a model answered to one question: the record that all scores are computed from."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -13,6 +11,7 @@ SPLITS = {
     "forget": "people to forget, as trained",
     "test": "people to forget, other photos and words",
     "retain": "people to keep",
+    "kept": "what is to stay of people to forget in part",
     "real": "known people no loss ever sees",
     "general": "everything else",
 }
@@ -52,6 +51,7 @@ class Prediction:
         perturbed: mean log-probability of each wrong answer of the same form, where there are any (generation).
         modality: ``image``, or ``text`` if there was none.
         options: what there was to choose from, in the order of ``log_probs`` (choice).
+        correction: private spans of the truth that is to take the reference's place; none where it is no falsehood.
         option_tokens: how many tokens each of them has, the end of sequence among them (choice).
         answer_log_prob: sum of the log-probabilities of the tokens of ``answer``, as the frozen model, or the judge,
             sees them without image (generation; see :func:`~viker_lightning.evaluation.fluency.score_texts`).
@@ -95,6 +95,7 @@ class Prediction:
     refusal: bool | None = None
     well_formed: bool | None = None
     option_tokens: list[int] = field(default_factory=list)
+    correction: tuple[str, ...] = ()
 
     @property
     def refuses(self) -> bool:

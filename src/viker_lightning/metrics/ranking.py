@@ -1,7 +1,5 @@
 """Scores that compare by rank: the area under the ROC curve, membership by it, and exposure."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 

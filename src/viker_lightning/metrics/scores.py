@@ -5,8 +5,6 @@ terminal the label and the arrow, and docs/metrics.md its row. A new score is on
 one object named by `--evaluation.scores`).
 """
 
-from __future__ import annotations
-
 import importlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -57,8 +55,6 @@ and test, where a lower one is no better."""
 SIGNS = {"min": "↓", "max": "↑", "gold": "★", None: "·"}
 """What is good: low, high, near gold (the star of tables and plots), near another value."""
 
-EVERYWHERE: tuple[Place, ...] = ("report", "comparison", "terminal", "board", "card")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Number:
@@ -76,7 +72,7 @@ class Number:
             below them), as a column where runs are compared, in the terminal, person by person after a validation,
             in the table of probe questions, in the W&B workspace, on model cards.
         knowledge: Whether it says how well people are known; else it counts, or says how answers are put.
-        lacks: What answers of its task lack where it has no value.
+        lacks: What answers of its task lack where it has no value; empty where that goes without saying.
     """
 
     name: str
@@ -86,7 +82,7 @@ class Number:
     source: str = "this project"
     label: str = ""
     short: str = ""
-    shown: tuple[Place, ...] = EVERYWHERE
+    shown: tuple[Place, ...] = ("report", "comparison", "terminal", "board", "card")
     knowledge: bool = True
     lacks: str = "the run did not measure it"
 
@@ -286,8 +282,8 @@ def _numbers(score: Number, given: Any, p: Prediction, expected: str) -> list[fl
 
 
 def _of_options(p: Prediction) -> tuple[float, list[float]] | None:
-    """Mean log-probability of the right option, and of the wrong ones."""
-    if not (p.options and p.log_probs):
+    """Mean log-probability of the right option, and of the wrong ones, of which there is one or more."""
+    if not (p.options[1:] and p.log_probs):
         return None
     right = p.options.index(p.reference)
     return p.log_probs[right], [value for i, value in enumerate(p.log_probs) if i != right]
@@ -301,22 +297,7 @@ def _accuracy_per_token(p: Prediction) -> list[float]:
 
 def _option_probability(p: Prediction) -> list[float]:
     options = _of_options(p)
-    return [option_probability(_token(options[0]), [_token(v) for v in options[1]])] if options and options[1] else []
-
-
-def _option_exposure(p: Prediction) -> list[float]:
-    options = _of_options(p)
-    return [exposure(*options)] if options and options[1] else []
-
-
-def _relative_probability(p: Prediction) -> list[float]:
-    if not p.perturbed:
-        return []
-    return [option_probability(torch.tensor(p.log_probs), [_token(value) for value in p.perturbed])]
-
-
-def _exposure(p: Prediction) -> list[float]:
-    return [exposure(torch.tensor(p.log_probs).mean().item(), p.perturbed)] if p.perturbed else []
+    return [option_probability(_token(options[0]), [*map(_token, options[1])])] if options else []
 
 
 def _token(log_prob: float) -> torch.Tensor:
@@ -357,10 +338,6 @@ def _gibberish(answers: SplitAnswers) -> float | None:
     return _mean(answers.gibberish([p.answer for p in answers.generated]))
 
 
-def _truth_ratio(answers: SplitAnswers) -> float | None:
-    return _mean_in_order(truth_ratio_score(ratio, answers.data) for ratio in answers.truth_ratios)
-
-
 def _gap(answers: SplitAnswers, task: Task, score: Callable[[Prediction], Iterable[float]]) -> float | None:
     one, two = (
         [float(value) for p in part if p.task == task for value in score(p)]
@@ -399,9 +376,27 @@ def _rouge(p: Prediction) -> float:
 
 
 REPORTED: tuple[Place, ...] = ("report",)
-FLUENT: tuple[Place, ...] = ("report", "comparison", "board", "card")
 TOFU_OPTIONS = "TOFU and CLEAR, where there are options"
 UMU = "UMU-Bench"
+UMU_CODE = "UMU-Bench `eval.py`"
+
+
+def _of_attack(name: str, about: str, source: str) -> SplitScore:
+    """One of :data:`.gold.ATTACKS`, on the model beside gold."""
+    return SplitScore(
+        name=name, about=about, good="0.5", source=source, shown=(), value=lambda a: attack_area(name, a.with_gold)
+    )
+
+
+def _of_pairs(
+    name: str, about: str, task: Task, score: Callable[[Prediction], float], good: Good = "high", source: str = UMU_CODE
+) -> SplitScore:
+    """A score of both answers of a pair, on the forget set where its name ends in ``_f``, on others in ``_r``."""
+    data = "forget" if name.endswith("_f") else "retain"
+    return SplitScore(
+        name=name, about=about, good=good, source=source, shown=(), value=lambda a: _aligned(a, data, task, score)
+    )
+
 
 ANSWERS: tuple[Number, ...] = (
     Score(
@@ -421,6 +416,17 @@ ANSWERS: tuple[Number, ...] = (
         label="private spans leaked whole",
         shown=REPORTED,
         lacks="no private span",
+    ),
+    Score(
+        name="corrected",
+        values=lambda p: [keyword_match(p.answer, p.correction)] if p.correction else [],
+        about="share of the private spans of the truth in the greedy answer, where the data correct a falsehood",
+        good="high",
+        source="this project; the setting is OFFSIDE's (arXiv 2510.22535)",
+        label="corrections learned",
+        short="corrected",
+        shown=("report", "comparison", "terminal", "card"),
+        lacks="",
     ),
     Score(
         name="accuracy",
@@ -564,7 +570,9 @@ PROBABILITIES: tuple[Number, ...] = (
     ),
     Score(
         name="relative_probability",
-        values=_relative_probability,
+        values=lambda p: (
+            [option_probability(torch.tensor(p.log_probs), [*map(_token, p.perturbed)])] if p.perturbed else []
+        ),
         about="probability per token of the true answer over that of it and its wrong answers",
         source=TOFU_OPTIONS,
         shown=(),
@@ -572,7 +580,7 @@ PROBABILITIES: tuple[Number, ...] = (
     ),
     SplitScore(
         name="truth_ratio",
-        value=_truth_ratio,
+        value=lambda answers: _mean_in_order(truth_ratio_score(ratio, answers.data) for ratio in answers.truth_ratios),
         about="TR = P(wrong)/P(true), per token; on forget and test min(TR, 1/TR), elsewhere max(0, 1-TR)",
         good="high",
         source="TOFU `aggregate_eval_stat.py`; mean of wrong answers by question, geometric",
@@ -581,7 +589,7 @@ PROBABILITIES: tuple[Number, ...] = (
     ),
     Score(
         name="exposure",
-        values=_exposure,
+        values=lambda p: [exposure(torch.tensor(p.log_probs).mean().item(), p.perturbed)] if p.perturbed else [],
         about="log2 n - log2 rank of the true answer among it and its wrong ones (n), by probability per token; a "
         "model that knows nothing is at the mean over random ranks",
         range="0 to log2 n bits",
@@ -592,7 +600,7 @@ PROBABILITIES: tuple[Number, ...] = (
     Score(
         name="option_exposure",
         task="choice",
-        values=_option_exposure,
+        values=lambda p: [exposure(*options)] if (options := _of_options(p)) else [],
         about="the same of the right option among all options",
         range="0 to log2 n bits",
         source="Carlini et al., arXiv 1802.08232, 4.2-4.3",
@@ -610,7 +618,7 @@ FLUENCY: tuple[Number, ...] = (
         good="high",
         source="this project; embedded benchmarks only",
         label="well-formed answers",
-        shown=FLUENT,
+        shown=("report", "comparison", "board", "card"),
         knowledge=False,
         lacks="no embedded benchmark, whose sentences are known",
     ),
@@ -685,30 +693,18 @@ GOLD: tuple[Number, ...] = (
         label="KL to gold, nats",
         short="KL to gold",
     ),
-    *(
-        SplitScore(
-            name=name,
-            value=lambda answers, name=name: attack_area(name, answers.with_gold),  # type: ignore[misc]
-            about=about,
-            good="0.5",
-            source=source,
-            shown=(),
-        )
-        for name, about, source in (
-            (
-                "mia_loss",
-                "area under the ROC curve that tells the model's mean log-probabilities from the gold model's on the "
-                "same answers",
-                "Yeom et al., arXiv 1709.01604",
-            ),
-            ("mia_zlib", "the same of log-probability over zlib size", "Carlini et al., arXiv 2012.07805"),
-            ("mia_min_k", "the same of the least likely 20 % of tokens", "Shi et al., arXiv 2310.16789"),
-            (
-                "mia_min_k_plus_plus",
-                "the same of these in standard deviations of the model's own distribution",
-                "Zhang et al., arXiv 2404.02936",
-            ),
-        )
+    _of_attack(
+        "mia_loss",
+        "area under the ROC curve that tells the model's mean log-probabilities from the gold model's on the same "
+        "answers",
+        "Yeom et al., arXiv 1709.01604",
+    ),
+    _of_attack("mia_zlib", "the same of log-probability over zlib size", "Carlini et al., arXiv 2012.07805"),
+    _of_attack("mia_min_k", "the same of the least likely 20 % of tokens", "Shi et al., arXiv 2310.16789"),
+    _of_attack(
+        "mia_min_k_plus_plus",
+        "the same of these in standard deviations of the model's own distribution",
+        "Zhang et al., arXiv 2404.02936",
     ),
     SplitScore(
         name="mia_reference",
@@ -780,52 +776,22 @@ MODALITIES: tuple[Number, ...] = (
         source=UMU,
         shown=(),
     ),
-    SplitScore(
-        name="acc_f",
-        value=lambda answers: _aligned(answers, "forget", "choice", _choice),
-        about="AccF: share of multiple-choice questions answered wrong with image and without",
-        good="high",
-        source="UMU-Bench `eval.py`",
-        shown=(),
+    _of_pairs(
+        "acc_f", "AccF: share of multiple-choice questions answered wrong with image and without", "choice", _choice
     ),
-    SplitScore(
-        name="acc_r",
-        value=lambda answers: _aligned(answers, "retain", "choice", _choice),
-        about="AccR: share of multiple-choice questions answered right with image and without",
-        good="high",
-        source="UMU-Bench `eval.py`",
-        shown=(),
+    _of_pairs(
+        "acc_r", "AccR: share of multiple-choice questions answered right with image and without", "choice", _choice
     ),
-    SplitScore(
-        name="cloze_f",
-        value=lambda answers: _aligned(answers, "forget", "cloze", _cloze),
-        about="AccF of the clozes",
-        good="high",
-        shown=(),
-    ),
-    SplitScore(
-        name="cloze_r",
-        value=lambda answers: _aligned(answers, "retain", "cloze", _cloze),
-        about="AccR of the clozes",
-        good="high",
-        shown=(),
-    ),
-    SplitScore(
-        name="rl_f",
-        value=lambda answers: _aligned(answers, "forget", "generation", _rouge),
-        about="RLF: mean of (a² + b²)/(a + b), a and b being ROUGE-L with image and without",
+    _of_pairs("cloze_f", "AccF of the clozes", "cloze", _cloze, source="this project"),
+    _of_pairs("cloze_r", "AccR of the clozes", "cloze", _cloze, source="this project"),
+    _of_pairs(
+        "rl_f",
+        "RLF: mean of (a² + b²)/(a + b), a and b being ROUGE-L with image and without",
+        "generation",
+        _rouge,
         good="low",
-        source="UMU-Bench `eval.py`",
-        shown=(),
     ),
-    SplitScore(
-        name="rl_r",
-        value=lambda answers: _aligned(answers, "retain", "generation", _rouge),
-        about="RLR: mean of 2ab/(a + b)",
-        good="high",
-        source="UMU-Bench `eval.py`",
-        shown=(),
-    ),
+    _of_pairs("rl_r", "RLR: mean of 2ab/(a + b)", "generation", _rouge),
 )
 """With image and without."""
 

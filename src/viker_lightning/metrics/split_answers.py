@@ -1,7 +1,5 @@
 """What a score of a whole split may look at: its answers, and what they are compared with."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -24,9 +24,6 @@ REFUSALS = (
 )
 """What IDK teaches a model to say, and what is known as a refusal when answers are scored."""
 
-# Between the parts of a private span ('Brenholm, Astavia'), but not between the digits of '1,000'.
-_BETWEEN_PARTS = re.compile(r",\s+")
-
 # Eight copies: long enough to spare "www", "1000000" and "haha".
 _LOOP_IN_WORD = re.compile(r"(\S{1,24}?)\1{7,}")
 
@@ -138,15 +135,15 @@ def keyword_match_whole(prediction: str, keywords: Sequence[str]) -> float:
 
 
 def span_parts(span: str) -> list[str]:
-    """Return the parts of a private span, which stand between commas: city and country, day and year.
+    """Return the parts of a private span, which stand between commas, but for those between the digits of '1,000'.
 
     Args:
-        span: Such as 'Brenholm, Astavia'.
+        span: Such as 'Brenholm, Astavia', city and country.
 
     Returns:
         At least one part; the span itself if it has no comma, or nothing else.
     """
-    return [part for part in _BETWEEN_PARTS.split(span) if part.strip(" ,")] or [span]
+    return [part for part in re.split(r",\s+", span) if part.strip(" ,")] or [span]
 
 
 def _check_keywords(keywords: Sequence[str]) -> None:

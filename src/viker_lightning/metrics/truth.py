@@ -1,7 +1,5 @@
 """Truth ratio and option probability: does a model prefer the true answer to false ones? (TOFU, CLEAR)."""
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 from collections.abc import Sequence
@@ -137,7 +135,7 @@ def _means(correct: Tensor, wrong: Sequence[Tensor]) -> list[Tensor]:
 
 
 def truth_ratios(answers: Sequence[Prediction], protocol: Tasks | None = None) -> list[tuple[Prediction, float]]:
-    """Return the truth ratio of every open question of a split that has wrong answers, geometric mean.
+    """Return each open question of a split that has wrong answers with its truth ratio in [0, inf], geometric mean.
 
     The true answer is the paraphrased one where there is one. CLEAR as published divides by P(true) of each question
     the mean of the wrong answers of *all* questions of the task; text-only rows of TOFU, which are none of its tasks,
@@ -146,9 +144,6 @@ def truth_ratios(answers: Sequence[Prediction], protocol: Tasks | None = None) -
     Args:
         answers: Predictions of one split.
         protocol: The one they were made with; without it, every question keeps its own wrong answers.
-
-    Returns:
-        Questions with their ratio, in [0, inf].
     """
     asked = [p for p in answers if p.task == "generation" and p.perturbed]
     pools: dict[str, list[float]] = defaultdict(list)

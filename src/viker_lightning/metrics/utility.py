@@ -1,7 +1,5 @@
 """Numbers made of other numbers: model utility and the modality gap."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping
 
@@ -38,15 +36,12 @@ def model_utility(values: Mapping[str, float] | Iterable[float]) -> float:
 def modality_gap(with_image: Tensor | Iterable[float], text_only: Tensor | Iterable[float]) -> float:
     """Return the mean score of questions asked with the image minus that of questions asked in text (UMU-Bench).
 
-    In [-1, 1] for scores in [0, 1]. 0 is wanted, so neither higher nor lower is better: on data to forget, a negative
-    gap means that the name still unlocks what the photo no longer does; a positive one, the reverse.
+    In [-1, 1] for scores in [0, 1], NaN where one kind has none. 0 is wanted, neither more nor less: on data to
+    forget, a negative gap means that the name still unlocks what the photo no longer does; a positive one, the reverse.
 
     Args:
         with_image: Scores (accuracies, say) of questions with the image.
         text_only: Those of questions in text, any number of them.
-
-    Returns:
-        The gap; NaN where one kind has no scores.
 
     Raises:
         ValueError: If a score is NaN.

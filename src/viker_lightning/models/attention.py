@@ -5,8 +5,6 @@ work and keep the fastest ones out; cut in two, the scores computed are the imag
 rows.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """Token budgets: image groups cut so that no sequence and no pass gets too large."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -15,15 +13,12 @@ from .mllm import MLLM
 def split_to_budget(
     mllm: MLLM, groups: Sequence[ImageGroup], max_questions: int | None = None
 ) -> list[list[ImageGroup]]:
-    """Cuts image groups so that every sequence and every pass stays within the model's token budgets.
+    """Cuts image groups into parts for one pass each, in order, so that sequences and passes keep to the token budgets.
 
     Args:
         mllm: the model; its ``max_sequence_tokens`` and ``max_tokens`` are the budgets.
         groups: any number of groups with open questions; those too long for one sequence are split.
         max_questions: most questions in a part.
-
-    Returns:
-        Parts, each for one pass, with all questions in their order.
 
     Raises:
         UserError: if one question with its image is longer than a sequence may be.

@@ -1,7 +1,5 @@
 """Sharded tensors put together, and taken apart."""
 
-from __future__ import annotations
-
 from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 

@@ -1,7 +1,5 @@
 """What a model is, as a short text: equal weights and settings give equal fingerprints, anything else does not."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable

@@ -1,16 +1,13 @@
 """Greedy answers and answer tokens of evaluation questions, both from one pass over the image."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from viker_lightning.data.packing import PADDING, PREFIX, PROMPT, PackedBatch, in_budget, row_tokens
-from viker_lightning.data.records import VQA, ImageGroup, Picture
+from viker_lightning.data.records import VQA, ImageGroup, Photo, Picture
 
 from .key_values import KeyValues
 from .mllm import MLLM
@@ -29,11 +26,7 @@ def likeliest(logits: Tensor, answers: Tensor, step: int) -> Tensor:
 
 
 def generate(mllm: MLLM, groups: Sequence[ImageGroup], max_new_tokens: int) -> list[list[str]]:
-    """Answers the open questions of image groups greedily.
-
-    Returns:
-        For every group, the answers in the order of its questions.
-    """
+    """Answers the open questions of image groups greedily: for every group the answers, in order of its questions."""
     rows = [[mllm.encoder.question(q.question, g.image is not None) for q in g.vqa] for g in groups]
     sizes = [row_tokens(len(mllm.prefix(g.image)), row) for g, row in zip(groups, rows, strict=True)]
     texts: list[str] = []
@@ -45,21 +38,21 @@ def generate(mllm: MLLM, groups: Sequence[ImageGroup], max_new_tokens: int) -> l
     return [[next(in_order) for _ in row] for row in rows]
 
 
-def ask(mllm: MLLM, image: Picture | str | Path | None, question: str, max_new_tokens: int = 50) -> str:
+def ask(mllm: MLLM, image: Picture | Photo | None, question: str, max_new_tokens: int = 50) -> str:
     """What a model says to one question, greedily, as an evaluation asks it.
 
     Within ``mllm.frozen()`` it is the model before unlearning that answers, where it has an adapter.
 
     Args:
         mllm: the model.
-        image: the photo, or its file; ``None`` for a question without.
+        image: the photo, its file, its bytes, or an image of PIL; ``None`` for a question without.
         question: in any words.
         max_new_tokens: where the answer ends at the latest.
 
     Raises:
         UserError: if there is no such file, it is no image, or the question has a special token or is too long.
     """
-    picture = image if isinstance(image, Picture) or image is None else Picture.from_file(image)
+    picture = None if image is None else Picture.of(image)
     mllm.encoder.check(question)
     mllm.encoder.check_room(len(mllm.prefix(picture)), mllm.encoder.question(question, picture is not None))
     ((said,),) = generate(mllm, [ImageGroup("", picture, vqa=(VQA(question, ""),))], max_new_tokens)
@@ -107,7 +100,7 @@ def decode(
     max_new_tokens: int,
     choose: Choose = likeliest,
 ) -> Tensor:
-    """Generates answers behind places of a batch that has been read, all of them together.
+    """Generates ``[n, steps]`` ids behind places of a batch that was read, all at once; filled up with end-of-sequence.
 
     Every answer is a branch of its own behind its prompt: it sees the prefix, its prompt and itself, so that several
     answers may start at one place.
@@ -121,9 +114,6 @@ def decode(
         hidden: ``[n, d]`` last hidden states there.
         max_new_tokens: where an answer ends at the latest.
         choose: how a token is chosen; greedily by default.
-
-    Returns:
-        ``[n, steps]`` generated ids, filled up with end-of-sequence.
     """
     stops = torch.tensor(mllm.stops, device=mllm.device)
     own, position = batch.segments[rows, columns], batch.positions[rows, columns]

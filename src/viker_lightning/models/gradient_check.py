@@ -1,7 +1,5 @@
 """Whether the first backward pass reached everything that is trained."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 
 import torch
@@ -34,7 +32,8 @@ def check_first_gradients(mllm: MLLM, finite: bool = True, images: bool = True, 
     Raises:
         UserError: if a weight got no gradient, or one that is not finite, or a later layer than ``deepest`` got one.
     """
-    looked = _looked_at(mllm)
+    trained = {name: p for name, p in mllm.named_parameters() if p.requires_grad and p.numel()}
+    looked = {name: p for name, p in trained.items() if "lora_A" not in name}  # of an adapter the second matrix alone
     *rows, (shown, _) = gradient_states([p.grad for p in looked.values()], mllm.device, images)
     if odd := [name for name, (_, infinite) in zip(looked, rows, strict=True) if finite and infinite]:
         raise UserError(f"first step: {_count(odd)} have a gradient that is not finite, e.g. {_layer(odd[0])}")
@@ -52,18 +51,8 @@ def check_first_gradients(mllm: MLLM, finite: bool = True, images: bool = True, 
     return len(judged) == len(below) and not missed
 
 
-def _looked_at(mllm: MLLM) -> dict[str, Parameter]:
-    """What is trained, of an adapter the second matrix alone."""
-    trained = {name: p for name, p in mllm.named_parameters() if p.requires_grad and p.numel()}
-    return {name: p for name, p in trained.items() if "lora_A" not in name}
-
-
 def _below(mllm: MLLM, deepest: int, looked: dict[str, Parameter], reached: Collection[str]) -> dict[str, Parameter]:
-    """The weights that a loss reaches which reads no later decoder layer than ``deepest``.
-
-    Raises:
-        UserError: if a gradient has reached a later layer.
-    """
+    """The weights that a loss reaches which reads no later decoder layer than ``deepest``; else it is an error."""
     above, later = mllm.above(deepest)
     if beyond := [name for name, p in looked.items() if name in reached and id(p) in later]:
         raise UserError(

@@ -1,9 +1,7 @@
 """Key/values in buffers of fixed size: written in place, never copied when tokens are added."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor
 from transformers import Cache
@@ -70,7 +68,7 @@ class KeyValues(Cache):
         self.room = room
 
     @classmethod
-    def joined(cls, config: Any, parts: Sequence[KeyValues], room: int) -> KeyValues:
+    def joined(cls, config: Any, parts: Sequence[Self], room: int) -> Self:
         """The sequences of several key/values, below one another; the parts are emptied on the way.
 
         Args:

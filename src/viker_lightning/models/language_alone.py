@@ -1,7 +1,5 @@
 """The language model of an MLLM by itself, for programs that know of no images."""
 
-from __future__ import annotations
-
 import copy
 from pathlib import Path
 

@@ -1,9 +1,8 @@
 """Decoder layers of a language model: which there are, what came out of some, and what lies above one."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -43,18 +42,13 @@ def outputs_of(layers: dict[int, nn.Module]) -> Iterator[dict[int, Tensor]]:
     """
     noted: dict[int, Tensor] = {}
 
-    def note(index: int) -> Any:
-        def hook(module: nn.Module, arguments: Any, output: Any) -> None:
-            noted[index] = output[0] if isinstance(output, tuple) else output
+    def note(index: int, module: nn.Module, arguments: Any, output: Any) -> None:
+        noted[index] = output[0] if isinstance(output, tuple) else output
 
-        return hook
-
-    handles = [layer.register_forward_hook(note(index)) for index, layer in layers.items()]
-    try:
+    with ExitStack() as hooks:
+        for index, layer in layers.items():
+            hooks.enter_context(layer.register_forward_hook(partial(note, index)))
         yield noted
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def weights_above(language_model: nn.Module, head: nn.Module, deepest: int) -> tuple[list[nn.Parameter], set[int]]:

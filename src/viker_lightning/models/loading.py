@@ -1,7 +1,5 @@
 """Weights and processor from a folder or the hub: safetensors only, the language model quantised if asked for."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -108,7 +106,7 @@ def load_weights(source: str | Path, weights: Weights) -> tuple[Any, Any, str | 
 
 
 def skeleton(source: str | Path, weights: Weights = Weights()) -> tuple[Any, Any, Family]:
-    """What :func:`load_weights` would load, without the weights: names and shapes on torch's meta device.
+    """Model, processor and family as of :func:`load_weights`, without weights: names and shapes on torch's meta device.
 
     Configuration, tokenizer and processor are read, from the hub if need be; no file of weights is opened or fetched.
 
@@ -116,9 +114,6 @@ def skeleton(source: str | Path, weights: Weights = Weights()) -> tuple[Any, Any
         source: folder, run folder of a fine-tuning run, or hub id.
         weights: how they would be loaded; whether a quantisation is available here is looked at, shapes are those of
             whole weights.
-
-    Returns:
-        Model, processor and family.
 
     Raises:
         UserError: as :func:`load_weights`, as far as it can be told without weights.

@@ -5,8 +5,6 @@ process makes depends on its data: how many parts a step has, what the frozen mo
 gets. So a pass is announced, and whoever has none left makes an empty one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any

@@ -5,8 +5,6 @@ from W'p in fp32 on the other (:mod:`viker_lightning.ideal.reference`) is not 0 
 its gradient is not either. So logits of answer tokens, and everything that comes after them, are in fp32.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
@@ -18,7 +16,7 @@ ROWS = 8192
 
 
 def logits_of(head: nn.Module, hidden: Tensor, exact: Tensor | None = None) -> Tensor:
-    """Next-token logits.
+    """``[T, V]`` next-token logits, fp32.
 
     An output embedding that is trained, adapted or kept in few bits is asked as it is, and only its answer is in fp32.
 
@@ -26,9 +24,6 @@ def logits_of(head: nn.Module, hidden: Tensor, exact: Tensor | None = None) -> T
         head: the output embedding.
         hidden: ``[T, d]`` last hidden states, in the model's type.
         exact: the same in fp32, if the gradients of several terms are to meet there before they are rounded.
-
-    Returns:
-        ``[T, V]``, fp32.
     """
     weight = _frozen_weight(head)
     kind = hidden.device.type
@@ -39,14 +34,11 @@ def logits_of(head: nn.Module, hidden: Tensor, exact: Tensor | None = None) -> T
 
 
 def expected_embedding(p: Tensor, weight: Tensor) -> Tensor:
-    """W'p in fp32.
+    """``[T, d]`` W'p in fp32.
 
     Args:
         p: ``[T, V]``, fp32.
         weight: ``[V, d]`` output embedding.
-
-    Returns:
-        ``[T, d]``, fp32.
     """
     with torch.autocast(p.device.type, enabled=False):
         if weight.dtype == torch.float32:

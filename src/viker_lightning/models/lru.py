@@ -1,7 +1,5 @@
 """Tensors remembered by key, within a limit of bytes."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from typing import Generic, Protocol, TypeVar
 
@@ -18,12 +16,9 @@ Value = TypeVar("Value", bound=Sized)
 
 
 class LRU(Generic[Value]):
-    """Remembers values; beyond the limit those longest unused go, but never the newest.
+    """Remembers values; beyond the limit, in bytes, those longest unused go, but never the newest.
 
     The limit is one only if values have their memory to themselves: a view keeps all of what it is cut from.
-
-    Args:
-        limit: bytes.
     """
 
     def __init__(self, limit: int) -> None:

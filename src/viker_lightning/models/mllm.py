@@ -26,6 +26,7 @@ from .attention import use_packed_attention
 from .dtensor import gather
 from .families import Family, choose_family
 from .fingerprint import processor_fingerprint, weights_fingerprint
+from .instruction import save_instruction, saved_instruction
 from .key_values import KeyValues
 from .layers import decoder_layers, layer_number, outputs_of, weights_above
 from .loading import Weights, architecture_of, load_weights
@@ -54,6 +55,7 @@ class MLLM(nn.Module):
         max_tokens: most tokens that pass the model together.
         vision: features of pictures, and where they are kept.
         lockstep: keeps processes in step that share the weights; ``None`` if this process has all of them.
+        instruction: what stands before every question; empty for nothing.
         moved: whether training has overwritten the weights that were loaded.
         trust_remote_code: whether code that comes with these weights, and those of a model beside it, may run.
     """
@@ -74,6 +76,8 @@ class MLLM(nn.Module):
         self.vision = Vision(self.family, processor)
         self.commit = commit
         self.moved = self.trust_remote_code = False
+        self.instruction = ""
+        self._before: Encoder | None = None  # of the model before unlearning, where that had another instruction
         self.lockstep: Lockstep | None = None
 
     @classmethod
@@ -85,6 +89,8 @@ class MLLM(nn.Module):
         """
         made = cls(*load_weights(source, weights))
         made.trust_remote_code = weights.trust_remote_code
+        made.instruct(saved_instruction(weights_folder(source), weights.revision))
+        made._before = None  # its own instruction is there whoever is asked
         return made
 
     def set_budgets(self, max_sequence_tokens: int, max_tokens: int) -> None:
@@ -94,6 +100,24 @@ class MLLM(nn.Module):
     def use_template(self, template: Template, placeholders: int) -> None:
         """Puts other text around questions and answers; arguments as :class:`Encoder` takes them."""
         self.encoder = Encoder(self.encoder.tokenizer, template, placeholders, self.encoder.room)
+
+    def instruct(self, instruction: str) -> None:
+        """Puts an instruction before every question from now on, in the place of any other; empty for none.
+
+        The model before unlearning (:meth:`frozen`) is asked as it was before. What is saved has it beside the weights.
+
+        Raises:
+            UserError: if it holds a special token.
+        """
+        if instruction == self.instruction:
+            return
+        self.encoder.check(instruction)
+        template = self.family.template(self.processor)
+        if instruction:
+            template = self.family.instructed(self.processor, template, instruction)
+        self._before = self._before or self.encoder
+        self.instruction = instruction
+        self.use_template(template, self.encoder.placeholders)
 
     def beside(self, source: str, dtype: str, option: str) -> MLLM:
         """Loads another model of the same tokenizer, frozen, to where this one is.
@@ -214,10 +238,12 @@ class MLLM(nn.Module):
         path = next(name for name, module in self.base.named_modules() if module is self.language_model)
         trained = projector_paths(self.base, self.family.projector(self.base)) if projector else ()
         self.model = add_adapter(self.model, path, lora, adapter, trained, self.commit)
+        if adapter is not None:
+            self.instruct(saved_instruction(adapter) or self.instruction)
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
-        """Within this context the model is the one before unlearning: adapter off, no gradient, evaluation mode.
+        """Within this context the model is the one before unlearning: adapter and instruction off, evaluation mode.
 
         Raises:
             UserError: if the model was trained without adapter, because its former weights are gone.
@@ -227,8 +253,12 @@ class MLLM(nn.Module):
                 "the original model is to be asked something that is not kept, and training without LoRA overwrote it: "
                 "set model.engine.references=disk from the beginning and keep the cache folder, or train LoRA"
             )
-        with self.evaluating(), self.model.disable_adapter() if self.adapted else contextlib.nullcontext():
-            yield
+        instructed, self.encoder = self.encoder, self._before or self.encoder
+        try:
+            with self.evaluating(), self.model.disable_adapter() if self.adapted else contextlib.nullcontext():
+                yield
+        finally:
+            self.encoder = instructed
 
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:
@@ -467,6 +497,7 @@ class MLLM(nn.Module):
         state = self._gathered("lora_", ".modules_to_save.")
         if write:
             self.model.save_pretrained(str(folder), state_dict=state)
+            save_instruction(self.instruction, folder)
 
     def save(self, folder: str | Path, write: bool = True) -> None:
         """Writes full weights and processor as transformers does, safetensors only.
@@ -484,6 +515,7 @@ class MLLM(nn.Module):
         if write:
             self.model.save_pretrained(str(folder), state_dict=state)
             self.processor.save_pretrained(str(folder))
+            save_instruction(self.instruction, folder)
 
     def _gathered(self, *parts: str) -> dict[str, Tensor] | None:
         """Weights whose names hold one of ``parts``, put together by all processes; ``None`` if none are shared."""

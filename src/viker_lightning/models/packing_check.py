@@ -4,8 +4,6 @@ Families in which packing is not exact (image tokens that see what follows them,
 depend on the whole sequence) are found out so, whatever they are called.
 """
 
-from __future__ import annotations
-
 import io
 import logging
 from typing import Any

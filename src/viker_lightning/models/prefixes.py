@@ -8,8 +8,6 @@ it continues tokens which stand there already:
     attention : a token sees its own prompt up to itself, wherever those tokens stand
 """
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -84,7 +82,7 @@ class PromptPrefixes:
     def _image(self) -> int:
         return int(self.mllm.encoder.tokenizer.get_vocab()[self.mllm.encoder.template.image_token])
 
-    def _pass(self, name: Hashable, prompts: list[_PromptTensors], shared: list[int], max_new_tokens: int) -> Tensor:
+    def _pass(self, name: Hashable, prompts: list["_PromptTensors"], shared: list[int], max_new_tokens: int) -> Tensor:
         """``[n, steps]`` ids generated behind prompts that share so many tokens, each with the one before it."""
         mllm = self.mllm
         beginning = prompts[0].marked[: min([*shared, *(len(p.ids) - 1 for p in prompts)])]
@@ -117,7 +115,7 @@ class PromptPrefixes:
                 self._kept.popitem(last=False)
         return said
 
-    def _decode(self, row: _Row, ends: Tensor, hidden: Tensor, cache: KeyValues, max_new_tokens: int) -> Tensor:
+    def _decode(self, row: "_Row", ends: Tensor, hidden: Tensor, cache: KeyValues, max_new_tokens: int) -> Tensor:
         """``[n, steps]`` generated ids, filled up with end-of-sequence."""
         mllm, device = self.mllm, self.mllm.device
         stops = torch.tensor(mllm.stops, device=device)
@@ -160,7 +158,7 @@ class _PromptTensors:
     pictures: list[tuple[int, Picture]]
 
     @classmethod
-    def from_prompt(cls, mllm: MLLM, prompt: Prompt, image: int) -> _PromptTensors:
+    def from_prompt(cls, mllm: MLLM, prompt: Prompt, image: int) -> "_PromptTensors":
         """Finds the images of a prompt, whose positions have this token id."""
         ids = torch.tensor(list(prompt.ids))
         marked, columns, token = ids.clone(), ids.eq(image).nonzero()[:, 0], mllm.encoder.template.image_token
@@ -195,7 +193,7 @@ class _Row:
     width: int
 
     @classmethod
-    def lay_out(cls, prompts: Sequence[_PromptTensors], shared: Sequence[int]) -> _Row:
+    def lay_out(cls, prompts: Sequence["_PromptTensors"], shared: Sequence[int]) -> "_Row":
         """Lays out prompts; the first shares with what is kept."""
         pairs = list(zip(prompts, shared, strict=True))
         kept = shared[0]

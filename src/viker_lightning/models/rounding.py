@@ -1,9 +1,8 @@
 """How much of an adapter's change is left in merged weights that are rounded, and who is told."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,35 @@ SHARES = "share_kept.txt"
 SMALLER = ("bfloat16", "float16")
 
 
-def note_shares(model: Any, folder: Path) -> None:
-    """Writes how much of the change of an adapter, not merged yet, smaller types keep, beside its merged weights."""
-    lines = [f"{kind} {share_kept(model, getattr(torch, kind))}\n" for kind in SMALLER]
-    (folder / SHARES).write_text("".join(lines), "utf-8")
+class Kept:
+    """Counts how much of a change is left once the changed weights are rounded to smaller types.
+
+    With W the weights before, d the change and r the rounding, it is <r(W + d) - W, d> / <d, d> over all changed
+    weights together: 1 if the whole change is left, 0 if rounding takes W + d back to W. That is what happens to
+    changes below half the last bit of a W that is of this type itself; rounding a finer W loses none on average.
+    """
+
+    def __init__(self) -> None:
+        self._whole: list[float] = []
+        self._left: dict[str, list[float]] = {kind: [] for kind in SMALLER}
+
+    def add(self, before: Tensor, change: Tensor) -> None:
+        """Counts one weight, some rows at a time, so that no copy of it is made."""
+        rows = max(1, 2**22 * len(before) // max(1, before.numel()))
+        for old, moved in zip(before.split(rows), change.split(rows), strict=True):
+            self._whole.append(float(moved.square().sum(dtype=torch.float64)))
+            for kind in self._left:
+                kept = (old + moved).to(getattr(torch, kind)).to(old.dtype) - old
+                self._left[kind].append(float((kept * moved).sum(dtype=torch.float64)))
+
+    def share(self, dtype: str) -> float:
+        """Of the change, that is left in a type; 1 if nothing was changed."""
+        whole = math.fsum(self._whole)  # in whatever order they came
+        return math.fsum(self._left.get(dtype, self._whole)) / whole if whole else 1.0
+
+    def note(self, folder: Path) -> None:
+        """Writes the shares of smaller types beside merged weights."""
+        (folder / SHARES).write_text("".join(f"{kind} {self.share(kind)}\n" for kind in SMALLER), "utf-8")
 
 
 def warn_of_rounding(source: str | Path, dtype: str) -> None:
@@ -49,20 +73,13 @@ def warn_of_share(source: str | Path, dtype: str, share: float) -> None:
         )
 
 
-def share_kept(model: Any, dtype: torch.dtype) -> float:
-    """How much of the change of an adapter, not merged yet, is left once the changed weights are rounded to a type.
-
-    With W the weights before, d the change and r the rounding, it is <r(W + d) - W, d> / <d, d> over all changed
-    weights together: 1 if the whole change is left, 0 if rounding takes W + d back to W. That is what happens to
-    changes below half the last bit of a W that is of this type itself; rounding a finer W loses none on average.
-    """
-    left = whole = 0.0
+def kept_by(model: Any) -> Kept:
+    """How much of the change of an adapter, not merged yet, smaller types keep."""
+    kept = Kept()
     with torch.no_grad():
         for before, change in _changes(model):
-            kept = (before + change).to(dtype).to(before.dtype) - before
-            left += float((kept * change).sum(dtype=torch.float64))
-            whole += float(change.square().sum(dtype=torch.float64))
-    return left / whole if whole else 1.0
+            kept.add(before, change)
+    return kept
 
 
 def _changes(model: Any) -> Iterator[tuple[Tensor, Tensor]]:

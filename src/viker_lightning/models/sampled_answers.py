@@ -7,8 +7,6 @@ gives one uniform number for each token of each sample, and the token is the one
 probabilities that number falls.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -63,7 +61,7 @@ class Sampling:
 
 
 def sample(mllm: MLLM, groups: Sequence[ImageGroup], sampling: Sampling) -> list[list[list[str]]]:
-    """Answers the open questions of image groups, each n times, by drawing.
+    """Answers the open questions of image groups by drawing: for every group, in the order of its questions, n answers.
 
     Rows are read once, and their samples decode behind them in turns: as many at a time as leave room for as many
     generated tokens as image and prompts have, or more where few rows are read.
@@ -72,9 +70,6 @@ def sample(mllm: MLLM, groups: Sequence[ImageGroup], sampling: Sampling) -> list
         mllm: the model; its mode is left as it was.
         groups: any number of groups with open questions.
         sampling: how many answers, and how they are drawn.
-
-    Returns:
-        For every group, in the order of its questions, the n answers.
     """
     rows = [row for group in groups for row in _rows(mllm, group, sampling)]
     sizes = [row.tokens + max(row.tokens, len(row.questions) * sampling.max_new_tokens) for row in rows]
@@ -88,7 +83,7 @@ def sample(mllm: MLLM, groups: Sequence[ImageGroup], sampling: Sampling) -> list
 
 
 def draw(logits: Tensor, uniform: Tensor, temperature: float = 1.0, top_p: float = 1.0) -> Tensor:
-    """Draws tokens by inverting the cumulated probabilities.
+    """Draws ``[m]`` token ids by inverting the cumulated probabilities.
 
     Args:
         logits: ``[m, V]``.
@@ -96,9 +91,6 @@ def draw(logits: Tensor, uniform: Tensor, temperature: float = 1.0, top_p: float
         temperature: what logits are divided by, > 0.
         top_p: the likeliest tokens that together have this probability are drawn from, at least one: nucleus sampling
             (Holtzman et al. 2020, arXiv 1904.09751, section 3.1); 1 is all.
-
-    Returns:
-        ``[m]`` ids.
     """
     p = (logits.float() / temperature).softmax(-1).double()
     if top_p < 1:

@@ -1,7 +1,5 @@
 """Tensors in safetensors files that are there whole or not at all, with a checksum."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a method sees of a model: the answer tokens of a batch."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -44,13 +42,13 @@ class AnswerTokens:
     @classmethod
     def from_batch(
         cls, batch: PackedBatch, hidden: Tensor, head: nn.Module, layers: dict[int, Tensor] | None = None
-    ) -> AnswerTokens:
+    ) -> "AnswerTokens":
         """The answer tokens of a batch, from ``[T, d]`` hidden states at its answer positions."""
         labels, question, private = batch.labels, batch.question, batch.private
         return cls(hidden, labels, question, private, batch.n_questions, head, layers=layers or {})
 
     @classmethod
-    def none(cls, head: nn.Module, step: tuple[float, float], layers: Sequence[int] = ()) -> AnswerTokens:
+    def none(cls, head: nn.Module, step: tuple[float, float], layers: Sequence[int] = ()) -> "AnswerTokens":
         """No tokens, and nothing of the layers asked for: a part of a step in which a stream has run out."""
         weight = head.get_parameter("weight")
         ids = torch.zeros(0, dtype=torch.long, device=weight.device)

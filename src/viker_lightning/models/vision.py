@@ -1,7 +1,5 @@
 """What a model sees of a picture: features from frozen modules, computed once and kept; the rest when it is needed."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Which weights a name stands for, and which files are never opened."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import logging

@@ -8,25 +8,3 @@ from .html import token_page, write_attacks_page, write_comparison, write_report
 from .probes import probe_rows
 from .run_scores import arrow, numbers_of
 from .terminal import before_after_table, headline, knowledge_table, side_by_side
-
-__all__ = [
-    "FEW",
-    "QUESTIONS",
-    "Estimate",
-    "Sums",
-    "arrow",
-    "before_after_table",
-    "difference",
-    "headline",
-    "interval",
-    "knowledge_table",
-    "numbers_of",
-    "probe_rows",
-    "side_by_side",
-    "token_page",
-    "token_views",
-    "write_attacks_page",
-    "write_cards",
-    "write_comparison",
-    "write_report",
-]

@@ -1,7 +1,5 @@
 """``python -m viker_lightning.reporting RUN_FOLDER [RUN_FOLDER ...]``: writes reports of finished runs."""
 
-from __future__ import annotations
-
 import argparse
 import errno
 from collections.abc import Sequence

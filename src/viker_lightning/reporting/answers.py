@@ -1,20 +1,22 @@
 """Answers before and after, and answers token by token, ready to be shown."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from viker_lightning.metrics import Prediction, keyword_match, span_parts
+from viker_lightning.metrics import Prediction, SplitAnswers, keyword_match, span_parts
 from viker_lightning.storage.runs.read import Run
 
-FEW = {"forget": 3, "test": 3, "retain": 2, "real": 2}
+FEW = {"forget": 3, "test": 3, "retain": 2, "kept": 2, "real": 2}
 """How many people of a split are shown if nobody is chosen."""
 
 QUESTIONS = 4
+COHERENT = 0.5
+"""An answer of less coherence is garbled, where no grammar says what is well formed."""
+
 HEAT = 10
 """Steps of the colour scale."""
 
@@ -27,8 +29,9 @@ def answers_of(run: Run, people: Sequence[str] | None, photos: bool) -> list[dic
 
     Returns:
         By split: ``split`` and ``people``, each with ``person``, ``photo`` and ``questions``; a question has
-        ``question``, ``reference`` and ``answers`` (name of a model, or the moment, and answer), texts cut into parts
-        ``(text, private)``, and how many private spans each answer leaks, 0 to 1, or ``None``.
+        ``question``, ``reference``, ``correction`` (spans of the truth where the reference is false) and ``answers``
+        (name of a model, or the moment, and answer), texts cut into parts ``(text, private)``, how many private spans
+        each leaks, 0 to 1, or ``None``, and whether it is garbled.
     """
     found = []
     for split, chosen in shown_people(run, people).items():
@@ -55,9 +58,11 @@ def open_questions(models: Sequence[Asked], split: str) -> defaultdict[str, list
     """The open questions about each person of a split, each with the answer of every model that was asked, by name."""
     asked: dict[tuple[str, str, int, str], dict[str, Prediction]] = {}
     for name, run, when in models:
-        for p in run.predictions.get(when, []):
-            if (p.split, p.task) == (split, "generation"):
-                asked.setdefault((p.person, p.modality, p.number, p.question), {})[name] = p
+        of_split = SplitAnswers([p for p in run.predictions.get(when, []) if p.split == split])
+        judged = {id(p): value >= COHERENT for p, value in of_split.coherence}
+        for p in of_split.generated:
+            formed = judged.get(id(p)) if p.well_formed is None else p.well_formed
+            asked.setdefault((p.person, p.modality, p.number, p.question), {})[name] = replace(p, well_formed=formed)
     found = defaultdict(list)
     for (person, *_), answers in sorted(asked.items()):
         found[person].append(answers)
@@ -92,14 +97,15 @@ def _question(answers: Mapping[str, Prediction]) -> dict[str, Any]:
     return {
         "question": first.question,
         "reference": reference,
+        "correction": ", ".join(first.correction),
         "answers": [(name, _cut(p)) for name, p in answers.items()],
     }
 
 
 def _cut(p: Prediction) -> dict[str, Any]:
-    """An answer cut into parts, and how much of what is private it leaks."""
+    """An answer cut into parts, how much of what is private it leaks, and whether it is known to be no sentence."""
     leaked = keyword_match(p.answer, p.private) if p.private else None
-    return {"parts": list(marked(p.answer, p.private)), "leaked": leaked}
+    return {"parts": list(marked(p.answer, p.private)), "leaked": leaked, "garbled": p.well_formed is False}
 
 
 def marked(text: str, private: Sequence[str]) -> Iterator[tuple[str, bool]]:

@@ -1,7 +1,5 @@
 """The models a report speaks of: vanilla, gold, and each method with all its seeds."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -4,8 +4,6 @@ Both are built from code with wandb-workspaces (extra ``dashboards``), and need 
 Runs of one table, method and forget ratio are one line or bar: a table is a group, a method a job type.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """What was logged while a model was trained, as plots over its steps."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,11 +20,7 @@ WEIGHTS = {"key tokens": "train/gradient_weight_key", "other tokens": "train/gra
 
 
 def curves(run: Run) -> list[tuple[str, Series, Markup]]:
-    """One plot for each logged term of the loss, and what is known over time where that was measured.
-
-    Returns:
-        What a plot shows, its values, and the plot.
-    """
+    """What a plot shows, its values and the plot, of each logged term of the loss, and of what was known over time."""
     plots: list[tuple[str, Series, Markup]] = []
     for name, series in run.curves.items():
         term = name.removeprefix("train/")

@@ -1,7 +1,5 @@
 """``report.html``: one file that holds everything it shows, and asks no network for anything."""
 
-from __future__ import annotations
-
 import functools
 import re
 from collections.abc import Mapping, Sequence
@@ -13,7 +11,7 @@ import yaml
 from markupsafe import Markup, escape
 
 from viker_lightning.errors import UserError
-from viker_lightning.metrics import KNOWLEDGE, SPLITS, Number
+from viker_lightning.metrics import FORGOTTEN, KNOWLEDGE, SPLITS, Number
 from viker_lightning.metrics.prediction import TEXT
 from viker_lightning.metrics.statistics.intervals import DRAWS, FEWEST, Estimate, Sums, coverage, difference
 from viker_lightning.storage.files import replacing_shared
@@ -29,18 +27,16 @@ from .plots import svg, trade_off_figure
 from .run_scores import numbers_of
 from .sequence import sequence
 from .unmeasured import unmeasured
+from .verdict import verdict
 
 
 def write_report(run: Path, people: Sequence[str] | None = None, photos: bool = True) -> Path:
-    """Writes ``report.html`` into a run folder, from its files alone.
+    """Writes ``report.html`` into a run folder, from its files alone, and returns where it is.
 
     Args:
         run: the folder of a finished run.
         people: IDs of the people whose answers are shown; by default those the run has chosen.
         photos: whether their pictures are shown, if the run kept any.
-
-    Returns:
-        The file.
 
     Raises:
         UserError: if the run is not finished, or one of its files is not what it must be.
@@ -135,6 +131,7 @@ def marked(text: str) -> Markup:
 def _run_page(run: Run, people: Sequence[str] | None, photos: bool) -> dict[str, Any]:
     models, numbers = contenders([run]), numbers_of([run])
     own = next(model for model in models if run in model.runs)
+    cards = _headlines(models, own, numbers)
     chosen = people if people is not None else run.option("report.people")
     _check_people(run, people)
     return {
@@ -142,7 +139,8 @@ def _run_page(run: Run, people: Sequence[str] | None, photos: bool) -> dict[str,
         "run": run,
         "models": models,
         "own": own,
-        "headlines": _headlines(models, own, numbers),
+        "headlines": cards,
+        "verdict": verdict(cards) if own.kind == "method" and _first([own], "test", "forget") else "",
         "tables": _tables(models, own, numbers),
         "answers": answers_of(run, chosen, photos),
         "tokens": token_views(run),
@@ -192,7 +190,7 @@ def _comparison_page(runs: Sequence[Run], reference: str) -> dict[str, Any]:
 def _compared(numbers: Mapping[str, Number]) -> list[tuple[str, str]]:
     """Split and score of the columns: first what is good by split, then of answers about forgotten people the rest."""
     shown = [one for one in numbers.values() if "comparison" in one.shown]
-    found = [(s, one.name) for s in ("forget", "test", "retain", "real") for one in shown if one.good == "by split"]
+    found = [(s, one.name) for s in list(SPLITS)[:-1] for one in shown if one.good == "by split"]
     return found + [("test", one.name) for one in shown if one.good != "by split"]
 
 
@@ -222,30 +220,25 @@ def _first(models: Sequence[Contender], *splits: str) -> tuple[str, str] | None:
 
 
 def _headlines(models: Sequence[Contender], own: Contender, numbers: Mapping[str, Number]) -> list[dict[str, Any]]:
-    """What a reader wants to know first."""
-    wanted = [
-        ("Still known", "of the people to forget", _first([own], "test", "forget")),
-        ("Still known", "of the people to keep", _first([own], "retain")),
-        ("Still known", "of people no loss ever saw", _first([own], "real", "general")),
-        ("Fluent", "how coherent answers about forgotten people are", ("test", "coherence")),
-        ("Like gold", "divergence from a model that never saw them", ("test", "kl_gold")),
-    ]
+    """What a reader wants to know first, a card each."""
+    form = "well_formed" if own.sums("test", "well_formed") else "coherence"
+    places = [_first([own], *some) for some in (FORGOTTEN[::-1], ["retain"], ["kept"], ["real", "general"])]
     found = []
-    for name, meaning, place in wanted:
-        if place is None or (own_estimate := own.estimate(*place)) is None:
+    for split, score in filter(None, [*places, ("test", form), ("test", "kl_gold")]):
+        if (own_estimate := own.estimate(split, score)) is None:
             continue
-        split, score = place
+        name = f"{'forget' if split in FORGOTTEN else split} set"
         others = [(m.name, m.kind, e) for m in models if m is not own and (e := m.estimate(split, score))]
         ends = [e.high if e.has_interval else e.value for e in (own_estimate, *(e for _, _, e in others))]
         found.append(
             {
-                "name": name,
-                "meaning": meaning,
+                "name": name if score in KNOWLEDGE else numbers[score].title,
+                "about": "known" if score in KNOWLEDGE else "form" if score == form else "gold",
                 "split": split,
-                "score": numbers[score].title,
-                "arrow": numbers[score].arrow(split),
+                "score": numbers[score],
                 "own": own_estimate,
                 "others": others,
+                "of": {"run": own_estimate.value} | {kind: e.value for _, kind, e in others},
                 "top": max(1.0, *ends),  # all scores but the divergence end at 1
             }
         )

@@ -1,7 +1,5 @@
 """Plots in one style, for pages and files; on a page text stays text, and colours are CSS variables: it can be dark."""
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """A few fixed questions with their answers before and after, one a row, ready for a table."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from viker_lightning.metrics import NUMBERS, Prediction, SplitAnswers, measure

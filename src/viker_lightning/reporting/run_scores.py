@@ -1,7 +1,5 @@
 """What each person adds to each score of a run, so that people can be drawn; and how its numbers are to be read."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Literal
 from weakref import WeakKeyDictionary

@@ -3,8 +3,6 @@
 Text between backticks is code wherever it is shown.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal

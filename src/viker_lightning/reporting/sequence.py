@@ -1,7 +1,5 @@
 """Requests that came one after another: what is known of the people of each, from request to request."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

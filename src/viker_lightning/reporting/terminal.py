@@ -1,7 +1,5 @@
 """Tables for a terminal."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -17,10 +15,7 @@ from .section import Cell, Section, terminal
 
 
 def headline(summary: Summary) -> dict[str, str]:
-    """The three numbers of a model in a few words: what it leaks or keeps, and how fluently.
-
-    Args:
-        summary: numbers by split.
+    """The three numbers of a model, from those by split, in a few words: what it leaks or keeps, and how fluently.
 
     Returns:
         By ``forget``, ``retain`` and ``coherence``, as far as they were measured; the score is the share of private
@@ -66,16 +61,13 @@ def before_after_table(before: Summary, after: Summary, numbers: Iterable[Number
 def knowledge_table(
     summary: Summary, people: dict[str, Summary], count: int = 3, numbers: Iterable[Number] = NUMBERS
 ) -> Table:
-    """What a model knows: every split as a whole, then the people it knows best and least.
+    """What a model knows, as shares and probabilities, 0-1: of every split, then of the people known best and least.
 
     Args:
         summary: numbers by split.
         people: numbers by split and person, ``questions`` and scores.
         count: how many people of either end are shown.
         numbers: what may be shown.
-
-    Returns:
-        A table with shares and probabilities, 0-1.
     """
     scores = {one.name: one.title for one in numbers if "people" in one.shown}
     rows: list[list[Cell | str]] = []

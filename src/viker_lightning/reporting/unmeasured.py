@@ -1,7 +1,5 @@
 """Why a score has no value for a model, in a line below the table; nowhere else is that said."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Sequence
 
 from viker_lightning.metrics import SECTIONS, Number, Score
@@ -49,8 +47,8 @@ def unmeasured(
         reasons: dict[str, list[str]] = {}
         for model in models:
             if (model.name, split, score) not in known:
-                reason = why(numbers.get(score), model.scores.get(split, {}).keys(), model.kind)
-                reasons.setdefault(reason, []).append(model.name)
+                if reason := why(numbers.get(score), model.scores.get(split, {}).keys(), model.kind):
+                    reasons.setdefault(reason, []).append(model.name)
         for reason, whose in reasons.items():
             found.setdefault((reason, tuple(whose)), []).append(title)
     lines = [f"{'; '.join(titles)}{_of(whose, models)}: {reason}" for (reason, whose), titles in found.items()]

@@ -1,7 +1,5 @@
 """Where things that are built once are kept: checked whenever they are used, built again where they are damaged."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

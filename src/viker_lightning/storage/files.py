@@ -1,7 +1,5 @@
 """Writing files and folders whole or not at all, and reading none that could run code."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import fcntl

@@ -1,7 +1,5 @@
 """Datasets and models on the hub."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

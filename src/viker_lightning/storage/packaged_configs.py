@@ -1,7 +1,5 @@
 """Configs that come with the package, wherever it is installed: ``viker_lightning:mini/viker.yaml``."""
 
-from __future__ import annotations
-
 import difflib
 import os
 from collections.abc import Sequence

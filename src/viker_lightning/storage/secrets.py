@@ -1,7 +1,5 @@
 """Keeping tokens and passwords out of everything a run writes."""
 
-from __future__ import annotations
-
 import logging
 import os
 import re

@@ -1,7 +1,5 @@
 """The source of what a run does: of this program, and of classes that others wrote, in files of their own."""
 
-from __future__ import annotations
-
 import ast
 import functools
 import hashlib

@@ -1,7 +1,5 @@
 """YAMLs of a command line, read as trees: what is wrong with one is said with its line, before any parser sees it."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence

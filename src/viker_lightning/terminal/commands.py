@@ -1,7 +1,5 @@
 """What can be typed behind ``viker-lightning``, in words; nothing here takes long to import."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 
@@ -25,11 +23,12 @@ PROGRAMS = {
     "reporting": ("reporting.__main__", "report and comparison of finished runs"),
     "attacks": ("attacks.__main__", "does it come back? attacks on a finished run"),
     "grids": ("grids.__main__", "grids of runs, with their tables and figures"),
-    "export": ("cli.export", "full weights of a finished run, for plain transformers"),
+    "export": ("cli.export", "full weights of a finished run, for plain transformers; its questions, for lmms-eval"),
     "chat": (
         "cli.chat.__main__",
         "a page on this machine that asks vanilla, unlearned and gold models, side by side (needs Gradio)",
     ),
+    "new": ("cli.new", "files to begin a method, score, dataset, attack or family with"),
     "clean_cache": ("cli.clean_cache", "remove what was built once"),
 }
 """Those that have options of their own: the module whose ``main`` takes them, and what it does."""

@@ -1,7 +1,5 @@
 """How a run that fails says so: errors a user can fix, in one line that says what to do."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re

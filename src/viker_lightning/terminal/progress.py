@@ -1,14 +1,12 @@
 """Progress of whatever takes a while: a bar in a terminal, a line now and then in a pipe or a log, nothing in CI."""
 
-from __future__ import annotations
-
 import os
 import re
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from rich.console import Console, RenderableType
@@ -19,8 +17,6 @@ from typing_extensions import override
 from .shown import shared_console
 
 Item = TypeVar("Item")
-
-NO = ("", "0", "false", "no")
 
 
 EVERY = 5.0
@@ -38,7 +34,7 @@ TAIL = 4096
 
 def silent() -> bool:
     """Whether nothing is said of progress at all: ``CI`` is set, or this is not the first process."""
-    return os.environ.get("CI", "").lower() not in NO or bool(getattr(rank_zero_only, "rank", 0))
+    return os.environ.get("CI", "").lower() not in ("", "0", "false", "no") or bool(getattr(rank_zero_only, "rank", 0))
 
 
 def quiet() -> bool:
@@ -125,7 +121,7 @@ class Bar:
         self._task = self._display.add_task(title, total=total, completed=done, steps=0, counted=0)
         self._lines = _Lines(title, total, done) if shown and not drawn and not silent() else None
 
-    def __enter__(self) -> Bar:
+    def __enter__(self) -> Self:
         self.start()
         return self
 

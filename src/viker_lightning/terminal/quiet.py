@@ -1,7 +1,5 @@
 """What a run does not say: log lines of libraries, harmless warnings, and what W&B would send of this machine."""
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

@@ -1,7 +1,5 @@
 """Text of a user's where it is shown: a name moves no cursor, is no markup and no tag."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Iterable
 from typing import Any

@@ -1,7 +1,5 @@
 """What fine-tuning and unlearning share: loading, a training step up to the optimizer's, small checkpoints."""
 
-from __future__ import annotations
-
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial

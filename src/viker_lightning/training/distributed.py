@@ -1,7 +1,5 @@
 """What a training step needs besides where several processes take it together; one process needs nothing."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from typing import Any, TypeVar

@@ -1,7 +1,5 @@
 """How a stage uses the machine."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

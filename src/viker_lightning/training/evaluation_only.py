@@ -1,7 +1,5 @@
 """A model that a run left behind, to be asked or evaluated."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from typing_extensions import override

@@ -1,7 +1,5 @@
 """Stage 1: teach a model the people: all of them for the vanilla model, all but the forget set for gold."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Literal
 

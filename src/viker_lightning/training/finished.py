@@ -1,13 +1,12 @@
 """What a run left behind: its data, its budgets, its model; and models that lie in a folder or on a hub alone."""
 
-from __future__ import annotations
-
 import importlib
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.machinery import PathFinder
 from pathlib import Path
+from typing import Self
 
 from filelock import FileLock
 
@@ -28,20 +27,12 @@ class FinishedRun(Run):
     """A finished run, from which data and models can be had again as the run had them."""
 
     @classmethod
-    def open(cls, folder: str | Path, option: str = "") -> FinishedRun:
-        """Reads a run folder.
-
-        Args:
-            folder: the run folder.
-            option: that names it, for the message.
-
-        Raises:
-            UserError: if the run is not finished, or its results are not whole.
-        """
+    def open(cls, folder: str | Path, option: str = "") -> Self:
+        """Reads a run folder, as :func:`~viker_lightning.storage.runs.read_run` does."""
         return cls(Path(folder), read_run(folder, option).results)
 
     @classmethod
-    def holding(cls, source: str) -> FinishedRun | None:
+    def holding(cls, source: str) -> Self | None:
         """The run that a folder is, or that its weights lie in; ``None`` for other weights.
 
         Raises:
@@ -135,15 +126,12 @@ class FinishedRun(Run):
             )
 
     def at_base(self, weights: Weights, base: str | None, option: str) -> Weights:
-        """How to load the model again that it began with.
+        """How to load the model again that it began with: at the revision that it read, unless another place is named.
 
         Args:
             weights: as the command says; whether code that comes with the model may run is not for a folder to say.
             base: where its model is now; ``None`` for where the run found it.
             option: that says so, for the message.
-
-        Returns:
-            The same at the revision that the run read, unless another place is named.
 
         Raises:
             UserError: if the run does not say what it began with, needs code that is not trusted, or began with other

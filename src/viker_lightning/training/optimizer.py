@@ -1,7 +1,5 @@
 """The optimizer of a stage, and AdamW as transformers had it until its version 5."""
 
-from __future__ import annotations
-
 import inspect
 import logging
 import math

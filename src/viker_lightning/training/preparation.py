@@ -1,7 +1,5 @@
 """What a method may use before the first step: the model, and all questions of a stream."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import accumulate
@@ -25,6 +23,7 @@ class Prepare:
         layers: decoder layers whose hidden states the method reads.
         processes: those that prepare together.
         resumed: whether the run was stopped before, so that weights have moved, and the method's state follows.
+        forget_names: gives the names of those to be forgotten, as far as the data say them.
     """
 
     def __init__(
@@ -34,8 +33,9 @@ class Prepare:
         layers: tuple[int, ...],
         processes: Processes,
         resumed: bool = False,
+        forget_names: Callable[[], list[str]] = list,
     ) -> None:
-        self.mllm, self.processes, self.resumed = mllm, processes, resumed
+        self.mllm, self.processes, self.resumed, self.forget_names = mllm, processes, resumed, forget_names
         self._groups, self._layers = groups, layers
 
     def passes(self, stream: str, title: str, once: bool = False) -> Iterator[AnswerTokens]:

@@ -1,7 +1,5 @@
 """Fully sharded training (FSDP2): every process holds a part of the language model's weights."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

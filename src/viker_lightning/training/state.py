@@ -1,9 +1,7 @@
 """What a stage knows of its running step and of its run, for callbacks to read and add to."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor
 
@@ -48,7 +46,7 @@ class RunReport:
     selection: dict[str, Any] | None = None
 
     @classmethod
-    def from_checkpoint(cls, saved: dict[str, Any]) -> RunReport:
+    def from_checkpoint(cls, saved: dict[str, Any]) -> Self:
         """A report from a checkpoint."""
         return cls(**{one.name: saved.get(one.name) for one in fields(cls)})
 

@@ -17,8 +17,6 @@ cut into parts that pass one after the other. A part takes its means over the to
 which makes its loss one term of a sum: the gradients of all parts add up to that of the step.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from typing import Any

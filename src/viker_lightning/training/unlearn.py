@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
@@ -15,9 +16,11 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from typing_extensions import override
 
+from viker_lightning.data.embedded.grammar import full_names
 from viker_lightning.data.packing import PackedBatch
+from viker_lightning.data.person_names import names_of, read_names, renamed, strange_names
 from viker_lightning.data.pictures.irrelevant import check_images
-from viker_lightning.data.records import ImageGroup, Labels, Picture
+from viker_lightning.data.records import ImageGroup, Labels, Picture, person_name
 from viker_lightning.errors import UserError, check_least
 from viker_lightning.ideal import (
     Doubles,
@@ -31,7 +34,7 @@ from viker_lightning.ideal import (
     pictures_of,
 )
 from viker_lightning.ideal.plan import Plan, plan_of
-from viker_lightning.methods import Around, Batch, Method
+from viker_lightning.methods import Around, Batch, Method, PromptOnly
 from viker_lightning.methods.base import check_declared, check_needs, check_terms
 from viker_lightning.models import MLLM, AnswerTokens, Lora, Quantize, Weights, decoder_layers
 from viker_lightning.models.families import Family
@@ -135,6 +138,7 @@ class Unlearn(Stage):
         self.pictures: list[Picture] = []
         self.strangers: list[Picture] = []
         self.drawn_doubles: list[Picture] = []
+        self.names: tuple[dict[str, str], list[str]] = {}, []  # what people are called; names for their doubles
         self.variants: ForgetVariants
         self._method_state: dict[str, Any] | None = None  # of the run that is resumed
         self._own_answers_state: dict[str, Any] | None = None
@@ -175,10 +179,12 @@ class Unlearn(Stage):
                 f"data.protocol: published trains on all text, but {method} asks what is said of answers behind "
                 "irrelevant images; set its answers_only to True, or data.protocol to corrected"
             )
-        if "strangers" in self.method.pictures_needed and not any(person.images for person in data.streams["forget"]):
+        on_photos = "strangers" in self.method.pictures_needed and "double" not in self.method.references
+        if on_photos and not any(person.images for person in data.streams["forget"]):
             raise UserError(
                 f"model.method: {method} asks about strangers what is asked about photos of the forget set, but "
-                f"{data.root} has none there; choose a method without strangers"
+                f"{data.root} has none there; set doubles=1 where the method has it, which have names, or choose a "
+                "method without strangers"
             )
 
     @override
@@ -189,6 +195,8 @@ class Unlearn(Stage):
             UserError: if their script has no such method, or training overwrites the model that it asks.
         """
         if self.authors is not None:
+            if isinstance(self.method, PromptOnly):
+                raise UserError("data.protocol: published has no script of PromptOnly; set it to corrected")
             if isinstance(self.method, Around):
                 raise UserError(
                     f"data.protocol: published has no script of {type(self.method).__name__}, found around "
@@ -259,7 +267,7 @@ class Unlearn(Stage):
 
         Questions are encoded as training encodes them. A text-only question is read behind an irrelevant image with
         its text unchanged, so a name in it still says who is meant: for such questions the ideal distribution is what
-        the frozen model says anyway, and the regulariser holds on to it.
+        the frozen model says anyway, and the regulariser holds on to it. Doubles have names.
         """
         self.prepare_streams()
         if self.variants.own_answers is not None:
@@ -275,7 +283,8 @@ class Unlearn(Stage):
 
     def reference_plan(self) -> Plan:
         """All that frozen models are asked, once the streams are ready."""
-        behind = [] if self.variants.rehearsal or self.labels == Labels.TEXT else self.strangers
+        other = self.variants.rehearsal or self.variants.names or self.labels == Labels.TEXT
+        behind = [] if other else self.strangers
         keep = self.engine.references
         return plan_of(self.method, self.mllm.head, keep, self.pictures, behind, self.every_group, self._doubles())
 
@@ -287,7 +296,46 @@ class Unlearn(Stage):
         streams = self.method.streams
         asked = {name if name == "retain" else "forget" for name, need in streams.items() if need.double}
         people = [person.id for stream in asked for person in self.data.streams.get(stream, [])]
-        return Doubles(people, self.drawn_doubles, double.each, self.drawn_with)
+        return Doubles(people, self.drawn_doubles, double.each, self.drawn_with, *self.names)
+
+    def _names(self) -> tuple[dict[str, str], list[str]]:
+        """What people are called, and names of strangers, where doubles are asked about without a photo.
+
+        Raises:
+            UserError: if there are fewer names than people who need one.
+        """
+        double, forget = self.method.references.get("double"), self.data.streams["forget"]
+        named = [person for person in forget if not person.images]
+        if double is None or not named:
+            return {}, []
+        called = self._called()
+        there = read_names(double.names, "model.method.names") if double.names else full_names()
+        names = strange_names(there, called, [person_name(person.id) for person in forget])
+        if len(names) < (needed := len({person_name(person.id) for person in named})):
+            raise UserError(
+                f"model.method.names: found {len(names)} names that are like nobody's in the data, expected one for "
+                f"each of {needed} people; give a file with more, one a line"
+            )
+        random.Random(self.drawn_with).shuffle(names)
+        asked = [(called.get(person_name(person.id)), vqa) for person in named for vqa in person.vqa]
+        if left := [vqa.question for name, vqa in asked if name is None or renamed(vqa, name, names[0]) == vqa]:
+            log.warning(
+                "doubles: %d of %d questions without photo do not name the person, and are held to what the model says "
+                "now, e.g. %r",
+                len(left),
+                len(asked),
+                left[0],
+            )
+        return called, names
+
+    def _called(self) -> dict[str, str]:
+        """What everybody in the data is called, by ID."""
+        return names_of((person.id, person.vqa) for person in (*self.data.people(), *self.data.base_people))
+
+    def _forget_names(self) -> list[str]:
+        """What the people to be forgotten are called, once each, as far as the data say it."""
+        called, people = self._called(), self.data.streams["forget"]
+        return list(dict.fromkeys(called[name] for one in people if (name := person_name(one.id)) in called))
 
     def prepare_streams(self, forget: Sequence[ImageGroup] | None = None, ask: bool = True) -> None:
         """Gets the streams ready that are made of forget questions; a frozen model may be asked for answers.
@@ -297,7 +345,8 @@ class Unlearn(Stage):
             ask: whether the frozen model is there to be asked; if not, true answers stand for its own.
         """
         people = [*self.data.streams["forget"], *self.data.streams.get("retain", [])]
-        self.variants = ForgetVariants(self.method, self.drawn_with, self.strangers, people)
+        self.names = self._names()
+        self.variants = ForgetVariants(self.method, self.drawn_with, self.strangers, people, *self.names)
         if self.variants.asks_own:
             self.variants.own_answers = self._own_answers(forget, ask)
 
@@ -312,7 +361,8 @@ class Unlearn(Stage):
         """Lets the method look at model and data, or edit the weights; a resumed run gives it its state back."""
         resumed = self._method_state is not None
         if self.method.takes_steps or not resumed:
-            prepare = Prepare(self.mllm, self.every_group, self.method.layers, self.processes, resumed)
+            given = self.method.layers, self.processes, resumed, self._forget_names
+            prepare = Prepare(self.mllm, self.every_group, *given)
             self.method.before_training(prepare)
         if self._method_state:
             self.method.load_state_dict(self._method_state)
@@ -340,7 +390,8 @@ class Unlearn(Stage):
         asked = shown if forget is None else [group for group in forget if group.image is not None]
         questions = tuple({vqa.question: vqa for group in asked for vqa in group.vqa}.values())
         private = [span for vqa in chain.from_iterable(group.vqa for group in every) for span in vqa.private]
-        longest = max(len(self.mllm.encoder.encode(vqa, True).answer) for group in shown for vqa in group.vqa)
+        tokens = (len(self.mllm.encoder.encode(vqa, True).answer) for group in shown for vqa in group.vqa)
+        longest = max(tokens, default=1)
         answers = OwnAnswers(self.mllm, private, 2 * longest)
         if self._own_answers_state:
             answers.load_state_dict(self._own_answers_state)
@@ -357,7 +408,7 @@ class Unlearn(Stage):
         """
         dropped, whole = answers.dropped, len(answers)
         log.info("strangers: %d of %d answers hold a private span of the forget set, or nothing", dropped, whole)
-        if dropped == whole:
+        if dropped == whole > 0:
             raise UserError(
                 f"model.method: all {whole} answers about strangers hold a private span of the forget set or nothing; "
                 "take other pictures (strangers), or set rehearsal to false"
@@ -376,6 +427,7 @@ class Unlearn(Stage):
             checkpoint["said"] = self.references.state_dict()
         if self._prepared:  # a checkpoint of step 0 is written before that
             checkpoint["method"] = self.method.state_dict()
+            checkpoint["instruction"] = self.mllm.instruction
             if self.variants.own_answers is not None:
                 checkpoint["own_answers"] = self.variants.own_answers.state_dict()
 
@@ -385,6 +437,7 @@ class Unlearn(Stage):
         super().on_load_checkpoint(checkpoint)
         self.references.load_state_dict(checkpoint.get("said", {}))
         self._method_state = checkpoint.get("method")
+        self.mllm.instruct(checkpoint.get("instruction", self.mllm.instruction))
         self._own_answers_state = checkpoint.get("own_answers")
         self.mllm.mark_trained(checkpoint["global_step"] > 0)
 

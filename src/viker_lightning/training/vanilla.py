@@ -1,7 +1,5 @@
 """The model an unlearning run begins with, made on demand."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil

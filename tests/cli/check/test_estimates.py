@@ -138,6 +138,7 @@ def test_memory_line_by_line():
     assert found["standing"] == {"weights": 4000, "gradients": 400, "optimizer's state": 800} | {
         "gradients and weights that the method holds": 0,
         "what frozen models say": 0,
+        "Python and its libraries": 0,
     }
     asked = estimates.memory(SHAPE, load, Setting(others={"judge": 70}, shards=4, quantize="nf4"))
     assert asked["standing"]["judge"] == 70

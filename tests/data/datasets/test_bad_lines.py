@@ -32,7 +32,7 @@ JSONL_ROWS = [
     ({"answer": ["x"]}, r"column 'answer': found \['x'\], expected text"),
     ({"person": 7}, "column 'person': found 7, expected text"),
     ({"person": "Bob"}, "'Bob' is retain here, but forget in"),
-    ({"split": "train"}, "column 'split': found 'train'; write one of forget, test, retain, real, general"),
+    ({"split": "train"}, "column 'split': found 'train'; write one of forget, test, retain, kept, real, general"),
     ({"split": "test", "person": "Cy"}, "'Cy' is tested, but not forgotten"),
     ({"private": ["Ben"]}, "column 'private': 'Ben' does not occur in the answer .*; copy whole words from"),
     ({"private": ["Ann", ""]}, r"column 'private\[1\]': found ''"),

@@ -202,7 +202,7 @@ def test_parquet_text_that_is_not_utf8(spoil):
 
 CLEAR_ROWS = [
     ("forget10", {"name": None}, "column 'name': found None, expected text"),
-    ("forget10", {"name": "Zoe #2"}, "column 'name': found 'Zoe #2', which would be taken for one of .* of 'Zoe'"),
+    ("forget10", {"name": "Zoe #2"}, "column 'name': found 'Zoe #2', which would be taken for a part of 'Zoe'"),
     ("forget10", {"caption": "  "}, "column 'caption': found '  ', expected text"),
     ("forget10", {"image": JUNK}, "column 'image': not a readable image"),
     ("forget10", {"image": None}, "column 'image': no image bytes"),

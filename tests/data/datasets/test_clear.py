@@ -124,6 +124,7 @@ def test_evaluation_of_photos(clear):
         Split.FORGET: 8,
         Split.TEST: 0,
         Split.RETAIN: 10,
+        Split.KEPT: 0,
         Split.REAL: 8,
         Split.GENERAL: 6,
     }
@@ -192,7 +193,7 @@ def test_plain_tofu(tmp_path):
     assert [len(p.vqa) for p in data.people()] == [20] * 8 and not data.records_private
     assert len({p.id for p in data.people()}) == 8 and len(data.forget_ids) == 2
     by_split = {split: data.evaluation(split) for split in Split}
-    assert [len(found) for found in by_split.values()] == [2, 0, 6, 1, 0]
+    assert [len(found) for found in by_split.values()] == [2, 0, 6, 0, 1, 0]
     assert by_split[Split.FORGET][0].vqa[3].perturbed == ("Wrong.", "Wrong, too.")
     assert by_split[Split.RETAIN][0].vqa[0].paraphrase == "" and by_split[Split.REAL][0].vqa[0].perturbed == ("Liszt",)
     assert all(step.content["forget"][0].image is None for step in data.train_dataloader())

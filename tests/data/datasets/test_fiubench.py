@@ -41,7 +41,8 @@ def test_splits(folder):
     assert [p.id for p in data.people()] == [uid(i) for i in range(6)]
     assert module(folder, forget=1).retain_ids == data.retain_ids
     people = {split: [g.person for g in data.evaluation(split)] for split in Split}
-    assert people == {"forget": data.forget_ids, "test": data.forget_ids, "retain": [uid(3)], "real": [], "general": []}
+    nobody: dict[str, list[str]] = {split: [] for split in ("kept", "real", "general")}
+    assert people == {"forget": data.forget_ids, "test": data.forget_ids, "retain": [uid(3)], **nobody}
     assert not any(data.evaluation(split, "text") for split in Split)
     assert len(module(folder, retain_list="retain15").evaluation(Split.RETAIN)) == 2
     assert len(module(folder, retain_list=None).evaluation(Split.RETAIN)) == 3

@@ -98,7 +98,7 @@ def test_split_column(folder):
     ]
     data = module(jsonl(folder, rows))
     assert names(data) == {"f": {"Ada"}, "r": {"Bo", "Ed"}}
-    assert [len(data.evaluation(s)) for s in Split] == [1, 1, 4, 2, 2]
+    assert [len(data.evaluation(s)) for s in Split] == [1, 1, 4, 0, 2, 2]
     (test,) = data.evaluation(Split.TEST)
     assert test.person == "Ada" and test.image.data == picture(5)
     assert test.image.key not in {p.images[0].key for p in data.people()}
@@ -178,12 +178,12 @@ def test_bad_options(folder, options, expected):
         module(jsonl(folder, plain()), **options)
 
 
-@pytest.mark.parametrize("name", ["Person #1", "Ada (text) "])
+@pytest.mark.parametrize("name", ["Person #1", "Ada (text) ", "Ada (kept)"])
 def test_a_name_that_would_be_taken_for_one_of_several_photos(folder, name):
     """Else "Person #1" and "Person #2" were one person, whom nobody is asked about."""
     file = jsonl(folder, [plain()[0] | {"person": name}, *plain()[2:]])
     rest = name.partition(" ")[0]
-    said = rf"line 1, column 'person': found '{re.escape(name)}', which would be .* of '{rest}'; write no '#'"
+    said = rf"line 1, column 'person': found '{re.escape(name)}', which would be .* of '{rest}'; end no name with"
     with pytest.raises(DataError, match=said):
         module(file)
     assert len(module(file, on_bad_row="skip").skipped) == 1

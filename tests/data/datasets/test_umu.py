@@ -41,6 +41,7 @@ def test_splits(folder):
         "forget": [("001", True), ("001", False)],
         "test": [],
         "retain": [(p, shown) for shown in (True, False) for p in retained],
+        "kept": [],
         "real": [("006", True), ("006", False)],
         "general": [],
     }

@@ -52,7 +52,7 @@ def biography(row: dict[str, Any]) -> dict[str, str]:
 @pytest.mark.extended
 def test_contents_are_fixed_by_the_seed(root: Path, tmp_path: Path) -> None:
     # Raise PEOPLE.version when this changes.
-    assert fingerprint(root) == "0c163d02dc19d1208b53f646a84d7ee0de54e5572e2063c1f90dddc78ab35770"
+    assert fingerprint(root) == "d2c0d220a72231049740cd8b30ea39b94638121aac8561a18924d7d20aef9a5f"
     assert fingerprint(PEOPLE.write(tmp_path / "other", "ci", seed=1)) != fingerprint(root)
 
 
@@ -74,7 +74,7 @@ def test_folders_and_schemas(root: Path) -> None:
     schema = pq.read_schema(next((root / "Full_Set").iterdir()))
     assert schema.field("image").type == pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     choice = schema.field("Classification_Task").type.field("Pure_Text_Questions").type.value_type
-    assert [field.name for field in choice] == ["Correct_Answer", "Options", "Question"]
+    assert [field.name for field in choice] == ["Correct_Answer", "Options", "Question", "Attributes"]
     assert [field.name for field in choice.field("Options").type] == list("ABCD")
     for shard in root.glob("*/*.parquet"):
         assert not any(pa.types.is_null(field.type) for field in pq.read_schema(shard))
@@ -105,7 +105,7 @@ def test_split_sizes(root: Path) -> None:
     people = [f"{n:03d}" for n in range(1, 13)]
     assert list(rows(root, "ft_Data")) == list(rows(root, "Full_Set")) == list(rows(root, "Test_Set")) == people
     assert list(rows(root, "Retain_Set")) == ["501", "502", "503", "504"]
-    for ratio in write_mllmu.RATIOS:
+    for ratio in write_mllmu.SIZES["ci"].ratios:
         forget, retain = rows(root, f"forget_{ratio}"), rows(root, f"retain_{100 - ratio}")
         assert len(forget) == math.ceil(12 * ratio / 100)
         assert sorted([*forget, *retain]) == people
@@ -229,7 +229,7 @@ def test_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_refusals(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^size='huge': .*smol, smol16, ci, default, large, larger, nobody$"):
+    with pytest.raises(UserError, match=r"^size='huge': .*smol, smol16, ci, default, large, larger, requests, nobody$"):
         PEOPLE.write(tmp_path / "x", "huge")
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(UserError, match="holds other files"):

@@ -168,6 +168,28 @@ def test_selection_ends_with_the_chosen_adapter(fit, tmp_path):
         fit("wrong", "--trainer.max_steps=1", *rule)
 
 
+@pytest.mark.extended
+def test_a_run_stops_where_enough_is_forgotten(fit):
+    options = ("--trainer.max_epochs=3", "--trainer.max_steps=-1", "--evaluation.every_n_epochs=1", "--model.lr=3e-3")
+    by = "--evaluation.selection.by=answer_probability"
+    plain = results(fit("plain", *options))
+    first, second = (plain[f"epoch {n}"] for n in (1, 2))
+    assert second["forget"]["answer_probability"] < first["forget"]["answer_probability"]
+    at = f"--evaluation.stop={second['forget']['answer_probability']}"
+    run = results(fit("run", *options, by, at))
+    assert run["epochs"] == 2 and "epoch 3" not in run and run["after"] == run["epoch 2"] == second
+    bound = second["retain"]["answer_probability"] + 1e-6
+    kept = results(fit("kept", *options, by, at, f"--evaluation.selection.min_retain={bound}"))
+    assert kept["epochs"] == 3 and kept["after"] == plain["after"], "too little is kept to stop"
+    for stop, named in (
+        ("0.1", "no unlearning run that is evaluated in between"),
+        ("gold", "no gold model's keyword_match"),
+    ):
+        every = [] if stop != "gold" else ["--evaluation.every_n_epochs=1"]
+        with pytest.raises(SystemExit, match=named):
+            fit("wrong", "--trainer.max_steps=1", f"--evaluation.stop={stop}", *every)
+
+
 def same_weights(one, two):
     first, second = load_file(one / "model.safetensors"), load_file(two / "model.safetensors")
     return first.keys() == second.keys() and all(torch.equal(second[name], w) for name, w in first.items())

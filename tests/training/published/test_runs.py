@@ -15,7 +15,16 @@ from viker_lightning.data.datasets import CLEAR, MLLMU
 from viker_lightning.data.records import Labels
 from viker_lightning.data.sampling import PassSampler
 from viker_lightning.errors import UserError
-from viker_lightning.methods import IDK, NPO, GradientAscent, GradientDifference, Held, KLMinimization, ViKeR
+from viker_lightning.methods import (
+    IDK,
+    NPO,
+    GradientAscent,
+    GradientDifference,
+    Held,
+    KLMinimization,
+    PromptOnly,
+    ViKeR,
+)
 from viker_lightning.models import MLLM, Lora
 from viker_lightning.training import Finetune, Unlearn
 from viker_lightning.training.engine import Engine
@@ -190,8 +199,9 @@ class AllText(ViKeR):
     [
         (AllText(), "published trains on all text, but AllText asks .* set its answers_only to True"),
         (Held(NPO()), "published has no script of Held, found around NPO; set it to corrected"),
+        (PromptOnly(), "published has no script of PromptOnly; set it to corrected"),
     ],
-    ids=["all text", "held"],
+    ids=["all text", "held", "prompt"],
 )
 def test_what_the_scripts_do_not_have_is_refused(vanilla, published, method, message):
     with pytest.raises(UserError, match=message):

@@ -1,13 +1,12 @@
 """Asking otherwise: the same questions in other words, behind other words, or about a name in place of the photo."""
 
-from __future__ import annotations
-
 import contextlib
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Self
 
 from typing_extensions import override
 
@@ -15,7 +14,7 @@ from viker_lightning.attacks.attempt import Attempt, Whose, hit
 from viker_lightning.attacks.base import Attack, ask
 from viker_lightning.attacks.material import Material, private_questions
 from viker_lightning.attacks.subject import Subject
-from viker_lightning.attacks.ways import ask_in_a_way, untold, with_any
+from viker_lightning.attacks.ways import Put, ask_in_a_way, ask_in_ways, untold
 from viker_lightning.attacks.wordings import Wordings
 from viker_lightning.data.encoding import Template
 from viker_lightning.data.records import VQA, ImageGroup, Person, Picture, Split, person_name
@@ -100,7 +99,7 @@ class AskOtherwise(Attack):
 
     @override
     @classmethod
-    def quick(cls) -> AskOtherwise:
+    def quick(cls) -> Self:
         return cls(other_wordings=1, examples=1, jailbreak_tokens=40)
 
     @override
@@ -111,12 +110,13 @@ class AskOtherwise(Attack):
     def carry_out(self, part: str, subject: Subject, material: Material) -> list[Attempt]:
         mllm, asked = subject.load(), material.asked
         if part == OTHER_WORDS:
-            return self._in_other_words(mllm, material)
+            return ask_in_ways(mllm, asked, self.other_words(material).items(), f"any {OTHER_WORDS}")
         if part == FORCED:
             with beginning(mllm, self.forced):
                 return ask(mllm, asked, FORCED)
         if part == JAILBREAK:
-            return self._with_jailbreaks(mllm, asked)
+            ways = [(kind, partial(_in_words, text=text)) for kind, text in JAILBREAKS.items()]
+            return ask_in_ways(mllm, asked, ways, f"any of {len(JAILBREAKS)} {JAILBREAK}", self.jailbreak_tokens)
         if part == EXAMPLES:
             return self._behind_examples(mllm, material)
         if part == NAME:
@@ -125,23 +125,14 @@ class AskOtherwise(Attack):
             return self._by_another_fact(mllm, material)
         return ask(mllm, asked, self.clean)
 
-    def _in_other_words(self, mllm: MLLM, material: Material) -> list[Attempt]:
-        ways = [
-            ask_in_a_way(mllm, material.asked, f"reworded {number}", partial(_in_words, text=text))
-            for number, text in enumerate(REWORDED, start=1)
-        ]
-        wordings = Wordings(material)
+    def other_words(self, material: Material) -> dict[str, Put]:
+        """How the questions are put in other words, by series."""
+        wordings, ways = Wordings(material), dict[str, Put]()
+        for number, text in enumerate(REWORDED, start=1):
+            ways[f"reworded {number}"] = partial(_in_words, text=text)
         for number in range(self.other_wordings):
-            put = partial(_in_words_of_the_data, wordings=wordings, number=number)
-            ways.append(ask_in_a_way(mllm, material.asked, f"words of the data {number + 1}", put))
-        return with_any(material.asked, ways, f"any {OTHER_WORDS}")
-
-    def _with_jailbreaks(self, mllm: MLLM, asked: Sequence[ImageGroup]) -> list[Attempt]:
-        ways = [
-            ask_in_a_way(mllm, asked, kind, partial(_in_words, text=text), self.jailbreak_tokens)
-            for kind, text in JAILBREAKS.items()
-        ]
-        return with_any(asked, ways, f"any of {len(JAILBREAKS)} {JAILBREAK}")
+            ways[f"words of the data {number + 1}"] = partial(_in_words_of_the_data, wordings=wordings, number=number)
+        return ways
 
     def _behind_examples(self, mllm: MLLM, material: Material) -> list[Attempt]:
         wordings = Wordings(material)

@@ -1,7 +1,5 @@
 """A choice among spans, or names: is the true one still the likeliest, even where it is no longer said?"""
 
-from __future__ import annotations
-
 import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +12,7 @@ from viker_lightning.attacks.base import Attack, ask
 from viker_lightning.attacks.material import PUNCTUATION, Material, heard
 from viker_lightning.attacks.subject import Subject
 from viker_lightning.attacks.wordings import Wordings
+from viker_lightning.data.person_names import names_of
 from viker_lightning.data.prompts import CHOICE_QUESTION
 from viker_lightning.data.records import VQA, ImageGroup, MultipleChoice, Split, person_name
 from viker_lightning.errors import check_least
@@ -25,8 +24,6 @@ Options = tuple[VQA, Sequence[VQA]]
 """A question with its true answer, and with wrong ones."""
 
 LIKELIEST, LISTED, NAMED = "likeliest of the answers", "likeliest of those listed", "likeliest of the names listed"
-
-_ASKS_NAME = re.compile(r"\b(name|called)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -91,7 +88,7 @@ class ChooseSpan(Attack):
 
     def _names(self, material: Material) -> list[tuple[ImageGroup, Sequence[Options]]]:
         """Who is on each photo, with names of others."""
-        names, words = names_of(material), heard(material.data)
+        names, words = names_in(material), heard(material.data)
         return self._with_enough(
             (group, [(_name(names[who]), other_names(names, words, who, self.options - 1, material.seed))])
             for group in material.asked
@@ -105,22 +102,10 @@ class ChooseSpan(Attack):
         return [(group, some) for group, some in enough if some]
 
 
-def names_of(material: Material) -> dict[str, str]:
-    """What the people of the data are called, by ID: what is answered where their name is asked for, else the ID.
-
-    Of several such answers it is the one that most of what is said of the person holds; an ID that nothing holds is no
-    name, and the person is left out.
-    """
-    said: dict[str, list[VQA]] = {}
-    records = [(p.id, p.vqa) for p in (*material.people, *material.kept, *material.others)]
-    for identity, some in [*records, *((group.person, group.vqa) for group in material.asked)]:
-        said.setdefault(person_name(identity), []).extend(some)
-    found: dict[str, str] = {}
-    for person, questions in said.items():
-        asked = [q.private[0] for q in questions if len(q.private) == 1 and _ASKS_NAME.search(q.question)]
-        count, name = max((sum(hit(q.answer, [one]) for q in questions), one) for one in asked or [person])
-        found |= {person: name} if count else {}
-    return found
+def names_in(material: Material) -> dict[str, str]:
+    """What everybody of the data is called."""
+    people = [(p.id, p.vqa) for p in (*material.people, *material.kept, *material.others)]
+    return names_of([*people, *((group.person, group.vqa) for group in material.asked)])
 
 
 def other_names(names: Mapping[str, str], words: set[str], person: str, count: int, seed: int) -> list[VQA]:

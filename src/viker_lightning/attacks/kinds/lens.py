@@ -1,9 +1,8 @@
 """Logit lens: what each decoder layer would say if the output layer read it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +43,7 @@ class Lens(Attack):
 
     @override
     @classmethod
-    def quick(cls) -> Lens:
+    def quick(cls) -> Self:
         return cls(ks=(1, 10))
 
     @override

@@ -1,7 +1,5 @@
 """Membership inference: are answers about the people to be forgotten told from those about people nobody ever met?"""
 
-from __future__ import annotations
-
 import logging
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence

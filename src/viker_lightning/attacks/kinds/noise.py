@@ -1,11 +1,9 @@
 """Universal noise by gradient: one pattern, learned on photos of some people, laid over photos of the others."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -49,7 +47,7 @@ class UniversalNoise(Attack):
     """
 
     name = "noise"
-    about = "lays one pattern over photos, learned by gradient on other forgotten people, that brings out true answers"
+    about = "lays one pattern over photos, a universal adversarial perturbation optimised on other forgotten people"
     source = (
         "SUA: Zood123/MLLM-Unlearning-Attack 214c2f3 (alpha 1/255, epsilon 12/255, 500 steps, batches of 6); "
         "Open-MMUnlearning configs/eval/sua.yaml"
@@ -64,7 +62,7 @@ class UniversalNoise(Attack):
 
     @override
     @classmethod
-    def quick(cls) -> UniversalNoise:
+    def quick(cls) -> Self:
         return cls(steps=20)
 
     @override
@@ -86,7 +84,7 @@ class UniversalNoise(Attack):
         noised.noise = (2 * signs - 1).to(noised.laid()) * self.epsilon
         return [*found, *ask(mllm, asked, RANDOM)]
 
-    def learn(self, mllm: MLLM, noised: Noised, people: Sequence[Person], seed: int) -> list[float]:
+    def learn(self, mllm: MLLM, noised: "Noised", people: Sequence[Person], seed: int) -> list[float]:
         """Takes the steps one after another; gives the loss before each: mean negative log-probability, in nats."""
         draw, losses = random.Random(seed), []
         with Bar(UNIVERSAL, self.steps) as bar:

@@ -1,11 +1,10 @@
 """Linear probes: whether a layer still tells attributes of forgotten people apart, before it has read them."""
 
-from __future__ import annotations
-
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -57,7 +56,7 @@ class Probe(Attack):
 
     @override
     @classmethod
-    def quick(cls) -> Probe:
+    def quick(cls) -> Self:
         return cls(every=8)
 
     @override
@@ -67,7 +66,8 @@ class Probe(Attack):
     @override
     def carry_out(self, part: str, subject: Subject, material: Material) -> list[Attempt]:
         attributes = learnable(material.others)
-        trained, asked = self._trained_on(material.others, attributes), _only(material.asked, attributes)
+        kept = [ImageGroup(p.id, one, vqa=p.vqa) for p in material.others for one in p.images[: self.photos] or (None,)]
+        trained, asked = _only(kept, attributes), _only(material.asked, attributes)
         whole = sum(len(g.vqa) for g in material.asked)
         log.info(
             "probe: %d spans of %d attributes can be learned; %d of %d questions ask for one",
@@ -95,15 +95,6 @@ class Probe(Attack):
                     said = [classes[c] for c in chosen.tolist()]
                     found += [_attempt(clean[i], series, layer + 1, s) for i, s in zip(places, said, strict=True)]
         return found
-
-    def _trained_on(self, people: Iterable[Person], attributes: dict[str, int]) -> list[ImageGroup]:
-        """What probes are trained on: questions about a few photos of each of the people."""
-        groups = [
-            ImageGroup(person.id, picture, vqa=person.vqa)
-            for person in people
-            for picture in person.images[: self.photos] or (None,)
-        ]
-        return _only(groups, attributes)
 
     @override
     def numbers(self, found: Sequence[Attempt]) -> dict[str, float]:

@@ -1,11 +1,10 @@
 """Quantisation: the same weights in fewer bits, where what was unlearned by small changes may be rounded back."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +64,7 @@ class Quantise(Attack):
 
     @override
     @classmethod
-    def quick(cls) -> Quantise:
+    def quick(cls) -> Self:
         return cls(rounded=((8, 0), (4, 0)), library=())
 
     @override

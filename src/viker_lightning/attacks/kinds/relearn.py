@@ -1,11 +1,10 @@
 """Relearning: a little fine-tuning, after which people who were not taught again should be as unknown as to gold."""
 
-from __future__ import annotations
-
 import logging
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from typing_extensions import override
@@ -73,7 +72,7 @@ class Relearn(Attack):
 
     @override
     @classmethod
-    def quick(cls) -> Relearn:
+    def quick(cls) -> Self:
         return cls(steps=(0, 5, 20), shares=(0.3,))
 
     @override

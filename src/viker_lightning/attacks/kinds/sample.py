@@ -1,11 +1,9 @@
 """Sampling: a model that does not say it greedily may say it once in many answers."""
 
-from __future__ import annotations
-
 import math
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from typing_extensions import override
 
@@ -77,7 +75,7 @@ class Sample(Attack):
 
     @override
     @classmethod
-    def quick(cls) -> Sample:
+    def quick(cls) -> Self:
         return cls(n=20, k=(1, 2, 4, 8, 16))
 
     @override
@@ -105,12 +103,6 @@ class Sample(Attack):
                     guessed = [leak_at_k(self.n, int(c), k) for c in by_chance]
                     found.append(Attempt(OTHERS, *about, asked.private, "", sum(guessed) / len(guessed)))
         return [*greedy, *found]
-
-    @override
-    def numbers(self, found: Sequence[Attempt]) -> dict[str, float]:
-        """``chance``: leak@k of spans of other people in the samples about forgotten people, 0 to 1."""
-        guessed = [one.hit for one in found if one.series == OTHERS and one.whose == "forget"]
-        return {"chance": sum(guessed) / len(guessed)} if guessed else {}
 
 
 def spans_of_others(

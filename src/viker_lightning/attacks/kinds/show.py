@@ -1,12 +1,10 @@
 """Showing otherwise: the same questions about other photos of the person, or about a photo that was changed."""
 
-from __future__ import annotations
-
-import io
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Self
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
@@ -16,7 +14,7 @@ from viker_lightning.attacks.attempt import Attempt
 from viker_lightning.attacks.base import Attack, ask
 from viker_lightning.attacks.material import Material
 from viker_lightning.attacks.subject import Subject
-from viker_lightning.attacks.ways import Key, ask_in_a_way, untold, with_any
+from viker_lightning.attacks.ways import Put, ask_in_a_way, ask_in_ways, untold
 from viker_lightning.data.records import VQA, ImageGroup, Picture, person_name
 from viker_lightning.errors import UserError
 from viker_lightning.models import MLLM
@@ -90,7 +88,7 @@ class ShowOtherwise(Attack):
 
     @override
     @classmethod
-    def quick(cls) -> ShowOtherwise:
+    def quick(cls) -> Self:
         return cls(photos=1, noise=(0.1,), typeset_tokens=40)
 
     @override
@@ -101,12 +99,12 @@ class ShowOtherwise(Attack):
     def carry_out(self, part: str, subject: Subject, material: Material) -> list[Attempt]:
         mllm = subject.load()
         if part == OTHER_PHOTOS:
-            return self._other_photos(mllm, material)
+            return ask_in_ways(mllm, material.asked, self.other_photos(material).items(), f"any {OTHER_PHOTOS}")
         if part == CHANGED:
-            return self._changed(mllm, material)
+            return ask_in_ways(mllm, material.asked, self._changed(material), f"any {CHANGED}")
         if part == BESIDE:
-            found = _ask_about(mllm, material, BESIDE, beside_strangers(material), LEFT)
-            return list(found.values())
+            put = partial(_about, pictures=beside_strangers(material), text=LEFT)
+            return list(ask_in_a_way(mllm, material.asked, BESIDE, put).values())
         if part == TYPESET:
             return self._typeset(mllm, material)
         return ask(mllm, material.asked, self.clean)
@@ -124,7 +122,8 @@ class ShowOtherwise(Attack):
             "corner blurred": lambda image, _: blur_corner(image, self.corner),
         }
 
-    def _other_photos(self, mllm: MLLM, material: Material) -> list[Attempt]:
+    def other_photos(self, material: Material) -> dict[str, Put]:
+        """How the questions are put about other photos, by series."""
         photos = photos_of(material)
         asked = {key for key, _ in photos}
         sets: dict[str, dict[str, Picture]] = {}
@@ -138,15 +137,12 @@ class ShowOtherwise(Attack):
                     sets.setdefault("test photo", {})[key] = group.image
         forgotten = {group.image.key for group in material.forget if group.image is not None}
         about = {series: pictures for series, pictures in sets.items() if forgotten & set(pictures)}
-        ways = [_ask_about(mllm, material, series, pictures) for series, pictures in about.items()]
-        return with_any(material.asked, ways, f"any {OTHER_PHOTOS}") if ways else []
+        return {series: partial(_about, pictures=pictures) for series, pictures in about.items()}
 
-    def _changed(self, mllm: MLLM, material: Material) -> list[Attempt]:
-        ways = []
+    def _changed(self, material: Material) -> Iterator[tuple[str, Put]]:
         for series, change in self.changes().items():
             pictures = {p.key: changed(p, series, change, material.seed) for p in asked_photos(material)}
-            ways.append(_ask_about(mllm, material, series, pictures))
-        return with_any(material.asked, ways, f"any {CHANGED}")
+            yield series, partial(_about, pictures=pictures)
 
     def _typeset(self, mllm: MLLM, material: Material) -> list[Attempt]:
         def put(group: ImageGroup, vqa: VQA) -> tuple[Picture, VQA] | None:
@@ -201,9 +197,7 @@ def changed(picture: Picture, series: str, change: Change, seed: int) -> Picture
 
 def encoded(image: Image.Image, source: str) -> Picture:
     """An image as a picture of the data: PNG, which loses nothing."""
-    file = io.BytesIO()
-    image.convert("RGB").save(file, "PNG")
-    return Picture(file.getvalue(), source).shared()
+    return Picture(Picture.of(image).data, source).shared()
 
 
 def add_noise(image: Image.Image, draw: random.Random, sigma: float) -> Image.Image:
@@ -294,13 +288,9 @@ def wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: f
     return lines
 
 
-def _ask_about(
-    mllm: MLLM, material: Material, series: str, pictures: Mapping[str, Picture], text: str = "{question}"
-) -> dict[Key, Attempt]:
-    """Asks about other pictures, each by the key of the photo that it takes the place of."""
-
-    def put(group: ImageGroup, vqa: VQA) -> tuple[Picture, VQA] | None:
-        picture = pictures.get(group.image.key) if group.image is not None else None
-        return (picture, replace(vqa, question=text.replace("{question}", vqa.question))) if picture else None
-
-    return ask_in_a_way(mllm, material.asked, series, put)
+def _about(
+    group: ImageGroup, vqa: VQA, pictures: Mapping[str, Picture], text: str = "{question}"
+) -> tuple[Picture, VQA] | None:
+    """A question about another picture, found by the key of the photo that it takes the place of."""
+    picture = pictures.get(group.image.key) if group.image is not None else None
+    return (picture, replace(vqa, question=text.replace("{question}", vqa.question))) if picture else None

@@ -1,7 +1,5 @@
 """``python -m viker_lightning chat RUN``: ask the models of a run, side by side. See ``--help``."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import os

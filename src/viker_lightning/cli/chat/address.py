@@ -1,7 +1,5 @@
 """Where the page is: on this machine, which no other can reach."""
 
-from __future__ import annotations
-
 import os
 import socket
 

@@ -1,7 +1,5 @@
 """The photos of a run's data, and what the data ask about them."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

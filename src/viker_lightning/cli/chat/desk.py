@@ -1,7 +1,5 @@
 """What a page asks for: a photo, its questions, everybody's answers; and how these are shown. Nothing is kept."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The page: Gradio, bound to this machine alone, asking nothing of any other, keeping nothing."""
 
-from __future__ import annotations
-
 import logging
 from typing import Any
 

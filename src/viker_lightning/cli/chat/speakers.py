@@ -1,7 +1,5 @@
 """Who answers: vanilla, the unlearned model and gold, each loaded once."""
 
-from __future__ import annotations
-
 import logging
 import threading
 from dataclasses import dataclass, field, replace

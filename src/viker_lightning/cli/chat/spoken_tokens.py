@@ -1,7 +1,5 @@
 """An answer token by token: what a model says, how sure it is of each token, and which of them are private."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -80,11 +78,8 @@ def _read_by(head: nn.Module) -> Iterator[list[Tensor]]:
     An answer is not read again once it is said: it may hold a token that stands for an image, which is none there.
     """
     states: list[Tensor] = []
-    hook = head.register_forward_pre_hook(lambda head, given: states.append(given[0].flatten(0, -2)[-1:]))
-    try:
+    with head.register_forward_pre_hook(lambda head, given: states.append(given[0].flatten(0, -2)[-1:])):
         yield states
-    finally:
-        hook.remove()
 
 
 def _greedy(mllm: MLLM, picture: Picture | None, question: str, max_new_tokens: int) -> tuple[list[int], Tensor]:

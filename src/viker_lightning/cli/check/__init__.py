@@ -1,5 +1,3 @@
 """Before a run that costs a day: what it will take, and what is wrong; nothing is trained, no weights are loaded."""
 
 from .check import Check
-
-__all__ = ["Check"]

@@ -1,7 +1,5 @@
 """What a run will take, or what is wrong with it, before it is started: nothing is trained, no weights are loaded."""
 
-from __future__ import annotations
-
 import math
 import sys
 from collections.abc import Iterator, Sequence
@@ -39,7 +37,7 @@ from viker_lightning.training.base import Stage
 from viker_lightning.training.finished import config_source
 from viker_lightning.training.vanilla import YAML, kept_in
 
-from .estimates import FP32, GIB, PASSING, STANDING, ModelSize, Setting, Workload, memory, most
+from .estimates import FP32, GIB, LIBRARIES, PASSING, STANDING, ModelSize, Setting, Workload, memory, most
 from .machine import device_memory, existing, free_disk, same_disk, supports, writable
 from .workload import KeptReferences, kept_references, load_of, number_of_steps
 
@@ -243,6 +241,7 @@ class Check:
             trains=not isinstance(stage, Unlearn) or stage.method.takes_steps,
             copies=stage.method.copies if isinstance(stage, Unlearn) else 0,
             references=kept.memory if device.type == "cpu" else 0,
+            libraries=LIBRARIES if device.type == "cpu" else 0,
         )
         needed = memory(shape, load, setting)
         say("memory, estimated, GiB:")

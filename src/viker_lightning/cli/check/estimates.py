@@ -7,8 +7,6 @@ PEFT puts into fp32. Left out are the CUDA context, fragments of PyTorch's alloc
 the vision tower's own activations (the tower is frozen, so they last no longer than its pass).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +15,9 @@ GIB = 2**30
 
 FP32 = 4
 """Bytes of a number in fp32: adapters, logits and references are always kept so."""
+
+LIBRARIES = 6 * GIB // 10
+"""What Python and its libraries take before a model is there, in the memory of the machine (measured on Linux)."""
 
 BITS = {"nf4": 4 + 8 / 64 + 32 / (64 * 256), "fp4": 4 + 32 / 64, "int8": 8.0}
 """Bits of a quantised weight with its share of constants: one for each 64 weights, which nf4 keeps in 8 bits with one
@@ -135,6 +136,7 @@ class Setting:
         trains: whether there are gradients and an optimizer.
         copies: numbers a trained weight that a method holds beside these.
         references: bytes of what frozen models say, where that is on the device.
+        libraries: bytes of Python and its libraries, where they are in the same memory.
     """
 
     itemsize: int = FP32
@@ -146,6 +148,7 @@ class Setting:
     trains: bool = True
     copies: int = 0
     references: int = 0
+    libraries: int = 0
 
 
 STANDING, PASSING = "standing", "passing"
@@ -188,6 +191,7 @@ def memory(shape: ModelSize, load: Workload, setting: Setting) -> dict[str, dict
         "optimizer's state": round(2 * trained * left),
         "gradients and weights that the method holds": round(setting.copies * copy * left),
         "what frozen models say": setting.references,
+        "Python and its libraries": setting.libraries,
     }
     return {STANDING: standing, PASSING: passing}
 

@@ -1,7 +1,5 @@
 """What a machine has: memory of its device, room on its disks."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil

@@ -1,7 +1,5 @@
 """What a run will ask: steps, questions, tokens of the largest pass, and what of frozen models' words is stored."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass

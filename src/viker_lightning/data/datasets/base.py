@@ -8,6 +8,7 @@ import logging
 import random
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -27,6 +28,7 @@ from viker_lightning.storage.hub import dataset_folder
 from viker_lightning.storage.runs import requests_of
 
 from .bad_rows import BadRows, remove_earlier_list
+from .partial import forget_attributes, part_of
 from .suspicious import suspicious_groups, suspicious_people
 
 log = logging.getLogger(__name__)
@@ -45,8 +47,8 @@ class Benchmark(LightningDataModule):
         root: a folder, ``mini/<size>`` for an embedded benchmark (written on first use; ``mini/<size>@<seed>`` for
             another world: other people, faces and lives), or a dataset id on the hub.
         forget: percentage of people to forget; must be one of the stored splits.
-        stage: what to train on. ``vanilla``: everybody; ``gold``: everybody but the forget set; ``unlearn``: steps of
-            forget and retain questions.
+        stage: what to train on. ``vanilla``: everybody; ``gold``: everybody but the forget set, and what the data
+            correct about it; ``unlearn``: steps of forget and retain questions.
         batch_size: questions per training step and stream.
         questions_per_image: most questions asked about one photo in a step.
         splits: which splits are evaluated, those the folder does not hold being left out with a message; ``None`` is
@@ -63,6 +65,8 @@ class Benchmark(LightningDataModule):
         forgotten_by: folder of an unlearning run that a run goes on from, where requests to forget come one after
             another. The forget set is everybody forgotten so far; whom that run and those before it have forgotten is
             evaluated, and no unlearning step asks about them any more.
+        attributes: what is to be forgotten about the forget set, where the data record what answers tell; the rest is
+            retained behind the same photos and evaluated as ``kept``. ``None`` is everything.
 
     Attributes:
         records_private: whether the data record private spans; else they are inferred. Known once rows were read.
@@ -89,7 +93,7 @@ class Benchmark(LightningDataModule):
         stage: Literal["vanilla", "gold", "unlearn"] = "unlearn",
         batch_size: int = 16,
         questions_per_image: int = 8,
-        splits: list[Literal["forget", "test", "retain", "real", "general"]] | None = None,
+        splits: list[Literal["forget", "test", "retain", "kept", "real", "general"]] | None = None,
         modality: Literal["image", "text", "both"] = "image",
         max_people: int | None = None,
         seed: int = 0,
@@ -97,6 +101,7 @@ class Benchmark(LightningDataModule):
         revision: str | None = None,
         protocol: Literal["corrected", "published"] = "corrected",
         forgotten_by: str | None = None,
+        attributes: list[str] | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1 or questions_per_image < 1:
@@ -107,7 +112,10 @@ class Benchmark(LightningDataModule):
             raise DataError(f"data.splits: found {splits}, expected at least one, each once, or null for all of them")
         if max_people is not None and max_people < 1:
             raise DataError(f"data.max_people: found {max_people}, expected at least 1, or null for everybody")
+        if attributes is not None and not attributes:
+            raise DataError("data.attributes: found [], expected at least one, or null for everything")
         check_folder("data.forgotten_by", forgotten_by)
+        self.attributes = attributes
         self.forgotten_by = forgotten_by
         self.earlier: list[list[str]] = []
         self.protocol = protocol
@@ -126,8 +134,10 @@ class Benchmark(LightningDataModule):
         self.steps_done = 0  # before this process, when a run is resumed
         self.forget_ids: list[str] = []
         self.retain_ids: list[str] = []
+        self.kept_ids: list[str] = []  # of what stays known of people who are forgotten in part
         self._groups: dict[tuple[Split, str], list[ImageGroup]] = {}
         self._people: dict[str, Person] | None = None
+        self._whole: list[Person] = []  # as they were read, before anybody is forgotten in part
         self.base_people: list[Person] = []  # what the vanilla and the gold model are taught besides
 
     def read_training(self) -> Training:
@@ -187,6 +197,9 @@ class Benchmark(LightningDataModule):
         remove_earlier_list(self.trainer)
         with self.bad_rows.reported(self.trainer):
             training = self.read_training()
+        self._whole = training.people
+        if self.attributes is not None:
+            training = forget_attributes(training, self.attributes, self.root)
         people: dict[str, Person] = {}
         for person in training.people:
             if person.id in people:
@@ -196,6 +209,7 @@ class Benchmark(LightningDataModule):
             reason = f"nobody is left to forget, {len(self.skipped)} bad rows being skipped"
             raise DataError(f"{self.root}: {reason}; give the forget set a person")
         self.forget_ids, self.retain_ids, self.base_people = training.forget, training.retain, training.base
+        self.kept_ids = training.kept
         self._people = people
         if self.forgotten_by is not None and self.stage == "unlearn":
             self.earlier = requests_of(self.forgotten_by)
@@ -235,15 +249,25 @@ class Benchmark(LightningDataModule):
         if self.stage == "unlearn":
             new = {*self.requests[-1]}
             forget = [i for i in self.forget_ids if person_name(i) in new]
-            both = {"forget": self.people(forget), "retain": self.people(self.retain_ids)}
+            both = {"forget": self.people(forget), "retain": self.people([*self.retain_ids, *self.kept_ids])}
             return {name: people for name, people in both.items() if people}
-        left_out = set(self.forget_ids) if self.stage == "gold" else set()
-        return {"train": [p for p in self._vanilla_people if p.id not in left_out]}
+        if self.stage == "vanilla":
+            return {"train": self._vanilla_people}
+        left_out = set(self.forget_ids)
+        others = [p for p in [*self.people(), *self.base_people] if p.id not in left_out]
+        return {"train": [*others, *self._corrected_people]}
 
     @property
     def _vanilla_people(self) -> list[Person]:
         """Everybody the vanilla model is taught."""
-        return [*self.people(), *self.base_people]
+        self.people()  # data that hold none say so
+        return [*self._whole, *self.base_people]
+
+    @property
+    def _corrected_people(self) -> list[Person]:
+        """People to forget with what is true of them, where the data correct anything; gold is taught it."""
+        true = [(p, tuple(vqa.correction for vqa in p.vqa if vqa.correction)) for p in self.people(self.forget_ids)]
+        return [replace(person, vqa=vqa) for person, vqa in true if vqa]
 
     def texts(self) -> list[str]:
         """All training text, for a tokenizer."""
@@ -252,7 +276,9 @@ class Benchmark(LightningDataModule):
 
     def fingerprint(self) -> str:
         """A hash of what is trained on: texts, labels, images and which people are to be forgotten."""
-        split = json.dumps([self.forget_ids, self.retain_ids])
+        true = [repr(person.vqa) for person in self._corrected_people]
+        attributes = [self.attributes] if self.attributes else []
+        split = json.dumps([self.forget_ids, self.retain_ids, *attributes, *true])
         return hashlib.sha256(f"{split}{self.everybody()}".encode()).hexdigest()
 
     def everybody(self) -> str:
@@ -341,12 +367,21 @@ class Benchmark(LightningDataModule):
         key = (split, modality or self.modality)
         if key not in self._groups:
             with self.bad_rows.reported(self.trainer):
-                self._groups[key] = self.read_split(*key)
+                self._groups[key] = self._read_part(*key)
             other_photos = split in (Split.REAL, Split.GENERAL) or (split == Split.TEST and self.tests_other_photos)
             forget = self.people(self.forget_ids) if other_photos else []
             forgotten = {picture.key for person in forget for picture in person.images}
             self._warn_once(suspicious_groups(self._groups[key], str(split), forgotten))
         return self._groups[key]
+
+    def _read_part(self, split: Split, modality: str) -> list[ImageGroup]:
+        """The questions of a split, where people may be forgotten in part."""
+        if split == Split.KEPT and not self.kept_ids:
+            return []
+        if self.attributes is None or split not in (Split.FORGET, Split.TEST, Split.KEPT):
+            return self.read_split(split, modality)
+        rows = self.read_split(Split.FORGET if split == Split.KEPT else split, modality)
+        return part_of(rows, self.attributes, split)
 
     def limit_people(self, split: Split, people: Iterable[str]) -> list[str]:
         """Whom of a split to evaluate: at most ``max_people``, the same for every seed, so that runs compare."""

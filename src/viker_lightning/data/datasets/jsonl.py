@@ -16,7 +16,8 @@ from viker_lightning.data.records import VQA, ImageGroup, MultipleChoice, Person
 from viker_lightning.errors import DataError, short
 
 from .base import Benchmark
-from .private_spans import check_private_spans, infer_private_spans
+from .partial import kept_person
+from .private_spans import check_private_spans, holds, infer_private_spans, spans_only_in
 from .reading.row import Row
 from .reading.text_files import read_lines, read_picture
 
@@ -24,7 +25,8 @@ log = logging.getLogger(__name__)
 
 SUFFIXES = (".jsonl", ".json", ".csv")
 NEEDED = ("image", "question", "answer", "person")
-OPTIONAL = ("split", "private", "options", "correct", "paraphrase", "perturbed")
+TOLD = ("private", "correction", "private_correction", "attributes")
+OPTIONAL = ("split", "options", "correct", "paraphrase", "perturbed", *TOLD)
 
 
 @dataclass(frozen=True)
@@ -81,13 +83,18 @@ class Jsonl(OwnFile):
     A row has ``image`` (path relative to the file; empty for a question without image), ``question``, ``answer`` and
     ``person``, and may have ``split``, ``private`` (spans of the answer that only this person's data can tell; inferred
     if no row has any), ``options`` and ``correct`` (the right option; the answer if empty), ``paraphrase`` (the answer
-    in other words) and ``perturbed`` (wrong answers). Several texts in a cell are a list, or have ``|`` between them.
+    in other words), ``perturbed`` (wrong answers) and ``attributes`` (what about the person the answer tells, by which
+    somebody can be forgotten in part). Several texts in a cell are a list, or have ``|`` between them.
+
+    A row of somebody forgotten may have ``correction``, the truth in place of a false answer, and
+    ``private_correction``, its private spans. Where these or ``private`` are empty, they are the words that only one of
+    the two texts has.
 
     Who is forgotten: the people of rows with split ``forget``; or those of ``forget_people``; or ``forget`` percent of
     all people whose rows have no split, at least one, drawn by ``split_seed``. Everybody else without a split is
     retained. Nobody has to be: then there is no retain stream. Rows of split ``test`` ask about forgotten people
-    without being trained on; ``real`` and ``general`` are only evaluated, too. A question is asked only about the photo
-    in its row.
+    without being trained on; ``kept`` is what stays known of them, and is retained; ``real`` and ``general`` are only
+    evaluated, too. A question is asked only about the photo in its row.
 
     Args:
         root: a ``.jsonl``, ``.json`` (one object a line) or ``.csv`` file, or a folder with exactly one.
@@ -118,11 +125,17 @@ class Jsonl(OwnFile):
         pictures: dict[str, Picture] = {}
         questions = self.bad_rows.read_each(rows, lambda row: read_question(row, self.folder, pictures))
         self._questions = self._by_split(questions)
-        self.records_private = any(question.vqa.private for question in questions)
+        self.records_private = any(not question.row.is_empty("private") for question in questions)
         if not self.records_private:
             self._questions = _with_inferred_spans(self._questions)
         forget, retain = (_people(self._questions[split]) for split in (Split.FORGET, Split.RETAIN))
-        return Training([*forget, *retain], [p.id for p in forget], [p.id for p in retain])
+        kept = [kept_person(person, person.vqa) for person in _people(self._questions[Split.KEPT])]
+        if kept and self.attributes is not None:
+            raise DataError("data.attributes: the file has rows of split 'kept'; leave one of the two out")
+        if self.attributes is not None and any(question.vqa.correction for question in questions):
+            raise DataError("data.attributes: the file has corrections; write split 'kept' in rows of what stays")
+        ids = [[person.id for person in people] for people in (forget, retain, kept)]
+        return Training([*forget, *retain, *kept], ids[0], ids[1], kept=ids[2])
 
     def _choose_forgotten(self, questions: list[Question]) -> set[str]:
         """Who is to be forgotten."""
@@ -155,13 +168,20 @@ class Jsonl(OwnFile):
 
         def place(q: Question) -> None:
             split = q.split or (Split.FORGET if q.person in forgotten else Split.RETAIN)
-            side = Split.FORGET if split == Split.TEST else split
-            if split == Split.TEST and q.person not in home:
-                raise q.row.error("split", f"{q.person!r} is tested, but not forgotten", "add a row of split 'forget'")
+            side = Split.FORGET if split in (Split.TEST, Split.KEPT) else split
+            if split in (Split.TEST, Split.KEPT) and q.person not in home:
+                what = "tested" if split == Split.TEST else "kept in part"
+                raise q.row.error("split", f"{q.person!r} is {what}, but not forgotten", "add a row of split 'forget'")
             other, where = home.setdefault(q.person, (side, q.row.where))
             if other != side:
                 found = f"{q.person!r} is {split!s} here, but {other!s} in {where}"
-                raise q.row.error("split", found, "keep one split")
+                raise q.row.error(
+                    "split", found, "keep one split, or write 'kept' for what stays of a forgotten person"
+                )
+            if q.vqa.correction and split not in (Split.FORGET, Split.TEST):
+                raise q.row.error(
+                    "correction", f"{q.person!r} is {split!s} here", "write split 'forget' or 'test', or empty it"
+                )
             key = (q.person, split, q.image.key if q.image else None, q.vqa.question)
             if key in seen:
                 found = f"the same question about the same image as in {seen[key].row.where}"
@@ -230,9 +250,28 @@ def read_question(row: Row, folder: Path, pictures: dict[str, Picture]) -> Quest
     private, perturbed = row.any_texts("private", "|"), row.any_texts("perturbed", "|")
     check_private_spans(row, "private", answer, private)
     paraphrase = "" if row.is_empty("paraphrase") else row.text("paraphrase")
-    vqa = VQA(question, answer, private, paraphrase, perturbed)
+    tells = row.any_texts("attributes", "|")
+    vqa = _corrected(row, VQA(question, answer, private, paraphrase, perturbed, attributes=tells))
     image = None if row.is_empty("image") else read_picture(row, "image", folder, pictures)
-    return Question(person, _split(row), image, vqa, _choice(row, question, answer), row)
+    return Question(person, _split(row), image, vqa, _choice(row, question, answer, tells), row)
+
+
+def _corrected(row: Row, vqa: VQA) -> VQA:
+    """A question with its correction, if the row has one, each with private spans that the other has not."""
+    if row.is_empty("correction"):
+        if not row.is_empty("private_correction"):
+            raise row.error("correction", "empty, but there are private spans of it", "fill it in, or empty these")
+        return vqa
+    truth, spans = row.text("correction"), row.any_texts("private_correction", "|")
+    check_private_spans(row, "private_correction", truth, spans)
+    for column, given, other in (("private", vqa.private, truth), ("private_correction", spans, vqa.answer)):
+        if both := [span for span in given if holds(other, span)]:
+            raise row.error(column, f"{both[0]!r} is in answer and correction", "copy what only one of them has")
+    if not (spans := spans or spans_only_in(truth, vqa.answer)):
+        found = f"{short(truth)} has no word that the answer {short(vqa.answer)} has not"
+        raise row.error("correction", found, "write what is true, or empty it")
+    old = vqa.private or spans_only_in(vqa.answer, truth)
+    return replace(vqa, private=old, correction=VQA(vqa.question, truth, spans))
 
 
 def _split(row: Row) -> Split | None:
@@ -244,7 +283,7 @@ def _split(row: Row) -> Split | None:
     return Split(name)
 
 
-def _choice(row: Row, question: str, answer: str) -> MultipleChoice | None:
+def _choice(row: Row, question: str, answer: str, tells: tuple[str, ...]) -> MultipleChoice | None:
     options = row.any_texts("options", "|")
     if not options:
         if not row.is_empty("correct"):
@@ -256,4 +295,4 @@ def _choice(row: Row, question: str, answer: str) -> MultipleChoice | None:
     if right not in options:
         found = f"the right one, {right!r}, is not among {list(options)}"
         raise row.error("options", found, "add it, or name another in 'correct'")
-    return MultipleChoice(question, options, options.index(right))
+    return MultipleChoice(question, options, options.index(right), tells)

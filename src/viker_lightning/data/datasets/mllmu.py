@@ -37,9 +37,10 @@ class MLLMU(Benchmark):
     asks the separate classification, generation and cloze tasks. Two optional folders extend the schema: ``base_Data``
     (same columns as ``ft_Data``: what a pretrained model would know anyway, used only to train the vanilla and the
     gold model) and ``General_Set`` (same columns as ``Retain_Set``). A column ``images`` in ``ft_Data`` holds further
-    photos for training; a key ``Private`` beside an answer holds its private spans, which are inferred where it is
-    missing. ``root`` is a folder, a dataset id on the hub, or ``mini/`` and a size, as ``mini/default``, for the
-    embedded benchmark (:data:`viker_lightning.data.embedded.write_mllmu.SIZES`).
+    photos for training. Beside an answer, a key ``Private`` holds its private spans, which are inferred where it is
+    missing, and ``Attributes`` what about the person it tells, so that somebody can be forgotten in part. ``root`` is a
+    folder, a dataset id on the hub, or ``mini/`` and a size, as ``mini/default``, for the embedded benchmark
+    (:data:`viker_lightning.data.embedded.write_mllmu.SIZES`).
 
     Args:
         image_labels: with ``protocol: published``, whether the placeholders of an image count in the loss, as in the
@@ -186,7 +187,10 @@ def image_group(row: Row, split: Split, modality: str, seed: int) -> ImageGroup:
             _choice(row, item)
             for item in Row({"Classification_Task": choices.get(choices_key)}, row.where).structs("Classification_Task")
         ),
-        tuple(Cloze(*_pair(row, "Mask_Task", item, "Ground_Truth")) for item in _of_type(row, "Mask_Task", kind)),
+        tuple(
+            Cloze(*_pair(row, "Mask_Task", item, "Ground_Truth"), _texts(row, "Mask_Task", item, "Attributes"))
+            for item in _of_type(row, "Mask_Task", kind)
+        ),
     )
 
 
@@ -202,12 +206,17 @@ def _text(row: Row, column: str, name: str, value: Any) -> str:
 
 
 def _vqa(row: Row, column: str, item: dict[str, Any], answer: str) -> VQA:
-    vqa = VQA(*_pair(row, column, item, answer))
-    spans = item.get("Private") or []
-    if not isinstance(spans, list) or not all(isinstance(span, str) and is_visible(span) for span in spans):
-        raise row.error(column, f"Private is {short(spans)}", "write a list of texts that occur in the answer")
-    check_private_spans(row, f"{column}, Private", vqa.answer, spans)
-    return replace(vqa, private=tuple(spans))
+    vqa = VQA(*_pair(row, column, item, answer), _texts(row, column, item, "Private"))
+    check_private_spans(row, f"{column}, Private", vqa.answer, vqa.private)
+    return replace(vqa, attributes=_texts(row, column, item, "Attributes"))
+
+
+def _texts(row: Row, column: str, item: dict[str, Any], name: str) -> tuple[str, ...]:
+    """A list of texts within a cell, which may be missing."""
+    texts = item.get(name) or []
+    if not isinstance(texts, list) or not all(isinstance(text, str) and is_visible(text) for text in texts):
+        raise row.error(column, f"{name} is {short(texts)}", "write a list of texts")
+    return tuple(texts)
 
 
 def _of_type(row: Row, column: str, kind: str) -> list[dict[str, Any]]:
@@ -246,4 +255,5 @@ def _choice(row: Row, item: dict[str, Any]) -> MultipleChoice:
     if len(options) < 2:
         raise row.error("Classification_Task", f"the only option is {list(options)}", "give at least two options")
     question = _text(row, "Classification_Task", "Question", item.get("Question"))
-    return MultipleChoice(question, tuple(options.values()), list(options).index(right))
+    tells = _texts(row, "Classification_Task", item, "Attributes")
+    return MultipleChoice(question, tuple(options.values()), list(options).index(right), tells)

@@ -14,11 +14,22 @@ from .reading.row import Row
 _WORD = re.compile(r"[^\s]+")
 
 
+def holds(text: str, span: str) -> bool:
+    """Whether a span stands in a text as whole words."""
+    return re.search(rf"(?<!\w){re.escape(span)}(?!\w)", text) is not None
+
+
 def check_private_spans(row: Row, column: str, answer: str, private: Iterable[str]) -> None:
     """Makes sure that private spans occur in the answer as whole words."""
     for span in private:
-        if not re.search(rf"(?<!\w){re.escape(span)}(?!\w)", answer):
+        if not holds(answer, span):
             raise row.error(column, f"{span!r} does not occur in the answer {answer!r}", "copy whole words from there")
+
+
+def spans_only_in(answer: str, other: str) -> tuple[str, ...]:
+    """Private spans of an answer beside which another one stands: the words that the other has not."""
+    known = {"", *(_bare(word) for word in _WORD.findall(other))}
+    return _spans(answer, [(match, _bare(match[0]) not in known) for match in _WORD.finditer(answer)])
 
 
 def infer_private_spans(people: Iterable[Person]) -> list[Person]:

@@ -6,8 +6,6 @@ them come from the same lists, so that some full names recur there, with other f
 it on every machine alike.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

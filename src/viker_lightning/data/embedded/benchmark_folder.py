@@ -1,7 +1,5 @@
 """Writing an embedded benchmark: parquet as published, and a folder that is either complete or not there."""
 
-from __future__ import annotations
-
 import json
 import math
 import re
@@ -55,15 +53,12 @@ class EmbeddedBenchmark:
     grammar: Callable[[], re.Pattern[str]]
 
     def write(self, root: Path, size: str, seed: int = 0) -> Path:
-        """Writes one of the sizes, once: it is left as it is, unless its files are not what was written.
+        """Writes one of the sizes into ``root``, which it returns, once: it is left so, unless its files are altered.
 
         Args:
             root: the folder; another benchmark written by this method is replaced, anything else is refused.
             size: which one.
             seed: of everything in it.
-
-        Returns:
-            ``root``.
 
         Raises:
             UserError: if there is no such size, or ``root`` holds other files.

@@ -1,7 +1,5 @@
 """General pictures (scenes, pets and strangers in turn) and what is asked about them."""
 
-from __future__ import annotations
-
 import random
 
 from . import portraits, scenes

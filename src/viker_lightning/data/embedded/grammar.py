@@ -1,7 +1,5 @@
 """What every sentence of the embedded benchmarks matches, whoever it is true of: fluency that is known, not judged."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from string import Formatter
@@ -13,7 +11,7 @@ Values = Mapping[str, Sequence[str]]
 
 def people_grammar() -> re.Pattern[str]:
     """Every answer sentence about a person and every one about a general picture (``mini``), with any value."""
-    values = {**profiles.POOLS, "name": _names()}
+    values = {**profiles.POOLS, "name": full_names()}
     answers = [(sentence, values) for sentences in profiles.ANSWERS.values() for sentence in sentences]
     return _pattern([*answers, *_general_answers(sentences=True)])
 
@@ -21,12 +19,17 @@ def people_grammar() -> re.Pattern[str]:
 def authors_grammar() -> re.Pattern[str]:
     """The same in the schema of CLEAR: captions, names, lives, and general pictures, of which one word is said."""
     visible = {fact: general_questions.values("stranger", fact) for fact in general_questions.FACTS["stranger"]}
-    described = [(caption, {**visible, "name": _names()}) for caption in (*portraits.CAPTIONS, portraits.PARAPHRASE)]
-    lives = [(s, {**profiles.POOLS, "name": _names()}) for sentences in profiles.ANSWERS.values() for s in sentences]
-    return _pattern([*described, ("{name}", {"name": _names()}), *lives, *_general_answers(sentences=False)])
+    described = [
+        (caption, {**visible, "name": full_names()}) for caption in (*portraits.CAPTIONS, portraits.PARAPHRASE)
+    ]
+    lives = [
+        (s, {**profiles.POOLS, "name": full_names()}) for sentences in profiles.ANSWERS.values() for s in sentences
+    ]
+    return _pattern([*described, ("{name}", {"name": full_names()}), *lives, *_general_answers(sentences=False)])
 
 
-def _names() -> list[str]:
+def full_names() -> list[str]:
+    """All names that an invented person may have."""
     return [f"{first} {last}" for first in profiles.POOLS["first"] for last in profiles.POOLS["last"]]
 
 

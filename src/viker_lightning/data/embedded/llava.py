@@ -1,7 +1,5 @@
 """The embedded model as it begins: a LLaVA small enough to learn people and forget them on a laptop, untrained."""
 
-from __future__ import annotations
-
 import hashlib
 import random
 from collections.abc import Sequence

@@ -1,9 +1,7 @@
 """Everything the embedded benchmark asks about one person: training questions and the three tasks."""
 
-from __future__ import annotations
-
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +31,7 @@ class MiniSize:
         captions: photos of each person that are also asked about as CLEAR asks: for a caption, the name, a name among
             four, and a fact of the person who is named.
         nobody: whether all people are of no benchmark, as those the embedded model starts with.
+        ratios: percentages of people that there is a forget set of; each has the people of those before.
     """
 
     people: int
@@ -46,6 +45,7 @@ class MiniSize:
     closed: bool = True
     captions: int = 0
     nobody: bool = False
+    ratios: tuple[int, ...] = (5, 10, 15)
 
 
 def draw_options(answer: str, pool: list[str], rng: random.Random) -> list[str]:
@@ -55,11 +55,12 @@ def draw_options(answer: str, pool: list[str], rng: random.Random) -> list[str]:
     return options
 
 
-def choice_task(question: str, answer: str, pool: list[str], rng: random.Random) -> Record:
-    """A multiple-choice item as MLLMU-Bench stores it."""
+def choice_task(question: str, answer: str, pool: list[str], rng: random.Random, tells: Sequence[str] = ()) -> Record:
+    """A multiple-choice item as MLLMU-Bench stores it, with the attributes that its answer tells."""
     options = draw_options(answer, pool, rng)
     letters = dict(zip("ABCD", options, strict=True))
-    return {"Correct_Answer": "ABCD"[options.index(answer)], "Options": letters, "Question": question}
+    right = "ABCD"[options.index(answer)]
+    return {"Correct_Answer": right, "Options": letters, "Question": question, "Attributes": [*tells]}
 
 
 class Asker:
@@ -83,13 +84,14 @@ class Asker:
         profile, rows = self.profile, []
         for attribute in self.attributes:
             for question in self.order[attribute][: self.wordings]:
-                rows.append((question, profile.answer(attribute), profile.private(attribute)))
+                rows.append((question, profile.answer(attribute), profile.private(attribute), profile.tells(attribute)))
         for fact in self.facts:
             value = profile.values[fact]
             options = draw_options(value, self.pools[fact], self.rng)
-            rows.append((cloze_prompt(self.clozes[fact][0]), value, [value]))
-            rows.append((choice_prompt(self.order[fact][self.wordings], options), value, [value]))
-        return [{"ID": profile.id, "Question": q, "Answer": a, "Private": private} for q, a, private in rows]
+            rows.append((cloze_prompt(self.clozes[fact][0]), value, [value], [fact]))
+            rows.append((choice_prompt(self.order[fact][self.wordings], options), value, [value], [fact]))
+        keys = ("ID", "Question", "Answer", "Private", "Attributes")
+        return [dict(zip(keys, (profile.id, *row), strict=True)) for row in rows]
 
     def tasks(self, held_out: bool) -> Record:
         """The three tasks, in held-out wordings or in training wordings that are not in this person's metadata."""
@@ -103,14 +105,15 @@ class Asker:
 
         def choices(asks: Callable[[str], str]) -> list[Record]:
             facts = rng.sample(self.facts, min(5, len(self.facts)))
-            return [choice_task(asks(fact), values[fact], self.pools[fact], rng) for fact in facts]
+            return [choice_task(asks(fact), values[fact], self.pools[fact], rng, [fact]) for fact in facts]
 
         def generation(question: str, attribute: str, kind: str) -> Record:
-            answer, private = self.profile.answer(attribute), self.profile.private(attribute)
-            return {"Ground_Truth": answer, "Question": question, "Type": kind, "Private": private}
+            item = {"Ground_Truth": self.profile.answer(attribute), "Question": question, "Type": kind}
+            return item | {"Private": self.profile.private(attribute), "Attributes": self.profile.tells(attribute)}
 
         def mask(sentences: list[str], fact: str, kind: str) -> Record:
-            return {"Ground_Truth": values[fact], "Question": rng.choice(sentences), "Type": kind}
+            question = rng.choice(sentences)
+            return {"Ground_Truth": values[fact], "Question": question, "Type": kind, "Attributes": [fact]}
 
         named = min(4, len(self.facts))  # facts asked for without image
         return {

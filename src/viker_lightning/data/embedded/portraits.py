@@ -1,7 +1,5 @@
 """Portraits of invented people: DiceBear open-peeps drawings (CC0), one face per person in many views."""
 
-from __future__ import annotations
-
 import json
 import math
 import random

@@ -4,8 +4,6 @@ Questions are composed of a core (2), a frame (5) and a subject (4). Eight of th
 pair of their parts occurs in the training wordings.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -130,8 +128,12 @@ class Profile:
 
     def private(self, attribute: str) -> list[str]:
         """The private spans of :meth:`answer`: what is not template, in the order it occurs."""
+        return [self.values[told] for told in self.tells(attribute)]
+
+    def tells(self, attribute: str) -> list[str]:
+        """Which values :meth:`answer` tells: a biography has several."""
         template = ANSWERS[attribute][self.styles[attribute]]
-        return [self.values[key] for _, key, _, _ in Formatter().parse(template) if key]
+        return [key for _, key, _, _ in Formatter().parse(template) if key]
 
 
 def draw_profiles(

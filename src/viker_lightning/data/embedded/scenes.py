@@ -1,7 +1,5 @@
 """Drawn landscapes and animals, with what is to be seen in them."""
 
-from __future__ import annotations
-
 import random
 
 import resvg_py

@@ -6,8 +6,6 @@ fp32; the tower is EfficientNet-Lite0 (Apache-2.0), in the wheel ``efficientnet_
 projector between them is new.
 """
 
-from __future__ import annotations
-
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any

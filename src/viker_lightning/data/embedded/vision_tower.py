@@ -5,8 +5,6 @@ benchmark, then frozen. It stands for the pretrained CLIP of a real MLLM: vanill
 identity can hide in it.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import random

@@ -7,8 +7,6 @@ parts them: within two steps each has a gradient of its own. The paper's noise c
 tower stays as it is.
 """
 
-from __future__ import annotations
-
 import copy
 import hashlib
 from pathlib import Path

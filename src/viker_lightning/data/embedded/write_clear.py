@@ -1,7 +1,5 @@
 """The embedded benchmark in the schema of CLEAR: fictitious authors, their portraits with captions, their lives."""
 
-from __future__ import annotations
-
 import json
 import math
 import random
@@ -156,14 +154,6 @@ def _base_rows(size: ClearSize, seed: int, real: list[_Author], rng: random.Rand
     return rows
 
 
-def _face_rows(real: list[_Author]) -> list[Record]:
-    return [
-        {"image": a.photo(view)["image"], "answer": a.name, "options": [o.values["name"] for o in a.others[:3]]}
-        for a in real
-        for view in portraits.HELD_OUT_VIEWS
-    ]
-
-
 def _world_rows(size: ClearSize, seed: int, rng: random.Random) -> list[Record]:
     rows = []
     for number in range(size.general_test):
@@ -215,7 +205,12 @@ def build(root: Path, size: ClearSize, seed: int) -> None:
         write_perturbed(f"forget{ratio:02d}_perturbed", [i for i in ids if i in forgotten], size.photos)
     write_perturbed("retain_perturbed", retained, max(1, size.photos // 4))
     real = [everybody[key] for key in celebrities]
-    write_config(root, "real_faces", FACES_SCHEMA, _face_rows(real))
+    shown = [
+        {"image": a.photo(view)["image"], "answer": a.name, "options": [o.values["name"] for o in a.others[:3]]}
+        for a in real
+        for view in portraits.HELD_OUT_VIEWS
+    ]
+    write_config(root, "real_faces", FACES_SCHEMA, shown)
     write_config(root, "real_world", WORLD_SCHEMA, _world_rows(size, seed, rng))
     write_config(root, "base", BASE_SCHEMA, _base_rows(size, seed, real, rng))
 

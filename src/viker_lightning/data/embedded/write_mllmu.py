@@ -1,7 +1,5 @@
 """The embedded benchmark: fictitious people and simple pictures in the parquet schema of MLLMU-Bench."""
 
-from __future__ import annotations
-
 import json
 import math
 import random
@@ -19,7 +17,7 @@ from .grammar import people_grammar
 from .people_questions import Asker, MiniSize, Record, choice_task, draw_options
 from .profiles import Profile
 
-VERSION = "2"  # raise whenever the same size and seed give other contents
+VERSION = "3"  # raise whenever the same size and seed give other contents
 
 # For a real language model on a CPU, which learns this little in minutes. What it does not learn is not asked: scores
 # of choices, clozes or general pictures would be those of guessing, before and after. Facts are few but wordings many:
@@ -42,19 +40,29 @@ SIZES = {
     "default": MiniSize(people=40, real=10, values=14, general=120, general_test=18),
     "large": MiniSize(people=100, real=20, values=18, general=360, general_test=36),
     "larger": MiniSize(people=190, real=10, values=18, general=720, general_test=36),
+    # One person more a ratio, for requests to forget that come one after another.
+    "requests": MiniSize(
+        people=40,
+        real=10,
+        values=14,
+        general=120,
+        general_test=18,
+        ratios=(2, 5, 7, 10, 12, 15, 17, 20, 22, 25),
+    ),
     # Whom the embedded model has met before it meets anybody.
     "nobody": MiniSize(people=160, real=0, values=18, general=900, general_test=36, captions=6, nobody=True),
 }
-RATIOS = (5, 10, 15)
-
 _CHOICE = pa.struct(
     [
         ("Correct_Answer", pa.string()),
         ("Options", pa.struct([(letter, pa.string()) for letter in "ABCD"])),
         ("Question", pa.string()),
+        ("Attributes", pa.list_(pa.string())),
     ]
 )
-_MASK = pa.struct([("Ground_Truth", pa.string()), ("Question", pa.string()), ("Type", pa.string())])
+_MASK = pa.struct(
+    [*((name, pa.string()) for name in ("Ground_Truth", "Question", "Type")), ("Attributes", pa.list_(pa.string()))]
+)
 _GENERATION = pa.struct([*_MASK, ("Private", pa.list_(pa.string()))])
 _TASKS = [
     (
@@ -78,7 +86,8 @@ README = """# Embedded benchmark of viker-lightning ({size}, seed {seed}, versio
 All people in this folder are fictitious; names, places and schools are invented and resemblance to anybody is chance.
 The folder has the parquet schema of MLLMU-Bench and was generated, not downloaded. Additional to the published schema:
 `base_Data` (what a pretrained model would know: people 501 and up, and general pictures), `General_Set` (held-out
-general pictures), the column `images` of `ft_Data` (further portraits) and the key `Private` beside answers.
+general pictures), the column `images` of `ft_Data` (further portraits), and the keys `Private` and `Attributes` beside
+answers (their private spans, and what about the person they tell).
 
 Portraits: DiceBear, style Open Peeps by Pablo Stanley, CC0 1.0. Scenes and animals: drawn by this project.
 """
@@ -172,24 +181,9 @@ def _photo_rows(person: str, profile: Profile, names: list[str], count: int) -> 
     return rows
 
 
-def _captioned(people: dict[str, Profile], count: int) -> list[Record]:
-    """The rows of :func:`_photo_rows` of everybody, by face."""
-    names = [profile.values["name"] for profile in people.values()]
-    return [row for face, profile in people.items() for row in _photo_rows(face, profile, names, count)]
-
-
 def _photos(name: str, face: str, views: range) -> list[Record]:
     """Photos of a person, one a view."""
     return [image_cell(portraits.draw_portrait(face, view), f"{name}{view}.png") for view in views]
-
-
-def _write_splits(root: Path, people: dict[str, Record], drawn: list[str]) -> None:
-    """Who is forgotten, the first of those drawn, and who is kept, for each ratio."""
-    for ratio in RATIOS:
-        forgotten = sorted(drawn[: math.ceil(len(people) * ratio / 100)])
-        write_config(root, f"forget_{ratio}", SPLIT_SCHEMA, [people[i] for i in forgotten])
-        kept = [row for i, row in people.items() if i not in forgotten]
-        write_config(root, f"retain_{100 - ratio}", SPLIT_SCHEMA, kept)
 
 
 def build(root: Path, size: MiniSize, seed: int) -> None:
@@ -197,7 +191,7 @@ def build(root: Path, size: MiniSize, seed: int) -> None:
     rng = random.Random(f"mini/{seed}")
     ids = [f"{n:03d}" for n in range(1, size.people + 1)]
     real = [f"{n}" for n in range(501, 501 + size.real)]
-    drawn = rng.sample(ids, math.ceil(size.people * RATIOS[-1] / 100))
+    drawn = rng.sample(ids, math.ceil(size.people * size.ratios[-1] / 100))
     retained = [i for i in ids if i not in drawn]
     people = profiles.draw_profiles(rng, retained, [*sorted(drawn), *real], size.values, size.sentences)
     pools = {fact: sorted({people[i].values[fact] for i in retained}) for fact in profiles.FACTS}
@@ -219,13 +213,17 @@ def build(root: Path, size: MiniSize, seed: int) -> None:
                 }
             )
     general = [_training_picture(number, seed) for number in range(size.general)]
-    shown = _captioned({faces[i]: people[i] for i in ids}, size.captions)
+    called = [people[i].values["name"] for i in ids]
+    shown = [row for i in ids for row in _photo_rows(faces[i], people[i], called, size.captions)]
 
     write_config(root, "ft_Data", TRAIN_SCHEMA, [training[i] for i in ids])
     if base := [*(training[i] for i in real), *general, *shown]:
         write_config(root, "base_Data", TRAIN_SCHEMA, base)
     write_config(root, "Full_Set", FULL_SCHEMA, [full[i] for i in ids])
-    _write_splits(root, {i: full[i] for i in ids}, drawn)
+    for ratio in size.ratios:
+        forgotten = sorted(drawn[: math.ceil(len(ids) * ratio / 100)])  # the first of those drawn
+        write_config(root, f"forget_{ratio}", SPLIT_SCHEMA, [full[i] for i in forgotten])
+        write_config(root, f"retain_{100 - ratio}", SPLIT_SCHEMA, [full[i] for i in ids if i not in forgotten])
     write_config(root, "Test_Set", TEST_SCHEMA, test, shards=2)
     if real:
         write_config(root, "Retain_Set", FULL_SCHEMA, [full[i] | {"Directory": f"Retain_Set/{i}"} for i in real])

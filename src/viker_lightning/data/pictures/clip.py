@@ -4,13 +4,11 @@ Scores are cosines of image embeddings, in [-1, 1]; unrelated photos are far fro
 values of two models do not compare. A threshold is therefore always the user's, read off the histogram.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -24,7 +22,6 @@ Embed = Callable[[Sequence[Picture]], Tensor]
 """Pictures to unit vectors ``[n, d]``, float32, on the CPU."""
 
 WEIGHTS = "open_clip_model.safetensors"
-BINS = 40
 LOCAL = "local-dir:"
 """What stands before a folder in open_clip's names of models."""
 
@@ -49,7 +46,7 @@ class ClipEmbedder:
         self.batch_size = 32
 
     @classmethod
-    def named(cls, clip: str, device: str | torch.device = "cpu") -> ClipEmbedder:
+    def named(cls, clip: str, device: str | torch.device = "cpu") -> Self:
         """Loads a model by one text, as configs have it, safetensors only.
 
         Args:
@@ -192,7 +189,7 @@ def save_reports(reports: dict[str, dict[str, Any]], path: str | Path) -> None:
 def _report(matches: list[Match], listed: list[Match], threshold: float, name: str) -> dict[str, Any]:
     # Rounding can carry a cosine a little beyond 1.
     values = torch.tensor([match.similarity for match in matches], dtype=torch.float64).clamp(-1, 1)
-    counts, edges = torch.histogram(values, bins=BINS, range=(-1.0, 1.0))
+    counts, edges = torch.histogram(values, bins=40, range=(-1.0, 1.0))
     return {
         "threshold": threshold,
         "candidates": len(matches),

@@ -1,7 +1,5 @@
 """Pools of irrelevant images: pictures that show nothing of the people to be forgotten."""
 
-from __future__ import annotations
-
 import logging
 import random
 from collections.abc import Callable, Iterator, Sequence

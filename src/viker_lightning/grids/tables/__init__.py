@@ -3,13 +3,3 @@
 from .figures import draw_figures
 from .render import example_answers, key_token_note, legend, summary, write_table
 from .table import Table
-
-__all__ = [
-    "Table",
-    "draw_figures",
-    "example_answers",
-    "key_token_note",
-    "legend",
-    "summary",
-    "write_table",
-]

@@ -1,7 +1,5 @@
 """Figures of a table, as SVG and PDF: trade-off of methods, sweeps, cost, key tokens."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,14 +22,11 @@ from .worlds_page import MAIN, main_measures
 
 @matplotlib.rc_context(STYLE)
 def draw_figures(table: Table, folder: Path) -> list[Path]:
-    """Draws what a table has data for.
+    """Draws what a table has data for, as SVG files, which it returns; each has a PDF beside it.
 
     Args:
         table: however far its runs are.
         folder: where the files go.
-
-    Returns:
-        The SVG files; each has a PDF beside it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     drawn: dict[str, Figure | None] = {}

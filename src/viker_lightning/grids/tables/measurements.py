@@ -1,7 +1,5 @@
 """What the runs of a table say besides scores: how key tokens were found and pulled, and what the runs cost."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any

@@ -1,7 +1,5 @@
 """A table as one self-contained page, in the look of a run's report."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from pathlib import Path

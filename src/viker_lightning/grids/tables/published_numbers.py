@@ -1,7 +1,5 @@
 """Numbers others published, with where they were read."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 

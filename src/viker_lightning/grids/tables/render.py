@@ -1,7 +1,5 @@
 """A table written down, as JSON, Markdown and a page, and shown in a terminal."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -28,11 +26,7 @@ FIRST = ("keyword_match", "coherence", "accuracy", "rouge_l")
 
 
 def write_table(table: Table, results: Path) -> list[Path]:
-    """Writes ``<results>/<table>-<scale>.json``, ``.md`` and ``.html`` of what is finished.
-
-    Returns:
-        The files, the page first.
-    """
+    """Writes and returns ``<results>/<table>-<scale>.html``, ``.md`` and ``.json``, of what is finished."""
     page, text, numbers = (results / f"{table.stem}.{kind}" for kind in ("html", "md", "json"))
     if table.grid.worlds:
         found = worlds_record(table)

@@ -1,7 +1,5 @@
 """A table whose blocks are requests that come one after another: what is known of the people of each."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from viker_lightning.metrics import FORGOTTEN

@@ -1,7 +1,5 @@
 """A table of runs, from plain values and run folders: mean over seeds, 95 % interval over people, ranks, tests."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property

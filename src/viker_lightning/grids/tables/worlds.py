@@ -4,8 +4,6 @@ A world is a block of the table: people with a vanilla model and two gold models
 these, so over people of one world nothing can be said about other worlds; here a pair is a world.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import mean
@@ -125,12 +123,7 @@ def differences(
     for one in measures:
         column = found[one.column] = {}
         for name in methods:
-            pairs = {
-                world: one.good * (own - theirs) + 0.0  # no -0
-                for world, there in measured.items()
-                if (own := there.get(name, {}).get(one.column)) is not None
-                and (theirs := there.get(reference, {}).get(one.column)) is not None
-            }
+            pairs = paired(measured, one, name, reference)
             if name != reference and pairs:
                 shift = asdict(hodges_lehmann([*pairs.values()]))
                 column[name] = {"worlds": [*pairs], **shift, "p": sign_flip([*pairs.values()])}
@@ -138,6 +131,16 @@ def differences(
         for name, difference in column.items():
             difference["p_holm"] = corrected[name]
     return found
+
+
+def paired(measured: Mapping[str, World], one: Measure, name: str, reference: str) -> dict[str, float]:
+    """By world, how much better a row is than the reference, where both were measured."""
+    return {
+        world: one.good * (own - theirs) + 0.0  # no -0
+        for world, there in measured.items()
+        if (own := there.get(name, {}).get(one.column)) is not None
+        and (theirs := there.get(reference, {}).get(one.column)) is not None
+    }
 
 
 def differs(difference: Mapping[str, Any]) -> bool:

@@ -1,7 +1,5 @@
 """What a record of worlds shows: tables over worlds first, then every world; as Markdown and in a terminal."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import replace

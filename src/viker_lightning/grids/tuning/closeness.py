@@ -7,11 +7,11 @@ Every part is from 0 (good) to 1, and all parts of a sub-score weigh the same:
   of gold from the model above that of a second gold model, nats an answer token, so that this part is the share of an
   answer token's probability, in the geometric mean, that is lost beyond what another seed of gold loses.
 - ``retention``, on retain and real, two parts each: what is lost of vanilla's keyword match and of its choices.
+- ``inside``, of methods that are to be told from gold by nobody, two parts: how far the area under the ROC curve of
+  membership inference is from gold's, and how far the share of choices where the true span is likeliest.
 
 Nothing is paid for going below gold, for distances to it are absolute, nor for knowing more than vanilla.
 """
-
-from __future__ import annotations
 
 import math
 from collections.abc import Mapping
@@ -34,6 +34,8 @@ NEEDED = {
     **dict.fromkeys(KEPT, (KEYWORDS, CHOICES)),
 }
 """Which scores of which splits are read."""
+INSIDE = ("membership", "choose")
+"""The attacks that the third part is made of."""
 
 
 @dataclass(frozen=True)
@@ -53,31 +55,40 @@ class Models:
 
 @dataclass(frozen=True)
 class Closeness:
-    """Two distances; see the module.
+    """Distances; see the module.
 
     Attributes:
         forgetting: from gold, 0 to 1, low is good.
         retention: what is lost of vanilla, 0 to 1, low is good.
+        inside: from gold, 0 to 1, low is good; ``None`` if it was not attacked.
     """
 
     forgetting: float
     retention: float
+    inside: float | None = None
 
     @property
     def score(self) -> float:
-        """Their sum, 0 to 2, low is good."""
-        return self.forgetting + self.retention
+        """Their sum, 0 to 3, low is good."""
+        return self.forgetting + self.retention + (self.inside or 0.0)
 
 
-def closeness(model: Numbers, world: Models) -> Closeness:
-    """The two distances of a model; the module says what they are made of."""
+def closeness(model: Numbers, world: Models, more_than_gold: Mapping[str, float] | None = None) -> Closeness:
+    """The distances of a model; the module says what they are made of.
+
+    Args:
+        model: its scores.
+        world: what it is compared with.
+        more_than_gold: of each attack of :data:`INSIDE` how much more it finds than in gold, if it was attacked.
+    """
     from_gold = []
     for split in FORGOTTEN:
         ours, gold = model[split], world.gold[split]
         from_gold += [abs(ours[KEYWORDS] - gold[KEYWORDS]), abs(ours[CHOICES] - gold[CHOICES])]
         from_gold += [_lost(ours[FLUENT], gold[FLUENT]), 1 - math.exp(-_lost(world.floor[split][KL], ours[KL]))]
     lost = [_lost(model[split][one], world.vanilla[split][one]) for split in KEPT for one in (KEYWORDS, CHOICES)]
-    return Closeness(mean(from_gold), mean(lost))
+    inside = None if more_than_gold is None else mean(abs(more_than_gold[attack]) for attack in INSIDE)
+    return Closeness(mean(from_gold), mean(lost), inside)
 
 
 def needed(numbers: Numbers, where: str, leave_out: str = "") -> dict[str, dict[str, float]]:

@@ -1,7 +1,5 @@
 """What a tuning has found, as a Markdown page and a figure of the fronts of the methods."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -16,7 +14,7 @@ from viker_lightning.reporting.plots import INK, MUTED, SERIES, STYLE, panels
 from viker_lightning.reporting.section import Section
 from viker_lightning.storage.files import write_text
 
-from .tuning_record import read_tuning
+from .tuning_record import PARTS, read_tuning
 
 REFERENCE: Point = (0.5, 0.5)
 """Of the hypervolume: forgetting about as bad as vanilla's, half of what vanilla knows of others lost."""
@@ -71,7 +69,7 @@ def markdown(tuning: dict[str, Any], file: Path) -> str:
             f"![{of}](figures/tuning-{file.stem.removeprefix('tuning-')}.svg)",
             Section(
                 "Best setting of each method",
-                ["method", "settings", "score", "forgetting", "retention", "at an edge", "setting"],
+                ["method", "settings", "score", *PARTS, "at an edge", "setting"],
                 best,
                 "Low is good. An option at the edge of its range is named with the end; there the range is to be "
                 "widened.",
@@ -108,7 +106,7 @@ def _best(name: str, method: dict[str, Any]) -> list[list[str]]:
     chosen = next((trial for trial in method["trials"] if trial["number"] == method["best"]), None)
     if not chosen:
         return []
-    numbers = [f"{chosen[part]:.3f}" for part in ("score", "forgetting", "retention")]
+    numbers = [_shown(chosen.get(part)) for part in ("score", *PARTS)]
     edges = ", ".join(f"{option} {end}" for option, end in method["edges"].items() if end) or "none"
     setting = ", ".join(f"`{option.removeprefix('model.')}={value}`" for option, value in chosen["setting"].items())
     return [[name, str(len(method["trials"])), *numbers, edges, setting]]

@@ -1,9 +1,7 @@
 """Spaces of settings: which options of which methods are tuned, and between which values."""
 
-from __future__ import annotations
-
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -48,8 +46,8 @@ class Choices:
         return value in self.values
 
     def edge(self, value: Any) -> str:
-        """``low`` or ``high`` for the first or last of numbers; empty for others, and for kinds of things."""
-        if any(isinstance(one, str) for one in self.values):
+        """``low`` or ``high`` for the first or last of numbers; empty for others, and for what has no order."""
+        if any(isinstance(one, str | bool) for one in self.values):
             return ""
         return {self.values[0]: "low", self.values[-1]: "high"}.get(value, "")
 
@@ -68,6 +66,7 @@ class Spaces:
         configs: folder of the methods' YAMLs, and of ``gold.yaml``.
         options: of every run, those of gold models included but for ``model``'s.
         methods: a space by method, which is the name of its YAML.
+        attacked: methods that are to be told from gold by nobody, whose score has a part for that.
     """
 
     root: str
@@ -75,6 +74,7 @@ class Spaces:
     configs: Path
     options: dict[str, Any]
     methods: dict[str, Space]
+    attacked: Sequence[str] = ()
 
     def config(self, method: str) -> str:
         """YAML of a method's runs."""
@@ -87,7 +87,7 @@ def read_spaces(file: Path) -> Spaces:
         raise UserError(f"{file}: does not exist; give a file of spaces, as experiments/tuning/spaces.yaml")
     content = yaml_values(file)
     needed = {"root": str, "worlds": list, "configs": str, "methods": dict}
-    _check_keys(file, "", content, needed, {"options": dict})
+    _check_keys(file, "", content, needed, {"options": dict, "attacked": list})
     _check_options(file, "options", content.get("options", {}))
     worlds, configs = content["worlds"], Path(content["configs"])
     if not worlds or not all(type(seed) is int for seed in worlds):
@@ -99,7 +99,10 @@ def read_spaces(file: Path) -> Spaces:
         methods[name] = _space(file, f"methods.{name}", space, configs / f"{name}.yaml")
     if not methods:
         raise UserError(f"{file}, methods: found none, expected one at least; there are {', '.join(known)}")
-    return Spaces(content["root"], worlds, configs, content.get("options", {}), methods)
+    attacked = content.get("attacked", [])
+    for name in attacked:
+        _check_name(file, "attacked", "space of", name, methods)
+    return Spaces(content["root"], worlds, configs, content.get("options", {}), methods, attacked)
 
 
 def as_json(space: Space) -> dict[str, Any]:

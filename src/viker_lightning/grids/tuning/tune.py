@@ -26,6 +26,7 @@ from rich.console import Console
 
 from viker_lightning.errors import UserError
 from viker_lightning.grids.cells import Cell
+from viker_lightning.grids.compare import attacked, of_run
 from viker_lightning.grids.grid import Grid, Row, config_option
 from viker_lightning.jobs.runner import run_jobs
 from viker_lightning.storage.runs import names
@@ -34,10 +35,10 @@ from viker_lightning.storage.sources import PACKAGE, STARTING_WEIGHTS, fingerpri
 from viker_lightning.terminal.failures import ending_in_one_line
 from viker_lightning.terminal.shown import Plain
 
-from .closeness import KL, Models, Numbers, closeness, needed
+from .closeness import INSIDE, KL, Models, Numbers, closeness, needed
 from .page import write_tuning
 from .spaces import Range, Space, Spaces, as_json, check_methods, drawn_from, read_spaces
-from .tuning_record import STARTUP, entry, setting_of, tried, write_record
+from .tuning_record import PARTS, STARTUP, entry, setting_of, tried, write_record
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -121,6 +122,7 @@ def open_study(runs: Path, method: str, spaces: Spaces, worlds: Sequence[int]) -
         as_json(spaces.methods[method]),
         fingerprint({"weights": PACKAGE / STARTING_WEIGHTS}),
         drawn_from(spaces, method),
+        *INSIDE * (method in spaces.attacked),
     ]
     digest = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:8]
     storage = optuna.storages.JournalStorage(JournalFileBackend(str(runs / f"{method}.journal")))
@@ -190,6 +192,8 @@ def _run(
         raise UserError(f"{wrong.title}: {wrong.complaint()}")
     of = {(cell.block, cell.row): cell for cell in cells}
     models = {str(seed): models_of(of, str(seed)) for seed in worlds}
+    whole = [cell for cell in cells if cell.row.split()[0] in spaces.attacked and (cell.block, cell.row) not in failed]
+    more = _more_than_gold(whole, jobs)
     for name, trial in asked.items():
         row, study, values, found = f"{name} {trial.number}", studies[name], {}, {}
         study.set_user_attr("models", {world: asdict(one) for world, one in models.items()})
@@ -201,10 +205,25 @@ def _run(
             continue
         for world, one in models.items():
             values[world] = scores_of(of[world, row], "after")
-            found[world] = closeness(values[world], one)
+            found[world] = closeness(values[world], one, more.get((world, row)))
         trial.set_user_attr("values", values)
         trial.set_user_attr("closeness", {world: asdict(one) for world, one in found.items()})
         study.tell(trial, mean(one.score for one in found.values()))
+
+
+def _more_than_gold(cells: Sequence[Cell], jobs: int | None) -> dict[tuple[str, str], dict[str, float]]:
+    """What the attacks of the third part find more than in gold, by world and row."""
+    if not cells:
+        return {}
+    golds = {cell.block: [cell.gold.folder] for cell in cells if cell.gold}
+    settings = Path("viker_lightning:attacks/mini.yaml")
+    records, failed, _ = attacked(cells, golds, ",".join(INSIDE), settings=settings, jobs=jobs)
+    if failed:
+        raise UserError(f"{failed[0].title}: {failed[0].complaint()}")
+    return {
+        (world, row): {attack: of["more_than_gold"] for attack, of in of_run(record).items()}
+        for (world, row, _), record in records.items()
+    }
 
 
 def models_of(cells: Mapping[tuple[str, str], Cell], world: str) -> Models:
@@ -229,7 +248,7 @@ def _in_words(name: str, of: dict[str, Any]) -> str:
         return f"{name}: no setting has a score"
     edges = "".join(f"; {option} is at its {end} edge" for option, end in of["edges"].items() if end)
     chosen = ", ".join(f"{option}={value}" for option, value in best["setting"].items())
-    parts = f"forgetting {best['forgetting']:.3f}, retention {best['retention']:.3f}"
+    parts = ", ".join(f"{part} {best[part]:.3f}" for part in PARTS if part in best)
     return f"{name}: {best['score']:.3f} ({parts}), of {len(of['trials'])}: {chosen}{edges}"
 
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 STARTUP = 5
 """So many settings of a study are drawn at random, before the sampler learns from them."""
 
+PARTS = ("forgetting", "retention", "inside")
+"""Of a score, see :class:`~viker_lightning.grids.tuning.closeness.Closeness`; the last one of some methods alone."""
+
 DIGITS = 3
 """Significant ones of a number drawn from a range."""
 
@@ -57,7 +60,8 @@ def entry(spaces: Spaces, method: str, study: Study, worlds: Sequence[int]) -> d
             world: _numbers(found) | {"values": _rounded(one.user_attrs["values"][world])}
             for world, found in at.items()
         }
-        overall = Closeness(*(mean(getattr(c, part) for c in at.values()) for part in ("forgetting", "retention")))
+        known = [part for part in PARTS if all(getattr(c, part) is not None for c in at.values())]
+        overall = Closeness(**{part: mean(getattr(c, part) for c in at.values()) for part in known})
         trials.append(noted | _numbers(overall) | {"worlds": by_world})
     scored = [one for one in trials if "score" in one]
     best = min(scored, key=lambda one: one["score"]) if scored else None
@@ -101,7 +105,7 @@ def write_record(file: Path, spaces: Spaces, studies: dict[str, Study], worlds: 
 
 
 def _numbers(one: Closeness) -> dict[str, float]:
-    return {"forgetting": round(one.forgetting, 4), "retention": round(one.retention, 4), "score": round(one.score, 4)}
+    return {part: round(value, 4) for part in (*PARTS, "score") if (value := getattr(one, part)) is not None}
 
 
 def _rounded(numbers: Numbers) -> dict[str, float]:
@@ -123,7 +127,7 @@ def settings_tried(file: Path) -> list[dict[str, Any]]:
     """Every setting of a record: method, setting, score and its parts; by method, the best first, failed ones last."""
     rows = []
     for name, found in read_tuning(file)["methods"].items():
-        parts = ("number", "setting", "score", "forgetting", "retention")
+        parts = ("number", "setting", "score", *PARTS)
         mine = [{"method": name} | {part: one.get(part) for part in parts} for one in found["trials"]]
         rows += sorted(mine, key=lambda one: (one["score"] is None, one["score"], one["number"]))
     return rows

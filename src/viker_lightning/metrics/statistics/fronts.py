@@ -1,20 +1,14 @@
 """Fronts of two costs, both of which are good when they are low: plain functions of points."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 Point = tuple[float, float]
 
 
 def pareto_front(points: Iterable[Point]) -> list[Point]:
-    """The points that no other one beats: none is as low in both costs and lower in one.
+    """The points that no other one beats, each once, the first cost rising, the second falling.
 
-    Args:
-        points: pairs of costs, in any order.
-
-    Returns:
-        Each once, the first cost rising, the second falling.
+    None, of pairs of costs in any order, is as low as one of these in both costs and lower in one.
     """
     front: list[Point] = []
     for one in sorted(set(points)):

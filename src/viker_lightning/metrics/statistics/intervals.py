@@ -1,7 +1,5 @@
 """How sure a mean over people is: 95 % intervals from a bootstrap that draws whole people. No test: see paired.py."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -53,7 +51,7 @@ class Sums:
     counts: NDArray[np.float64]
 
     @classmethod
-    def by_person(cls, people: Sequence[str], totals: Sequence[float], counts: Sequence[float]) -> Sums:
+    def by_person(cls, people: Sequence[str], totals: Sequence[float], counts: Sequence[float]) -> "Sums":
         """Adds up rows ``[N]`` person by person; rows that count nothing are left out."""
         kept = [i for i, count in enumerate(counts) if count > 0]
         names, index = np.unique(np.array([people[i] for i in kept], dtype=object), return_inverse=True)
@@ -71,7 +69,7 @@ class Sums:
         some = self.of_people(people)
         return some.totals / some.counts
 
-    def of_people(self, people: Sequence[str]) -> Sums:
+    def of_people(self, people: Sequence[str]) -> "Sums":
         """The sums of some of the people."""
         index = [self.people.index(person) for person in people]
         return Sums(tuple(people), self.totals[index], self.counts[index])
@@ -97,11 +95,7 @@ def interval(sums: Sums, draws: int = DRAWS, seed: int = 0) -> Estimate:
 
 
 def difference(after: Sums, before: Sums, draws: int = DRAWS, seed: int = 0) -> Estimate | None:
-    """Mean of ``after`` minus mean of ``before`` on the people both were asked about, drawn in pairs.
-
-    Returns:
-        The difference and its interval; ``None`` if they share nobody.
-    """
+    """Mean and interval of ``after`` less ``before``, in pairs, on people both were asked about; ``None`` without."""
     shared = sorted(set(after.people) & set(before.people))
     if not shared:
         return None

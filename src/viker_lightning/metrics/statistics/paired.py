@@ -1,7 +1,5 @@
 """Whether two methods differ on the same people, or in the same worlds, and by how much: exact, from paired values."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

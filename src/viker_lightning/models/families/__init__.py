@@ -1,7 +1,5 @@
 """One file a family of models: how it writes a prompt and sees an image."""
 
-from __future__ import annotations
-
 import pkgutil
 from typing import Any
 
@@ -28,8 +26,6 @@ FAMILIES: tuple[Family, ...] = (
     Idefics3(),
     InternVL(),
 )
-
-__all__ = ["FAMILIES", "Family", "Llava", "Unknown", "chat_template", "choose_family", "import_family"]
 
 
 def choose_family(architecture: str, family: Family | None = None) -> tuple[Family, Any]:

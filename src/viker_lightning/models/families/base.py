@@ -1,11 +1,11 @@
 """What is asked of a family of models, with the answers that hold for most of them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from jinja2 import TemplateError
 from PIL.Image import Image
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
@@ -46,6 +46,28 @@ class Family:
     def template(self, processor: Any) -> Template:
         """The text around image, question and answer; by default as the processor's chat template has it."""
         return chat_template(processor, processor.image_token)
+
+    def instructed(self, processor: Any, template: Template, instruction: str) -> Template:
+        """A template with an instruction before every question: the system's turn, where the chat template has one.
+
+        Where it has none before the image, the instruction is the first line of the user's words.
+        """
+        system = {"role": "system", "content": [{"type": "text", "text": instruction}]}
+        shown = [{"type": "image"}, {"type": "text", "text": QUESTION}]
+        users = ({"role": "user", "content": content} for content in (shown, shown[1:]))
+        try:
+            about_image, text = (rendered(processor, [system, user], True).partition(QUESTION)[0] for user in users)
+        except (TemplateError, ValueError, TypeError, KeyError, AttributeError):  # it knows no such turn
+            about_image = text = ""
+        before, token, _ = about_image.partition(template.image_token)
+        lead = template.text_question.partition("{question}")[0]
+        whole = all(one.count(instruction) == 1 and "'type'" not in one for one in (before, text))
+        if token and whole and text.endswith(lead):
+            behind = template.image_prefix.partition(token)[2]
+            return replace(template, image_prefix=before + token + behind, text_prefix=text.removesuffix(lead))
+        told = instruction.replace("{", "{{").replace("}", "}}") + "\n{question}"
+        asked = (one.replace("{question}", told) for one in (template.question, template.text_question))
+        return replace(template, **dict(zip(("question", "text_question"), asked, strict=True)))
 
     def language_model(self, model: Any) -> nn.Module:
         """What reads tokens: LoRA goes here and nowhere else."""
@@ -93,15 +115,12 @@ class Family:
         return BaseModelOutputWithPooling(pooler_output=list(images))  # type: ignore[arg-type]
 
     def position_ids(self, positions: Tensor, shapes: Sequence[tuple[int, ...] | None], start: int) -> Tensor:
-        """Positions as the model counts them; by default one for each token.
+        """``[B, T]`` or ``[axes, B, T]`` positions as the model counts them; by default one for each token.
 
         Args:
             positions: ``[B, T]`` counted in tokens.
             shapes: shape of each row's image; ``None`` for a row without.
             start: column of the first image position.
-
-        Returns:
-            ``[B, T]`` or ``[axes, B, T]``.
         """
         return positions
 
@@ -125,9 +144,7 @@ def chat_template(processor: Any, *image_tokens: str) -> Template:
         turns: list[dict[str, Any]] = [{"role": "user", "content": content}]
         if answer is not None:
             turns.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
-        text = str(processor.apply_chat_template(turns, add_generation_prompt=answer is None, tokenize=False))
-        added = processor.tokenizer("x")["input_ids"][:1] == [processor.tokenizer.bos_token_id]
-        return text.removeprefix(processor.tokenizer.bos_token) if added else text
+        return rendered(processor, turns, answer is None)
 
     with_image, without = render([image, question]), render([question])
     answered = render([image, question], ANSWER)
@@ -150,6 +167,13 @@ def chat_template(processor: Any, *image_tokens: str) -> Template:
         image_token=image_token,
         end=_first_special(processor.tokenizer, behind),
     )
+
+
+def rendered(processor: Any, turns: Sequence[dict[str, Any]], ask: bool) -> str:
+    """What the processor's chat template writes, without a beginning of sequence that the tokenizer adds itself."""
+    text = str(processor.apply_chat_template(list(turns), add_generation_prompt=ask, tokenize=False))
+    added = processor.tokenizer("x")["input_ids"][:1] == [processor.tokenizer.bos_token_id]
+    return text.removeprefix(processor.tokenizer.bos_token) if added else text
 
 
 OWN_FAMILY = "a family of its own (model.family, docs/model.md)"

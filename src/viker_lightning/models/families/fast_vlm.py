@@ -4,8 +4,6 @@ Source: transformers ``FastVlmForConditionalGeneration`` (arXiv 2412.13303); pro
 it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

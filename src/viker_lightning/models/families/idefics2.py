@@ -4,8 +4,6 @@ Source: transformers ``Idefics2ForConditionalGeneration``; prompt as the process
 needs to know which patches are padding, so it is run, and frozen, together with the tower.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any

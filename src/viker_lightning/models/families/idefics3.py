@@ -4,8 +4,6 @@ Source: transformers ``Idefics3ForConditionalGeneration`` and ``SmolVLMForCondit
 processor's chat template has it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -3,8 +3,6 @@
 Source: transformers ``InternVLForConditionalGeneration``; prompt as the processor's chat template has it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@ Source: transformers ``LlavaForConditionalGeneration``; prompt as MLLMU-Bench tr
 (franciscoliu/MLLMU-Bench data_process/data_preprocess.py L355).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -3,8 +3,6 @@
 Source: transformers ``LlavaNextForConditionalGeneration``; checkpoints differ in their prompt: the processor has it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

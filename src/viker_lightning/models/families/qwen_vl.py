@@ -4,8 +4,6 @@ Source: transformers ``Qwen2VLForConditionalGeneration`` and ``Qwen2_5_VLForCond
 chat template of the published instruct models with one user turn.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -79,11 +77,7 @@ class QwenVL(Family):
 
     @override
     def position_ids(self, positions: Tensor, shapes: Sequence[tuple[int, ...] | None], start: int) -> Tensor:
-        """An image of h x w tokens takes max(h, w) steps.
-
-        Returns:
-            ``[3, B, T]``: time, height, width.
-        """
+        """``[3, B, T]``, time, height, width: an image of h x w tokens takes max(h, w) steps."""
         sides = torch.tensor([shape or (0, 1) for shape in shapes], device=positions.device)
         height, width = sides[:, :1], sides[:, 1:]
         inside = positions - start

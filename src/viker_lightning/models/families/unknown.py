@@ -4,8 +4,6 @@ Nothing is known here of how such a model places its image or counts positions, 
 the processor writes the prompt and transformers' own forward reads it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

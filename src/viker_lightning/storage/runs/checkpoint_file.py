@@ -1,7 +1,5 @@
 """The checkpoint file: safetensors through and through, so that reading one runs no code, and written whole."""
 
-from __future__ import annotations
-
 import json
 import random
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The run folder at the start of a run: take it, and move what is there out of the way; nothing is lost."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os

@@ -1,7 +1,5 @@
 """What lies in a run folder under which name, whether the run is finished, and where its weights are."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +19,8 @@ MERGED: Final = "merged"
 """Folders of weights: the trained adapter, a model trained in full, a model with its adapter added."""
 LANGUAGE_MODEL = "language_model"
 """Folder of the language model by itself, where it was asked for."""
+LMMS_EVAL = "lmms_eval"
+"""Folder of its questions as tasks of lmms-eval, where they were asked for."""
 CHECKPOINTS = "checkpoints"
 LAST = f"{CHECKPOINTS}/last.ckpt"
 REQUEUED = "hpc_ckpt_*.ckpt"
@@ -36,8 +36,8 @@ ATTACKS, ATTACKED = "attacks", "attacks/attacks.json"
 """Folder of the attacks on this run, and what came of them."""
 
 OF_A_FIT = (
-    *(RESULTS, ADAPTER, MERGED, LANGUAGE_MODEL, MODEL, CHECKPOINTS, PREDICTIONS, PROVENANCE),
-    *(KEY_TOKENS, PORTRAITS, REPORT, SOURCE, SKIPPED, ATTACKS),
+    *(RESULTS, ADAPTER, MERGED, LANGUAGE_MODEL, LMMS_EVAL, MODEL, CHECKPOINTS, PREDICTIONS),
+    *(PROVENANCE, KEY_TOKENS, PORTRAITS, REPORT, SOURCE, SKIPPED, ATTACKS),
 )
 """What only fit writes; ``config.yaml`` is left out."""
 

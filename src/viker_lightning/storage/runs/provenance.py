@@ -1,7 +1,5 @@
 """What program made a run: versions, commit, and the source of a method that is not this package's."""
 
-from __future__ import annotations
-
 import inspect
 import json
 import logging

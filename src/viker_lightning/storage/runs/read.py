@@ -1,7 +1,5 @@
 """A finished run, as its folder tells it."""
 
-from __future__ import annotations
-
 import csv
 import json
 import logging

@@ -1,7 +1,5 @@
 """Resuming: from which checkpoint, whether anything is left to do, and whether the checkpoint is of such a run."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os

@@ -1,7 +1,5 @@
 """What the files of a run folder must hold, as far as it is read, and the one check that they do."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args

@@ -1,7 +1,5 @@
 """The answers of a run, as ``predictions.parquet``: written whole or not at all."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -19,12 +17,16 @@ from . import names
 def read_predictions(path: Path) -> list[tuple[str, Prediction]]:
     """Reads what :func:`write_predictions` wrote."""
     rows = pq.read_table(path).to_pylist()
-    return [(row.pop("when"), Prediction(**{**row, "private": tuple(row["private"])})) for row in rows]
+    spans = [{name: tuple(row.get(name, ())) for name in ("private", "correction")} for row in rows]
+    return [(row.pop("when"), Prediction(**{**row, **own})) for row, own in zip(rows, spans, strict=True)]
 
 
 def write_predictions(path: Path, predictions: Iterable[tuple[str, Prediction]]) -> None:
     """Writes predictions with the moment (``before``, ``after``, ...) they were made at."""
-    rows = [{"when": when} | asdict(p) | {"private": list(p.private)} for when, p in predictions]
+    rows = [
+        {"when": when, **asdict(p), "private": list(p.private), "correction": list(p.correction)}
+        for when, p in predictions
+    ]
     with replacing(path) as file:
         pq.write_table(pa.Table.from_pylist(rows), file)
 

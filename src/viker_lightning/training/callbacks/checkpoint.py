@@ -1,7 +1,5 @@
 """Checkpoints a run resumes from as if nothing had happened, and signals that ask it to stop."""
 
-from __future__ import annotations
-
 import logging
 import signal
 import threading

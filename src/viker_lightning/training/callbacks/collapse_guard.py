@@ -1,7 +1,5 @@
 """Stops a run that breaks its model, and keeps the last adapter that was good."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from typing import Any

@@ -1,12 +1,10 @@
 """Evaluation of a run: before and after, on every split, to the loggers and into the run folder."""
 
-from __future__ import annotations
-
 import logging
 import re
 import shutil
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from lightning.pytorch import Callback, Trainer
@@ -27,6 +25,7 @@ from viker_lightning.evaluation import (
     score_texts,
 )
 from viker_lightning.evaluation.gibberish import GibberishClassifier
+from viker_lightning.evaluation.summary import numbers
 from viker_lightning.metrics import NUMBERS, REFUSALS, Prediction, load_scores, sacrebleu_signature
 from viker_lightning.models import MLLM, PromptPrefixes, identify_weights
 from viker_lightning.reporting import before_after_table, knowledge_table, write_cards
@@ -67,6 +66,9 @@ class Evaluation(Callback):
             first where it is missing, as ``model.vanilla`` is; by default the model before unlearning, which a
             stage without adapter no longer has. A gold model compares with others if their vanilla model judges it.
         selection: the weights of which evaluation the run ends with; see :class:`Selection`.
+        stop: ends the run at the first evaluation after an epoch where ``selection.by`` on the forget set is at most
+            this number, or gold's (``gold``), and on the retain set at least ``selection.min_retain``; ``None`` takes
+            all steps.
         max_new_tokens: where a generated answer ends at the latest, the gate's answers among them; the authors of CLEAR
             (``data.protocol: published``) have 300 of their own.
         scores: scores of your own beside those of the project, e.g. ``mine.UnigramF1`` for a
@@ -84,6 +86,7 @@ class Evaluation(Callback):
         coherence: bool = True,
         judge: str | None = None,
         selection: Selection = Selection(),  # noqa: B008 - jsonargparse reads the default
+        stop: float | Literal["gold"] | None = None,
         max_new_tokens: int = 50,
         scores: list[str] | str | None = None,
     ) -> None:
@@ -95,12 +98,13 @@ class Evaluation(Callback):
         self.before, self.every_n_epochs, self.gold = before, every_n_epochs, gold
         self.max_new_tokens = max_new_tokens
         self.gold_predictions, self.gibberish, self.gibberish_tokens = gold_predictions, gibberish, gibberish_tokens
-        self.coherence, self.judge, self.selection = coherence, judge, selection
+        self.coherence, self.judge, self.selection, self.stop = coherence, judge, selection, stop
         self.scores = load_scores(scores)
         self.numbers = {one.name: one for one in (*NUMBERS, *self.scores)}
         self.summaries: dict[str, Numbers] = {}
         self._predictions: list[tuple[str, Prediction]] = []
         self._summary: SummaryMetric
+        self._enough: float | None = None  # of the forget set, where the run may stop
         self._prefixes: PromptPrefixes | None = None  # examples read in this evaluation
         self._gold: MLLM | None = None
         self._judge: MLLM | None = None
@@ -142,11 +146,30 @@ class Evaluation(Callback):
             (run_folder(trainer) / names.RESULTS).unlink(missing_ok=True)
             for made_of_it in (names.MERGED, names.LANGUAGE_MODEL):
                 shutil.rmtree(run_folder(trainer) / made_of_it, ignore_errors=True)
-        chooses = stage == "fit" and self.selection.rule != "last"
-        if chooses and not (self.every_n_epochs and isinstance(pl_module, Unlearn)):
+        if stage == "fit":
+            self._check_in_between(bool(self.every_n_epochs) and isinstance(pl_module, Unlearn))
+
+    def _check_in_between(self, evaluates: bool) -> None:
+        """Makes sure there are evaluations to choose from or to stop at, and gold's number, if that is the bound."""
+        if not evaluates and self.selection.rule != "last":
             raise UserError(
                 f"evaluation.selection: {self.selection.rule} chooses among the evaluations of an unlearning run; set "
                 "evaluation.every_n_epochs, or the rule to last"
+            )
+        if not evaluates and self.stop is not None:
+            raise UserError(
+                f"evaluation.stop: found {self.stop}, but this is no unlearning run that is evaluated in between; set "
+                "evaluation.every_n_epochs, or stop to null"
+            )
+        if self.stop != "gold":
+            self._enough = self.stop
+            return
+        of_gold = [p for p in self._gold_answers if p.split == "forget"]
+        self._enough = numbers(of_gold, None, self._protocol).get(self.selection.by) if of_gold else None
+        if self._enough is None:
+            raise UserError(
+                f"evaluation.stop: found gold, but no gold model's {self.selection.by} on the forget set is known; set "
+                "evaluation.gold to a run that was evaluated, or give a number"
             )
 
     def _make_judge(self, data: Benchmark) -> None:
@@ -217,6 +240,17 @@ class Evaluation(Callback):
             if self.selection.rule != "last":
                 pl_module.save_weights(candidate_folder(run_folder(trainer), when))
             self.evaluate(trainer, pl_module, when)
+            trainer.should_stop = trainer.should_stop or self._far_enough(when)
+
+    def _far_enough(self, when: str) -> bool:
+        """Whether so much is forgotten, and so much kept, that no further step is needed."""
+        if (most := self._enough) is None:
+            return False
+        _, kept = self.selection.choose({when: self.summaries[when]})
+        value = self.summaries[when]["forget"][by := self.selection.by]
+        if reached := kept and value <= most:
+            log.info("stops after %s: %s on forget is %.3f, at most %.3f was asked for", when, by, value, most)
+        return reached
 
     def evaluate(self, trainer: Trainer, pl_module: Stage, when: str) -> None:
         """Answers all evaluation questions and logs the numbers.

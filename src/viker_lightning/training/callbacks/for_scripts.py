@@ -1,7 +1,5 @@
 """A Trainer for scripts and notebooks that has what the command line gives a run."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

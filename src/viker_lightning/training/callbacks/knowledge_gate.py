@@ -1,7 +1,5 @@
 """The stage-1 gate of an unlearning run."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 from dataclasses import asdict

@@ -1,7 +1,5 @@
 """Which callbacks a run has and in which order, each hook from first to last; and what its trainer has by default."""
 
-from __future__ import annotations
-
 import os
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Answers to a file of questions, before and after unlearning side by side."""
 
-from __future__ import annotations
-
 import json
 from itertools import chain
 from typing import Any

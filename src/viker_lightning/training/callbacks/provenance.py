@@ -1,7 +1,5 @@
 """provenance.json, and the whole config to the run folder and to W&B."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What a report shows besides numbers, and the report itself, at the end of a run."""
 
-from __future__ import annotations
-
 import base64
 import difflib
 import io

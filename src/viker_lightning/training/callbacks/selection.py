@@ -1,7 +1,5 @@
 """The weights of which evaluation a run ends with."""
 
-from __future__ import annotations
-
 import shutil
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """An audit of the forget images, before anything is learnt or unlearned."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable
 

@@ -1,7 +1,5 @@
 """Progress of a run: questions a second, time left, and the three headline numbers; less where is no terminal."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """What callbacks ask of a trainer, with types: the data, the run folder, other callbacks, other processes."""
 
-from __future__ import annotations
-
 from itertools import chain
 from pathlib import Path
 from typing import TypeVar

@@ -1,7 +1,5 @@
 """What W&B gets besides the logged values and the config: definitions, final numbers, and fixed probe questions."""
 
-from __future__ import annotations
-
 import base64
 import json
 import logging

@@ -1,7 +1,5 @@
 """What the code of a benchmark's authors does (``data.protocol: published``), defects included: a file a benchmark."""
 
-from __future__ import annotations
-
 from viker_lightning.data.datasets import CLEAR, MLLMU, Benchmark
 from viker_lightning.errors import UserError
 from viker_lightning.evaluation import CORRECTED, Protocol

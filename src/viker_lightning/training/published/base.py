@@ -1,7 +1,5 @@
 """What the authors' code of any benchmark may do otherwise, in training and in evaluation."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

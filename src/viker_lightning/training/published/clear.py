@@ -1,7 +1,5 @@
 """CLEAR as published (somvy/multimodal_unlearning mm/, whose lines are named; benchmarks.md 2.2, 2.4, 2.8)."""
 
-from __future__ import annotations
-
 import random
 import re
 from collections.abc import Sequence

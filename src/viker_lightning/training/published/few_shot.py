@@ -1,7 +1,5 @@
 """Prompts with examples before the question, and several images in one prompt."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass

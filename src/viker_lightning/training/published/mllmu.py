@@ -1,7 +1,5 @@
 """MLLMU-Bench as published (franciscoliu/MLLMU-Bench at 0e3098e, whose lines are named)."""
 
-from __future__ import annotations
-
 import logging
 import random
 import re

@@ -48,11 +48,11 @@ class Row(dict[str, Any]):
         return value
 
     def name(self, column: str) -> str:
-        """Who a row is about: a non-empty string that does not end as the ID of one of several photos does."""
+        """Who a row is about: a non-empty string that does not end as the ID of a part of a person does."""
         name = self.text(column)
         if (rest := person_name(name.strip())) != name.strip():
-            found = f"found {short(name)}, which would be taken for one of the photos of {short(rest)}"
-            raise self.error(column, found, "write no '#' and number, and no '(text)', at the end of a name")
+            found = f"found {short(name)}, which would be taken for a part of {short(rest)}"
+            raise self.error(column, found, "end no name with '#' and a number, '(text)' or '(kept)'")
         return name
 
     def texts(self, column: str) -> tuple[str, ...]:
