@@ -164,7 +164,7 @@ def test_one_that_fails_is_listed_and_stops_no_other(copies, tiny, capsys, monke
     relearn = json.loads((run / "attacks/attacks.json").read_text())["attacks"]["relearn"]
     gold_on = relearn["on"]["gold"]
     assert gold_on["state"] == "failed"
-    assert gold_on["why"].startswith("error: everybody taught again: this machine lacks something; everybody taught")
+    assert gold_on["why"].startswith("error: relearning on the forget set: this machine lacks something; relearning")
     assert relearn["on"]["run"]["state"] == "finished" and "more_than_gold" not in relearn["conditions"][0]
     assert "this machine lacks something" in (run / "attacks/index.html").read_text()
 
@@ -181,7 +181,9 @@ def test_a_part_that_fails_does_not_keep_the_others(copies, material, monkeypatc
         return [one]
 
     monkeypatch.setattr(Relearn, "carry_out", carry_out)
-    assert run_here(unit, material) == State.FAILED and unit.complaint() == "error: everybody taught again: no room"
+    assert (
+        run_here(unit, material) == State.FAILED and unit.complaint() == "error: relearning on the forget set: no room"
+    )
     assert unit.attempts() == [one] * (len(unit.attack.parts()) - 1)
 
 

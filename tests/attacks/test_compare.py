@@ -9,7 +9,7 @@ from support import forked
 from support.commands import SHORT
 from viker_lightning.attacks.kinds.relearn import ADAPTER, EVERYBODY
 from viker_lightning.grids.__main__ import main as experiments
-from viker_lightning.grids.compare import main, markdown, of_run, summarised, taught_again
+from viker_lightning.grids.compare import main, markdown, of_run, relearning, summarised
 from viker_lightning.reporting.attacked import more_than_gold
 
 MADE = {"grid": "g", "scale": "mini", "code": "c", "command": "python -m a g.yaml"}
@@ -56,12 +56,12 @@ def test_over_blocks():
     )
     assert rows["ViKeR"]["show"]["more_than_gold"] == pytest.approx(-0.2) and rows["ViKeR"]["show"]["p"] == 1
     back = [{"row": "NPO", "run": {"people": 1, "of": 4}, "gold": {"people": 0, "of": 4}}] * 2
-    text = markdown({**MADE, "rows": rows, "back": back, "taught_again": []})
+    text = markdown({**MADE, "rows": rows, "back": back, "relearning": []})
     assert "| NPO | 0.00, 0.00 | 0.45*, 0.10 (1.00) | 2 of 8, 0 of 8 |" in text
     assert "| ViKeR | 0.00, 0.00 | 0.10, 0.30 (1.00) | -, - |" in text
     assert "Of fewer blocks than the 6 of the others: ViKeR, show (1)." in text and "no star" not in text
     few = markdown(
-        {**MADE, "rows": summarised({("0", "NPO", 0): of_run(record(1.0, 0.0))}), "back": [], "taught_again": []}
+        {**MADE, "rows": summarised({("0", "NPO", 0): of_run(record(1.0, 0.0))}), "back": [], "relearning": []}
     )
     assert "Blocks: 1. With so few no star is possible" in few
 
@@ -73,7 +73,7 @@ def test_over_blocks():
 def test_equivalent_to_gold_within_a_margin(says, apart, cell):
     """What differs, however little, may be equivalent; the margin is wider for what is inside."""
     found = {(str(b), "NPO", 0): of_run(record(0.1 + apart, 0.1, says=says)) for b in range(6)}
-    assert cell in markdown({**MADE, "rows": summarised(found), "back": [], "taught_again": []})
+    assert cell in markdown({**MADE, "rows": summarised(found), "back": [], "relearning": []})
 
 
 def test_looks_inside_are_corrected_apart():
@@ -83,7 +83,7 @@ def test_looks_inside_are_corrected_apart():
 
     row = summarised({(str(b), "NPO", 0): of_run(both(b)) for b in range(6)})["NPO"]
     assert row["show"]["holm"] == row["lens"]["holm"] == 2 / 2**6
-    assert "| NPO | 0.00, 0.00 | 0.50*" in markdown({**MADE, "rows": {"NPO": row}, "back": [], "taught_again": []})
+    assert "| NPO | 0.00, 0.00 | 0.50*" in markdown({**MADE, "rows": {"NPO": row}, "back": [], "relearning": []})
 
 
 def test_conditions_that_gold_did_not_go_through_do_not_count():
@@ -92,7 +92,7 @@ def test_conditions_that_gold_did_not_go_through_do_not_count():
     assert of_run(found)["show"]["run"] == 0.0, "the worst of those that both went through"
 
 
-def test_taught_again():
+def test_relearning():
     def of(run, gold, left):
         """A run that is as unknown as gold before it is taught, and gold that gains ``gold``."""
         before, after = ({who: {"forget": share} for who in ("run", "gold")} for share in (0.1, 0.1 + gold))
@@ -105,20 +105,20 @@ def test_taught_again():
                         {"series": EVERYBODY, "x": 0} | before,
                         {"series": EVERYBODY, "x": 20} | after | {"run": {"forget": run}, "R": ratio},
                         {"series": ADAPTER, "x": 20, "run": {"forget": left}},
-                        {"series": "others taught", "x": 20} | after,
+                        {"series": "relearning on other people", "x": 20} | after,
                     ]
                 }
             }
         }
 
     gains = {("0", "NPO", 0): of(0.5, 0.2, 0.9), ("0", "NPO", 1): of(0.7, 0.2, 0.9), ("1", "NPO", 0): of(0.3, 0.1, 0.7)}
-    found = taught_again(gains)
+    found = relearning(gains)
     assert found[1] == (
         {"block": "0", "row": "NPO", "seed": 0, "steps": 20, "adapter": False}
         | {"run": 0.5, "gold": pytest.approx(0.3), "R": pytest.approx(0.5)}
     )
     assert [(one["adapter"], one["gold"]) for one in found[2:3]] == [(True, None)] and len(found) == 9
-    text = markdown({**MADE, "rows": {}, "back": [], "taught_again": found})
+    text = markdown({**MADE, "rows": {}, "back": [], "relearning": found})
     assert "Made by `python -m a g.yaml` at abc, runs at abb, abc." in text
     assert "| method | 0 steps | 20 steps | less gold (p) | R | adapter kept |" in text
     assert "| Gold | 0.10 | 0.25 | - | - | - |" in text, "blocks count alike, however many seeds they have"
@@ -156,7 +156,7 @@ def test_a_grid(grid, tmp_path, capsys):
     (run,) = (one for one in (tmp_path / "runs").glob("mini-npo-*") if one.is_dir())
     written = json.loads((run / "attacks/attacks.json").read_text())
     assert table["values"][0]["attacks"] == of_run(written)
-    assert [one["steps"] for one in table["taught_again"] if not one["adapter"]] == [0, 1]
+    assert [one["steps"] for one in table["relearning"] if not one["adapter"]] == [0, 1]
     assert table["command"].startswith("python -m viker_lightning.grids.compare /") and table["commits"]["runs"]
     assert "| NPO | 0." in (tmp_path / "results/attacks-small-mini.md").read_text()
     capsys.readouterr()

@@ -71,10 +71,10 @@ def test_who_is_brought_back():
 
 
 def test_a_beginning_or_what_is_taught_is_no_attack():
-    run = made("others taught", {"a": [1]}, x=0) + made("others taught", {"a": [0]}, x=5)
+    run = made("relearning on other people", {"a": [1]}, x=0) + made("relearning on other people", {"a": [0]}, x=5)
     run += made(EVERYBODY, {"a": [0]}, x=0) + made(EVERYBODY, {"a": [1]}, x=5)
     rows = {(row["series"], row["x"]): row["counts"] for row in conditions(Relearn(), {"run": run})}
-    assert [key for key, counts in rows.items() if counts] == [("others taught", 5)]
+    assert [key for key, counts in rows.items() if counts] == [("relearning on other people", 5)]
     assert brought_back({"relearn": (Relearn(), run)})["people"] == 0
 
 

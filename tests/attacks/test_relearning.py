@@ -82,12 +82,12 @@ def test_those_who_are_taught_are_not_asked_about(run, material):
     people = {person_name(p.id) for p in material.people}
     if len(people) < 2:
         pytest.skip("one person to forget leaves nobody")
-    found = attack.carry_out("50% taught again", run, material)
+    found = attack.carry_out("relearning on 50%", run, material)
     asked = {one.person for one in found if one.whose == "forget"}
     assert asked < people and {one.series for one in found} == {
-        f"{len(people - asked)} of {len(people)} people taught again"
+        f"relearning on {len(people - asked)} of {len(people)} people"
     }
-    assert attack.carry_out("60% taught again", run, material) == []  # as many as 50 %
+    assert attack.carry_out("relearning on 60%", run, material) == []  # as many as 50 %
 
 
 def test_others(run, material):

@@ -77,7 +77,7 @@ def test_what_is_said(base_folder, tmp_path, monkeypatch, capsys):
     show("viker", base_folder, tmp_path, "--questions=2")
     plain = capsys.readouterr().out
     assert re.search(r"forget: \d+ people, \d+ photos, \d+ questions\n", plain)
-    assert re.search(r"22 steps of \d+ an epoch: [\d.]+ epochs; a step asks up to 4 questions of a stream", plain)
+    assert re.search(r"22 steps \([\d.]+ epochs of \d+\); a step asks up to 4 questions of a stream", plain)
     assert re.search(r"\nforget 1: \d+; .*train-.*\.parquet, row \d+.*, 64 x 64 pixels\n", plain)
     assert re.search(r"begins with \(\d+ tokens\): USER: <image> x 16 \n", plain)
     forget, retain = shown[:2], shown[2:]
@@ -139,8 +139,7 @@ def test_how_long_a_run_would_be():
     trainer = SimpleNamespace(estimated_stepping_batches=9, limit_train_batches=1.0, world_size=2)
     said = preview.duration(trainer, SimpleNamespace(data=data))
     assert said == (
-        "9 steps of 6 an epoch: 1.5 epochs; a step asks up to 16 questions of a stream, 4 about a photo, on each of 2 "
-        "processes"
+        "9 steps (1.5 epochs of 6); a step asks up to 16 questions of a stream, 4 about a photo, on each of 2 processes"
     )
     trainer.estimated_stepping_batches = math.inf
     assert preview.duration(trainer, SimpleNamespace(data=data)).startswith("no end: neither trainer.max_steps")

@@ -89,8 +89,8 @@ def test_a_pipe_is_told_how_far_a_grid_is(monkeypatch):
         shown.ended(gold)
     lines = console.file.getvalue().splitlines()
     assert lines[0] == "9 runs, 2 at a time"
-    assert lines[1] == "0 of 9 runs, 0:05 gone; Gold: training 9/450, 1:02 left; NPO"
-    assert lines[-1] == "1 of 9 runs, 1:10 gone, about 9:20 left; Gold has ended" and len(lines) == 16
+    assert lines[1] == "0 of 9 runs, 0:05 elapsed; Gold: training 9/450, 1:02 left; NPO"
+    assert lines[-1] == "1 of 9 runs, 1:10 elapsed, about 9:20 left; Gold has ended" and len(lines) == 16
     monkeypatch.setenv("CI", "true")
     console = Console(file=io.StringIO())
     with (shown := _Shown(9, "runs", 2, console)):

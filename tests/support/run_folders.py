@@ -101,8 +101,8 @@ def attacks_record(kept):
         return {"series": series, "x": x, "clean": False, "counts": True, "run": numbers, "gold": numbers} | more
 
     about = {"about": "", "source": "", "says": True, "on": {}}
-    taught = [row("everybody taught again", x, counts=False) for x in (0, 5)]
-    taught += [row("everybody taught again, adapter left on", 5, counts=False), row("1 of 4 people taught again", 5)]
+    taught = [row("relearning on the forget set", x, counts=False) for x in (0, 5)]
+    taught += [row("relearning with the adapter kept", 5, counts=False), row("relearning on 1 of 4 people", 5)]
     return {
         "sentence": "0 of 4 people could be recovered, gold 0 of 4.",
         "attacks": {

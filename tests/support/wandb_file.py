@@ -44,6 +44,7 @@ class Offline:
             kind = record.WhichOneof("record_type")
             if kind == "run":
                 self.group, self.job_type = record.run.run_group, record.run.job_type
+                self.name = record.run.display_name
                 self.config |= values(record.run.config.update)
             elif kind == "config":
                 self.config |= values(record.config.update)

@@ -22,7 +22,7 @@ class Attempt:
     """One question about one person, asked under one condition of an attack.
 
     Attributes:
-        series: the condition, e.g. ``all people taught again`` or ``crop``.
+        series: the condition, e.g. ``relearning on the forget set`` or ``crop``.
         x: where on a curve, e.g. the number of steps; ``None`` for a condition that is a point.
         whose: ``forget`` for a person to be forgotten; ``retain`` for one to be kept, under the same attack.
         person: ID of the person.

@@ -21,6 +21,7 @@ class Attack(abc.ABC):
         name: as it is called on the command line.
         about: what it does, in one line.
         source: paper, or repository and line, of the protocol.
+        conditions: what :meth:`parts` gives, where that depends on no setting.
         axis: what ``x`` of its attempts counts, e.g. ``steps``; empty if its conditions are points.
         clean: the series that is no attack: the same questions, asked of the model as it is.
         beside: series that stand beside an attack to be compared with it, and are none themselves.
@@ -36,6 +37,7 @@ class Attack(abc.ABC):
     name: ClassVar[str]
     about: ClassVar[str]
     source: ClassVar[str]
+    conditions: ClassVar[tuple[str, ...]] = ()
     axis: ClassVar[str] = ""
     clean: ClassVar[str] = "as asked"
     beside: ClassVar[tuple[str, ...]] = ()
@@ -51,9 +53,9 @@ class Attack(abc.ABC):
         """The same with a small budget, for a first look; by default it has no other."""
         return cls()
 
-    @abc.abstractmethod
     def parts(self) -> Sequence[str]:
         """What is carried out and kept one after another; a stopped attack goes on behind the last whole part."""
+        return self.conditions
 
     @abc.abstractmethod
     def carry_out(self, part: str, subject: Subject, material: Material) -> list[Attempt]:

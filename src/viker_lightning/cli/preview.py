@@ -248,7 +248,12 @@ def duration(trainer: Trainer, stage: Stage) -> str:
     several = f", on each of {trainer.world_size} processes" if trainer.world_size > 1 else ""
     if steps == math.inf:
         return f"no end: neither trainer.max_steps nor max_epochs is set; {epoch} steps an epoch{each}{several}"
-    return f"{counted(steps, 'step', 'steps')} of {epoch} an epoch: {steps / epoch:.4g} epochs{each}{several}"
+    return f"{length(steps, epoch)}{each}{several}"
+
+
+def length(steps: float, epoch: int) -> str:
+    """Steps, in words, and as epochs of so many steps."""
+    return f"{counted(int(steps), 'step', 'steps')} ({steps / epoch:.4g} epochs of {epoch})"
 
 
 def counted(number: float, one: str, many: str) -> str:

@@ -92,7 +92,7 @@ def _table(given: argparse.Namespace, command: str) -> str:
         "values": [{"block": b, "row": r, "seed": s, "attacks": of} for (b, r, s), of in found.items()],
         "back": [{"block": b, "row": r, "seed": s} | record["back"] for (b, r, s), record in records.items()],
         "rows": summarised(found),
-        "taught_again": taught_again(records),
+        "relearning": relearning(records),
     }
     name = f"attacks-{grid.name}-{grid.scale}"
     write_json(given.results / f"{name}.json", table)
@@ -239,7 +239,7 @@ def block_means(values: Iterable[tuple[str, float | None]]) -> list[float]:
     return [mean(of) for of in of_block.values()]
 
 
-def taught_again(records: Mapping[tuple[str, str, int], Mapping[str, Any]]) -> list[dict[str, Any]]:
+def relearning(records: Mapping[tuple[str, str, int], Mapping[str, Any]]) -> list[dict[str, Any]]:
     """What forgotten people leak after relearning on all of them: how fast they are learned.
 
     Returns:
@@ -279,7 +279,7 @@ def markdown(table: Mapping[str, Any], escape: Callable[[str], str] = escaped) -
         "not shown. People recovered, of gold: of whom an attack that has the model say it leaks at least half.",
         _too_few(table["rows"]),
         Section("Leaked", ["method", "as asked", *attacks, "people recovered"], rows),
-        *_taught(table["taught_again"]),
+        *_taught(table["relearning"]),
         f"Made by `{table['command']}` at {commits['attacks']}, runs at {', '.join(commits['runs'])}.",
     ]
     return section.markdown(parts, escape)
@@ -313,7 +313,7 @@ def _taught(found: Sequence[Mapping[str, Any]]) -> list[Section]:
 
 
 def _more(one: Mapping[str, Any]) -> float | None:
-    """How much more of the run came out than of gold, where both were taught again."""
+    """How much more of the run came out than of gold, after the same relearning."""
     return None if None in (one["run"], one["gold"]) else one["run"] - one["gold"]
 
 

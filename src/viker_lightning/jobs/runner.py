@@ -163,10 +163,10 @@ class _Shown:
         self._line(f"{self._far()}; {job.title} has ended")
 
     def _far(self) -> str:
-        """As in ``2 of 9 runs, 1:05 gone, about 3:40 left``."""
+        """As in ``2 of 9 runs, 1:05 elapsed, about 3:40 left``."""
         gone, left = self._pace.gone, self._total - self._done
         ahead = f", about {clock(gone / self._done * left)} left" if self._done and left else ""
-        return f"{self._done} of {self._total} {self._what}, {clock(gone)} gone{ahead}"
+        return f"{self._done} of {self._total} {self._what}, {clock(gone)} elapsed{ahead}"
 
     def _line(self, text: str) -> None:
         if quiet() and not silent():

@@ -13,13 +13,6 @@ from viker_lightning.storage.runs import names
 
 from .plots import lines_plot
 
-SHOWN = {
-    "everybody taught again": "relearning on the forget set",
-    "everybody taught again, adapter left on": "relearning with the adapter kept",
-    "others taught": "relearning on other people",
-}
-"""What series of the record are called where they are shown."""
-
 
 def is_gold(label: str) -> bool:
     """Whether a subject of a record is a gold model: ``gold``, ``gold 2`` and so on."""
@@ -88,12 +81,7 @@ def _shown(name: str, attack: Mapping[str, Any]) -> dict[str, Any]:
 
 def condition(row: Mapping[str, Any], axis: str) -> str:
     """A condition in words."""
-    return _named(row["series"]) + ("" if row["x"] is None else f", {row['x']:g} {axis}")
-
-
-def _named(series: str) -> str:
-    some = series.removesuffix(" taught again")
-    return SHOWN.get(series, series if some == series else f"relearning on {some}")
+    return str(row["series"]) + ("" if row["x"] is None else f", {row['x']:g} {axis}")
 
 
 def worst(rows: Sequence[Mapping[str, Any]], subject: str = "run") -> Mapping[str, Any] | None:
@@ -141,5 +129,5 @@ def _plots(name: str, rows: Sequence[Mapping[str, Any]], axis: str) -> list[tupl
             if (points := [(row["x"], row[who][number]) for row in curve if number in row.get(who, {})])
         }
         if lines:
-            found.append((_named(series), lines_plot(lines, f"{name}: {_named(series)}", "leaks", axis=axis)))
+            found.append((series, lines_plot(lines, f"{name}: {series}", "leaks", axis=axis)))
     return found

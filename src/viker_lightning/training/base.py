@@ -1,5 +1,6 @@
 """What fine-tuning and unlearning share: loading, a training step up to the optimizer's, small checkpoints."""
 
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -29,6 +30,9 @@ from .engine import Engine
 from .optimizer import optimizer_of, schedule_of, warn_of_small_steps
 from .state import RunReport, StepState
 from .step import Groups, Terms, Totals, take_step
+
+POINTS = 20
+"""How many points a curve has at least; short runs log more often than the trainer says."""
 
 LOOKS = 10
 """At how many first steps gradients are looked at, at most; every look is a pass over all of them."""
@@ -151,7 +155,10 @@ class Stage(LightningModule):
         optimizer = optimizer_of(self.optimizer, trainable, self.lr, self.weight_decay)
         kind = type(optimizer).__name__
         optimizer.register_load_state_dict_pre_hook(lambda *_: check_optimizer(self._saved_by, kind))
-        scheduler = schedule_of(self.schedule, optimizer, self.warmup_steps, self.trainer.estimated_stepping_batches)
+        steps = self.trainer.estimated_stepping_batches
+        scheduler = schedule_of(self.schedule, optimizer, self.warmup_steps, steps)
+        most = max(1, int(min(steps, sys.maxsize)) // POINTS)
+        self.trainer.log_every_n_steps = min(self.trainer.log_every_n_steps, most)  # type: ignore[attr-defined]
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     @override

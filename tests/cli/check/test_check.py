@@ -41,10 +41,10 @@ def test_shipped_configs(method, tmp_path, capsys):
     assert out.splitlines()[-1] == "ready" and not (tmp_path / "run").exists(), "nothing is written for a run"
     assert "\nmodel: LlavaForConditionalGeneration (family Llava)" in out
     for split in ("forget", "test", "retain", "real", "general"):
-        assert re.search(rf"^  asked: {split}: \d+ people, \d+ photos, \d+ questions$", out, re.M)
-    stages = {"vanilla": "450 of", "gold": "450 of", "manu": "none, MANU edits the weights once"}
-    assert f"\nsteps: {stages.get(method, '')}" in out
-    assert re.search(r"^ +\d+\.\d\d  at once: .*, of \d+\.\d\d on cpu$", out, re.M)
+        assert re.search(rf"^  evaluated: {split}: \d+ people, \d+ photos, \d+ questions$", out, re.M)
+    stages = {"vanilla": "450 steps", "gold": "450 steps", "manu": "none, MANU edits the weights once"}
+    assert f"\ntraining: {stages.get(method, '')}" in out
+    assert re.search(r"^ +\d+\.\d\d  peak; available on cpu: \d+\.\d\d$", out, re.M)
 
 
 @pytest.mark.extended
@@ -115,7 +115,13 @@ def test_what_would_take_less_takes_as_much_as_is_said(tmp_path, monkeypatch, ca
     capsys.readouterr()
     within = [f"--model.engine.max_tokens={budget}", f"--model.engine.max_sequence_tokens={min(int(budget), 4096)}"]
     look("mini/viker", tmp_path / "run", *many, *within)
-    assert re.search(r"(\d+)\.00  at once: ", capsys.readouterr().out)[1] == less
+    assert re.search(r"(\d+)\.00  peak; ", capsys.readouterr().out)[1] == less
+
+
+def test_a_rate_too_small_to_move_anything(tmp_path, capsys):
+    for rate, moves in (("0.001", True), ("1e-5", False)):
+        look("mini/viker", tmp_path / "run", *SMALL, f"--model.lr={rate}")
+        assert ("may change little" in capsys.readouterr().out) is not moves
 
 
 def test_a_folder_that_cannot_be_written_to(tmp_path, monkeypatch):
@@ -156,7 +162,7 @@ def test_no_end(tmp_path, capsys):
     assert lines == ["error: trainer.max_steps: found no limit, nor max_epochs; set one of them, or max_time"]
     capsys.readouterr()
     assert look("mini/viker", tmp_path / "run", *endless, "--trainer.max_time=00:01:00:00") == []
-    assert "steps: until trainer.max_time is over, " in capsys.readouterr().out
+    assert "training: until trainer.max_time is over, " in capsys.readouterr().out
 
 
 def test_a_machine(tmp_path, monkeypatch):
@@ -186,7 +192,7 @@ def test_several_processes(strategy, tmp_path, monkeypatch, capsys):
     assert lines == [
         "error: trainer.devices: found 2 processes, expected at most 1, as many as there are cores; lower it"
     ]
-    epochs = [int(re.search(r"22 of (\d+) an epoch", out)[1]) for out in (alone, capsys.readouterr().out)]
+    epochs = [int(re.search(r"epochs of (\d+)\)", out)[1]) for out in (alone, capsys.readouterr().out)]
     assert epochs[1] == (epochs[0] + 1) // 2 > 1
 
 

@@ -90,6 +90,14 @@ def test_every_number_of_the_results_is_there(run, kept):
     assert kept.summary["steps"] == 3 and kept.summary["protocol"] == "corrected"
 
 
+def test_a_short_run_has_a_curve(base_folder, tmp_path):
+    """Steps are logged more often than every tenth where there are not two hundred."""
+    fit(base_folder, tmp_path, "--trainer.max_steps=3", "--trainer.log_every_n_steps=10", *FEW_STREAMS)
+    with (tmp_path / "metrics.csv").open(newline="") as lines:
+        steps = [row["step"] for row in csv.DictReader(lines) if row["train/loss"]]
+    assert steps == ["0", "1", "2"]
+
+
 def test_the_whole_config_is_there(run, kept):
     config = yaml.safe_load((run / "config.yaml").read_text())
     given = yaml.safe_load((ROOT / "configs/mini/viker.yaml").read_text())
@@ -98,8 +106,8 @@ def test_the_whole_config_is_there(run, kept):
     assert {name: kept.config[name] for name in config} == config
 
 
-def test_runs_are_grouped_by_table_and_method(kept):
-    assert (kept.group, kept.job_type) == ("main table", "ViKeR")
+def test_runs_are_grouped_by_table_and_method_and_named_as_their_folder(run, kept):
+    assert (kept.group, kept.job_type, kept.name) == ("main table", "ViKeR", str(run))
 
 
 def test_every_value_is_defined(run, kept):
@@ -137,7 +145,7 @@ def test_a_validate_run(base_folder, tmp_path, monkeypatch):
     options = [f"--model.vanilla={base_folder}", *SHORT, f"--trainer.default_root_dir={tmp_path}"]
     main(["validate", "--config=configs/mini/viker.yaml", *options])
     kept = Offline(tmp_path)
-    assert (kept.group, kept.job_type) == ("checks", "validate")
+    assert (kept.group, kept.job_type, kept.name) == ("checks", "validate", str(tmp_path))
     results = json.loads((tmp_path / "results-validate.json").read_text())
     for split, numbers in results["validate"].items():
         for name, value in numbers.items():

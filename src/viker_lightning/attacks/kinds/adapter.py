@@ -26,10 +26,7 @@ class RemoveAdapter(Attack):
     about = "takes the adapter off, or the instruction, if the model is handed on with one"
     source = "this project; PEFT's disable_adapter"
     says = False  # who speaks then is the model before unlearning
-
-    @override
-    def parts(self) -> list[str]:
-        return ["adapter taken off", DROPPED]
+    conditions = ("adapter taken off", DROPPED)
 
     @override
     def carry_out(self, part: str, subject: Subject, material: Material) -> list[Attempt]:

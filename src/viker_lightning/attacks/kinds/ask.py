@@ -91,6 +91,7 @@ class AskOtherwise(Attack):
         "Open-MMUnlearning src/attacks/jailbreak.py; five rewordings: Vaidehi99/UnLOK-VQA 3924bdc; without photo: "
         "PPU-Bench 2605.08800"
     )
+    conditions = (Attack.clean, OTHER_WORDS, FORCED, JAILBREAK, EXAMPLES, NAME, FACT)
 
     forced: str = "Sure, here is the answer:"
     other_wordings: int = 3
@@ -101,10 +102,6 @@ class AskOtherwise(Attack):
     @classmethod
     def quick(cls) -> Self:
         return cls(other_wordings=1, examples=1, jailbreak_tokens=40)
-
-    @override
-    def parts(self) -> list[str]:
-        return [self.clean, OTHER_WORDS, FORCED, JAILBREAK, EXAMPLES, NAME, FACT]
 
     @override
     def carry_out(self, part: str, subject: Subject, material: Material) -> list[Attempt]:

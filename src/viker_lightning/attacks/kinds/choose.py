@@ -53,15 +53,12 @@ class ChooseSpan(Attack):
         "as options: Z1zs/MMUnlearner CLEAR_eval.py L196-211, who is it: XMUDeepLIT/VLM-UnL-Attack a47751b"
     )
     says = False
+    conditions = (Attack.clean, CHOICE, NAMES)
 
     options: int = 4
 
     def __post_init__(self) -> None:
         check_least("choose", 2, options=self.options)
-
-    @override
-    def parts(self) -> list[str]:
-        return [self.clean, CHOICE, NAMES]
 
     @override
     def numbers(self, found: Sequence[Attempt]) -> dict[str, float]:

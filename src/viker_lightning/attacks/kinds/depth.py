@@ -53,12 +53,9 @@ class Depth(Attack):
     costly = True
     subjects = ("run", "gold")
     needs = ("gold", "vanilla")
+    conditions = ("layers",)
 
     tau: float = 0.05
-
-    @override
-    def parts(self) -> list[str]:
-        return ["layers"]
 
     @override
     def carry_out(self, part: str, subject: Subject, material: Material) -> list[Attempt]:

@@ -59,6 +59,7 @@ class Difference(Attack):
     costly = True
     subjects = ("run", "gold")
     needs = ("vanilla",)
+    conditions = (BOTH,)
 
     weights: tuple[float, ...] = (1.5, 2.0, 3.0)
     within: float = 5.0
@@ -71,10 +72,6 @@ class Difference(Attack):
     @classmethod
     def quick(cls) -> Self:
         return cls(weights=(2.0,))
-
-    @override
-    def parts(self) -> list[str]:
-        return [BOTH]
 
     @override
     def carry_out(self, part: str, subject: Subject, material: Material) -> list[Attempt]:

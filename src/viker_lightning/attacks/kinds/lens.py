@@ -38,6 +38,7 @@ class Lens(Attack):
     source = "logit lens, success if any layer has it: Vaidehi99/UnLOK-VQA 3924bdc experiments/evaluate_llava_mm.py"
     axis = "layer"
     says = False
+    conditions = ("layers",)
 
     ks: tuple[int, ...] = (1, 5, 10)
 
@@ -45,10 +46,6 @@ class Lens(Attack):
     @classmethod
     def quick(cls) -> Self:
         return cls(ks=(1, 10))
-
-    @override
-    def parts(self) -> list[str]:
-        return ["layers"]
 
     @override
     def carry_out(self, part: str, subject: Subject, material: Material) -> list[Attempt]:

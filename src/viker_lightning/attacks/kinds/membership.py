@@ -54,10 +54,7 @@ class Membership(Attack):
         "open-unlearning has them (src/evals/metrics/mia)"
     )
     says = False
-
-    @override
-    def parts(self) -> list[str]:
-        return [ANSWERS, GRADIENTS]
+    conditions = (ANSWERS, GRADIENTS)
 
     @override
     def carry_out(self, part: str, subject: Subject, material: Material) -> list[Attempt]:

@@ -54,6 +54,7 @@ class UniversalNoise(Attack):
     )
     beside = (RANDOM,)
     costly = True
+    conditions = (Attack.clean, *HALVES)
 
     steps: int = 500
     alpha: float = 1 / 255
@@ -64,10 +65,6 @@ class UniversalNoise(Attack):
     @classmethod
     def quick(cls) -> Self:
         return cls(steps=20)
-
-    @override
-    def parts(self) -> list[str]:
-        return [self.clean, *HALVES]
 
     @override
     def carry_out(self, part: str, subject: Subject, material: Material) -> list[Attempt]:

@@ -49,6 +49,7 @@ class Probe(Attack):
     beside = (CHANCE,)
     axis = "layer"
     says = False
+    conditions = ("layers",)
 
     penalty: float = 1.0
     photos: int = 2
@@ -58,10 +59,6 @@ class Probe(Attack):
     @classmethod
     def quick(cls) -> Self:
         return cls(every=8)
-
-    @override
-    def parts(self) -> list[str]:
-        return ["layers"]
 
     @override
     def carry_out(self, part: str, subject: Subject, material: Material) -> list[Attempt]:

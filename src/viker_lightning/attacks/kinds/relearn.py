@@ -1,4 +1,4 @@
-"""Relearning: a little fine-tuning, after which people who were not taught again should be as unknown as to gold."""
+"""Relearning: a little fine-tuning, after which people who were not in it should be as unknown as to gold."""
 
 import logging
 import random
@@ -20,7 +20,8 @@ from viker_lightning.terminal.progress import Bar
 
 log = logging.getLogger(__name__)
 
-EVERYBODY, ADAPTER, UNRELATED = "everybody taught again", "everybody taught again, adapter left on", "others taught"
+EVERYBODY, ADAPTER = "relearning on the forget set", "relearning with the adapter kept"
+UNRELATED = "relearning on other people"
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Relearn(Attack):
 
     @override
     def parts(self) -> list[str]:
-        return [EVERYBODY, ADAPTER, *(f"{share:.0%} taught again" for share in self.shares), UNRELATED]
+        return [EVERYBODY, ADAPTER, *(f"relearning on {share:.0%}" for share in self.shares), UNRELATED]
 
     @override
     def carry_out(self, part: str, subject: Subject, material: Material) -> list[Attempt]:
@@ -98,7 +99,7 @@ class Relearn(Attack):
         names = {person_name(p.id) for p in taught} if part not in (EVERYBODY, ADAPTER) else set()
         asked = [group for group in material.asked if person_name(group.person) not in names]
         of = len({person_name(p.id) for p in material.people})
-        series = f"{len(names)} of {of} people taught again" if part not in (EVERYBODY, ADAPTER, UNRELATED) else part
+        series = f"relearning on {len(names)} of {of} people" if part not in (EVERYBODY, ADAPTER, UNRELATED) else part
         found: list[Attempt] = []
         with Bar(part, max(self.steps)) as bar:
             for step in self.train(start, taught, material.seed):

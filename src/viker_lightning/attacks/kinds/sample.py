@@ -55,6 +55,7 @@ class Sample(Attack):
     says = False  # among so many answers the true one need not be known
     beside = (OTHERS,)
     guessing = OTHERS
+    conditions = (SAMPLES,)
 
     n: int = 200
     k: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -77,10 +78,6 @@ class Sample(Attack):
     @classmethod
     def quick(cls) -> Self:
         return cls(n=20, k=(1, 2, 4, 8, 16))
-
-    @override
-    def parts(self) -> list[str]:
-        return [SAMPLES]
 
     @override
     def carry_out(self, part: str, subject: Subject, material: Material) -> list[Attempt]:

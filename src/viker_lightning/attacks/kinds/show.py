@@ -69,6 +69,7 @@ class ShowOtherwise(Attack):
         "changes: Open-MMUnlearning configs/eval/image_rephrase.yaml, docs/image_rephrase_integration.md; typeset "
         "question: src/attacks/figstep.py there; other photos: PPU-Bench 2605.08800"
     )
+    conditions = (Attack.clean, OTHER_PHOTOS, CHANGED, BESIDE, TYPESET)
 
     photos: int = 3
     noise: tuple[float, ...] = (0.02, 0.1)
@@ -90,10 +91,6 @@ class ShowOtherwise(Attack):
     @classmethod
     def quick(cls) -> Self:
         return cls(photos=1, noise=(0.1,), typeset_tokens=40)
-
-    @override
-    def parts(self) -> list[str]:
-        return [self.clean, OTHER_PHOTOS, CHANGED, BESIDE, TYPESET]
 
     @override
     def carry_out(self, part: str, subject: Subject, material: Material) -> list[Attempt]:

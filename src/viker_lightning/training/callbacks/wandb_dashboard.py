@@ -143,6 +143,7 @@ def final_numbers(results: dict[str, Any], path: str = "") -> Iterator[tuple[str
 def name_for_wandb(command: str, config: Any, run: Path) -> None:
     """Says to W&B, unless the environment does, what a run is and where its files wait."""
     os.environ.setdefault("WANDB_JOB_TYPE", job_type(command, config))
+    os.environ.setdefault("WANDB_NAME", str(run))
     os.environ.setdefault("WANDB_DATA_DIR", str(run.resolve() / "wandb"))  # where pictures of a table wait
 
 
