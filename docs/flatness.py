@@ -30,7 +30,7 @@ def seen(attacks: dict, row: str, who: str) -> list[list[float]]:
     found = [value["attacks"] for value in attacks["values"] if value["row"] == row]
     again = [
         one[who]
-        for one in attacks["taught_again"]
+        for one in attacks["relearning"]
         if one["row"] == row and one["steps"] == STEPS and not one["adapter"]
     ]
     samples = [one["sample"][who] - one["sample"][f"{who}_chance"] for one in found]

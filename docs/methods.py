@@ -36,7 +36,7 @@ Stranger in full, [your own method](method.md) how another one is written.
 
 - *needs*: what a step asks beside the forget questions, with default arguments; of a method around
   another one, what it adds. The frozen model is the one before unlearning; other answers are
-  refusals, wrong ones, or what the frozen model says of its own accord.
+  refusals, wrong ones, or what the frozen model answers about strangers.
 - *step*: seconds of a step in steps of gradient ascent, with default arguments (layers as the config
   has them), on two photos with 6 questions each, what frozen models say being kept
   ([benchmarks/results.md](../benchmarks/results.md), `make bench`); of a method without steps, all

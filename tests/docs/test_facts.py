@@ -149,7 +149,7 @@ def test_tables_are_those_of_the_results(page):
 
 
 def test_relearning_is_that_of_the_record():
-    record = json.loads((DOCS / "results/attacks/worlds_relearning-mini.json").read_text("utf-8"))["taught_again"]
+    record = json.loads((DOCS / "results/attacks/worlds_relearning-mini.json").read_text("utf-8"))["relearning"]
 
     def of(row, steps, key, left_on=False):
         """World by world."""

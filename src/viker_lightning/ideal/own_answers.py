@@ -1,4 +1,4 @@
-"""What the frozen model answers of its own accord behind the pictures of strangers."""
+"""What the frozen model answers when asked freely behind the pictures of strangers."""
 
 from collections.abc import Sequence
 from typing import Any

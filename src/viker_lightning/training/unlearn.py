@@ -384,7 +384,7 @@ class Unlearn(Stage):
         return [replace(g, vqa=tuple(replace(vqa, labels=self.labels) for vqa in g.vqa)) for g in groups]
 
     def _own_answers(self, forget: Sequence[ImageGroup] | None, ask: bool) -> OwnAnswers:
-        """What the frozen model says of its own accord behind strangers, asked now."""
+        """What the frozen model answers when asked freely, behind strangers, asked now."""
         every = self.every_group("forget")
         shown = [group for group in every if group.image is not None]
         asked = shown if forget is None else [group for group in forget if group.image is not None]
