@@ -18,8 +18,8 @@ class AgainstRelearning(Elsewhere):
     `g = (1 - share) * grad_f L(w) + share * grad_f L(w_steps) + grad_r L(w)`
 
     L is the loss of the method inside; grad_f is its gradient through what it reads of forget questions (``forget`` and
-    ``alternative``), grad_r through what it reads of anything else. In every step the forget answers are first taught
-    again, a few steps of the size that AdamW takes (it moves a weight by about its learning rate), and what comes back
+    ``alternative``), grad_r through what it reads of anything else. In every step the forget answers are first
+    relearned, a few steps of the size that AdamW takes (it moves a weight by about its learning rate), and what comes back
     there is forgotten, too. The weights are put back before the optimizer steps. A step passes forget questions
     ``steps + 1`` times more. docs/results.md says what it does to relearning.
 
