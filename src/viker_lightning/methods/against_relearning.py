@@ -20,8 +20,8 @@ class AgainstRelearning(Elsewhere):
     L is the loss of the method inside; grad_f is its gradient through what it reads of forget questions (``forget`` and
     ``alternative``), grad_r through what it reads of anything else. In every step the forget answers are first
     relearned, in a few steps of the size that AdamW takes (it moves a weight by about its learning rate), and what
-    comes back there is forgotten, too. The weights are put back before the optimizer steps. A step passes forget questions
-    ``steps + 1`` times more. docs/results.md says what it does to relearning.
+    comes back there is forgotten, too. The weights are put back before the optimizer steps. A step passes forget
+    questions ``steps + 1`` times more. docs/results.md says what it does to relearning.
 
     The idea is that of TAR (Tamirisa et al. 2024, arXiv 2408.00761): the gradient of a safeguard at the weights that an
     attacker reaches, without the derivative of the way there. Differs: TAR samples attacks with AdamW on a corpus, and
