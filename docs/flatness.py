@@ -29,9 +29,7 @@ def seen(attacks: dict, row: str, who: str) -> list[list[float]]:
     """What the attacks of the titles find of the run or of gold, world by world."""
     found = [value["attacks"] for value in attacks["values"] if value["row"] == row]
     again = [
-        one[who]
-        for one in attacks["relearning"]
-        if one["row"] == row and one["steps"] == STEPS and not one["adapter"]
+        one[who] for one in attacks["relearning"] if one["row"] == row and one["steps"] == STEPS and not one["adapter"]
     ]
     samples = [one["sample"][who] - one["sample"][f"{who}_chance"] for one in found]
     return [[one["membership"][who] for one in found], [one["choose"][who] for one in found], samples, again]
