@@ -62,7 +62,7 @@ figures: setup  ## sweeps of lambda and k
 
 tune: setup  ## tune the methods on worlds of their own (METHODS="npo viker" TRIALS=12 WORLDS="100 101" JOBS=)
 	$(PY) -m pip install --quiet --editable '.[tune]'
-	$(PY) -m viker_lightning.grids.tuning $(if $(METHODS),--methods $(METHODS)) $(if $(TRIALS),--trials=$(TRIALS)) \
+	$(PY) -m viker_lightning tune $(if $(METHODS),--methods $(METHODS)) $(if $(TRIALS),--trials=$(TRIALS)) \
 		$(if $(WORLDS),--worlds $(WORLDS)) $(if $(JOBS),--jobs=$(JOBS))
 
 worlds: setup  ## methods over eight worlds, each with people and models of its own (METHODS="ViKeR NPO" JOBS=)

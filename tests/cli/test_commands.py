@@ -1,5 +1,6 @@
 """What needs no model: the version, what there is, and what commands are for; the config that options come to."""
 
+import argparse
 import contextlib
 import io
 import subprocess
@@ -14,7 +15,7 @@ from viker_lightning import __version__, methods
 from viker_lightning.__main__ import main
 from viker_lightning.cli.options import COMMANDS as PARSED
 from viker_lightning.data import datasets
-from viker_lightning.terminal.commands import COMMANDS, LISTS, PROGRAMS
+from viker_lightning.terminal.commands import COMMANDS, LISTS, PROGRAMS, Listed, listed
 
 HEAVY = ("torch", "lightning", "transformers", "wandb", "jsonargparse", "gradio")
 
@@ -87,7 +88,7 @@ def test_every_dataset_in_a_line(capsys):
     assert [line.split()[0] for line in lines[: len(names)]] == names
     by_name = {line.split()[0]: line for line in lines if line}
     assert all(f"mini/{size}" in by_name["MLLMU"] for size in datasets.MLLMU.embedded.sizes)
-    assert "embedded" not in by_name["Jsonl"] and "`image`" in by_name["Jsonl"]
+    assert "embedded: " not in by_name["Jsonl"] and "row a question" in by_name["Jsonl"]
 
 
 def test_nothing_stands_behind_a_list(capsys):
@@ -122,3 +123,11 @@ def test_a_short_config_stands_for_the_whole(tmp_path, capsys):
     with pytest.raises(SystemExit):
         cli.parse_arguments(cli.parser, ["fit", f"--config={tmp_path}/short.yaml", "--print_config=all"])
     assert yaml.safe_load(capsys.readouterr().out) == yaml.safe_load(printed[1])
+
+
+@pytest.mark.parametrize("typed", [["a,b"], ["a", "b"], ["a,", "b"]])
+def test_lists_are_typed_with_commas_or_spaces(typed):
+    made = argparse.ArgumentParser()
+    made.add_argument("--only", nargs="+", action=Listed)
+    assert made.parse_args(["--only", *typed]).only == ["a", "b"]
+    assert listed(["Gold, other seed", "a,b"], {"Gold, other seed"}) == ["Gold, other seed", "a", "b"]

@@ -345,7 +345,7 @@ def run_module(module, words):
         return
     if module == "attacks":  # they take minutes; tests/attacks carries them out
         options = parser().parse_args(given)
-        assert chosen(options.only.split(",") if options.only else [], options.quick, options.settings)
+        assert chosen(options.only, options.quick, options.settings)
         return
     if module == "chat":  # it goes on until somebody ends it; tests/cli/chat opens the page
         options = chat_parser().parse_args(given)

@@ -105,6 +105,22 @@ def test_a_grid_without_gold_has_all_its_options(tmp_path):
     assert (cell.options["model.lr"], cell.options["trainer.max_steps"]) == (0.5, 3)
 
 
+def test_gold_is_measured_as_the_methods_are(tmp_path, monkeypatch):
+    """Or a score of one's own would have no gold to be compared with."""
+    monkeypatch.syspath_prepend(tmp_path)
+    score = "Score(name='words', about='number of words', values=lambda p: [1.0])"
+    (tmp_path / "words_of_mine.py").write_text(f"from viker_lightning.metrics import Score\nWORDS = {score}\n")
+    content = yaml.safe_load(Path("experiments/k.yaml").read_text())
+    own = {"evaluation.scores": ["words_of_mine.WORDS"], "evaluation.judge": "me", "evaluation.max_new_tokens": 9}
+    content["scales"]["mini"]["options"] |= {**own, "evaluation.selection.by": "loss", "evaluation.stop": 0.2}
+    content["columns"] = {"forget": {"words": "Words"}}
+    (tmp_path / "k.yaml").write_text(yaml.safe_dump(content))
+    cells = read_grid(tmp_path / "k.yaml", "mini", 1).cells(OUT)
+    for cell in (cell for cell in cells if cell.row.startswith("Gold")):
+        asked = {key: value for key, value in cell.options.items() if key.startswith("evaluation.")}
+        assert asked == own | {key: asked[key] for key in ("evaluation.gold",) if cell.gold}
+
+
 def test_the_same_run_is_made_once():
     cells = {name: grid(name).cells(OUT) for name in GRIDS}
     gold = {c.folder for name in ("ablations", "references", "lambda", "k") for c in cells[name] if c.row == "Gold"}

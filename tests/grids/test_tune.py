@@ -143,6 +143,11 @@ def changed(folder, edit):
         (lambda s: s["methods"]["npo"].update({"model.lr": [2, 1]}), "expected numbers in rising order"),
         (lambda s: s["methods"]["npo"].update({"model.lr": [1]}), "expected two values at least"),
         (lambda s: s["methods"].update(npo={}), "methods.npo: found no option"),
+        (
+            lambda s: s.update(gold="mine.yaml"),
+            "gold: mine.yaml does not exist; give the YAML of a run with",
+        ),
+        (lambda s: s.update(configs="docs", methods={"a": {}}), "gold: docs/gold.yaml does not exist"),
         (lambda s: s.update(worlds="100"), "worlds: found '100', expected a list"),
         (lambda s: s.update(worlds=[]), "worlds: found [], expected a list of whole numbers"),
         (lambda s: s.update(root=5), "root: found 5, expected a text"),

@@ -21,6 +21,7 @@ from viker_lightning.models.families import import_family
 from viker_lightning.reporting import write_attacks_page, write_report
 from viker_lightning.storage.files import make_folder
 from viker_lightning.storage.runs import names
+from viker_lightning.terminal.commands import Listed
 from viker_lightning.terminal.failures import ending, ending_in_one_line
 from viker_lightning.terminal.quiet import quieten
 from viker_lightning.terminal.shown import Plain
@@ -61,8 +62,9 @@ def parser() -> argparse.ArgumentParser:
     add("--gold", nargs="+", default=[], help="the same of one or several gold models, whose mean all is compared with")
     add("--vanilla", help="the same of the model before unlearning; by default the one the run names")
     add("--data_of", type=Path, metavar="RUN", help="run whose data are used; by default gold's, else the run's own")
-    add("--only", default="", help="attacks, with commas between them, or class paths of your own; by default all")
-    add("--on", default="", help="of run, gold and vanilla, with commas between them; by default all there are")
+    many: Any = {"nargs": "+", "action": Listed, "default": []}
+    add("--only", **many, help="attacks, or class paths of your own; by default all")
+    add("--on", **many, help="of run, gold and vanilla; by default all there are")
     add("--quick", action="store_true", help="a small budget, for a first look")
     add("--settings", type=Path, metavar="YAML", help="settings by name of an attack, as configs/attacks/mini.yaml")
     add("--people", type=int, help="attack at most so many of the people to be forgotten")
@@ -108,8 +110,7 @@ def plan(given: argparse.Namespace) -> tuple[list[Unit], list[Unit], Material]:
     on = _attacked(given)
     if given.people is not None and given.people < 1:
         raise UserError(f"--people: found {given.people}, expected at least 1")
-    only = given.only.split(",") if given.only else []
-    attacks = chosen(only, given.quick, given.settings)
+    attacks = chosen(given.only, given.quick, given.settings)
     run = FinishedRun.holding(given.run)
     wanted = {"run", "gold", *on, *(name for one in attacks for name in one.needs)}
     subjects = [subject for subject in _subjects(given, run) if subject.name in wanted]
@@ -131,7 +132,7 @@ def plan(given: argparse.Namespace) -> tuple[list[Unit], list[Unit], Material]:
     key = material.fingerprint()
     units = [
         Unit(one, subject, key, [*_shared_arguments(given, subject), f"--only={_name(one)}", f"--on={subject.label}"])
-        for one in {one.name: one for one in (*every(only, given.quick, given.settings), *attacks)}.values()
+        for one in {one.name: one for one in (*every(given.only, given.quick, given.settings), *attacks)}.values()
         for subject in subjects
         if subject.name in one.subjects and known.issuperset(one.needs)
     ]
@@ -141,7 +142,7 @@ def plan(given: argparse.Namespace) -> tuple[list[Unit], list[Unit], Material]:
 
 def _attacked(given: argparse.Namespace) -> list[str]:
     """The names of who is attacked; an unknown one is an error."""
-    on = given.on.split(",") if given.on else [*NAMES]
+    on = given.on or [*NAMES]
     golds = [f"gold {number}" for number in range(2, len(given.gold) + 1)]
     if unknown := [name for name in on if name not in (*NAMES, *golds)]:
         raise UserError(f"--on: found {unknown[0]!r}, expected {', '.join(NAMES)}")

@@ -1,16 +1,12 @@
 """``python -m viker_lightning {methods,datasets}``: what there is, a line each, from the classes themselves."""
 
 import re
-from textwrap import shorten
 
 from viker_lightning import methods
 from viker_lightning.data import datasets
 from viker_lightning.errors import UserError
 from viker_lightning.methods.described import arxiv_numbers, by_default, needs, parts
 from viker_lightning.terminal.commands import LISTS, program
-
-SCHEMA = 160
-"""Characters of a schema that are shown."""
 
 
 def methods_list() -> list[str]:
@@ -33,11 +29,10 @@ def datasets_list() -> list[str]:
         kind = getattr(datasets, name)
         if kind is datasets.Benchmark:
             continue
-        said = parts(kind)
-        (what, *_), (schema, *_) = said["name"], [*said["formula"], *said["more"]]
+        what = parts(kind)["name"][0]
         sizes = ", ".join(f"mini/{size}" for size in kind.embedded.sizes) if kind.embedded else ""
         embedded = f"; embedded: {sizes}" if sizes else ""
-        lines.append(f"{name:10} {what.rstrip('.')}{embedded}. {shorten(schema, SCHEMA, placeholder=' ...')}")
+        lines.append(f"{name:10} {what.rstrip('.')}{embedded}")
     return [*lines, "", "--data NAME --data.root FOLDER; --data.help NAME has the options; docs/data.md the schemas"]
 
 

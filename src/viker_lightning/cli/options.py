@@ -27,11 +27,7 @@ MOST_SEED = 2**32 - 1
 CLASSES = re.compile(r"<class '(?:[\w.]*\.)?(\w+)'>|(?:typing|collections\.abc)\.")
 NONE = "<class 'NoneType'>"
 
-RENAMED = {
-    "gate.known": "gate.knowledge",
-    "gate.shown": "gate.follows_image",
-    "gate.asked": "gate.follows_text",
-}
+RENAMED = {"gate.known": "gate.knowledge", "gate.shown": "gate.follows_image", "gate.asked": "gate.follows_text"}
 """Options that earlier versions called otherwise, and what they are called now."""
 
 

@@ -81,11 +81,7 @@ class GibberishClassifier:
         with _in_one_line(source):
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
             model, report = AutoModelForSequenceClassification.from_pretrained(
-                source,
-                use_safetensors=True,
-                dtype=torch.float32,
-                output_loading_info=True,
-                trust_remote_code=False,
+                source, use_safetensors=True, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
             )
         missing = sorted(report["missing_keys"])
         if missing:

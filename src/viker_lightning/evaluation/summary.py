@@ -11,17 +11,7 @@ from typing_extensions import override
 
 from viker_lightning import metrics
 from viker_lightning.errors import UserError
-from viker_lightning.metrics import (
-    FORGOTTEN,
-    KEPT,
-    NUMBERS,
-    OVERALL,
-    Number,
-    Prediction,
-    Score,
-    SplitAnswers,
-    by_split,
-)
+from viker_lightning.metrics import FORGOTTEN, KEPT, NUMBERS, OVERALL, Number, Prediction, Score, SplitAnswers, by_split
 from viker_lightning.metrics.gold import ALL_ATTACKS
 from viker_lightning.metrics.prediction import TEXT
 

@@ -24,6 +24,7 @@ from viker_lightning.storage.runs import names, read_run
 from viker_lightning.storage.runs.provenance import git_commit
 from viker_lightning.storage.secrets import hide
 from viker_lightning.storage.sources import code_fingerprint
+from viker_lightning.terminal.commands import Listed, listed
 from viker_lightning.terminal.failures import ending, ending_in_one_line
 from viker_lightning.terminal.quiet import quieten
 from viker_lightning.terminal.shown import Plain
@@ -59,7 +60,9 @@ def main(arguments: list[str] | None = None) -> None:
     made.add_argument("--blocks", nargs="+", metavar="BLOCK", help="of these alone, e.g. worlds")
     made.add_argument("--runs", type=Path, default=Path("runs/tables"))
     made.add_argument("--results", type=Path, default=Path("results"))
-    made.add_argument("--only", default="", help="as of viker_lightning.attacks, like what follows")
+    made.add_argument(
+        "--only", nargs="+", action=Listed, default=[], help="as of viker_lightning.attacks, like what follows"
+    )
     made.add_argument("--quick", action="store_true")
     made.add_argument("--settings", type=Path)
     made.add_argument("--jobs", type=int)
@@ -75,7 +78,7 @@ def _table(given: argparse.Namespace, command: str) -> str:
     grid = read_grid(given.grid, given.scale, given.seeds)
     cells = _finished_cells(grid, given)
     golds = gold_folders(grid, given.runs)
-    records, failed, asked = attacked(cells, golds, given.only, given.quick, given.settings, given.jobs)
+    records, failed, asked = attacked(cells, golds, ",".join(given.only), given.quick, given.settings, given.jobs)
     found = {key: of_run(record) for key, record in records.items()}
     table = {
         "grid": grid.name,
@@ -147,11 +150,8 @@ def attacked(
 def _finished_cells(grid: Grid, given: argparse.Namespace) -> list[Cell]:
     """The runs that the command names; it is an error if there are none, or one is not finished."""
     rows = rows_to_run(given.grid, grid, given.rows) if given.rows else {*grid.rows}
-    cells = [
-        cell
-        for cell in grid.cells(given.runs)
-        if cell.gold and cell.row in rows and (not given.blocks or cell.block in given.blocks)
-    ]
+    blocks = listed(given.blocks, grid.blocks) if given.blocks else grid.blocks
+    cells = [cell for cell in grid.cells(given.runs) if cell.gold and cell.row in rows and cell.block in blocks]
     missing = [cell for cell in cells if not names.is_finished(cell.folder)]
     if missing or not cells:
         what = f"{len(missing)} of {len(cells)} runs are not finished, e.g. {missing[0].title}" if missing else "no run"

@@ -16,6 +16,9 @@ Options = dict[str, Any]
 GOLD = "{gold}"
 """An option of this value is given the folder of the block's gold model."""
 
+MEASURED = ("scores", "coherence", "judge", "gibberish", "gibberish_tokens", "max_new_tokens")
+"""Options of ``evaluation`` that say how answers are measured, of gold as of the methods."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -126,9 +129,13 @@ class Grid:
         options = {**self.options, **self.blocks[block], **row.options, "seed_everything": seed}
         if not tuned:
             return options
-        # fine-tuned on the same data; settings of unlearning are none of its business
-        shared = {key: value for key, value in options.items() if key.startswith("data.")}
-        return {**shared, **self._judge(), **row.options, "seed_everything": seed}
+        # fine-tuned on the same data, measured in the same way; settings of unlearning are none of its business
+        shared = {
+            key: value
+            for key, value in options.items()
+            if key.startswith("data.") or key.removeprefix("evaluation.") in MEASURED
+        }
+        return {**self._judge(), **shared, **row.options, "seed_everything": seed}
 
     def _previous(self, out: Path, block: str, name: str, seed: int) -> Cell | None:
         """The run of the request before."""

@@ -13,6 +13,7 @@ from viker_lightning.metrics import NUMBERS, OVERALL, load_scores
 from viker_lightning.metrics.prediction import TEXT
 from viker_lightning.reporting.contenders import OWN
 from viker_lightning.storage.yaml_files import yaml_values
+from viker_lightning.terminal.commands import listed
 
 from .grid import Grid, Row, config_option
 
@@ -177,7 +178,7 @@ def _check_sequence(file: Path, place: str, at: dict[str, Any], rows: dict[str, 
 
 def rows_to_run(file: Path, grid: Grid, names: Iterable[str]) -> set[str]:
     """Rows chosen by their names, with those that they are compared with."""
-    names = list(names)
+    names = listed(names, grid.rows)
     for name in names:
         _check_name(file, "--rows", "row", name, grid.rows)
     return grid.needed(names)

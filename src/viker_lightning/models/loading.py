@@ -119,7 +119,7 @@ def skeleton(source: str | Path, weights: Weights = Weights()) -> tuple[Any, Any
         UserError: as :func:`load_weights`, as far as it can be told without weights.
     """
     source = _checked(source, weights)
-    if Path(source).is_dir() and not any(Path(source).glob("*.safetensors")):
+    if Path(source).is_dir() and not any([*Path(source).glob("*.safetensors"), *Path(source).glob("config.json")]):
         raise UserError(f"{source}: found no weights (*.safetensors), expected a model folder; give another")
     with _in_one_line(source):
         _check_listed(source, weights.revision)
@@ -175,6 +175,8 @@ def _check_listed(source: str, revision: str | None) -> None:
             _raise_exceptions_for_connection_errors=False,
         )
 
+    if not Path(source).is_dir():
+        cached_file(source, "config.json", revision=revision)  # fails at once where the hub cannot be reached
     if there("adapter_config.json"):
         raise UserError(
             f"{source}: found an adapter (adapter_config.json), expected full weights alone; merge it, or give the "

@@ -1,7 +1,10 @@
 """What can be typed behind ``viker-lightning``, in words; nothing here takes long to import."""
 
+import argparse
 import sys
+from collections.abc import Container, Iterable
 from pathlib import Path
+from typing import Any
 
 COMMANDS = {
     "fit": "train: teach a model people, or have it forget some; evaluates before and after, writes a run folder",
@@ -23,6 +26,7 @@ PROGRAMS = {
     "reporting": ("reporting.__main__", "report and comparison of finished runs"),
     "attacks": ("attacks.__main__", "does it come back? attacks on a finished run"),
     "grids": ("grids.__main__", "grids of runs, with their tables and figures"),
+    "tune": ("grids.tuning.tune", "settings for methods, the same number for each, drawn from a file of spaces"),
     "export": ("cli.export", "full weights of a finished run, for plain transformers; its questions, for lmms-eval"),
     "chat": (
         "cli.chat.__main__",
@@ -38,6 +42,19 @@ def program() -> str:
     """What the user has typed to start this."""
     as_module = Path(sys.argv[0]).parts[-2:] == ("viker_lightning", "__main__.py")
     return "python -m viker_lightning" if as_module else "viker-lightning"
+
+
+def listed(words: Iterable[str], names: Container[str] = ()) -> list[str]:
+    """A list as it is typed: ``a b`` or ``a,b``; what is one of ``names`` may have a comma itself."""
+    return [one for word in words for one in ([word] if word in names else word.split(",")) if one]
+
+
+class Listed(argparse.Action):
+    """An option that takes a list, see :func:`listed`."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: object) -> None:
+        """Stores it."""
+        setattr(namespace, self.dest, listed(values))
 
 
 def summary() -> str:

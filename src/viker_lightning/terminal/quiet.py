@@ -59,6 +59,7 @@ def quieten() -> None:
     """Sets up logging, warnings and environment variables of this process."""
     for name in LIBRARIES:
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells each try to reach the hub, twice
     handler = LogHandler()
     handler.setFormatter(HidingFormatter("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from support.commands import csv_only, here  # noqa: F401 - `here` is used by every test of this file
 from viker_lightning.cli.check import check, machine
 from viker_lightning.cli.main import main
+from viker_lightning.data.embedded.embedded_models import EMBEDDED_MODELS
 from viker_lightning.data.embedded.wider import wider_model
 
 LOAD = PreTrainedModel.__dict__["from_pretrained"]
@@ -137,6 +138,17 @@ def test_a_model_that_is_not_one(tmp_path):
     assert lines == [
         f"error: {tmp_path}/model: found no weights (*.safetensors), expected a model folder; give another"
     ]
+
+
+def test_sizes_are_known_before_the_weights_are_there(tmp_path, capsys):
+    source, folder = EMBEDDED_MODELS["mini"].sizes(), tmp_path / "model"
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    assert look("mini/viker", tmp_path / "run", *SMALL, f"--model.vanilla={source}") == []
+    whole = capsys.readouterr().out
+    assert look("mini/viker", tmp_path / "run", *SMALL, f"--model.vanilla={folder}") == []
+    lines = capsys.readouterr().out.replace(str(folder), str(source)).splitlines(keepends=True)
+    assert "".join(line for line in lines if "no weights (*.safetensors) are there" not in line) == whole
+    assert len(lines) == len(whole.splitlines()) + 1
 
 
 def test_a_model_that_is_asked_and_not_there(tmp_path):

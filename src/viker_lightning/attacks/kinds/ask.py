@@ -188,10 +188,7 @@ def with_beginning(template: Template, forced: str) -> Template:
     """A template in which an answer's first words are a part of the prompt."""
     opened = template.answer.replace("{answer}", forced.replace("{", "{{").replace("}", "}}"))
     return replace(
-        template,
-        question=template.question + opened,
-        text_question=template.text_question + opened,
-        answer=" {answer}",
+        template, question=template.question + opened, text_question=template.text_question + opened, answer=" {answer}"
     )
 
 

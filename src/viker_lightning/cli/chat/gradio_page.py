@@ -20,10 +20,7 @@ FONT = [gr.themes.Font(name) for name in ("Segoe UI", "Roboto", "Noto Sans", "sa
 CODE = [gr.themes.Font(name) for name in ("Cascadia Mono", "DejaVu Sans Mono", "monospace")]
 """Fonts of whoever looks at the page: Gradio's own may be those of a font service."""
 
-READABLE = {
-    "button_primary_background_fill": "*primary_600",
-    "button_primary_background_fill_hover": "*primary_700",
-}
+READABLE = {"button_primary_background_fill": "*primary_600", "button_primary_background_fill_hover": "*primary_700"}
 """White letters on the theme's own blue have too little contrast."""
 
 POLICY = (

@@ -164,6 +164,8 @@ class Check:
                     stage.choose_trained(mllm)
             shape = shape_of(mllm)
             say(f"model: {type(mllm.base).__name__} (family {type(family).__name__}), {source}")
+            if Path(source).is_dir() and not _weighty(source):
+                say("  no weights (*.safetensors) are there, which fit needs; the numbers are those of config.json")
             if self._to_make:
                 say(f"  fit first makes the vanilla model of {self._to_make}, which has these sizes")
             trained, how = shape.trained, "LoRA" if stage.lora else "in full"
@@ -393,7 +395,12 @@ def _embedded(base: str) -> str:
 def _fetched(source: str, revision: str | None) -> bool:
     """Whether the weights of a hub id are on this machine."""
     there = cached_file(source, "config.json", revision=revision)  # read already
-    return there is not None and any(Path(there).parent.glob("*.safetensors"))
+    return there is not None and _weighty(Path(there).parent)
+
+
+def _weighty(folder: str | Path) -> bool:
+    """Whether weights lie in a folder."""
+    return any(Path(folder).glob("*.safetensors"))
 
 
 def _counts(groups: Sequence[ImageGroup], questions: int) -> str:

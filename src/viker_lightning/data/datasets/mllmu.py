@@ -24,10 +24,7 @@ from .reading.text_files import unique_fields
 log = logging.getLogger(__name__)
 
 TASKS = ("ID", "Classification_Task", "Generation_Task", "Mask_Task")
-MODALITIES = {
-    "image": ("Image_Textual_Questions", "Image_Textual"),
-    "text": ("Pure_Text_Questions", "Pure_Text"),
-}
+MODALITIES = {"image": ("Image_Textual_Questions", "Image_Textual"), "text": ("Pure_Text_Questions", "Pure_Text")}
 
 
 class MLLMU(Benchmark):

@@ -24,11 +24,7 @@ KEY_TOKENS_NOTE = (
     "the forget answers, or the first token of each private span from those (0.5 is chance). Gradient weight: mean "
     "over the logged steps of |p - ideal| on key tokens (entropy over 0.5 nats) and on the others, 0 to 1."
 )
-COSTS = {
-    "seconds": "seconds",
-    "peak_memory_mib": "peak memory, MiB",
-    "peak_gpu_memory_mib": "peak GPU memory, MiB",
-}
+COSTS = {"seconds": "seconds", "peak_memory_mib": "peak memory, MiB", "peak_gpu_memory_mib": "peak GPU memory, MiB"}
 """Numbers of :func:`costs` and their headings."""
 
 COSTS_NOTE = (

@@ -29,10 +29,7 @@ ABOUT = str(__doc__).partition("\n\n")[2].strip()
 
 KEPT = ("retain", "real")
 KEYWORDS, CHOICES, FLUENT, KL = "keyword_match", "accuracy", "well_formed", "kl_gold"
-NEEDED = {
-    **dict.fromkeys(FORGOTTEN, (KEYWORDS, CHOICES, FLUENT, KL)),
-    **dict.fromkeys(KEPT, (KEYWORDS, CHOICES)),
-}
+NEEDED = {**dict.fromkeys(FORGOTTEN, (KEYWORDS, CHOICES, FLUENT, KL)), **dict.fromkeys(KEPT, (KEYWORDS, CHOICES))}
 """Which scores of which splits are read."""
 INSIDE = ("membership", "choose")
 """The attacks that the third part is made of."""

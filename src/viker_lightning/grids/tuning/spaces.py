@@ -63,9 +63,10 @@ class Spaces:
     Attributes:
         root: of the benchmark; a world is ``<root>@<seed>``.
         worlds: seeds of the worlds that are there for tuning alone.
-        configs: folder of the methods' YAMLs, and of ``gold.yaml``.
+        configs: folder of the methods' YAMLs.
         options: of every run, those of gold models included but for ``model``'s.
         methods: a space by method, which is the name of its YAML.
+        gold: YAML of the model retrained without the forget set.
         attacked: methods that are to be told from gold by nobody, whose score has a part for that.
     """
 
@@ -74,6 +75,7 @@ class Spaces:
     configs: Path
     options: dict[str, Any]
     methods: dict[str, Space]
+    gold: Path
     attacked: Sequence[str] = ()
 
     def config(self, method: str) -> str:
@@ -87,12 +89,15 @@ def read_spaces(file: Path) -> Spaces:
         raise UserError(f"{file}: does not exist; give a file of spaces, as experiments/tuning/spaces.yaml")
     content = yaml_values(file)
     needed = {"root": str, "worlds": list, "configs": str, "methods": dict}
-    _check_keys(file, "", content, needed, {"options": dict, "attacked": list})
+    _check_keys(file, "", content, needed, {"options": dict, "attacked": list, "gold": str})
     _check_options(file, "options", content.get("options", {}))
     worlds, configs = content["worlds"], Path(content["configs"])
     if not worlds or not all(type(seed) is int for seed in worlds):
         raise UserError(f"{file}, worlds: found {worlds!r}, expected a list of whole numbers, one at least")
     known = sorted(one.stem for one in configs.glob("*.yaml"))
+    gold = Path(content.get("gold", configs / "gold.yaml"))
+    if not gold.is_file():
+        raise UserError(f"{file}, gold: {gold} does not exist; give the YAML of a run with data.stage gold")
     methods = {}
     for name, space in content["methods"].items():
         _check_name(file, "methods", f"YAML in {configs} of", name, known)
@@ -102,7 +107,7 @@ def read_spaces(file: Path) -> Spaces:
     attacked = content.get("attacked", [])
     for name in attacked:
         _check_name(file, "attacked", "space of", name, methods)
-    return Spaces(content["root"], worlds, configs, content.get("options", {}), methods, attacked)
+    return Spaces(content["root"], worlds, configs, content.get("options", {}), methods, gold, attacked)
 
 
 def as_json(space: Space) -> dict[str, Any]:
@@ -134,7 +139,7 @@ def drawn_from(spaces: Spaces, method: str) -> dict[str, Any]:
         if option not in spaces.methods[method] and option != "trainer.default_root_dir"
     }
     files = [file for value in values.values() if isinstance(value, str) for file in inputs(value).items()]
-    return {**values, "files": sorted([*files, *inputs(spaces.config("gold")).items()])}
+    return {**values, "files": sorted([*files, *inputs(str(spaces.gold)).items()])}
 
 
 def _settings(node: Any, path: str) -> Iterator[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""``python -m viker_lightning.grids.tuning``: the same number of settings for every method, from a declared space.
+"""``python -m viker_lightning tune``: the same number of settings for every method, drawn from a file of spaces.
 
 Every setting is run on every tuning world, as ordinary runs that share vanilla and gold of their world, and told to the
 method's Optuna study with the mean of :mod:`closeness` over worlds. Studies are kept, so that a tuning that was stopped
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from viker_lightning.errors import UserError
+from viker_lightning.errors import UserError, say
 from viker_lightning.grids.cells import Cell
 from viker_lightning.grids.compare import attacked, of_run
 from viker_lightning.grids.grid import Grid, Row, config_option
@@ -32,7 +32,9 @@ from viker_lightning.jobs.runner import run_jobs
 from viker_lightning.storage.runs import names
 from viker_lightning.storage.runs.provenance import git_commit
 from viker_lightning.storage.sources import PACKAGE, STARTING_WEIGHTS, fingerprint
+from viker_lightning.terminal.commands import Listed, program
 from viker_lightning.terminal.failures import ending_in_one_line
+from viker_lightning.terminal.progress import Pace, clock
 from viker_lightning.terminal.shown import Plain
 
 from .closeness import INSIDE, KL, Models, Numbers, closeness, needed
@@ -49,22 +51,25 @@ GOLD, FLOOR, STEP, VANILLA = "gold", "gold, other seed", "one step", "vanilla"
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line; errors a user can fix end in one line and exit code 1."""
-    parser = argparse.ArgumentParser(prog="viker_lightning.grids.tuning", description=str(__doc__).split("\n\n")[1])
-    parser.add_argument("--spaces", type=Path, default=Path("experiments/tuning/spaces.yaml"))
-    parser.add_argument("--methods", nargs="+", default=None, help="by default all that have a space")
-    parser.add_argument("--worlds", nargs="+", type=int, default=None, help="by default those of the spaces")
-    parser.add_argument("--trials", type=int, default=12, help="settings a method")
-    parser.add_argument("--jobs", type=int, default=None, help="runs at a time; by default one a GPU or core")
-    parser.add_argument("--runs", type=Path, default=Path("runs/tuning"))
-    parser.add_argument("--record", type=Path, default=Path("docs/results/tuning-mini.json"))
-    parser.add_argument("--results", type=Path, default=Path("results"))
+    parser = argparse.ArgumentParser(
+        prog=f"{program()} tune", description=str(__doc__).split(": ", 1)[1].splitlines()[0]
+    )
+    add = parser.add_argument
+    add("--spaces", type=Path, default=Path("experiments/tuning/spaces.yaml"), help="methods, options, gold, worlds")
+    add("--methods", nargs="+", action=Listed, help="by default all that have a space")
+    add("--worlds", nargs="+", action=Listed, help="by default those of the spaces")
+    add("--trials", type=int, default=12, help="settings a method")
+    add("--jobs", type=int, help="runs at a time; by default one a GPU or core")
+    add("--runs", type=Path, default=Path("runs/tuning"), help="folder of the runs")
+    add("--record", type=Path, default=Path("docs/results/tuning-mini.json"), help="file of all settings tried")
+    add("--results", type=Path, default=Path("results"), help="folder of page and figure")
     given = parser.parse_args(arguments)
     console = Plain()
     with ending_in_one_line():
         spaces = read_spaces(given.spaces)
         methods = list(dict.fromkeys(given.methods or spaces.methods))
         check_methods(methods, spaces, given.spaces)
-        worlds = list(dict.fromkeys(given.worlds or spaces.worlds))
+        worlds = _seeds(given.worlds) if given.worlds else spaces.worlds
         if given.trials < 1:
             raise UserError(f"--trials: found {given.trials}, expected 1 or more")
         failed = tune(spaces, methods, worlds, given.trials, given.jobs, given.runs, given.record, console)
@@ -72,6 +77,12 @@ def main(arguments: list[str] | None = None) -> None:
         console.print(f"{given.record}; beside it: {', '.join(map(str, files))}", soft_wrap=True, highlight=False)
         if failed:
             sys.exit(f"error: {len(failed)} settings failed and have no score: {', '.join(failed)}")
+
+
+def _seeds(worlds: list[str]) -> list[int]:
+    if wrong := [one for one in worlds if not one.isdecimal()]:
+        raise UserError(f"--worlds: found {wrong[0]!r}, expected whole numbers, as 100 101")
+    return [int(one) for one in dict.fromkeys(worlds)]
 
 
 def tune(
@@ -90,11 +101,18 @@ def tune(
     """
     with _alone(runs):
         studies = {name: open_study(runs, name, spaces, worlds) for name in methods}
+        ahead = sum(max(0, trials - len(tried(study))) for study in studies.values())
+        pace, done = Pace(), 0
+        if ahead:
+            models = f"vanilla and two gold models of {len(worlds)} worlds"
+            say(f"{ahead * len(worlds)} runs, and {models} where they are not made yet; the time is told after a round")
         while left := [name for name in methods if len(tried(studies[name])) < trials]:
+            time_left = f"; about {clock(pace.gone / done * (ahead - done))} left" if done else ""
             asked = {name: ask(studies[name], name, spaces.methods[name], spaces.config(name)) for name in left}
             numbers = ", ".join(f"{name} {trial.number + 1}" for name, trial in asked.items())
-            console.print(f"settings of {trials}: {numbers}", highlight=False, soft_wrap=True)
+            console.print(f"settings of {trials}: {numbers}{time_left}", highlight=False, soft_wrap=True)
             _run(spaces, worlds, studies, asked, jobs, runs, console)
+            done += len(left)
             write_record(record, spaces, studies, worlds)
         write_record(record, spaces, studies, worlds)
     for name, study in studies.items():
@@ -154,7 +172,7 @@ def ask(study: Study, method: str, space: Space, config: str = "") -> Trial:
 def world_grid(spaces: Spaces, worlds: Sequence[int], rows: dict[str, Row]) -> Grid:
     """A grid whose blocks are worlds: vanilla, two gold models, and settings of methods."""
     shared = {key: value for key, value in spaces.options.items() if not key.startswith("model.")}
-    gold = Row(GOLD, spaces.config("gold"), shared | {"evaluation.judge": None})
+    gold = Row(GOLD, str(spaces.gold), shared | {"evaluation.judge": None})
     step = Row(STEP, spaces.config(next(iter(spaces.methods))), {"trainer.max_steps": 1})
     models = [gold, Row(FLOOR, gold.config, gold.options, again=GOLD), step, Row(VANILLA, before=STEP)]
     return Grid(

@@ -94,13 +94,7 @@ def write_record(file: Path, spaces: Spaces, studies: dict[str, Study], worlds: 
     entries = read_tuning(file)["methods"] if file.exists() else {}
     entries |= {name: entry(spaces, name, study, worlds) for name, study in studies.items()}
     ordered = {name: entries[name] for name in spaces.methods if name in entries}
-    record = {
-        "about": ABOUT,
-        "root": spaces.root,
-        "startup": STARTUP,
-        "commit": git_commit(),
-        "methods": ordered,
-    }
+    record = {"about": ABOUT, "root": spaces.root, "startup": STARTUP, "commit": git_commit(), "methods": ordered}
     write_text(file, json.dumps(record, indent=1) + "\n")
 
 

@@ -34,11 +34,7 @@ class KnowledgeGate(Callback):
     """
 
     def __init__(
-        self,
-        knowledge: float = 0.5,
-        follows_image: float = 0.5,
-        follows_text: float = 0.25,
-        max_new_tokens: int = 50,
+        self, knowledge: float = 0.5, follows_image: float = 0.5, follows_text: float = 0.25, max_new_tokens: int = 50
     ) -> None:
         bounds = {"knowledge": knowledge, "follows_image": follows_image, "follows_text": follows_text}
         for name, bound in bounds.items():

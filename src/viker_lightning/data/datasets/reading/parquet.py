@@ -19,11 +19,7 @@ ROWS = 32
 
 
 def read_rows(
-    folder: Path,
-    columns: Iterable[str],
-    handle: HandleBadRow,
-    optional: Iterable[str] = (),
-    empty: str = "",
+    folder: Path, columns: Iterable[str], handle: HandleBadRow, optional: Iterable[str] = (), empty: str = ""
 ) -> list[Row]:
     """Reads all parquet shards of a config folder.
 
