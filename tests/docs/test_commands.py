@@ -54,6 +54,8 @@ from viker_lightning.cli.chat.__main__ import parser as chat_parser
 from viker_lightning.cli.main import main
 from viker_lightning.data.pictures.irrelevant import irrelevant_images
 from viker_lightning.grids import read_grid
+from viker_lightning.grids.tuning import tune
+from viker_lightning.grids.tuning.spaces import read_spaces
 from viker_lightning.storage.runs import names as names_in_run
 from viker_lightning.terminal.commands import PROGRAMS
 
@@ -347,6 +349,11 @@ def run_module(module, words):
         options = parser().parse_args(given)
         assert chosen(options.only, options.quick, options.settings)
         return
+    if module == "tune":  # it takes minutes; tests/grids carries it out
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(Parsed):
+            patch.setattr(tune, "tune", stop)
+            tune.main(given)
+        return
     if module == "chat":  # it goes on until somebody ends it; tests/cli/chat opens the page
         options = chat_parser().parse_args(given)
         assert options.run.is_dir() and Path(options.gold or options.run).is_dir()
@@ -373,6 +380,11 @@ def made(words):
 
 class Parsed(BaseException):
     """The options of a program were understood."""
+
+
+def stop(*given):
+    """In place of what takes minutes."""
+    raise Parsed
 
 
 def check_made(line):
@@ -477,6 +489,9 @@ def test_a_block(block, desk, monkeypatch):
         if "scales" in config:
             for scale in config["scales"]:
                 assert read_grid(Path("block.yaml"), scale, 1).cells(Path("runs"))
+            return
+        if "methods" in config:
+            read_spaces(Path("block.yaml"))
             return
         if block.file == "tale.yaml":
             assert chosen(["tale.Tale"], False, desk.folder / "block.yaml")
